@@ -1,4 +1,4 @@
-"""The gateway and every protocol adapter, served over HTTP in this process, with models that a test scripts."""
+"""The gateway and every protocol adapter, served over HTTP in this process, with scripted models."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ ALL = frozenset({"chat", "completions", "embeddings"})
 
 
 class RelayModel:
-    """A model on the hot path. It answers ``chunks`` and fails with ``error``, first or after them.
+    """A model on the hot path that answers with ``chunks`` and fails with ``error``, either first or after the chunks.
 
-    With ``hold`` it waits for that event after its chunks; ``left`` is set when its answer was closed.
+    With ``hold`` it waits for that event after its chunks. ``left`` is set when the answer is closed.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class RelayModel:
 
 @dataclass(frozen=True, slots=True)
 class ApiServer:
-    """A served door: its address, its parts, and a client that points at it."""
+    """A running API server: its address, its parts and a client that points at it."""
 
     url: str
     services: Services
@@ -94,10 +94,10 @@ class ApiServer:
 
 
 def listening(port: int = 0) -> socket.socket:
-    """A listener that accepts from here on, so nobody needs to wait.
+    """Return a listener that already accepts connections, so callers need not wait.
 
-    It names its protocol: asyncio sends small pieces at once on such sockets alone, and each answer waits for 40 ms on
-    others.
+    The socket names its protocol, because asyncio sends small writes immediately only on such sockets. On others each
+    answer is delayed by 40 ms.
     """
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -115,7 +115,10 @@ async def api_server(
     wrap: Callable[[Any], Any] = lambda app: app,
     **settings: Any,
 ) -> AsyncIterator[ApiServer]:
-    """Serve for the length of a ``with`` block; ``settings`` as flags, ``given`` (keys) and ``roles`` as of a file."""
+    """Serve for the duration of a ``with`` block.
+
+    ``settings`` are passed as flags. ``given`` (keys) and ``roles`` are passed as if read from a file.
+    """
     loaded = load(flags={"home": str(folder), **settings}, environment={})
     database = Database.at(loaded.settings.database_path)
     database.prepare()
@@ -133,7 +136,7 @@ async def api_server(
         ]
 
         def ended_by_itself(task: asyncio.Task[None]) -> None:
-            """What a part would have answered will never come: whoever waits for it shall hear of it now."""
+            """Stop the server if a part has failed, so that callers waiting for that part fail now."""
             if not task.cancelled() and task.exception() is not None:
                 server.should_exit = True
 

@@ -1,4 +1,4 @@
-"""A real browser on a page: Chromium without a window, told what to do over its DevTools protocol.
+"""A real headless Chromium on a page, controlled over the DevTools protocol.
 
 Source: https://chromedevtools.github.io/devtools-protocol/.
 """
@@ -20,7 +20,7 @@ from yarl import URL
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 PATIENCE = 60.0
-"""Seconds in which a page must have done what a test waits for."""
+"""Maximum time a test waits for a page, in seconds."""
 
 _FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync", "--disable-quic"),
@@ -29,7 +29,7 @@ _FLAGS = (
 )
 
 LOOK_INTERVAL_MS = 50
-"""Milliseconds between two looks at what a page shows where nothing in its document changes."""
+"""Milliseconds between two checks of a page whose document does not change."""
 
 _UNTIL = """new Promise((resolve, reject) => {
   const look = () => {
@@ -49,7 +49,7 @@ _UNTIL = """new Promise((resolve, reject) => {
 
 
 class Page:
-    """One page, and what it has complained about in its console."""
+    """A page and the complaints in its console."""
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse, url: URL) -> None:
         self.url = url
@@ -63,7 +63,7 @@ class Page:
         self.complaints: list[str] = []
 
     async def listen(self) -> None:
-        """Read what the browser says until it ends."""
+        """Read the browser's messages until the connection ends."""
         async for message in self._socket:
             said = json.loads(message.data)
             if "id" in said:
@@ -80,7 +80,7 @@ class Page:
                 self.complaints.append(said["params"]["entry"]["text"])
 
     async def ask(self, method: str, **params: Any) -> Any:
-        """One command, and its result."""
+        """Send a command and return its result."""
         number = next(self._numbers)
         answer = self._waiting[number] = asyncio.get_running_loop().create_future()
         await self._socket.send_json({"id": number, "method": method, "params": params})
@@ -89,34 +89,34 @@ class Page:
         return said["result"]
 
     def next(self, event: str) -> asyncio.Future[dict[str, Any]]:
-        """What comes with the next event of that name."""
+        """Return a future for the parameters of the next event with that name."""
         return self._awaited.setdefault(event, asyncio.get_running_loop().create_future())
 
     async def leave(self, script: str) -> None:
-        """Run what leads to another page, and wait until that is loaded."""
+        """Run a script that leads to another page, and wait until that page has loaded."""
         self._loaded.clear()
         await self.run(f"setTimeout(() => {{ {script} }}), true")
         async with asyncio.timeout(PATIENCE):
             await self._loaded.wait()
 
     async def open(self, url: str) -> None:
-        """Go there; returns when the page has loaded."""
+        """Open the URL and return when the page has loaded."""
         self._loaded.clear()
         await self.ask("Page.navigate", url=url)
         await asyncio.wait_for(self._loaded.wait(), PATIENCE)
 
     async def run(self, script: str) -> Any:
-        """The value of an expression, awaited if it is a promise."""
+        """Return the value of an expression; a promise is awaited."""
         said = await self.ask("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in said, said["exceptionDetails"]["exception"].get("description", said)
         return said["result"].get("value")
 
     async def until(self, script: str) -> Any:
-        """The first value of an expression that is true, looked at whenever the page changes, and now and then."""
+        """Return the first true value of an expression, evaluated at every change of the page and at intervals."""
         return await self.run(_UNTIL % (script, LOOK_INTERVAL_MS, PATIENCE * 1000))
 
     async def type(self, selector: str, text: str) -> None:
-        """Write into a field as somebody with a keyboard does, once it takes the focus."""
+        """Type into a field as a keyboard does, once the field accepts the focus."""
         await self.until(
             f"(() => {{ const field = document.querySelector({json.dumps(selector)}); field?.focus(); "
             "return field !== null && document.activeElement === field; })()"
@@ -124,42 +124,42 @@ class Page:
         await self.ask("Input.insertText", text=text)
 
     async def focus(self, element: str) -> None:
-        """Give an element the focus, once it takes it: one that is disabled does not."""
+        """Focus an element once it accepts the focus; a disabled element does not."""
         await self.until(
             f"(() => {{ const it = {element}; it?.focus(); return it && document.activeElement === it; }})()"
         )
 
     async def press_enter(self) -> None:
-        """The key, pressed and let go."""
+        """Press and release the Enter key."""
         await self.press("Enter", 13, text="\r")
 
     async def press(self, name: str, code: int, **more: Any) -> None:
-        """A key by its name and number, pressed and let go; ``modifiers=2`` is Ctrl."""
+        """Press and release a key, given by name and number; ``modifiers=2`` is Ctrl."""
         key = {"key": name, "code": name, "windowsVirtualKeyCode": code, **more}
         await self.ask("Input.dispatchKeyEvent", type="keyDown", **key)
         await self.ask("Input.dispatchKeyEvent", type="keyUp", key=name, code=name)
 
     async def resize(self, width: int, height: int, *, dark: bool = False) -> None:
-        """A window of that many pixels, in light or dark."""
+        """Resize the window to that many pixels, in light or dark mode."""
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
         await self.ask("Emulation.setDeviceMetricsOverride", **size)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         await self.ask("Emulation.setEmulatedMedia", features=[scheme])
 
     async def choose_file(self, selector: str, *paths: Path) -> None:
-        """Give files to a field for files, as its dialogue does."""
+        """Set the files of a file field, as its dialogue does."""
         root = await self.ask("DOM.getDocument")
         found = await self.ask("DOM.querySelector", nodeId=root["root"]["nodeId"], selector=selector)
         await self.ask("DOM.setFileInputFiles", files=[str(path) for path in paths], nodeId=found["nodeId"])
 
     async def offer_files(self, *paths: Path) -> None:
-        """Choose files in the dialogue that the page opens; `Page.setInterceptFileChooserDialog` keeps it unseen."""
+        """Choose files in the dialogue that the page opens; `Page.setInterceptFileChooserDialog` keeps it hidden."""
         node = await asyncio.wait_for(self._choosers.get(), PATIENCE)
         files = [str(path) for path in paths]
         await self.ask("DOM.setFileInputFiles", files=files, backendNodeId=node)
 
     async def click_at(self, x: float, y: float) -> None:
-        """The left button of the mouse, pressed and let go there."""
+        """Press and release the left mouse button at these coordinates."""
         place = {"x": x, "y": y, "button": "left", "clickCount": 1}
         await self.ask("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
         await self.ask("Input.dispatchMouseEvent", type="mousePressed", **place)
@@ -168,7 +168,7 @@ class Page:
 
 @asynccontextmanager
 async def browser(folder: Path, *flags: str) -> AsyncIterator[Page]:
-    """A browser with an empty profile in ``folder``, and its page. ``flags`` are more of its command line."""
+    """Start a browser with an empty profile in ``folder`` and yield its page. ``flags`` extend its command line."""
     assert CHROMIUM is not None
     process = await asyncio.create_subprocess_exec(
         CHROMIUM,
@@ -200,7 +200,7 @@ async def browser(folder: Path, *flags: str) -> AsyncIterator[Page]:
 
 @asynccontextmanager
 async def new_tab(page: Page) -> AsyncIterator[Page]:
-    """A further tab of the same browser, in front of the others until it is closed."""
+    """Open another tab of the same browser, in front of the others until it is closed."""
     target = (await page.ask("Target.createTarget", url="about:blank"))["targetId"]
     address = str(page.url.with_path(f"/devtools/page/{target}"))
     async with aiohttp.ClientSession() as session, _driven(session, address) as tab:

@@ -1,4 +1,4 @@
-"""The processes that a test has started, without those that were there before it."""
+"""The processes that a test has started, excluding those that ran before the test."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ _before: set[int] = set()
 
 
 def mark() -> None:
-    """Begin to count."""
+    """Start counting processes."""
     _before.clear()
     _before.update(child.pid for child in psutil.Process().children())
 
 
 def children() -> list[psutil.Process]:
-    """The living children of this process that came since `mark`."""
+    """Return the living children of this process that were started since `mark`."""
     return [child for child in psutil.Process().children() if child.pid not in _before]

@@ -1,4 +1,4 @@
-"""Shared fixtures: one daemon with scripted models for each test module."""
+"""Shared fixtures: a daemon with scripted models for each test module."""
 
 from __future__ import annotations
 
@@ -34,8 +34,9 @@ DOCS = {
 
 
 def pytest_configure() -> None:
-    """Ctrl-C reaches what the tests start, also where the tests themselves were started deaf to it (by ``nohup``); the
-    contract suites show what an assertion compared.
+    """Let Ctrl-C reach the processes that tests start, and show compared values in the contract suites.
+
+    Ctrl-C works even if the tests themselves were started with signals ignored (by ``nohup``).
     """
     for kind in ("chunkers", "engines", "providers", "tools"):
         pytest.register_assert_rewrite(f"portico.testing.{kind}")
@@ -44,7 +45,7 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Modules with slow tests first, then those with many: whoever takes long must not come last."""
+    """Run modules with slow tests first, then modules with many tests, so that no long module starts last."""
     slow: dict[Path, int] = {}
     many: dict[Path, int] = {}
     for item in items:
@@ -55,7 +56,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _copied() -> Iterator[None]:
-    """New databases of this process are copies of one that was migrated; those in ``tests/server/db`` are not."""
+    """Create new databases of this process as copies of a migrated one, except those in ``tests/server/db``."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(migrate, "upgrade", template_db.copying())
         yield
@@ -63,7 +64,7 @@ def _copied() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _on_postgresql(_copied: None) -> Iterator[None]:
-    """With ``PORTICO_TEST_POSTGRES=1``, databases that tests open as files are on a PostgreSQL instead."""
+    """With ``PORTICO_TEST_POSTGRES=1``, databases that tests open as files are databases on a PostgreSQL instead."""
     if not os.environ.get("PORTICO_TEST_POSTGRES"):
         yield
         return
@@ -85,7 +86,7 @@ def _on_postgresql(_copied: None) -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _trusted() -> Iterator[None]:
-    """The certificates that this process trusts are read once: to do it for each client takes 25 milliseconds."""
+    """Read the certificates that this process trusts once: reading them for each client takes 25 milliseconds."""
     with pytest.MonkeyPatch.context() as patch:
         for library in (httpx, httpx2):
             patch.setattr(
@@ -96,7 +97,7 @@ def _trusted() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _patient() -> Iterator[None]:
-    """A client that a test gives no limit waits for a minute: five seconds are too few where all cores are busy."""
+    """Let clients without an explicit limit wait for a minute: five seconds are too few when all cores are busy."""
     with pytest.MonkeyPatch.context() as patch:
         for library in (httpx, httpx2):
             for what in ("connect", "read", "write", "pool"):
@@ -106,7 +107,7 @@ def _patient() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def docs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder named ``handbook`` with three small documents, English and Chinese, which nobody changes."""
+    """A folder named ``handbook`` with three small documents in English and Chinese, which tests must not change."""
     folder = tmp_path_factory.mktemp("docs") / "handbook"
     folder.mkdir()
     for name, text in DOCS.items():
@@ -116,7 +117,7 @@ def docs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def settled(tmp_path_factory: pytest.TempPathFactory, docs: Path) -> Path:
-    """``test.yaml``, and beside it ``data``, the home of a daemon that has indexed ``handbook`` and ended."""
+    """A folder with ``test.yaml`` and ``data``, the home of a daemon that has indexed ``handbook`` and stopped."""
     home = tmp_path_factory.mktemp("settled")
     configuration = home / "test.yaml"
     configuration.write_text(CONFIGURATION, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""A real daemon in a process of its own, for tests of the public faces."""
+"""A real daemon in a separate process, for tests of the public interfaces."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Daemon:
     process: subprocess.Popen[str] | preloaded.Forked
 
     def settle(self) -> None:
-        """Wait until the runs of the start have ended: folders are indexed, files are fetched."""
+        """Wait until the runs of the start have ended: folders are indexed and files are fetched."""
         with urllib.request.urlopen(f"{self.url}/api/status", timeout=60) as answer:
             begun = json.load(answer)["startup"]
         for run in begun:
@@ -39,13 +39,13 @@ class Daemon:
                 events.read()
 
     def close(self) -> None:
-        """Close what is read from and written to a daemon that has ended."""
+        """Close the pipes to a daemon that has ended."""
         for stream in (self.process.stdin, self.process.stdout):
             if stream is not None:
                 stream.close()
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Send a signal and wait for the end; the exit code."""
+        """Send a signal, wait for the end of the process, and return its exit code."""
         self.process.send_signal(number)
         try:
             return self.process.wait(60)
@@ -55,7 +55,7 @@ class Daemon:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """The environment of a daemon under test: ours, without what would leak into it."""
+    """Return the environment of a daemon under test: ours, without variables that would leak into it."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PORTICO_")}
     return {**kept, "PORTICO_MODELS": str(MODELS), "PORTICO_INSTALL_ENGINES": "false", **more}
 
@@ -67,10 +67,11 @@ def start(
     cold: bool = False,
     python: Path | str = sys.executable,
 ) -> Daemon:
-    """Start a daemon on a free port and wait until it serves; `AssertionError` with its words if it does not.
+    """Start a daemon on a free port and wait until it serves.
 
-    ``cold`` is a start as users have it; any other one is forked, which takes a third of the processor's time.
-    ``python`` is the interpreter of one that is ``cold``.
+    Raise `AssertionError` with the daemon's output if it does not serve. ``cold`` is a start as users have it; any
+    other start is forked, which takes a third of the processor's time. ``python`` is the interpreter of a ``cold``
+    start.
     """
     command = ("serve", "--home", str(home), "--port", "0", "--parent-watch", "--quiet", *arguments)
     variables = environment(**(env or {}))
@@ -106,7 +107,7 @@ def running(
     cold: bool = False,
     python: Path | str = sys.executable,
 ) -> Iterator[Daemon]:
-    """A daemon for the length of a ``with`` block; see `start`."""
+    """Run a daemon for the duration of a ``with`` block; see `start`."""
     daemon = start(home, *arguments, env=env, cold=cold, python=python)
     try:
         yield daemon

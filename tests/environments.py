@@ -15,7 +15,7 @@ ENVIRONMENTS = Path(os.environ.get("PORTICO_TEST_ENVIRONMENTS", ROOT / ".portico
 
 @contextmanager
 def alone(name: str) -> Iterator[None]:
-    """While nobody else makes what is shared under this name: several processes of tests may come for it at once."""
+    """Hold the lock on a shared name, since several test processes may create the same environment at once."""
     ENVIRONMENTS.mkdir(parents=True, exist_ok=True)
     with (ENVIRONMENTS / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

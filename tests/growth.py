@@ -1,6 +1,6 @@
-"""Bodies that grow: deep, wide, long, with patterns that backtrack and huge numbers, for every endpoint there is.
+"""Growing bodies: deep, wide, long, with patterns that backtrack and huge numbers, for every endpoint.
 
-The test in tests/server/api/test_growth.py sends few of each kind, bench/growth.py many and larger ones.
+The test in tests/server/api/test_growth.py sends a few of each kind; bench/growth.py sends many larger ones.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ ALIASES: Final = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
 )
 
 STOPS: Final = {"/api/shutdown"}
-"""Paths that end the daemon."""
+"""Paths that stop the daemon."""
 
 WAITS: Final = {"/api/questions/claim", "/api/workers/{worker}/claim"}
-"""Paths that answer when there is something to do."""
+"""Paths that answer only when there is work."""
 
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """One way to grow: the values that fields of each type get. What is not named keeps a small value."""
+    """A way to grow: the values that fields of each type get. Fields of other types keep a small value."""
 
     name: str
     text: str | None = None
@@ -43,7 +43,7 @@ class Growth:
 
 
 def growths(scale: int = 1) -> list[Growth]:
-    """Each way to grow, ``scale`` times as large as in the test."""
+    """Return every way to grow, ``scale`` times as large as in the test."""
     return [
         Growth("long texts", text="a" * (200_000 * scale)),
         Growth("control characters", text="\x00\x1b\r\n\u202e" * 50),
@@ -63,7 +63,7 @@ def growths(scale: int = 1) -> list[Growth]:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """An operation of the API that takes JSON: its path has ``{name}`` where something is named."""
+    """An API operation that accepts JSON. Its path has ``{name}`` for each parameter."""
 
     method: str
     path: str
@@ -71,12 +71,12 @@ class Endpoint:
     components: Mapping[str, Any]
 
     def grown(self, how: Growth) -> Any:
-        """A body in which everything has grown."""
+        """Return a body in which every field has grown."""
         return _value(self.schema, self.components, how, 0)
 
 
 def endpoints(document: Mapping[str, Any]) -> Iterator[Endpoint]:
-    """All that take JSON, as the OpenAPI document of a daemon names them."""
+    """Yield all endpoints that accept JSON, as the OpenAPI document of a daemon lists them."""
     components = document.get("components", {}).get("schemas", {})
     for path, methods in sorted(document["paths"].items()):
         for method, operation in methods.items():
@@ -96,7 +96,7 @@ models:
 agents:
   - {name: desk, portico_agent: 1, model: default}
 """
-"""What a daemon serves whose endpoints are made to grow."""
+"""Configuration of a daemon whose endpoints grow."""
 
 EXISTING: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "conversation_id": ("/v1/conversations", {}),
@@ -133,14 +133,14 @@ EXISTING: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
         {"name": "a", "url": "https://example.com/hook", "event_types": ["batch.completed"]},
     ),
 }
-"""For a name in a path: where such a thing is made, and of what. Its fields are made to grow one at a time."""
+"""For a name in a path: the endpoint and body that create the resource. Its fields grow one at a time."""
 
 UNNAMED: Final = {
     *("artifact_id", "batch_id", "fact_id", "file_id", "group", "item_id", "job_id", "key_id", "name"),
     *("output_item_id", "path", "question_id", "run_id", "search_id", "seq", "skill_id", "version", "worker"),
     *("webhook_id", "delivery_id", "alias", "launcher", "node"),
 }
-"""Names in paths for which there is nothing: a body is made to grow whatever it is sent to."""
+"""Path parameters without an existing resource: the body grows whatever endpoint it is sent to."""
 
 BODIES: Final[Mapping[str, Mapping[str, Any]]] = {
     **dict(EXISTING.values()),
@@ -159,7 +159,7 @@ BODIES: Final[Mapping[str, Mapping[str, Any]]] = {
     "/v1/audio/transcriptions": {"model": "ear"},
     "/v1/audio/translations": {"model": "ear"},
 }
-"""A body that is accepted, to which one field that has grown is added; for others, the fields that are required."""
+"""Accepted bodies, to which one grown field is added. Other endpoints get the required fields."""
 
 ALONE: Final = (
     *(
@@ -175,17 +175,17 @@ ALONE: Final = (
     ),
     *("/v1/vector_stores", "/api/sessions"),
 )
-"""What the paths begin with whose fields are made to grow one at a time."""
+"""Prefixes of the paths whose fields grow one at a time."""
 
 
 def at(path: str, existing: Mapping[str, str]) -> str:
-    """A path with the ids of what is there, and of nothing for the others."""
+    """Return a path with the ids of existing resources, and ids of nothing for the other parameters."""
     parts = path.split("/")
     return "/".join(existing.get(part[1:-1], "nothing") if part.startswith("{") else part for part in parts)
 
 
 def fields_alone(endpoint: Endpoint, how: Growth) -> Iterator[tuple[str, dict[str, Any]]]:
-    """For each field of an endpoint, its name and an acceptable body in which it alone has grown."""
+    """Yield, for each field of an endpoint, its name and an acceptable body in which only that field has grown."""
     schema = endpoint.schema
     if "$ref" in schema:
         schema = endpoint.components[schema["$ref"].rpartition("/")[2]]
@@ -196,7 +196,7 @@ def fields_alone(endpoint: Endpoint, how: Growth) -> Iterator[tuple[str, dict[st
         least = {name: _value(one, endpoint.components, Growth("small"), 1) for name, one in small.items()}
     for name, one in known.items():
         yield name, {**least, name: _value(one, endpoint.components, how, 1)}
-    for name in least.keys() - known.keys():  # a body whose fields the document does not name
+    for name in least.keys() - known.keys():  # a body whose fields the document does not list
         yield name, {**least, name: _value(_schema_of(least[name]), {}, how, 1)}
 
 
@@ -212,14 +212,14 @@ def _schema_of(value: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """An operation that takes a form: fields, and files."""
+    """An operation that accepts a form with fields and files."""
 
     method: str
     path: str
     schema: Mapping[str, Any]
 
     def grown(self, how: Growth, file: bytes) -> tuple[dict[str, str], list[tuple[str, tuple[str, bytes]]]]:
-        """The fields, all grown but those that `BODIES` gives, and the files."""
+        """Return the files and the fields; every field has grown except those that `BODIES` gives."""
         fields, files = {}, []
         for name, one in self.schema["properties"].items():
             item = one.get("items", one)
@@ -232,7 +232,7 @@ class Form:
 
 
 def forms(document: Mapping[str, Any]) -> Iterator[Form]:
-    """All that take a form, as the OpenAPI document of a daemon names them."""
+    """Yield all operations that accept a form, as the OpenAPI document of a daemon lists them."""
     for path, methods in sorted(document["paths"].items()):
         for method, operation in methods.items():
             content = operation.get("requestBody", {}).get("content", {})
@@ -241,7 +241,7 @@ def forms(document: Mapping[str, Any]) -> Iterator[Form]:
 
 
 def files_that_grow(scale: int = 1) -> Iterator[tuple[str, bytes]]:
-    """Contents of files, among them archives that grow when they are read."""
+    """Yield file contents, including archives that expand when they are read."""
     yield "text", b"a" * (200_000 * scale)
     yield "nothing", b""
     yield "brackets", b"[" * (200_000 * scale)
@@ -270,8 +270,10 @@ MCP_HEADERS: Final = {"accept": "application/json, text/event-stream", "mcp-prot
 
 
 def messages(how: Growth) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each request that a client of MCP may send, and the answers to what it was asked, with everything grown."""
-    import mcp_types as types  # half a second, which only some need
+    """Yield every request that an MCP client can send, and its answers to the server's requests, with everything
+    grown.
+    """
+    import mcp_types as types  # takes half a second, and only some tests need it
 
     answers = {
         "elicitation": {"action": "accept", "content": _value({}, {}, how, 0)},
@@ -306,14 +308,14 @@ def _rpc(method: str, params: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """An operation and its parameters: their names and types, those of the path first."""
+    """An operation and its parameters, with names and types; path parameters come first."""
 
     method: str
     path: str
     query: tuple[tuple[str, str], ...]
 
     def grown(self, text: str, number: str) -> str:
-        """The address with everything in it grown."""
+        """Return the address with every part grown."""
         parts = [quote(text[:2_000], safe="") if "{" in part else part for part in self.path.split("/")]
         values = {
             name: number if kind in ("integer", "number") else text[:2_000] for name, kind in self.query
@@ -322,7 +324,7 @@ class Address:
 
 
 def addresses(document: Mapping[str, Any]) -> Iterator[Address]:
-    """All operations with parameters, as the OpenAPI document of a daemon names them."""
+    """Yield all operations with parameters, as the OpenAPI document of a daemon lists them."""
     for path, methods in sorted(document["paths"].items()):
         for method, operation in methods.items():
             found = tuple(
@@ -361,7 +363,7 @@ def _value(schema: Mapping[str, Any], components: Mapping[str, Any], how: Growth
             if level > 6:
                 return []
             item = _value(schema.get("items", {}), components, how, level + 1)
-            # Large items many times would be a large body, which is refused for its size alone.
+            # Many large items would make a large body, which is refused for its size alone.
             return [item] * (how.items if how.items and _is_small(item) else 1)
         case _:
             return _object(schema, components, how, level)
@@ -381,7 +383,7 @@ def _object(schema: Mapping[str, Any], components: Mapping[str, Any], how: Growt
 
 
 def nested(depth: int) -> Any:
-    """An object as deep as that."""
+    """Return an object of that depth."""
     value: Any = {}
     for _level in range(depth):
         value = {"a": value}
@@ -393,7 +395,7 @@ def _is_small(value: Any) -> bool:
 
 
 def body(value: Any) -> bytes:
-    """JSON of any depth."""
+    """Serialize a value of any nesting depth as JSON."""
     try:
         return orjson.dumps(value)
     except TypeError:  # too deep, or a number of more than 64 bits
@@ -401,7 +403,7 @@ def body(value: Any) -> bytes:
 
 
 def _deep(value: Any) -> bytes:
-    """JSON writers stop at some hundred levels: this one has no recursion."""
+    """Serialize without recursion, since JSON writers stop at some hundred levels."""
     out: list[bytes] = []
     stack: list[Any] = [value]
     while stack:
@@ -424,7 +426,7 @@ def _deep(value: Any) -> bytes:
 
 @dataclass(slots=True)
 class Health:
-    """Asks ``/health`` on a connection of its own, again and again, within a ``with`` block."""
+    """Polls ``/health`` on its own connection during a ``with`` block."""
 
     url: str
     pause_s: float = 0.02
@@ -445,7 +447,7 @@ class Health:
         self._thread.join(60)
 
     def since(self) -> float:
-        """The slowest answer since this was asked last, in seconds."""
+        """Return the slowest answer since the last call, in seconds."""
         slowest, self.slowest_s = self.slowest_s, 0.0
         return slowest
 
@@ -470,14 +472,14 @@ class Health:
 
 
 def _same(name: str, value: Any) -> dict[str, Any]:
-    """A step of a flow whose output is the value of an expression."""
+    """Return a flow step whose output is the value of an expression."""
     never = {"$eq": [1, 2]}
     inner = {"op": "code", "source": "lambda x: x"}
     return {"op": "branch", "name": name, "input": value, "condition": never, "then": inner}
 
 
 def _echo(text: str, form: Any) -> dict[str, Any]:
-    """A model that says the text back, read as a format."""
+    """Return a model step that echoes the text, parsed as a format."""
     return {"op": "llm", "name": "m", "user": {"$literal": text}, "format": form}
 
 
@@ -489,7 +491,7 @@ def _nested_steps(depth: int) -> dict[str, Any]:
 
 
 def flows(scale: int = 1) -> Iterator[tuple[str, dict[str, Any], Any]]:
-    """Flows that grow: a name, the step, and its input."""
+    """Yield growing flows: name, step and input."""
     ref = {"$ref": "value"}
     rounds = range(40)
     twice: Mapping[str, Any] = {
@@ -537,7 +539,7 @@ def flows(scale: int = 1) -> Iterator[tuple[str, dict[str, Any], Any]]:
 
 
 def _each(scale: int) -> Iterator[tuple[str, dict[str, Any], Any]]:
-    """The other operations, each with a long text and with many values."""
+    """Yield the other operations, each with a long text and with many values."""
     ref = {"$ref": "value"}
     many = 200 * scale
     inner = [_same(f"s{n}", ref) for n in range(many)]

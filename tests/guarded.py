@@ -1,4 +1,4 @@
-"""Daemons of others that end with the tests, with all that they started, whatever ends the tests."""
+"""Third-party daemons that stop with the tests, together with all processes they started, however the tests end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PR_SET_CHILD_SUBREAPER_CODE = 36
 
 
 class Guarded:
-    """A daemon behind a guard, this file as a program; what it prints goes to the file ``out``."""
+    """A daemon behind a guard, which runs this file as a program. The daemon prints to the file ``out``."""
 
     def __init__(self, command: Sequence[str], out: Path, environment: Mapping[str, str]) -> None:
         with out.open("wb") as file:
@@ -36,27 +36,27 @@ class Guarded:
         return self._guard.poll() is None
 
     def processes(self) -> list[psutil.Process]:
-        """The daemon and all that it started."""
+        """Return the daemon and all processes it started."""
         return psutil.Process(self._guard.pid).children(recursive=True)
 
     def end(self) -> None:
-        """Returns when nothing of it is left."""
+        """Stop the daemon and return when all of its processes have ended."""
         assert self._guard.stdin is not None
         self._guard.stdin.close()
         self._guard.wait()
 
 
 def _guard(command: Sequence[str]) -> None:
-    """Run a daemon until it ends or standard input closes; then nothing that it started is left."""
+    """Run a daemon until it ends or standard input closes, then end all processes that it started."""
     library = ctypes.CDLL(None)
-    library.prctl(_PR_SET_CHILD_SUBREAPER_CODE, 1)  # what is left of its children comes to us
+    library.prctl(_PR_SET_CHILD_SUBREAPER_CODE, 1)  # orphaned children are reparented to us
     daemon = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
         preexec_fn=lambda: library.prctl(_PR_SET_PDEATHSIG_CODE, signal.SIGKILL),
     )
     ended = os.pidfd_open(daemon.pid)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # what has come to us and ended is gone
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # reparented children that have ended are reaped
     select.select([sys.stdin, ended], [], [])
     while children := psutil.Process().children(recursive=True):
         for child in children:

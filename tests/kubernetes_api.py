@@ -1,11 +1,11 @@
-"""An API server of Kubernetes as far as the launcher needs one, with two nodes that really run the commands of Pods.
+"""A Kubernetes API server as far as the launcher needs one, with two nodes that run the commands of Pods.
 
-``python kubernetes_api.py FOLDER`` serves until it is ended; standard library only. It is strict: objects are checked
-field by field, fields that it does not know are refused, and the daemon may do what the Role of configs/kubernetes
-allows. The schemas are those of Kubernetes 1.37 with the fields that the launcher sets.
+``python kubernetes_api.py FOLDER`` serves until it is stopped, using only the standard library. It is strict: it
+checks objects field by field and refuses unknown fields. The daemon may do what the Role of configs/kubernetes allows.
+The schemas are those of Kubernetes 1.37, limited to the fields that the launcher sets.
 
-Pods share the network of this machine, each with an address of its own in 127.0.0.0/8; what a Pod mounts lies in a
-folder, whose path stands for the one of the mount in the container's command and environment.
+Pods share the network of this machine, each with its own address in 127.0.0.0/8. The mounts of a Pod are folders; in
+the container's command and environment, the folder's path replaces the path of the mount.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ADMIN = "admin-token"
 
 
 class Refused(Exception):
-    """An answer that is a Status."""
+    """An answer with a Status object."""
 
     def __init__(self, code: int, reason: str, message: str) -> None:
         super().__init__(message)
@@ -47,7 +47,7 @@ class Refused(Exception):
 
 
 class Map:
-    """An object of any names whose values are texts that match a pattern."""
+    """An object with arbitrary keys whose values are texts that match a pattern."""
 
     def __init__(self, pattern: str = r"[\s\S]*") -> None:
         self.pattern = pattern
@@ -86,7 +86,7 @@ CONTAINER = {
     "livenessProbe": PROBE,
 }
 POD = {
-    "restartPolicy!": "Never|OnFailure",  # a Job takes no other
+    "restartPolicy!": "Never|OnFailure",  # a Job accepts no other value
     "automountServiceAccountToken": bool,
     "enableServiceLinks": bool,
     "serviceAccountName": NAME,
@@ -157,7 +157,7 @@ SCHEMAS: dict[str, Any] = {"jobs": JOB, "secrets": SECRET, "networkpolicies": PO
 
 
 def check(value: Any, schema: Any, path: str = "") -> None:
-    """Raise `Refused` unless a value is what the schema says, and no more."""
+    """Raise `Refused` unless a value matches the schema exactly."""
     if isinstance(schema, dict):
         _need(isinstance(value, dict), path, "must be an object")
         known = {name.removesuffix("!"): inner for name, inner in schema.items()}
@@ -187,7 +187,7 @@ def _need(fits: bool, path: str, words: str) -> None:
 
 
 def check_pod(spec: dict[str, Any]) -> None:
-    """What a schema does not say."""
+    """Check what a schema cannot express."""
     volumes = {volume["name"] for volume in spec.get("volumes", ())}
     for volume in spec.get("volumes", ()):
         _need(len(volume) == 2, f"volumes.{volume['name']}", "must be of one kind")
@@ -229,7 +229,7 @@ def node(name: str, labels: dict[str, str]) -> dict[str, Any]:
 
 
 class Cluster:
-    """All objects, by kind and name. ``faults`` are set by tests."""
+    """All objects by kind and name. Tests set ``faults``."""
 
     def __init__(self, folder: pathlib.Path, rules: list[dict[str, Any]]) -> None:
         self.folder = folder
@@ -245,7 +245,9 @@ class Cluster:
         self.asked: set[str] = set()
         self.versions = itertools.count(1)
         number = os.getpid()
-        self.network = f"127.{64 + number % 128}.{number // 128 % 254}"  # not that of another one beside it
+        self.network = (
+            f"127.{64 + number % 128}.{number // 128 % 254}"  # differs from that of a neighbouring cluster
+        )
         self.addresses = itertools.count(2)
 
     def create(self, kind: str, given: dict[str, Any]) -> dict[str, Any]:
@@ -289,7 +291,7 @@ class Cluster:
         self.objects["events"][str(next(self.versions))] = {**event, "reason": reason, "message": message}
 
     def begin(self, job: dict[str, Any]) -> None:
-        """The controller of Jobs: one Pod for each."""
+        """Act as the Job controller: create a Pod for a Job."""
         name = job["metadata"]["name"]
         if quota := self.faults.get("quota"):
             self.complain(
@@ -311,7 +313,7 @@ class Cluster:
         self.place(pod)
 
     def place(self, pod: dict[str, Any]) -> None:
-        """The scheduler."""
+        """Act as the scheduler."""
         spec, status = pod["spec"], pod["status"]
         asked = spec["containers"][0].get("resources", {}).get("requests", {})
         wanted = spec.get("nodeSelector", {})
@@ -344,7 +346,7 @@ class Cluster:
             threading.Thread(target=self.run, args=(pod,), daemon=True).start()
 
     def stuck(self, pod: dict[str, Any]) -> bool:
-        """Whether its node cannot start it, as it says."""
+        """Return whether the Pod's node cannot start it, as the node reports."""
         name, status, spec = pod["metadata"]["name"], pod["status"], pod["spec"]
         image = spec["containers"][0]["image"]
         claims = [volume.get("persistentVolumeClaim", {}).get("claimName") for volume in spec["volumes"]]
@@ -360,7 +362,7 @@ class Cluster:
         return False
 
     def run(self, pod: dict[str, Any]) -> None:
-        """A kubelet: the one container of a Pod."""
+        """Act as a kubelet: run the only container of a Pod."""
         status, spec = pod["status"], pod["spec"]
         container = spec["containers"][0]
         name = pod["metadata"]["name"]
@@ -450,7 +452,7 @@ class Cluster:
         killer.start()
 
     def lose(self, node: str) -> None:
-        """Everything there is gone, and the control plane does not know yet."""
+        """Kill everything that runs on a node before the control plane learns of it."""
         self.faults["lost"] = node
         for name, pod in self.objects["pods"].items():
             if pod["spec"].get("nodeName") == node and name in self.processes:
@@ -607,7 +609,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     do_GET = do_POST = do_DELETE = answer
 
     def log_message(self, format: str, *args: Any) -> None:
-        """What is printed is what goes wrong."""
+        """Print only errors."""
 
 
 def main() -> None:

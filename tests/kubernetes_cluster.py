@@ -1,4 +1,4 @@
-"""A cluster of Kubernetes as far as the launcher needs one: `tests/kubernetes_api.py` behind a real ``kubectl``."""
+"""A Kubernetes cluster as far as the launcher needs one: `tests/kubernetes_api.py` behind a real ``kubectl``."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ IMAGE = "registry.example.org/portico:1"
 
 
 def missing() -> str:
-    """Why there can be no cluster here; empty if there can."""
+    """Return why no cluster is available here, or an empty string if one is."""
     if any(shutil.which(name) is None for name in ("kubectl", "openssl")):
         return "no kubectl here: apt-get install kubernetes-client openssl"
     return ""
 
 
 def documented_rules() -> list[dict[str, Any]]:
-    """The rules of the roles that an operator gives the daemon, each with the ``kind`` of its role."""
+    """Return the rules of the roles that an operator gives the daemon, each with the ``kind`` of its role."""
     documents = yaml.safe_load_all(RIGHTS.read_text(encoding="utf-8"))
     return [
         {**rule, "kind": document["kind"]}
@@ -43,7 +43,7 @@ def documented_rules() -> list[dict[str, Any]]:
 
 
 class KubernetesCluster:
-    """``settings`` and ``environment`` are what a daemon needs to use it."""
+    """A cluster whose ``settings`` and ``environment`` are what a daemon needs to use it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -96,7 +96,7 @@ class KubernetesCluster:
         self._server.end()
 
     def set_faults(self, **faults: Any) -> None:
-        """What goes wrong from now on; nothing without any."""
+        """Set the faults of the cluster from now on; without arguments, there are none."""
         self._client.post("/faults", json=faults).raise_for_status()
 
     def objects(self, kind: str) -> list[dict[str, Any]]:
@@ -104,7 +104,7 @@ class KubernetesCluster:
         return list(found.values())
 
     def asked(self) -> set[str]:
-        """The verbs and resources that were asked for."""
+        """Return the verbs and resources that were requested."""
         return set(self._client.get("/all").raise_for_status().json()["asked"])
 
     def delete_pod(self, name: str) -> None:
@@ -119,7 +119,7 @@ class KubernetesCluster:
             if ready():
                 return
             assert self._server.alive, (self.folder / "out").read_text()
-            # Nothing announces what becomes of a Pod.
+            # No event announces the fate of a Pod.
             subprocess.run(["sleep", "0.1"], check=True)
         raise AssertionError(f"it did not come to that: {(self.folder / 'out').read_text()[-2000:]}")
 

@@ -1,6 +1,4 @@
-"""The MCP face behind a real HTTP server, with a stand-in for the door: the bearer token says who is
-calling.
-"""
+"""The MCP endpoint behind a real HTTP server, with a stand-in for authentication: the bearer token names the caller."""
 
 from __future__ import annotations
 
@@ -37,7 +35,7 @@ MADE = [
     (Artifact("art_1", "figure.png", "image/png", 5, link_of("art_1")), b"\x89PNG\n"),
     (Artifact("art_2", "table.csv", "text/csv", 4, link_of("art_2")), b"a,b\n"),
 ]
-"""What runs of the daemon have made."""
+"""Artifacts that runs of the daemon have created."""
 
 
 class Shelves:
@@ -74,7 +72,7 @@ class Shelves:
         )
 
     def write(self, store: str, name: str, data: bytes) -> None:
-        """Put a file in, in place of one of that name; the daemon's stores are said to have changed."""
+        """Write a file, replacing any file of that name, and announce that the daemon's stores have changed."""
         self._files = [(file, held) for file, held in self._files if (file.store, file.name) != (store, name)]
         self._files.append((StoredFile(store, name, name, len(data)), data))
         for watcher in self._watchers:
@@ -95,7 +93,7 @@ class Shelves:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A house, the address of its MCP face, and what that shows besides."""
+    """A registry with its MCP endpoint: the registry, the endpoint's address, its files and its prompts."""
 
     daemon: RegistryFixture
     url: str
@@ -113,7 +111,7 @@ async def serving(
     models: frozenset[str] = frozenset(),
     search_above: int = 0,
 ) -> AsyncIterator[Service]:
-    """Serve a house and some files for the length of a ``with`` block, on a free port unless one is given."""
+    """Serve a registry and some files for the duration of a ``with`` block, on a free port unless ``port`` is given."""
     async with open_registry(folder) as daemon:
         shelves, prompts = Shelves(files), PromptLibrary(daemon.database)
         face = McpAdapter(

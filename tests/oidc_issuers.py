@@ -1,4 +1,4 @@
-"""Issuers of tokens on this machine: a real provider in a process of its own, and one whose keys a test holds."""
+"""Token issuers on this machine: a real provider in a separate process, and an issuer whose keys the test holds."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CONFIDENTIAL, SECRET = "portico-confidential", "a-secret.of~its_own"
 """A client of the provider that has a secret."""
 
 CLIENT = "portico-page"
-"""The client whose tokens are for the daemon under test."""
+"""The client whose tokens are intended for the daemon under test."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Provider:
     issuer: str
 
     def sign_in(self, subject: str, client: str = CLIENT, **more: str) -> dict[str, str]:
-        """What the provider sends a browser back with, once ``subject`` has agreed: ``code`` and ``state``."""
+        """Return the parameters of the redirect to the browser once ``subject`` agrees: ``code`` and ``state``."""
         asked = {
             "response_type": "code",
             "client_id": client,
@@ -54,20 +54,20 @@ class Provider:
         return {name: values[0] for name, values in found.items()}
 
     def behave(self, **behaviour: Any) -> None:
-        """Change how it behaves; see `tests/oidc_provider.py`."""
+        """Change the provider's behaviour; see `tests/oidc_provider.py`."""
         httpx.put(f"{self.issuer}/test", json=behaviour, timeout=60).raise_for_status()
 
     def forget(self, subject: str) -> None:
-        """End all tokens of somebody."""
+        """Revoke all tokens of a subject."""
         httpx.post(f"{self.issuer}/users/{subject}/revoke-tokens", timeout=60).raise_for_status()
 
     def seen(self) -> dict[str, Any]:
-        """What it was asked for."""
+        """Return the requests that the provider received."""
         found: dict[str, Any] = httpx.get(f"{self.issuer}/test", timeout=60).json()
         return found
 
     def token(self, subject: str, client: str = CLIENT) -> str:
-        """A new ID token of ``subject`` for a client."""
+        """Return a new ID token of ``subject`` for a client."""
         form = {
             "grant_type": "authorization_code",
             "code": self.sign_in(subject, client)["code"],
@@ -81,7 +81,7 @@ class Provider:
 
 @contextmanager
 def provider(users: Mapping[str, Mapping[str, Any]], life_s: int = 3_600) -> Iterator[Provider]:
-    """A provider that knows the claims of ``users``, for the length of a ``with`` block. Tokens last ``life_s``."""
+    """Run a provider that knows the claims of ``users``, during a ``with`` block. Tokens last ``life_s``."""
     claims = [json.dumps({"sub": subject, **more}) for subject, more in users.items()]
     command = [sys.executable, "-P", "-W", "ignore", str(PROGRAM), "--port", "0"]
     command += ["--token-max-age", str(life_s)]
@@ -94,7 +94,7 @@ def provider(users: Mapping[str, Mapping[str, Any]], life_s: int = 3_600) -> Ite
             for line in process.stderr:
                 words += line
                 if found := re.search(r"running on (http://\S+)", line):
-                    # What it says from here on nobody reads, and it must not wait for that.
+                    # Nobody reads the rest of its output, and it must not block on a full pipe.
                     threading.Thread(target=process.stderr.read, daemon=True).start()
                     yield Provider(found[1])
                     break
@@ -106,7 +106,7 @@ def provider(users: Mapping[str, Mapping[str, Any]], life_s: int = 3_600) -> Ite
 
 @dataclass
 class Issuer:
-    """Publishes ``keys`` by their ids, unless it is ``down``; ``fetches`` counts how often it was asked for them."""
+    """Publishes ``keys`` by their ids, unless it is ``down``. ``fetches`` counts the requests for them."""
 
     issuer: str
     keys: dict[str, Any] = field(default_factory=dict)
@@ -124,7 +124,7 @@ class Issuer:
             )
 
     def published(self) -> dict[str, Any]:
-        """The key set, as RFC 7517 has it."""
+        """Return the key set in the format of RFC 7517."""
         found = []
         for key_id, key in self.keys.items():
             name = {"Ed": "EdDSA", "EC": "ES256", "RS": "RS256"}[type(key).__name__.lstrip("_")[:2]]
@@ -140,7 +140,7 @@ class Issuer:
         header: Mapping[str, Any] | None = None,
         **claims: Any,
     ) -> str:
-        """A token for an hour; a claim that is ``None`` is left out."""
+        """Return a token valid for an hour; a claim that is ``None`` is omitted."""
         now = int(time.time())
         standard = {"iss": self.issuer, "sub": subject, "aud": CLIENT, "iat": now, "exp": now + 3_600}
         given = {name: value for name, value in {**standard, **claims}.items() if value is not None}
@@ -154,7 +154,7 @@ class Issuer:
 
 @contextmanager
 def issuing() -> Iterator[Issuer]:
-    """An issuer with one key, ``one``, for the length of a ``with`` block."""
+    """Run an issuer with one key, ``one``, during a ``with`` block."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -168,7 +168,7 @@ def issuing() -> Iterator[Issuer]:
             self.wfile.write(body)
 
         def log_message(self, *_words: Any) -> None:
-            """Nothing on the terminal."""
+            """Print nothing on the terminal."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         found = Issuer(f"http://127.0.0.1:{server.server_address[1]}")

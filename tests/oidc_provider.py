@@ -1,7 +1,8 @@
-"""The provider of the package oidc-provider-mock with what larger ones have beside it, as a program.
+"""The provider of the package oidc-provider-mock, extended with features of larger providers, as a program.
 
-It checks PKCE (RFC 7636), takes each refresh token once and gives another ID token for it, ends tokens (RFC 7009), and
-lets devices sign in (RFC 8628). ``PUT /test`` changes how it behaves, ``GET /test`` says what it has seen.
+It checks PKCE (RFC 7636), accepts each refresh token once and returns a new ID token for it, revokes tokens (RFC
+7009), and lets devices sign in (RFC 8628). ``PUT /test`` changes its behaviour, ``GET /test`` reports what it has
+seen.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _app.AuthorizationCodeGrant.TOKEN_ENDPOINT_AUTH_METHODS = [
 
 
 def extended(**options: Any) -> flask.Flask:
-    """The provider, extended."""
+    """Return the extended provider."""
     app = _app.app(**options)
     behaviour: dict[str, Any] = {"id_tokens": True, "devices": True, "down": False}
     answering = threading.Event()

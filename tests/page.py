@@ -1,4 +1,4 @@
-"""The page at ``/`` in a browser, as its reader uses it: who is talked to, what is asked, what is answered."""
+"""The page at ``/`` in a browser, as its reader uses it: choose a model or app, ask, and read the answer."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tests import daemon as daemons
 from tests.browser import Page, browser
 
 AXE = Path(__file__).resolve().parent.parent / "page" / "node_modules" / "axe-core" / "axe.min.js"
-"""Where ``scripts/page install`` puts the checker of accessibility."""
+"""Path of the accessibility checker, which ``scripts/page install`` installs."""
 
 ANSWERS = "[...document.querySelectorAll('#talk .said.answer .markdown')].map((it) => it.innerText.trim())"
 REFUSED = "Failed to load resource"
-"""What a browser says of an answer that is an error, as some tests want it."""
+"""Message of a browser about an error response that some tests expect."""
 
 WIDTHS = [1440, 390]
 
@@ -30,7 +30,7 @@ IDLE = "!document.querySelector('#talk .live') && document.querySelector('#talk 
 
 
 async def choose(page: Page, name: str) -> None:
-    """Talk to a model or an app, by the picker."""
+    """Choose a model or an app with the picker."""
     await page.until("document.querySelector('#model') && !document.querySelector('dialog[open]')")
     await page.run("document.querySelector('#model').click()")
     await page.until(f"document.querySelector('[data-choice={json.dumps(name)}]')")
@@ -42,7 +42,7 @@ async def choose(page: Page, name: str) -> None:
 
 
 async def escape(page: Page) -> None:
-    """Close the dialog that is open, by the key."""
+    """Close the open dialog with the Escape key."""
     await page.press("Escape", 27)
     await page.until("!document.querySelector('dialog[open]')")
 
@@ -60,7 +60,7 @@ async def start(page: Page, name: str) -> None:
 
 
 async def ask(page: Page, question: str) -> None:
-    """Type a question and press Enter, once the last answer is whole."""
+    """Wait until the last answer is complete, type a question and press Enter."""
     await page.until("document.querySelector('#send') && !document.querySelector('#send').disabled")
     await page.type("#question", question)
     await page.press_enter()
@@ -68,14 +68,14 @@ async def ask(page: Page, question: str) -> None:
 
 
 async def answered(page: Page, count: int = 1) -> str:
-    """The newest answer, once ``count`` of them are whole and kept."""
+    """Return the newest answer, once ``count`` answers are complete and saved."""
     await page.until(f"document.querySelectorAll('#talk .figures').length === {count} && ({IDLE})")
     answers: list[str] = await page.run(ANSWERS)
     return answers[-1]
 
 
 async def violations(page: Page) -> list[str]:
-    """What axe finds on the page as it is that is serious or critical."""
+    """Return the serious and critical violations that axe finds on the current page."""
     if not await page.run("typeof axe !== 'undefined'"):
         await page.run(f"{AXE.read_text(encoding='utf-8')}; true")
     found: list[dict[str, Any]] = await page.run("axe.run().then((result) => result.violations)")
@@ -88,7 +88,7 @@ async def violations(page: Page) -> list[str]:
 
 
 async def reload(page: Page, url: str) -> None:
-    """Come again to what is open."""
+    """Reload the open view."""
     place = await page.run("location.hash")
     await page.open("about:blank")
     await page.open(f"{url}/{place}")
@@ -107,11 +107,11 @@ MANY_FILES = """(() => {
     return Promise.resolve(new Response(JSON.stringify({data, has_more: begin + count < all})));
   };
 })()"""
-"""Shows stores with so many files, a page of them at a time."""
+"""A script that makes stores show that many files, one page at a time."""
 
 
 class Wire:
-    """Connections between a browser and a daemon, which can be cut, and led to another daemon."""
+    """Connections between a browser and a daemon that can be cut, or rerouted to another daemon."""
 
     def __init__(self, port: int) -> None:
         self.target = port
@@ -120,7 +120,7 @@ class Wire:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection, both ways, until either side has had enough."""
+        """Relay one connection in both directions until either side closes it."""
         if not self.open:
             writer.close()
             return
@@ -140,7 +140,7 @@ class Wire:
         self._tasks.difference_update(ways)
 
     def cut(self) -> None:
-        """End all connections at once, and take no new ones until `open` is set."""
+        """Cut all connections at once, and accept none until `open` is set."""
         self.open = False
         for writer in self._writers:
             writer.transport.abort()
@@ -159,7 +159,7 @@ async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 @asynccontextmanager
 async def wire(port: int) -> AsyncIterator[tuple[Wire, str]]:
-    """A `Wire` to the daemon at ``port``, and the address at which a browser finds it."""
+    """Yield a `Wire` to the daemon at ``port``, and the address that a browser uses."""
     made = Wire(port)
     server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
     try:
@@ -170,7 +170,7 @@ async def wire(port: int) -> AsyncIterator[tuple[Wire, str]]:
 
 
 async def click(page: Page, text: str, within: str = "main") -> None:
-    """Click the first button or link with that text or label, once it can be used and no dialog covers it."""
+    """Click the first button or link with that text or label, once it is enabled and no dialog covers it."""
     found = (
         f"[...document.querySelectorAll({json.dumps(within)} + ' :is(button, a, summary)')].find((it) => "
         "!it.disabled && (!document.querySelector('dialog') || it.closest('dialog')) && "
@@ -181,19 +181,19 @@ async def click(page: Page, text: str, within: str = "main") -> None:
 
 
 async def fill(page: Page, **fields: str) -> None:
-    """Write into the fields of the open dialogue, by their names."""
+    """Fill in the fields of the open dialogue, by name."""
     for name, text in fields.items():
         await page.until(f"document.querySelector('dialog[open] [name={name}]') && true")
         await page.type(f"dialog[open] [name={name}]", text)
 
 
 async def visit(page: Page, *places: str) -> None:
-    """Go to a view, by its address."""
+    """Go to a view by its address."""
     await page.run(f"location.hash = '#/' + {json.dumps('/'.join(places))}")
 
 
 def text(selector: str) -> str:
-    """What stands in an element; undefined if it is not there."""
+    """Return the JavaScript for an element's text; undefined if the element is missing."""
     return f"document.querySelector({json.dumps(selector)})?.innerText"
 
 
@@ -217,7 +217,7 @@ class Seen:
         httpx.delete(f"{self.url}{path}", timeout=60).raise_for_status()
 
     async def again(self, width: int) -> Seen:
-        """As if just come: without a dialogue, at the chat, in a window of that width."""
+        """Reset to a fresh visit: no dialogue, at the chat, in a window of that width."""
         await self.page.run("document.querySelector('dialog[open]')?.close()")
         await visit(self.page, "chat")
         await self.page.until("document.querySelector('main .chat') && true")
@@ -226,7 +226,7 @@ class Seen:
 
 
 async def sound(seen: Seen) -> None:
-    """What is seen is accessible, and as wide as its window."""
+    """Assert that the view is accessible and no wider than its window."""
     if AXE.is_file():
         assert await violations(seen.page) == []
     await seen.page.until(f"document.documentElement.scrollWidth <= {seen.width}")
@@ -238,8 +238,8 @@ async def opened(
 ) -> AsyncIterator[Seen]:
     """A daemon with the ``CONFIGURATION`` of the test's module, and a browser on it.
 
-    The module may have ``FOLDERS``, documents by name of the stores that follow them; ``VARIABLES`` of the daemon's
-    environment, or what makes them in a folder; ``FLAGS`` of the browser.
+    The module may define ``FOLDERS``, documents by name of the stores that follow them; ``VARIABLES``, the daemon's
+    environment or a function that creates it in a folder; and ``FLAGS``, those of the browser.
     """
     folder, module = tmp_path_factory.mktemp("page"), request.module
     stores = []
@@ -254,7 +254,7 @@ async def opened(
     env = variables(folder) if callable(variables) else variables
     with daemons.running(folder / "home", "--file", str(folder / "portico.yaml"), env=env) as daemon:
         daemon.settle()
-        async with httpx.AsyncClient(timeout=60) as client:  # an agent is listed once its tools are there
+        async with httpx.AsyncClient(timeout=60) as client:  # an agent is listed only once its tools exist
             for agent in module.CONFIGURATION.get("agents", ()):
                 (await client.get(f"{daemon.url}/v1/models/{agent['name']}")).raise_for_status()
         async with browser(folder / "profile", *getattr(module, "FLAGS", ())) as page:
@@ -265,5 +265,5 @@ async def opened(
 
 @pytest_asyncio.fixture(loop_scope="module", params=WIDTHS)
 async def seen(opened: Seen, request: pytest.FixtureRequest) -> Seen:
-    """The page as if just come, in a wide and in a narrow window."""
+    """The page as on a fresh visit, in a wide and in a narrow window."""
     return await opened.again(request.param)

@@ -1,7 +1,7 @@
-"""What of the API the command line, the terminal UI and the page can do: ``python -m tests.parity`` prints the table.
+"""Coverage of the API by the command line, the terminal UI and the page: ``python -m tests.parity`` prints the table.
 
-A verb is a method of the SDK, such as ``keys.revoke``, with the routes that it calls. The command line and the terminal
-UI name it in their source; the page calls its route.
+A verb is a method of the SDK, such as ``keys.revoke``, with the routes that it calls. The command line and the
+terminal UI name verbs in their source; the page calls their routes.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ LOCAL = frozenset({"close"})
 _USED = re.compile(r"(?<![a-zA-Z])client\.(\w+)(?:\.(\w+))?")
 
 _CALL = re.compile(r"""\b(?:json|rows|send)(?:<[^(]*>)?\(\s*(`[^`]*`|"[^"]*"|\w+)""")
-"""A request of the page: its path, or what holds that; its options follow."""
+"""A request of the page: its path or the constant that holds it, followed by its options."""
 
 _OPENED = re.compile(r"""\.open\("([A-Z]+)", "(/[^"]*)"\)""")
 _HELD = re.compile(r"""\bconst (\w+) =\s+(?:\([^)]*\) =>\s+)?([`"]/(?:api|v1)/[^`"]*[`"])""")
@@ -54,12 +54,15 @@ ANSWER = {
     "sha256": "x",
     "data": [],
 }
-"""Enough for the first of several requests: an uploaded file."""
+"""A sufficient answer to the first of several requests: an uploaded file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """A method of the SDK: ``noun`` is its group, empty for the client's own; ``routes`` as ``DELETE /api/keys/{}``."""
+    """A method of the SDK.
+
+    ``noun`` is its group, empty for the client's own methods; ``routes`` are in the form ``DELETE /api/keys/{}``.
+    """
 
     noun: str
     name: str
@@ -72,7 +75,7 @@ class Verb:
 
 @dataclass(frozen=True, slots=True)
 class Exemption:
-    """Where verbs are missing, and why. ``missing`` is of ``CLI``, ``TUI``, ``page``."""
+    """Where verbs are missing, and why. ``missing`` contains ``CLI``, ``TUI`` or ``page``."""
 
     verbs: tuple[str, ...]
     missing: frozenset[str]
@@ -80,7 +83,7 @@ class Exemption:
 
 
 class _Recorder(httpx.AsyncBaseTransport):
-    """Keeps the routes that are asked for."""
+    """Records the requested routes."""
 
     def __init__(self) -> None:
         self.routes: list[str] = []
@@ -94,7 +97,7 @@ class _Recorder(httpx.AsyncBaseTransport):
 
 @cache
 def verbs() -> tuple[Verb, ...]:
-    """Every verb with its routes."""
+    """Return every verb with its routes."""
     return tuple(asyncio.run(_find_verbs()))
 
 
@@ -126,7 +129,7 @@ async def _routes_of(noun: str, name: str) -> tuple[str, ...]:
 
 
 async def _exhaust(answer: Any) -> None:
-    """Ask for the first thing of whatever a method returns."""
+    """Fetch the first item of a method's return value."""
     if inspect.isawaitable(answer):
         await answer
     elif hasattr(answer, "result"):
@@ -140,13 +143,13 @@ async def _exhaust(answer: Any) -> None:
 
 
 def _arguments(method: Any, file: Path) -> tuple[list[Any], dict[str, Any]]:
-    """Something for each argument that has to be given; ``file`` is read or written."""
+    """Return a value for each required argument; ``file`` is read or written."""
     given: list[Any] = []
     named: dict[str, Any] = {}
     for parameter in inspect.signature(method).parameters.values():
         optional = (
             parameter.default is not parameter.empty and parameter.name != "model"
-        )  # else one is looked for
+        )  # otherwise the code searches for one
         if optional or parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
             continue
         value = file if parameter.name == "path" else _value(str(parameter.annotation), file)
@@ -158,7 +161,7 @@ def _arguments(method: Any, file: Path) -> tuple[list[Any], dict[str, Any]]:
 
 
 class _Ended:
-    """Stands for a run of an evaluation or a search."""
+    """A stand-in for an evaluation or search run."""
 
     id = run_id = eval_id = "x"
 
@@ -187,7 +190,7 @@ def _value(annotation: str, file: Path) -> Any:
 
 
 def used_by(*folders: str) -> frozenset[str]:
-    """The verbs that Python code names, as ``client.keys.revoke``."""
+    """Return the verbs that Python code names, in the form ``client.keys.revoke``."""
     found: set[str] = set()
     for folder in folders:
         for path in (ROOT / folder).rglob("*.py"):
@@ -197,13 +200,16 @@ def used_by(*folders: str) -> frozenset[str]:
 
 
 def used_by_page() -> frozenset[str]:
-    """The routes of the API that the page's source calls, as ``DELETE /api/keys/{}``."""
+    """Return the API routes that the page's source calls, in the form ``DELETE /api/keys/{}``."""
     known = {route for verb in verbs() for route in verb.routes}
     return frozenset(route for path in (ROOT / PAGE).rglob("*.ts*") for route in _called_in(path, known))
 
 
 def _called_in(path: Path, known: Iterable[str]) -> Iterable[str]:
-    """The known routes that a file calls. A hole in a path stands for any name, or for a word that the file has."""
+    """Return the known routes that a file calls.
+
+    A placeholder in a path matches any name, or a word that the file contains.
+    """
     text = _HOLE.sub(r"${\1}", path.read_text(encoding="utf-8"))
     words = {"{}", *_WORD.findall(text)}
     held = _HELD.findall(text)
@@ -224,7 +230,7 @@ def _called_in(path: Path, known: Iterable[str]) -> Iterable[str]:
 
 
 def _forms(path: str, held: Iterable[tuple[str, str]]) -> Iterable[str]:
-    """What a path may be: itself, with what a constant of the file holds in the place of its name."""
+    """Return the variants of a path: itself, and itself with the names of constants replaced by their values."""
     if path[0] in '`"':
         yield path
     for name, value in held:
@@ -235,7 +241,7 @@ def _forms(path: str, held: Iterable[tuple[str, str]]) -> Iterable[str]:
 
 
 def matrix() -> Mapping[Verb, frozenset[str]]:
-    """Where each verb can be done: ``CLI``, ``TUI``, ``page``."""
+    """Return where each verb is available: ``CLI``, ``TUI``, ``page``."""
     cli, tui, page = used_by("client/portico/cli"), used_by("tui"), used_by_page()
     found: dict[Verb, frozenset[str]] = {}
     for verb in verbs():
@@ -246,7 +252,7 @@ def matrix() -> Mapping[Verb, frozenset[str]]:
 
 
 def exemptions() -> list[Exemption]:
-    """The rows of the first table of docs/parity.md."""
+    """Return the rows of the first table of docs/parity.md."""
     rows = []
     for cells in _rows(TABLE.read_text(encoding="utf-8").split("\n## ")[1]):
         missing = frozenset(each.strip() for each in cells[1].split(","))
@@ -255,7 +261,7 @@ def exemptions() -> list[Exemption]:
 
 
 def protocol_routes() -> dict[str, str]:
-    """The patterns of the second table, of paths that other programs speak, with the reasons."""
+    """Return the patterns of the second table, for paths that other programs use, with the reasons."""
     text = TABLE.read_text(encoding="utf-8").split("\n## ")[2]
     return {route: cells[1] for cells in _rows(text) for route in re.findall(r"`([^`]+)`", cells[0])}
 

@@ -1,4 +1,4 @@
-"""Databases of one PostgreSQL that runs for the length of a test session."""
+"""Databases of one PostgreSQL that runs for the duration of a test session."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from tests.server.db.query import cluster
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A PostgreSQL; ``url`` is that of its administrator."""
+    """A PostgreSQL server; ``url`` is that of its administrator."""
 
     url: str
     _numbers: Iterator[int] = field(default_factory=count)
 
     def new(self, template: str = "") -> str:
-        """The URL of a new database, empty or a copy of another one."""
+        """Return the URL of a new database, empty or a copy of another one."""
         name = f"portico_{next(self._numbers)}"
         self.execute(f'create database "{name}"' + (f' template "{template}"' if template else ""))
         return f"{self.url.rpartition('/')[0]}/{name}"
 
     def execute(self, statement: str, url: str = "") -> list[asyncpg.Record]:
-        """What a statement returns, asked in a database or in that of the administrator."""
+        """Return the rows of a statement, run in a database or in the administrator's database."""
 
         async def ask() -> list[asyncpg.Record]:
             connection = await asyncpg.connect(url or self.url)
@@ -38,13 +38,13 @@ class Server:
             finally:
                 await connection.close()
 
-        with ThreadPoolExecutor(1) as thread:  # a test may have a loop of its own here
+        with ThreadPoolExecutor(1) as thread:  # a test may have its own event loop in this thread
             return thread.submit(asyncio.run, ask()).result()
 
 
 @contextmanager
 def running() -> Iterator[Server]:
-    """Skips the test where there is no PostgreSQL."""
+    """Run a PostgreSQL server; skip the test if PostgreSQL is missing."""
     programs = cluster.programs()
     if programs is None:
         pytest.skip("no PostgreSQL here: apt-get install postgresql")

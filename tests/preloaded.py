@@ -1,9 +1,8 @@
-"""Daemons forked from a process that has imported them: a start's imports take more than all the rest of it.
+"""Daemons forked from a process that has already imported them, since imports take longer than the rest of a start.
 
-Run as a program, this is that process. Orders come over a socket: arguments and environment as JSON, and with them the
-standard streams of the daemon and a pipe, through which its process id and, once it has ended, its exit code come back.
-What runs in the fork is the daemon's command line, as ``python -m portico_server`` runs it. A new database is a copy
-of one that was migrated.
+This program is that process. Orders arrive over a socket: arguments and environment as JSON, the standard streams of
+the daemon, and a pipe that returns its process id and, once it has ended, its exit code. The fork runs the daemon's
+command line, as ``python -m portico_server`` runs it. A new database is a copy of a migrated one.
 """
 
 from __future__ import annotations
@@ -34,12 +33,12 @@ PARTS = (
 """The modules of `portico_server` that nearly every daemon imports sooner or later."""
 
 THEIRS = ("anyio._backends._asyncio", "psutil", "uvicorn.protocols.http.httptools_impl", "uvloop", "yaml")
-"""Modules of others that nearly every daemon imports without one of ours."""
+"""Third-party modules that nearly every daemon imports without going through a module of ours."""
 
 _NUMBER = struct.Struct("q")
 
 _ordering = threading.Lock()
-"""Held while an order is sent: tests start several daemons at once, and an order is more than one message."""
+"""Lock held while an order is sent: tests start several daemons at once, and an order is more than one message."""
 
 
 class Forked:
@@ -60,7 +59,7 @@ class Forked:
         return number
 
     def wait(self, timeout: float | None = None) -> int:
-        """The exit code, negative for a signal. Raises `subprocess.TimeoutExpired` after ``timeout`` seconds."""
+        """Return the exit code, negative for a signal. Raise `subprocess.TimeoutExpired` after ``timeout`` seconds."""
         if self.returncode is None:
             if not select.select([self._told], [], [], timeout)[0]:
                 raise subprocess.TimeoutExpired("portico_server", timeout or 0)
@@ -69,7 +68,7 @@ class Forked:
         return self.returncode
 
     def poll(self) -> int | None:
-        """The exit code, or nothing while it runs."""
+        """Return the exit code, or ``None`` while the process runs."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.wait(0)
         return self.returncode
@@ -83,7 +82,7 @@ class Forked:
 
 
 def fork(arguments: Sequence[str], environment: Mapping[str, str]) -> Forked:
-    """Run ``python -m portico_server`` with these arguments, its standard input and output being pipes."""
+    """Run ``python -m portico_server`` with these arguments; its standard input and output are pipes."""
     order = {"arguments": arguments, "environment": dict(environment), "folder": os.getcwd()}
     body = json.dumps(order).encode()
     told, tell = os.pipe()
@@ -102,11 +101,11 @@ def fork(arguments: Sequence[str], environment: Mapping[str, str]) -> Forked:
 
 @cache
 def _gateway() -> socket.socket:
-    """The socket to the one process that forks for this one; it ends with this one."""
+    """Return the socket to the process that forks for this process and ends with it."""
     ours, theirs = socket.socketpair()
     with theirs:
         process = subprocess.Popen(
-            # Without this file's folder on the path: its neighbours have names that others look for.
+            # This file's folder is not on the path, since its modules would shadow others.
             [sys.executable, "-P", __file__, str(theirs.fileno())],
             stdin=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
@@ -124,17 +123,17 @@ def _gateway() -> socket.socket:
 
 
 def main(gateway: socket.socket) -> None:
-    """Fork for each order until nobody is left who could give one."""
+    """Fork for each order until no client remains that could send one."""
     for part in PARTS:
         import_module(f"portico_server.{part}")
     for part in THEIRS:
         import_module(part)
     templates = runpy.run_path(str(Path(__file__).with_name("template_db.py")))
     vars(import_module("portico_server.db.migrate"))["upgrade"] = templates["copying"]()
-    import_module("portico_server.core.prompts.builtin").every()  # which are kept
+    import_module("portico_server.core.prompts.builtin").every()  # cached
     gc.collect()
     gc.freeze()
-    running: dict[int, int] = {}  # who told of it, by process id
+    running: dict[int, int] = {}  # requester of each process, by process id
     died, dies = os.pipe()
     os.set_blocking(dies, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -168,22 +167,22 @@ def main(gateway: socket.socket) -> None:
 
 
 def _ended() -> Iterator[tuple[int, int]]:
-    """The children that have ended, with their exit codes."""
+    """Yield the process ids and exit codes of children that have ended."""
     with contextlib.suppress(ChildProcessError):
         while (found := os.waitpid(-1, os.WNOHANG))[0]:
             yield found[0], os.waitstatus_to_exitcode(found[1])
 
 
 def _say(tell: int, number: int) -> None:
-    with contextlib.suppress(BrokenPipeError):  # nobody asks any more
+    with contextlib.suppress(BrokenPipeError):  # the requester has gone
         os.write(tell, _NUMBER.pack(number))
 
 
 def _become(arguments: list[str], environment: dict[str, str], folder: str, standard: Sequence[int]) -> None:
-    """Be the daemon from here on."""
+    """Turn this process into the daemon."""
     from portico_server.__main__ import main as serve
 
-    # What was imported before the fork was looked at there: to walk it again would copy every page of it.
+    # The objects imported before the fork were examined then; walking them again would copy every page.
     gc.unfreeze = lambda: None
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -197,5 +196,5 @@ def _become(arguments: list[str], environment: dict[str, str], folder: str, stan
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of Ctrl-C the tests take care
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the tests handle Ctrl-C
     main(socket.socket(fileno=int(sys.argv[1])))

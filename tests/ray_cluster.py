@@ -1,6 +1,6 @@
-"""A Ray cluster on this machine: two nodes on loopback, behind a token.
+"""A Ray cluster on this machine: two nodes on loopback, protected by a token.
 
-``PORTICO_TEST_RAY`` names an interpreter that has Ray; otherwise it is installed once for all tests.
+``PORTICO_TEST_RAY`` names an interpreter that has Ray; otherwise Ray is installed once for all tests.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ from tests.environments import ENVIRONMENTS, alone
 from tests.guarded import Guarded
 
 HEAD, WORKER = "127.0.0.2", "127.0.0.3"
-"""A head on 127.0.0.1 silently takes another address."""
+"""Addresses of the two nodes. A head on 127.0.0.1 silently takes another address."""
 
 LOCK = ROOT / "requirements" / "ray.lock"
 
 BUILD_TIMEOUT_S = 110
-"""What was fetched by then is kept for the next time."""
+"""Maximum time to fetch packages, in seconds. Packages fetched by then are kept for the next time."""
 
 
 async def _quiet(_stage: str, _words: str) -> None:
-    """Progress that nobody looks at."""
+    """Discard a progress message."""
 
 
 async def _furnish(_draft: Path) -> dict[str, str]:
-    """Nothing is to be added to the packages."""
+    """Add nothing to the packages."""
     return {}
 
 
 def interpreter() -> Path:
-    """One that has Ray; skips where it cannot be had."""
+    """Return an interpreter that has Ray; skip the test if none is available."""
     if given := os.environ.get("PORTICO_TEST_RAY"):
         return Path(given)
     python = platform.python_version()
@@ -69,10 +69,10 @@ def interpreter() -> Path:
 
 
 class RayCluster:
-    """``settings`` are what a daemon needs to use it."""
+    """A cluster whose ``settings`` are what a daemon needs to use it."""
 
     def __init__(self, python: Path, folder: Path) -> None:
-        """``folder`` has a short path: Ray makes sockets there, whose paths have 107 bytes at most."""
+        """``folder`` must have a short path: Ray creates sockets in it, whose paths can be at most 107 bytes."""
         self._ray = str(python.with_name("ray"))
         self._folder = folder
         self._nodes: dict[str, Guarded] = {}
@@ -101,12 +101,12 @@ class RayCluster:
         self.wait_until(lambda: self._started(HEAD))
 
     def start_worker(self) -> None:
-        """Start the other node, or start it again."""
+        """Start or restart the worker node."""
         self._run(WORKER, f"--address={HEAD}:{self._port}")
         self.wait_until(lambda: self._started(WORKER))
 
     def wait_until_drained(self, address: str, ready: Callable[[], object]) -> None:
-        """As `wait_until`, while a node leaves: what started it ends too."""
+        """Wait like `wait_until` while a node leaves, including the end of the processes that started it."""
         leaving = self._nodes.pop(address)
         try:
             self.wait_until(ready)
@@ -128,7 +128,7 @@ class RayCluster:
         return "Ray runtime started" in (self._folder / f"{address}.out").read_text()
 
     def actors(self) -> list[psutil.Process]:
-        """The processes of actors on its nodes."""
+        """Return the processes of actors on the cluster's nodes."""
         found = []
         for node in self._nodes.values():
             for process in node.processes():
@@ -138,7 +138,7 @@ class RayCluster:
         return found
 
     def lose_node(self, address: str) -> None:
-        """Take away a node with all that runs there."""
+        """Remove a node with everything that runs on it."""
         self._nodes.pop(address).end()
 
     def stop(self) -> None:
@@ -151,7 +151,7 @@ class RayCluster:
                 return
             broken = [address for address, node in self._nodes.items() if not node.alive]
             assert not broken, f"{broken} ended: {self._outputs()}"
-            # Nothing announces that a node has registered.
+            # No event announces that a node has registered.
             subprocess.run(["sleep", "0.1"], check=True)
         raise AssertionError(f"it did not come to that: {self._outputs()}")
 
@@ -161,7 +161,7 @@ class RayCluster:
 
 @contextlib.contextmanager
 def ray_cluster() -> Iterator[RayCluster]:
-    """Skips the test where there is no Ray."""
+    """Start a Ray cluster; skip the test if Ray is unavailable."""
     python = interpreter()
     with tempfile.TemporaryDirectory(prefix="ray-") as folder:
         cluster = RayCluster(python, Path(folder))

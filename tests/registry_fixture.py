@@ -1,4 +1,4 @@
-"""A small house for tests of what stands on the registry: stores and models that say what they are told."""
+"""A small registry for tests of the layers above it, with scripted stores and models."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from portico_server.tools.toolbox import Toolbox
 
 
 def passage(rank: int, text: str, filename: str = "guide.md", score: float = 0.9) -> Passage:
-    """A passage from line ``rank`` of a file."""
+    """Return a passage from line ``rank`` of a file."""
     return Passage(rank, score, text, f"file-{rank}", filename, Place(line=rank, heading=("Ports",)), "docs")
 
 
 class FixedStore:
-    """A store with fixed passages; remembers what it was asked."""
+    """A store with fixed passages that records its queries."""
 
     def __init__(self, name: str, passages: Sequence[Passage] = (), **card: Any) -> None:
         labels = {"app": card.pop("app", True), "id": f"vs_{name}", **card.pop("labels", {})}
@@ -46,7 +46,7 @@ class FixedStore:
 
 
 class FixedModel:
-    """A model that says fixed pieces, after failing with ``errors`` in turn; remembers what it was asked."""
+    """A model that answers with fixed pieces after failing with each of ``errors``; it records its requests."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class FixedModel:
 
 
 class ScriptedServable:
-    """Any Servable: what it does is a function of the request and the context."""
+    """A Servable whose behaviour is a function of the request and the context."""
 
     def __init__(self, card: Card, work: Callable[[Request, Context], Any]) -> None:
         self.card = card
@@ -107,7 +107,7 @@ class RegistryFixture:
     async def call(
         self, name: str, request: Request, caller: Principal = LOCAL
     ) -> tuple[Result, list[Event]]:
-        """The result of a call, and its events without the last."""
+        """Return the result of a call, and its events without the last."""
         run = self.runner.start("test", name, request, caller)
         events = [event async for _number, event in run.log.follow()]
         return await self.runner.wait(run), events[:-1]
@@ -115,7 +115,7 @@ class RegistryFixture:
 
 @asynccontextmanager
 async def open_registry(folder: Path) -> AsyncIterator[RegistryFixture]:
-    """A house whose usage rows go to a database in ``folder``."""
+    """A `RegistryFixture` whose usage rows go to a database in ``folder``."""
     database = Database.at(folder / "portico.db")
     database.prepare()
     daemon = RegistryFixture(database)

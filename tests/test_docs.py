@@ -7,6 +7,7 @@ folder, ``json`` and ``yaml`` are parsed, ``text`` and ``mermaid`` are for peopl
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -20,7 +21,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from portico import Client
+import portico
+from portico import Client, PorticoError, agent, flow, simulation
 from portico_server import config
 from portico_server.settings import Settings
 from tests import daemon as daemons
@@ -166,6 +168,20 @@ def test_a_block_runs(block: Block, request: pytest.FixtureRequest) -> None:
     served = request.getfixturevalue("served")
     turn_to(block.page, request.getfixturevalue("turned"), served)
     execute(block, served, request.getfixturevalue("desk"))
+
+
+def test_every_public_class_of_the_sdk_has_an_example_that_runs(served: Daemon, desk: Path) -> None:
+    """All examples run in one process, one after the other."""
+    examples: dict[type, str] = {}
+    for package in (portico, agent, flow, simulation):
+        for name in package.__all__:
+            value = getattr(package, name)
+            if inspect.isclass(value) and (value is PorticoError or not issubclass(value, PorticoError)):
+                text = inspect.getdoc(value) or ""
+                examples[value] = inspect.cleandoc(f"\n{text.partition('Example::')[2]}")
+    assert [kind for kind, example in examples.items() if not example] == []
+    code = "\n\n".join(f"# {kind.__qualname__}\n{example}\n" for kind, example in examples.items())
+    execute(Block(ROOT / "client", 1, "python", code, None), served, desk)
 
 
 @pytest.mark.parametrize("block", [b for b in BLOCKS if b.language in PARSED], ids=str)

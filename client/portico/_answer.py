@@ -92,6 +92,14 @@ class Answer(_AnswerState):
     """Iterate for pieces of text as they arrive, or call `read`. Closing the answer stops the model.
 
     The request is sent when the first piece is requested: its errors are raised at that point.
+
+    Example::
+
+        from portico import Client
+
+        with Client() as client:
+            for piece in client.ask("Which port does the daemon listen on?", app="docs"):
+                print(piece, end="")
     """
 
     def __init__(self, start: Callable[[Opened], Generator[RunEvent, None, None]]) -> None:
@@ -135,7 +143,23 @@ class Answer(_AnswerState):
 
 
 class AsyncAnswer(_AnswerState):
-    """The asyncio version of `Answer`: ``async for``, ``await answer.read()``, ``async with``."""
+    """The asyncio version of `Answer`: ``async for``, ``await answer.read()``, ``async with``.
+
+    Example::
+
+        import asyncio
+
+        from portico import AsyncClient
+
+
+        async def main() -> None:
+            async with AsyncClient() as client:
+                reply = await client.ask("Which port does the daemon listen on?", app="docs").read()
+                print(reply.text, [passage.filename for passage in reply.passages])
+
+
+        asyncio.run(main())
+    """
 
     def __init__(self, start: Callable[[Opened], AsyncGenerator[RunEvent, None]]) -> None:
         super().__init__()

@@ -19,6 +19,15 @@ class Reference:
     """A value that exists only when the flow runs. ``input.topic`` and ``output("outline")[0]`` select parts of it.
 
     Keys that are not identifiers, or that are names of this class's methods, go in brackets: ``input["or_else"]``.
+
+    Example::
+
+        from portico import Client
+        from portico.flow import input, pipeline, template
+
+        greeting = pipeline(template("Good morning, {name}!", name=input.name))
+        with Client() as client:
+            print(client.run(greeting, {"name": "Ada"}))
     """
 
     __slots__ = ("_default", "_path")
@@ -84,6 +93,15 @@ class Step:
     """A step of a flow. Every method returns a new step; the original is unchanged.
 
     ``kind`` is its name in the specification, ``fields`` are its fields there, ``options`` are set around it.
+
+    Example::
+
+        from portico import Client
+        from portico.flow import llm
+
+        step = llm("default", system="Be brief.").named("answer")
+        with Client() as client:
+            print(client.run(step, "Why does bread rise?"))
     """
 
     kind: str

@@ -6,7 +6,18 @@ from portico.wire import ErrorBody
 
 
 class PorticoError(Exception):
-    """The base of all errors. ``message`` is a sentence for a person; ``status`` is the HTTP status, if any."""
+    """The base of all errors. ``message`` is a sentence for a person; ``status`` is the HTTP status, if any.
+
+    Example::
+
+        from portico import Client, PorticoError
+
+        with Client() as client:
+            try:
+                client.search("no-such-store", "bread")
+            except PorticoError as error:
+                print(error.status, error.code, error.message)
+    """
 
     def __init__(
         self,

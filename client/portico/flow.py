@@ -433,7 +433,9 @@ def graph(
     concurrency: int = 0,
     **named: StepLike,
 ) -> Step:
-    """Steps as soon as those that they refer to, or name in ``after``, have ended. ``output``: by default the last."""
+    """Run each step once the steps it refers to, or names in ``after``, have ended. ``output``: by default the last
+    step's.
+    """
     return Step(
         "graph",
         given(
@@ -446,22 +448,33 @@ def graph(
 
 
 def bind(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Step:
-    """A function with arguments of its own: ``bind(join, _0, sep=input.sep)``. `_0` is the first of what flows in."""
+    """Bind arguments of a function: ``bind(join, _0, sep=input.sep)``. `_0` is the first incoming value."""
     return step_of(function).bind(*args, **kwargs)
 
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """A step with what belongs to the whole: see `flow`. ``functions`` are those that stay here, by name."""
+    """A step with the settings of the whole flow: see `flow`. ``functions`` are those that stay in this process,
+    by name.
+
+    Example::
+
+        from portico import Client
+        from portico.flow import flow, llm, pipeline
+
+        letter = flow(pipeline(draft=llm("default", system="Write a letter.")), name="letter", input=str)
+        with Client() as client:
+            print(client.run(letter, "Thank you"))
+    """
 
     spec: Mapping[str, Any]
     functions: Mapping[str, Callable[..., Any]]
     reasons: Mapping[str, str]
-    """For each function that stays: why."""
+    """The reason for each function that stays."""
     near: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
-    """The functions of its agents, by the names under which a run that is followed here asks for them."""
+    """The functions of its agents, by the names used in a run that is followed from this process."""
     tools: Mapping[str, Function] = field(default_factory=dict)
-    """The same, by the names under which they are served for a deployed app."""
+    """The same functions, by the names under which they are served for a deployed app."""
 
     @property
     def name(self) -> str:
@@ -481,11 +494,11 @@ def flow(
     timeout: float | None = None,
     redact: Sequence[str] = (),
 ) -> Flow:
-    """The whole flow. ``input`` and ``output`` are types or JSON schemas; ``timeout`` counts seconds; ``redact`` names
-    fields whose values are not recorded.
+    """Define the whole flow. ``input`` and ``output`` are types or JSON schemas; ``timeout`` is in seconds; ``redact``
+    names fields whose values are not recorded.
 
-    ``durability``: ``normal`` keeps a journal, so that a run continues after the daemon was killed; ``full`` after a
-    power cut as well.
+    ``durability``: ``normal`` keeps a journal, so that a run continues after the daemon was killed; ``full`` also
+    after a power failure.
     """
     root = step_of(step)
     flow_name = name or root.name or root.kind
@@ -508,7 +521,7 @@ def flow(
 
 
 def flow_of(given: Flow | StepLike | Mapping[str, Any]) -> Flow:
-    """Whatever stands for a flow: a `Flow`, a step, or a specification as JSON."""
+    """Return a `Flow` from a `Flow`, a step, or a specification as JSON."""
     if isinstance(given, Flow):
         return given
     if isinstance(given, Mapping):

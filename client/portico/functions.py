@@ -1,4 +1,4 @@
-"""Python functions as tools: their schema from the signature, their arguments from JSON, their result as JSON.
+"""Python functions as tools: schema from the signature, arguments from JSON, result as JSON.
 
 Standard library only.
 """
@@ -35,25 +35,24 @@ _KEY: ContextVar[str] = ContextVar("portico_idempotency_key")
 
 
 def idempotency_key() -> str:
-    """The key of the call for which a function of ours is being executed: the same if it is executed once more for the
-    same step, because the daemon, this program or the connection was lost meanwhile.
+    """Return the idempotency key of the call that runs the current function.
 
-    Pass it on to whatever must happen once: a payment, a mail, a row. Raises `InvalidRequest` outside of such a call.
+    The key stays the same if the function is executed again for the same step, because the daemon, this program or the
+    connection was lost. Pass it to any operation that must happen once: a payment, an email, a row. Raises
+    `InvalidRequest` outside of such a call.
     """
-    key = _KEY.get("") or os.environ.get(
-        "PORTICO_IDEMPOTENCY_KEY", ""
-    )  # the daemon's own process of functions
+    key = _KEY.get("") or os.environ.get("PORTICO_IDEMPOTENCY_KEY", "")  # the daemon's own function process
     if not key:
         raise InvalidRequest(
-            "Nobody calls a function through Portico here: idempotency_key() is for functions of a flow, an agent or "
-            "'portico serve' while they are called."
+            "No Portico call is running: idempotency_key() works only within functions of a flow, an agent "
+            "or 'portico serve' while they are called."
         )
     return key
 
 
 @contextmanager
 def called(key: str) -> Iterator[None]:
-    """A function of ours is executed within it, for the call of this key."""
+    """Set the idempotency key while a function runs."""
     token = _KEY.set(key)
     try:
         yield
@@ -63,11 +62,23 @@ def called(key: str) -> Iterator[None]:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Function:
-    """A function that the daemon may have executed here.
+    """A function that the daemon can have executed in this process.
 
-    ``read_only``: a call changes nothing; ``destructive``: what it changes may not be mended; ``timeout``: seconds a
-    call may take, the wait for a free worker included; ``approval``: when somebody is asked before a call (always,
-    destructive, never; empty: as the daemon's settings say).
+    ``read_only``: a call changes nothing; ``destructive``: its changes may be irreversible; ``timeout``: maximum
+    seconds per call, including the wait for a free worker; ``approval``: when a person must approve a call (always,
+    destructive, never; empty: the daemon's setting).
+
+    Example::
+
+        from portico import Function
+
+
+        def area(width: float, height: float) -> float:
+            '''Return the area of a rectangle.'''
+            return width * height
+
+
+        print(Function.of(area, read_only=True).input_schema)
     """
 
     name: str
@@ -81,10 +92,10 @@ class Function:
 
     @classmethod
     def of(cls, call: Callable[..., Any], **options: Any) -> Function:
-        """From the function itself: its name, docstring and signature; ``options`` are further fields.
+        """Describe a function by its name, docstring and signature; ``options`` are further fields.
 
         Argument descriptions are read from ``Annotated[str, "…"]``, ``name: …`` or ``:param name: …``. Raises
-        `InvalidRequest` if an argument cannot be given by name.
+        `InvalidRequest` if an argument cannot be passed by name.
         """
         require_known("Function.of", options, [item.name for item in dataclasses.fields(cls)])
         doc = inspect.getdoc(call) or ""
@@ -96,7 +107,7 @@ class Function:
         return cls(call=call, **{**fields, **options})
 
     def to_json(self) -> dict[str, Any]:
-        """What the daemon needs to know of it."""
+        """Return the function's description for the daemon."""
         return {
             "name": self.name,
             "description": self.description,
@@ -108,13 +119,13 @@ class Function:
         }
 
     def bind(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """JSON arguments as the types that the signature names: enums, dataclasses, sets and tuples."""
+        """Convert JSON arguments to the types in the signature: enums, dataclasses, sets and tuples."""
         hints = annotations_of(self.call)
         return {name: value_of(hints.get(name, Any), value) for name, value in arguments.items()}
 
 
 def schema_of(kind: Any) -> dict[str, Any]:
-    """The JSON schema of a type; an empty one for what JSON has no word for."""
+    """Return the JSON schema of a type; an empty schema for types that JSON cannot express."""
     if kind in _PLAIN:
         return dict(_PLAIN[kind])
     origin, inner = get_origin(kind), get_args(kind)
@@ -145,7 +156,7 @@ def schema_of(kind: Any) -> dict[str, Any]:
 
 
 def value_of(kind: Any, value: Any) -> Any:
-    """A JSON value as a ``kind``, as far as `schema_of` has a word for it."""
+    """Convert a JSON value to a ``kind``, as far as `schema_of` can express it."""
     origin, inner = get_origin(kind), get_args(kind)
     if origin is Annotated:
         return value_of(inner[0], value)
@@ -167,7 +178,7 @@ def value_of(kind: Any, value: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """A result as JSON: dataclasses as objects, enums as their values, sets as lists."""
+    """Return a result as JSON: dataclasses as objects, enums as their values, sets as lists."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return plain(dataclasses.asdict(value))
     if isinstance(value, enum.Enum):
@@ -186,7 +197,8 @@ def _arguments_of(call: Callable[..., Any], doc: str) -> dict[str, Any]:
     for name, parameter in inspect.signature(call).parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
             raise InvalidRequest(
-                f"The argument '{name}' of {getattr(call, '__name__', 'the function')} cannot be given by name.",
+                f"The argument '{name}' of {getattr(call, '__name__', 'the function')} cannot be passed by "
+                "name.",
                 param=name,
             )
         schema = schema_of(hints.get(name, Any))
@@ -207,10 +219,10 @@ def _arguments_of(call: Callable[..., Any], doc: str) -> dict[str, Any]:
 
 
 def annotations_of(call: Callable[..., Any]) -> dict[str, Any]:
-    """The types of a function's arguments, and of what it returns; none where they cannot be found out."""
+    """Return the types of a function's arguments and of its result; empty if they cannot be determined."""
     try:
         return typing.get_type_hints(call, include_extras=True)
-    except (NameError, TypeError):  # annotations that are not types, and calls that have none
+    except (NameError, TypeError):  # annotations that are not types, and callables without annotations
         return {}
 
 
@@ -224,7 +236,7 @@ def _is_a(kind: Any, base: type[Any]) -> bool:
 
 
 def _fits(schema: Mapping[str, Any], value: Any) -> bool:
-    """Whether a value is of the JSON type that a schema begins with."""
+    """Return whether a value matches the first JSON type of a schema."""
     if "enum" in schema:
         return value in schema["enum"]
     kinds: dict[str, tuple[type[Any], ...]] = {

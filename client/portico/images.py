@@ -1,4 +1,4 @@
-"""What the SDK says of pictures that a model has made, and those that it is given."""
+"""The SDK's types for generated images and image inputs."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any, Final, TypeAlias, TypedDict
 from portico.errors import InvalidRequest, NotPortico
 
 ImageSource: TypeAlias = str | Path | bytes
-"""A picture as a file here, as bytes, or as the id of an uploaded file or an artifact."""
+"""An image: a local file, bytes, or the id of an uploaded file or an artifact."""
 
 
 class PictureOptions(TypedDict, total=False):
-    """What a picture may be asked for beside its prompt: OpenAI's fields, and those of local models."""
+    """Options for an image besides its prompt: OpenAI's fields, and those of local models."""
 
     background: str
     extra_body: Mapping[str, Any]
@@ -42,21 +42,21 @@ _KINDS = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "imag
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One picture. ``revised_prompt`` where the model was told something else than was asked."""
+    """A generated image. ``revised_prompt`` is set if the model received a different prompt."""
 
     data: bytes = field(repr=False)
     media_type: str
     revised_prompt: str = ""
 
     def save(self, to: str | Path) -> Path:
-        """Write it to a file; where that is."""
+        """Write the image to a file and return its path."""
         path = Path(to)
         path.write_bytes(self.data)
         return path
 
 
 def image_reference(source: ImageSource) -> dict[str, str]:
-    """A picture as a request has it."""
+    """Return an image in the format of a request."""
     if isinstance(source, str):
         return {"file_id": source}
     if isinstance(source, Path):
@@ -76,12 +76,12 @@ def _kind(data: bytes) -> str:
 
 
 def pictures_of(value: Any) -> list[Picture]:
-    """The pictures in OpenAI's answer. Raises `NotPortico`."""
+    """Return the images in OpenAI's response. Raises `NotPortico`."""
     pictures = []
     try:
         for item in value["data"]:
             data = base64.b64decode(item["b64_json"])
             pictures.append(Picture(data, _kind(data), item.get("revised_prompt") or ""))
     except (KeyError, TypeError, ValueError) as error:
-        raise NotPortico("The answer holds no pictures.") from error
+        raise NotPortico("The response contains no images.") from error
     return pictures

@@ -6,7 +6,7 @@ import ipaddress
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host, without brackets, is this machine."""
+    """Return whether a host, without brackets, is this machine."""
     host = host.lower()
     if host == "localhost" or host.endswith(".localhost"):
         return True

@@ -1,4 +1,4 @@
-"""How a model is asked: the names and types of the options of a chat completion."""
+"""Options of a model call: the names and types of the options of a chat completion."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from portico.wire import Unsupported
 
 
 class ModelOptions(TypedDict, total=False):
-    """How a model is asked: OpenAI's fields of a chat completion.
+    """Options of a model call: OpenAI's fields of a chat completion.
 
-    ``extra_body`` has what only some models know (``top_k``, ``min_p``, ``chat_template_kwargs`` …) and is passed on
-    as it is. ``conversation`` is the session of an app that keeps one.
+    ``extra_body`` contains options that only some models support (``top_k``, ``min_p``, ``chat_template_kwargs`` …)
+    and is passed on unchanged. ``conversation`` is the session of an app that stores sessions.
     """
 
     audio: Mapping[str, Any]
@@ -50,7 +50,7 @@ class ModelOptions(TypedDict, total=False):
 
 
 class ChatOptions(ModelOptions, total=False):
-    """All that a chat completion takes beside its model and its messages. ``unsupported`` is for apps over a store."""
+    """All options of a chat completion besides its model and its messages. ``unsupported`` is for apps over a store."""
 
     tools: list[Any]
     unsupported: Unsupported
@@ -62,16 +62,16 @@ CHAT_OPTIONS: Final[frozenset[str]] = ChatOptions.__optional_keys__
 
 
 def unknown_option(options: Iterable[str], known: Iterable[str] = CHAT_OPTIONS) -> tuple[str, str] | None:
-    """The first name that is not an option of a model, and a sentence about it."""
+    """Return the first name that is not a model option, and a message about it."""
     names = frozenset(known)
     for name in options:
         if name not in names:
-            hint = nearest(name, names) or " What only some models know goes into 'extra_body'."
+            hint = nearest(name, names) or " Options that only some models support go into 'extra_body'."
             return name, f"Models have no option '{name}'.{hint}"
     return None
 
 
 def flat_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options as fields of a request: those of ``extra_body`` stand among the others."""
+    """Return options as request fields: those of ``extra_body`` are merged with the others."""
     plain_options = {name: value for name, value in options.items() if name != "extra_body"}
     return {**plain_options, **(options.get("extra_body") or {})}

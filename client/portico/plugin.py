@@ -1,7 +1,7 @@
-"""What engines, chunkers, tools and providers in packages of their own import: version 1 of the plugin interface.
+"""The interface for engines, chunkers, tools and providers in separate packages: version 1 of the plugin interface.
 
-``docs/plugins.md`` shows one of each. Everything else of the daemon may change between releases. A name is imported
-when it is asked for: a chunker is loaded where neither the engines nor the web are.
+``docs/plugins.md`` shows an example of each. Everything else in the daemon can change between releases. A name is
+imported on first use: a chunker is also loaded where neither the engines nor the web are.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The name that somebody meant: the nearest known one, or ours for a word of OpenAI, LazyLLM or Lagent."""
+"""Finds the intended name: the nearest known name, or Portico's name for a term of OpenAI, LazyLLM or Lagent."""
 
 from __future__ import annotations
 
@@ -68,14 +68,14 @@ _SPELLINGS: Final[Mapping[str, tuple[str, ...]]] = {
     "transform": ("chunking", "chunking_strategy"),
     "url": ("source",),
 }
-"""For words of OpenAI, LazyLLM and Lagent: ours, the first of them that is known where the word stands."""
+"""Portico's names for terms of OpenAI, LazyLLM and Lagent; the first that is known in the context is used."""
 
 _MAX_NAME_LENGTH: Final = 200
-"""Characters of a name that may be a misspelt one."""
+"""Maximum length of a name that is checked for misspelling, in characters."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """`` Did you mean 'x'?`` with the nearest known names, or an empty string."""
+    """Return `` Did you mean 'x'?`` with the nearest known names, or an empty string."""
     from difflib import get_close_matches
 
     names = set(known)
@@ -91,7 +91,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def misspelt(name: str, known: Collection[str]) -> str:
-    """The known name that another one certainly stands for: another framework's word for it, or hardly another one."""
+    """Return the known name that is certainly meant: another framework's term for it, or a close misspelling."""
     from difflib import get_close_matches
 
     if name in known:

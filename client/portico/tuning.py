@@ -1,4 +1,4 @@
-"""Training examples made of rated answers."""
+"""Training examples from rated answers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class CollectedExamples:
 def collect_examples(
     ratings: Iterable[Rating], *, method: str = "supervised", held_back: float = 0.0
 ) -> CollectedExamples:
-    """Rated answers as a training file of ``method`` and items ``{"item": {"messages": […], "answer": "…"}}``.
+    """Convert rated answers to a training file of ``method`` and items ``{"item": {"messages": […], "answer": "…"}}``.
 
     ``supervised`` learns good answers and corrections, ``dpo`` prefers each of them to each bad or corrected answer to
     the same question. ``held_back`` is the share of the questions, from 0 to less than 1, that become items; the same
@@ -43,7 +43,7 @@ def collect_examples(
 
 
 class ExampleCollector:
-    """`collect_examples` for ratings that come one after another: only what becomes an example is kept of them."""
+    """`collect_examples` for ratings that arrive one after another: only what becomes an example is kept."""
 
     def __init__(self, method: str = "supervised", held_back: float = 0.0) -> None:
         if method not in COLLECT_METHODS:
@@ -51,14 +51,14 @@ class ExampleCollector:
                 f"'method' is {' or '.join(COLLECT_METHODS)}, not '{method}'.", param="method"
             )
         if not 0 <= held_back < 1:
-            raise InvalidRequest("'held_back' is a share, from 0 to less than 1.", param="held_back")
+            raise InvalidRequest("'held_back' must be a share from 0 to less than 1.", param="held_back")
         self._pairs = method == "dpo"
         self._held_back = held_back
         self._conversations: dict[bytes, _RatedConversation] = {}
         self._left_out = 0
 
     def add(self, rating: Rating) -> None:
-        """Take one in."""
+        """Add a rating."""
         messages = [{"role": m["role"], "content": _text(m["content"])} for m in rating.messages]
         answers = [_text(rating.answer)] + ([rating.correction] if rating.value == "corrected" else [])
         questions = [m["content"] for m in messages if m["role"] == "user"]
@@ -74,7 +74,7 @@ class ExampleCollector:
         rated_conversation.wanted.extend(answers[1:])
 
     def collected(self) -> CollectedExamples:
-        """What has come of all of them."""
+        """Return the examples from all ratings."""
         conversations = self._conversations.values()
         rated_conversations = [
             rated_conversation for rated_conversation in conversations if not rated_conversation.held_back
@@ -102,7 +102,7 @@ class _RatedConversation:
     unwanted: list[str] = field(default_factory=list)
 
     def examples(self) -> list[Mapping[str, Any]]:
-        """Each wanted answer once. Earlier answers are context: only what was rated is learnt."""
+        """Return each desired answer once. Earlier answers are context: only rated answers are learned."""
         before = [{**m, "weight": 0} if m["role"] == "assistant" else m for m in self.messages]
         return [{"messages": [*before, _assistant(text)]} for text in dict.fromkeys(self.wanted)]
 
@@ -124,12 +124,12 @@ def _assistant(text: str) -> Mapping[str, Any]:
 
 
 def _share(question: str) -> float:
-    """From 0 to less than 1, by the text alone."""
+    """Return a number from 0 to less than 1 that depends only on the text."""
     return int.from_bytes(hashlib.sha256(question.encode()).digest()[:8]) / _DIGEST_VALUE_COUNT
 
 
 def _text(content: str | Sequence[Mapping[str, Any]]) -> str:
-    """The text of a message; empty if a part of it is something else."""
+    """Return the text of a message; empty if a part is not text."""
     if isinstance(content, str):
         return content.strip() and content
     texts = [text for part in content if isinstance(text := part.get("text"), str)]

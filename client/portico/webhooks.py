@@ -1,4 +1,4 @@
-"""How a receiver of webhooks checks what it is sent.
+"""Verification of webhook messages by a receiver.
 
 Source: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 """
@@ -17,7 +17,7 @@ from portico.errors import InvalidRequest
 from portico.schemas.webhooks import WebhookEvent
 
 TOLERANCE_S = 300
-"""Seconds that a message may be old, or ahead of the clock here."""
+"""Maximum difference between a message's time and the local clock, in seconds."""
 
 _PREFIX = "whsec_"
 
@@ -25,11 +25,11 @@ _PREFIX = "whsec_"
 def verify_webhook(
     body: str | bytes, headers: Mapping[str, str], secret: str, *, tolerance_s: float = TOLERANCE_S
 ) -> WebhookEvent:
-    """The event that a webhook was sent, if one of its signatures is that of ``secret``.
+    """Return the event of a webhook message, if one of its signatures matches ``secret``.
 
-    ``body`` is exactly what came, before anything has parsed it; ``headers`` are those of the request, in any case.
-    Raises `InvalidRequest` for a signature that is not right, for a message from another time, and for headers that are
-    missing. Compared in constant time.
+    ``body`` is exactly what was received, before any parsing; ``headers`` are those of the request, in any case.
+    Raises `InvalidRequest` for a wrong signature, for a message from another time, and for missing headers. Signatures
+    are compared in constant time.
     """
     lower_headers = {name.lower(): value for name, value in headers.items()}
     event_id, moment, signatures = (
@@ -38,11 +38,11 @@ def verify_webhook(
     if not (moment.isascii() and moment.isdigit() and len(moment) < 13):
         raise _refused("The header 'webhook-timestamp' is not a number of seconds.")
     if abs(time.time() - int(moment)) > tolerance_s:
-        raise _refused(f"The message is older than {tolerance_s:g} s, or ahead of the clock here.")
+        raise _refused(f"The message is older than {tolerance_s:g} s, or ahead of the local clock.")
     data = body.encode() if isinstance(body, str) else body
     signed_data = b".".join((event_id.encode(), moment.encode(), data))
     expected_signature = base64.b64encode(hmac.new(_key(secret), signed_data, hashlib.sha256).digest())
-    # All of them are compared, whichever is right.
+    # Compare all signatures, whichever matches.
     right = [
         hmac.compare_digest(expected_signature, value.encode())
         for version, _comma, value in (part.partition(",") for part in signatures.split())
@@ -50,13 +50,13 @@ def verify_webhook(
     ]
     if not any(right):
         raise _refused(
-            "None of the signatures is that of the secret: it is another webhook's, or was rotated."
+            "No signature matches the secret: the message is from another webhook, or the secret was rotated."
         )
     try:
         event = json.loads(data)
         return WebhookEvent(event["id"], event["type"], event["created_at"], event["data"])
     except (ValueError, KeyError, TypeError) as error:
-        raise _refused("The message is signed, but it is not an event.") from error
+        raise _refused("The message is signed, but is not an event.") from error
 
 
 def _header(headers: Mapping[str, str], name: str) -> str:
@@ -72,7 +72,7 @@ def _key(secret: str) -> bytes:
         return base64.b64decode(secret.removeprefix(_PREFIX), validate=True)
     except (binascii.Error, ValueError) as error:
         raise InvalidRequest(
-            "The secret is not one of a webhook: base64 follows 'whsec_'.", param="secret"
+            "This is not a webhook secret: expected 'whsec_' followed by base64.", param="secret"
         ) from error
 
 

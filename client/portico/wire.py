@@ -1,6 +1,6 @@
-"""The words both sides speak: events, passages and errors, as plain dataclasses (standard library only).
+"""The shared vocabulary of both sides: events, passages and errors, as plain dataclasses (standard library only).
 
-The daemon sends these as JSON objects with a ``type``; the SDK reads them back into the same classes.
+The daemon sends them as JSON objects with a ``type``; the SDK parses them into the same classes.
 """
 
 from __future__ import annotations
@@ -15,13 +15,21 @@ JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | Non
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where in a source a passage stands. Only what the format has is set.
+    """The position of a passage in its source. Only fields that the format supports are set.
 
-    ``page`` and ``line`` count from 1; ``start`` and ``end`` are character offsets into the extracted text of
-    the file, ``end`` exclusive; ``heading`` is the path of headings above the passage, outermost first. A slide is a
-    page. ``cell`` is the range of a spreadsheet's ``sheet`` (``A2:C9``), or the number of a notebook's cell;
-    ``seconds`` count from the start of a recording; ``symbol`` names a definition in code (``Client.ask``) or a value
-    in JSON (``$.ports[2]``) or elements in XML (``/orders/order[2]``).
+    ``page`` and ``line`` count from 1; ``start`` and ``end`` are character offsets into the extracted text of the
+    file, ``end`` exclusive; ``heading`` is the path of headings above the passage, outermost first. A slide is a page.
+    ``cell`` is the range of a spreadsheet's ``sheet`` (``A2:C9``), or the number of a notebook's cell; ``seconds``
+    count from the start of a recording; ``symbol`` names a definition in code (``Client.ask``) or a value in JSON
+    (``$.ports[2]``) or elements in XML (``/orders/order[2]``).
+
+    Example::
+
+        from portico import Client
+
+        with Client() as client:
+            place = client.search("docs", "Who can reach the daemon?").passages[0].place
+            print(place.heading, place.line)
     """
 
     page: int | None = None
@@ -36,7 +44,7 @@ class Place:
     symbol: str | None = None
 
     def label(self) -> str:
-        """A short human form, such as ``page 3``, ``line 12 · Install › Linux`` or ``Fees A2:C9``."""
+        """Return a short readable form, such as ``page 3``, ``line 12 · Install › Linux`` or ``Fees A2:C9``."""
         parts: list[str] = []
         if self.page is not None:
             parts.append(f"page {self.page}")
@@ -58,7 +66,7 @@ class Place:
 
 
 def clock(seconds: float) -> str:
-    """``1:02:03`` or ``2:03``: a moment of a recording as players show it."""
+    """Return a time in a recording as ``1:02:03`` or ``2:03``, as players show it."""
     minutes, second = divmod(int(seconds), 60)
     hour, minute = divmod(minutes, 60)
     return f"{hour}:{minute:02}:{second:02}" if hour else f"{minute}:{second:02}"
@@ -66,9 +74,17 @@ def clock(seconds: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """One ranked search result. ``score`` is in [0, 1], higher is better; ``rank`` counts from 1.
+    """A ranked search result. ``score`` is in [0, 1], higher is better; ``rank`` counts from 1.
 
-    ``quote``: the first and the end offset in ``text`` of the sentence that an answer quotes of it.
+    ``quote``: the start and end offset in ``text`` of the sentence that an answer quotes.
+
+    Example::
+
+        from portico import Client
+
+        with Client() as client:
+            passage = client.search("docs", "Who can reach the daemon?").passages[0]
+            print(passage.score, passage.filename, passage.text)
     """
 
     rank: int
@@ -83,21 +99,21 @@ class Passage:
 
 
 ClaimReason: TypeAlias = Literal["", "number", "name", "date", "negation", "no_evidence", "too_long"]
-"""Why a claim has no evidence: which of its facts the nearest passage does not have, or that no passage is near.
+"""Why a claim has no evidence: which of its facts the nearest passage lacks, or that no passage is near.
 
 ``too_long``: the answer has more sentences than are checked.
 """
 
 
 Unsupported: TypeAlias = Literal["mark", "remove", "ask_again"]
-"""What becomes of sentences without evidence: they are marked, taken out, or the model is asked once more."""
+"""How sentences without evidence are handled: they are marked, removed, or the model is asked again."""
 
 UNSUPPORTED: Final[tuple[str, ...]] = get_args(Unsupported)
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What supports a claim: from ``start`` to ``end`` of the text of the passage with this ``rank``."""
+    """Evidence for a claim: from ``start`` to ``end`` in the text of the passage with this ``rank``."""
 
     rank: int
     file_id: str
@@ -110,9 +126,9 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class AnswerClaim:
-    """A sentence of an answer, from ``start`` to ``end`` of its characters, and what supports it.
+    """A sentence of an answer, from ``start`` to ``end`` in its characters, and its evidence.
 
-    ``removed``: the sentence was taken out of the answer, where it would have begun at ``start``.
+    ``removed``: the sentence was removed from the answer, where it would have begun at ``start``.
     """
 
     start: int
@@ -125,7 +141,7 @@ class AnswerClaim:
 
 @dataclass(frozen=True, slots=True)
 class ErrorBody:
-    """An error in OpenAI's shape: ``{"error": {"message", "type", "param", "code"}}``."""
+    """An error in OpenAI's format: ``{"error": {"message", "type", "param", "code"}}``."""
 
     message: str
     type: str
@@ -138,7 +154,7 @@ class ErrorBody:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """A piece of the answer. ``index`` is the choice it belongs to."""
+    """A piece of the answer. ``index`` is its choice."""
 
     type: ClassVar[str] = "delta"
     text: str
@@ -147,7 +163,7 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class ToolCalled:
-    """A model asked for a tool. ``arguments`` is the JSON text as the model wrote it."""
+    """A model called a tool. ``arguments`` is the JSON text as the model wrote it."""
 
     type: ClassVar[str] = "tool_called"
     id: str
@@ -158,7 +174,7 @@ class ToolCalled:
 
 @dataclass(frozen=True, slots=True)
 class ToolReturned:
-    """What a tool that an agent called answered; ``id`` is that of its `ToolCalled`."""
+    """The result of a tool that an agent called; ``id`` is that of its `ToolCalled`."""
 
     type: ClassVar[str] = "tool_returned"
     id: str
@@ -169,7 +185,7 @@ class ToolReturned:
 
 @dataclass(frozen=True, slots=True)
 class HandedOff:
-    """The conversation went over, or back, to the agent ``to``, whose answer is the answer."""
+    """The conversation was handed over, or back, to the agent ``to``, whose answer is the final answer."""
 
     type: ClassVar[str] = "handed_off"
     to: str
@@ -177,9 +193,9 @@ class HandedOff:
 
 @dataclass(frozen=True, slots=True)
 class Cited:
-    """The passages an answer stands on, numbered by their ``rank``; sent before its first word.
+    """The passages an answer is based on, numbered by their ``rank``; sent before its first word.
 
-    ``nearest`` are the nearest passages where none of them answers.
+    ``nearest`` are the nearest passages if none of them answers the question.
     """
 
     type: ClassVar[str] = "cited"
@@ -189,7 +205,7 @@ class Cited:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A sentence of the answer was checked; sent behind its last piece, before the next sentence."""
+    """A sentence of the answer was checked; sent after its last piece, before the next sentence."""
 
     type: ClassVar[str] = "claimed"
     claim: AnswerClaim
@@ -197,7 +213,7 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class StepStarted:
-    """A step of a run began. ``path`` names it, such as ``search`` or ``parse/handbook.pdf``."""
+    """A step of a run started. ``path`` names it, such as ``search`` or ``parse/handbook.pdf``."""
 
     type: ClassVar[str] = "step_started"
     path: str
@@ -205,7 +221,7 @@ class StepStarted:
 
 @dataclass(frozen=True, slots=True)
 class StepFinished:
-    """A step ended after ``milliseconds``; ``error`` is the sentence that ended it, if one did."""
+    """A step ended after ``milliseconds``; ``error`` is the message of its failure, if any."""
 
     type: ClassVar[str] = "step_finished"
     path: str
@@ -227,12 +243,12 @@ class Progressed:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The run waits for an answer from outside: ``approval``, a client's ``function``, ``input``, or a ``chat`` with a
+    """The run waits for an external answer: ``approval``, a client's ``function``, ``input``, or a ``chat`` with a
     client's model.
 
     ``name`` is the tool, function or step that asks; ``answer_schema`` the JSON schema of an answer's value;
-    ``expires_at`` the moment, in seconds since 1970, at which waiting ends. ``key`` is the same when a run that was
-    cut off asks the same again.
+    ``expires_at`` the time, in seconds since 1970, at which waiting ends. ``key`` stays the same when an interrupted
+    run asks the same question again.
     """
 
     type: ClassVar[str] = "asked"
@@ -248,7 +264,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What the run waited for has been said, by the key or worker ``by``; the run continues."""
+    """The run's question was answered by the key or worker ``by``; the run continues."""
 
     type: ClassVar[str] = "answered"
     id: str
@@ -258,7 +274,7 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one call. ``cost`` in US dollars, ``None`` where no price is known."""
+    """Token usage of a call. ``cost`` is in US dollars, ``None`` if no price is known."""
 
     type: ClassVar[str] = "usage"
     prompt_tokens: int = 0
@@ -267,7 +283,7 @@ class Usage:
     cost: float | None = None
 
     def __add__(self, other: Usage) -> Usage:
-        """Both together. An unknown cost counts nothing beside a known one."""
+        """Return the sum. An unknown cost counts as zero when added to a known cost."""
         known_costs = [usage.cost for usage in (self, other) if usage.cost is not None]
         return Usage(
             self.prompt_tokens + other.prompt_tokens,
@@ -279,8 +295,9 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class GuardHit:
-    """A guard found ``count`` things of one ``kind``, never what they are. ``place``: ``input``, ``output``,
-    ``tool_arguments`` or ``tool_results``; ``action``: what became of them. The kind ``error``: it could not look.
+    """A guard found ``count`` items of one ``kind``; the items themselves are never included. ``place``: ``input``,
+    ``output``, ``tool_arguments`` or ``tool_results``; ``action``: what was done with them. The kind ``error``
+    means that the guard could not check.
     """
 
     type: ClassVar[str] = "guarded"
@@ -293,7 +310,7 @@ class GuardHit:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The run ended in an error. Nothing follows."""
+    """The run failed. No event follows."""
 
     type: ClassVar[str] = "failed"
     error: ErrorBody
@@ -301,7 +318,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The run ended well. ``result`` is JSON. Nothing follows."""
+    """The run succeeded. ``result`` is JSON. No event follows."""
 
     type: ClassVar[str] = "finished"
     result: Any = None
@@ -340,7 +357,7 @@ _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
 def event_to_json(event: Event) -> dict[str, Any]:
-    """The event as a JSON object with its ``type``."""
+    """Return the event as a JSON object with its ``type``."""
     document: dict[str, Any] = {"type": event.type}
     for name in _FIELDS[type(event)]:
         value = getattr(event, name)
@@ -350,12 +367,14 @@ def event_to_json(event: Event) -> dict[str, Any]:
 
 @cache
 def field_names(kind: type[Any]) -> tuple[str, ...]:
-    """The fields of a dataclass; asked of each object again, they take longer than its values."""
+    """Return the fields of a dataclass; cached, because looking them up for each object takes longer than reading its
+    values.
+    """
     return tuple(field.name for field in fields(kind))
 
 
 def as_json(value: Any) -> Any:
-    """Dataclasses, and lists of them, as objects. JSON within them stays the same value: it may be large."""
+    """Return dataclasses, and lists of them, as objects. JSON within them is not copied, because it may be large."""
     kind = type(value)
     if kind in _PLAIN:
         return value
@@ -372,7 +391,7 @@ def as_json(value: Any) -> Any:
 
 
 def event_from_json(value: Mapping[str, Any]) -> Event | None:
-    """Read an event back; ``None`` for a type that this version does not know, which a reader should skip."""
+    """Parse an event; return ``None`` for a type that this version does not know, which a reader should skip."""
     cls = _BY_TYPE.get(str(value.get("type")))
     if cls is None:
         return None
@@ -390,7 +409,7 @@ def event_from_json(value: Mapping[str, Any]) -> Event | None:
 
 
 def passage_from_json(value: Mapping[str, Any]) -> Passage:
-    """Read one passage back, ignoring fields this version does not know."""
+    """Parse a passage, ignoring fields that this version does not know."""
     known_fields = {f.name for f in fields(Passage)}
     data = {name: item for name, item in value.items() if name in known_fields}
     data["place"] = place_from_json(data.get("place") or {})
@@ -401,7 +420,7 @@ def passage_from_json(value: Mapping[str, Any]) -> Passage:
 
 
 def claim_from_json(value: Mapping[str, Any]) -> AnswerClaim:
-    """Read one claim back, ignoring fields this version does not know."""
+    """Parse a claim, ignoring fields that this version does not know."""
     data = {field.name: value[field.name] for field in fields(AnswerClaim) if field.name in value}
     names = {field.name for field in fields(Evidence)}
     evidence = (
@@ -414,6 +433,6 @@ def claim_from_json(value: Mapping[str, Any]) -> AnswerClaim:
 
 
 def place_from_json(value: Mapping[str, Any]) -> Place:
-    """Read a place back, ignoring fields this version does not know."""
+    """Parse a place, ignoring fields that this version does not know."""
     place_fields = {f.name: value[f.name] for f in fields(Place) if f.name in value}
     return Place(**{**place_fields, "heading": tuple(place_fields.get("heading") or ())})

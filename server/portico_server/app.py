@@ -294,9 +294,7 @@ class Daemon:
             self._report_runs(await self.services.stores.sync(store))
 
     async def _apply_store(self, spec: StoreSpec, at: str) -> None:
-        """Apply one store. While its embedding model is missing, the store uses the default model, and its groups use
-        none.
-        """
+        """Apply a store. While an embedding model is missing, the store uses the default, and its groups none."""
         reconciler = self.services.reconciler
         missing = reconciler.stores.missing_models(spec)
         if not missing:
@@ -397,9 +395,7 @@ async def _holds() -> bool:
 
 
 async def _insist_on_end(background: Sequence[asyncio.Task[None]]) -> None:
-    """Log what the shutdown waits for, and cancel ``background`` again, because a cancellation may have been
-    swallowed.
-    """
+    """Log what the shutdown waits for, and cancel ``background`` again, in case a cancellation was swallowed."""
     while True:
         await asyncio.sleep(END_REPORT_S)
         for task in asyncio.all_tasks() - {asyncio.current_task()}:

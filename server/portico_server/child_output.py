@@ -17,7 +17,7 @@ async def transcribe(
 ) -> None:
     """Copy ``stream`` to the file ``path`` and, line by line, to ``lines``, until it ends.
 
-    ``heard`` is called with each piece as it arrives, even within a line.
+    ``on_text`` is called with each piece as it arrives, even within a line.
     """
     remainder = b""
     with path.open("ab") as file:

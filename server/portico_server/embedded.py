@@ -1,4 +1,4 @@
-"""A whole daemon within another program, for as long as a ``with`` block lasts: for tests of what runs in it."""
+"""A complete daemon within another program, for the duration of a ``with`` block: for tests of its contents."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from portico_server.http.server import listen, new_loop
 from portico_server.settings import load
 
 START_TIMEOUT_S = 60.0
-"""Seconds in which it must serve, and must have ended."""
+"""Maximum seconds until the daemon serves, and until it has stopped."""
 
 
 @contextmanager
 def embedded(configuration: Mapping[str, Any], home: Path | None = None) -> Iterator[str]:
-    """The URL of a daemon on a free port of this machine, in a thread of this process.
+    """Yield the URL of a daemon on a free local port, in a thread of this process.
 
-    ``configuration`` is what a YAML file holds. ``home``: where its data stays; by default in a folder that goes when
-    it ends. Environment variables of the daemon have no effect. Raises `PorticoError` if it cannot start.
+    ``configuration`` is the content of a YAML file. ``home`` is where its data are stored; the default is a temporary
+    folder. Environment variables of the daemon have no effect. Raises `PorticoError` if it cannot start.
     """
     with tempfile.TemporaryDirectory(prefix="portico-", ignore_cleanup_errors=True) as folder:
         given_configuration = config.parse(dict(configuration), Path.cwd(), None)
@@ -51,7 +51,7 @@ def embedded(configuration: Mapping[str, Any], home: Path | None = None) -> Iter
 
 @contextmanager
 def _serving(daemon: Daemon, home: Home) -> Iterator[None]:
-    """The daemon at work in a thread with an event loop of its own."""
+    """Run the daemon in a thread with its own event loop."""
     errors: list[BaseException | None] = []
     loops: list[asyncio.AbstractEventLoop] = []
 
@@ -72,7 +72,7 @@ def _serving(daemon: Daemon, home: Home) -> Iterator[None]:
     thread.start()
     try:
         if not daemon.serving.wait(START_TIMEOUT_S):
-            raise Unavailable(f"The daemon did not begin to serve within {START_TIMEOUT_S:g} s.")
+            raise Unavailable(f"The daemon did not start to serve within {START_TIMEOUT_S:g} s.")
         if errors and errors[0] is not None:
             raise errors[0]
         yield

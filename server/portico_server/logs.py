@@ -1,4 +1,4 @@
-"""Logging of the daemon: one line an event, as text or JSON, to standard error and a file of bounded size."""
+"""Logging of the daemon: one line per event, as text or JSON, to standard error and a file of limited size."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BACKUP_FILES = 3
 
 
 class _RedactFilter(logging.Filter):
-    """Keys never reach a log, whatever was logged."""
+    """Removes keys from all log records."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         message = record.getMessage()
@@ -28,7 +28,9 @@ class _RedactFilter(logging.Filter):
 
 
 class _TruncateFilter(logging.Filter):
-    """A call that was cut off when the daemon stopped is not a defect: the line before says how many there were."""
+    """Shortens errors of calls interrupted by a shutdown, which are no defects: the previous line states their
+    number.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
         return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
@@ -48,28 +50,30 @@ class _JsonFormatter(logging.Formatter):
 
 
 class _File(logging.handlers.RotatingFileHandler):
-    """A file that is reopened after a failed write, as on a full disk, and then says how many lines it lacks."""
+    """A log file that is reopened after a failed write, such as on a full disk, and then reports how many lines were
+    lost.
+    """
 
     _lost = 0
-    """Lines in a row that could not be written."""
+    """Number of consecutive lines that could not be written."""
 
     def emit(self, record: logging.LogRecord) -> None:
         before = self._lost
         super().emit(record)
         if before and before == self._lost:
             self._lost = 0
-            text = f"{before} lines were lost: the log could not be written"
+            text = f"{before} lines were lost because the log could not be written"
             super().emit(
                 logging.makeLogRecord({**record.__dict__, "msg": text, "args": None, "exc_info": None})
             )
 
     def handleError(self, record: logging.LogRecord) -> None:
         error = sys.exception()
-        if not isinstance(error, OSError | ValueError):  # of a file that is closed
+        if not isinstance(error, OSError | ValueError):  # from a closed file
             super().handleError(record)
             return
-        # What its buffers hold would fail again, and a rotation that could not close it leaves it closed.
-        stream, self.stream = self.stream, None  # opened by the next line
+        # Its buffered data would fail again, and a failed rotation may have left it closed.
+        stream, self.stream = self.stream, None  # the next line opens it
         with suppress(OSError, ValueError):
             if stream is not None:
                 stream.close()
@@ -83,11 +87,11 @@ _ANYBODYS = (
     "ASGI callable returned without completing handshake.",
     "Invalid UTF-8 sequence received from client.",
 )
-"""What uvicorn writes as errors whenever a WebSocket is refused, or sends something else than text."""
+"""Errors that uvicorn logs whenever a WebSocket is rejected, or sends data other than text."""
 
 
 def _not_anybodys(record: logging.LogRecord) -> bool:
-    """Not a line that whoever reaches the port could fill the log with: the client was answered, which is enough."""
+    """Drop lines with which any client could fill the log; the response to the client is sufficient."""
     return record.msg not in _ANYBODYS
 
 

@@ -1,6 +1,7 @@
-"""``python -m portico_server backup | restore | vacuum``: a home folder on which no daemon runs.
+"""``python -m portico_server backup | restore | vacuum``, for a home folder without a running daemon.
 
-Prints JSON lines: ``{"progress": …}`` now and then, and one with what was done. A daemon that runs is asked over HTTP.
+Prints JSON lines: ``{"progress": …}`` at intervals, and finally the result. A running daemon is called over HTTP
+instead.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ from portico_server.home import LOCK_FILE, Home
 from portico_server.settings import LoadedSettings, Settings
 
 PROGRESS_S: Final = 0.2
-"""Seconds between two lines of progress."""
+"""Interval between progress lines in seconds."""
 
 
 def run(arguments: Namespace, loaded_settings: LoadedSettings) -> int:
-    """Do what the command line asks. Raises `PorticoError`."""
+    """Run the operation given on the command line. Raises `PorticoError`."""
     settings = loaded_settings.settings
     check_here(settings)
     match arguments.command:
@@ -112,7 +113,7 @@ def _restore(path: Path, settings: Settings, *, replace: bool, dry_run: bool) ->
 
 
 def _remove_empty(home: Path, paths: Sequence[Path]) -> None:
-    """Take away the folders that a restore has made and left empty, innermost first; the home's lock is held."""
+    """Remove empty folders created by a restore, innermost first, while holding the home's lock."""
     (home / LOCK_FILE).unlink(missing_ok=True)
     with suppress(OSError):
         for folder in paths:
@@ -136,11 +137,11 @@ def _vacuum(settings: Settings) -> dict[str, Any]:
 
 def _check_exists(home: Path) -> None:
     if not (home / "portico.db").is_file():
-        raise NotFound(f"There is no Portico database in {home}.", code="home_not_found", param="home")
+        raise NotFound(f"No Portico database found in {home}.", code="home_not_found", param="home")
 
 
 class _Progress:
-    """Prints how far it is, at intervals."""
+    """Prints the progress at intervals."""
 
     def __init__(self) -> None:
         self._last = 0.0

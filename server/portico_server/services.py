@@ -1,4 +1,4 @@
-"""Every part of a daemon, put together once: what is handed to what."""
+"""All parts of a daemon, built and connected in one place."""
 
 from __future__ import annotations
 
@@ -93,15 +93,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Overrides:
-    """Parts that a test builds itself; ``None`` is what a daemon has."""
+    """Parts that a test builds itself; ``None`` means the daemon's own part."""
 
     trainer: Callable[[BaseModel], Trainer] | None = None
 
 
 class Services:
-    """Each layer is built from those below it. Nothing runs yet: `portico_server.app` starts and ends them.
+    """The parts of a daemon, in which each layer is built from the layers below it.
 
-    ``url`` is the base URL of the daemon; ``stop`` asks it to end.
+    Nothing runs yet: `portico_server.app` starts and ends the parts. ``url`` is the base URL of the daemon; ``stop``
+    asks it to end.
     """
 
     def __init__(
@@ -381,7 +382,7 @@ class Services:
         self.schedules = ScheduleService(self.database, self.registry, self.stores, self.scheduled)
 
     def _follow(self) -> None:
-        """Refresh what was read at the start when another daemon on the same database changes it."""
+        """Refresh data from the start when another daemon on the same database changes it."""
         self.feed.refresh("keys", self.auth.refresh)
         self.feed.refresh("models", self._refresh_models)
         self.feed.refresh("aliases", self._refresh_models)
@@ -402,8 +403,8 @@ class Services:
         await self.canaries.routing.refresh()
 
     def background(self) -> dict[str, Coroutine[Any, Any, None]]:
-        """What runs until the daemon ends, by name."""
-        is_alone = not self.settings.database  # SQLite has one daemon
+        """Return the background tasks that run until the daemon ends, by name."""
+        is_alone = not self.settings.database  # SQLite supports only one daemon
         return {
             **({} if is_alone else {"feed": self.feed.run()}),
             "usage": self.usage.run(),
@@ -422,7 +423,7 @@ class Services:
         }
 
     def guard(self, guards: Sequence[ContentGuard]) -> None:
-        """Put guards around what they name, from the next call on."""
+        """Set guards around the servables that they name, starting with the next call."""
         self.guards = tuple(guards)
         self.registry.around = (
             (lambda servable: guarded(servable, guards, self.registry.aliases.meanings, self.registry.files))
@@ -431,13 +432,15 @@ class Services:
         )
 
     def _plugin_tables(self) -> Sequence[PluginTable[Any]]:
-        """The tables that plugins add to. What speaks to providers is imported here: a start does not need it."""
+        """Return the tables that plugins extend. The provider clients are imported only here, because a start does not
+        need them.
+        """
         from portico_server.models.engines.remote.providers import PROVIDERS
 
         return ENGINES, CHUNKERS, self.toolbox.plugins, PROVIDERS
 
     async def close(self) -> None:
-        """End what ends in order; what fails is logged, and the rest continues."""
+        """Shut down in order; failures are logged, and the shutdown continues."""
         closing = [
             self.code.close,
             self.stores.close,
@@ -453,11 +456,11 @@ class Services:
             try:
                 await close()
             except Exception:
-                logger.exception("an orderly end failed; going on with the rest")
+                logger.exception("part of the shutdown failed; continuing with the rest")
 
 
 def _training_spec(body: Mapping[str, Any]) -> FineTuningSpec:
-    """A fine-tuning job as a search orders it; what reads requests is imported when there is one."""
+    """Return the spec of a fine-tuning job that a search requests; the request parser is imported on first use."""
     from portico_server.api.openai.fine_tuning_shapes import spec_of
 
     return spec_of(body, "fine_tuning")

@@ -1,7 +1,7 @@
-"""``python -m portico_server.share``: one app as a page of its own, which other pages may embed.
+"""``python -m portico_server.share``: one app as a web page that other pages can embed.
 
-Visitors need no key. This process has one, and passes on conversations with that app and nothing else: what they say
-is kept in their browsers alone. It ends when standard input closes, and with `portico web`, which starts it.
+Visitors need no key. This process has one, and relays conversations with that app and nothing else: their messages are
+stored only in their browsers. It ends when standard input closes, and with `portico web`, which starts it.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from portico_server.settings import load
 MAX_BODY_BYTES: Final = 512 * 1024
 MAX_MESSAGES: Final = 200
 MAX_CONVERSATIONS: Final = 64
-"""Connections that are served at once."""
+"""Maximum number of concurrent connections."""
 
 CONNECT_TIMEOUT_S: Final = 10.0
 SILENCE_TIMEOUT_S: Final = 600.0
-"""Seconds that the daemon may say nothing for."""
+"""Maximum seconds of silence from the daemon."""
 
 _ORIGIN = re.compile(r"https?://(?:\*\.)?[A-Za-z0-9.-]{1,253}(?::(?:\d{1,5}|\*))?")
 
 
 @dataclass(frozen=True, slots=True)
 class SharedApp:
-    """``daemon`` is the address of the daemon, ``origins`` the pages that may embed this one."""
+    """An app as a web page. ``daemon`` is the address of the daemon, ``origins`` the pages that can embed this one."""
 
     daemon: str
     key: str
@@ -53,7 +53,7 @@ class SharedApp:
 
 
 def application(shared_app: SharedApp) -> FastAPI:
-    """The page at ``/`` and its conversation at ``/chat``."""
+    """Return the application with the page at ``/`` and its conversation at ``/chat``."""
 
     @asynccontextmanager
     async def lifespan(new_fast_api: FastAPI) -> AsyncIterator[None]:
@@ -87,21 +87,21 @@ def application(shared_app: SharedApp) -> FastAPI:
 
 
 def require_same_origin(request: Request) -> None:
-    """Only the page itself may ask: another site's script must not spend what the operator pays."""
+    """Allow only requests from the page itself: another site's script must not spend the operator's money."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise InvalidRequest("Send JSON, with the header Content-Type: application/json.")
     origin = request.headers.get("origin")
     if origin and urlsplit(origin).netloc != request.headers.get("host"):
-        raise Forbidden(f"Pages of {origin[:200]} embed this one in a frame; they do not call it.")
+        raise Forbidden(f"Pages of {origin[:200]} can embed this page in a frame, but cannot call it.")
 
 
 async def body_of(request: Request) -> Any:
-    """The JSON of a request. Raises `TooLarge`, `InvalidRequest`."""
+    """Return the JSON of a request. Raise `TooLarge`, `InvalidRequest`."""
     data = bytearray()
     async for piece in request.stream():
         data += piece
         if len(data) > MAX_BODY_BYTES:
-            raise TooLarge(f"The conversation has more than {MAX_BODY_BYTES // 1024} KB. Begin a new one.")
+            raise TooLarge(f"The conversation has more than {MAX_BODY_BYTES // 1024} KB. Start a new one.")
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError as error:
@@ -109,11 +109,11 @@ async def body_of(request: Request) -> Any:
 
 
 def checked(body: Any) -> list[Mapping[str, str]]:
-    """The messages of a conversation: texts of the user and the assistant in turn, nothing else."""
+    """Return the messages of a conversation: only alternating texts of the user and the assistant."""
     messages = body.get("messages") if isinstance(body, dict) and set(body) == {"messages"} else None
     if not isinstance(messages, list) or not 1 <= len(messages) <= MAX_MESSAGES:
         raise InvalidRequest(
-            f'The body must be {{"messages": […]}} with 1 to {MAX_MESSAGES} messages, and nothing else.',
+            f'The body must be exactly {{"messages": […]}} with 1 to {MAX_MESSAGES} messages.',
             param="messages",
         )
     for at, message in enumerate(messages):
@@ -124,7 +124,8 @@ def checked(body: Any) -> list[Mapping[str, str]]:
             or not isinstance(message["content"], str)
         ):
             raise InvalidRequest(
-                "A message has 'role', user or assistant, and 'content', a text.", param=f"messages[{at}]"
+                "A message must have 'role', user or assistant, and 'content', a text.",
+                param=f"messages[{at}]",
             )
     return messages
 
@@ -132,7 +133,7 @@ def checked(body: Any) -> list[Mapping[str, str]]:
 async def answer(
     shared_app: SharedApp, session: aiohttp.ClientSession, messages: Sequence[Mapping[str, str]]
 ) -> Response:
-    """What the daemon answers, as it comes. Raises `Unavailable` where it does not."""
+    """Stream the daemon's answer. Raise `Unavailable` if it does not respond."""
     body = {"model": shared_app.app, "messages": messages, "stream": True}
     headers = {"Authorization": f"Bearer {shared_app.key}"}
     try:
@@ -140,7 +141,7 @@ async def answer(
             f"{shared_app.daemon}/v1/chat/completions", json=body, headers=headers
         )
     except (aiohttp.ClientError, TimeoutError) as error:
-        raise Unavailable("The daemon does not answer. Try again in a moment.") from error
+        raise Unavailable("The daemon does not respond. Try again in a moment.") from error
     kind = client_response.headers.get("content-type", "application/json")
     return StreamingResponse(
         _relayed(client_response), status_code=client_response.status, headers={"Content-Type": kind}
@@ -148,29 +149,31 @@ async def answer(
 
 
 async def _relayed(client_response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """The bytes of an answer. Closing this generator ends the daemon's work on it."""
+    """Yield the bytes of an answer. Closing this generator stops the daemon's work on it."""
     try:
         async for piece in client_response.content.iter_any():
             yield piece
     except (aiohttp.ClientError, TimeoutError):
-        error = Unavailable("The connection to the daemon was cut. Try again.").body().to_json()
+        error = Unavailable("The connection to the daemon was lost. Try again.").body().to_json()
         yield b"data: " + orjson.dumps(error) + b"\n\n"
     finally:
         client_response.close()
 
 
 def checked_origin(origin: str) -> str:
-    """An origin that may embed the page, such as ``https://example.org``. Raises `InvalidRequest`."""
+    """Return an origin that can embed the page, such as ``https://example.org``. Raise `InvalidRequest`."""
     if not _ORIGIN.fullmatch(origin):
         raise InvalidRequest(
-            f"'{origin}' is not an origin: expected scheme and host, such as https://example.org.",
+            f"'{origin}' is not an origin: expected a scheme and host, such as https://example.org.",
             param="origin",
         )
     return origin
 
 
 async def serve(shared_app: SharedApp, host: str, port: int) -> None:
-    """Serve until standard input closes or a signal comes; the address is a line of JSON on standard output."""
+    """Serve until standard input closes or a signal arrives; prints the address as a line of JSON on standard
+    output.
+    """
     with listen(load({"host": host, "port": str(port)}).settings) as listener:
         config = uvicorn.Config(
             application(shared_app),
@@ -181,7 +184,7 @@ async def serve(shared_app: SharedApp, host: str, port: int) -> None:
             timeout_graceful_shutdown=2,
         )
         server = uvicorn.Server(config)
-        listener.listen()  # who reads the address may ask at once
+        listener.listen()  # a reader of the address can connect immediately
         bound, port = listener.getsockname()[:2]
         print(json.dumps({"url": f"http://{f'[{bound}]' if ':' in bound else bound}:{port}/"}), flush=True)
         asyncio.get_running_loop().add_reader(
@@ -191,7 +194,7 @@ async def serve(shared_app: SharedApp, host: str, port: int) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Errors are one JSON line on standard output and exit code 1."""
+    """Run the command. Errors are one JSON line on standard output and exit code 1."""
     parser = argparse.ArgumentParser(prog="portico_server.share", description=__doc__)
     for name in ("daemon", "app", "title", "host"):
         parser.add_argument(f"--{name}", required=True)

@@ -1,8 +1,8 @@
-"""Command lines of Python interpreters: the only place that makes them.
+"""Command lines of Python interpreters: the only place that builds them.
 
-``python -m`` and ``python -c`` put the current folder first on the module path, and a script its own folder. The daemon
-is started in folders that anybody may have written to: a file ``mcp.py`` there must never be imported. A test looks for
-command lines that are made elsewhere.
+``python -m`` and ``python -c`` put the current folder first on the module path, and a script its own folder. The
+daemon can be started in folders to which anybody may have written: a file ``mcp.py`` there must never be imported. A
+test searches for command lines that are built elsewhere.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 SAFE_PATH: Final = {"PYTHONSAFEPATH": "1"}
-"""The same for interpreters that a child starts by itself."""
+"""The same protection for interpreters that a child process starts itself."""
 
 OFFLINE_ENVIRONMENT: Final[Mapping[str, str]] = {
     "HF_HUB_OFFLINE": "1",
@@ -23,48 +23,51 @@ OFFLINE_ENVIRONMENT: Final[Mapping[str, str]] = {
     "DO_NOT_TRACK": "1",
     "PYTHONUNBUFFERED": "1",
 }
-"""For programs that work on a model's files: they have nothing to look for elsewhere, and nothing to report."""
+"""Environment of programs that process a model's files: they need no network access and report nothing."""
 
 
 def run_module(name: str, *arguments: str, python: Path | str = "") -> list[str]:
-    """Runs a module with ``python``, by default the daemon's own."""
+    """Return a command that runs a module with ``python``, by default the daemon's own."""
     return [str(python or sys.executable), *module(name, *arguments)]
 
 
 def module(name: str, *arguments: str) -> list[str]:
-    """What follows the interpreter in `run_module`."""
+    """Return the arguments after the interpreter in `run_module`."""
     return ["-P", "-m", name, *arguments]
 
 
 def run_script(path: Path, *arguments: str, python: Path | str = "") -> list[str]:
-    """Runs a file that may import what the environment offers, but not what lies beside it.
+    """Return a command that runs a file with the environment's packages, but without the files next to it.
 
-    ``python`` may be older than 3.11, which has no ``-P``: the script takes its folder from its path itself.
+    ``python`` can be older than 3.11, which has no ``-P``: the script then removes its folder from its path itself.
     """
     return [str(python or sys.executable), str(path), *arguments]
 
 
 def run_isolated(*arguments: str, python: Path | str = "") -> list[str]:
-    """Runs a script, or ``-c`` with a statement, without anything from the environment or the user's own packages."""
+    """Return a command that runs a script, or ``-c`` with a statement, isolated from the environment and user
+    packages.
+    """
     return [str(python or sys.executable), "-I", *arguments]
 
 
 def own() -> str:
-    """The interpreter that runs the daemon, for advice in messages."""
+    """Return the interpreter that runs the daemon, for advice in messages."""
     return sys.executable
 
 
 def base() -> str:
-    """The interpreter from which environments are made: not that of a virtual environment, which may go away."""
+    """Return the interpreter for new environments: not that of a virtual environment, which may be deleted."""
     return str(getattr(sys, "_base_executable", "") or sys.executable)
 
 
 async def output_of(
     command: Sequence[str], environment: Mapping[str, str], timeout_s: float, *, input_data: bytes = b""
 ) -> tuple[int, str, str]:
-    """The status, output and errors of a program that reads ``input_data``; nothing of it is left when it is cancelled.
+    """Return the status, output and errors of a program that reads ``input_data``; cancellation leaves no process
+    behind.
 
-    Raises `OSError` if it cannot be started and `TimeoutError`.
+    Raise `OSError` if it cannot be started, and `TimeoutError`.
     """
     process = await asyncio.create_subprocess_exec(
         *command,

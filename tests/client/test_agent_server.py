@@ -1,4 +1,4 @@
-"""`portico agent-server`, driven by the client of the protocol's own SDK, as an editor would."""
+"""`portico agent-server`, driven by the client of the protocol's own SDK as an editor would drive it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ tools:
 
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """A daemon with one agent, whose tool asks first."""
+    """A daemon with one agent whose tool asks for approval."""
     home = tmp_path_factory.mktemp("home")
     (home / "portico.yaml").write_text(CONFIGURATION, encoding="utf-8")
     with daemons.running(home / "data", "--file", str(home / "portico.yaml")) as running:
@@ -58,7 +58,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 @dataclass
 class Editor:
-    """An editor: files as it shows them, what a person answers, what it was told."""
+    """An editor: its view of the files, the answers of its user, and the messages it received."""
 
     files: dict[str, str] = field(default_factory=dict)
     choice: str | None = "allow"
@@ -95,7 +95,7 @@ class Editor:
         return "".join(each.content.text for each in self.updates if each.session_update == kind)
 
     def calls(self) -> dict[str, list[str]]:
-        """The states that each call went through, by its title."""
+        """Return the states that each call went through, by the call's title."""
         titles: dict[str, str] = {}
         found: dict[str, list[str]] = {}
         for each in self.updates:
@@ -110,7 +110,7 @@ class Editor:
 async def editing(
     daemon: Daemon, editor: Editor, *, files: bool = True
 ) -> AsyncIterator[ClientSideConnection]:
-    """The agent server of a daemon, connected and agreed with."""
+    """Connect to the agent server of a daemon and complete the handshake."""
     command = (*COMMAND, "--url", daemon.url, "agent-server")
     async with spawn_agent_process(editor, *command, env=daemons.environment()) as (conn, _process):  # type: ignore[arg-type]
         lent = schema.FileSystemCapabilities(read_text_file=files, write_text_file=files)
@@ -178,13 +178,13 @@ async def test_a_change_is_shown_as_a_diff_and_made_only_when_it_is_allowed(
     async with editing(daemon, editor) as conn:
         session = (await conn.new_session(cwd=str(tmp_path))).session_id
         await say(conn, session, "write the note")
-        # The second call of the script comes in the same turn, and is refused too.
+        # The second call of the script arrives in the same turn and is refused too.
         assert editor.files[note] == "old\n"
         [diff] = editor.asked[0].content or []
         assert (diff.path, diff.old_text, diff.new_text) == (note, "old\n", "new\n")
         assert editor.calls()["Write note.txt"][-1] == "failed"
     with Client(daemon.url) as client:
-        client.deployments.unload("talker")  # its script begins again
+        client.deployments.unload("talker")  # its script starts over
     allowing = Editor(choice="allow_always")
     async with editing(daemon, allowing) as conn:
         session = (await conn.new_session(cwd=str(tmp_path))).session_id

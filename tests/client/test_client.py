@@ -1,4 +1,4 @@
-"""The SDK against a real daemon, blocking and for asyncio."""
+"""The SDK against a real daemon, blocking and asynchronous."""
 
 from __future__ import annotations
 
@@ -217,7 +217,7 @@ def test_settings_and_usage_are_readable(client: Client) -> None:
     client.chat("hi", "echo").read()
     assert {"home", "port"} <= {setting.name for setting in client.settings()}
     while not any(row["name"] == "echo" for row in client.usage()):
-        pass  # a call is counted behind its answer
+        pass  # a call is counted after its answer
 
 
 def test_what_does_not_exist_is_a_typed_error(client: Client) -> None:

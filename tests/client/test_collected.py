@@ -1,4 +1,4 @@
-"""Rated answers as lines to train on and items to evaluate with."""
+"""Rated answers as training lines and evaluation items."""
 
 from __future__ import annotations
 

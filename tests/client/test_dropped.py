@@ -1,4 +1,4 @@
-"""An iterator that somebody drops in the middle, as notebooks do."""
+"""An iterator that is abandoned midway, as in notebooks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The public face of the package, and what importing it brings along."""
+"""The public API of the package, and the modules that importing it loads."""
 
 from __future__ import annotations
 

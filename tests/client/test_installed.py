@@ -1,4 +1,4 @@
-"""Advice on optional parts: it names what works in the installation that gives it."""
+"""Advice on optional parts: it names commands that work in the installation that prints it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PIP = f"{sys.executable} -m pip install"
 
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Installed:
-    """Be an installation whose ``direct_url.json`` is given, if any."""
+    """Simulate an installation with the given ``direct_url.json``, if any."""
 
     def be(origin: dict[str, object] | None = None) -> None:
         folder = tmp_path / "portico-0.1.0.dist-info"
@@ -82,8 +82,11 @@ def test_in_the_image_an_image_of_ones_own_is_the_way(installed: Installed, tmp_
 
 
 def test_nobody_is_sent_to_an_index_that_has_no_portico() -> None:
-    """Everything that gives advice asks `how_to_add`; what is written out elsewhere would be wrong somewhere."""
-    known = ("client/portico/_installed.py", "scripts/first-five-minutes")  # gives it, looks for it
+    """No advice points to an index without Portico.
+
+    All code that gives advice calls `how_to_add`; a hard-coded command would be wrong in some installation.
+    """
+    known = ("client/portico/_installed.py", "scripts/first-five-minutes")  # defines it, searches for it
     said = [
         f"{path.relative_to(ROOT)}:{number}"
         for folder in ("client", "server", "tui", "docs", "scripts")

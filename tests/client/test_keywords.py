@@ -1,4 +1,4 @@
-"""What a call does not have is refused, by every public callable of the SDK, with what was meant."""
+"""Every public callable of the SDK rejects unknown arguments and suggests the intended name."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ FORWARDED = {
     "Evals.search",
     "Evals.plan_search",
 }
-"""Calls whose further keywords are fields of a native body, which refuses what it does not know."""
+"""Calls whose extra keywords are fields of a native body, which rejects unknown fields."""
 
 FREE = {"pipeline", "parallel", "diverter", "graph", "tool", "template", "bind", "Step.bind", "Agent.forward"}
-"""Calls with keywords of the caller's: names of steps, arguments, variables."""
+"""Calls with keywords chosen by the caller: names of steps, arguments, variables."""
 
 
 def _of(owner: type[Any], name: str) -> Iterator[tuple[str, Callable[..., Any]]]:

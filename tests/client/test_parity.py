@@ -1,4 +1,4 @@
-"""`Client` and `AsyncClient` offer the same, call for call."""
+"""`Client` and `AsyncClient` offer the same calls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What calls send, and what they refuse to send."""
+"""The requests that calls send, and the calls that refuse to send one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def sent() -> list[httpx.Request]:
 
 @pytest.fixture
 def client(sent: list[httpx.Request]) -> Iterator[Client]:
-    """A client whose requests are kept in ``sent``, and answered with whatever ends them."""
+    """A client whose requests are recorded in ``sent`` and answered with a terminating response."""
 
     def answer(request: httpx.Request) -> httpx.Response:
         sent.append(request)

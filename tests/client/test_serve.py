@@ -44,13 +44,13 @@ def odd() -> object:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let workers notice at once that they are to stop, and that a daemon is there again."""
+    """Make workers notice a stop request, and the return of a daemon, immediately."""
     monkeypatch.setattr("portico._serving.CLAIM_WAIT_S", 0.1)
     monkeypatch.setattr("portico._serving.MAX_PAUSE_S", 0.3)
 
 
 class Desk:
-    """A client that serves functions in a thread, until the block ends."""
+    """A client that serves functions in a thread until the block ends."""
 
     def __init__(self, daemon: Daemon, *functions: Any, **options: Any) -> None:
         self.client = Client(daemon.url)
@@ -68,7 +68,7 @@ class Desk:
 
 @contextmanager
 def serving(daemon: Daemon, *functions: Any, **options: Any) -> Iterator[Client]:
-    """A client to call with, while another one serves."""
+    """A client to call with, while another client serves."""
     desk = Desk(daemon, *functions, **options)
     desk.thread.start()
     try:
@@ -80,7 +80,7 @@ def serving(daemon: Daemon, *functions: Any, **options: Any) -> Iterator[Client]
 
 
 def until(true: Callable[[], bool]) -> None:
-    """Look again and again, for as long as a test may take."""
+    """Poll the condition until it is true, up to the time limit of a test."""
     while not true():
         pass
 
@@ -122,7 +122,7 @@ def test_many_calls_are_shared_by_many_workers(daemon: Daemon) -> None:
             results = list(pool.map(lambda n: client.tools.call("who", {"n": n}).structured, range(60)))
         assert results == [{"result": n * n} for n in range(60)]
         other.end()
-        assert client.tools.call("who", {"n": 3}).text == "9"  # one is still there
+        assert client.tools.call("who", {"n": 3}).text == "9"  # one server remains
 
 
 def test_a_call_is_executed_once_at_a_time_and_the_next_waits(daemon: Daemon) -> None:

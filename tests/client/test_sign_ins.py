@@ -1,4 +1,4 @@
-"""What a daemon or an issuer says that means harm, and a file of sign-ins that somebody else has changed."""
+"""Malicious answers of a daemon or an issuer, and a file of sign-ins that another program has changed."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ Reply = Callable[[BaseHTTPRequestHandler], None]
 
 @dataclass
 class Stranger:
-    """A daemon and an issuer at once that answers what a test wants."""
+    """A daemon and an issuer in one, with answers that the test chooses."""
 
     url: str = ""
     replies: dict[str, Reply] = field(default_factory=dict)
     asked: list[tuple[str, str]] = field(default_factory=list)
-    """The path of each request, and what it had as Authorization."""
+    """The path and the Authorization header of each request."""
 
     def says(self, path: str, value: Any, status: int = 200, **headers: str) -> None:
         body = value if isinstance(value, bytes) else json.dumps(value).encode()
@@ -51,7 +51,7 @@ class Stranger:
         self.replies[path] = reply
 
     def streams(self, path: str, block: bytes, pause: threading.Event | None = None) -> None:
-        """Answer without an end: block by block, or slowly."""
+        """Answer endlessly: block by block, or slowly."""
 
         def reply(request: BaseHTTPRequestHandler) -> None:
             request.send_response(200)
@@ -62,7 +62,7 @@ class Stranger:
         self.replies[path] = reply
 
     def serve(self) -> None:
-        """Be a daemon and an issuer as they should be."""
+        """Behave as a correct daemon and issuer."""
         offer = {"issuer": self.url, "client_id": CLIENT, "terminal": True, "scope": "openid"}
         self.says(METADATA, {"resource": self.url, "portico_sign_in": [offer]})
         places = {
@@ -111,12 +111,12 @@ def strangers() -> Iterator[Callable[[], Stranger]]:
                     else:
                         reply(self)
                 except OSError:
-                    self.close_connection = True  # whom it was for has gone
+                    self.close_connection = True  # the client has disconnected
 
             do_POST = do_GET
 
             def log_message(self, *_words: Any) -> None:
-                """Nothing on the terminal."""
+                """Print nothing on the terminal."""
 
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         server.daemon_threads = True
@@ -141,7 +141,7 @@ def stranger(strangers: Callable[[], Stranger], user: Path, monkeypatch: pytest.
 
 @pytest.fixture
 def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Somebody's file of sign-ins."""
+    """Return the path of a user's file of sign-ins."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.delenv("PORTICO_API_KEY", raising=False)
     monkeypatch.delenv("BROWSER", raising=False)
@@ -150,7 +150,7 @@ def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def keep(stranger: Stranger, user: Path, **changes: Any) -> None:
-    """Be signed in at a stranger."""
+    """Store a sign-in for a stranger."""
     now = time.time()
     row = {
         "issuer": stranger.url,
@@ -236,7 +236,7 @@ def test_no_redirect_is_followed_and_no_answer_read_without_an_end(
         monkeypatch.setattr(_issuer, "ANSWER_TIMEOUT_S", 0.5)
         before(request)
 
-    if path == "/token":  # what comes before it has the time that it needs
+    if path == "/token":  # earlier requests get the time that they need
         stranger.replies["/device"] = device
     else:
         monkeypatch.setattr(_issuer, "ANSWER_TIMEOUT_S", 0.5)

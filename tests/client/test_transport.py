@@ -1,4 +1,4 @@
-"""What both transports make of answers, and of none."""
+"""How both transports handle answers, and missing answers."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ async def test_nobody_at_the_url_is_one_sentence_that_says_what_to_do(ask: Any) 
 
 
 def test_on_this_machine_the_sentence_names_the_command() -> None:
-    # Port 9 is the discard service: nothing listens on it here.
+    # Port 9 is the discard service, and nothing listens on it here.
     with (
         Client("http://127.0.0.1:9") as client,
         pytest.raises(portico.ConnectionFailed, match="start it with `portico up`"),
@@ -256,7 +256,9 @@ def test_address_and_key_come_from_the_environment(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("PORTICO_URL", "https://host/")
     monkeypatch.setenv("PORTICO_API_KEY", "pk-2")
     assert Address.of() == Address("https://host", "pk-2")
-    assert Address.of("https://host", "").key is None  # an empty one is none, whatever the environment has
+    assert (
+        Address.of("https://host", "").key is None
+    )  # an empty key is no key, whatever the environment holds
     assert Address.of("http://[::1]:1", "pk-3") == Address("http://[::1]:1", "pk-3")
     assert Address.of("http://[::1]:1").loopback
 

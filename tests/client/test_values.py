@@ -1,4 +1,4 @@
-"""How answers are read into values."""
+"""How answers are parsed into values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STORE = {"id": "vs_1", "name": "docs", "description": "", "answers": "auto", "em
 
 
 def _read(answer: Any, call: Callable[[Client], Any]) -> Any:
-    """What a call makes of an answer."""
+    """Return what a call makes of an answer."""
     transport = httpx.MockTransport(lambda _request: httpx.Response(200, json=answer))
     with Client("http://test", transport=transport) as client:
         return call(client)

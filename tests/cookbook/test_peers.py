@@ -1,4 +1,4 @@
-"""Our programs of ``bench/peers``, each against the scripted model and one daemon: their results are right."""
+"""The programs of ``bench/peers``, each run against the scripted model and one daemon, return correct results."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FOLDER = ROOT / "bench" / "peers"
 
 
 def module(name: str) -> ModuleType:
-    """A module of the benchmark, which is no package."""
+    """Import a module of the benchmark, which is not a package."""
     found = importlib.util.spec_from_file_location(f"peers_{name}", FOLDER / f"{name}.py")
     assert found is not None and found.loader is not None
     made = sys.modules[found.name] = importlib.util.module_from_spec(found)

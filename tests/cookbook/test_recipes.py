@@ -1,4 +1,4 @@
-"""Every recipe of the cookbook, run as its page says: its program prints what the page shows."""
+"""Every recipe of the cookbook runs as its page describes: the program prints what the page shows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from portico.cli import root
 FOLDER = ROOT / "docs" / "cookbook"
 RECIPES = sorted(page.parent.name for page in FOLDER.glob("*/README.md"))
 TRAINING = "search-that-learns"
-"""The recipe that trains a model, in the environments that tests share."""
+"""The recipe that trains a model in the environments that tests share."""
 
 MARKS = {
     TRAINING: (pytest.mark.slow, pytest.mark.timeout(900)),
@@ -32,7 +32,7 @@ _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
 def blocks(name: str, page: str = "README.md") -> list[tuple[str, str]]:
-    """The fenced blocks of a page: each with its language."""
+    """Return the fenced blocks of a page, each with its language."""
     return _BLOCK.findall((FOLDER / name / page).read_text(encoding="utf-8"))
 
 

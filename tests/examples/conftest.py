@@ -1,4 +1,4 @@
-"""One daemon with all apps of ``configs/``, over scripted models of the names that they use."""
+"""One daemon with all apps of ``configs/``, over scripted models named as the apps expect."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SCRIPT: list[dict[str, Any]] = [
     {"match": r"On (\w+)\.", "content": r"All about \1."},
     {"match": "which port", "content": "Port 7419."},
     {"match": "海边的猫", "content": "a cat by the sea"},
-    # The robot asks twice: what is wanted, and then for it.
+    # The robot asks twice: for the intent, and then for the result.
     {"match": "画一只猫", "content": ['{"intent": "画图"}', "a cat"]},
     {"match": "画一只狗", "content": ['{"intent": "画图"}', "a dog"]},
     {"match": "写一首歌", "content": ['{"intent": "生成音乐"}', "a song"]},
@@ -40,7 +40,7 @@ PAPERS = {
 
 
 def scripted() -> str:
-    """The files in ``configs/`` as one, their real models replaced by scripted ones."""
+    """Return the files in ``configs/`` as one, with their real models replaced by scripted ones."""
     texts = [(ROOT / "configs" / f"{name}.yaml").read_text(encoding="utf-8") for name in EXAMPLES]
     models = [
         {"name": "small", "source": "fake://", "aliases": ["default"], "parameters": {"script": SCRIPT}},
@@ -68,7 +68,7 @@ def scripted() -> str:
 
 
 def _section(text: str) -> Iterator[str]:
-    """The lines up to the next key of the file."""
+    """Yield the lines up to the next key of the file."""
     for line in text.splitlines():
         if line and not line.startswith((" ", "#", "-")):
             return

@@ -24,7 +24,7 @@ BOOK = "# Flour\nAll about flour.\n# Water\nAll about water."
 
 
 def example(name: str) -> Any:
-    """The flow of a Python file."""
+    """Return the flow of a Python file."""
     found = importlib.util.spec_from_file_location(f"example_{name}", FOLDER / f"{name}.py")
     assert found is not None
     assert found.loader is not None
@@ -34,7 +34,7 @@ def example(name: str) -> Any:
 
 
 def run_file(name: str, served: Daemon, cwd: Path) -> str:
-    """A Python file, run as a user does; what it prints."""
+    """Run a Python file as a user does, and return its output."""
     command = [sys.executable, "-W", "error", str(FOLDER / f"{name}.py")]
     variables = environment(PORTICO_URL=served.url, PYTHONDONTWRITEBYTECODE="1", PATH=os.environ["PATH"])
     done = subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, timeout=60)
@@ -43,7 +43,7 @@ def run_file(name: str, served: Daemon, cwd: Path) -> str:
 
 
 def said(client: Client, app: str, text: str) -> str:
-    """What a deployed app answers, as a model."""
+    """Return the answer of a deployed app, called as a model."""
     return client.chat(text, model=app).read().text
 
 
@@ -68,7 +68,7 @@ class TestChatbot:
         ]
         reply = client.chat(talk, model="chatbot").read()
         assert reply.text == "Good day."
-        assert reply.usage.prompt_tokens > 2  # "Good day."; what was said before went along
+        assert reply.usage.prompt_tokens > 2  # "Good day."; the earlier turns were sent along
 
     def test_the_python_file_deploys_it(self, served: Daemon, client: Client, tmp_path: Path) -> None:
         run_file("chatbot", served, tmp_path)
@@ -84,7 +84,7 @@ class TestRag:
         steps = {step.path: step for step in client.runs.trace(running.id or "", full=True)}
         formatted = steps["pipeline.formatter"].output
         assert "listens on port 7419" in formatted["context_str"]
-        assert "Bread" not in formatted["context_str"]  # one passage is left, the best
+        assert "Bread" not in formatted["context_str"]  # one passage remains, the best
         assert formatted["query"] == self.QUESTION
 
     def test_both_retrievers_give_to_the_sum(self, client: Client) -> None:
@@ -116,14 +116,14 @@ class TestStory:
 
 
 def drawn(client: Client, result: Any) -> bytes:
-    """The picture that a run answered with, as JSON or as Markdown."""
+    """Return the picture of a run's answer, given as JSON or Markdown."""
     if isinstance(result, str):
         return linked(client, result, mark="!")
     return client.artifacts.content(result["pictures"][0]["id"])
 
 
 def linked(client: Client, markdown: str, *, mark: str = "") -> bytes:
-    """The file that an answer links to, and nothing else."""
+    """Return the content of the only file that an answer links to."""
     found = re.fullmatch(rf"{mark}\[[^\]]+\]\(/api/artifacts/(art_[^/]+)/content\)", markdown)
     assert found is not None, markdown
     return client.artifacts.content(found[1])
@@ -174,7 +174,7 @@ class TestRobot:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_with_the_embedded_model(tmp_path: Path) -> None:
-    """What the model of 135 million parameters says is not looked at; that it serves the steps is."""
+    """The model of 135 million parameters serves the steps; its wording is not checked."""
     text = (ROOT / "configs" / "painter.yaml").read_text(encoding="utf-8")
     short = text.replace("aliases: [default]}", "aliases: [default], defaults: {max_tokens: 24}}")
     assert short != text

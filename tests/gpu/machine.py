@@ -1,8 +1,8 @@
-"""The machine that the tests of this folder run on, and what it has: see "Tests on a GPU" in ``CONTRIBUTING.md``.
+"""The machine that the tests of this folder run on, and its equipment: see "Tests on a GPU" in ``CONTRIBUTING.md``.
 
-``PORTICO_TEST_GPU_PYTHON`` has PyTorch, transformers and PEFT, ``PORTICO_TEST_VLLM`` and ``PORTICO_TEST_LMDEPLOY`` have
-those; ``PORTICO_TEST_GPU_MODEL`` is a folder with a small chat model as safetensors, instead of a tiny one with random
-weights. ``PORTICO_TEST_GPU_DEVICE=cpu`` goes the same way without a GPU.
+``PORTICO_TEST_GPU_PYTHON`` has PyTorch, transformers and PEFT. ``PORTICO_TEST_VLLM`` and ``PORTICO_TEST_LMDEPLOY``
+have vLLM and LMDeploy. ``PORTICO_TEST_GPU_MODEL`` is a folder with a small chat model as safetensors, used instead of
+a tiny model with random weights. ``PORTICO_TEST_GPU_DEVICE=cpu`` runs the same path without a GPU.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MARKS = [
 
 
 def python(engine: str) -> str:
-    """An interpreter that has the engine; skips where nobody names one."""
+    """Return an interpreter that has the engine; skip the test if none is named."""
     name = f"PORTICO_TEST_{engine.upper()}"
     given = os.environ.get(name, "")
     if given or engine in ("vllm", "lmdeploy"):
@@ -37,5 +37,5 @@ def python(engine: str) -> str:
 
 
 def model() -> Path:
-    """A chat model."""
+    """Return the folder of a chat model."""
     return Path(GIVEN) if GIVEN else environment.models() / "chat"

@@ -1,4 +1,4 @@
-"""``bench/gpu.py`` on a machine without a GPU, with the stand-in for vLLM: what is measured is kept, and not again."""
+"""``bench/gpu.py`` on a machine without a GPU, with the stand-in for vLLM: measurements are kept and not repeated."""
 
 from __future__ import annotations
 

@@ -24,14 +24,14 @@ pytestmark = MARKS
 async def add(
     daemon: ModelFixture, name: str, folder: Path, engine: str = "transformers", **more: Any
 ) -> None:
-    """A model on the GPU, loaded."""
+    """Add and load a model on the GPU."""
     parameters = {"python": python(engine), **more}
     if engine == "transformers":
         parameters.setdefault("device", DEVICE)
     else:
         parameters["memory_share"] = 0.3
     await daemon.models.add(ModelSpec(name, str(folder), engine=engine, parameters=parameters))
-    await daemon.models.load(name)  # longer than a call may take
+    await daemon.models.load(name)  # takes longer than a call may take
     wanted = 1 if str(parameters.get("device", "cuda")).startswith("cuda") else 0
     assert len(daemon.models.get(name).gpus) == wanted
 

@@ -1,4 +1,4 @@
-"""Training on a real GPU, and what was trained answers there. Four bits also take bitsandbytes."""
+"""Training on a real GPU; the trained model answers on that GPU. Four-bit training also needs bitsandbytes."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def test_every_kind_learns(tmp_path: Path, base: BaseModel, settings: dict
     if settings["precision"] == "float16" and DEVICE == "cpu":
         pytest.skip("float16 is trained in on GPUs alone")
     if not GIVEN:
-        settings = {**settings, "learning_rate": 3e-3}  # random weights need to be moved further
+        settings = {**settings, "learning_rate": 3e-3}  # random weights need a larger step
     asked = task(tmp_path, base, LINES, **{"steps": 6, "device": DEVICE, "micro_batch": 4, **settings})
     events = await trained(trainer(tmp_path), asked)
     losses = [event.loss for event in events if isinstance(event, Metrics) and event.loss is not None]

@@ -1,4 +1,4 @@
-"""Clients of other people against a whole daemon: listed, called, read, watched, filled in, cancelled."""
+"""Third-party clients against a whole daemon: list, call, read, watch, fill in, cancel."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ BREAD = "portico://stores/handbook/files/bread.txt"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, docs: Path) -> Path:
-    """The handbook, to be changed."""
+    """A copy of the handbook that tests may change."""
     copy = tmp_path_factory.mktemp("watched") / docs.name
     shutil.copytree(docs, copy)
     return copy
@@ -44,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, docs: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory, folder: Path, settled: Path) -> Iterator[Daemon]:
-    """A daemon with a prompt, a tool that takes its time, and an app that speaks with its caller's own model."""
+    """A daemon with a prompt, a slow tool, and an app that uses its caller's own model."""
     home = tmp_path_factory.mktemp("home")
     with daemons.running(home, "--file", str(settled / "test.yaml"), "--docs", str(folder)) as running:
         running.settle()
@@ -70,13 +70,13 @@ def _furnish(daemon: Daemon) -> None:
 
 
 def naps_of(served: Daemon) -> list[str]:
-    """The statuses of all naps."""
+    """Return the statuses of all naps."""
     runs = httpx.get(f"{served.url}/api/runs", params={"limit": 500}, timeout=60).json()["data"]
     return [run["status"] for run in runs if run["name"] == "tool/nap"]
 
 
 def ended_naps(served: Daemon, count: int) -> list[str]:
-    """The naps, once so many were cut short, or as they are when a cancel has had long enough to arrive."""
+    """Return the statuses of the naps once ``count`` were cut short, or when a cancellation has had time to arrive."""
     until = time.monotonic() + 15
     while (naps := naps_of(served)).count("cancelled") < count and time.monotonic() < until:
         assert "completed" not in naps
@@ -149,7 +149,7 @@ async def test_the_python_sdk_fills_in_prompts(served: Daemon) -> None:
 
 
 async def lent(context: Any, params: CreateMessageRequestParams) -> CreateMessageResult:
-    """A client's own model, which says again what it is asked."""
+    """A client's own model, which repeats the text it is asked."""
     (block,) = params.messages[0].content_as_list
     assert isinstance(block, TextContent)
     content = TextContent(type="text", text=f"{block.text}!")
@@ -181,7 +181,7 @@ async def test_the_python_sdk_lends_its_model(served: Daemon, way: str) -> None:
 
 
 async def reckoning(context: Any, params: CreateMessageRequestParams) -> CreateMessageResultWithTools:
-    """A client's own model, which calls the first tool that it is given, and then says what that said."""
+    """A client's own model, which calls the first tool it is given and then repeats that tool's result."""
     (block,) = params.messages[-1].content_as_list
     if isinstance(block, ToolResultContent):
         said: Any = block.content[0]

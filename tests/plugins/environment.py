@@ -1,4 +1,4 @@
-"""An environment with everything of this one, and plugins of its own."""
+"""An environment with all packages of this one, and its own plugins."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ HERE = Path(__file__).parent
 
 
 def environment(folder: Path, *packages: str) -> Path:
-    """Make it in ``folder`` and install the named folders beside this file, without a network; its interpreter."""
+    """Create an environment in ``folder``, and return its interpreter.
+
+    The named folders beside this file are installed without a network.
+    """
     venv.create(folder, symlinks=True)
     python = folder / "bin" / "python"
     [packages_here] = folder.glob("lib/python*/site-packages")

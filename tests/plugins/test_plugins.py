@@ -1,4 +1,4 @@
-"""A real daemon with the plugins of two distributions: one whose plugins work, one whose plugins do not."""
+"""A real daemon with the plugins of two distributions: one with working plugins, one with broken plugins."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ POEM = "The tide comes in,\nthe boats go out.\n\n潮水来了，\n船出海了�
 
 
 class _Pier(BaseHTTPRequestHandler):
-    """The provider's server: it remembers what it was asked."""
+    """The provider's server, which records its requests."""
 
     asked: list[dict[str, Any]]
 
@@ -47,7 +47,7 @@ class _Pier(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def pier() -> Iterator[HTTPServer]:
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Beside the two there is what is left of one that was half removed."""
+    """Return an interpreter with the two distributions and the remains of a half-removed one."""
     found = environment(tmp_path_factory.mktemp("plugins") / "venv", "package", "broken")
     [packages] = found.parent.parent.glob("lib/python*/site-packages")
     left = packages / "portico_gone-1.0.dist-info"

@@ -1,4 +1,4 @@
-"""SGLang, an engine that is a plugin and nothing else: it keeps every promise of an engine."""
+"""SGLang, an engine that is only a plugin, passes every engine contract test."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The terminal UI: a screen for each noun of a running daemon.
+"""The terminal UI, with a screen for each resource of a running daemon.
 
-``daemon`` speaks to the daemon, ``link`` keeps the line to it, ``screens`` are what one sees, ``widgets`` what they
-are made of. Imports Textual and the client.
+``daemon`` communicates with the daemon, ``link`` maintains the connection, ``screens`` contains the screens,
+``widgets`` their parts. Imports Textual and the client.
 """

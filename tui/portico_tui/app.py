@@ -1,4 +1,4 @@
-"""`portico tui`: the app that holds the screens and the line to the daemon."""
+"""`portico tui`: the app with the screens and the connection to the daemon."""
 
 from __future__ import annotations
 
@@ -83,9 +83,9 @@ TITLES = {page.MODE: page.TAB for page in PAGES}
 
 
 class Portico(App[DaemonClient]):
-    """The terminal UI over one daemon, which it closes the connections to at the end. It returns the one to open next.
+    """The terminal UI over one daemon, whose connections it closes at the end. It returns the daemon to open next.
 
-    ``glance`` is how the daemon looked last, ``lost`` why it does not answer; every screen watches both.
+    ``glance`` is the last state of the daemon, ``lost`` why it does not respond; every screen watches both.
     """
 
     TITLE = "Portico"
@@ -96,9 +96,9 @@ class Portico(App[DaemonClient]):
             Binding(key, f"switch_mode('{page.MODE}')", page.TAB, show=False)
             for key, page in zip(DIGIT_KEYS, PAGES, strict=False)
         ),
-        Binding("ctrl+g", "go", "Go to", show=False, tooltip="Go to another screen, found by typing"),
+        Binding("ctrl+g", "go", "Go to", show=False, tooltip="Go to another screen by typing its name"),
         Binding("question_mark", "help", "Help", key_display="?"),
-        Binding("ctrl+r", "reconnect", "Look at the daemon now", show=False),
+        Binding("ctrl+r", "reconnect", "Refresh the daemon's state now", show=False),
         Binding("ctrl+p", "command_palette", "Commands", show=False),
         Binding("q", "quit_by_letter", "Quit"),
     ]
@@ -133,7 +133,7 @@ class Portico(App[DaemonClient]):
         self.lost = loss
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Keys that are letters are not offered while a person writes, nor the screens under a dialog."""
+        """Disable letter keys while a person types, and the keys of screens under a dialog."""
         if action in ("help", "quit_by_letter") and isinstance(self.focused, Input):
             return False
         if action in ("help", "switch_mode", "reconnect", "go"):
@@ -145,12 +145,12 @@ class Portico(App[DaemonClient]):
             self.push_screen(Help(self.screen.keys()))
 
     def action_quit_by_letter(self) -> None:
-        """Quit where no line is written. Ctrl+q, Textual's own, works everywhere."""
+        """Quit unless a line is being typed. Ctrl+q, Textual's own key, works everywhere."""
         self.exit()
 
     @work(exclusive=True, group="go")
     async def action_go(self) -> None:
-        """Another screen, found by typing."""
+        """Go to another screen by typing its name."""
         place = await self.push_screen_wait(Choose("Go to", list(TITLES.values())))
         if place is not None:
             self.switch_mode(list(TITLES)[place])
@@ -159,7 +159,7 @@ class Portico(App[DaemonClient]):
         self._link.wake()
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """The command palette: what the screen can do, the other screens, then Textual's own."""
+        """Return the command palette: the actions of the screen, the other screens, then Textual's own."""
         if isinstance(screen, PageScreen):
             for binding in filter(lambda each: each.show, screen.commands()):
                 yield SystemCommand(
@@ -171,9 +171,9 @@ class Portico(App[DaemonClient]):
 
 
 def run(url: str | None = None, key: str | None = None) -> None:
-    """Open the terminal UI over the daemon at ``url``, with ``key``; both default as the client's do.
+    """Open the terminal UI over the daemon at ``url``, with ``key``; the defaults are those of the client.
 
-    Raises `SystemExit` if it fails, behind the traceback that Textual prints.
+    Raises `SystemExit` if it fails, after the traceback that Textual prints.
     """
     daemon: DaemonClient | None = DaemonClient(url, key)
     while daemon is not None:

@@ -1,7 +1,7 @@
-"""Conversations that are kept: sessions of the daemon, and one question within them.
+"""Stored conversations: sessions of the daemon, and one question within them.
 
-An agent's session is written by the daemon with each turn. What was said to a model or to an app is put there by us,
-when its answer is complete.
+The daemon writes an agent's session with each turn. Messages to a model or an app are stored by this module, once the
+answer is complete.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from portico.schemas.sessions import Session
 from portico.wire import Cited, Delta, Event, Finished, Passage, Usage, passage_from_json
 
 MAX_LISTED_ITEMS: Final = 200
-"""How many conversations are listed at most."""
+"""Maximum number of listed conversations."""
 
 MAX_TITLE_CHARS: Final = 60
-"""Characters of a title that is made of the first question."""
+"""Maximum length of a title created from the first question, in characters."""
 
 
 @dataclass(frozen=True, slots=True)
 class Partner:
-    """Somebody to talk to: an app answers with passages, a model out of its own head."""
+    """A conversation partner: an app answers with passages, a model from its own knowledge."""
 
     name: str
     app: bool
@@ -35,7 +35,7 @@ class Partner:
 
 @dataclass(frozen=True, slots=True)
 class ChatMessage:
-    """One message of a conversation: a ``user``'s, or an answer with the passages that it stands on."""
+    """A message of a conversation: a ``user``'s, or an answer with the passages that it is based on."""
 
     role: str
     content: str
@@ -43,7 +43,7 @@ class ChatMessage:
 
     @property
     def message(self) -> dict[str, str]:
-        """As a model is sent it."""
+        """The message in the format for a model."""
         return {"role": self.role, "content": self.content}
 
 
@@ -51,51 +51,51 @@ History: TypeAlias = Sequence[ChatMessage]
 
 
 class Conversations:
-    """The sessions of whoever holds the key, and what is said in them. Every call raises a `DaemonError`."""
+    """The sessions of the key's owner, and their messages. Every call raises a `DaemonError`."""
 
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
 
     async def recent(self, search: str = "") -> Sequence[Session]:
-        """The one used last first; those in whose title or messages ``search`` stands."""
+        """Return sessions, most recently used first; only those with ``search`` in their title or messages if given."""
         return await self._client.sessions.list(search=search, limit=MAX_LISTED_ITEMS)
 
     async def messages(self, session: Session) -> list[ChatMessage]:
-        """What was asked and answered, oldest first; not what an agent did in between."""
+        """Return questions and answers, oldest first; without an agent's intermediate steps."""
         rows = await self._client.sessions.messages(session.id, "", limit=None)
         return [_read_message(row.message) for row in rows if row.message.get("type") is None]
 
     async def look(self, session: Session) -> Session | None:
-        """The session as it is now; ``None`` if it is there no more."""
+        """Return the current session; ``None`` if it no longer exists."""
         try:
             return await self._client.sessions.get(session.id)
         except NotFound:
             return None
 
     async def rename(self, session: Session, title: str) -> Session:
-        """Give it another title."""
+        """Set a session's title."""
         return await self._client.sessions.change(session.id, title=title)
 
     async def fork(self, session: Session) -> Session:
-        """A copy that goes its own way."""
+        """Create an independent copy."""
         new_session = await self._client.sessions.fork(session.id)
         return await self._client.sessions.change(new_session.id, title=f"{title(session)} (copy)")
 
     async def remove(self, session: Session) -> None:
-        """Forget it."""
+        """Delete a session."""
         await self._client.sessions.remove(session.id)
 
     async def apps(self) -> dict[str, App]:
-        """The apps by name; ``kind`` is ``agent``, ``flow``, or a ``store`` that is talked to."""
+        """Return the apps by name; ``kind`` is ``agent``, ``flow``, or a ``store`` with a chat."""
         return {app.name: app for app in await self._client.apps.list()}
 
     def ask(self, partner: Partner, session: Session | None, history: History, question: str) -> Asking:
-        """Ask within a conversation; without a ``session`` one is made when it is answered."""
+        """Ask within a conversation; without a ``session``, a new session is created once the answer is complete."""
         return Asking(self._client, partner, session, history, question)
 
 
 class Asking:
-    """A question on its way. Follow its ``events``, then `keep` what was said."""
+    """A running question. Follow its ``events``, then `keep` the messages."""
 
     def __init__(
         self,
@@ -119,10 +119,10 @@ class Asking:
         self.usage = Usage()
 
     async def events(self) -> AsyncGenerator[Event, None]:
-        """All that happens until the answer is there. Closing it stops the answer."""
+        """Yield all events until the answer is complete. Closing the generator stops the answer."""
         self._is_agent = self._partner.app and await self._agent()
         if self._is_agent and self._session is None and self._history:
-            self._session = await self._begin(self._history)  # what was said to somebody else
+            self._session = await self._begin(self._history)  # messages to another partner
         async with aclosing(self._source()) as source:
             async for event in source:
                 match event:
@@ -163,7 +163,7 @@ class Asking:
         )
 
     async def _begin(self, history: History) -> Session:
-        """A session of the partner, with what was said before."""
+        """Create a session of the partner that contains the earlier messages."""
         first_question = next((item.content for item in history if item.role == "user"), self._question)
         session = await self._client.sessions.open(self._partner.name, title=_headline(first_question))
         return await self._client.sessions.add(session.id, [self._message(item) for item in history])
@@ -175,12 +175,12 @@ class Asking:
 
     @property
     def messages(self) -> list[ChatMessage]:
-        """Question and answer."""
+        """The question and the answer."""
         return [ChatMessage("user", self._question), ChatMessage("assistant", self._text, self._passages)]
 
     async def keep(self) -> Session:
-        """Keep what was said. The session that it is kept in."""
-        if self._is_agent:  # the daemon has kept the turn
+        """Store the messages, and return their session."""
+        if self._is_agent:  # the daemon has stored the turn
             if self._session is None:
                 (self._session,) = await self._client.sessions.list(
                     self._partner.name, name=self._name, limit=1
@@ -194,7 +194,7 @@ class Asking:
 
 
 def title(session: Session) -> str:
-    """What a conversation is called."""
+    """Return the title of a conversation."""
     return session.title or session.name
 
 

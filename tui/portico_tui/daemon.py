@@ -1,6 +1,6 @@
-"""The daemon as the screens see it: awaitables, frozen values, and errors that are a sentence.
+"""The daemon as seen by the screens: awaitables, frozen values, and errors that are a sentence.
 
-Nothing else in this package speaks to the client, save `portico_tui.conversations`. Every call raises a `DaemonError`.
+Only this module and `portico_tui.conversations` use the client. Every call raises a `DaemonError`.
 """
 
 from __future__ import annotations
@@ -70,32 +70,32 @@ __all__ = [
 Listed = TypeVar("Listed")
 
 Message: TypeAlias = Mapping[str, str]
-"""One turn of a conversation: ``role`` and ``content``."""
+"""A turn of a conversation: ``role`` and ``content``."""
 
 FILES = 10_000
-"""How many files of a store are listed at most."""
+"""Maximum number of listed files of a store."""
 
 PAGE_ITEMS = 1_000
-"""How many of them are asked for at a time."""
+"""Number of files requested at a time."""
 
 MAX_QUESTIONS = 500
-"""How many questions are listed at most."""
+"""Maximum number of listed questions."""
 
 MAX_ROWS = 500
-"""How many of anything else are listed at most: runs, batches, fine-tuning jobs, evaluations."""
+"""Maximum number of other listed rows: runs, batches, fine-tuning jobs, evaluations."""
 
 MAX_PAGE_ITEMS = 100
-"""How many of what OpenAI's API lists are asked for at a time."""
+"""Number of items requested at a time from lists of OpenAI's API."""
 
 MAX_PASSAGES = 20
-"""How many passages a search shows."""
+"""Number of passages shown by a search."""
 
 
 def partners(glance: Glance, apps: Mapping[str, App], models: Iterable[str] = ()) -> tuple[Partner, ...]:
-    """Everybody to talk to, apps first, then ``default``, then the models that chat, by name.
+    """Return all conversation partners: apps first, then ``default``, then the chat models, by name.
 
-    ``apps`` are those that are known; one that takes an object as its input is run, not talked to. ``models`` are names
-    beside those of the deployments, such as what was fine-tuned.
+    ``apps`` are the known apps; an app with an object as its input is run, not chatted with. ``models`` are names in
+    addition to the deployments, such as fine-tuned models.
     """
     talkers = [model for model in glance.models if model.task == "chat"]
     names = {name for model in talkers for name in (model.name, *model.aliases)} | {*models}
@@ -105,12 +105,12 @@ def partners(glance: Glance, apps: Mapping[str, App], models: Iterable[str] = ()
 
 
 def takes_words(app: App) -> bool:
-    """Whether a message is all that an app needs."""
+    """Return whether a message is all that an app needs."""
     return app.kind in ("store", "agent") or (app.input_schema or {}).get("type", "string") == "string"
 
 
 class DaemonClient:
-    """A running daemon. ``url`` and ``key`` default as the client's do; close it when done."""
+    """A running daemon. ``url`` and ``key`` default as in the client; close it when done."""
 
     def __init__(self, url: str | None = None, key: str | None = None, *, name: str = "") -> None:
         self.client = AsyncClient(url, key)
@@ -122,16 +122,16 @@ class DaemonClient:
 
     @property
     def url(self) -> str:
-        """Where the daemon is."""
+        """The address of the daemon."""
         return self.client.url
 
     @property
     def place(self) -> str:
-        """Where it is, behind the name that a person gave it."""
+        """The daemon's address, preceded by the name that a person gave it."""
         return f"{self.name} · {self.url}" if self.name else self.url
 
     async def pages(self, page: Callable[..., Awaitable[Page[Listed]]]) -> Sequence[Listed]:
-        """All that a paged list of OpenAI's API has, up to `MAX_ROWS`."""
+        """Return all items of a paged list of OpenAI's API, up to `MAX_ROWS`."""
         listeds: list[Listed] = []
         after: str | None = None
         while len(listeds) < MAX_ROWS:
@@ -143,17 +143,19 @@ class DaemonClient:
         return listeds
 
     async def pull(self, source: str) -> AsyncIterator[Progressed]:
-        """Fetch a model's files; yields how far it is and ends when all are there."""
+        """Download a model's files; yield the progress and end when all are complete."""
         async for progress in self.progress(await self.client.models.pull(source)):
             yield progress
 
     async def sync(self, store: Store) -> AsyncIterator[Progressed]:
-        """Look at a store's folder again; yields how far it is and ends when all is indexed."""
+        """Sync a store's folder; yield the progress and end when everything is indexed."""
         async for progress in self.progress(await self.client.stores.sync(store.id)):
             yield progress
 
     async def files(self, store: Store) -> Sequence[StoreFile]:
-        """A store's files as they came, and by name if together; of more than `FILES` that many, failed ones first."""
+        """Return a store's files in order of arrival, then by name; above `FILES` files, only that many, failed ones
+        first.
+        """
         store_files: dict[str, StoreFile] = {}
         for status in (None,) if store.file_counts.total <= FILES else ("failed", None):
             after: str | None = None
@@ -168,9 +170,9 @@ class DaemonClient:
         return list(store_files.values())[:FILES]
 
     async def upload(self, store: Store, path: Path) -> StoreFile:
-        """Send a file of this machine and put it into a store; it is indexed in the background.
+        """Upload a local file and add it to a store; it is indexed in the background.
 
-        A large file goes in parts. If the connection broke, the next try sends those that are missing.
+        A large file is uploaded in parts. If the connection was lost, the next attempt sends the missing parts.
         """
         file = await self._send(await asyncio.to_thread(path.expanduser))
         return await self.client.stores.attach(store.id, file.id)
@@ -187,33 +189,33 @@ class DaemonClient:
             raise
 
     async def search(self, store: Store, query: str) -> Sequence[Passage]:
-        """Passages of a store in rank order."""
+        """Return the passages of a store in rank order."""
         result = await self.client.stores.search(store.id, query, max_num_results=MAX_PASSAGES)
         return result.passages
 
     async def questions(self) -> Sequence[Question]:
-        """What waits for a person, the longest waiting first."""
+        """Return the questions that wait for a person, longest waiting first."""
         questions = await self.client.questions.list(status="pending", limit=MAX_QUESTIONS)
         return [question for question in reversed(questions) if question.kind in ("approval", "input")]
 
     async def chat_models(self) -> frozenset[str]:
-        """The names of the models that chat: deployments, their aliases, and what was fine-tuned."""
+        """Return the names of the chat models: deployments, their aliases, and fine-tuned models."""
         apps = {app.name for app in await self.client.apps.list()}
         models = await self.client.models.list()
         return frozenset(model.id for model in models if "chat" in model.capabilities) - apps
 
     def answer(self, partner: Partner, messages: Sequence[Message]) -> Answer:
-        """The answer to a conversation whose last message is the question. Use it as a context manager."""
+        """Return the answer to a conversation whose last message is the question. Use it as a context manager."""
         if partner.app:
             return self.client.ask(messages[-1]["content"], partner.name, history=messages[:-1])
         return self.client.chat(messages, partner.name)
 
     async def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         await self.client.close()
 
     async def progress(self, run: str) -> AsyncIterator[Progressed]:
-        """How far a run is, until it ends. Raises what it failed with."""
+        """Yield the progress of a run until it ends. Raises the error that the run failed with."""
         async for event in self.events(run):
             match event:
                 case Progressed() as progress:
@@ -222,6 +224,6 @@ class DaemonClient:
                     raise from_body(error)
 
     async def events(self, run: str) -> AsyncIterator[Event]:
-        """What happens in a run, from its begin to its end."""
+        """Yield the events of a run from start to end."""
         async for item in self.client.runs.events(run):
             yield item.event

@@ -1,4 +1,4 @@
-"""The line to the daemon: looks at it again and again, backs off while it is away, comes back by itself."""
+"""The connection to the daemon: polls it, backs off while it is unreachable, and reconnects by itself."""
 
 from __future__ import annotations
 
@@ -10,38 +10,38 @@ from dataclasses import dataclass
 from portico_tui.daemon import DaemonClient, DaemonError, Glance
 
 IDLE_INTERVAL_S = 2.0
-"""Seconds between two looks while nothing is continuing."""
+"""Interval between polls while the daemon is idle, in seconds."""
 
 BUSY_INTERVAL_S = 0.5
-"""Seconds between two looks while a model loads or a file is read."""
+"""Interval between polls while a model loads or a file is read, in seconds."""
 
 MAX_RETRY_INTERVAL_S = 15.0
-"""Seconds between two attempts at most, while the daemon is away."""
+"""Maximum interval between attempts while the daemon is unreachable, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The daemon is away: why, and in how many seconds it is tried again."""
+    """The daemon is unreachable: the reason, and the seconds until the next attempt."""
 
     sentence: str
     again_in: float
 
 
 def back_off(failures: int) -> float:
-    """Seconds to wait after so many failures in a row (from 1): doubled each time, up to `MAX_RETRY_INTERVAL_S`."""
+    """Return the delay after a number of consecutive failures (from 1): doubled each time, up to
+    `MAX_RETRY_INTERVAL_S`.
+    """
     return min(BUSY_INTERVAL_S * 2.0 ** min(failures, 16), MAX_RETRY_INTERVAL_S)
 
 
 def busy(glance: Glance) -> bool:
-    """Whether something is changing right now."""
+    """Return whether something is changing right now."""
     loading = any(model.state in ("downloading", "loading") for model in glance.models)
     return loading or any(store.file_counts.in_progress for store in glance.stores)
 
 
 class Link:
-    """Tells ``on_glance`` what the daemon looks like and ``on_loss`` when it does not answer, as long as
-    `keep` runs.
-    """
+    """Calls ``on_glance`` with the daemon's state and ``on_loss`` when it does not respond, while `keep` runs."""
 
     def __init__(
         self, daemon: DaemonClient, on_glance: Callable[[Glance], None], on_loss: Callable[[Lost], None]
@@ -52,14 +52,14 @@ class Link:
         self._woken = asyncio.Event()
 
     def wake(self) -> None:
-        """Look now: something has changed, or a person does not want to wait."""
+        """Poll now: something has changed, or a person does not want to wait."""
         self._woken.set()
 
     async def keep(self) -> None:
-        """Look at the daemon until cancelled."""
+        """Poll the daemon until cancelled."""
         failures = 0
         while True:
-            # Cleared before the look: a wake during it means that the look may already be out of date.
+            # Cleared before the poll: a wake during the poll means that its result may already be outdated.
             self._woken.clear()
             try:
                 glance = await self._daemon.client.status()

@@ -1,4 +1,4 @@
-"""Values as text for a terminal. What comes from documents, models and file names is made harmless here."""
+"""Values as text for a terminal. Text from documents, models and file names is made safe in this module."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ _SOURCE = {
 
 
 def cell(value: object, style: str = "", width: int | None = None) -> Text:
-    """One line that is never read as markup; cut to ``width`` characters if that is given."""
+    """Return one line that is never parsed as markup; cut to ``width`` characters if given."""
     line = one_line(value)
     return Text(line if width is None else shorten(line, width), style, no_wrap=True, end="")
 
@@ -106,33 +106,33 @@ def _state_of(words: Mapping[str, tuple[str, str]], state: str) -> Text:
 
 
 model_state = partial(_state_of, _MODEL)
-"""A model's state as a sign and a word."""
+"""Return a model's state as a symbol and a word."""
 
 file_state = partial(_state_of, _FILE)
-"""A file's state as a sign and a word."""
+"""Return a file's state as a symbol and a word."""
 
 tuning_state = partial(_state_of, _TUNING)
-"""A fine-tuning job's state as a sign and a word."""
+"""Return a fine-tuning job's state as a symbol and a word."""
 
 batch_state = partial(_state_of, _BATCH)
-"""A batch's state as a sign and a word."""
+"""Return a batch's state as a symbol and a word."""
 
 run_state = partial(_state_of, _RUN)
-"""The state of a run, of a step or of an evaluation as a sign and a word."""
+"""Return the state of a run, of a step or of an evaluation as a symbol and a word."""
 
 source_state = partial(_state_of, _SOURCE)
-"""The state of an MCP server or of another source of tools as a sign and a word."""
+"""Return the state of an MCP server or of another tool source as a symbol and a word."""
 
 
 def lasts(end: float | None) -> str:
-    """How long it is until a moment: ``about 12 min left``."""
+    """Return the time remaining until a moment: ``about 12 min left``."""
     if not end:
         return ""
     return f"about {span(max(0.0, end - datetime.now(UTC).timestamp()))} left"
 
 
 def counts(store: Store) -> Text:
-    """How many files are ready, and of how many; failures in red; behind a minus how many were skipped."""
+    """Return the number of ready files and the total; failures in red; skipped files after a minus."""
     files = store.file_counts
     expected_count = f"/{files.total - files.failed}" if files.in_progress else ""
     line = Text(f"{files.completed}{expected_count}", "yellow" if expected_count else "", no_wrap=True)
@@ -144,7 +144,7 @@ def counts(store: Store) -> Text:
 
 
 def clock(seconds: float | None) -> str:
-    """The time of a moment in local time, with the day if that is not today."""
+    """Return the local time of a moment, with the day if it is not today."""
     if not seconds:
         return ""
     moment = datetime.fromtimestamp(seconds, UTC).astimezone()
@@ -153,7 +153,7 @@ def clock(seconds: float | None) -> str:
 
 
 def measure(progress: Progressed) -> str:
-    """How far a run is: ``12.1 MB of 98.3 MB``, ``3 of 8 files``, or what the run says."""
+    """Return the progress of a run: ``12.1 MB of 98.3 MB``, ``3 of 8 files``, or the run's own text."""
     if progress.done is None:
         return one_line(progress.message)
     if progress.unit == "bytes":
@@ -164,13 +164,13 @@ def measure(progress: Progressed) -> str:
 
 
 def heading(passage: Passage) -> str:
-    """Where a passage stands: ``guide.md · line 12 · Install``."""
+    """Return the location of a passage: ``guide.md · line 12 · Install``."""
     place = passage.place.label()
     return one_line(f"{passage.filename} · {place}" if place else passage.filename)
 
 
 def about(model: Model) -> str:
-    """What there is to know about a model beside its state, on one line."""
+    """Return further information about a model besides its state, on one line."""
     facts = [
         f"context {model.context_length:,} tokens" if model.context_length else "",
         f"{model.dimensions} dimensions" if model.dimensions else "",

@@ -63,6 +63,21 @@ class AsyncClient:
     to the sign-in that ``portico login`` created for that daemon. ``timeout`` is the maximum silence in seconds of a
     call that runs a model. Every call raises a `PorticoError` on failure. Close the client, or use it as a context
     manager. ``transport`` replaces the network, for tests.
+
+    Example::
+
+        import asyncio
+
+        from portico import AsyncClient
+
+
+        async def main() -> None:
+            async with AsyncClient() as client:
+                found = await client.search("docs", "Who can reach the daemon?", max_num_results=3)
+                print([passage.filename for passage in found.passages])
+
+
+        asyncio.run(main())
     """
 
     def __init__(

@@ -58,6 +58,13 @@ class Agent:
     The daemon stores sessions under the ``name`` of the agent or of its class, and continues them. A call without
     ``session=`` uses a session that this object creates and nobody else can find. An agent without a name that is not
     your own class keeps all its sessions private. ``client`` selects the daemon, by default that of ``PORTICO_URL``.
+
+    Example::
+
+        from portico.agent import Agent
+
+        agent = Agent("default", "Be brief.", name="clerk")
+        print(agent("Good morning", session="ada").content)
     """
 
     _composition: Composition

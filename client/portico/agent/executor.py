@@ -42,6 +42,18 @@ class Executor:
     such an object, or code for the notebook among ``tools``. Errors are returned as answers. A notebook keeps its
     variables for the session of the enclosing call. ``tools`` and ``hooks`` are those of an `Agent`: names in the
     daemon, renamed tools (``{"tool": NAME, "as": OTHER}``), functions; all hooks run in this process.
+
+    Example::
+
+        from portico.agent import Executor, Message
+
+
+        def area(width: float, height: float) -> float:
+            return width * height
+
+
+        action = {"name": "area", "parameters": {"width": 2, "height": 3}}
+        print(Executor([area])(Message(action)).content)
     """
 
     def __init__(

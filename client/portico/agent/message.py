@@ -22,6 +22,13 @@ class Message:
 
     ``stream_state`` is 0 when the message is complete; ``created_at`` is in seconds since 1970. The other fields are
     free: the kind of the message, its recipient, and further data.
+
+    Example::
+
+        from portico.agent import Message
+
+        message = Message("Good morning", sender="ada")
+        print(message.but(content="Good evening").content)
     """
 
     content: Any

@@ -23,6 +23,13 @@ class ToolParser:
     ``formatted`` is ``{"tool_type", "thought", "action", "status"}``; without an action ``tool_type`` is None.
     ``validate``: ``"json"`` (or `json.loads`) parses the action as JSON; a self-contained function receives its text,
     and its return value replaces the action.
+
+    Example::
+
+        from portico.agent import Agent, ToolParser
+
+        parser = ToolParser("calculator", begin="<run>", end="</run>", validate="json")
+        print(Agent("default", output=parser)("What is 6 times 7?").formatted)
     """
 
     tool_type: str
@@ -49,7 +56,15 @@ class ToolParser:
 @exact_methods
 @dataclass(frozen=True, slots=True)
 class Json:
-    """JSON output. With ``shape``, a type or a JSON schema, the model can produce only matching JSON."""
+    """JSON output. With ``shape``, a type or a JSON schema, the model can produce only matching JSON.
+
+    Example::
+
+        from portico.agent import Agent, Json
+
+        agent = Agent("default", output=Json({"type": "object", "properties": {"city": {"type": "string"}}}))
+        print(agent('{"city": "Oslo"}').formatted)
+    """
 
     shape: Any = None
 
@@ -62,7 +77,14 @@ class Json:
 
 @exact_methods
 class Choice(Json):
-    """One of several texts; the model can produce nothing else."""
+    """One of several texts; the model can produce nothing else.
+
+    Example::
+
+        from portico.agent import Agent, Choice
+
+        print(Agent("default", output=Choice("yes", "no"))("yes").formatted)
+    """
 
     __slots__ = ()
 
@@ -75,7 +97,14 @@ class Choice(Json):
 @exact_methods
 @dataclass(frozen=True, slots=True)
 class Regex:
-    """The part of the answer that a regular expression matches: a group, by default the whole match."""
+    """The part of the answer that a regular expression matches: a group, by default the whole match.
+
+    Example::
+
+        from portico.agent import Agent, Regex
+
+        print(Agent("default", output=Regex(r"\d+"))("The answer is 42.").formatted)
+    """
 
     pattern: str
     group: int = 0

@@ -21,7 +21,15 @@ T = TypeVar("T")
 
 
 class Heard(NamedTuple):
-    """An event of the agent at the path ``agent``, which is empty for the called agent."""
+    """An event of the agent at the path ``agent``, which is empty for the called agent.
+
+    Example::
+
+        from portico.agent import Agent
+
+        for heard in Agent("default", name="clerk").events("Good morning"):
+            print(heard.agent, heard.event)
+    """
 
     agent: str
     event: Event

@@ -51,7 +51,16 @@ class Specified(Protocol):
 @exact_methods
 @dataclass(frozen=True, slots=True)
 class Handoff:
-    """Another agent that takes over the conversation when the model decides so."""
+    """Another agent that takes over the conversation when the model decides so.
+
+    Example::
+
+        from portico.agent import Agent, Handoff
+
+        billing = Agent("default", "You answer questions about invoices.", name="billing")
+        desk = Agent("default", "You greet customers.", name="desk", agents=[Handoff(billing)])
+        print(desk("Good morning").sender)
+    """
 
     agent: Specified | str
 

@@ -1,14 +1,14 @@
-"""The nouns of Portico, one file each, as frozen dataclasses: what the daemon answers and the SDK returns.
+"""The resource types of Portico, one file each, as frozen dataclasses: what the daemon returns and the SDK provides.
 
-Only the standard library and `portico.wire` may be imported here: the daemon imports these classes too.
-Moments are seconds since 1970.
+This package may import only the standard library and `portico.wire`, because the daemon imports these classes too.
+Times are in seconds since 1970.
 """
 
 from __future__ import annotations
 
 
 def json_at(*places: str) -> dict[str, tuple[tuple[str, ...], ...]]:
-    """Metadata of a field: where its JSON stands, by names joined with dots; the first place that has any counts.
+    """Return field metadata with the places of its JSON, as dotted names; the first place with a value is used.
 
     The empty place is the whole object.
     """

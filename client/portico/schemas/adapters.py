@@ -1,4 +1,4 @@
-"""Adapters: small sets of weights on top of a model."""
+"""Adapters: small sets of weights that extend a model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Adapter:
     """An adapter of the model ``base``.
 
     ``state``: ``cold`` until its base is loaded, ``ready``, ``failed`` if the base runs without it, ``orphaned`` if
-    there is no base any more. ``rank``, ``alpha`` and ``targets`` are those of its files.
+    its base no longer exists. ``rank``, ``alpha`` and ``targets`` come from its files.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Adapter:
 ADAPTERS = Resource(
     "Adapters",
     "/api/adapters",
-    "Small sets of weights on top of a model's own, each a model name of its own.",
+    "Small sets of weights that extend a model, each with its own model name.",
     {"name": "an adapter"},
     (
         Verb("list", "GET", list[Adapter], positional=("base",)),

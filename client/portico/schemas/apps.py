@@ -13,12 +13,13 @@ from portico.schemas.resource import Column, Resource, Verb
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """An app; its name is also a model name, and its ``id`` always means it.
+    """An app; its name is also a model name, and its ``id`` is always unambiguous.
 
-    ``shared``: the name means it for every key; ``owner``: the key whose name it is otherwise, as an admin sees it.
+    ``shared``: the name refers to it for every key; otherwise ``owner`` is the key that has the name, visible to an
+    admin.
 
-    ``kind`` is ``store``, ``flow`` or ``agent``; ``version`` is 0 for one that was not deployed. ``limits`` hold
-    whoever calls it.
+    ``kind`` is ``store``, ``flow`` or ``agent``; ``version`` is 0 for an app that was not deployed. ``limits`` apply
+    to all callers.
     """
 
     name: str
@@ -35,24 +36,25 @@ class App:
 
 
 def the_only(apps: Sequence[App]) -> str:
-    """The app to ask when none was named; `InvalidRequest` that lists them unless there is exactly one."""
+    """Return the default app to ask; raise `InvalidRequest` that lists the apps unless there is exactly one."""
     if len(apps) == 1:
         return apps[0].name
     if not apps:
         raise InvalidRequest(
-            "There is no app to ask yet. Add a folder of documents: portico stores add ./docs", param="app"
+            "No app exists yet. Add a folder of documents: portico stores add ./docs", param="app"
         )
     names = ", ".join(app.name for app in apps)
     raise InvalidRequest(
-        f"There are several apps: {names}. Say which one to ask: app=NAME, or --app NAME.", param="app"
+        f"There are several apps: {names}. Choose one: app=NAME, or --app NAME.", param="app"
     )
 
 
 @dataclass(frozen=True, slots=True)
 class AppVersion:
-    """One version of a deployed app. ``current``: it is the one that answers.
+    """A version of a deployed app. ``current``: it is the version that answers.
 
-    ``warnings``: what it still needs, such as functions that a client must serve; only in the response to a deployment.
+    ``warnings``: what it still needs, such as functions that a client must serve; only in the response to a
+    deployment.
     """
 
     id: str
@@ -70,7 +72,7 @@ class AppVersion:
 APPS = Resource(
     "Apps",
     "/api/apps",
-    "What answers a conversation: each store with an app, each flow, each agent.",
+    "Everything that can answer a conversation: each store with an app, each flow, each agent.",
     {"name": "an app"},
     (
         Verb("list", "GET", list[App], aliases={"everyone": "all"}),
@@ -94,7 +96,7 @@ APPS = Resource(
 AGENTS = Resource(
     "Agents",
     "/api/agents",
-    "Agents that nobody deployed, as JSON. `portico.agent` composes them.",
+    "Undeployed agents, as JSON. `portico.agent` builds them.",
     {},
     (Verb("check", "POST check", CheckedSpec, aliases={"spec": "agent"}),),
 )

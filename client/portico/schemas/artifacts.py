@@ -1,4 +1,4 @@
-"""Artifacts: files that a run made."""
+"""Artifacts: files created by runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from portico.schemas.resource import Resource, Verb
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A file that a run made; its bytes are at ``link``."""
+    """A file created by a run; its bytes are at ``link``."""
 
     id: str
     name: str
@@ -20,7 +20,7 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArtifactRecord(Artifact):
-    """An artifact with the run that made it, and when, in seconds since 1970."""
+    """An artifact with the run that created it, and the time in seconds since 1970."""
 
     run: str
     created_at: float
@@ -29,7 +29,7 @@ class ArtifactRecord(Artifact):
 ARTIFACTS = Resource(
     "Artifacts",
     "/api/artifacts",
-    "Files that runs made: figures, tables, results too large for an answer.",
+    "Files created by runs: figures, tables, results too large for an answer.",
     {"artifact_id": "an artifact"},
     (
         Verb("list", "GET", list[ArtifactRecord]),

@@ -1,4 +1,4 @@
-"""Batches: where they stand, what is wrong with their files, and what was answered."""
+"""Batches: their status, the errors in their files, and their results."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ENDED = ("completed", "failed", "expired", "cancelled")
 
 @dataclass(frozen=True, slots=True)
 class BatchProblem:
-    """What is wrong with a file, at which line of it if it is one."""
+    """An error in a file, with its line if it belongs to a line."""
 
     code: str
     message: str
@@ -29,8 +29,8 @@ class BatchProblem:
 @dataclass(frozen=True, slots=True)
 class Batch:
     """A batch. ``status``: ``validating``, ``in_progress``, ``finalizing``, ``completed``, ``cancelling``,
-    ``cancelled``, ``expired`` or ``failed``. Times in seconds since 1970; of ``total`` requests, those neither
-    ``completed`` nor ``failed`` were not asked, or not yet.
+    ``cancelled``, ``expired`` or ``failed``. Times are in seconds since 1970. Of ``total`` requests, those neither
+    ``completed`` nor ``failed`` have not been processed, or not yet.
     """
 
     id: str
@@ -62,25 +62,25 @@ class Batch:
 
     @property
     def ended_at(self) -> float | None:
-        """When it ended, however that was."""
+        """When the batch ended, in any way."""
         return self.completed_at or self.failed_at or self.expired_at or self.cancelled_at
 
     @property
     def done(self) -> int:
-        """Requests that were asked."""
+        """Number of requests processed."""
         return self.completed + self.failed
 
     @property
     def progress(self) -> str:
-        """``3 of 10``; nothing before the requests are counted."""
+        """``3 of 10``; empty before the requests are counted."""
         return f"{self.done:,} of {self.total:,}" if self.total else ""
 
 
 @dataclass(frozen=True, slots=True)
 class BatchResult:
-    """What one request was answered with: ``status_code`` and ``body``, or the ``error`` for which it has neither.
+    """The result of a request: ``status_code`` and ``body``, or the ``error`` if it has neither.
 
-    ``line`` is that of the input, from 1.
+    ``line`` is the line of the input, from 1.
     """
 
     line: int
@@ -97,7 +97,7 @@ class BatchResult:
 
 @dataclass(frozen=True, slots=True)
 class CheckedBatch:
-    """How many requests a file holds, for which model, and what is wrong with it."""
+    """The number of requests in a file, their model, and the errors of the file."""
 
     total: int
     model: str | None
@@ -107,7 +107,7 @@ class CheckedBatch:
 BATCHES = Resource(
     "Batches",
     "/v1/batches",
-    "Many requests in one file, answered while nobody waits.",
+    "Many requests in a file, processed in the background.",
     {"batch_id": "a batch"},
     (
         Verb("list", "GET", Page[Batch]),

@@ -11,8 +11,8 @@ from portico.schemas.resource import Column, Resource, Verb
 
 @dataclass(frozen=True, slots=True)
 class CanarySide:
-    """What was counted of a side: calls that ended, ``errors`` of the side's own among them, tokens, and of the
-    ``samples`` that were judged the mean score from 0 to 1. ``unjudged``: answers whose judge failed.
+    """Statistics of a side: finished calls, including the side's own ``errors``, tokens, and the mean score from 0 to
+    1 of the ``samples`` that were graded. ``unjudged``: answers whose judge failed.
     """
 
     target: str
@@ -28,7 +28,7 @@ class CanarySide:
 
 @dataclass(frozen=True, slots=True)
 class CanaryEntry:
-    """One entry of the journal. ``by`` is the id of a key; ``None``: the rule."""
+    """An entry of the journal. ``by`` is the id of a key; ``None`` means the rule."""
 
     at: float
     by: str | None
@@ -39,10 +39,11 @@ class CanaryEntry:
 
 @dataclass(frozen=True, slots=True)
 class Canary:
-    """A canary, see `CanaryRequest`; the other side is what the ``alias`` meant when it was set.
+    """A canary, see `CanaryRequest`; the other side is the target of ``alias`` when the canary was set.
 
-    ``status`` is ``running`` until it is ``promoted`` or ``rolled_back``, for a ``reason``. ``waits_for``: what is
-    missing for its promotion. ``key``: who set it, and in whose name answers are judged. Times in seconds since 1970.
+    ``status`` is ``running`` until it is ``promoted`` or ``rolled_back``, for a ``reason``. ``waits_for``: the missing
+    conditions for its promotion. ``key``: the key that set it, and for which answers are graded. Times are in seconds
+    since 1970.
     """
 
     id: str
@@ -68,7 +69,8 @@ class Canary:
 CANARIES = Resource(
     "Canaries",
     "/api/canaries",
-    "For admins. An alias is made with `Models.alias`; one of an app means a version of it, such as ``desk@3``.",
+    "For admins. `Models.alias` creates an alias; an alias of an app points to one of its versions, such as "
+    "``desk@3``.",
     {"alias": "an alias"},
     (
         Verb("set", "PUT {alias}", Canary),

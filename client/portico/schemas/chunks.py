@@ -12,8 +12,8 @@ from portico.wire import Place
 
 @dataclass(frozen=True, slots=True)
 class ChunkGroup:
-    """A group with how far it is. ``waiting`` files of the store are not in it yet; ``errors`` says of files why they
-    cannot be in it, as (name, sentence).
+    """A group with its progress. ``waiting`` files of the store are not in it yet; ``errors`` explains for files why
+    they cannot be added, as (name, message).
     """
 
     name: str
@@ -29,7 +29,9 @@ class ChunkGroup:
 
 @dataclass(frozen=True, slots=True)
 class Chunker:
-    """A chunker: sizes in columns (a CJK character takes two); ``formats`` are the ends of names it is ``auto`` for."""
+    """A chunker: sizes in columns (a CJK character counts as two); ``formats`` are file suffixes for which it is
+    ``auto``.
+    """
 
     name: str
     description: str
@@ -40,7 +42,7 @@ class Chunker:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A chunk and where it stands."""
+    """A chunk and its position."""
 
     text: str
     place: Place
@@ -48,7 +50,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class FileChunk:
-    """A piece of a file: ``chunk`` is its number in searches, ``number`` the one in its file and group, from 0."""
+    """A chunk of a file: ``chunk`` is its number in searches, ``number`` its number in its file and group, from 0."""
 
     chunk: int
     number: int
@@ -58,7 +60,7 @@ class FileChunk:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """What one strategy makes of the document: its first chunks, how many there are, their lengths in characters."""
+    """The result of a strategy for a document: its first chunks, their number, and their lengths in characters."""
 
     strategy: Mapping[str, Any]
     total: int
@@ -70,7 +72,7 @@ class Cut:
 CHUNKERS = Resource(
     "Chunkers",
     "/api/chunkers",
-    "Ways to cut documents.",
+    "Strategies for splitting documents into chunks.",
     {},
     (Verb("list", "GET", list[Chunker]),),
     columns=(

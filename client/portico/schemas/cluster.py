@@ -10,9 +10,9 @@ from portico.schemas.resource import Resource, Verb
 
 @dataclass(frozen=True, slots=True)
 class ClusterDaemon:
-    """A daemon on this database, ``here`` the one that answers. ``jobs`` is the number of processes that it has started
-    for models, trainings and documents, ``runs`` that of durable runs that it holds. ``seen_at``: when it was heard of
-    last.
+    """A daemon on this database; ``here`` marks the daemon that responds. ``jobs`` is the number of processes that it
+    has started for models, training jobs and documents, ``runs`` the number of its durable runs. ``seen_at``: when
+    it was last seen.
     """
 
     id: str
@@ -28,10 +28,10 @@ class ClusterDaemon:
 
 @dataclass(frozen=True, slots=True)
 class ClusterNode:
-    """A machine on which a launcher starts processes, by the name that its scheduler has for it.
+    """A machine on which a launcher starts processes, by its scheduler name.
 
-    ``detail`` is the scheduler's own word for the state, ``reason`` why nothing is started there. ``…_used`` is what is
-    taken, by whomever; ``None`` where the scheduler does not say.
+    ``detail`` is the scheduler's own term for the state, ``reason`` why nothing is started on it. ``…_used`` is the
+    amount in use by anyone; ``None`` if the scheduler does not report it.
     """
 
     name: str
@@ -51,7 +51,7 @@ class ClusterNode:
 
 @dataclass(frozen=True, slots=True)
 class ClusterLauncher:
-    """The nodes of a launcher, of so many in ``total``; ``error`` says why they are not known. ``drains``: whether they
+    """The nodes of a launcher, ``total`` in number; ``error`` explains why they are unknown. ``drains``: whether they
     can be drained.
     """
 
@@ -64,8 +64,8 @@ class ClusterLauncher:
 
 @dataclass(frozen=True, slots=True)
 class ClusterJob:
-    """A process of the model or training ``name``: ``queued`` for a ``reason``, ``starting`` or ``running``. ``job`` is
-    what its scheduler calls it, ``daemon`` the id of the daemon whose it is.
+    """A process of the model or training job ``name``: ``queued`` for a ``reason``, ``starting`` or ``running``.
+    ``job`` is its scheduler id, ``daemon`` the id of the daemon that owns it.
     """
 
     name: str
@@ -80,7 +80,7 @@ class ClusterJob:
 
 @dataclass(frozen=True, slots=True)
 class ClusterStatus:
-    """All of it at one moment."""
+    """The state of the cluster at one time."""
 
     daemons: tuple[ClusterDaemon, ...]
     launchers: tuple[ClusterLauncher, ...]
@@ -89,8 +89,8 @@ class ClusterStatus:
 
 @dataclass(frozen=True, slots=True)
 class DrainedNode:
-    """What draining a node does: models in ``moves`` are started elsewhere, then ended there; ``stays`` works on until
-    it ends by itself.
+    """The effect of draining a node: models in ``moves`` are started elsewhere, then stopped on the node; ``stays``
+    runs to completion.
     """
 
     launcher: str
@@ -103,7 +103,7 @@ class DrainedNode:
 CLUSTER = Resource(
     "Cluster",
     "/api/cluster",
-    "For admins. Schedulers place processes; this shows where, and takes machines out of use.",
+    "For admins. Schedulers place processes; this resource shows where, and takes machines out of service.",
     {"launcher": "a launcher", "node": "a node"},
     (
         Verb("status", "GET", ClusterStatus),

@@ -1,4 +1,4 @@
-"""What a configuration changes, and what is wrong with it."""
+"""The changes of a configuration, and its errors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One thing and what is to become of it. ``detail`` names the fields that differ."""
+    """An item and its change. ``detail`` names the fields that differ."""
 
     kind: str
     name: str
@@ -18,7 +18,9 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What was done, in order; with ``dry_run`` what would be. ``ignored``: keys that only a start takes."""
+    """The applied changes, in order; with ``dry_run``, the planned changes. ``ignored``: keys that are read only at
+    startup.
+    """
 
     changes: tuple[Change, ...]
     dry_run: bool
@@ -27,7 +29,7 @@ class Applied:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An entry of a configuration that cannot work as it says. ``place``: where that stands, as in
+    """An entry of a configuration that cannot work as written. ``place``: its position, such as
     ``models[0].source``.
     """
 
@@ -37,6 +39,6 @@ class Problem:
 
     @property
     def line(self) -> str:
-        """All of it in a line. A model is left out; a store or an alias is there, but not as it was asked for."""
+        """The problem as one line. A model is omitted; a store or an alias exists, but not as configured."""
         outcome = "left out" if self.place.startswith("models") else "problem"
         return f"{outcome}: {self.name} ({self.place}): {self.reason}"

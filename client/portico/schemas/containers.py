@@ -11,7 +11,7 @@ from portico.schemas.resource import Column, Resource, Verb
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """A folder of the sandbox that code of several calls shares. Times in seconds since 1970."""
+    """A sandbox folder shared by the code of several calls. Times are in seconds since 1970."""
 
     id: str
     name: str
@@ -22,13 +22,13 @@ class Container:
 
     @property
     def minutes(self) -> int:
-        """For how long it is kept after its last use."""
+        """How long it is kept after its last use, in minutes."""
         return int(self.expires_after.get("minutes", 0))
 
 
 @dataclass(frozen=True, slots=True)
 class ContainerFile:
-    """A file of a container; ``path`` is where code finds it, ``source`` says who put it there."""
+    """A file of a container; ``path`` is its path for code, ``source`` names who added it."""
 
     id: str
     container_id: str
@@ -41,7 +41,7 @@ class ContainerFile:
 CONTAINERS = Resource(
     "Containers",
     "/v1/containers",
-    "Containers and their files. One that was not used for its time is gone.",
+    "Containers and their files. A container that is not used for its configured time is removed.",
     {"container_id": "a container", "file_id": "a file"},
     (
         Verb("get", "GET {container_id}", Container),

@@ -13,7 +13,7 @@ from portico.schemas.stores import Store
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """One entry point. ``reason`` says why one that is ``failed`` cannot be used; empty for one that is ``ready``."""
+    """An entry point. ``reason`` explains why a ``failed`` entry point cannot be used; empty if it is ``ready``."""
 
     kind: Literal["engine", "chunker", "tool", "provider"]
     name: str
@@ -28,8 +28,8 @@ class Plugin:
 
 @dataclass(frozen=True, slots=True)
 class ConfiguredGuard:
-    """A guard of the configuration. ``on``: what it is around, ``*`` for everything. ``detects``: the kinds of things
-    that it looks for; words and patterns of the operator are ``word`` and ``pattern``.
+    """A guard of the configuration. ``on``: what it protects, ``*`` for everything. ``detects``: the kinds of content
+    that it looks for; the operator's words and patterns are ``word`` and ``pattern``.
     """
 
     name: str
@@ -42,7 +42,7 @@ class ConfiguredGuard:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One setting as `portico settings` shows it; ``value`` of a secret is masked."""
+    """A setting as shown by `portico settings`; the ``value`` of a secret is masked."""
 
     name: str
     value: Any
@@ -52,7 +52,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class BackedUp:
-    """A backup: its size in bytes, and how many files the daemon should have had and had not."""
+    """A backup: its size in bytes, and the number of files missing from the daemon."""
 
     bytes: int
     missing: int
@@ -60,7 +60,7 @@ class BackedUp:
 
 @dataclass(frozen=True, slots=True)
 class Vacuumed:
-    """Bytes of the database file before and after; ``converted``: it gives room back by itself from now on."""
+    """Bytes of the database file before and after; ``converted``: it now frees space automatically."""
 
     before: int
     after: int
@@ -70,8 +70,8 @@ class Vacuumed:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What there is for this caller. ``home`` and ``problems`` are for admins only; ``startup``: the runs that the
-    start began; ``apps``: those of the folders it was started with, those of other stores, oldest first, then others.
+    """What this caller can see. ``home`` and ``problems`` are for admins only; ``startup``: the runs started at
+    startup; ``apps``: those of the folders given at startup, those of other stores, oldest first, then others.
     """
 
     version: str
@@ -87,7 +87,7 @@ class Status:
     small_model: SmallModel | None
 
     def hint_for(self, name: str) -> str | None:
-        """A line for beside an answer of ``name``, if that is the tiny model or an app that asks it."""
+        """Return a hint to show with an answer of ``name``, if that is the tiny model or an app that uses it."""
         small = self.small_model
         return small.hint if small is not None and name in (*small.names, *small.apps) else None
 
@@ -95,7 +95,7 @@ class Status:
 PLUGINS = Resource(
     "Plugins",
     "/api/plugins",
-    "What installed distributions add to the daemon.",
+    "Extensions of the daemon from installed distributions.",
     {},
     (Verb("list", "GET", list[Plugin]),),
     columns=(
@@ -112,7 +112,7 @@ PLUGINS = Resource(
 CONTENT_GUARDS = Resource(
     "ContentGuards",
     "/api/guards",
-    "What looks at the texts around models, apps, tools and stores.",
+    "Checks on the texts around models, apps, tools and stores.",
     {},
     (Verb("list", "GET", list[ConfiguredGuard]),),
     columns=(

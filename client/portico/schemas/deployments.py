@@ -11,7 +11,7 @@ from portico.schemas.resource import Column, Resource, Verb
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """One process of a model that has several; as in `DeploymentInfo`."""
+    """A process of a model that has several; fields as in `DeploymentInfo`."""
 
     source: str
     engine: str
@@ -26,12 +26,12 @@ class Replica:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A model on an engine. Times in seconds since 1970; ``memory_bytes`` is what its process holds.
+    """A model on an engine. Times are in seconds since 1970; ``memory_bytes`` is the memory of its process.
 
-    ``calls`` wait for it or are being answered; ``starts`` and ``crashes`` are counted since the daemon started.
-    With several ``replicas`` each number is their sum. ``gpus`` are the numbers of those that it has a share of.
-    ``answers``, of one chat model: whether it answers from passages in its own words (``write``) or by quotation, as
-    its configuration or its test says; null until it was tested.
+    ``calls`` are waiting or being answered; ``starts`` and ``crashes`` are counted since the daemon started. With
+    several ``replicas`` each number is their sum. ``gpus`` are the numbers of the GPUs that it uses. ``answers``, for
+    a chat model: whether it answers from passages in its own words (``write``) or by quotation, by configuration or by
+    its test; null until it was tested.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True)
 class TriedSource:
-    """A source that was asked, and why it cannot be used."""
+    """A source that was tried, and why it cannot be used."""
 
     source: str
     reason: str
@@ -68,11 +68,11 @@ class TriedSource:
 
 @dataclass(frozen=True, slots=True)
 class BetterModel:
-    """What could take the tiny model's place. ``seconds``: how long fetching it takes, about, where it could be told.
+    """A replacement for the tiny model. ``seconds``: the approximate download time, if known.
 
-    ``state``: ``none`` (no better model fits, the tiny one does not answer any more, or an earlier offer of the last
-    `UNREACHABLE_INTERVAL_S` seconds could not reach its sources either), ``available`` from ``source``, ``unreachable``
-    (``tried`` says why), ``fetching`` in ``run``, ``declined``.
+    ``state``: ``none`` (no better model fits, the tiny model is no longer used, or an earlier offer within the last
+    `UNREACHABLE_INTERVAL_S` seconds could not reach its sources either), ``available`` from ``source``,
+    ``unreachable`` (``tried`` explains why), ``fetching`` in ``run``, ``declined``.
     """
 
     state: Literal["none", "available", "unreachable", "fetching", "declined"]
@@ -87,20 +87,20 @@ class BetterModel:
 
 @dataclass(frozen=True, slots=True)
 class SmallModel:
-    """The tiny model that ``default`` means: its names, the apps that ask it themselves or through another app, and a
-    line that says what it is and how to get a better one.
+    """The tiny model behind ``default``: its names, the apps that use it directly or through another app, and a line
+    that explains what it is and how to get a better one.
     """
 
     names: tuple[str, ...]
     apps: tuple[str, ...]
     hint: str
     fetching: bool
-    """Whether the better one is under way."""
+    """Whether the better model is being downloaded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What would run, and why. ``estimate`` is bytes by purpose; if it does not fit, ``nearest`` says what would."""
+    """What would run, and why. ``estimate`` is bytes by purpose; if it does not fit, ``nearest`` names what would."""
 
     model: str
     hardware: str
@@ -114,18 +114,18 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Recommendation:
-    """A model for a machine; sizes are downloads in GB, ``device`` is what it was chosen for."""
+    """A model for a machine; sizes are downloads in GB, ``device`` is the device it was chosen for."""
 
     name: str
     source: str
-    """The GGUF, for the embedded engine."""
+    """The GGUF source, for the embedded engine."""
     size_gb: float
     safetensors: str
     safetensors_gb: float
     licence: str
     device: Literal["gpu", "cpu"]
     reason: str
-    """Why this one, for a person."""
+    """The reason for the choice, in readable form."""
 
 
 DEPLOYMENTS = Resource(

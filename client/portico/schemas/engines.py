@@ -9,7 +9,7 @@ from portico.schemas.resource import Column, Resource, Verb
 
 @dataclass(frozen=True, slots=True)
 class EngineParameter:
-    """A parameter that models on an engine may have; ``kind`` is what its value must be."""
+    """A parameter of an engine that a model can set; ``kind`` is the type of its value."""
 
     name: str
     kind: str
@@ -18,10 +18,10 @@ class EngineParameter:
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """An engine as the daemon shows it. ``state`` is ``built in`` for those without an environment.
+    """An engine as the daemon shows it. ``state`` is ``built in`` for engines without an environment.
 
-    ``problem`` says why a broken one is broken, or why an absent one cannot be had here. ``built_at`` in
-    seconds since 1970.
+    ``problem`` explains why a broken engine is broken, or why an absent engine cannot be installed on this machine.
+    ``built_at`` is in seconds since 1970.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Engine:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     check: str
     ok: bool
@@ -47,7 +47,7 @@ class Finding:
 ENGINES = Resource(
     "Engines",
     "/api/engines",
-    "What runs models, and the environments of the heavy ones.",
+    "Programs that run models, and the environments of the heavy ones.",
     {"name": "an engine"},
     (
         Verb("list", "GET", list[Engine]),

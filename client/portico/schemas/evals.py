@@ -1,4 +1,4 @@
-"""Evaluations: what is tested, runs of it with their items, and searches over settings."""
+"""Evaluations, their runs with items, and searches over settings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ENDED = ("completed", "canceled", "failed", "stopped")
 
 @dataclass(frozen=True, slots=True)
 class Eval:
-    """An evaluation. ``testing_criteria`` as OpenAI writes graders; times in seconds since 1970."""
+    """An evaluation. ``testing_criteria`` are graders in OpenAI's format; times are in seconds since 1970."""
 
     id: str
     name: str
@@ -27,7 +27,7 @@ class Eval:
 
 @dataclass(frozen=True, slots=True)
 class CriterionScore:
-    """How items did by one criterion."""
+    """The results of the items by one criterion."""
 
     testing_criteria: str
     passed: int
@@ -38,8 +38,9 @@ class CriterionScore:
 
 @dataclass(frozen=True, slots=True)
 class EvalRun:
-    """A run. ``status``: ``queued``, ``in_progress``, ``completed``, ``canceled`` or ``failed``. ``items`` is how many
-    there are, ``result_counts`` how many are done and how they did; ``run_id`` is the durable run with its events.
+    """A run. ``status``: ``queued``, ``in_progress``, ``completed``, ``canceled`` or ``failed``. ``items`` is the
+    number of items, ``result_counts`` counts finished items by result; ``run_id`` is the durable run with its
+    events.
     """
 
     id: str
@@ -65,7 +66,7 @@ class EvalRun:
 
     @classmethod
     def from_json(cls, value: Any) -> EvalRun:
-        """``tokens`` are those of all models."""
+        """Parse a run. ``tokens`` are the sum over all models."""
         usages = value.get("per_model_usage") or () if isinstance(value, Mapping) else ()
         return read_object(cls, value, tokens=sum(int(usage.get("total_tokens") or 0) for usage in usages))
 
@@ -76,7 +77,7 @@ class EvalRun:
 
 @dataclass(frozen=True, slots=True)
 class EvalOutput:
-    """What became of one item: ``pass``, ``fail`` or ``error``. ``results`` are those of the criteria, in order."""
+    """The result of an item: ``pass``, ``fail`` or ``error``. ``results`` are the results of the criteria, in order."""
 
     id: str
     status: str
@@ -89,14 +90,16 @@ class EvalOutput:
 
     @property
     def text(self) -> str:
-        """What was answered."""
+        """The text of the answer."""
         output = self.sample.get("output") or ()
         return str(output[0].get("content") or "") if output else ""
 
 
 @dataclass(frozen=True, slots=True)
 class EvalTrial:
-    """One combination of settings; a run of the evaluation by its ``id``. ``stopped``: given up for better ones."""
+    """A combination of settings; a run of the evaluation by its ``id``. ``stopped``: abandoned in favor of better
+    trials.
+    """
 
     id: str
     settings: Mapping[str, Any]
@@ -115,7 +118,7 @@ class EvalTrial:
 
 @dataclass(frozen=True, slots=True)
 class EvalSearch:
-    """A search over settings. ``trials`` stand with the best first; ``best`` is the id of the first at the end."""
+    """A search over settings. ``trials`` are sorted best first; ``best`` is the id of the first trial at the end."""
 
     id: str
     eval_id: str
@@ -137,8 +140,7 @@ class EvalSearch:
 
 @dataclass(frozen=True, slots=True)
 class EvalPlan:
-    """What a search would take, by a dry run: ``asked`` items in all, ``judged`` calls of judges, and ``trained``
-    models.
+    """The cost of a search, from a dry run: ``asked`` items in total, ``judged`` judge calls, and ``trained`` models.
 
     ``settings`` are those of the first trials.
     """
@@ -153,7 +155,7 @@ class EvalPlan:
 
 @dataclass(frozen=True, slots=True)
 class EvalApplied:
-    """The new versions by app. ``left``: settings that belong to no app; give them with each call."""
+    """The new versions by app. ``left``: settings that belong to no app; pass them with each call."""
 
     trial: str
     versions: Mapping[str, int]

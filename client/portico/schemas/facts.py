@@ -1,4 +1,4 @@
-"""Facts that agents keep."""
+"""Facts that agents remember."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from portico.schemas.resource import Column, Resource, Verb
 
 @dataclass(frozen=True, slots=True)
 class FactSource:
-    """Where a fact was learnt.
+    """The origin of a fact.
 
-    ``agent`` heard it in ``run``; ``session`` is the id of the session of ``app`` called ``name``, ``message`` the
-    number of the message there and ``said`` its text. They are null for what is there no more.
+    ``agent`` learned it in ``run``; ``session`` is the id of the session of ``app`` named ``name``, ``message`` the
+    number of the message in that session and ``said`` its text. They are null if the object no longer exists.
     """
 
     agent: str | None
@@ -25,13 +25,13 @@ class FactSource:
 
     @property
     def conversation(self) -> str:
-        """``guide/monday``; nothing for a session that is gone."""
+        """``guide/monday``; empty if the session no longer exists."""
         return f"{self.app}/{self.name}" if self.app else ""
 
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One fact of the long-term memory, in the store ``store``. Times in seconds since 1970."""
+    """A fact of the long-term memory, in the store ``store``. Times are in seconds since 1970."""
 
     id: str
     store: str
@@ -44,7 +44,7 @@ class Fact:
 FACTS = Resource(
     "Facts",
     "/api/facts",
-    "The long-term memory: facts of our own, each with where it was learnt.",
+    "Long-term memory: the caller's facts, each with its origin.",
     {"fact_id": "a fact"},
     (
         Verb("change", "PATCH {fact_id}", Fact),

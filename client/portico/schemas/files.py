@@ -22,7 +22,7 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class FilePart:
-    """A part of an upload that has arrived."""
+    """A received part of an upload."""
 
     id: str
     bytes: int
@@ -31,7 +31,7 @@ class FilePart:
 
 @dataclass(frozen=True, slots=True)
 class FileUpload:
-    """A file that comes in parts. ``status``: pending, completed (then with its ``file``), cancelled or expired."""
+    """A file uploaded in parts. ``status``: pending, completed (then with its ``file``), cancelled or expired."""
 
     id: str
     filename: str

@@ -23,7 +23,7 @@ class SearchMeasures:
 
 @dataclass(frozen=True, slots=True)
 class SearchEvaluation:
-    """An embedding model or a reranker beside its base, on questions that were held back; ``better``: by nDCG@10."""
+    """An embedding model or a reranker compared with its base, on held-back questions; ``better``: by nDCG@10."""
 
     questions: int
     before: SearchMeasures
@@ -34,8 +34,8 @@ class SearchEvaluation:
 @dataclass(frozen=True, slots=True)
 class TuningJob:
     """A fine-tuning job. ``status``: ``validating_files``, ``queued``, ``running``, ``paused``, ``succeeded``,
-    ``failed`` or ``cancelled``. Times in seconds since 1970; ``fine_tuned_model`` is the name to call when it is done.
-    ``cost`` is in US dollars, for a job that a provider trained at a known price.
+    ``failed`` or ``cancelled``. Times are in seconds since 1970; ``fine_tuned_model`` is the model name once it is
+    done. ``cost`` is in US dollars, for a job that a provider trained at a known price.
     """
 
     id: str
@@ -69,14 +69,14 @@ class TuningJob:
 
     @property
     def progress(self) -> str:
-        """``20 of 300`` steps; nothing before the first."""
+        """``20 of 300`` steps; empty before the first step."""
         return f"{self.step} of {self.total_steps}" if self.step and self.total_steps else ""
 
 
 @dataclass(frozen=True, slots=True)
 class TuningAppCheck:
-    """Whether an app writes the prompts that a model was trained on. ``same`` is true without ``differences``, which
-    are sentences; ``model`` is the one that it calls, ``uses_result`` whether that is the job's result.
+    """Whether an app creates the prompts that a model was trained on. ``same`` is true without ``differences``, which
+    are sentences; ``model`` is the model that the app calls, ``uses_result`` whether it is the job's result.
     """
 
     app: str
@@ -90,7 +90,7 @@ class TuningAppCheck:
 
 @dataclass(frozen=True, slots=True)
 class TuningEvent:
-    """Something that happened to a job. ``type`` is ``message``, or ``metrics`` with measurements in ``data``."""
+    """An event of a job. ``type`` is ``message``, or ``metrics`` with measurements in ``data``."""
 
     id: str
     number: int
@@ -102,14 +102,14 @@ class TuningEvent:
 
     @classmethod
     def from_json(cls, value: Any) -> TuningEvent:
-        """Its ``number`` is the end of its id."""
+        """Parse an event. Its ``number`` is the end of its id."""
         number = str(value.get("id", "")).rpartition("-")[2] if isinstance(value, Mapping) else ""
         return read_object(cls, value, number=int(number) if number.isdigit() else 0)
 
 
 @dataclass(frozen=True, slots=True)
 class TuningCheckpoint:
-    """A state that training can continue from, and what was measured there; ``served``: ``model`` can be called."""
+    """A state from which training can continue, with its measurements; ``served``: ``model`` can be called."""
 
     id: str
     model: str = field(metadata=json_at("fine_tuned_model_checkpoint"))
@@ -121,8 +121,8 @@ class TuningCheckpoint:
 
 @dataclass(frozen=True, slots=True)
 class TuningPlan:
-    """What a job would do. ``data`` has the examples in figures, ``warnings`` what is odd about them. ``recipe`` has
-    each setting, and under ``reasons`` why it is so; ``command`` starts the training.
+    """The plan of a job. ``data`` has statistics of the examples, ``warnings`` their anomalies. ``recipe`` has each
+    setting, with its explanation under ``reasons``; ``command`` starts the training.
     """
 
     model: str
@@ -136,7 +136,7 @@ class TuningPlan:
 TUNING = Resource(
     "Tuning",
     "/v1/fine_tuning",
-    "Fine-tuning jobs: models trained on your examples, here or at their provider.",
+    "Fine-tuning jobs: models trained on your examples, locally or at their provider.",
     {"job_id": "a fine-tuning job"},
     (
         Verb("list", "GET jobs", Page[TuningJob]),

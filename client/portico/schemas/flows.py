@@ -1,4 +1,4 @@
-"""Checked specifications, and the trace of a run."""
+"""Validated specifications, and the trace of a run."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 @dataclass(frozen=True, slots=True)
 class TraceStep:
-    """A finished step. ``input`` is cut to what a person looks at; times in seconds since 1970, ``cost`` in US dollars,
-    null where no price is known.
+    """A finished step. ``input`` is shortened for display; times are in seconds since 1970, ``cost`` is in US dollars,
+    or null if no price is known.
     """
 
     path: str
@@ -31,7 +31,7 @@ class TraceStep:
 
 @dataclass(frozen=True, slots=True)
 class CheckedSpec:
-    """Whether a flow or an agent can run, and the first thing that is wrong with it."""
+    """Whether a flow or an agent can run, and its first error."""
 
     ok: bool
     name: str = ""

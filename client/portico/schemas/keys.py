@@ -11,12 +11,13 @@ from portico.schemas.resource import Column, Resource, Verb
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key without its secret; ``hint`` is the last four characters of it. ``limits`` are those that are set.
+    """A key without its secret; ``hint`` is the last four characters of the secret. ``limits`` are those that are set.
 
-    ``filters``: which files of a store it may read, by the name or id of the store. ``stored_bytes``: what it keeps on
-    the disk: files, parts of uploads, what its stores mirror, and artifacts. Who signs in by an issuer is listed too,
-    from the first token on, with ``issuer`` and ``subject``; ``signed_in_at`` is when the newest token was issued,
-    ``blocked_at`` since when they are kept out.
+    ``filters``: which files of a store it can read, by store name or id. ``stored_bytes``: its data on disk: files,
+    parts of uploads, mirrors of its stores, and artifacts.
+
+    Users who sign in through an issuer are also listed, from their first token on, with ``issuer`` and ``subject``;
+    ``signed_in_at`` is when the newest token was issued, ``blocked_at`` when they were blocked.
     """
 
     id: str
@@ -35,8 +36,8 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Whoami:
-    """``by``: what was shown. ``role``: what the token of somebody who signed in gives. ``expires_at``: when that
-    expires, in seconds since 1970.
+    """The caller. ``by``: the kind of credentials. ``role``: the role from a signed-in user's token. ``expires_at``:
+    when the token expires, in seconds since 1970.
     """
 
     id: str
@@ -52,7 +53,7 @@ class Whoami:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewKey(Key):
-    """A key that was just made. ``key`` is shown this once."""
+    """A newly created key. ``key`` is shown only this once."""
 
     key: str
 
@@ -60,7 +61,7 @@ class NewKey(Key):
 KEYS = Resource(
     "Keys",
     "/api/keys",
-    "Who may call, and what.",
+    "Who can call the daemon, and what they can do.",
     {"key_id": "a key"},
     (
         Verb("list", "GET", list[Key]),

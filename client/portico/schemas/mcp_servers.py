@@ -1,4 +1,4 @@
-"""MCP servers, and what they offer."""
+"""MCP servers, and their contents."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from portico.schemas.resource import Column, Resource, Verb
 
 @dataclass(frozen=True, slots=True)
 class McpResource:
-    """Something to read at ``uri``. ``template``: the braces in it stand for what is asked for. ``size`` in bytes."""
+    """A resource to read at ``uri``. ``template``: the braces in it are placeholders. ``size`` is in bytes."""
 
     uri: str
     name: str
@@ -22,7 +22,7 @@ class McpResource:
 
 @dataclass(frozen=True, slots=True)
 class McpContent:
-    """What stands in a resource: a ``text``, or bytes as base64 in ``data``."""
+    """The contents of a resource: a ``text``, or bytes as base64 in ``data``."""
 
     uri: str
     mime_type: str
@@ -32,7 +32,7 @@ class McpContent:
 
 @dataclass(frozen=True, slots=True)
 class McpPrompt:
-    """A text with places, written by the server."""
+    """A text with placeholders, written by the server."""
 
     name: str
     title: str
@@ -42,8 +42,8 @@ class McpPrompt:
 
 @dataclass(frozen=True, slots=True)
 class McpPromptMessage:
-    """A message of a prompt that was filled in. ``data`` is base64 where it is a picture or a sound; ``text`` names
-    that with its type and size.
+    """A message of a filled-in prompt. ``data`` is base64 if it is an image or audio; ``text`` then gives its type and
+    size.
     """
 
     role: str
@@ -54,9 +54,9 @@ class McpPromptMessage:
 
 @dataclass(frozen=True, slots=True)
 class McpCard:
-    """What a server says of itself when it is reached: its words, which are text whatever they ask of a reader.
+    """A server's description of itself at connection: untrusted text, whatever it asks of a reader.
 
-    ``protocol`` is the revision of MCP that both speak; ``capabilities`` such as ``tools`` and ``tools.listChanged``.
+    ``protocol`` is the common revision of MCP; ``capabilities`` are names such as ``tools`` and ``tools.listChanged``.
     """
 
     title: str = ""
@@ -68,7 +68,7 @@ class McpCard:
 
 @dataclass(frozen=True, slots=True)
 class McpServer:
-    """One server as it is shown. ``env`` and ``headers`` are names alone: their values may be secrets."""
+    """A server as it is shown. ``env`` and ``headers`` contain only names: their values may be secrets."""
 
     name: str
     command: tuple[str, ...]
@@ -80,11 +80,11 @@ class McpServer:
     tools: tuple[str, ...]
     restarts: int
     configured: bool
-    """From the configuration: not to be removed while that has it."""
+    """Whether the server is in the configuration: it cannot be removed while the configuration contains it."""
     card: McpCard
-    """What it said of itself when it was reached last."""
+    """The server's description of itself at the last connection."""
     reached_at: float | None
-    """When that was, or when it last answered; seconds since 1970."""
+    """When it was connected, or last responded; seconds since 1970."""
 
     @property
     def where(self) -> str:
@@ -94,7 +94,7 @@ class McpServer:
 
 @dataclass(frozen=True, slots=True)
 class McpArgument:
-    """What a prompt takes. All values are text."""
+    """An argument of a prompt. All values are text."""
 
     name: str
     title: str
@@ -105,7 +105,7 @@ class McpArgument:
 MCP = Resource(
     "Mcp",
     "/api/mcp",
-    "MCP servers of other people, whose tools the daemon offers as its own.",
+    "External MCP servers, whose tools the daemon offers as its own.",
     {"name": "an MCP server"},
     (
         Verb("list", "GET servers", list[McpServer]),

@@ -1,4 +1,4 @@
-"""Names that answer at ``/v1``, and what models return."""
+"""Names that can be called at ``/v1``, and the results of models."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from portico.wire import Usage
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A name that answers at ``/v1``: a model, an alias or a chat app."""
+    """A name that can be called at ``/v1``: a model, an alias or a chat app."""
 
     id: str
     owned_by: str = ""
@@ -27,7 +27,7 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """A text as a model reads it. ``max_model_len``: tokens that one call may have; ``texts`` if asked for."""
+    """A tokenized text. ``max_model_len``: maximum tokens per call; ``texts`` are included on request."""
 
     count: int
     tokens: tuple[int, ...]
@@ -37,7 +37,7 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class StoredChat:
-    """A chat completion that was stored; ``text`` is its first choice. ``raw`` holds every field the daemon sent."""
+    """A stored chat completion; ``text`` is its first choice. ``raw`` contains every field that the daemon sent."""
 
     id: str
     model: str
@@ -47,7 +47,7 @@ class StoredChat:
 
     @property
     def text(self) -> str:
-        """What was answered."""
+        """The text of the answer."""
         choices = self.raw.get("choices") or [{}]
         return str((choices[0].get("message") or {}).get("content") or "")
 
@@ -62,7 +62,7 @@ class Embeddings:
 
     @classmethod
     def from_json(cls, value: Any) -> Embeddings:
-        """From base64 (little-endian float32) or from lists of numbers."""
+        """Parse vectors from base64 (little-endian float32) or from lists of numbers."""
         rows = read(list[dict[str, Any]], value)
         vectors = tuple(_vector(row["embedding"]) for row in sorted(rows, key=lambda row: int(row["index"])))
         return read_object(cls, value, data=vectors)
@@ -86,7 +86,7 @@ def _vector(value: str | list[float]) -> tuple[float, ...]:
 CHATS = Resource(
     "Chats",
     "/v1/chat",
-    "Chat completions that were asked for with ``store``, in ``extra_body`` of a chat.",
+    "Chat completions that were requested with ``store``, in ``extra_body`` of a chat.",
     {"chat_id": "a chat"},
     (
         Verb("get", "GET completions/{chat_id}", StoredChat),
@@ -105,7 +105,7 @@ CHATS = Resource(
 MODELS = Resource(
     "Models",
     "/api/models",
-    "Names that answer at ``/v1``, and where models come from.",
+    "Names that can be called at ``/v1``, and the sources of models.",
     {"name": "an alias"},
     (
         Verb("list", "GET /v1/models", list[Model]),

@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class PackagedContents:
-    """What a package holds, for people who look before they make one. ``files``: its entries, in their order."""
+    """The contents of a package, shown before it is created. ``files``: its entries, in order."""
 
     app: str
     kind: str

@@ -11,10 +11,10 @@ from portico.schemas.resource import Column, Resource, Verb
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One version of a prompt: its arguments, its messages, its examples and its cases, each as a JSON object.
+    """A version of a prompt: its arguments, its messages, its examples and its cases, each as a JSON object.
 
-    ``origin`` is where it was imported from, empty if it was written in the daemon; ``id``, ``shared`` and ``owner`` as
-    those of an `App`.
+    ``origin`` is the source of the import, empty if it was written in the daemon; ``id``, ``shared`` and ``owner`` are
+    as in an `App`.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class ExportedPrompt:
-    """A prompt in a file: how that is called, and its text."""
+    """A prompt as a file: the file's name and text."""
 
     filename: str
     text: str
@@ -42,7 +42,7 @@ class ExportedPrompt:
 
 @dataclass(frozen=True, slots=True)
 class ImportedPrompts:
-    """What an import made of each prompt, by name."""
+    """The result of an import for each prompt, by name."""
 
     added: tuple[str, ...]
     changed: tuple[str, ...]
@@ -52,7 +52,7 @@ class ImportedPrompts:
 PROMPTS = Resource(
     "Prompts",
     "/api/prompts",
-    "The prompt library: versioned prompts with typed arguments.",
+    "The prompt library, with versioned prompts and typed arguments.",
     {},
     (
         Verb("list", "GET", list[Prompt], aliases={"everyone": "all"}),

@@ -12,11 +12,11 @@ from portico.schemas.resource import Column, Resource, Verb
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a run waits for. ``kind``: approval, function, input or chat.
+    """A question of a run. ``kind``: approval, function, input or chat.
 
     ``status``: pending, answered, expired or cancelled. ``answer_schema`` is the JSON schema of a ``value``.
     ``accepted``, ``value``, ``note`` and ``answered_by`` are the answer; ``worker`` is the client that executes a
-    function. ``key`` is the same when a run that was cut off asks the same again.
+    function. ``key`` stays the same when an interrupted run asks the same question again.
     """
 
     id: str
@@ -47,7 +47,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """Functions that a worker has taken; ``lost`` are ids of those it held that another one has now."""
+    """Functions that a worker has claimed; ``lost`` are ids of earlier claims that another worker has now."""
 
     taken: tuple[Question, ...] = field(default=(), metadata=json_at("data"))
     lost: tuple[str, ...] = ()
@@ -56,7 +56,7 @@ class Claims:
 QUESTIONS = Resource(
     "Questions",
     "/api/questions",
-    "What runs wait for: approvals, functions of clients, input of people.",
+    "Questions that runs wait for: approvals, functions of clients, input from people.",
     {"question_id": "a question"},
     (
         Verb("list", "GET", list[Question]),

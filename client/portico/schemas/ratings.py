@@ -9,10 +9,10 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Rating:
-    """What somebody thinks of an answer: ``value`` is ``good``, ``bad`` or ``corrected``, then with a ``correction``.
+    """A person's rating of an answer: ``value`` is ``good``, ``bad`` or ``corrected``, the last with a ``correction``.
 
-    The answer is message number ``message`` of ``session``, by ``model``; ``messages`` is what was said before, each
-    with ``role`` and ``content``. ``rated_at`` in seconds since 1970.
+    The answer is message number ``message`` of ``session``, by ``model``; ``messages`` are the earlier messages, each
+    with ``role`` and ``content``. ``rated_at`` is in seconds since 1970.
     """
 
     id: str

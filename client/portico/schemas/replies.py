@@ -9,7 +9,16 @@ from portico.wire import AnswerClaim, Passage, Usage
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A complete answer: the text, the passages it stands on, and its sentences that were compared with them."""
+    """A complete answer: the text, the passages it is based on, and its sentences that were compared with them.
+
+    Example::
+
+        from portico import Client
+
+        with Client() as client:
+            reply = client.ask("Which port does the daemon listen on?", app="docs").read()
+            print(reply.text, reply.usage.completion_tokens)
+    """
 
     text: str
     passages: tuple[Passage, ...] = ()

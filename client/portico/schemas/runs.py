@@ -11,7 +11,7 @@ from portico.wire import ErrorBody, Event, Usage
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One execution. ``status`` is ``queued``, ``running``, ``waiting``, ``completed``, ``failed`` or ``cancelled``."""
+    """An execution. ``status`` is ``queued``, ``running``, ``waiting``, ``completed``, ``failed`` or ``cancelled``."""
 
     id: str
     kind: str
@@ -30,7 +30,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """How much was removed, or would be."""
+    """The amounts that were removed, or would be."""
 
     runs: int
     questions: int

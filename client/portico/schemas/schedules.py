@@ -1,4 +1,4 @@
-"""Schedules: apps that run, and stores that sync, at given times."""
+"""Schedules: apps that run, and stores that sync, at set times."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from portico.schemas.resource import Column, Resource, Verb
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """A schedule: an ``app`` that is called with ``input``, or a ``store`` that syncs, at the times of ``cron`` by the
-    clocks of ``timezone``, or ``every`` so long.
+    """A schedule: an ``app`` called with ``input``, or a ``store`` to sync, at the times of ``cron`` in ``timezone``,
+    or at the interval ``every``.
 
-    ``missed``: what becomes of times at which no daemon ran; ``overlap``: of those at which a run was under way.
-    ``paused``: why it does not run; so many ``failures`` in a row as ``pause_after`` says pause it, 0 never does.
-    Times in seconds since 1970. ``shared``: it is the operator's; ``owner``: the key whose it is otherwise, ``key``: in
-    whose name it runs, as an admin sees them.
+    ``missed``: how to handle times at which no daemon ran; ``overlap``: how to handle times during a run. ``paused``:
+    why it does not run; ``pause_after`` consecutive ``failures`` pause it, 0 never does. Times are in seconds since
+    1970. ``shared``: it belongs to the operator; otherwise ``owner`` is the key that owns it. ``key`` is the key with
+    whose rights it runs. An admin sees both.
     """
 
     id: str
@@ -53,10 +53,10 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class ScheduledRun:
-    """What came of a time: a ``run`` and its ``status``, or why it was ``skipped``.
+    """The result of a scheduled time: a ``run`` and its ``status``, or why it was ``skipped``.
 
-    ``cause``: it was ``time``, it was ``missed`` and made up for, or somebody began it by ``hand``. ``status`` is null
-    when the run is not kept any more; ``error`` is that of one that failed.
+    ``cause``: ``time``, ``missed`` for a missed time that was caught up, or ``hand`` if a person started it.
+    ``status`` is null if the run is no longer stored; ``error`` is the error of a failed run.
     """
 
     due_at: float
@@ -70,7 +70,7 @@ class ScheduledRun:
 SCHEDULES = Resource(
     "Schedules",
     "/api/schedules",
-    "They run with the rights of the key that made them. A name or an id says which is meant.",
+    "Schedules run with the rights of the key that created them. A schedule is given by name or id.",
     {"schedule": "a schedule"},
     (
         Verb("create", "POST", Schedule),

@@ -11,7 +11,7 @@ from portico.wire import Passage
 
 @dataclass(frozen=True, slots=True)
 class TraceStage:
-    """One stage of a search: its name, milliseconds, candidates in order as (chunk, score)."""
+    """A stage of a search: its name, milliseconds, candidates in order as (chunk, score)."""
 
     name: str
     milliseconds: float
@@ -21,7 +21,16 @@ class TraceStage:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Passages in rank order; ``trace`` if it was asked for."""
+    """Passages in rank order; ``trace`` is included on request.
+
+    Example::
+
+        from portico import Client
+
+        with Client() as client:
+            found = client.search("docs", "Who can reach the daemon?")
+            print([(passage.rank, passage.filename) for passage in found.passages])
+    """
 
     passages: tuple[Passage, ...] = field(metadata=json_at("data"))
     trace: tuple[TraceStage, ...] = ()

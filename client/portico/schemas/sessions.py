@@ -11,7 +11,7 @@ from portico.schemas.resource import Column, Resource, Verb
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One conversation with ``app``. ``name`` is what its owner calls it; times in seconds since 1970."""
+    """A conversation with ``app``. ``name`` is the owner's name for it; times are in seconds since 1970."""
 
     id: str
     app: str
@@ -25,7 +25,7 @@ class Session:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionMessage:
-    """A message in the memory of one agent; ``agent`` is its path in the tree, empty for the root."""
+    """A message in an agent's memory; ``agent`` is its path in the tree, empty for the root."""
 
     seq: int
     agent: str
@@ -36,7 +36,7 @@ class SessionMessage:
 SESSIONS = Resource(
     "Sessions",
     "/api/sessions",
-    "Conversations with apps and agents, with the memory of every agent of a tree.",
+    "Conversations with apps and agents, including the memory of every agent in a tree.",
     {"session_id": "a session"},
     (
         Verb("open", "POST", Session, positional=("name",)),

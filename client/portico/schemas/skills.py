@@ -11,7 +11,9 @@ from portico.schemas.resource import Column, Resource, Verb
 
 @dataclass(frozen=True, slots=True)
 class Skill:
-    """A skill. ``shared``: its name means it for every key; ``owner``, as an admin sees it, the key that has it."""
+    """A skill. ``shared``: its name refers to it for every key; ``owner``, visible to an admin, is the key that
+    owns it.
+    """
 
     id: str
     name: str
@@ -25,7 +27,7 @@ class Skill:
 
 @dataclass(frozen=True, slots=True)
 class SkillVersion:
-    """One version of a skill: the front matter of its SKILL.md, and path, bytes and SHA-256 of each file."""
+    """A version of a skill: the front matter of its SKILL.md, and path, bytes and SHA-256 of each file."""
 
     id: str
     skill_id: str
@@ -40,7 +42,7 @@ class SkillVersion:
 SKILLS = Resource(
     "Skills",
     "/v1/skills",
-    "Agent Skills. A name or an id says which is meant; a version is a number, ``latest`` or ``default``.",
+    "Agent Skills. A skill is given by name or id, a version by number, ``latest`` or ``default``.",
     {"skill": "a skill"},
     (
         Verb("get", "GET {skill}", Skill),

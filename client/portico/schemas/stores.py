@@ -15,7 +15,7 @@ from portico.wire import Place
 
 @dataclass(frozen=True, slots=True)
 class FileCounts:
-    """How many files are in which state."""
+    """The number of files in each state."""
 
     in_progress: int
     completed: int
@@ -26,7 +26,7 @@ class FileCounts:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """A store. ``name`` is what it is called by: its own name, or its id where that is taken. Times since 1970."""
+    """A store. ``name`` is its own name, or its id if that name is in use. Times are in seconds since 1970."""
 
     id: str
     name: str
@@ -35,32 +35,32 @@ class Store:
     source: str | tuple[str, ...] | None
     """Web addresses, a bucket, a repository, a WebDAV or mail folder that it follows, in addition to a folder."""
     keep_removed: bool
-    """Whether files stay that are gone from what it follows."""
+    """Whether files are kept after they disappear from the followed source."""
     search: Mapping[str, Any]
-    """How its app searches, see ``StoreRequest``."""
+    """Search settings of its app, see ``StoreRequest``."""
     paused: bool
-    """Whether what changes in what it follows is left alone until it is resumed."""
+    """Whether changes in the followed source are ignored until it is resumed."""
     app: bool
     answers: str
-    """How its app answers: ``write``, ``quote``, or ``auto`` for what its model is trusted with."""
+    """How its app answers: ``write``, ``quote``, or ``auto`` for whichever its model is trusted with."""
     embedding_model: str
     next_embedding_model: str | None
-    """The model whose vectors are being made."""
+    """The model whose vectors are being created."""
     vector_weight: float | None
-    """What the vectors were measured to be worth beside the words; null: what their model's profile says."""
+    """The measured weight of vectors relative to words; null: the value in their model's profile."""
     links: bool
-    """Whether its passages are linked by what they name, and searches follow that."""
+    """Whether its passages are linked by the names they mention, and searches follow the links."""
     file_counts: FileCounts
     problem: str | None
-    """Why files could not be indexed, in the words of one of them, or what is wrong with its embedding model."""
+    """Why files could not be indexed, from the error of one file, or the error of its embedding model."""
     skipped: Mapping[str, int]
-    """How many files and folders the last look at what it follows left out, by reason. Hidden ones are not counted."""
+    """Number of files and folders that the last sync skipped, by reason. Hidden files are not counted."""
     usage_bytes: int
     created_at: float
 
     @property
     def follows(self) -> str | None:
-        """What it mirrors, in a few words; ``None`` if its files are uploaded."""
+        """A short description of the followed source; ``None`` if its files are uploaded."""
         if self.source is None or isinstance(self.source, str):
             return self.source or self.folder
         return f"{self.source[0]} and {len(self.source) - 1} more" if self.source[1:] else self.source[0]
@@ -68,8 +68,8 @@ class Store:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreChanged(Store):
-    """The store as it is now. ``run`` makes the vectors of another model, and the old ones answer until it ends; or it
-    makes or removes links.
+    """The store's new state. ``run`` creates the vectors of another model, and the old vectors are used until it ends;
+    or it creates or removes links.
     """
 
     run: str | None
@@ -77,7 +77,7 @@ class StoreChanged(Store):
 
 @dataclass(frozen=True, slots=True)
 class SkippedFile:
-    """A file or a folder that is not read, by its name in what the store follows, and why."""
+    """A file or a folder that is not read, by its name in the followed source, and the reason."""
 
     name: str
     reason: str
@@ -85,9 +85,9 @@ class SkippedFile:
 
 @dataclass(frozen=True, slots=True)
 class SkippedFiles:
-    """What the last look at what a store follows left out: ``files`` names the first thousand, ``reasons`` counts all.
+    """Files skipped by the last sync of a store: ``files`` names the first thousand, ``reasons`` counts all.
 
-    ``looked_at`` in seconds since 1970; ``None`` before the first look. Hidden files are not counted.
+    ``looked_at`` is in seconds since 1970; ``None`` before the first sync. Hidden files are not counted.
     """
 
     files: tuple[SkippedFile, ...] = field(default=(), metadata=json_at("data"))
@@ -98,7 +98,7 @@ class SkippedFiles:
 
 @dataclass(frozen=True, slots=True)
 class LinkedPassage:
-    """A passage, by its ``chunk``, that names ``term``, as the one that was asked about does; ``kind``: ``name``,
+    """A passage, by its ``chunk``, that mentions ``term``, as the requested passage does; ``kind``: ``name``,
     ``code``, ``reference`` or ``file``.
     """
 
@@ -113,7 +113,7 @@ class LinkedPassage:
 
 @dataclass(frozen=True, slots=True)
 class LinkedPassages:
-    """Neighbours of the passage ``chunk``, those by the rarest terms first."""
+    """Neighbours of the passage ``chunk``, those with the rarest terms first."""
 
     chunk: int
     passages: tuple[LinkedPassage, ...] = field(default=(), metadata=json_at("data"))
@@ -122,7 +122,7 @@ class LinkedPassages:
 
 @dataclass(frozen=True, slots=True)
 class SyncPlan:
-    """What a sync would do, in names of files; ``moved`` as (from, to)."""
+    """The changes that a sync would make, by file name; ``moved`` as (from, to)."""
 
     added: tuple[str, ...]
     changed: tuple[str, ...]
@@ -134,7 +134,7 @@ class SyncPlan:
 
 @dataclass(frozen=True, slots=True)
 class StoreFile:
-    """A file in a store. ``error`` says why it could not be indexed; times in seconds since 1970."""
+    """A file in a store. ``error`` explains why it could not be indexed; times are in seconds since 1970."""
 
     id: str = field(metadata=json_at("file_id", "id"))
     filename: str = field(metadata=json_at("filename", "id"))

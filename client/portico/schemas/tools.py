@@ -12,8 +12,8 @@ from portico.schemas.resource import Column, Resource, Verb
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tool:
-    """A tool, the JSON Schema of its arguments, what a call may do, whether somebody is asked before it, the group that
-    it is in, what a call costs in US dollars, and where the tool comes from.
+    """A tool: the JSON Schema of its arguments, the effects of a call, whether a person must approve it, its group,
+    the cost of a call in US dollars, and its source.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class ToolSource:
-    """One addition as it is shown; a document of an API gives many tools."""
+    """An added tool source; an API document provides many tools."""
 
     name: str
     kind: str
@@ -50,7 +50,7 @@ class ToolSource:
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """What a tool answered: text for a model, the same as JSON where there is a structure, and files it made."""
+    """The result of a tool: text for a model, the same as JSON if it is structured, and files it created."""
 
     text: str
     structured: Mapping[str, Any] | None
@@ -61,7 +61,7 @@ class ToolResult:
 TOOLS = Resource(
     "Tools",
     "/api/tools",
-    "What models may call.",
+    "Tools that models can call.",
     {"name": "a tool"},
     (
         Verb("list", "GET", list[Tool]),

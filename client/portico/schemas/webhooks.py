@@ -1,4 +1,4 @@
-"""Webhooks and what was sent to them."""
+"""Webhooks and their deliveries."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from portico.schemas.resource import Column, Resource, Verb
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """An address that hears of what has ended. ``disabled`` says why nothing is sent to it any more.
+    """An address that is notified of finished work. ``disabled`` explains why nothing is sent to it any more.
 
-    Times in seconds since 1970.
+    Times are in seconds since 1970.
     """
 
     id: str
@@ -38,8 +38,8 @@ class NewWebhook(Webhook):
 class WebhookDelivery:
     """An event for a webhook; ``id`` is its ``webhook-id``, the same in each attempt.
 
-    Times in seconds since 1970. ``next_at`` while it is ``pending``; ``last_status`` and ``last_error`` are those of
-    the last attempt.
+    Times are in seconds since 1970. ``next_at`` is set while it is ``pending``; ``last_status`` and ``last_error`` are
+    those of the last attempt.
     """
 
     id: str
@@ -57,9 +57,9 @@ class WebhookDelivery:
 
 @dataclass(frozen=True, slots=True)
 class WebhookEvent:
-    """What a receiver is sent: ``data["id"]`` names what has ended, ``type`` says how.
+    """An event that a receiver gets: ``data["id"]`` names the finished work, ``type`` how it ended.
 
-    The same event may come more than once, under the same ``id``.
+    The same event may arrive more than once, with the same ``id``.
     """
 
     id: str
@@ -71,7 +71,7 @@ class WebhookEvent:
 WEBHOOKS = Resource(
     "Webhooks",
     "/v1/webhook_endpoints",
-    "Addresses to which events are sent, signed; `portico.webhooks.verify_webhook` checks them there.",
+    "Addresses that receive signed events; receivers check them with `portico.webhooks.verify_webhook`.",
     {"webhook_id": "a webhook", "delivery_id": "a delivery"},
     (
         Verb("list", "GET", Page[Webhook]),

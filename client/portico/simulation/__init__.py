@@ -1,6 +1,7 @@
-"""How many machines a load needs: a trace of requests, replayed over models with measured rates. Pure, no daemon.
+"""Simulates how many machines a load needs: replays a trace of requests on models with measured rates. Pure, no
+daemon.
 
-`read_trace` and `read_cluster` parse what people write, `simulate` replays, `summarize` makes figures of the result.
+`read_trace` and `read_cluster` parse the input files, `simulate` replays, `summarize` computes statistics.
 """
 
 from portico.simulation.inputs import (

@@ -1,4 +1,4 @@
-"""What a simulation is given: calls with their times and tokens, models with their rates, kinds of machines."""
+"""Inputs of a simulation: calls with their times and tokens, models with their rates, kinds of machines."""
 
 from __future__ import annotations
 
@@ -15,27 +15,35 @@ from portico.spelling import nearest
 T = TypeVar("T")
 
 MAX_CALLS = 1_000_000
-"""Calls of a trace."""
+"""Maximum number of calls in a trace."""
 
 MAX_MACHINES = 1_000
-"""Machines of a kind."""
+"""Maximum number of machines of one kind."""
 
 MAX_COMBINATIONS = 64
-"""Numbers of machines that are compared."""
+"""Maximum number of compared machine combinations."""
 
 MAX_SPAN_S = 10_000_000.0
-"""Seconds that a trace lasts: four months."""
+"""Maximum duration of a trace in seconds: four months."""
 
 MAX_RATE = 1_000_000.0
-"""Tokens per second."""
+"""Maximum rate in tokens per second."""
 
 MAX_TOKENS = 10_000_000
-"""Tokens of a call."""
+"""Maximum number of tokens per call."""
 
 
 @dataclass(frozen=True, slots=True)
 class TracedCall:
-    """A call of a trace. ``at`` is in seconds since its begin; tokens that were ``cached`` are not computed again."""
+    """A call of a trace. ``at`` is in seconds since its start; ``cached`` tokens are not computed again.
+
+    Example::
+
+        from portico.simulation import read_trace
+
+        line = '{"at": 0, "model": "small", "prompt_tokens": 200, "completion_tokens": 50}'
+        print(read_trace([line])[0].prompt_tokens)
+    """
 
     at: float
     model: str
@@ -46,12 +54,19 @@ class TracedCall:
 
 @dataclass(frozen=True, slots=True)
 class ModelRates:
-    """What a model needs on one machine, and how fast it is there.
+    """The requirements and speed of a model on one machine.
 
-    ``decode`` holds pairs of calls at once and their tokens per second, all together; between the pairs it is
-    interpolated. ``step_tokens``: tokens of a prompt that one step computes, beside one token of each running answer.
-    ``keep_alive``: seconds without a call after which it is unloaded. ``replicas``: machines that may hold it at once,
-    0 for all of them.
+    ``decode`` contains pairs of concurrent calls and their total tokens per second; values between the pairs are
+    interpolated. ``step_tokens``: prompt tokens computed per step, in addition to one token for each running answer.
+    ``keep_alive``: seconds without a call until it is unloaded. ``replicas``: maximum number of machines that hold it
+    at once, 0 for all of them.
+
+    Example::
+
+        from portico.simulation import ModelRates
+
+        rates = ModelRates(memory_gb=8, load_s=20, prefill=4_000, decode=((1, 40.0), (8, 200.0)), slots=8)
+        print(rates.keep_alive)
     """
 
     memory_gb: float
@@ -66,7 +81,14 @@ class ModelRates:
 
 @dataclass(frozen=True, slots=True)
 class MachineKind:
-    """Machines that are alike. ``counts``: how many of them are tried; ``cost_per_hour`` is of one."""
+    """A kind of identical machines. ``counts``: the numbers of machines to try; ``cost_per_hour`` is per machine.
+
+    Example::
+
+        from portico.simulation import MachineKind
+
+        print(MachineKind("l4", memory_gb=24, counts=(1, 2, 4), cost_per_hour=0.8).counts)
+    """
 
     name: str
     memory_gb: float
@@ -76,26 +98,34 @@ class MachineKind:
 
 @dataclass(frozen=True, slots=True)
 class ClusterPlan:
-    """Models by name, and the machines to try them on."""
+    """Models by name, and the machines on which to try them.
+
+    Example::
+
+        from portico.simulation import ClusterPlan, MachineKind
+
+        plan = ClusterPlan((MachineKind("l4", 24, counts=(0, 1, 2)), MachineKind("h100", 80, counts=(0, 1))))
+        print(plan.combinations())
+    """
 
     machines: tuple[MachineKind, ...]
     models: Mapping[str, ModelRates] = field(default_factory=dict)
 
     def combinations(self) -> list[tuple[int, ...]]:
-        """The numbers of machines of each kind that are compared, in order of all machines together."""
+        """Return the compared numbers of machines of each kind, ordered by the total number of machines."""
         every = product(*(kind.counts for kind in self.machines))
         return sorted((counts for counts in every if sum(counts)), key=lambda counts: (sum(counts), counts))
 
 
 def read_trace(lines: Iterable[str], name: str = "the trace") -> list[TracedCall]:
-    """Calls of a trace in JSON Lines, in order of their times. Raises `InvalidRequest` that names the line."""
+    """Return the calls of a trace in JSON Lines, ordered by time. Raises `InvalidRequest` that names the line."""
     calls: list[TracedCall] = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         place = f"{name}, line {number}"
         if len(calls) == MAX_CALLS:
-            raise InvalidRequest(f"{place}: a trace has at most {MAX_CALLS:,} calls.", param="trace")
+            raise InvalidRequest(f"{place}: a trace can have at most {MAX_CALLS:,} calls.", param="trace")
         try:
             document = json.loads(line)
         except (ValueError, RecursionError) as error:
@@ -115,17 +145,19 @@ def read_trace(lines: Iterable[str], name: str = "the trace") -> list[TracedCall
             )
         )
     if not calls:
-        raise InvalidRequest(f"{name} has no calls: it is JSON Lines, one call in each.", param="trace")
+        raise InvalidRequest(
+            f"{name} has no calls: expected JSON Lines with one call per line.", param="trace"
+        )
     return sorted(calls, key=lambda call: call.at)
 
 
 def read_cluster(document: Any, name: str = "the machines") -> ClusterPlan:
-    """Machines and models of a JSON value. Raises `InvalidRequest` that names the place."""
+    """Parse machines and models from a JSON value. Raises `InvalidRequest` that names the position."""
     top = _mapping(document, name, {"machines", "models"})
     kinds = top.get("machines")
     if not isinstance(kinds, list) or not kinds:
         raise InvalidRequest(
-            f"{name}: 'machines' is a list of at least one kind of machine.", param="machines"
+            f"{name}: 'machines' must be a list of at least one kind of machine.", param="machines"
         )
     machines = tuple(
         _built(
@@ -143,7 +175,7 @@ def read_cluster(document: Any, name: str = "the machines") -> ClusterPlan:
     )
     given_models = top.get("models")
     if not isinstance(given_models, Mapping) or not given_models:
-        raise InvalidRequest(f"{name}: 'models' maps names of models to their rates.", param="models")
+        raise InvalidRequest(f"{name}: 'models' must map model names to their rates.", param="models")
     models = {
         str(model): _built(
             ModelRates,
@@ -166,13 +198,12 @@ def read_cluster(document: Any, name: str = "the machines") -> ClusterPlan:
     combination_count = math.prod(len(kind.counts) for kind in machines)
     if combination_count > MAX_COMBINATIONS:
         raise InvalidRequest(
-            f"{name}: the 'counts' of all kinds make {combination_count:,} combinations, more than the "
-            f"{MAX_COMBINATIONS} that are "
-            "compared. Name fewer.",
+            f"{name}: the 'counts' of all kinds give {combination_count:,} combinations, more than the "
+            f"maximum of {MAX_COMBINATIONS}. Use fewer.",
             param="machines",
         )
     if not cluster_plan.combinations():
-        raise InvalidRequest(f"{name}: 'counts' hold no machine at all.", param="machines")
+        raise InvalidRequest(f"{name}: 'counts' contain no machines.", param="machines")
     largest = max(kind.memory_gb for kind in machines)
     for model, rates in models.items():
         if rates.memory_gb > largest:
@@ -188,7 +219,7 @@ Reader = Callable[[Any, str], Any]
 
 def _mapping(value: Any, place: str, known_fields: Iterable[str]) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise InvalidRequest(f"{place} is an object, not {type(value).__name__}.", param="file")
+        raise InvalidRequest(f"{place} must be an object, not {type(value).__name__}.", param="file")
     names = sorted(known_fields)
     for key in value:
         if key not in names:
@@ -209,7 +240,7 @@ def _built(cls: type[T], value: Any, place: str, readers: Mapping[str, Reader]) 
 
 def _text(value: Any, place: str) -> str:
     if not isinstance(value, str) or not value:
-        raise InvalidRequest(f"{place} is a text, not {value!r:.80}.", param="file")
+        raise InvalidRequest(f"{place} must be text, not {value!r:.80}.", param="file")
     return value
 
 
@@ -217,7 +248,7 @@ def _number(low: float, high: float) -> Reader:
     def read(value: Any, place: str) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
             raise InvalidRequest(
-                f"{place} is a number from {low:g} to {high:g}, not {value!r:.80}.", param="file"
+                f"{place} must be a number from {low:g} to {high:g}, not {value!r:.80}.", param="file"
             )
         return float(value)
 
@@ -228,7 +259,7 @@ def _whole(low: int, high: int) -> Reader:
     def read(value: Any, place: str) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
             raise InvalidRequest(
-                f"{place} is a whole number from {low:,} to {high:,}, not {value!r:.80}.", param="file"
+                f"{place} must be a whole number from {low:,} to {high:,}, not {value!r:.80}.", param="file"
             )
         return value
 
@@ -246,11 +277,13 @@ def _counts(value: Any, place: str) -> tuple[int, ...]:
         return tuple(sorted({read(item, place) for item in value}))
     if isinstance(value, int):
         return (read(value, place),)
-    raise InvalidRequest(f'{place} is a number, a list of numbers or "1-4", not {value!r:.80}.', param="file")
+    raise InvalidRequest(
+        f'{place} must be a number, a list of numbers or "1-4", not {value!r:.80}.', param="file"
+    )
 
 
 def _decode(value: Any, place: str) -> tuple[tuple[int, float], ...]:
-    """Tokens per second, or a mapping of calls at once to tokens per second of all of them together."""
+    """Parse tokens per second, or a mapping of concurrent calls to their total tokens per second."""
     rate, calls = _number(0.001, MAX_RATE), _whole(1, 10_000)
     if not isinstance(value, Mapping):
         return ((1, rate(value, place)),)
@@ -260,5 +293,5 @@ def _decode(value: Any, place: str) -> tuple[tuple[int, float], ...]:
         at_once = int(text) if text.isascii() and text.isdecimal() and len(text) < 6 else text
         pairs[calls(at_once, place)] = rate(rate_value, f"{place}.{key}")
     if not pairs:
-        raise InvalidRequest(f"{place} has at least one rate.", param="file")
+        raise InvalidRequest(f"{place} must have at least one rate.", param="file")
     return tuple(sorted(pairs.items()))

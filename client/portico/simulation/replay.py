@@ -1,9 +1,9 @@
-"""The replay: events in order of time, nothing of chance.
+"""A deterministic replay of events in order of time.
 
-A machine computes for the models on it in equal parts. On one model, prompts are computed one after the other, in
-steps in which each running answer gets one token; without a prompt the answers share the measured rate. Residency
-follows the daemon's rules: a model is loaded by its first call, an idle one gives way to one that is called, the least
-recently used first; a busy one gives way after a stay of twice its load time, a second at least.
+A machine divides its time equally among the models on it. On one model, prompts are computed one after another, in
+steps in which each running answer gets one token; without a prompt, the answers share the measured rate. Residency
+follows the daemon's rules: a model is loaded by its first call. An idle model is evicted for a called one, the least
+recently used first; a busy model is evicted after a stay of twice its load time, at least one second.
 """
 
 from __future__ import annotations
@@ -22,15 +22,25 @@ MIN_STAY_FACTOR = 2.0
 """Load times for which a busy model stays while others wait …"""
 
 MIN_STAY_S = 1.0
-"""… and seconds that it stays at least."""
+"""… and the minimum stay in seconds."""
 
 ROUNDING_TOKENS = 0.01
-"""Tokens that count as none: what is left by the rounding of times."""
+"""Number of tokens treated as zero: remainders caused by rounding times."""
 
 
 @dataclass(slots=True)
 class SimulatedCall:
-    """What became of a call. Seconds since the begin of the trace; ``started`` is when its prompt was begun."""
+    """The result of a call, in seconds since the start of the trace; ``started`` is when its prompt was started.
+
+    Example::
+
+        from portico.simulation import ClusterPlan, MachineKind, ModelRates, TracedCall, simulate
+
+        rates = ModelRates(memory_gb=8, load_s=20, prefill=4_000, decode=((1, 40.0),))
+        plan = ClusterPlan((MachineKind("l4", 24),), {"small": rates})
+        [call] = simulate([TracedCall(0, "small", 200, 50)], plan, (1,)).calls
+        print(call.first_token, call.ended)
+    """
 
     call: TracedCall
     started: float = 0.0
@@ -40,7 +50,16 @@ class SimulatedCall:
 
 @dataclass(frozen=True, slots=True)
 class SimulationResult:
-    """``counts`` of machines by kind; ``busy_s``: seconds in which machines computed, all together."""
+    """The result of a replay. ``counts``: machines by kind; ``busy_s``: total seconds in which machines computed.
+
+    Example::
+
+        from portico.simulation import ClusterPlan, MachineKind, ModelRates, TracedCall, simulate
+
+        rates = ModelRates(memory_gb=8, load_s=20, prefill=4_000, decode=((1, 40.0),))
+        plan = ClusterPlan((MachineKind("l4", 24),), {"small": rates})
+        print(simulate([TracedCall(0, "small", 200, 50)], plan, (1,)).busy_s)
+    """
 
     counts: tuple[int, ...]
     calls: Sequence[SimulatedCall]
@@ -56,16 +75,17 @@ def simulate(
     counts: Sequence[int],
     progress: Callable[[int], object] | None = None,
 ) -> SimulationResult:
-    """Replay ``trace`` on ``counts`` machines of each kind of ``plan``; ``progress`` is called with the calls ended.
+    """Replay ``trace`` on ``counts`` machines of each kind of ``plan``; ``progress`` is called with the number of
+    ended calls.
 
-    Raises `InvalidRequest` for a model without rates, or one that none of these machines can hold.
+    Raises `InvalidRequest` for a model without rates, or a model that fits on none of these machines.
     """
     largest = max(kind.memory_gb for kind, number in zip(plan.machines, counts, strict=True) if number)
     for name in dict.fromkeys(call.model for call in trace):
         rates = plan.models.get(name)
         if rates is None:
             raise InvalidRequest(
-                f"The trace calls '{name}', of which there are no rates.{nearest(name, plan.models)}",
+                f"The trace calls '{name}', which has no rates.{nearest(name, plan.models)}",
                 param="models",
             )
         if rates.memory_gb > largest:
@@ -87,11 +107,11 @@ class _SimulatedReplica:
     used_at: float = 0.0
     queue: deque[int] = field(default_factory=deque)
     prompts: deque[list[float]] = field(default_factory=deque)
-    """Number of a call and its tokens to compute."""
+    """The number of a call and its tokens to compute."""
     answers: list[tuple[float, int]] = field(default_factory=list)
-    """A heap: the value of `served` with which an answer is whole, and its call."""
+    """A heap of the value of `served` at which an answer is complete, and its call."""
     served: float = 0.0
-    """Tokens that each answer has got since the load."""
+    """Tokens that each answer has received since the load."""
 
     @property
     def active(self) -> int:
@@ -102,7 +122,7 @@ class _SimulatedReplica:
         return self.ready and not self.active and not self.queue
 
     def speeds(self) -> tuple[float, float]:
-        """Tokens per second of the first prompt, and of each answer, on a machine of its own."""
+        """Return the tokens per second of the first prompt, and of each answer, on an exclusive machine."""
         running = len(self.answers)
         tokens_per_s = decode_rate(self.rates, running) / running if running else 0.0
         if not self.prompts:
@@ -127,7 +147,9 @@ class _SimulatedMachine:
 
 
 def decode_rate(rates: ModelRates, calls: int) -> float:
-    """Tokens per second of so many answers together: between the measured numbers of calls in a straight line."""
+    """Return the total tokens per second of concurrent answers, by linear interpolation between measured numbers of
+    calls.
+    """
     below = (0, 0.0)
     for point in rates.decode:
         if calls <= point[0]:
@@ -211,7 +233,7 @@ class _Replay:
             replica.prompts.append([number, float(tokens)])
 
     def _start(self, name: str, *, evicts: bool) -> _SimulatedReplica | None:
-        """Load a model where there is room, or room can be made of idle ones if it ``evicts``."""
+        """Load a model if there is space, or if evicting idle models makes space and it ``evicts``."""
         rates = self._plan.models[name]
         if rates.replicas and len(self._replicas[name]) >= rates.replicas:
             return None
@@ -254,11 +276,11 @@ class _Replay:
         self._advance(replica.machine)
         self._fill(replica)
         self._schedule(replica.machine)
-        if replica.idle:  # its calls have left while it was loading
+        if replica.idle:  # its calls have left during loading
             self._rest(replica)
 
     def _rest(self, replica: _SimulatedReplica) -> None:
-        """A replica has nothing to do."""
+        """Handle a replica that has become idle."""
         replica.used_at = now = self._now
         if replica.draining:
             self._unload(replica)
@@ -274,7 +296,7 @@ class _Replay:
             self._at(self._now, self._serve_pending)
 
     def _serve_pending(self) -> None:
-        """Load what calls wait for: first the model that has been waited for the longest."""
+        """Load the models that calls wait for, the longest waiting first."""
         for name in list(self._pending):
             replica = self._least_loaded(name) or self._start(name, evicts=True)
             if replica is None:
@@ -284,7 +306,7 @@ class _Replay:
                 self._assign(self._least_loaded(name) or replica, number)
 
     def _make_room(self, name: str) -> None:
-        """Have busy models give way to one that waits, or look again when they may."""
+        """Evict busy models for a waiting model, or schedule another check when that becomes possible."""
         need = self._plan.models[name].memory_gb
         later: list[float] = []
         for machine in self._machines:
@@ -337,7 +359,7 @@ class _Replay:
             replica.served += answer * part
 
     def _schedule(self, machine: _SimulatedMachine) -> None:
-        """The next end of a prompt or an answer is an event; an earlier one counts no more."""
+        """Schedule the next end of a prompt or an answer as an event; an earlier event becomes invalid."""
         machine.version = version = machine.version + 1
         working = machine.working()
         soonest = min(
@@ -357,7 +379,7 @@ class _Replay:
         self._schedule(machine)
 
     def _take_ends(self, replica: _SimulatedReplica) -> bool:
-        """End the prompts and answers that are whole; whether nothing is left to do."""
+        """End the completed prompts and answers, and return whether nothing is left to do."""
         while replica.prompts and replica.prompts[0][1] <= ROUNDING_TOKENS:
             number = int(replica.prompts.popleft()[0])
             call = self._calls[number]
@@ -384,7 +406,7 @@ def _idle(machine: _SimulatedMachine) -> list[_SimulatedReplica]:
 
 
 def _times_left(replica: _SimulatedReplica) -> Iterator[float]:
-    """Seconds to the end of the first prompt and of the first answer, on a machine of its own."""
+    """Yield the seconds to the end of the first prompt and of the first answer, on an exclusive machine."""
     prompt, answer = replica.speeds()
     if replica.prompts:
         yield replica.prompts[0][1] / prompt

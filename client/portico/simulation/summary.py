@@ -1,4 +1,4 @@
-"""Figures of a replay."""
+"""Statistics of a replay."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SECONDS_PER_HOUR = 3_600.0
 
 @dataclass(frozen=True, slots=True)
 class Percentiles:
-    """Seconds that half, 95 and 99 in a hundred calls do not exceed."""
+    """Seconds that 50, 95 and 99 percent of the calls do not exceed."""
 
     p50: float
     p95: float
@@ -23,9 +23,18 @@ class Percentiles:
 
 @dataclass(frozen=True, slots=True)
 class SimulationSummary:
-    """``machines`` by kind. ``wait``: seconds until a call's prompt is begun, loads included; ``first_token`` and
-    ``total`` count from the call too. ``busy_share``: the part of the time in which machines compute; ``cost`` is that
-    of all machines from the first call to the end of the last.
+    """Statistics of a simulation. ``machines`` by kind. ``wait``: seconds until a call's prompt is started, including
+    loads; ``first_token`` and ``total`` also count from the call. ``busy_share``: the share of time in which
+    machines compute; ``cost`` is that of all machines from the first call to the end of the last.
+
+    Example::
+
+        from portico.simulation import ClusterPlan, MachineKind, ModelRates, TracedCall, simulate, summarize
+
+        rates = ModelRates(memory_gb=8, load_s=20, prefill=4_000, decode=((1, 40.0),))
+        plan = ClusterPlan((MachineKind("l4", 24, cost_per_hour=0.8),), {"small": rates})
+        summary = summarize(simulate([TracedCall(0, "small", 200, 50)], plan, (1,)), plan)
+        print(summary.first_token, summary.cost)
     """
 
     machines: dict[str, int]
@@ -41,7 +50,7 @@ class SimulationSummary:
 
 
 def summarize(result: SimulationResult, plan: ClusterPlan) -> SimulationSummary:
-    """The figures of a replay on machines of ``plan``."""
+    """Return the statistics of a replay on machines of ``plan``."""
     calls = result.calls
     start_time = calls[0].call.at
     span = max(result.span_s - start_time, 1e-9)
@@ -66,7 +75,7 @@ def summarize(result: SimulationResult, plan: ClusterPlan) -> SimulationSummary:
 
 
 def percentiles(seconds: Sequence[float]) -> Percentiles:
-    """By the nearest rank."""
+    """Return percentiles by nearest rank."""
     sorted_seconds = sorted(seconds)
 
     def at(share: float) -> float:

@@ -1,6 +1,6 @@
-"""Flows and apps in unit tests: a daemon within the test's own process, with a model that answers by a script.
+"""Unit tests of flows and apps: a daemon in the test's process, with a model that answers by script.
 
-It needs the extra ``server``. Everything is real (the executor, the journal, stores, tools), except the model.
+Needs the extra ``server``. Everything is real (the executor, the journal, stores, tools), except the model.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from portico.errors import PorticoError
 __all__ = ["daemonless"]
 
 TIMEOUT = 60.0
-"""Seconds that a call may take."""
+"""Maximum seconds per call."""
 
 
 @contextmanager
@@ -28,18 +28,18 @@ def daemonless(
     configuration: Mapping[str, Any] | None = None,
     home: Path | None = None,
 ) -> Iterator[Client]:
-    """A client of a daemon that lives in this process for the length of the ``with`` block; nobody else reaches it.
+    """Yield a client of a daemon that runs in this process during the ``with`` block; nothing else can reach it.
 
-    ``script`` is that of the model ``default`` (docs/fake-engine.md): texts that it answers one after another, or rules
-    with ``match`` and ``content``; without one it echoes. ``models``: scripts of further models, by name.
-    ``configuration`` is whatever else a YAML file may hold. ``home``: a folder to keep the data in.
-    Raises `PorticoError` without the extra ``server``.
+    ``script`` is the script of the model ``default`` (docs/fake-engine.md): texts that it answers one after another,
+    or rules with ``match`` and ``content``; without a script it echoes. ``models``: scripts of further models, by
+    name. ``configuration`` is any other content of a YAML file. ``home``: a folder for the data. Raises `PorticoError`
+    without the extra ``server``.
     """
     try:
         from portico_server.embedded import embedded
     except ImportError as error:
         raise PorticoError(
-            f"portico.testing runs the daemon itself. Install it: {how_to_add('server')}",
+            f"portico.testing runs the daemon itself. To install it: {how_to_add('server')}",
             code="extra_missing",
         ) from error
     settings = dict(configuration or {})
@@ -53,7 +53,7 @@ def daemonless(
 
 
 def _model(name: str, script: Sequence[str | Mapping[str, Any]]) -> dict[str, Any]:
-    """A model of the fake engine. Texts are answered in their order, and then the last one again."""
+    """Return a model of the fake engine. Texts are answered in order, then the last text is repeated."""
     if script and all(isinstance(rule, str) for rule in script):
         script = [{"content": list(script)}]
     return {"name": name, "source": "fake://", "parameters": {"script": list(script)}}

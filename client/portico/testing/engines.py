@@ -1,7 +1,7 @@
-"""What every chat engine promises: checks for authors of engines, which our own engines pass too.
+"""The contract of every chat engine: checks for authors of engines, which our own engines also pass.
 
-A check is a coroutine function that takes a `ModelFixture` with a chat model named ``m``, as
-``docs/plugins.md`` shows. It raises `AssertionError` for a broken promise.
+A check is a coroutine function that takes a `ModelFixture` with a chat model named ``m``, as ``docs/plugins.md``
+shows. It raises `AssertionError` for a violation.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ async def log_probabilities(daemon: ModelFixture) -> None:
 
 
 async def a_prompt_longer_than_the_context_names_both_lengths(daemon: ModelFixture) -> None:
-    """For a model whose description has a ``context_length``; streamed and not."""
+    """Check a model whose description has a ``context_length``, with and without streaming."""
     length = (await daemon.registry.resolve("m", LOCAL)).card.labels.get("context_length")
     if not isinstance(length, int):
         return
@@ -187,7 +187,7 @@ async def a_prompt_longer_than_the_context_names_both_lengths(daemon: ModelFixtu
             numbers = [int(number) for number in re.findall(r"\d+", error.message)]
             assert length in numbers and max(numbers) > length
         else:
-            raise AssertionError("a prompt longer than the context was taken")
+            raise AssertionError("a prompt longer than the context was accepted")
 
 
 async def roles_and_contents_that_real_clients_send(daemon: ModelFixture) -> None:
@@ -219,7 +219,7 @@ async def completions(daemon: ModelFixture) -> None:
 
 
 async def leaving_a_stream_frees_the_engine(daemon: ModelFixture) -> None:
-    """More calls than slots, each left after its first word: the next one is answered at once."""
+    """Start more calls than slots and leave each after its first word: the next call is answered immediately."""
     for _ in range(4):
         relay_response = await daemon.relay(
             "m", {"messages": user("Count up for ever. " * 3), "stream": True}
@@ -237,13 +237,13 @@ async def streams_side_by_side(daemon: ModelFixture) -> None:
 
 
 async def a_killed_engine_is_one_error_frame_and_the_next_call_works(daemon: ModelFixture) -> None:
-    """For an engine with a child process."""
+    """Check an engine with a child process."""
     servable = daemon.registry.get("m")
     assert isinstance(servable, Deployment) and servable.running is not None
     if servable.running.process is None or (pid := servable.running.process.pid) is None:
         return
     relay_response = await daemon.relay("m", {"messages": user("Tell a long story. " * 20), "stream": True})
-    os.kill(pid, signal.SIGSTOP)  # so that it cannot be done before it is killed
+    os.kill(pid, signal.SIGSTOP)  # so that it cannot finish before it is killed
     first = await anext(relay_response.chunks)
     os.kill(pid, signal.SIGKILL)
     stream = await Streamed.of(relay_response)
@@ -265,7 +265,7 @@ CHAT_CHECKS: Final[tuple[EngineCheck, ...]] = (
     streams_side_by_side,
     a_killed_engine_is_one_error_frame_and_the_next_call_works,
 )
-"""What clients rely on with every chat model."""
+"""Behavior that clients rely on with every chat model."""
 
 GENERATION_CHECKS: Final[tuple[EngineCheck, ...]] = (
     several_choices,
@@ -277,4 +277,4 @@ GENERATION_CHECKS: Final[tuple[EngineCheck, ...]] = (
     log_probabilities,
     completions,
 )
-"""What an engine also does that steers the model token by token."""
+"""Additional behavior of an engine that controls generation token by token."""

@@ -1,4 +1,4 @@
-"""A fixture for tests of engines: real models with their real child processes in a temporary home."""
+"""A fixture for engine tests: real models with their real child processes in a temporary home."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Script = list[dict[str, Any]]
 
 
 class ModelFixture:
-    """The parts a model needs, and short ways to ask it."""
+    """The components a model needs, and shortcuts for calling it."""
 
     def __init__(self, home: Path, **settings: Any) -> None:
         self.settings: Settings = replace(load({"home": str(home)}, {}).settings, **settings)
@@ -45,20 +45,20 @@ class ModelFixture:
         return await self.runner.relay(servable, name, Relay(operation, {"model": name, **body}), LOCAL)
 
     async def ask(self, name: str, body: Mapping[str, Any], operation: Operation = "chat/completions") -> Any:
-        """The document of a call that is not streamed."""
+        """Return the document of a call without streaming."""
         relay_response = await self.relay(name, body, operation)
         return orjson.loads(b"".join([chunk async for chunk in relay_response.chunks]))
 
     async def stream(
         self, name: str, body: Mapping[str, Any], operation: Operation = "chat/completions"
     ) -> Streamed:
-        """All of a streamed call."""
+        """Return the complete result of a streamed call."""
         relay_response = await self.relay(name, {**body, "stream": True}, operation)
         return await Streamed.of(relay_response)
 
 
 class Streamed:
-    """The frames of one stream, and the error that ended it if one did."""
+    """The frames of a stream, and the error that ended it, if any."""
 
     def __init__(
         self, relay_response: RelayResponse, frames: list[bytes], error: PorticoError | None
@@ -77,7 +77,7 @@ class Streamed:
         data, error = b"", None
         try:
             async for chunk in relayed.chunks:
-                assert chunk.endswith(b"\n\n"), "only whole frames are passed on"
+                assert chunk.endswith(b"\n\n"), "only complete frames are passed on"
                 data += chunk
         except PorticoError as raised_error:
             error = raised_error
@@ -106,7 +106,7 @@ class Streamed:
 
 @asynccontextmanager
 async def model_fixture(home: Path, **settings: Any) -> AsyncIterator[ModelFixture]:
-    """Models in the folder ``home``; their processes are gone afterwards."""
+    """Yield models in the folder ``home``; their processes have exited afterwards."""
     fixture = ModelFixture(home, **settings)
     await fixture.models.start()
     try:
@@ -118,5 +118,5 @@ async def model_fixture(home: Path, **settings: Any) -> AsyncIterator[ModelFixtu
 
 
 def user(text: str) -> list[dict[str, Any]]:
-    """One message."""
+    """Return one user message."""
     return [{"role": "user", "content": text}]

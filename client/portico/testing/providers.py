@@ -1,6 +1,6 @@
-"""What every provider promises: checks for authors of providers, which our own presets pass too.
+"""The contract of every provider: checks for authors of providers, which our own presets also pass.
 
-A check takes the name under which a provider is installed. It raises `AssertionError` for a broken promise, as
+A check takes the name under which a provider is installed. It raises `AssertionError` for a violation, as
 ``docs/plugins.md`` shows.
 """
 
@@ -30,7 +30,9 @@ def _spec(name: str, key: str = "", **parameters: Any) -> ModelSpec:
 
 
 def it_has_an_address(name: str) -> None:
-    """Its own, or one from the environment; with a scheme and a host, and no slash at the end."""
+    """Check that it has its own address, or one from the environment; with a scheme and a host, and no trailing
+    slash.
+    """
     provider = PROVIDERS[name]
     assert provider.url or provider.address
     target = find_target(
@@ -46,7 +48,9 @@ def it_has_an_address(name: str) -> None:
 
 
 def it_takes_a_key(name: str) -> None:
-    """That of the model, or of the environment; without one the daemon says which variable is missing."""
+    """Check that it uses the key of the model, or of the environment; without a key, the daemon names the missing
+    variable.
+    """
     provider = PROVIDERS[name]
     target = find_target(_spec(name, "secret", base_url=_OTHER_ADDRESS), {})
     assert target.keyed
@@ -58,7 +62,7 @@ def it_takes_a_key(name: str) -> None:
 
 
 def its_quirks_fit_a_chat(name: str) -> None:
-    """What every chat has goes through; what is renamed, dropped and refused is."""
+    """Check that fields common to all chats pass; others are renamed, dropped or refused as declared."""
     quirks = PROVIDERS[name].quirks
     assert fit_body(_CHAT, "chat/completions", quirks, "m") == _CHAT
     assert not quirks.dropped & quirks.refused
@@ -74,7 +78,7 @@ def its_quirks_fit_a_chat(name: str) -> None:
         except InvalidRequest as error:
             assert (error.code, error.param) == ("unsupported_parameter", field)
         else:
-            raise AssertionError(f"{name} refuses '{field}', and it was taken")
+            raise AssertionError(f"{name} refuses '{field}', but it was accepted")
 
 
 PROVIDER_CHECKS: Final[tuple[ProviderCheck, ...]] = (it_has_an_address, it_takes_a_key, its_quirks_fit_a_chat)

@@ -1,7 +1,7 @@
-"""What every tool promises: checks for authors of tools, which our own tools pass too.
+"""The contract of every tool: checks for authors of tools, which our own tools also pass.
 
 A check is a coroutine function that takes a `ToolCase`: the function that makes the tool, with calls to try. It raises
-`AssertionError` for a broken promise, as ``docs/plugins.md`` shows.
+`AssertionError` for a violation, as ``docs/plugins.md`` shows.
 """
 
 from __future__ import annotations
@@ -30,18 +30,19 @@ from portico_server.tools.toolbox import Toolbox
 __all__ = ["TOOL_CHECKS", "ToolCase", "ToolCheck"]
 
 CANCEL_TIMEOUT_S = 20.0
-"""Seconds within which a call that was cancelled has ended."""
+"""Seconds within which a cancelled call must end."""
 
 CANCELLED_AFTER_TURNS = (1, 2, 3, 5, 8)
-"""Turns of the event loop after which calls are cancelled."""
+"""Event loop iterations after which calls are cancelled."""
 
 _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
 class ToolCase:
-    """``make`` is what the entry point names. ``good`` are arguments that give a result; ``bad`` match the schema and
-    cannot succeed, such as the name of nothing; ``wrong`` break the schema.
+    """The calls to try with a tool. ``make`` is what the entry point names. ``good`` arguments give a result; ``bad``
+    ones match the schema but cannot succeed, such as the name of a missing object; ``wrong`` ones violate the
+    schema.
     """
 
     make: Callable[[Registry], Tool]
@@ -69,7 +70,7 @@ async def _call(new_model_fixture: ModelFixture, tool: Tool, arguments: Mapping[
 
 
 async def a_model_can_read_what_it_is_for(case: ToolCase) -> None:
-    """Its name fits every API, its schemas are JSON schemas, and its description is a sentence."""
+    """Check that its name fits every API, its schemas are JSON schemas, and its description is a sentence."""
     async with _added(case) as (_model_fixture, tool):
         assert _TOOL_NAME.fullmatch(tool.name)
         assert tool.title
@@ -84,7 +85,7 @@ async def a_model_can_read_what_it_is_for(case: ToolCase) -> None:
 
 
 async def a_result_is_text_and_matches_its_schema(case: ToolCase) -> None:
-    """Of every good call."""
+    """Check the result of every good call."""
     async with _added(case) as (new_model_fixture, tool):
         for arguments in case.good:
             result = await _call(new_model_fixture, tool, arguments)
@@ -98,7 +99,7 @@ async def a_result_is_text_and_matches_its_schema(case: ToolCase) -> None:
 
 
 async def wrong_arguments_are_refused(case: ToolCase) -> None:
-    """What breaks the schema never reaches the tool, and the error names the argument."""
+    """Check that arguments that violate the schema never reach the tool, and that the error names the argument."""
     async with _added(case) as (new_model_fixture, tool):
         for arguments in case.wrong:
             try:
@@ -107,11 +108,11 @@ async def wrong_arguments_are_refused(case: ToolCase) -> None:
                 assert error.param
                 assert error.param.startswith("arguments")
             else:
-                raise AssertionError(f"{tool.name} took {arguments}, which its schema should refuse")
+                raise AssertionError(f"{tool.name} accepted {arguments}, which its schema should refuse")
 
 
 async def what_cannot_succeed_is_said(case: ToolCase) -> None:
-    """A bad call is a result with ``is_error``, for the model to mend, or a `PorticoError`."""
+    """Check that a bad call gives a result with ``is_error``, for the model to fix, or a `PorticoError`."""
     async with _added(case) as (new_model_fixture, tool):
         for arguments in case.bad:
             try:
@@ -124,7 +125,7 @@ async def what_cannot_succeed_is_said(case: ToolCase) -> None:
 
 
 async def a_call_can_be_cancelled(case: ToolCase) -> None:
-    """Wherever it waits, a cancelled call ends as cancelled, and the next one works."""
+    """Check that a cancelled call ends as cancelled wherever it waits, and that the next call works."""
     async with _added(case) as (new_model_fixture, tool):
         for arguments in case.good:
             for turns in CANCELLED_AFTER_TURNS:
@@ -135,7 +136,7 @@ async def a_call_can_be_cancelled(case: ToolCase) -> None:
                 async with asyncio.timeout(CANCEL_TIMEOUT_S):
                     await run.cancel()
                 assert run.status == expected_status, (
-                    f"cancelled after {turns} turns of the loop, it is {run.status}"
+                    f"cancelled after {turns} iterations of the loop, it is {run.status}"
                 )
             assert not (await _call(new_model_fixture, tool, arguments)).is_error
 

@@ -57,9 +57,7 @@ def headers(error: PorticoError) -> RawHeaders:
 
 
 def ours(error: BaseException, request_id: str, *, log: bool = True) -> PorticoError:
-    """Return ``error`` as clients see it: unchanged if it is a `PorticoError`, otherwise a generic error with a log
-    entry.
-    """
+    """Return ``error`` as clients see it: a `PorticoError` unchanged, others as a generic error with a log entry."""
     if isinstance(error, PorticoError):
         return error
     if log:

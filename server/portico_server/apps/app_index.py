@@ -1,4 +1,4 @@
-"""The deployed apps by id, owner and name: which app a caller means, and what the caller may do with it."""
+"""The deployed apps by id, owner and name: which app a caller refers to, and what the caller may do with it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from portico_server.db.apps import AppRow, VersionRow
 
 
 class AppIndex:
-    """Finds deployed apps. It has those that answer, with the version that does, and those that cannot."""
+    """Finds deployed apps: the active apps with their current version, and the broken apps."""
 
     def __init__(self) -> None:
         self._rows: dict[str, tuple[AppRow, VersionRow]] = {}
@@ -28,50 +28,52 @@ class AppIndex:
         """Apps that could not be read at the start, and why: their rows stay, they do not answer."""
 
     def put(self, row: AppRow, version: VersionRow) -> None:
-        """Note that a version of an app answers."""
+        """Register a version of an app as current."""
         self._rows[row.id] = (row, version)
         self._ids[row.owner, row.name] = row.id
         self._broken.pop(row.id, None)
         self.unusable.pop(_shown_name(row), None)
 
     def put_broken(self, row: AppRow, reason: str) -> None:
-        """Note why an app does not answer."""
+        """Register an app as broken, with the reason."""
         self._ids[row.owner, row.name] = row.id
         self._broken[row.id] = row
         self.unusable[_shown_name(row)] = reason
 
     def remove(self, row: AppRow) -> None:
-        """Forget an app."""
+        """Remove an app."""
         self._rows.pop(row.id, None)
         self._broken.pop(row.id, None)
         self._ids.pop((row.owner, row.name), None)
 
     def all_rows(self) -> Mapping[str, AppRow]:
-        """All apps by id, those that do not answer among them."""
+        """Return all apps by id, including broken apps."""
         return {**{app_id: row for app_id, (row, _version) in self._rows.items()}, **self._broken}
 
     def owners(self, name: str) -> Sequence[str]:
-        """The keys that have an app of this name."""
+        """Return the keys that own an app with this name."""
         return [owner for owner, app_name in self._ids if app_name == name and owner is not None]
 
     def broken(self, owner: str | None, name: str) -> AppRow | None:
-        """The app of a name that does not answer."""
+        """Return the broken app with this name."""
         return self._broken.get(self._ids.get((owner, name), ""))
 
     def owned(self, owner: str | None, name: str) -> AppRow | None:
-        """The app that a key has under a name; ``None`` as the owner means the shared one."""
+        """Return a key's app with this name; the owner ``None`` means the shared app."""
         return self.row(self._ids.get((owner, name), ""))
 
     def _named(self, ref: str, caller: Principal) -> tuple[AppRow, VersionRow] | None:
-        """What the caller means by a name or an id: its own app, then a shared one, another key's by its id alone."""
+        """Resolve a name or an id for the caller: the caller's own app, then a shared app; apps of other keys only
+        by id.
+        """
         app_id = bound_id(ref) or self._ids.get((caller.id, ref)) or self._ids.get((None, ref)) or ref
         version = self._rows.get(app_id)
         return version if version is not None and caller.sees(version[0].owner) else None
 
     def find(self, ref: str, caller: Principal) -> tuple[AppRow, VersionRow]:
-        """The app of a name or an id, and the version that answers.
+        """Return the app with a name or an id, and its current version.
 
-        Raises `NotFound` if there is none for this caller.
+        Raise `NotFound` if this caller has no such app.
         """
         version = self._named(ref, caller)
         if version is None or not caller.allows(f"apps:{version[0].name}:call"):
@@ -81,27 +83,29 @@ class AppIndex:
                 if row.owner in (None, caller.id) and caller.allows(f"apps:{row.name}:call")
             ]
             raise NotFound(
-                f"There is no deployed app '{ref[:200]}'.{nearest(ref, app_names)}",
+                f"The deployed app '{ref[:200]}' does not exist.{nearest(ref, app_names)}",
                 code="app_not_found",
                 param="name",
             )
         return version
 
     def readable(self, ref: str, caller: Principal) -> tuple[AppRow, VersionRow]:
-        """`find` for who reads its specification: prompts, instructions and code. Raises `Forbidden` unless the app is
-        the caller's own, or the caller is an admin: the right to call it is not enough.
+        """Return the app as `find` does, for reading its specification: prompts, instructions and code.
+
+        Raise `Forbidden` unless the app is the caller's own, or the caller is an admin: the right to call it is not
+        enough.
         """
         row, version = self.find(ref, caller)
         if not caller.owns(row.owner):
             raise Forbidden(
-                f"Only admins read the specification of '{row.name}', which is shared. This key may call the app: GET "
-                "/api/apps/NAME has its description and its schemas."
+                f"Only admins can read the specification of the shared app '{row.name}'. This key may call "
+                "the app: GET /api/apps/NAME returns its description and its schemas."
             )
         return row, version
 
     def changeable(self, ref: str, caller: Principal) -> tuple[AppRow, VersionRow]:
-        """`find` for who changes it, or takes it elsewhere. Raises `Forbidden` for a shared app, unless the caller is
-        an admin.
+        """Return the app as `find` does, for changing it or moving it elsewhere. Raise `Forbidden` for a shared app,
+        unless the caller is an admin.
         """
         row, version = self.find(ref, caller)
         caller.require(f"apps:{row.name}:deploy")
@@ -110,16 +114,16 @@ class AppIndex:
         return row, version
 
     def shared(self, name: str) -> AppRow | None:
-        """The row of the shared app of a name."""
+        """Return the row of the shared app with this name."""
         return self.owned(None, name)
 
     def row(self, app_id: str) -> AppRow | None:
-        """The row of a deployed app, whoever may call it."""
+        """Return the row of a deployed app, whatever the caller's rights."""
         version = self._rows.get(app_id)
         return version[0] if version is not None else None
 
     def list(self, caller: Principal, *, include_all: bool = False) -> Sequence[tuple[AppRow, VersionRow]]:
-        """The deployed apps that the caller may call by name; ``include_all``: for an admin, all that there are."""
+        """List the deployed apps that the caller may call by name; ``include_all``: for an admin, all apps."""
         return [
             (row, version)
             for row, version in sorted(self._rows.values(), key=lambda pair: (pair[0].name, pair[0].id))
@@ -128,16 +132,18 @@ class AppIndex:
         ]
 
     def same(self, name: str, kind: str, spec: Mapping[str, Any]) -> bool:
-        """Whether this is what answers under the shared name now."""
+        """Return whether this specification is the current version of the shared app."""
         row = self.shared(name)
         return row is not None and row.kind == kind and self._rows[row.id][1].digest == digest_of(spec)
 
 
 def _shown_name(row: AppRow) -> str:
-    """How an app that does not answer is listed: a key's app by its id, because others may have the name too."""
+    """Return the listed name of a broken app. A key's app is listed by its id, because other keys may use the same
+    name.
+    """
     return row.name if row.owner is None else row.id
 
 
 def digest_of(spec: Mapping[str, Any]) -> str:
-    """The digest of a specification, whatever the order of its keys."""
+    """Return the digest of a specification, independent of the order of its keys."""
     return hashlib.sha256(orjson.dumps(spec, option=orjson.OPT_SORT_KEYS)).hexdigest()

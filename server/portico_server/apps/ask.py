@@ -1,4 +1,4 @@
-"""Every store that is an app answers questions about its documents, with citations, under its own name."""
+"""Chat apps of stores: each answers questions about its documents, with citations, under the store's name."""
 
 from __future__ import annotations
 
@@ -47,32 +47,32 @@ logger = logging.getLogger(__name__)
 
 
 MODEL = "default"
-"""The model that answers where the store's card has no label ``model``."""
+"""The model that answers if the store's card has no label ``model``."""
 
 TINY_MODEL_SIZE = 1_000_000_000
-"""Parameters (label ``parameters``) below which a model loses its way in a long prompt."""
+"""Number of parameters (label ``parameters``) below which a model cannot handle a long prompt."""
 
 MAX_PROPOSED_QUESTIONS = 3
-"""Questions that a store proposes to a reader."""
+"""Maximum number of questions that a store proposes to a reader."""
 
 MAX_TRIED_QUESTIONS = 24
-"""Questions that are searched for until so many are answered."""
+"""Maximum number of questions tried until enough of them are answered."""
 
 MAX_PROPOSED_STORES = 256
-"""Stores whose questions are cached."""
+"""Maximum number of stores whose questions are cached."""
 
 _OWN_OPTIONS = frozenset({"model", "messages", "stream", "stream_options", "n", "unsupported"})
 _ATTEMPTS = 3
 MAX_LISTED_SENTENCES = 20
 MAX_LISTED_CHARS = 4_000
-"""Sentences without evidence, and their characters, that a model is shown when it is asked again."""
+"""Maximum characters of sentences without evidence that a model sees when it is asked again."""
 
 _TAIL_SIZE = 400
-"""Pieces of an answer that are looked at for repetition; a piece is a token or more."""
+"""Number of pieces of an answer that are checked for repetition; a piece is one or more tokens."""
 
 
 class StoreApps:
-    """A registry `Source`: a chat app for each store whose card has the label ``app``."""
+    """A registry `Source` with a chat app for each store whose card has the label ``app``."""
 
     def __init__(
         self, registry: Registry, trust: ReaderTest, unsupported_action: Unsupported = "mark"
@@ -90,7 +90,7 @@ class StoreApps:
         read: Callable[[], Awaitable[Sequence[StorePassage]]],
         context: Context,
     ) -> Sequence[str]:
-        """Return at most `MAX_PROPOSED_QUESTIONS` that the documents of ``store`` answer, as its app would judge it.
+        """Return at most `MAX_PROPOSED_QUESTIONS` that the documents of ``store`` answer, judged as its app would.
 
         They are cached until ``version`` changes. ``read`` returns passages of the store.
         """
@@ -144,13 +144,12 @@ class StoreApps:
 
 
 class AskApp:
-    """Searches one store and answers from what was found: a model writes, or the best sentences are quoted.
+    """Searches one store and answers from the results: a model writes, or the best sentences are quoted.
 
-    Events: `Cited` with the passages, then the model's own (`Delta` …) or a `Delta` for each quotation, and
-    `Claimed` behind each sentence. The reply's ``citations`` are the passages that the model was shown, or
-    the sources of the quotations. ``unsupported_action`` is what becomes of sentences without evidence where
-    a request does not say it. The caller also needs the right to read the store, and to chat where a model
-    writes.
+    Events: `Cited` with the passages, then the model's own (`Delta` …) or a `Delta` for each quotation, and `Claimed`
+    after each sentence. The reply's ``citations`` are the passages that the model saw, or the sources of the
+    quotations. ``unsupported_action`` is the default treatment of sentences without evidence. The caller also needs
+    the right to read the store, and the right to chat if a model writes.
     """
 
     def __init__(
@@ -162,25 +161,25 @@ class AskApp:
         self._registry = registry
         self._place = (
             f"store/{store.id}" if store.id else store.key
-        )  # its name may mean another one to the caller
+        )  # the caller may have another app with this name
         self.card = _card(store)
 
     async def call(self, request: Request, context: Context) -> ChatReply:
-        """Answer. Where files of the store are still being read, the last sentence says how many."""
+        """Answer a request. If files of the store are still being read, the last sentence says how many."""
         if not isinstance(request, Chat):
-            raise InvalidRequest(f"'{self.card.name}' is a chat app: it takes chat messages, nothing else.")
+            raise InvalidRequest(f"'{self.card.name}' is a chat app: it accepts only chat messages.")
         reply, search_result = await self._reply(request, context)
         if not search_result.files or not search_result.waiting or reply.finish_reason != "stop":
             return reply
         if _needs_a_writer(request.options):
-            return reply  # JSON, or calls of tools: a sentence would spoil them
+            return reply  # JSON or tool calls, which an added sentence would break
         question = prompt.split(request.messages).question
         note = f"\n\n{unread_files(question, search_result.waiting, search_result.files + search_result.waiting)}"
         await context.emit(Delta(note))
         return replace(reply, content=f"{reply.content}{note}")
 
     async def _reply(self, request: Chat, context: Context) -> tuple[ChatReply, SearchResult]:
-        """Return the answer, and what the search found."""
+        """Return the answer and the search result."""
         _refuse(request.options, self.card.name)
         turns = prompt.split(request.messages)
         model = str(self.card.labels["model"])
@@ -228,7 +227,7 @@ class AskApp:
         return replace(reply, citations=passages, model=self.card.name), search_result
 
     async def answers(self, question: str, file: str, context: Context) -> bool:
-        """Whether a passage of ``file`` answers ``question``. No chat model is asked."""
+        """Return whether a passage of ``file`` answers ``question``. No chat model is called."""
         search = Search(question, max_num_results=SEARCH_RESULTS, infer_filters=True, names=True)
         turns = prompt.split(({"role": "user", "content": question},))
         search_result, judgement = await self._search(search, turns, context)
@@ -240,7 +239,7 @@ class AskApp:
         return lambda texts: self._vectors(texts, context)
 
     async def _query(self, turns: prompt.Turns, model: str, context: Context) -> str:
-        """What to search for. A tiny model cannot put a question in other words, and costs seconds to try."""
+        """Return the search query. A tiny model cannot rephrase a question, and trying takes seconds."""
         servable = self._registry.get(model)
         labels = servable.card.labels if servable is not None else {}
         if servable is None or 0 < (labels.get("parameters") or 0) < TINY_MODEL_SIZE:
@@ -248,9 +247,9 @@ class AskApp:
         return await standalone_question(turns, model, context)
 
     async def _writes(self, model: str) -> bool:
-        """Whether the model's own words are the answer: as the store says, or else as the model is trusted.
+        """Return whether the model writes the answer: as the store's setting says, otherwise if the model is trusted.
 
-        Where there is no such model, its call says so.
+        If the model does not exist, its call reports that.
         """
         if (label := self._store.labels.get("answers")) in ("write", "quote"):
             return bool(label == "write")
@@ -258,7 +257,9 @@ class AskApp:
         return servable is None or await self._trust.way(servable.card) == "write"
 
     async def _steps(self, model: str) -> Steps | None:
-        """The further steps of the store's search; its model says what to search for if it is trusted to write."""
+        """Return the additional steps of the store's search. Its model chooses the queries if it is trusted to
+        write.
+        """
         search_labels = dict(self._store.labels.get("search") or {})
         max_steps = search_labels.pop("steps", "off")
         if max_steps == "off":
@@ -270,9 +271,9 @@ class AskApp:
     async def _search(
         self, search: Search, turns: prompt.Turns, context: Context, listener: Listener | None = None
     ) -> tuple[SearchResult, Judgement]:
-        """Search the store, and judge whether the passages answer the question of ``turns``.
+        """Search the store, and judge whether the passages answer the question in ``turns``.
 
-        Where strong vectors found them, words that are missing prove nothing.
+        If strong vectors found the passages, missing words prove nothing.
         """
         search_result = await context.call(self._place, search, listener=listener)
         assert isinstance(search_result, SearchResult)
@@ -291,7 +292,7 @@ class AskApp:
         return search_result, judgement
 
     async def _vectors(self, texts: Sequence[str], context: Context) -> Sequence[bytes] | None:
-        """Vectors of words and sentences, where the store's own model makes them at next to no cost.
+        """Return vectors of words and sentences if the store's own model computes them at almost no cost.
 
         The right to read a store includes this use of its embedding model: no further scope is needed.
         """
@@ -301,7 +302,7 @@ class AskApp:
         try:
             vectors = await embedding.call(Embed(tuple(texts)), context)
         except PorticoError as error:
-            logger.info("sentences are compared by their words alone: %s", error.message)
+            logger.info("comparing sentences only by their words: %s", error.message)
             return None
         assert isinstance(vectors, Vectors)
         return vectors.data
@@ -316,9 +317,11 @@ class AskApp:
         is_introduced: bool = False,
         nearest: tuple[Passage, ...] = (),
     ) -> ChatReply:
-        """Quotations, or that there is nothing to quote: no model is asked, so there are no tokens of a prompt.
+        """Send quotations, or the statement that nothing can be quoted. No model is called, so no prompt tokens are
+        used.
 
-        ``is_introduced``: the first piece is a sentence of ours, which is not checked. ``nearest``: see `Cited`.
+        ``is_introduced``: the first piece is an introduction by Portico, which is not checked. ``nearest``: see
+        `Cited`.
         """
         answer = cut_to_length(pieces, max_tokens)
         if answer.cut:
@@ -342,13 +345,13 @@ class AskApp:
         )
 
     def _trusted(self) -> bool:
-        """Whether the vectors of this store weigh at least as much as its words: those of a strong model do."""
+        """Return whether this store's vectors weigh at least as much as its words, as those of a strong model do."""
         embedding = self._registry.get(str(self._store.labels.get("embedding_model") or ""))
         weight = embedding.card.labels.get("fusion_weight") if embedding is not None else None
         return isinstance(weight, int | float) and weight >= 0.5
 
     def _budget(self, model: str, max_tokens: int | None) -> prompt.PromptBudget:
-        """What the model's card allows for."""
+        """Return the prompt budget that the model's card allows."""
         servable = self._registry.get(model)
         card = servable.card if servable is not None else None
         labels = card.labels if card is not None else {}
@@ -363,11 +366,11 @@ class AskApp:
 
 
 class _RepetitionError(Exception):
-    """The model goes in circles: raised through its call, which ends it."""
+    """An error for a model that repeats itself. Raised through its call, which ends the call."""
 
 
 class _Answer:
-    """One answer of a model, its events passed on with the marks of unknown passages taken out, its claims checked."""
+    """One answer of a model: its events are passed on without marks of unknown passages, and its claims are checked."""
 
     def __init__(
         self,
@@ -394,7 +397,7 @@ class _Answer:
     async def ask(
         self, turns: prompt.Turns, options: Mapping[str, Any], share: prompt.PromptBudget
     ) -> ChatReply:
-        """Ask; with ``ask_again`` a second time where the first answer has sentences without evidence."""
+        """Ask the model; with ``ask_again``, ask a second time if the first answer has sentences without evidence."""
         messages, reply = await self._fitting(turns, options, share)
         if self._unsupported == "ask_again":
             reply = await self._corrected(messages, reply, _options(options, share))
@@ -410,7 +413,9 @@ class _Answer:
     async def _corrected(
         self, messages: tuple[Message, ...], first: ChatReply, options: Mapping[str, Any]
     ) -> ChatReply:
-        """The first answer if all of it has evidence, or else what the model answers when it is told what has none."""
+        """Return the first answer if all of it has evidence, otherwise the model's answer after it is told what
+        has none.
+        """
         wrong = self._checked.unsupported
         if not wrong:
             await self._checked.release()
@@ -435,7 +440,7 @@ class _Answer:
     async def _fitting(
         self, turns: prompt.Turns, options: Mapping[str, Any], share: prompt.PromptBudget
     ) -> tuple[tuple[Message, ...], ChatReply]:
-        """Ask, and ask again with half as much where the model's tokens were shorter than estimated."""
+        """Ask the model, and ask again with half the budget if the model's tokens were shorter than estimated."""
         for attempt in range(1, _ATTEMPTS + 1):
             messages = prompt.compose(turns, self._passages, share, self._remark)
             try:
@@ -448,7 +453,7 @@ class _Answer:
 
     @property
     def _remark(self) -> str:
-        """What the model is told of sources that do not agree."""
+        """Return the remark that tells the model about contradicting sources."""
         if self._differing is None:
             return ""
         first, second = (str(self._passages[side.passage].rank) for side in self._differing.sides)
@@ -459,11 +464,11 @@ class _Answer:
         try:
             reply = await self._context.call(self._model, Chat(messages, options), listener=self._pass_on)
         except _RepetitionError:
-            # The model's own count is lost with the rest of its answer; ours is an estimate.
+            # The model's own count is lost with the rest of its answer, so this count is an estimate.
             prompt_tokens = sum(prompt.tokens(prompt.text_of(message)) for message in messages)
             reply = ChatReply("", usage=Usage(prompt_tokens, prompt.tokens("".join(self._text))))
         assert isinstance(reply, ChatReply)
-        if not self._text and reply.content:  # a model that answers at once, without deltas
+        if not self._text and reply.content:  # the model answered at once, without deltas
             await self._say(self._marks.feed(reply.content))
         await self._say(self._marks.close())
         await self._checked.close()
@@ -484,7 +489,9 @@ class _Answer:
 
 
 async def _differing(question: str, judgement: Judgement, passages: Sequence[Passage]) -> Difference | None:
-    """What another file says otherwise than the best sentence, or the last of several, where there is an answer."""
+    """Return what another file states differently from the best sentence, or from the last of several, if an answer
+    exists.
+    """
     if judgement.verdict != "answered" or not judgement.candidates:
         return None
     best = judgement.chain[-1] if judgement.chain else judgement.candidates[0][0]
@@ -511,12 +518,12 @@ def _card(store: Card) -> Card:
 
 
 def _refuse(options: Mapping[str, Any], name: str) -> None:
-    """Refuse what would change the answer and cannot be done, rather than ignore it."""
+    """Raise an error for options that change the answer and are not supported, instead of ignoring them."""
     if (options.get("n") or 1) != 1:
-        raise InvalidRequest(f"'{name}' is an app and gives one answer: 'n' must be 1.", param="n")
+        raise InvalidRequest(f"'{name}' is an app with a single answer: 'n' must be 1.", param="n")
     if options.get("logprobs"):
         raise InvalidRequest(
-            f"'{name}' is an app: its answers carry no log probabilities. Ask a model by its name for them.",
+            f"'{name}' is an app: its answers have no log probabilities. Call a model by its name for them.",
             param="logprobs",
         )
     action = options.get("unsupported")
@@ -529,18 +536,18 @@ def _refuse(options: Mapping[str, Any], name: str) -> None:
 
 
 def refuse_unchecked(card: Card, options: Mapping[str, Any]) -> None:
-    """Raise `InvalidRequest` where ``unsupported`` is asked of what does not answer from documents."""
+    """Raise `InvalidRequest` if ``unsupported`` is set for a target that does not answer from documents."""
     if options.get("unsupported") is not None and "store" not in card.labels:
         raise InvalidRequest(
-            f"'{card.name}' does not answer from the documents of a store, so no claim of it is checked: leave "
-            "'unsupported' out.",
+            f"'{card.name}' does not answer from the documents of a store, so its claims are not checked: "
+            "omit 'unsupported'.",
             code="unsupported_parameter",
             param="unsupported",
         )
 
 
 def _needs_a_writer(options: Mapping[str, Any]) -> bool:
-    """Whether the caller asks for what no quotation is: a form such as JSON, or calls of tools."""
+    """Return whether the caller requires what a quotation cannot provide: a format such as JSON, or tool calls."""
     form = options.get("response_format")
     return bool(options.get("tools")) or (
         isinstance(form, Mapping) and form.get("type") not in (None, "text")
@@ -553,14 +560,12 @@ def _max_tokens(options: Mapping[str, Any]) -> int | None:
 
 
 def _options(options: Mapping[str, Any], share: prompt.PromptBudget) -> dict[str, Any]:
-    """The caller's options; where they are silent, a bound on the answer and no play of chance."""
+    """Return the caller's options, with defaults for a limited answer without randomness."""
     model_options = {name: value for name, value in options.items() if name not in _OWN_OPTIONS}
     if _max_tokens(model_options) is None:
         model_options["max_tokens"] = share.answer
     if model_options.get("temperature") is None:
         model_options["temperature"] = 0
     if share.brief and model_options.get("frequency_penalty") is None:
-        model_options["frequency_penalty"] = (
-            0.3  # without chance a small model goes in circles all the sooner
-        )
+        model_options["frequency_penalty"] = 0.3  # without randomness, a small model repeats itself sooner
     return model_options

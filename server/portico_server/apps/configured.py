@@ -1,4 +1,4 @@
-"""The apps of a configuration: deployed in the order in which they need each other, and when their tools are here."""
+"""The apps of a configuration, deployed in dependency order once their tools are available."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 class ConfiguredApps:
-    """Deploys the apps of configurations. An app that needs a tool which is being started waits for it."""
+    """Deploys the apps of configurations. An app that needs a tool which is still starting waits for it."""
 
     def __init__(self, registry: Registry, apps: DeployedApps) -> None:
         self._registry = registry
@@ -30,10 +30,10 @@ class ConfiguredApps:
         """Set when tools have come since it was tried to deploy those that wait."""
 
     async def deploy(self, entries: Iterable[AppEntry], caller: Principal = SYSTEM) -> None:
-        """Deploy the apps of a configuration, in the order in which they need each other.
+        """Deploy the apps of a configuration in dependency order.
 
-        One that needs a tool which is not here yet waits for it, see `run`, and so does one that needs such an app.
-        Raises what is wrong with another one.
+        An app that needs an unavailable tool waits for it, see `run`, as does an app that needs a waiting app. Raise
+        the error of any other app.
         """
         wrong: list[tuple[AppEntry, PorticoError]] = []
         for entry in await self._deploy_possible(entries, caller):
@@ -44,20 +44,20 @@ class ConfiguredApps:
         while waits := [failure for failure in wrong if self._may_come(failure[1])]:
             wrong = [failure for failure in wrong if failure not in waits]
             for app_entry, reason in waits:
-                logger.warning("the app %s waits: %s", app_entry.name, reason.message)
+                logger.warning("the app %s is waiting: %s", app_entry.name, reason.message)
                 self._index.unusable[app_entry.name] = reason.message
                 self._waiting.append(app_entry)
         if wrong:
             raise wrong[0][1]
 
     def _may_come(self, error: PorticoError) -> bool:
-        """Whether what an app lacks is a tool, or an app that waits."""
+        """Return whether an app lacks a tool, or an app that waits."""
         if error.code == "model_not_found":
             return any(f"'{entry.name}'" in error.message for entry in self._waiting)
         return error.code == "tool_not_found"
 
     async def _deploy_possible(self, entries: Iterable[AppEntry], caller: Principal) -> list[AppEntry]:
-        """Deploy what can be, until nothing more can; those that are left."""
+        """Deploy what is possible, until no more can be deployed. Return the remaining entries."""
         left = list(entries)
         while left:
             app_entries: list[AppEntry] = []
@@ -65,14 +65,14 @@ class ConfiguredApps:
                 try:
                     await self._deploy_entry(entry, caller)
                 except PorticoError:
-                    app_entries.append(entry)  # what is wrong is said when it is tried for the last time
+                    app_entries.append(entry)  # its error is reported at the last attempt
             if len(app_entries) == len(left):
                 break
             left = app_entries
         return left
 
     async def _deploy_entry(self, entry: AppEntry, caller: Principal) -> None:
-        """Deploy an app of a configuration, unless it is so already, and hold it to its limits."""
+        """Deploy an app of a configuration unless it is already deployed, and apply its limits."""
         if not self._index.same(entry.name, entry.kind, entry.spec):
             await self._apps.deploy(entry.name, entry.kind, entry.spec, caller, note="configuration")
         row = self._index.shared(entry.name)
@@ -81,8 +81,8 @@ class ConfiguredApps:
             await self._apps.limit(row.id, entry.limits, caller)
 
     async def run(self) -> None:
-        """Deploy those that wait for tools as soon as these are here, until cancelled."""
-        self._tool_added.set()  # some may have come since they were looked for
+        """Deploy waiting apps as soon as their tools are available, until cancelled."""
+        self._tool_added.set()  # some may have become available in the meantime
         self._registry.watch(lambda kind: self._tool_added.set() if kind == "tool" else None)
         while self._waiting:
             await self._tool_added.wait()
@@ -95,11 +95,11 @@ class ConfiguredApps:
                 self._waiting = await self._deploy_possible(self._waiting, SYSTEM)
 
     async def started(self, key: str) -> None:
-        """Wait for an app of this name that itself waits for tools which are being started."""
+        """Wait for an app with this name that itself waits for tools which are starting."""
         if any(entry.name == key for entry in self._waiting):
             await self._registry.late_sources.tools_started()
             await self._deploy_waiting()
 
     async def prepared(self, key: str) -> None:
-        """Wait as `started`: a durable run of an app begins where the app is."""
+        """Wait as `started` does: a durable run of an app begins where the app is."""
         await self.started(key)

@@ -31,16 +31,16 @@ from portico_server.runs.quotas import MINUTE_S, Quotas, StorageQuota
 logger = logging.getLogger(__name__)
 
 MAX_VERSION_CHARS: Final = 9
-"""Digits of the number of a version."""
+"""Maximum number of digits in a version number."""
 
 MAX_NOTE_CHARS: Final = 500
-"""Characters of what a version says about itself."""
+"""Maximum length of a version's note, in characters."""
 
 Build = Callable[[str, Mapping[str, Any], AppRow], Servable]
-"""The Servable of a specification that was checked: (name, specification, row)."""
+"""Builds the Servable of a checked specification from (name, specification, row)."""
 
 Check = Callable[[str, Mapping[str, Any], Principal], Awaitable[None]]
-"""Raise `InvalidRequest` that names what is wrong with a specification: (name, specification, caller)."""
+"""Raises `InvalidRequest` that names the error in a specification, from (name, specification, caller)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class AppKind:
 
 
 class DeployedApps:
-    """Puts deployed apps into the registry; runs in progress keep the version that they began with."""
+    """Puts deployed apps into the registry. Runs in progress keep the version that they began with."""
 
     def __init__(
         self, database: Database, registry: Registry, quotas: Quotas, storage: StorageQuota | None = None
@@ -68,7 +68,7 @@ class DeployedApps:
         self._kinds[name] = kind
 
     async def start(self) -> None:
-        """Let all deployed apps answer."""
+        """Register all deployed apps."""
         for row, version in await self._database.read(apps.all_of):
             await self._take(row, version)
 
@@ -77,13 +77,13 @@ class DeployedApps:
             self._serve(row, version)
         except PorticoError as error:
             self.index.put_broken(row, error.message)
-            logger.warning("the app %s does not answer: %s", row.name, error.message)
+            logger.warning("the app %s is not available: %s", row.name, error.message)
             return
         if row.limits:
             await self._hold(row)
 
     async def refresh(self) -> None:
-        """Take over what other daemons on the same database deployed, limited or removed."""
+        """Apply what other daemons on the same database deployed, limited or removed."""
         before = self.index.all_rows()
         deployed_rows = await self._database.read(apps.all_of)
         for app_id in before.keys() - {row.id for row, _version in deployed_rows}:
@@ -96,7 +96,7 @@ class DeployedApps:
             await self._take(row, version)
 
     async def _hold(self, row: AppRow) -> None:
-        """Hold an app to its limits; what was used before this start counts."""
+        """Apply the limits of an app; usage before this start counts."""
         meter = self._quotas.limit(row.id, row.name, UsageLimits.parse(row.limits))
         if meter is None:
             return
@@ -125,12 +125,11 @@ class DeployedApps:
         note: str = "",
         expected_version: int | None = None,
     ) -> tuple[AppRow, VersionRow]:
-        """Make ``spec`` the version of ``name`` that answers, from the next call on; ``name`` may be the id
-        of an app.
+        """Make ``spec`` the current version of ``name``, from the next call on; ``name`` may be the id of an app.
 
-        What an admin deploys is shared. Raises `InvalidRequest` if the specification is wrong, `Conflict` if
-        the name belongs to something else, is shared and the caller is not an admin, or if
-        ``expected_version`` is not the version that answers now.
+        Apps deployed by an admin are shared. Raise `InvalidRequest` if the specification is invalid, or `Conflict` if
+        the name belongs to something else, is shared and the caller is not an admin, or if ``expected_version`` is not
+        the current version.
         """
         row = await self._checked(name, kind, spec, caller)
         if row is not None:
@@ -163,7 +162,7 @@ class DeployedApps:
         app_kind = self._kinds.get(kind)
         if app_kind is None:
             raise InvalidRequest(
-                f"'{kind}' is not a kind of app; it is one of {', '.join(self._kinds)}.", param="kind"
+                f"'{kind}' is not a kind of app; it must be one of {', '.join(self._kinds)}.", param="kind"
             )
         return app_kind
 
@@ -173,26 +172,26 @@ class DeployedApps:
         self.index.put(row, version)
 
     async def versions(self, ref: str, caller: Principal) -> Sequence[VersionRow]:
-        """All versions, newest first. Raises as `AppIndex.readable`."""
+        """List all versions, newest first. Raises as `AppIndex.readable`."""
         row, _version = self.index.readable(ref, caller)
         return await self._database.read(apps.versions, row.id)
 
     async def version(self, ref: str, number: int, caller: Principal) -> VersionRow:
-        """One version. Raises `NotFound`, and as `AppIndex.readable`."""
+        """Return a version. Raises `NotFound`, and as `AppIndex.readable`."""
         row, _version = self.index.readable(ref, caller)
         version_row = await self._database.read(apps.version, row.id, number)
         if version_row is None:
             newest = (await self._database.read(apps.versions, row.id))[0].version
             raise NotFound(
-                f"'{row.name}' has no version {number}; its newest is {newest}.",
+                f"'{row.name}' has no version {number}; its newest version is {newest}.",
                 code="version_not_found",
                 param="version",
             )
         return version_row
 
     async def named_version(self, target: str) -> Servable | None:
-        """What answers for ``NAME@NUMBER``, a version of a shared app, if there is one. Raises `PorticoError` if it
-        cannot be built any more.
+        """Return the Servable for ``NAME@NUMBER``, a version of a shared app, if it exists. Raise `PorticoError` if it
+        can no longer be built.
         """
         name, _, digits = target.rpartition("@")
         number = whole_number(digits, MAX_VERSION_CHARS)
@@ -207,14 +206,14 @@ class DeployedApps:
     async def roll_back(
         self, ref: str, caller: Principal, *, to: int | None = None
     ) -> tuple[AppRow, VersionRow]:
-        """Let an earlier version answer again: ``to``, or the one before this."""
+        """Restore an earlier version: ``to``, or the version before the current one."""
         row, _current = self.index.changeable(ref, caller)
         number = row.version - 1 if to is None else to
         version_row = await self.version(row.id, number, caller)
         await self._of(row.kind).check(row.name, version_row.spec, caller)
         app_row = await self._database.write(apps.point, row.id, number)
         if app_row is None:
-            raise Conflict("The app was removed meanwhile.", code="app_removed", param="name")
+            raise Conflict("The app was removed in the meantime.", code="app_removed", param="name")
         self._serve(app_row, version_row)
         return app_row, version_row
 
@@ -227,10 +226,10 @@ class DeployedApps:
         note: str = "",
         expected_version: int | None = None,
     ) -> tuple[AppRow, VersionRow]:
-        """Another version with other values in some places (`change_places`); the rest stays as it is.
+        """Deploy a new version with other values in some places (`change_places`), otherwise unchanged.
 
-        Runs in progress end with the version that they began with; sessions continue with the new one. Raises
-        `Conflict` if somebody else deployed meanwhile.
+        Runs in progress end with the version that they began with; sessions continue with the new version. Raise
+        `Conflict` if another version was deployed in the meantime.
         """
         row, current = self.index.changeable(ref, caller)
         spec = change_places(current.spec, changes)
@@ -245,11 +244,11 @@ class DeployedApps:
         )
 
     def known(self, caller: Principal) -> Sequence[str]:
-        """`portico_server.core.interfaces.AppVariants` of deployed apps."""
+        """Return the deployed apps, as part of `portico_server.core.interfaces.AppVariants`."""
         return [row.name for row, _version in self.index.list(caller)]
 
     async def variant(self, name: str, changes: Mapping[str, Any], caller: Principal) -> Servable:
-        """The app with other values in some places, which nobody else can call. Raises as `update`."""
+        """Return the app with other values in some places, which no other caller can use. Raises as `update`."""
         row, current = self.index.readable(name, caller)
         spec = change_places(current.spec, changes)
         kind = self._of(row.kind)
@@ -257,12 +256,12 @@ class DeployedApps:
         return kind.build(row.name, spec, row)
 
     async def settle(self, name: str, changes: Mapping[str, Any], caller: Principal, note: str) -> int:
-        """`update` for who has only the changes; the number of the version."""
+        """Update an app from the changes alone, as `update` does. Return the number of the version."""
         row, _version = await self.update(name, changes, caller, note=note)
         return row.version
 
     async def limit(self, ref: str, limits: UsageLimits, caller: Principal) -> AppRow:
-        """Hold an app to limits, whoever calls it; what it has used so far counts, save calls in progress."""
+        """Set an app's limits for all callers. Past usage counts, except for calls in progress."""
         row, version = self.index.changeable(ref, caller)
         await self._database.write(apps.limit, row.id, limits.to_json() or None)
         row = replace(row, limits=limits.to_json() or None)
@@ -271,7 +270,7 @@ class DeployedApps:
         return row
 
     async def remove(self, ref: str, caller: Principal) -> None:
-        """Remove an app with all its versions; runs in progress continue."""
+        """Remove an app and all its versions. Runs in progress continue."""
         row, _version = self.index.changeable(ref, caller)
         if row.owner is None:
             await self._database.read(partial(canaries.require_unused, versions=True), row.name)
@@ -284,13 +283,13 @@ class DeployedApps:
         self._registry.remove(row.name, row.owner)
 
     async def check(self, name: str, kind: str, spec: Mapping[str, Any], caller: Principal) -> None:
-        """What `deploy` would raise, without deploying."""
+        """Raise the errors of `deploy` without deploying."""
         await self._checked(name, kind, spec, caller)
 
     async def _checked(
         self, name: str, kind: str, spec: Mapping[str, Any], caller: Principal
     ) -> AppRow | None:
-        """The app that would get another version, ``None`` if it would be new. Raises as `deploy`."""
+        """Return the app that would get a new version, ``None`` if it would be new. Raises as `deploy`."""
         app_kind = self._of(kind)
         if is_id(name, "app_"):
             row: AppRow | None = self.index.changeable(name, caller)[0]
@@ -306,7 +305,7 @@ class DeployedApps:
         return row
 
     async def names(self, row: AppRow, spec: Mapping[str, Any], caller: Principal) -> Sequence[str]:
-        """What a version of an app calls by name, as keys of the registry. Raises as `deploy` for what is not here."""
+        """Return what a version of an app calls by name, as registry keys. Raises as `deploy` for missing names."""
         with binding() as bound:
             await self._of(row.kind).check(row.name, spec, caller)
         return sorted(bound.known)

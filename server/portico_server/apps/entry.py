@@ -1,4 +1,4 @@
-"""Apps as a configuration file names them, under ``apps`` and ``agents``."""
+"""Apps in a configuration file, under ``apps`` and ``agents``."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from portico_server.core.limits import UsageLimits
 from portico_server.core.names import check_name
 
 OVER = ("title", "description", "durability", "timeout")
-"""Fields of a flow that may stand beside it, and go before those in it."""
+"""Fields that may be given next to a flow, where they override the flow's own."""
 
 
 @dataclass(frozen=True, slots=True)
 class AppEntry:
-    """An app to be deployed. ``limits`` ``None``: those that it has stay."""
+    """An app to deploy. ``limits`` ``None`` keeps its current limits."""
 
     name: str
     kind: str
@@ -32,9 +32,10 @@ class AppEntry:
 
 
 def app_of(item: Mapping[str, Any], at: str, folder: Path) -> AppEntry:
-    """An entry of ``apps``: a ``flow``, a ``team``, an ``agent``, or the ``file`` of a flow or agent in ``folder``.
+    """Parse an entry of ``apps``: a ``flow``, a ``team``, an ``agent``, or the ``file`` of a flow or agent in
+    ``folder``.
 
-    Raises `InvalidRequest` that names the place of what is wrong, but knows nothing of models, stores and tools.
+    Raise `InvalidRequest` with the location of an error. Models, stores and tools are not checked.
     """
     fields = JsonObject(item, at)
     name = fields.text("name")
@@ -55,18 +56,18 @@ def app_of(item: Mapping[str, Any], at: str, folder: Path) -> AppEntry:
 
 
 def agent_of(item: Mapping[str, Any], at: str, folder: Path) -> AppEntry:
-    """An entry of ``agents``: the agent itself, or a ``file`` that it is in."""
+    """Parse an entry of ``agents``: the agent itself, or the ``file`` that contains it."""
     spec = dict(item)
     file = spec.pop("file", None)
     if file is not None:
         if not isinstance(file, str) or set(spec) != {"name"}:
-            raise InvalidRequest(f"{at}: only 'name' may stand beside 'file'.", param=f"{at}.file")
+            raise InvalidRequest(f"{at}: only 'name' is allowed next to 'file'.", param=f"{at}.file")
         spec = {**_document(file, folder, f"{at}.file"), **spec}
     return _checked(str(item.get("name")), "agent", _versioned(spec, "portico_agent"), None, at)
 
 
 def _versioned(spec: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """A specification that leaves its version out is of the first one."""
+    """Return a specification with its version; without a version, the first applies."""
     return {key: 1, **spec}
 
 
@@ -88,7 +89,7 @@ def _checked(
 
 
 def _document(file: str, folder: Path, at: str) -> dict[str, Any]:
-    import yaml  # only who has a file pays for the parser
+    import yaml  # only files need the parser
 
     path = (folder / Path(file).expanduser()).resolve()
     try:
@@ -99,5 +100,5 @@ def _document(file: str, folder: Path, at: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise InvalidRequest(f"{at}: {path} cannot be read: {error}.", param=at) from error
     if not isinstance(document, dict):
-        raise InvalidRequest(f"{at}: {path} holds no flow and no agent.", param=at)
+        raise InvalidRequest(f"{at}: {path} contains neither a flow nor an agent.", param=at)
     return document

@@ -1,4 +1,4 @@
-"""Which language a question is in, as far as one fixed sentence needs to know it."""
+"""Language detection for questions, as far as choosing a fixed sentence requires it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 CJK = r"\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u3040-\u30ff\uac00-\ud7af"
-"""Han, kana and Hangul, as the inside of a regular expression's character class."""
+"""Han, kana and Hangul, as the contents of a regular expression's character class."""
 
 _KANA = re.compile(r"[\u3040-\u30ff]")
 _HANGUL = re.compile(r"[\uac00-\ud7af]")
@@ -15,7 +15,7 @@ _HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
 _CYRILLIC = re.compile(r"[\u0400-\u04ff]")
 _WORD = re.compile(r"[^\W\d_]+")
 
-# Characters that only the traditional script has, among the commonest in questions.
+# Characters that exist only in the traditional script, among the most common in questions.
 _TRADITIONAL = re.compile(
     r"[個們這麼嗎為誰幾時間國說話請問開關檔設變應該與後來裡頁應機會學電腦點從動發樣經現實對寫讀買賣號]"
 )
@@ -49,7 +49,7 @@ _NOT_FOUND: Mapping[str, str] = {
 }
 
 _EMPTY: Mapping[str, str] = {
-    "en": "There are no documents here that can be searched.",
+    "en": "There are no documents to search.",
     "zh-Hans": "这里没有可供检索的文档。",
     "zh-Hant": "這裡沒有可供檢索的文件。",
     "ja": "ここには検索できる文書がありません。",
@@ -151,7 +151,7 @@ _AUTHORITY_FIRST: Mapping[str, str] = {
 
 
 _UNSUPPORTED: Mapping[str, str] = {
-    "en": "Nothing of the answer was supported by these documents.",
+    "en": "No part of the answer was supported by these documents.",
     "zh-Hans": "答案中没有任何内容得到这些文档的支持。",
     "zh-Hant": "答案中沒有任何內容得到這些文件的支持。",
     "ja": "回答のどの部分も、これらの文書では裏付けられませんでした。",
@@ -166,7 +166,7 @@ _UNSUPPORTED: Mapping[str, str] = {
 
 
 def language(text: str) -> str:
-    """The language of ``text``, one that `not_found` has a sentence for; English if unknown."""
+    """Return the language of ``text``, among those for which `not_found` has a sentence; English if unknown."""
     if _KANA.search(text):
         return "ja"
     if _HANGUL.search(text):
@@ -177,31 +177,33 @@ def language(text: str) -> str:
         return "ru"
     words = [word.lower() for word in _WORD.findall(text)]
     votes = {name: sum(word in stop_words for word in words) for name, stop_words in _WORDS.items()}
-    return max(votes, key=lambda name: votes[name])  # the first of equals: English
+    return max(votes, key=lambda name: votes[name])  # the first of equal counts: English
 
 
 def not_found(question: str) -> str:
-    """The sentence that says that the documents do not hold the answer, in the language of the question."""
+    """Return the sentence that the documents do not contain the answer, in the language of the question."""
     return _NOT_FOUND[language(question)]
 
 
 def no_documents(question: str, *, is_waiting: bool) -> str:
-    """The sentence that says that there are no documents to search, or not yet, in the language of the question."""
+    """Return the sentence that there are no documents to search, or not yet, in the language of the question."""
     return (_WAITING if is_waiting else _EMPTY)[language(question)]
 
 
 def unread_files(question: str, waiting_count: int, total: int) -> str:
-    """The sentence that says how many files are not read yet, in the language of the question."""
+    """Return the sentence that says how many files have not been read yet, in the language of the question."""
     return _UNREAD[language(question)].format(waiting=waiting_count, total=total)
 
 
 def nearest_passages(question: str) -> str:
-    """The sentence that introduces quotations which may not answer the question, in the language of the question."""
+    """Return the sentence that introduces quotations which may not answer the question, in the language of the
+    question.
+    """
     return _NEAREST[language(question)]
 
 
 def documents_differ(question: str, order: Literal["", "authority", "newer"]) -> str:
-    """The sentence that says that sources do not agree, and which of them comes first."""
+    """Return the sentence that says that sources differ, and which of them comes first."""
     name = language(question)
     sentences = {"authority": _AUTHORITY_FIRST, "newer": _NEWER_FIRST}.get(order)
     if sentences is None:
@@ -211,5 +213,5 @@ def documents_differ(question: str, order: Literal["", "authority", "newer"]) ->
 
 
 def unsupported_answer(question: str) -> str:
-    """The sentence in the place of an answer all of which was taken out, in the language of the question."""
+    """Return the sentence that replaces an answer whose text was removed entirely, in the language of the question."""
     return _UNSUPPORTED[language(question)]

@@ -1,4 +1,4 @@
-"""Options of a model in a specification, checked by name."""
+"""Model options in a specification, checked by name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from portico_server.core.invalid import wrong_type
 
 
 def known_options(options: Mapping[str, Any], at: str) -> None:
-    """Raise `InvalidRequest` for an option that models do not have; ``at`` is the place of the options."""
+    """Raise `InvalidRequest` for an unknown model option; ``at`` is the location of the options."""
     unknown = unknown_option(options)
     if unknown is not None:
         where = f"{at}.{unknown[0]}" if at else unknown[0]
@@ -22,6 +22,6 @@ def known_options(options: Mapping[str, Any], at: str) -> None:
 
 
 def model_options(options: Mapping[str, Any], at: str) -> dict[str, Any]:
-    """Checked options of a model as fields of a request: those of ``extra_body`` stand among the others."""
+    """Return checked model options as request fields; those of ``extra_body`` are merged with the others."""
     known_options(options, at)
     return flat_options(options)

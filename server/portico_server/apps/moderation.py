@@ -1,4 +1,4 @@
-"""Says whether texts are harmful, in OpenAI's categories: by rules, by a model made for it, or by a chat model.
+"""Content moderation in OpenAI's categories: by rules, by a moderation model, or by a chat model.
 
 Source: https://developers.openai.com/api/docs/guides/moderation.
 """
@@ -24,24 +24,24 @@ from portico_server.guards.detectors import GROUPS, find
 from portico_server.runs.runner import Runner
 
 RULES: Final = "rules"
-"""The name of what is always there."""
+"""The name of the rules, which are always available."""
 
 USUAL: Final = "default-moderation"
-"""The model or alias that answers where a request names none, if there is one."""
+"""The model or alias that answers if a request names none, if it exists."""
 
 MAX_INPUTS: Final = 256
-"""Texts of one request."""
+"""Maximum number of texts per request."""
 
 MAX_CHAT_INPUTS: Final = 32
-"""Of those that a chat model is asked about, one after another."""
+"""Maximum number of texts per request for a chat model, which judges them one after another."""
 
 MAX_IMAGES: Final = 8
 
 MAX_CHARS: Final = 1_000_000
-"""Of all texts of one request together."""
+"""Maximum total characters of all texts in a request."""
 
 MAX_LOOP_CHARS: Final = 20_000
-"""Of texts that are searched at once; more of them are searched in a thread."""
+"""Characters of texts searched on the event loop; longer texts are searched in a thread."""
 
 CATEGORIES: Final = {
     "harassment": "harassing language towards any target",
@@ -58,10 +58,10 @@ CATEGORIES: Final = {
     "violence": "depicts death, violence or physical injury",
     "violence/graphic": "depicts these in graphic detail",
 }
-"""OpenAI's categories, in the words in which a chat model is asked."""
+"""OpenAI's categories, in the wording for chat models."""
 
 OWN_CATEGORIES: Final = ("pii", "secrets", "prompt-injection")
-"""What rules judge and OpenAI's models do not."""
+"""Categories that rules judge and OpenAI's models do not."""
 
 _JUDGED: Final = {
     "email": ("pii",),
@@ -72,7 +72,7 @@ _JUDGED: Final = {
     "threat": ("harassment", "harassment/threatening"),
     "insult": ("harassment",),
 }
-"""What each kind of thing that rules find means."""
+"""The categories of each kind of match that the rules find."""
 
 _BY_RULES: Final = frozenset(category for categories in _JUDGED.values() for category in categories)
 _DETECTORS: Final = tuple(detector for group in GROUPS.values() for detector in group)
@@ -80,7 +80,7 @@ _DETECTORS: Final = tuple(detector for group in GROUPS.values() for detector in 
 _SEEN: Final = frozenset(
     ("self-harm", "self-harm/intent", "self-harm/instructions", "sexual", "violence", "violence/graphic")
 )
-"""Those that pictures are judged by, as OpenAI has it; the others are about texts."""
+"""Categories by which images are judged, as OpenAI defines them; the others apply to texts."""
 
 _FULL_SCORE: Final = 10
 _FLAGGED_SCORE: Final = 5
@@ -111,16 +111,16 @@ _FORMAT: Final = {
 
 @dataclass(frozen=True, slots=True)
 class ModeratedItem:
-    """What gets one result: a text, or texts and pictures together. ``images`` are addresses or data."""
+    """An input with a single result: a text, or texts and images together. ``images`` are addresses or data."""
 
     texts: tuple[str, ...]
     images: tuple[str, ...] = ()
 
 
 def read_input(value: Any) -> tuple[ModeratedItem, ...]:
-    """``input`` of a request: a text, a list of texts, or a list of parts, which have one result together.
+    """Parse the ``input`` of a request: a text, a list of texts, or a list of parts, which share one result.
 
-    Raises `InvalidRequest` that names the place.
+    Raise `InvalidRequest` that names the location.
     """
     if isinstance(value, str):
         items: tuple[ModeratedItem, ...] = (ModeratedItem((value,)),)
@@ -129,7 +129,7 @@ def read_input(value: Any) -> tuple[ModeratedItem, ...]:
     elif not value:
         wrong("input", "must not be an empty list")
     elif len(value) > MAX_INPUTS:
-        wrong("input", f"has {len(value)} items; at most {MAX_INPUTS} are taken in one request")
+        wrong("input", f"has {len(value)} items; at most {MAX_INPUTS} are allowed in one request")
     elif isinstance(value[0], str):
         for index, item in enumerate(value):
             if not isinstance(item, str):
@@ -161,16 +161,16 @@ def _read_parts(parts: Sequence[Any]) -> ModeratedItem:
             case part_type:
                 not_one_of(f"{at}.type", part_type, ("text", "image_url"))
     if len(images) > MAX_IMAGES:
-        wrong("input", f"has {len(images)} images; at most {MAX_IMAGES} are taken in one request")
+        wrong("input", f"has {len(images)} images; at most {MAX_IMAGES} are allowed in one request")
     return ModeratedItem(tuple(texts), tuple(images))
 
 
 async def moderate(
     runner: Runner, registry: Registry, name: str | None, value: Any, caller: Principal
 ) -> Moderated:
-    """Judge ``value``, the ``input`` of a request, in a run of the caller. Without a ``name`` the usual model is asked.
+    """Judge ``value``, the ``input`` of a request, in a run of the caller. Without a ``name``, the usual model judges.
 
-    Raises `InvalidRequest` if the input or the model cannot be.
+    Raise `InvalidRequest` if the input or the model is not valid for moderation.
     """
     items = read_input(value)
     if name is None:
@@ -179,8 +179,8 @@ async def moderate(
         caller.require("chat")
         if any(item.images for item in items):
             raise InvalidRequest(
-                f"'{RULES}' reads texts alone. Name a chat model that sees, or a model for moderation, or leave the "
-                "images out.",
+                f"'{RULES}' accepts only texts. Name a chat model with image support or a moderation model, "
+                "or omit the images.",
                 code="unsupported_input",
                 param="input",
             )
@@ -195,23 +195,23 @@ async def moderate(
             run.model = card.name
     result = await runner.wait(run)
     if not isinstance(result, Moderated):
-        raise PorticoError(f"'{name}' answered a moderation request with something else.")
+        raise PorticoError(f"'{name}' did not answer the moderation request with a moderation.")
     return result
 
 
 def _check_chat(card: Card, name: str, items: Sequence[ModeratedItem]) -> None:
     if card.kind != "model" or "chat" not in card.capabilities:
         raise InvalidRequest(
-            f"The model '{name}' does not do moderations. Name a chat model, a model with the task 'moderation', or "
-            f"'{RULES}'.",
+            f"The model '{name}' does not support moderation. Name a chat model, a model with the task "
+            f"'moderation', or '{RULES}'.",
             code="unsupported_operation",
             param="model",
         )
     if len(items) > MAX_CHAT_INPUTS:
         wrong(
             "input",
-            f"has {len(items)} items; a chat model such as '{name}' is asked about at most "
-            f"{MAX_CHAT_INPUTS} in one request",
+            f"has {len(items)} items; a chat model such as '{name}' accepts at most {MAX_CHAT_INPUTS} in one "
+            "request",
         )
 
 
@@ -273,8 +273,8 @@ def _judged_by_chat(name: str, item: ModeratedItem, answer: str) -> dict[str, An
         scores = {category: int(category_scores[category]) for category in CATEGORIES}
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         raise EngineFailed(
-            f"'{name}' did not answer with a score for each category. "
-            "A larger model may, or one with the task 'moderation'.",
+            f"'{name}' did not answer with a score for each category. Use a larger model, or a model with "
+            "the task 'moderation'.",
             code="bad_moderation",
         ) from error
     kinds = [kind for kind, contents in (("text", item.texts), ("image", item.images)) if contents]

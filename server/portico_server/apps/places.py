@@ -1,4 +1,4 @@
-"""Changing places of a specification: ``outline.system``, ``chapters.step.options.temperature``."""
+"""Changes to places of a specification: ``outline.system``, ``chapters.step.options.temperature``."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _PART: Final = re.compile(r"\.?([^.\[\]]+)|\[(\d+)\]")
 
 
 def change_places(spec: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The specification with other values in some places; ``None`` takes a field away. ``spec`` stays as it is.
+    """Return the specification with other values in some places; ``None`` removes a field. ``spec`` stays unchanged.
 
-    A place is the names that lead to a field, with dots between: a name of a step or of anything else that has one, a
-    field, a number in brackets for an item of a list. A step that is the only one of its name may be named at once,
-    wherever it is. Raises `NotFound` for a place that is not there.
+    A place consists of the names that lead to a field, separated by dots: the name of a step or any other named
+    object, a field, or a number in brackets for an item of a list. A step with a unique name may be named directly,
+    wherever it is. Raise `NotFound` if a place does not exist.
     """
     changed_spec: dict[str, Any] = copy.deepcopy(dict(spec))
     for place, value in changes.items():
@@ -34,7 +34,8 @@ def _put(spec: dict[str, Any], place: str, value: Any) -> None:
         if child is None and number == 0:
             child = _anywhere(spec, part, place)
         if child is None and number == len(parts) - 2 and isinstance(node, dict) and _is_whole(node):
-            # An object that was left out so far, such as the options of a model; the check knows its fields.
+            # An object that was omitted so far, such as the options of a model; the check validates its
+            # fields.
             child = node[part] = {}
         if child is None:
             raise _nowhere(place, part, node, [name for name, _step in _all(spec)] if not number else [])
@@ -52,7 +53,7 @@ def _put(spec: dict[str, Any], place: str, value: Any) -> None:
 
 
 def _is_whole(node: Mapping[str, Any]) -> bool:
-    """A step, or an agent."""
+    """Return whether the object is a step or an agent."""
     return "op" in node or "portico_agent" in node
 
 
@@ -60,7 +61,7 @@ def _parts(place: str) -> list[str]:
     parts = [name or number for name, number in _PART.findall(place)]
     if not parts or "".join(match[0] for match in _PART.finditer(place)) != place:
         raise InvalidRequest(
-            f"'{place[:200]}' is not a place in a specification. Write the names that lead to a field, such as "
+            f"'{place[:200]}' is not a place in a specification. Use the names that lead to a field, such as "
             "'outline.system' or 'chapters.step.options.temperature'.",
             param="set",
         )
@@ -68,7 +69,9 @@ def _parts(place: str) -> list[str]:
 
 
 def _below(node: Any, part: str) -> Any:
-    """What ``part`` means right below a node: a field, an item, or something of that name; ``None`` if nothing."""
+    """Return what ``part`` refers to directly below a node: a field, an item, or a named object; ``None`` if
+    nothing.
+    """
     if isinstance(node, list):
         number = whole_number(part)
         if number is not None:
@@ -76,7 +79,7 @@ def _below(node: Any, part: str) -> Any:
         return next((child for name, child in _children({"steps": node}) if name == part), None)
     if not isinstance(node, dict):
         return None
-    # The steps of a combinator come before its fields: a step may be named as it likes.
+    # The steps of a combinator take precedence over its fields, because a step may have any name.
     for name, child in _children(node):
         if name == part:
             return child
@@ -85,7 +88,9 @@ def _below(node: Any, part: str) -> Any:
 
 
 def _named(item: Any) -> dict[str, Any] | None:
-    """An item of a list that has a name, or holds what has one: a case of a switch its step, an entry its agent."""
+    """Return the named object of a list item: the item itself, the step in a case of a switch, or the agent in an
+    entry.
+    """
     if not isinstance(item, dict) or "name" in item or "op" in item:
         return item if isinstance(item, dict) else None
     inner = item.get("step") or item.get("agent")
@@ -93,7 +98,9 @@ def _named(item: Any) -> dict[str, Any] | None:
 
 
 def _children(node: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The steps and agents right below an object, by name; a step without one is called as the daemon calls it."""
+    """Yield the steps and agents directly below an object, by name; an unnamed step has the name that the daemon gives
+    it.
+    """
     ranked_children: list[tuple[int, Any]] = [
         (1, node.get(key)) for key in ("step", "then", "else", "default")
     ]
@@ -109,11 +116,12 @@ def _children(node: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _anywhere(spec: dict[str, Any], name: str, place: str) -> dict[str, Any] | None:
-    """The one thing of this name in the whole specification."""
+    """Return the only object with this name in the whole specification."""
     named_nodes = [node for node_name, node in _all(spec) if node_name == name]
     if len(named_nodes) > 1:
         raise InvalidRequest(
-            f"'{place}': {len(named_nodes)} steps are named '{name}'. Name the ones around it too, from the outside.",
+            f"'{place}': {len(named_nodes)} steps are named '{name}'. Add the names of the enclosing steps, "
+            "outermost first.",
             code="ambiguous_place",
             param=f"set.{place}",
         )
@@ -134,5 +142,5 @@ def _nowhere(place: str, part: str, node: Any, further: Sequence[str] = ()) -> N
         known_names += [*(str(key) for key in node), *(name for name, _child in _children(node))]
     hint = nearest(part, known_names) or (f" There are {', '.join(known_names[:20])}." if known_names else "")
     return NotFound(
-        f"'{place}' leads nowhere: there is no '{part}'.{hint}", code="place_not_found", param="set"
+        f"'{place}' does not exist: '{part}' was not found.{hint}", code="place_not_found", param="set"
     )

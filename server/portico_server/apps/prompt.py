@@ -1,6 +1,4 @@
-"""From a conversation and its passages to the messages for a model, within the model's context. Pure
-functions.
-"""
+"""Conversion of a conversation and its passages into messages that fit a model's context. Pure functions."""
 
 from __future__ import annotations
 
@@ -21,14 +19,14 @@ from portico_server.core.prompts import builtin
 from portico_server.core.request import Message
 
 DEFAULT_CONTEXT_TOKENS = 4096
-"""Tokens of context that are assumed of a model whose card does not say."""
+"""Context length, in tokens, assumed for a model whose card does not state it."""
 
 LONG_CONTEXT_TOKENS = 16_384
-"""Those of a model that reads long prompts. One that has fewer refuses, and is asked again with half."""
+"""Context length assumed for models that read long prompts. One with less refuses; it gets half on retry."""
 
 QUERY_LIMIT = 2_000
-"""Characters of a question that are searched for; a longer one is a pasted text, whose beginning says
-enough.
+"""Characters of a question that are used for the search; a longer question is pasted text, whose beginning is
+sufficient.
 """
 
 _MESSAGE_TOKENS = 8
@@ -44,11 +42,11 @@ _REFERS_BACK = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Turns:
-    """A conversation taken apart around its last user message.
+    """A conversation split around its last user message.
 
-    ``system`` is the caller's instructions joined; ``history`` the turns before, each beginning with a user
-    message; ``last`` the last user message, ``question`` its text, ``earlier`` the text of the user message
-    before it; ``tail`` what came after (tool calls and their results).
+    ``system`` is the caller's instructions, joined; ``history`` the earlier turns, each beginning with a user message;
+    ``last`` the last user message, ``question`` its text, ``earlier`` the text of the user message before it; ``tail``
+    what follows (tool calls and their results).
     """
 
     system: str
@@ -61,7 +59,7 @@ class Turns:
 
 @dataclass(frozen=True, slots=True)
 class PromptBudget:
-    """How a model's context is shared out, in tokens: all of it, its answer's part, the passages' part.
+    """How a model's context is divided, in tokens: the total, the share of the answer, the share of the passages.
 
     ``brief``: the model is asked for one sentence.
     """
@@ -73,16 +71,16 @@ class PromptBudget:
 
     @property
     def count(self) -> int:
-        """How many passages are worth showing: a small model loses its way among many."""
+        """Return how many passages to show, because many passages confuse a small model."""
         return min(_MAX_SEARCHED_WORDS, max(3, self.passages // 160))
 
     def halved(self) -> PromptBudget:
-        """For a model whose tokens turned out to be shorter than was estimated."""
+        """Return half the budget, for a model whose tokens turned out to be shorter than estimated."""
         return replace(self, context=self.context // 2, passages=self.passages // 2)
 
 
 def split(messages: Sequence[Message]) -> Turns:
-    """Take a conversation apart. Raises `InvalidRequest` if no user message with text is in it."""
+    """Split a conversation. Raise `InvalidRequest` if it has no user message with text."""
     system = "\n\n".join(
         text_of(message) for message in messages if message.get("role") in ("system", "developer")
     )
@@ -91,7 +89,7 @@ def split(messages: Sequence[Message]) -> Turns:
     question = text_of(talk[questions[-1]]).strip() if questions else ""
     if not question:
         raise InvalidRequest(
-            "There is nothing to answer: 'messages' must hold a message with the role 'user' and some text.",
+            "Nothing to answer: 'messages' must contain a message with the role 'user' and some text.",
             param="messages",
         )
     history = tuple(tuple(talk[start:end]) for start, end in pairwise(questions))
@@ -106,10 +104,10 @@ def split(messages: Sequence[Message]) -> Turns:
 
 
 def search_query(turns: Turns) -> str:
-    """What to search for: the question, after the one before it when it is a short follow-up.
+    """Return the search query: the question, preceded by the previous question if it is a short follow-up.
 
-    Short follow-ups are those with one term of meaning at most (``why?``, ``and on Linux?``), and those of
-    up to five that refer back (``how do I stop it?``).
+    Short follow-ups have at most one meaningful term (``why?``, ``and on Linux?``), or up to five terms and refer back
+    (``how do I stop it?``).
     """
     question = turns.question
     meaning = len(terms(question))
@@ -121,14 +119,12 @@ def search_query(turns: Turns) -> str:
 def budget(
     context_length: int | None, max_tokens: int | None, *, quick: bool = False, tiny: bool = False
 ) -> PromptBudget:
-    """Share out a context of ``context_length`` tokens, ``None`` if unknown, for ``max_tokens`` of answer
-    if given.
+    """Divide a context of ``context_length`` tokens, ``None`` if unknown, with ``max_tokens`` for the answer if given.
 
-    Passages get a quarter of it at most. A model that is not ``quick`` runs on this machine, maybe without
-    a GPU: there the first word waits for every token of the prompt (two CPU cores read 170 to 300 a second
-    into a model of 135 M parameters), so it gets no more than 1,600 tokens of passages. A ``tiny`` one also
-    loses its way in a long prompt and repeats itself in a long answer: it gets 200, and is asked for one
-    sentence.
+    Passages get at most a quarter of it. A model that is not ``quick`` runs on this machine, possibly without a GPU,
+    where the first word waits for every token of the prompt (two CPU cores read 170 to 300 a second into a model of
+    135 M parameters). So it gets at most 1,600 tokens of passages. A ``tiny`` model also loses track in a long prompt
+    and repeats itself in a long answer: it gets 200, and is asked for one sentence.
     """
     context = context_length or (LONG_CONTEXT_TOKENS if quick else DEFAULT_CONTEXT_TOKENS)
     most_answer = 256 if tiny else 1_024
@@ -141,18 +137,18 @@ def budget(
 def compose(
     turns: Turns, passages: Sequence[Passage], share: PromptBudget, remark: str = ""
 ) -> tuple[Message, ...]:
-    """The messages for the model: instruction and remark, what fits of the history, the passages and the question.
+    """Return the messages for the model: instruction and remark, the history that fits, the passages and the question.
 
-    Every passage is there under its rank, cut to the sentences nearest to the question; for a brief answer
-    these sentences alone. The oldest turns are left out first. The question itself is never cut: a model
-    that cannot take it says so.
+    Every passage is included under its rank, cut to the sentences nearest to the question; for a brief answer, only
+    these sentences. The oldest turns are dropped first. The question itself is never cut: a model that cannot process
+    it reports an error.
     """
     question = turns.question
     ratio = _characters_per_token(" ".join(passage.text for passage in passages))
     head = _MESSAGE_TOKENS * 2
     excerpt_size = max(int(max(share.passages - head * len(passages), 0) / max(len(passages), 1) * ratio), 80)
     if share.brief:
-        # A tiny model takes the number of a passage for the answer.
+        # A tiny model mistakes the number of a passage for the answer.
         prompt = "answer-brief"
         passages_text = "\n".join(excerpt(passage.text, question, excerpt_size) for passage in passages)
     else:
@@ -177,13 +173,13 @@ def compose(
 
 
 def tokens(text: str) -> int:
-    """A careful estimate of the tokens of ``text``: one for each CJK character and each three other ones."""
+    """Estimate the tokens of ``text`` conservatively: one per CJK character and one per three other characters."""
     cjk = len(_CJK.findall(text))
     return cjk + math.ceil((len(text) - cjk) / 3)
 
 
 def text_of(message: Message) -> str:
-    """The text of a message whose content is a string, a list of parts or nothing."""
+    """Return the text of a message whose content is a string, a list of parts or absent."""
     content = message.get("content")
     if isinstance(content, str):
         return content

@@ -23,7 +23,7 @@ NO_LINKS: Final = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, err
 """Errors of a file system that does not support links; the file itself is read instead."""
 
 BackupProgress = Callable[[str, int, int], None]
-"""Progress callback: `(stage, done, total)`."""
+"""Progress callback: the stage, the amount done, and the total."""
 
 
 @dataclass(frozen=True, slots=True)

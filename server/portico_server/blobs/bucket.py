@@ -353,7 +353,7 @@ async def _on_disk(work: Callable[..., T], *args: Any) -> T:
 
 
 async def _opened(path: Path, start: int | None) -> BinaryIO:
-    """Open a file in a thread; if the caller no longer waits, close it again."""
+    """Open a file with `_create` in a thread; if the caller no longer waits, close it again."""
     opening = asyncio.ensure_future(_on_disk(_create, path, start))
     try:
         return await asyncio.shield(opening)

@@ -289,7 +289,8 @@ class Database:
     def rows(
         self, statement: str, rows: Sequence[Sequence[Any]], *, full: bool
     ) -> asyncio.Future[None] | None:
-        """Submit one SQLite statement for several rows without SQLAlchemy, whose transaction costs as much as the row.
+        """Run one SQLite statement for several rows like `submit`, without SQLAlchemy, whose transaction costs as much
+        as the row.
 
         Returns ``None``, without writing, on another database.
         """

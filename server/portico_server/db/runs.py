@@ -76,7 +76,7 @@ class NewRun:
 
     @property
     def key(self) -> str:
-        """The same as `RunRow.key`."""
+        """The key, as in `RunRow`."""
         return _key(self)
 
     def values(self) -> dict[str, Any]:

@@ -78,7 +78,7 @@ uploads = Table(
     Column("bytes", BigInteger, nullable=False),
     Column("media_type", String, nullable=False),
     Column("status", String, nullable=False),
-    # How long the file is kept once it is there. Null without an end.
+    # How long the completed file is stored. Null: without an end.
     Column("file_keep_s", Integer),
     Column("file_id", String),
     Column("created_at", Float, nullable=False),
@@ -86,7 +86,7 @@ uploads = Table(
     Index("ix_uploads_owner_status", "owner", "status"),
 )
 
-# Holds the bytes of a part under their digest until the upload ends.
+# Keeps the bytes of a part under their digest until the upload ends.
 upload_parts = Table(
     "upload_parts",
     metadata,
@@ -100,7 +100,7 @@ upload_parts = Table(
 )
 
 
-# The tables of evaluations: what is asked, how it was judged, and searches over settings. See
+# The tables of evaluations: their items, their results, and searches over settings. See
 # `portico_server.db.schema`.
 
 
@@ -108,7 +108,7 @@ evals = Table(
     "evals",
     metadata,
     Column("id", String, primary_key=True),
-    # Null for what an operator made: it is shared.
+    # Null if an operator created it: it is shared.
     Column("owner", String),
     Column("name", String, nullable=False),
     # The form of the items and the graders.
@@ -116,21 +116,21 @@ evals = Table(
     Column("metadata", JSON, nullable=False),
     Column("created_at", Float, nullable=False),
     Column("updated_at", Float, nullable=False),
-    # What it takes on the disk.
+    # Size on disk.
     Column("bytes", BigInteger, nullable=False, default=0, server_default="0"),
     Index("ix_evals_owner_bytes", "owner", "bytes"),
 )
 
-# The items of a run, as they were when it began; all trials of a search share those of the search.
+# The items of a run, as they were when it began; all trials of a search share the items of the search.
 eval_items = Table(
     "eval_items",
     metadata,
     Column("eval_id", String, ForeignKey("evals.id", ondelete="CASCADE"), nullable=False),
-    # The id of the run or the search that they were read for.
+    # The id of the run or the search that the items belong to.
     Column("data_id", String, primary_key=True),
     Column("number", Integer, primary_key=True),
     Column("item", JSON, nullable=False),
-    # An answer that came with it and is judged as it is.
+    # An answer supplied with the item, which is judged unchanged.
     Column("sample", JSON),
     Index("ix_eval_items_eval_id", "eval_id"),
 )
@@ -150,7 +150,7 @@ eval_searches = Table(
     Column("total", Integer, nullable=False),
     Column("created_at", Float, nullable=False),
     Column("finished_at", Float),
-    # What it takes on the disk.
+    # Size on disk.
     Column("bytes", BigInteger, nullable=False, default=0, server_default="0"),
     Index("ix_eval_searches_eval_id", "eval_id"),
     Index("ix_eval_searches_owner_bytes", "owner", "bytes"),
@@ -162,30 +162,30 @@ eval_runs = Table(
     Column("id", String, primary_key=True),
     Column("eval_id", String, ForeignKey("evals.id", ondelete="CASCADE"), nullable=False),
     Column("owner", String),
-    # The durable run that does the work; the trials of a search share that of the search.
+    # The durable run that does the work; the trials of a search share the run of the search.
     Column("run_id", String, nullable=False),
     Column("search_id", String, ForeignKey("eval_searches.id", ondelete="CASCADE")),
     Column("name", String, nullable=False),
     Column("source", JSON, nullable=False),
-    # What a trial has set, by path. Null for a run of its own.
+    # The settings of a trial, by path. Null for a standalone run.
     Column("settings", JSON),
     Column("metadata", JSON, nullable=False),
     Column("data_id", String, nullable=False),
     Column("total", Integer, nullable=False),
-    # Sums over what is done: counts, scores by grader, tokens by model, seconds.
+    # Totals of the finished items: counts, scores by grader, tokens by model, seconds.
     Column("tally", JSON, nullable=False),
     Column("status", String, nullable=False),
     Column("error", JSON),
     Column("created_at", Float, nullable=False),
     Column("finished_at", Float),
-    # What it takes on the disk.
+    # Size on disk.
     Column("bytes", BigInteger, nullable=False, default=0, server_default="0"),
     Index("ix_eval_runs_eval_id", "eval_id"),
     Index("ix_eval_runs_search_id", "search_id"),
     Index("ix_eval_runs_owner_bytes", "owner", "bytes"),
 )
 
-# One row for each item that is done. Its key is what keeps an item from being counted twice.
+# One row for each finished item. Its key prevents an item from being counted twice.
 eval_outputs = Table(
     "eval_outputs",
     metadata,
@@ -211,23 +211,23 @@ webhooks = Table(
     Column("url", String, nullable=False),
     Column("event_types", JSON, nullable=False),
     Column("secret", String, nullable=False),
-    # Until ``previous_until`` what is sent is signed with this one too.
+    # Deliveries are signed with this secret too until ``previous_until``.
     Column("previous_secret", String),
     Column("previous_until", Float),
-    # Why nothing is sent to it any more; null while it is used.
+    # Why deliveries to the webhook have stopped; null while it is active.
     Column("disabled", String),
     Column("created_at", Float, nullable=False),
     Column("updated_at", Float, nullable=False),
-    # The one task of an agent that it hears of, and the headers that its receiver knows it by. No foreign key: SQLite
-    # would build the table again for it.
+    # The only agent task that it receives events of, and the headers that its receiver expects. No foreign
+    # key: SQLite would have to rebuild the table for it.
     Column("task_id", String),
     Column("headers", JSON),
     Index("ix_webhooks_owner", "owner"),
     Index("ix_webhooks_task_id", "task_id"),
 )
 
-# One row for each event and webhook, written with the end of the thing. ``next_at`` and the lease are by the clock of
-# the database.
+# One row for each event and webhook, written with the end of the object. ``next_at`` and the lease use the
+# clock of the database.
 webhook_deliveries = Table(
     "webhook_deliveries",
     metadata,
@@ -235,7 +235,7 @@ webhook_deliveries = Table(
     Column("webhook_id", String, ForeignKey("webhooks.id", ondelete="CASCADE"), nullable=False),
     Column("owner", String, nullable=False),
     Column("event_type", String, nullable=False),
-    # What is sent, byte for byte, each time.
+    # The body, sent byte for byte each time.
     Column("payload", Text, nullable=False),
     # "pending", "delivered" or "failed".
     Column("state", String, nullable=False),
@@ -262,11 +262,11 @@ skills = Table(
     Column("owner", String),
     # Owner and name, see db/names.
     Column("claim", String, nullable=False),
-    # That of the default version.
+    # The description of the default version.
     Column("description", Text, nullable=False),
     Column("default_version", Integer, nullable=False),
     Column("latest_version", Integer, nullable=False),
-    # ``configuration`` for one that a configuration file names; empty: sent by a client.
+    # ``configuration`` for a skill in a configuration file; empty: uploaded by a client.
     Column("origin", String, nullable=False, default=""),
     Column("created_at", Float, nullable=False),
     Index("ix_skills_claim", "claim", unique=True),
@@ -282,13 +282,13 @@ skill_versions = Table(
     Column("description", Text, nullable=False),
     # The front matter of its SKILL.md.
     Column("front_matter", JSON, nullable=False),
-    # Path, bytes and SHA-256 of each file.
+    # Path, size in bytes and SHA-256 of each file.
     Column("files", JSON, nullable=False),
-    # Of the archive.
+    # Size of the archive.
     Column("bytes", Integer, nullable=False),
     Column("sha256", String, nullable=False),
     Column("created_at", Float, nullable=False),
-    # A zip archive that this daemon has written.
+    # A zip archive written by this daemon.
     Column("data", LargeBinary, nullable=False),
     Index("ix_skill_versions_skill_id", "skill_id", "version", unique=True),
 )
@@ -299,14 +299,14 @@ containers = Table(
     Column("id", String, primary_key=True),
     Column("owner", String, nullable=False),
     Column("name", String, nullable=False),
-    # Made for a response, not by name.
+    # Created for a response, not by name.
     Column("automatic", Boolean, nullable=False),
-    # For how long it is kept after its last use.
+    # How long the container is kept after its last use.
     Column("minutes", Integer, nullable=False),
     Column("memory_limit", String),
-    # As the tools that run code take them.
+    # In the form that code-running tools accept.
     Column("skills", JSON, nullable=False),
-    # Of skills that were sent along.
+    # Size of the skills sent along.
     Column("bytes", Integer, nullable=False),
     Column("created_at", Float, nullable=False),
     Column("last_active_at", Float, nullable=False),
@@ -315,7 +315,7 @@ containers = Table(
     Index("ix_containers_expires_at", "expires_at"),
 )
 
-# Which artifacts are the files of a container, each under its path.
+# The artifacts that are files of a container, each with its path.
 container_files = Table(
     "container_files",
     metadata,

@@ -1,4 +1,4 @@
-"""In which message of which session an agent was told something: by the run that it was told in."""
+"""Lookup of the message in which an agent received its task, by session and run."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ RunText = tuple[str, str]
 def texts_in_session(
     connection: Connection, app: str, owner: str, name: str, texts: RunText
 ) -> tuple[SessionRow | None, MessageRow | None]:
-    """A session, and the message that an agent was given in it in a run.
+    """Return a session, and the message that an agent received in it in a run.
 
-    Apps of one name, one's own and the shared one, may each have a session of that name: the one with the message.
+    The caller's own app and a shared app of the same name may each have a session of that name: the session that
+    contains the message is returned.
     """
     rows = connection.execute(
         select(sessions.c.id).where(sessions.c.app == app, sessions.c.owner == owner, sessions.c.name == name)
@@ -43,7 +44,9 @@ def texts_in_session(
 def texts_in_copies(
     connection: Connection, app: str, owner: str, texts: Collection[RunText]
 ) -> dict[RunText, tuple[SessionRow, MessageRow]]:
-    """The same of any session of ``owner`` with ``app`` that has the message: the oldest one, where several do."""
+    """Return the same for any session of ``owner`` with ``app`` that contains the message: the oldest, if there are
+    several.
+    """
     query = select(sessions.c.id).where(sessions.c.app == app, sessions.c.owner == owner)
     rows = connection.execute(
         MESSAGES.select.add_columns(session_messages.c.session_id)

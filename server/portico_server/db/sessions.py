@@ -1,4 +1,4 @@
-"""Sessions: conversations with an app, the memories of its agents, and what else they keep."""
+"""Sessions: conversations with an app, and the memories and states of its agents."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ from portico_server.db.schema import session_messages, session_states, sessions
 
 @dataclass(frozen=True, slots=True)
 class SessionRow:
-    """One session. ``app_id``: see `SessionKey`, ``app``: what that is called; ``name`` is what its owner calls it;
-    ``last_seq`` the number of its last message.
+    """A session. ``app_id`` is described in `SessionKey`, ``app`` is the name of the app; ``name`` is chosen by the
+    owner; ``last_seq`` is the number of its last message.
     """
 
     id: str
@@ -52,7 +52,7 @@ class SessionRow:
 
 @dataclass(frozen=True, slots=True)
 class MessageRow:
-    """One message in the memory of one agent; ``agent`` is its path in the tree, empty for the root."""
+    """A message in the memory of an agent; ``agent`` is the agent's path in the tree, empty for the root."""
 
     seq: int
     agent: str
@@ -63,9 +63,9 @@ class MessageRow:
 
 @dataclass(frozen=True, slots=True)
 class SessionKey:
-    """The session that a turn belongs to: that of the app with this id, or of an undeployed agent by its name.
+    """The session of a turn: with the app that has this id, or with an undeployed agent, by its name.
 
-    ``fresh``: it is made when the first turn is kept; ``app``: what the app is called.
+    ``fresh``: the session is created when its first turn is saved; ``app``: the name of the app.
     """
 
     id: str
@@ -78,9 +78,9 @@ class SessionKey:
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """The memory of one agent: its messages oldest first, what else it keeps, the number of the last message.
+    """The memory of an agent: its messages, oldest first, its other state, and the number of the last message.
 
-    ``earlier``: how many messages there are before these, which are more than one turn reads.
+    ``earlier`` is the number of messages before these, beyond the limit of a turn.
     """
 
     messages: Sequence[Mapping[str, Any]] = ()
@@ -90,17 +90,17 @@ class Remembered:
 
 
 AddedMessage: TypeAlias = tuple[str, Mapping[str, Any], float]
-"""A message that is to be kept: whose memory it is in, the message, and when it was said."""
+"""A message to store: the agent whose memory it belongs to, the message, and its time."""
 
 SessionSaved = Literal["saved", "gone", "changed"]
-"""What became of a turn: kept; the session was removed; somebody else changed what the turn built upon."""
+"""The outcome of saving a turn: saved; the session was deleted; the data that the turn was based on have changed."""
 
 _SESSIONS = Rows(sessions, SessionRow)
 MESSAGES = Rows(session_messages, MessageRow)
 
 get = _SESSIONS.get
 
-# What every turn asks is put together once: building these takes longer than the database does.
+# The queries of every turn are built once: building them takes longer than running them.
 _NAMED = _SESSIONS.select.where(
     sessions.c.app_id == bindparam("app_id"),
     sessions.c.owner == bindparam("owner"),
@@ -109,11 +109,13 @@ _NAMED = _SESSIONS.select.where(
 _LOCKED = _SESSIONS.select.where(sessions.c.id == bindparam("id")).with_for_update()
 _OF_AGENT = (session_messages.c.session_id == bindparam("id"), session_messages.c.agent == bindparam("agent"))
 MAX_TURN_MESSAGES: Final = 10_000
-"""Messages of an agent that one turn reads; those before them are for the pages of the session."""
+"""Maximum number of an agent's messages that a turn reads; earlier messages are available through the session's
+pages.
+"""
 MAX_TURN_CHARS: Final = 8_000_000
-"""Characters of messages, as JSON, that one turn reads; the newest is read whatever its size."""
-# As text: orjson takes a fifth of the time of the column's own reader. In portions, so that a driver that would fetch
-# all rows at once holds no more than a few that are not wanted.
+"""Maximum characters of messages, as JSON, that a turn reads; the newest message is read whatever its size."""
+# As text: orjson takes a fifth of the time of the column's own reader. In portions, so that a driver that
+# fetches all rows at once reads only a few unneeded ones.
 _MEMORY = (
     select(cast(session_messages.c.message, Text), session_messages.c.seq)
     .where(*_OF_AGENT, session_messages.c.seq <= bindparam("until"))
@@ -152,7 +154,7 @@ def opened(
     title: str = "",
     metadata: Mapping[str, Any] | None = None,
 ) -> SessionRow:
-    """The session of this name, made if there is none."""
+    """Return the session with this name, creating it if necessary."""
     session_row = named(connection, key.app_id, key.owner, key.name)
     if session_row is not None:
         return session_row
@@ -178,7 +180,7 @@ def opened(
 
 
 def named(connection: Connection, app_id: str, owner: str, name: str) -> SessionRow | None:
-    """The session of this name, or ``None``."""
+    """Return the session with this name, or ``None``."""
     row = connection.execute(_NAMED, {"app_id": app_id, "owner": owner, "name": name}).first()
     return SessionRow(*row) if row else None
 
@@ -194,8 +196,8 @@ def newest(
     search: str = "",
     after: SessionRow | None = None,
 ) -> RowPage[SessionRow]:
-    """Sessions, the one used last first; of an owner, an app by its id or by name, a name, with ``search`` in their
-    title or messages, behind ``after``.
+    """Return sessions, most recently used first; optionally of an owner, an app by its id or name, with a name, with
+    ``search`` in their title or messages, after ``after``.
     """
     query = _SESSIONS.select.order_by(sessions.c.updated_at.desc(), sessions.c.id.desc())
     if after is not None:
@@ -217,7 +219,9 @@ def newest(
 
 
 def _saying(search: str) -> Select[tuple[str]]:
-    """The sessions in which this was said. Within parts the text is JSON, in which other alphabets are escaped."""
+    """Return the query for sessions that contain this text. Parts are stored as JSON, which escapes non-ASCII
+    characters.
+    """
     content = session_messages.c.message["content"].as_string()
     within = json.dumps(search)[1:-1]
     return select(session_messages.c.session_id).where(
@@ -229,9 +233,9 @@ def _saying(search: str) -> Select[tuple[str]]:
 
 
 def memory(connection: Connection, session_id: str, agent: str, until: int | None = None) -> Remembered:
-    """What one agent remembers of a session: of a long one the newest, as much as one turn may read.
+    """Return an agent's memory of a session: the newest messages, up to the limit of a turn.
 
-    ``until``: the number of the last message that is read.
+    ``until`` is the number of the last message to read.
     """
     parameters = {"id": session_id, "agent": agent}
     texts: list[str] = []
@@ -252,13 +256,13 @@ def memory(connection: Connection, session_id: str, agent: str, until: int | Non
 def entered(
     connection: Connection, app_id: str, owner: str, name: str, agent: str
 ) -> tuple[SessionRow | None, Remembered]:
-    """The session of this name, if there is one, and what ``agent`` remembers of it."""
+    """Return the session with this name, if it exists, and the memory of ``agent``."""
     row = named(connection, app_id, owner, name)
     return row, Remembered() if row is None else memory(connection, row.id, agent)
 
 
 MAX_PAGE_CHARS: Final = 8_000_000
-"""Characters of messages, as JSON, that are read for one page; a message is never divided."""
+"""Maximum characters of messages, as JSON, read for a page; a message is never split."""
 
 _MESSAGE_CHARS = func.length(cast(session_messages.c.message, Text)).label("chars")
 
@@ -272,7 +276,9 @@ def messages(
     limit: int = 1000,
     max_chars: int = MAX_PAGE_CHARS,
 ) -> RowPage[MessageRow]:
-    """Messages with a number above ``after``, in order; of one agent if it is given. At least one if there is any."""
+    """Return messages with a number above ``after``, in order; of one agent if given. Returns at least one if there
+    are any.
+    """
     table = session_messages.c
     condition: ColumnElement[bool] = (table.session_id == session_id) & (table.seq > after)
     if agent is not None:
@@ -291,7 +297,7 @@ def messages(
 
 
 def states(connection: Connection, session_id: str) -> dict[str, Mapping[str, Any]]:
-    """What each agent keeps beyond messages."""
+    """Return each agent's state other than messages."""
     rows = connection.execute(
         select(session_states.c.agent, session_states.c.state).where(
             session_states.c.session_id == session_id
@@ -309,12 +315,12 @@ def save(
     seen_numbers: Mapping[str, int],
     title: str = "",
 ) -> SessionSaved:
-    """Add messages as (agent, message, moment) and replace states: all of it, or nothing.
+    """Add messages as (agent, message, time) and replace states: all of them, or nothing.
 
-    ``seen_numbers``: the number of the last message of each agent that the turn built upon. ``title`` is for
-    one that has none.
+    ``seen_numbers`` is the number of the last message of each agent that the turn was based on. ``title`` is used if
+    the session has none.
     """
-    # Agents side by side in a new session each make it; the second one finds that of the first.
+    # Parallel agents in a new session each try to create it; the second finds the first one's session.
     session_id = opened(connection, key, title=title).id if key.fresh else key.id
     row = connection.execute(_LOCKED, {"id": session_id}).first()
     if row is None:
@@ -331,7 +337,7 @@ def save(
 
 
 def _last(connection: Connection, session_id: str, agents: Mapping[str, int]) -> dict[str, int]:
-    """The number of the last message of each of these agents that has any."""
+    """Return the number of the last message of each of these agents that has messages."""
     rows = connection.execute(_LAST, {"id": session_id, "agents": list(agents)})
     return dict(list(rows))
 
@@ -339,7 +345,9 @@ def _last(connection: Connection, session_id: str, agents: Mapping[str, int]) ->
 def _is_kept(
     connection: Connection, session_id: str, run_id: str | None, seen_numbers: Mapping[str, int]
 ) -> bool:
-    """Whether all that was added since is of this run: its turn was kept before it was cut off and begun again."""
+    """Return whether all messages added since belong to this run, whose turn was saved before it was interrupted and
+    repeated.
+    """
     conditions = [
         (session_messages.c.agent == agent) & (session_messages.c.seq > last)
         for agent, last in seen_numbers.items()
@@ -351,13 +359,13 @@ def _is_kept(
 
 
 RATING: Final = "rating"
-"""The name under which ``extra_info`` of a message has what somebody thinks of it."""
+"""Key of a user's rating in the ``extra_info`` of a message."""
 
 
 def rate(
     connection: Connection, session_id: str, seq: int, rating: Mapping[str, Any] | None
 ) -> MessageRow | None:
-    """Put a rating with a message in the place of what it had; ``None`` takes it away. The message, if it is there."""
+    """Set the rating of a message, or remove it if ``None``. Return the message, if it exists."""
     connection.execute(_LOCKED, {"id": session_id})
     conditions = (session_messages.c.session_id == session_id, session_messages.c.seq == seq)
     row = MESSAGES.first(connection, MESSAGES.select.where(*conditions))
@@ -370,7 +378,7 @@ def rate(
 
 
 def _grow(connection: Connection, session_id: str, added_bytes: int) -> None:
-    """Count what a session takes on the disk by now."""
+    """Add to the size on disk of a session."""
     statement = update(sessions).where(sessions.c.id == session_id)
     connection.execute(statement.values(bytes=sessions.c.bytes + added_bytes))
 
@@ -384,7 +392,7 @@ def _with_rating(message: Mapping[str, Any], rating: Mapping[str, Any] | None) -
 
 @dataclass(frozen=True, slots=True)
 class RatedRow:
-    """A message with a rating, the session that it is in, and what was said before it, oldest first."""
+    """A message with a rating, its session, and the preceding messages, oldest first."""
 
     session: SessionRow
     message: MessageRow
@@ -403,11 +411,11 @@ def rated(
     after: tuple[str, int] | None = None,
     max_chars: int = MAX_PAGE_CHARS,
 ) -> RowPage[RatedRow] | None:
-    """Messages whose rating has one of ``values``, oldest first, each with the ``history`` messages before it.
+    """Return messages whose rating is one of ``values``, oldest first, each with the ``history`` messages before it.
 
-    Of one owner, one app, one sender; behind the message ``after`` of a session. ``None``: there is no such message.
-    A page ends before it has more than ``max_chars``, with one of them at least; each has those messages before it that
-    fit into as many.
+    Optionally of one owner, app or model, after the message ``after`` of a session. Returns ``None`` if that message
+    does not exist. A page ends before it exceeds ``max_chars``, but has at least one message; the preceding messages
+    of each are cut to the same limit.
     """
     table = session_messages.c
     query = (
@@ -449,7 +457,9 @@ def rated(
 def _last_that_fit(
     connection: Connection, condition: ColumnElement[bool], limit: int, max_chars: int
 ) -> tuple[int, int]:
-    """How many of the last messages have at most ``max_chars`` together, one at least, and how many they have."""
+    """Return how many of the last messages have at most ``max_chars`` in total, at least one, and their total
+    characters.
+    """
     count = total = 0
     query = select(_MESSAGE_CHARS).where(condition).order_by(session_messages.c.seq.desc()).limit(limit)
     for chars in connection.execute(query).scalars():
@@ -460,7 +470,7 @@ def _last_that_fit(
 
 
 def messages_bytes(added_messages: Sequence[AddedMessage]) -> int:
-    """What messages take on the disk."""
+    """Return the size of messages on disk."""
     return sum(json_bytes(message) for _agent, message, _moment in added_messages)
 
 
@@ -471,7 +481,7 @@ def _put(
     saved_values: Mapping[str, Mapping[str, Any]],
     runs: Sequence[str | None],
 ) -> None:
-    """Add messages, each of the run in ``runs`` that stands where it does, and replace states."""
+    """Add messages, each with the run at its position in ``runs``, and replace states."""
     now, added_bytes = time.time(), messages_bytes(added_messages)
     if added_messages:
         connection.execute(
@@ -508,7 +518,7 @@ def _put(
 
 
 def reset(connection: Connection, session_id: str) -> None:
-    """Forget everything that was said, by any agent of the tree. Numbers of messages are not given out again."""
+    """Delete all messages of all agents in the tree. Message numbers are not reused."""
     connection.execute(delete(session_messages).where(session_messages.c.session_id == session_id))
     connection.execute(delete(session_states).where(session_states.c.session_id == session_id))
     row = get(connection, session_id)
@@ -523,7 +533,7 @@ def replace(
     added_messages: Sequence[AddedMessage],
     saved_values: Mapping[str, Mapping[str, Any]],
 ) -> None:
-    """Put other messages and states in the place of all that was said."""
+    """Replace all messages and states of a session."""
     reset(connection, session_id)
     row = get(connection, session_id)
     if row is not None:
@@ -533,7 +543,7 @@ def replace(
 def describe(
     connection: Connection, session_id: str, *, title: str | None, metadata: Mapping[str, Any] | None
 ) -> None:
-    """Change what is known of a session."""
+    """Change the title or the metadata of a session."""
     values: dict[str, Any] = {"updated_at": time.time()}
     if title is not None:
         values["title"] = title
@@ -545,9 +555,9 @@ def describe(
 
 
 def fork(connection: Connection, session_id: str, new_id: str, name: str) -> SessionRow | None:
-    """A copy of a session under another name, its messages with the runs that they are of; ``None`` without one.
+    """Return a copy of a session under another name, whose messages keep their runs; ``None`` if it does not exist.
 
-    Ratings stay with the original: the copy would have each of them counted twice.
+    Ratings remain with the original: otherwise, each would count twice.
     """
     row = get(connection, session_id)
     if row is None:
@@ -566,22 +576,22 @@ def fork(connection: Connection, session_id: str, new_id: str, name: str) -> Ses
 
 
 def size(connection: Connection, session_id: str) -> int:
-    """What a session takes on the disk; 0 without one."""
+    """Return the size on disk of a session; 0 if it does not exist."""
     return connection.execute(select(sessions.c.bytes).where(sessions.c.id == session_id)).scalar() or 0
 
 
 def remove(connection: Connection, session_id: str) -> bool:
-    """Remove a session with all that was said; whether there was one."""
+    """Delete a session with all its messages; return whether it existed."""
     return connection.execute(delete(sessions).where(sessions.c.id == session_id)).rowcount > 0
 
 
 def count_old(connection: Connection, before: float) -> int:
-    """How many sessions were not used since a moment."""
+    """Return the number of sessions not used since a time."""
     old = select(func.count()).select_from(sessions).where(sessions.c.updated_at < before)
     return connection.execute(old).scalar_one()
 
 
 def forget(connection: Connection, before: float, limit: int) -> int:
-    """Remove sessions that were not used since a moment; how many."""
+    """Delete sessions not used since a time; return the number deleted."""
     old = select(sessions.c.id).where(sessions.c.updated_at < before).limit(limit)
     return connection.execute(delete(sessions).where(sessions.c.id.in_(old))).rowcount

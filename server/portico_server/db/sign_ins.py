@@ -1,4 +1,6 @@
-"""Browsers in which somebody is signed in: the hash of what a browser holds, and the tokens, which that alone opens."""
+"""Browsers in which a user is signed in: the hash of the browser's secret, and the tokens, which only that secret
+decrypts.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,9 @@ from portico_server.db.schema import sign_ins
 
 @dataclass(frozen=True, slots=True)
 class SignInRow:
-    """One sign-in. ``hash`` is SHA-256 of the browser's secret in hexadecimal; ``sealed`` holds the tokens, encrypted
-    with a key made of that secret. ``renewals`` counts how often they were renewed. Times are in seconds since 1970.
+    """A sign-in. ``hash`` is SHA-256 of the browser's secret in hexadecimal; ``sealed`` contains the tokens, encrypted
+    with a key derived from that secret. ``renewals`` counts the renewals of the tokens. Times are in seconds since
+    1970.
     """
 
     hash: str
@@ -28,8 +31,9 @@ class SignInRow:
 
 
 def add(connection: Connection, row: SignInRow, idle_s: float, limit: int) -> Sequence[str]:
-    """Write a new one, and forget those that nobody has used for so long; the hashes of the owner's that make way, the
-    longest unused first, so that ``limit`` remain.
+    """Store a new sign-in, and delete those idle for ``idle_s`` seconds.
+
+    Returns the hashes of the owner's sign-ins deleted beyond ``limit``, the longest unused first.
     """
     now = clock(connection)
     connection.execute(delete(sign_ins).where(sign_ins.c.used_at < now - idle_s))
@@ -44,7 +48,7 @@ def add(connection: Connection, row: SignInRow, idle_s: float, limit: int) -> Se
 
 
 def get(connection: Connection, row_hash: str, idle_s: float) -> SignInRow | None:
-    """The one with this hash, unless nobody has used it for so long."""
+    """Return the sign-in with this hash, unless it has been idle for ``idle_s`` seconds."""
     row = connection.execute(select(sign_ins).where(sign_ins.c.hash == row_hash)).first()
     if row is None or row.used_at < clock(connection) - idle_s:
         return None
@@ -52,14 +56,14 @@ def get(connection: Connection, row_hash: str, idle_s: float) -> SignInRow | Non
 
 
 def use(connection: Connection, row_hash: str) -> bool:
-    """Note that one is used now; whether it is there."""
+    """Record the use of a sign-in; return whether it exists."""
     now = clock(connection)
     result = connection.execute(update(sign_ins).where(sign_ins.c.hash == row_hash).values(used_at=now))
     return result.rowcount > 0
 
 
 def begin_renewal(connection: Connection, row_hash: str, renewals: int, seconds: float) -> bool:
-    """Whether the caller is the one daemon that renews the tokens now, for so long."""
+    """Claim the renewal of tokens for a number of seconds; return whether the claim succeeded."""
     now = clock(connection)
     conditions = (
         sign_ins.c.hash == row_hash,
@@ -71,7 +75,9 @@ def begin_renewal(connection: Connection, row_hash: str, renewals: int, seconds:
 
 
 def renewed(connection: Connection, row_hash: str, sealed_tokens: str | None) -> bool:
-    """End a renewal: with new tokens, or with none, and then another daemon may try. False if there is none."""
+    """End a renewal with new tokens, or without, so that another daemon may try. Returns false if the sign-in does not
+    exist.
+    """
     values: dict[str, Any] = {"renewing_until": 0.0}
     if sealed_tokens is not None:
         values |= {"sealed": sealed_tokens, "renewals": sign_ins.c.renewals + 1}
@@ -81,10 +87,10 @@ def renewed(connection: Connection, row_hash: str, sealed_tokens: str | None) ->
 
 
 def end(connection: Connection, row_hash: str) -> bool:
-    """Forget one; whether it was there."""
+    """Delete a sign-in; return whether it existed."""
     return connection.execute(delete(sign_ins).where(sign_ins.c.hash == row_hash)).rowcount > 0
 
 
 def end_all(connection: Connection, owner: str) -> None:
-    """Forget all of somebody."""
+    """Delete all sign-ins of a user."""
     connection.execute(delete(sign_ins).where(sign_ins.c.owner == owner))

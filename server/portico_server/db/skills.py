@@ -1,4 +1,4 @@
-"""Agent Skills, every version of them with its files as one archive."""
+"""Agent Skills: every version, with its files as one archive."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from portico_server.db.schema import skill_versions, skills
 
 @dataclass(frozen=True, slots=True)
 class SkillRow:
-    """One skill; ``owner`` is the key whose name it has, ``None``: shared. ``description`` is its default version's."""
+    """A skill; ``owner`` is the key that has its name, ``None`` if shared. ``description`` is that of its default
+    version.
+    """
 
     id: str
     name: str
@@ -33,7 +35,9 @@ class SkillRow:
 
 @dataclass(frozen=True, slots=True)
 class SkillVersionRow:
-    """One version. ``files``: path, bytes and SHA-256 of each, by path; ``bytes``, ``sha256``: its archive's."""
+    """A version. ``files``: path, size in bytes and SHA-256 of each, by path; ``bytes`` and ``sha256`` describe its
+    archive.
+    """
 
     id: str
     skill_id: str
@@ -48,7 +52,7 @@ class SkillVersionRow:
 
 @dataclass(frozen=True, slots=True)
 class SkillBounds:
-    """How many skills one key may have, and how many versions one skill."""
+    """Limits for skills per key, and for versions per skill."""
 
     skills: int
     versions: int
@@ -61,7 +65,7 @@ get = _SKILLS.get
 
 
 def visible(connection: Connection, owner: str | None, *, include_all: bool = False) -> list[SkillRow]:
-    """Those of an owner and the shared ones, or all there are, by name."""
+    """Return the skills of an owner and the shared ones, or all skills, sorted by name."""
     query = _SKILLS.select.order_by(skills.c.name, skills.c.id)
     if not include_all:
         query = query.where(or_(skills.c.owner.is_(None), skills.c.owner == owner))
@@ -69,12 +73,12 @@ def visible(connection: Connection, owner: str | None, *, include_all: bool = Fa
 
 
 def named(connection: Connection, name: str, owner: str | None) -> SkillRow | None:
-    """What this owner has under a name; ``None``: what is shared."""
+    """Return the skill that this owner has under a name; ``None`` means the shared skill."""
     return _SKILLS.first(connection, _SKILLS.select.where(skills.c.claim == claim_of(owner, name)))
 
 
 def version(connection: Connection, skill_id: str, number: int) -> SkillVersionRow | None:
-    """One version of a skill."""
+    """Return a version of a skill."""
     query = _VERSIONS.select.where(skill_versions.c.skill_id == skill_id, skill_versions.c.version == number)
     return _VERSIONS.first(connection, query)
 
@@ -82,7 +86,7 @@ def version(connection: Connection, skill_id: str, number: int) -> SkillVersionR
 def versions(
     connection: Connection, skill_id: str, *, after: int | None, limit: int, order: Order
 ) -> RowPage[SkillVersionRow]:
-    """Versions of a skill by their numbers."""
+    """Return versions of a skill by number."""
     number = skill_versions.c.version
     query = _VERSIONS.select.where(skill_versions.c.skill_id == skill_id)
     if after is not None:
@@ -92,7 +96,7 @@ def versions(
 
 
 def archive(connection: Connection, version_id: str) -> bytes | None:
-    """The files of a version, as a zip archive."""
+    """Return the files of a version as a zip archive."""
     row = connection.execute(select(skill_versions.c.data).where(skill_versions.c.id == version_id)).first()
     return None if row is None else bytes(row.data)
 
@@ -106,11 +110,13 @@ def create(
     origin: str,
     bounds: SkillBounds,
 ) -> SkillRow:
-    """Keep a new skill with its first version. Raises `Conflict` for a name that is taken, or a key that has enough."""
+    """Store a new skill with its first version. Raises `Conflict` if the name is taken or the key has reached its
+    limit.
+    """
     lock(connection, name)
     if named(connection, name, owner) is not None:
         raise Conflict(
-            f"There is a skill '{name}' already. Add a version to it, or remove it first.",
+            f"The skill '{name}' already exists. Add a version to it, or delete it first.",
             code="name_taken",
             param="name",
         )
@@ -118,7 +124,7 @@ def create(
         raise name_conflict(name)
     if owner is not None and not may_have_another(connection, bounds.skills, skills.c.owner == owner):
         raise Conflict(
-            f"This key has {bounds.skills} skills, the most that are taken. Remove one first.",
+            f"This key has {bounds.skills} skills, which is the maximum. Delete one first.",
             code="too_many_skills",
         )
     row = SkillRow(
@@ -127,7 +133,7 @@ def create(
     try:
         with connection.begin_nested():
             _SKILLS.add(connection, row, claim=claim_of(owner, name))
-    except IntegrityError as error:  # another daemon has just made it
+    except IntegrityError as error:  # another daemon has created it
         raise _changed(name) from error
     _VERSIONS.add(connection, version_row, data=data)
     return row
@@ -142,10 +148,10 @@ def add_version(
     *,
     default: bool,
 ) -> None:
-    """Keep a further version. Raises `Conflict` if the skill has enough, or was changed meanwhile."""
+    """Store another version. Raises `Conflict` if the skill has reached its limit, or was changed in the meantime."""
     if not may_have_another(connection, bounds.versions, skill_versions.c.skill_id == row.id):
         raise Conflict(
-            f"The skill '{row.name}' has {bounds.versions} versions, the most that are taken. Remove one first.",
+            f"The skill '{row.name}' has {bounds.versions} versions, which is the maximum. Delete one first.",
             code="too_many_versions",
         )
     statement = update(skills).where(
@@ -159,19 +165,19 @@ def add_version(
 
 
 def set_default(connection: Connection, skill_id: str, version_row: SkillVersionRow) -> None:
-    """Let a version be the one that is meant where none is named."""
+    """Make a version the default."""
     values = {"default_version": version_row.version, "description": version_row.description}
     connection.execute(update(skills).where(skills.c.id == skill_id).values(**values))
 
 
 def remove(connection: Connection, skill_id: str) -> None:
-    """Forget a skill with all its versions."""
+    """Delete a skill with all its versions."""
     connection.execute(delete(skill_versions).where(skill_versions.c.skill_id == skill_id))
     connection.execute(delete(skills).where(skills.c.id == skill_id))
 
 
 def remove_version(connection: Connection, row: SkillRow, version_row: SkillVersionRow) -> bool:
-    """Forget one version; whether it could be: the default version stays."""
+    """Delete a version; return whether it was deleted: the default version cannot be."""
     condition = skill_versions.c.id == version_row.id
     default = select(skills.c.default_version).where(skills.c.id == row.id).scalar_subquery()
     return bool(
@@ -189,7 +195,7 @@ def new_version(
     size: int,
     sha256: str,
 ) -> SkillVersionRow:
-    """A version that is to be kept."""
+    """Return the row of a new version."""
     return SkillVersionRow(
         id=new_id("skillver_"),
         skill_id=skill_id,
@@ -204,9 +210,9 @@ def new_version(
 
 
 def name_conflict(name: str) -> Conflict:
-    """What is said to a key that wants a shared name."""
+    """Return the error for a key that claims a shared name."""
     return Conflict(
-        f"The name '{name}' belongs to a shared skill here. Choose another name.",
+        f"The name '{name}' belongs to a shared skill. Choose another name.",
         code="name_taken",
         param="name",
     )
@@ -214,5 +220,7 @@ def name_conflict(name: str) -> Conflict:
 
 def _changed(name: str) -> Conflict:
     return Conflict(
-        f"The skill '{name}' was changed meanwhile. Send it again.", code="version_conflict", param="name"
+        f"The skill '{name}' was changed in the meantime. Send it again.",
+        code="version_conflict",
+        param="name",
     )

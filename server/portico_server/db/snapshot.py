@@ -1,4 +1,4 @@
-"""Copies of a SQLite database that is in use, what such a copy refers to, and giving free pages back."""
+"""Copies of a live SQLite database, the references in such a copy, and the release of free pages."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from portico_server.core.dataclass import dataclass
 from portico_server.db.schema import metadata
 
 COPY_PAGES: Final = 2_048
-"""Pages copied at a time: 8 MB."""
+"""Number of pages copied at a time: 8 MB."""
 
 FREED_PAGES: Final = 512
-"""Pages given back in one transaction: other writers come between two."""
+"""Number of pages released in one transaction, so that other writers can run in between."""
 
 BUSY_TIMEOUT_S: Final = 30.0
 
 INCREMENTAL_VACUUM_CODE: Final = 2
-"""What SQLite calls a database that can give pages back a few at a time."""
+"""SQLite's code for a database that can release pages a few at a time."""
 
 
 class SnapshotError(Exception):
-    """A copy cannot be made or read; its text says why."""
+    """A copy cannot be made or read; the message gives the reason."""
 
 
 OnProgress = Callable[[int, int], None]
-"""Hears of progress: pages done, pages in all."""
+"""Progress callback: pages done, and pages in total."""
 
 
 @dataclass(frozen=True, slots=True)
 class References:
     """SHA-256 digests of bytes outside the database: of uploaded and followed files, and of artifacts.
 
-    ``others`` are those of further tables: they may lie with either of the two, or be needed no longer.
+    ``others`` come from other tables: their bytes may be among either kind, or may no longer be needed.
     """
 
     blobs: frozenset[str]
@@ -52,9 +52,9 @@ def _translated() -> Iterator[None]:
 
 
 def copy(source: Path, target: Path, on_progress: OnProgress = lambda done_pages, total: None) -> None:
-    """Copy the database as it is at one moment, while others read and write it. Raises `SnapshotError`.
+    """Copy the state of the database at one moment, while others read and write it. Raises `SnapshotError`.
 
-    One read transaction spans all steps: a writer neither waits for the copy nor makes it begin again.
+    One read transaction spans all steps: a writer neither waits for the copy nor restarts it.
     """
     with (
         _translated(),
@@ -65,8 +65,8 @@ def copy(source: Path, target: Path, on_progress: OnProgress = lambda done_pages
     ):
         old.isolation_level = None
         old.execute("BEGIN")
-        old.execute("SELECT count(*) FROM sqlite_master").fetchone()  # only now it stands at its moment
-        new.execute("PRAGMA synchronous=OFF")  # flushed once, by whoever keeps it
+        old.execute("SELECT count(*) FROM sqlite_master").fetchone()  # the snapshot is fixed only now
+        new.execute("PRAGMA synchronous=OFF")  # the caller flushes once
         old.backup(
             new,
             pages=COPY_PAGES,
@@ -74,12 +74,12 @@ def copy(source: Path, target: Path, on_progress: OnProgress = lambda done_pages
             sleep=0,
         )
         old.execute("ROLLBACK")
-        # The copy is one file: a log beside it would have to travel with it.
+        # The copy is a single file: a separate log would have to be copied with it.
         new.execute("PRAGMA journal_mode=DELETE").fetchone()
 
 
 def references(path: Path) -> References:
-    """What a copy refers to by digest, in whatever table."""
+    """Return all digests that a copy refers to, in any table."""
     with _translated(), closing(_open_read_only(path)) as connection:
         present = {
             row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
@@ -106,7 +106,7 @@ def references(path: Path) -> References:
 
 
 def revision(path: Path) -> str | None:
-    """The migration that a copy stands at."""
+    """Return the migration of a copy."""
     with _translated(), closing(_open_read_only(path)) as connection:
         try:
             row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
@@ -116,7 +116,7 @@ def revision(path: Path) -> str | None:
 
 
 def problems(path: Path) -> Sequence[str]:
-    """What SQLite finds wrong with a copy; nothing if it is sound."""
+    """Return the problems that SQLite finds in a copy; none if it is sound."""
     try:
         with _translated(), closing(_open_read_only(path)) as connection:
             found_problems = [str(row[0]) for row in connection.execute("PRAGMA quick_check(5)")]
@@ -130,33 +130,33 @@ def _open_read_only(path: Path) -> sqlite3.Connection:
 
 
 def free_bytes(connection: sqlite3.Connection) -> int:
-    """Bytes of pages that nothing uses."""
+    """Return the size of unused pages in bytes."""
     return _pragma(connection, "freelist_count") * _pragma(connection, "page_size")
 
 
 def is_incremental(connection: sqlite3.Connection) -> bool:
-    """Whether the database can give pages back a few at a time."""
+    """Return whether the database can release pages a few at a time."""
     return _pragma(connection, "auto_vacuum") == INCREMENTAL_VACUUM_CODE
 
 
 def give_back(connection: sqlite3.Connection) -> bool:
-    """Give `FREED_PAGES` back in one transaction; whether there are more."""
-    # Each page is a row of the answer: left unread, nothing is done.
+    """Release `FREED_PAGES` in one transaction; return whether there are more."""
+    # Each page is a row of the result: pages are released only as the rows are read.
     connection.execute(f"PRAGMA incremental_vacuum({FREED_PAGES})").fetchall()
     return _pragma(connection, "freelist_count") > 0
 
 
 def convert(connection: sqlite3.Connection) -> None:
-    """Rewrite the whole database, without free pages, so that it can give pages back from now on.
+    """Rewrite the whole database without free pages, so that it can release pages from now on.
 
-    Others read meanwhile and do not write. Needs room for a second copy of what is in use.
+    Others can read meanwhile, but not write. Needs disk space for a second copy of the used pages.
     """
     connection.execute(f"PRAGMA auto_vacuum={INCREMENTAL_VACUUM_CODE}")
     connection.execute("VACUUM")
 
 
 def shorten(connection: sqlite3.Connection) -> None:
-    """Let the file have the size that it says, as far as no reader is in the way."""
+    """Truncate the file to its logical size, as far as readers allow."""
     connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
 

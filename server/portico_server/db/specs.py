@@ -1,4 +1,4 @@
-"""What an operator added while the daemon ran, as one specification for each name: models, tools, MCP servers."""
+"""Objects that an operator added while the daemon ran, as one specification per name: models, tools, MCP servers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MCP_SERVERS_TABLE: Final[Table] = mcp_servers
 
 @dataclass(frozen=True, slots=True)
 class SpecRow:
-    """One of them; ``spec`` is its JSON form."""
+    """A stored specification; ``spec`` is its JSON form."""
 
     name: str
     owner: str | None
@@ -27,7 +27,7 @@ class SpecRow:
 
 
 def list_specs(connection: Connection, table: Table) -> list[SpecRow]:
-    """All rows of one of these tables, oldest first."""
+    """Return all rows of one of these tables, oldest first."""
     rows = Rows(table, SpecRow)
     return rows.every(connection, rows.select.order_by(table.c.created_at))
 
@@ -35,11 +35,11 @@ def list_specs(connection: Connection, table: Table) -> list[SpecRow]:
 def put_spec(
     connection: Connection, table: Table, name: str, owner: str | None, spec: Mapping[str, Any]
 ) -> None:
-    """Add one or replace the one of this name."""
+    """Add a specification, or replace the one with this name."""
     connection.execute(delete(table).where(table.c.name == name))
     connection.execute(insert(table).values(name=name, owner=owner, spec=dict(spec), created_at=time.time()))
 
 
 def remove_spec(connection: Connection, table: Table, name: str) -> None:
-    """Forget one."""
+    """Delete a specification."""
     connection.execute(delete(table).where(table.c.name == name))

@@ -1,4 +1,4 @@
-"""The journal of flows, and the cache of step outputs. Values are JSON text, made by the caller."""
+"""The journal of flows, and the cache of step outputs. Values are JSON text written by the caller."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ StepStatus = Literal["completed", "failed", "skipped"]
 
 
 class StepRow(NamedTuple):
-    """One finished step. ``path`` holds the iteration: ``story.chapters[3].draft``; ``hit``: out of the cache; ``cost``
-    in US dollars; ``redacted``: the output, or the error, is not all that there was.
+    """A finished step. ``path`` contains the iteration: ``story.chapters[3].draft``; ``hit``: the output came from the
+    cache; ``cost`` is in US dollars; ``redacted``: the output or the error is incomplete.
 
-    A tuple, because a warp makes a thousand of them at once.
+    A tuple, because a warp creates a thousand of them at once.
     """
 
     path: str
@@ -48,18 +48,20 @@ class StepRow(NamedTuple):
 
 
 def step_usage(row: StepRow) -> Usage:
-    """What a step has used."""
+    """Return the usage of a step."""
     return Usage(row.prompt_tokens, row.completion_tokens, row.cached_tokens, row.cost)
 
 
 CALLED_FLOW = "flow"
-"""The kind of the row under which the steps of a flow stand that was called within another step."""
+"""Kind of the row above the steps of a flow that was called within another step."""
 
 OUTPUT_OF, INPUT_OF = "@", "<"
-"""How an input or output begins that stands with another step of the run, whose path follows: no JSON begins so."""
+"""Prefixes of an output or input stored with another step of the run, followed by that step's path; no JSON begins
+with them.
+"""
 
 MAX_SHOWN_CHARS = 4_000
-"""Characters of an input, or of an output that nobody resumes from, that the trace keeps."""
+"""Maximum characters that the trace stores of an input, or of an output from which no run resumes."""
 
 _NAMES = StepRow._fields
 _COLUMNS = [steps.c[name] for name in _NAMES]
@@ -74,9 +76,9 @@ _REPLACE = (
 def write(
     database: Database, run_id: str, rows: Sequence[StepRow], holder: str, *, full: bool
 ) -> asyncio.Future[None]:
-    """`record`, by the shortest way that there is."""
+    """Call `record` by the fastest available path."""
     if not holder:
-        # The one statement that a durable step waits for.
+        # The only statement that a durable step waits for.
         future = database.rows(_REPLACE, [(run_id, *row) for row in rows], full=full)
         if future is not None:
             return future
@@ -84,14 +86,14 @@ def write(
 
 
 def write_here(database: Database, run_id: str, rows: Sequence[StepRow]) -> bool:
-    """`write` without ``full`` and ``holder``, done when this returns; ``False`` if that would mean to wait."""
+    """Write like `write` without ``full`` and ``holder``, before returning; ``False`` if that would have to wait."""
     return database.try_write_now(_REPLACE, [(run_id, *row) for row in rows])
 
 
 def record(connection: Connection, run_id: str, rows: Sequence[StepRow], holder: str = "") -> None:
-    """Write finished steps; a step that ended before, in an attempt that was cut off, is replaced.
+    """Write finished steps; a step that finished earlier, in an interrupted attempt, is replaced.
 
-    ``holder`` is who must have the run's lease. Raises `Conflict` if somebody else does by now.
+    ``holder`` must own the run's lease. Raises `Conflict` if another daemon owns it now.
     """
     _require_lease(connection, run_id, holder)
     if connection.dialect.name == "sqlite":
@@ -99,7 +101,7 @@ def record(connection: Connection, run_id: str, rows: Sequence[StepRow], holder:
         driver.executemany(_REPLACE, [(run_id, *row) for row in rows])
         return
     values = [{"run_id": run_id, **row._asdict()} for row in rows]
-    last = {value["path"]: value for value in values}  # one statement may write a row once
+    last = {value["path"]: value for value in values}  # a statement may write a row only once
     connection.execute(delete(steps).where(steps.c.run_id == run_id, steps.c.path.in_(list(last))))
     connection.execute(insert(steps), list(last.values()))
 
@@ -110,20 +112,20 @@ def _require_lease(connection: Connection, run_id: str, holder: str) -> None:
 
 
 def finished(connection: Connection, run_id: str) -> list[StepRow]:
-    """`of_run` without the inputs: what a run needs that is taken up again."""
+    """Return the steps like `of_run`, without the inputs: the data that a resumed run needs."""
     columns = [null() if column is steps.c.input else column for column in _COLUMNS]
     rows = connection.execute(select(*columns).where(steps.c.run_id == run_id).order_by(steps.c.seq))
     return _whole([StepRow(*row) for row in rows])
 
 
 def of_run(connection: Connection, run_id: str) -> list[StepRow]:
-    """All finished steps of a run, in the order in which they ended."""
+    """Return all finished steps of a run, in the order in which they finished."""
     rows = connection.execute(select(*_COLUMNS).where(steps.c.run_id == run_id).order_by(steps.c.seq))
     return _whole([StepRow(*row) for row in rows])
 
 
 def _whole(rows: list[StepRow]) -> list[StepRow]:
-    """The rows with every input and output in its place."""
+    """Return the rows with every referenced input and output filled in."""
     by_path = {row.path: row for row in rows}
 
     def found(text: str | None, *, is_shown: bool) -> str | None:
@@ -145,14 +147,14 @@ def _whole(rows: list[StepRow]) -> list[StepRow]:
 
 
 def cut(text: str) -> str:
-    """JSON text, cut to what a person looks at."""
+    """Return JSON text, truncated for display."""
     if len(text) <= MAX_SHOWN_CHARS:
         return text
     return orjson.dumps(f"{text[:MAX_SHOWN_CHARS]} … {len(text):,} characters").decode()
 
 
 def run_usage(connection: Connection, run_id: str) -> Usage | None:
-    """What the steps of a run have used; ``None`` if it has none."""
+    """Return the usage of a run's steps; ``None`` if it has none."""
     of_run = steps.c.run_id == run_id
     totals = [func.sum(column) for column in (*_TOKENS, steps.c.cost)]
     count, *sums = connection.execute(select(func.count(), *totals).where(of_run)).one()
@@ -161,14 +163,14 @@ def run_usage(connection: Connection, run_id: str) -> Usage | None:
     flows = set(connection.execute(select(steps.c.path).where(of_run, steps.c.kind == CALLED_FLOW)).scalars())
     if not flows:
         return Usage(*sums)
-    # The step that calls a flow has the tokens of all of it.
+    # The step that calls a flow includes the tokens of the whole flow.
     rows = connection.execute(select(steps.c.path, *_TOKENS, steps.c.cost).where(of_run))
     outside = [Usage(*counts) for path, *counts in rows if not _lies_in(path, flows)]
     return sum(outside, Usage())
 
 
 def _lies_in(path: str, flows: Collection[str]) -> bool:
-    """Whether a step stands below one of the flows."""
+    """Return whether a step is inside one of the flows."""
     return any(path[:end] in flows for end, letter in enumerate(path) if letter == ".")
 
 
@@ -181,7 +183,7 @@ def fork(
     source: str,
     paths: Sequence[str],
 ) -> RunRow:
-    """Begin a run (`portico_server.db.runs.begin`) that has the finished steps of another one, of ``paths`` alone."""
+    """Begin a run (`portico_server.db.runs.begin`) with the finished steps ``paths`` of another run."""
     row = runs.begin(connection, run, lease_owner, lease_seconds)
     kept_paths = set(paths)
     kept_steps = [step for step in of_run(connection, source) if step.path in kept_paths]
@@ -191,7 +193,7 @@ def fork(
 
 
 def forget(connection: Connection, run_id: str, paths: Sequence[str], holder: str = "") -> None:
-    """Take steps out of the journal, so that they are done again. ``holder``: see `record`."""
+    """Delete steps from the journal, so that they run again. ``holder``: see `record`."""
     _require_lease(connection, run_id, holder)
     if not paths:
         return
@@ -201,7 +203,7 @@ def forget(connection: Connection, run_id: str, paths: Sequence[str], holder: st
 
 
 def _copy_referenced_outputs(connection: Connection, run_id: str, lost_paths: set[str]) -> None:
-    """Give the steps that stay what stands with those that are ``lost_paths``."""
+    """Copy values stored with ``lost_paths`` to the remaining steps that refer to them."""
     references = or_(
         steps.c.input.startswith(OUTPUT_OF),
         steps.c.input.startswith(INPUT_OF),
@@ -224,7 +226,7 @@ def _copy_referenced_outputs(connection: Connection, run_id: str, lost_paths: se
 
 
 def cached(connection: Connection, key: str) -> str | None:
-    """A kept output, or ``None`` if there is none or it is too old."""
+    """Return a cached output, or ``None`` if it does not exist or has expired."""
     output = connection.execute(
         select(step_cache.c.value).where(step_cache.c.key == key, step_cache.c.expires_at > time.time())
     ).scalar()
@@ -232,13 +234,13 @@ def cached(connection: Connection, key: str) -> str | None:
 
 
 def keep(connection: Connection, key: str, value: str, seconds: float) -> None:
-    """Keep an output; the one that was kept under this key gives way."""
+    """Cache an output, replacing an earlier one with this key."""
     connection.execute(delete(step_cache).where(step_cache.c.key == key))
     connection.execute(insert(step_cache).values(key=key, value=value, expires_at=time.time() + seconds))
 
 
 def forget_expired(connection: Connection, limit: int) -> int:
-    """Remove kept outputs that have had their time, ``limit`` at most; how many."""
+    """Delete up to ``limit`` expired cached outputs; return the number deleted."""
     old = select(step_cache.c.key).where(step_cache.c.expires_at <= time.time()).limit(limit)
     keys = connection.execute(old).scalars().all()
     if keys:

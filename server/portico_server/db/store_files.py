@@ -1,4 +1,4 @@
-"""Files of stores: those mirrored from a source, facts of agents, batches that were attached together."""
+"""Files of stores: files mirrored from a source, facts of agents, and batches of attached files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from portico_server.db.stores import StoreFileRow
 
 @dataclass(frozen=True, slots=True)
 class MirroredFile:
-    """A file of a source, to be put into its store. ``replaces``: the id of what it was before it changed."""
+    """A file of a source, to be added to its store. ``replaces`` is the id of its previous version."""
 
     file: FileRow
     attributes: Mapping[str, str | float | bool]
@@ -31,9 +31,9 @@ class MirroredFile:
 def mirror(
     connection: Connection, store_id: str, only: Sequence[str] | None = None
 ) -> dict[str, StoreFileRow]:
-    """The files that a store mirrors from its source, by their name in it.
+    """Return the files that a store mirrors from its source, by their names in the source.
 
-    ``only``: those of these names, and those that lie below one of them.
+    ``only`` limits them to these names, and to names below one of them.
     """
     query = (
         select(*stores.file_columns())
@@ -44,7 +44,7 @@ def mirror(
         name = files.c.filename
         below = (
             and_(name > f"{folder}/", name < f"{folder}0") for folder in only
-        )  # 0 comes behind the slash
+        )  # 0 follows the slash in ASCII
         query = query.where(or_(name.in_(only), *below))
     return {row.filename: StoreFileRow(*row) for row in connection.execute(query)}
 
@@ -52,7 +52,7 @@ def mirror(
 def remirror(
     connection: Connection, store_id: str, came: Sequence[MirroredFile], removed_ids: Sequence[str] = ()
 ) -> list[str]:
-    """Put files that came into a store and remove those that went; the digests that nobody needs now."""
+    """Add new files to a store and remove deleted ones; return the digests that no row needs now."""
     now = time.time()
     if came:
         file_rows.add(connection, *(item.file for item in came))
@@ -88,9 +88,9 @@ def move_files(
     moved_files: Sequence[tuple[str, str, int | None, int]],
     renamed_ids: Sequence[str],
 ) -> None:
-    """Give mirrored files (id, name, time in nanoseconds, size) the names that they have now.
+    """Rename mirrored files (id, new name, time in nanoseconds, size).
 
-    ``renamed_ids``: those that are found by other words from now on.
+    ``renamed_ids`` are files whose searchable words have changed.
     """
     for file_id, name, mtime_ns, size in moved_files:
         connection.execute(update(files).where(files.c.id == file_id).values(filename=name))

@@ -1,4 +1,4 @@
-"""What the last look at what a store follows left out."""
+"""Files skipped by the last sync of a store."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from portico_server.db.schema import store_skips
 
 @dataclass(frozen=True, slots=True)
 class SkippedRows:
-    """How many files and folders were skipped, by reason, and the first of them by name; ``looked_at`` is when."""
+    """The number of skipped files and folders by reason, and the first names; ``looked_at`` is the time of the sync."""
 
     reasons: Mapping[str, int] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
@@ -21,12 +21,12 @@ class SkippedRows:
 
     @property
     def complete(self) -> bool:
-        """Whether all of them are named."""
+        """Whether all skipped files are named."""
         return sum(self.reasons.values()) == len(self.names)
 
 
 def put_skips(connection: Connection, store_id: str, skips: SkippedRows) -> None:
-    """Keep what was skipped instead of what was known before."""
+    """Store the skipped files, replacing earlier data."""
     connection.execute(delete(store_skips).where(store_skips.c.store_id == store_id))
     connection.execute(
         insert(store_skips).values(
@@ -39,7 +39,7 @@ def put_skips(connection: Connection, store_id: str, skips: SkippedRows) -> None
 
 
 def skips_of(connection: Connection, store_id: str) -> SkippedRows | None:
-    """What is known of a store; ``None`` before its first look."""
+    """Return the skipped files of a store; ``None`` before its first sync."""
     row = connection.execute(
         select(store_skips.c.reasons, store_skips.c.names, store_skips.c.looked_at).where(
             store_skips.c.store_id == store_id
@@ -49,7 +49,7 @@ def skips_of(connection: Connection, store_id: str) -> SkippedRows | None:
 
 
 def skip_reasons(connection: Connection, store_ids: Iterable[str]) -> dict[str, Mapping[str, int]]:
-    """For each store that has skipped anything: how much, by reason."""
+    """Return the number of skipped files by reason, for each store that has any."""
     rows = connection.execute(
         select(store_skips.c.store_id, store_skips.c.reasons).where(
             store_skips.c.store_id.in_(list(store_ids))

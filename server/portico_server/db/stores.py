@@ -1,4 +1,4 @@
-"""Rows of stores and of the files in them."""
+"""Rows of stores and of their files."""
 
 from __future__ import annotations
 
@@ -27,15 +27,17 @@ FileStatus: TypeAlias = Literal["in_progress", "completed", "failed", "cancelled
 
 @dataclass(frozen=True, slots=True)
 class StoreRow:
-    """One store. ``owner`` ``None``: shared. ``folder``: what it mirrors. ``claim``: what `claim_of` makes of owner and
-    name, ``None`` where ``name`` is a title and the store is reached by its id alone.
+    """A store. An ``owner`` of ``None`` means shared. ``folder`` is the mirrored folder. ``claim`` is the result of
+    `claim_of` for owner and name, or ``None`` if ``name`` is only a title and the store is reached by its id.
 
-    ``last_change`` is its newest change; ``paused``: what changes in the folder is left alone;
-    ``next_embedding_model``: the one whose vectors are being made, to replace ``embedding_model``; ``source``: what it
-    mirrors instead of a folder; ``vector_weight``: what the vectors were measured to be worth beside the words;
-    ``answers``: ``auto``, ``write`` or ``quote``, how its app answers; ``links``: whether its chunks are linked by what
-    they name; ``linked_to``: the last chunk up to which that has been caught up with, ``None`` if it need not be;
-    ``keep_removed``: files stay that are gone from what it mirrors; ``search``: how its app searches.
+    ``last_change`` is its newest change; ``paused``: changes in the folder are ignored; ``next_embedding_model``: the
+    model whose vectors are being computed to replace ``embedding_model``; ``source``: the mirrored source instead of a
+    folder; ``vector_weight``: the measured weight of the vectors relative to the words; ``answers``: ``auto``,
+    ``write`` or ``quote``, how its app answers.
+
+    ``links``: whether its chunks are linked by the names in them; ``linked_to``: the last chunk already processed
+    after a change of ``links``, ``None`` if none is pending; ``keep_removed``: files remain after they were removed
+    from the source; ``search``: how its app searches.
     """
 
     id: str
@@ -63,30 +65,30 @@ class StoreRow:
 
     @property
     def expires_at(self) -> float | None:
-        """When it expires if nobody uses it until then, in seconds since 1970."""
+        """When the store expires if nobody uses it, in seconds since 1970."""
         if self.expires_after_days is None:
             return None
         return self.last_active_at + self.expires_after_days * 86_400
 
     @property
     def work(self) -> dict[str, Any]:
-        """What a run that works on it is taken up with: which store, and for whose sake."""
+        """The payload of a run on this store: the store, and the key that the run is for."""
         return {"store": self.id, FOR: self.owner}
 
     def work_for(self, key: str | None) -> dict[str, Any]:
-        """`work` that ``key`` has caused: what is done in a shared store is for its sake."""
+        """Return `work` for ``key``, on whose behalf work in a shared store is done."""
         return {**self.work, FOR: self.owner or key}
 
 
 def file_counts(states: Mapping[str, int]) -> FileCounts:
-    """How many files of a store or a batch are in which state, from the numbers of the states that there are."""
+    """Return the number of files of a store or a batch in each state, from the numbers of the existing states."""
     numbers = {state: states.get(state, 0) for state in get_args(FileStatus)}
     return FileCounts(**numbers, total=sum(numbers.values()))
 
 
 @dataclass(frozen=True, slots=True)
 class StoreFileRow:
-    """One file in one store, with what the file itself says (``filename``, ``bytes``, ``sha256``, and whose it is)."""
+    """A file in a store, with the columns of the file itself (``filename``, ``bytes``, ``sha256``, and its owner)."""
 
     store_id: str
     file_id: str
@@ -106,12 +108,12 @@ class StoreFileRow:
 
     @property
     def mirrored(self) -> bool:
-        """Whether it is here because what the store follows has it."""
+        """Whether the file is here because the store's source contains it."""
         return self.uploader is not None and self.uploader.startswith(MIRRORED_OWNER)
 
     @property
     def whose(self) -> str | None:
-        """The key that uploaded it; ``None`` for what the operator did, and what the store mirrors."""
+        """The key that uploaded the file; ``None`` for files of the operator, and for mirrored files."""
         return None if self.mirrored else self.uploader
 
 
@@ -126,12 +128,12 @@ _JOINED = store_files.join(files, files.c.id == store_files.c.file_id)
 
 
 def file_columns() -> list[Any]:
-    """The columns of `StoreFileRow`, for a join of ``store_files`` with ``files``."""
+    """Return the columns of `StoreFileRow`, for a join of ``store_files`` with ``files``."""
     return list(_FILE)
 
 
 def add(connection: Connection, row: StoreRow) -> bool:
-    """Add a store; ``False`` if its name is claimed already."""
+    """Add a store; return ``False`` if its name is already claimed."""
     try:
         with connection.begin_nested():
             _STORES.add(connection, row)
@@ -142,7 +144,7 @@ def add(connection: Connection, row: StoreRow) -> bool:
 
 
 def _require_free(connection: Connection, store_id: str) -> None:
-    """Raise `Conflict` if a store that was just written has a name that is not its to have."""
+    """Raise `Conflict` if a newly written store has a name it must not have."""
     row = get(connection, store_id)
     if row is None or row.claim is None:
         return
@@ -160,35 +162,35 @@ _BY_CLAIM = DriverQuery(_STORES.select.where(stores.c.claim == bindparam("claim"
 
 
 def get_now(driver: sqlite3.Connection, store_id: str) -> StoreRow | None:
-    """`get` for `Database.read_now`."""
+    """Return a store like `get`, for `Database.read_now`."""
     return _STORES.first_now(driver, _BY_ID, store=store_id)
 
 
 def named_now(driver: sqlite3.Connection, name: str, owner: str | None) -> StoreRow | None:
-    """`named` for `Database.read_now`."""
+    """Return a store like `named`, for `Database.read_now`."""
     return _STORES.first_now(driver, _BY_CLAIM, claim=claim_of(owner, name))
 
 
 def named(connection: Connection, name: str, owner: str | None) -> StoreRow | None:
-    """The store that this owner has under a name; ``None``: the one that is shared."""
+    """Return the store that this owner has under a name; ``None`` means the shared store."""
     return _STORES.first(connection, _STORES.select.where(stores.c.claim == claim_of(owner, name)))
 
 
 def claims(connection: Connection) -> set[str]:
-    """The names that keys have given to stores of their own."""
+    """Return the names that keys have given to their own stores."""
     query = select(stores.c.claim).where(stores.c.owner.is_not(None), stores.c.claim.is_not(None))
     return set(connection.execute(query).scalars())
 
 
 def oldest_titled(connection: Connection, name: str, owner: str | None) -> StoreRow | None:
-    """The oldest store that has a name as its title alone, among those of this owner."""
+    """Return this owner's oldest store that has a name only as its title."""
     query = _STORES.select.where(stores.c.name == name, stores.c.claim.is_(None))
     query = query.where(stores.c.owner.is_(None) if owner is None else stores.c.owner == owner)
     return _STORES.first(connection, query.order_by(stores.c.id).limit(1))
 
 
 def visible(connection: Connection, owner: str | None, *, include_all: bool = False) -> list[StoreRow]:
-    """All stores of ``owner`` and those that are shared, or all there are, oldest first."""
+    """Return the stores of ``owner`` and the shared ones, or all stores, oldest first."""
     query = _STORES.select.order_by(stores.c.id)
     if not include_all:
         query = query.where(or_(stores.c.owner.is_(None), stores.c.owner == owner))
@@ -196,12 +198,12 @@ def visible(connection: Connection, owner: str | None, *, include_all: bool = Fa
 
 
 def change(connection: Connection, store_id: str, values: Mapping[str, Any]) -> bool:
-    """Set columns of a store; ``False``, and nothing is changed, if that would give it a name that is claimed."""
+    """Set columns of a store; return ``False``, without a change, if its new name is already claimed."""
     try:
         with connection.begin_nested():
             before = get(connection, store_id) if values.get("claim") else None
             connection.execute(update(stores).where(stores.c.id == store_id).values(**values))
-            # What it has had so far it keeps, also where the operator shares something of that name by now.
+            # An existing name is kept, even if the operator has a shared store with that name now.
             if before is not None and (
                 before.claim != values["claim"] or (values.get("app", before.app) and not before.app)
             ):
@@ -212,12 +214,12 @@ def change(connection: Connection, store_id: str, values: Mapping[str, Any]) -> 
 
 
 def touch(connection: Connection, store_id: str) -> None:
-    """Note that somebody uses the store."""
+    """Record the use of a store."""
     connection.execute(update(stores).where(stores.c.id == store_id).values(last_active_at=time.time()))
 
 
 def delete_store(connection: Connection, store_id: str) -> list[str]:
-    """Remove a store with everything in it; the digests of mirrored files whose bytes nobody needs now."""
+    """Delete a store with all its contents; return the digests of mirrored files whose bytes are no longer needed."""
     chunks.remove_store(connection, store_id)
     connection.execute(sql_delete(stores).where(stores.c.id == store_id))
     condition = files.c.owner == f"{MIRRORED_OWNER}{store_id}"
@@ -227,7 +229,7 @@ def delete_store(connection: Connection, store_id: str) -> list[str]:
 
 
 def empty(connection: Connection, store_id: str) -> None:
-    """Delete what was made of the files of an expired store; they wait to be indexed again, should it be used again."""
+    """Delete the chunks of an expired store; its files are indexed again if the store is used again."""
     chunks.empty_store(connection, store_id)
     connection.execute(sql_delete(group_files).where(group_files.c.store_id == store_id))
     condition = and_(store_files.c.store_id == store_id, store_files.c.status == "completed")
@@ -235,7 +237,7 @@ def empty(connection: Connection, store_id: str) -> None:
 
 
 def counts(connection: Connection, store_ids: Iterable[str]) -> dict[str, tuple[FileCounts, int]]:
-    """For each store that holds files: how many are in which state, and the bytes its chunks take."""
+    """Return, for each store with files, the number in each state and the size of its chunks in bytes."""
     states_by_store: dict[str, dict[str, int]] = {}
     used_bytes: dict[str, int] = {}
     rows = connection.execute(
@@ -257,7 +259,7 @@ def counts(connection: Connection, store_ids: Iterable[str]) -> dict[str, tuple[
 
 
 def problems(connection: Connection, store_ids: Iterable[str]) -> dict[str, str]:
-    """For each store with files that could not be indexed: what one of them says about it."""
+    """Return, for each store with files that failed, the error of one of them."""
     result = connection.execute(
         select(store_files.c.store_id, func.min(store_files.c.error_message).label("message"))
         .where(store_files.c.store_id.in_(list(store_ids)), store_files.c.status == "failed")
@@ -276,7 +278,7 @@ def attach(
     mtime_ns: int | None = None,
     size: int | None = None,
 ) -> None:
-    """Put a file into a store, to be indexed; one that is in it already is indexed again."""
+    """Add a file to a store, to be indexed; a file that is already in it is indexed again."""
     values: dict[str, Any] = {
         "status": "in_progress",
         "error_code": None,
@@ -301,13 +303,13 @@ def attach_all(
     store_id: str,
     items: Sequence[tuple[str, Mapping[str, str | float | bool], Mapping[str, Any]]],
 ) -> None:
-    """Put several files (id, attributes, chunking) into a store."""
+    """Add several files (id, attributes, chunking) to a store."""
     for file_id, attributes, chunking in items:
         attach(connection, store_id, file_id, attributes, chunking)
 
 
 def file(connection: Connection, store_id: str, file_id: str) -> StoreFileRow | None:
-    """One file of a store."""
+    """Return a file of a store."""
     row = connection.execute(
         select(*_FILE)
         .select_from(_JOINED)
@@ -317,7 +319,7 @@ def file(connection: Connection, store_id: str, file_id: str) -> StoreFileRow | 
 
 
 def named_files(connection: Connection, store_id: str, names: Sequence[str]) -> list[StoreFileRow]:
-    """The files of a store that have one of ``names``, the oldest first."""
+    """Return the files of a store with one of ``names``, oldest first."""
     rows = connection.execute(
         select(*_FILE)
         .select_from(_JOINED)
@@ -329,7 +331,7 @@ def named_files(connection: Connection, store_id: str, names: Sequence[str]) -> 
 
 @dataclass(frozen=True, slots=True)
 class FileState:
-    """How one file of a store is."""
+    """The state of a file in a store."""
 
     file_id: str
     status: FileStatus
@@ -338,7 +340,7 @@ class FileState:
 
 
 def states(connection: Connection, store_id: str) -> list[FileState]:
-    """How each file of a store is."""
+    """Return the state of each file of a store."""
     column_collection = store_files.c
     query = select(
         column_collection.file_id,
@@ -355,7 +357,7 @@ def states(connection: Connection, store_id: str) -> list[FileState]:
 def holders(
     connection: Connection, file_ids: Sequence[str]
 ) -> list[tuple[str, StoreRow, Mapping[str, str | float | bool]]]:
-    """The stores that hold files, as (id of the file, store, attributes of the file there)."""
+    """Return the stores that contain files, as (id of the file, store, attributes of the file in it)."""
     rows = connection.execute(
         _STORES.select.add_columns(store_files.c.file_id, store_files.c.attributes.label("own"))
         .join(stores, stores.c.id == store_files.c.store_id)
@@ -379,7 +381,7 @@ def file_page(
     status: FileStatus | None = None,
     among: Sequence[str] | None = None,
 ) -> RowPage[StoreFileRow]:
-    """Files of a store by the time they were attached; ``among``: only these files."""
+    """Return files of a store by the time they were attached; ``among`` limits them to these files."""
     query = select(*_FILE).select_from(_JOINED).where(store_files.c.store_id == store_id)
     if status is not None:
         query = query.where(store_files.c.status == status)
@@ -390,7 +392,7 @@ def file_page(
         query = query.where(_beyond(after, forward=rising))
     if before is not None:
         query = query.where(_beyond(before, forward=not rising))
-    # A page that ends before a row is read from that row backwards, and turned round.
+    # A page that ends before a row is read backwards from that row, and reversed.
     backwards = before is not None and after is None
     rows = _sorted_files(connection, query, rising=rising is not backwards, limit=limit + 1)
     data = rows[:limit]
@@ -413,7 +415,7 @@ def _sorted_files(
 
 
 def waiting(connection: Connection, store_id: str, limit: int) -> list[StoreFileRow]:
-    """Files that wait to be indexed, `in_turns`."""
+    """Return files waiting to be indexed, `in_turns`."""
     query = (
         select(*_FILE)
         .select_from(_JOINED)
@@ -423,21 +425,21 @@ def waiting(connection: Connection, store_id: str, limit: int) -> list[StoreFile
 
 
 def in_turns(query: Select[Any]) -> Select[Any]:
-    """Files of ``store_files`` and ``files`` in the order in which they are worked on: the oldest of everybody who
-    uploaded some, then the second of each, so that whoever uploads many delays another by one.
+    """Order files of ``store_files`` and ``files`` for processing: the oldest file of each uploader, then the second
+    of each, and so on. A key with many uploads delays another by one file.
     """
     age = (store_files.c.created_at, store_files.c.file_id)
     return query.order_by(func.row_number().over(partition_by=files.c.owner, order_by=age), *age)
 
 
 def unfinished(connection: Connection) -> list[str]:
-    """Stores in which files wait to be indexed."""
+    """Return the stores with files waiting to be indexed."""
     query = select(store_files.c.store_id).where(store_files.c.status == "in_progress").distinct()
     return [row.store_id for row in connection.execute(query)]
 
 
 def has_waiting(connection: Connection, store_id: str) -> bool:
-    """Whether files of a store wait to be indexed."""
+    """Return whether files of a store are waiting to be indexed."""
     query = select(store_files.c.file_id).where(
         store_files.c.store_id == store_id, store_files.c.status == "in_progress"
     )
@@ -445,7 +447,7 @@ def has_waiting(connection: Connection, store_id: str) -> bool:
 
 
 def waiting_files(connection: Connection) -> int:
-    """How many files of all stores wait to be indexed."""
+    """Return the number of files, of all stores, waiting to be indexed."""
     query = select(func.count()).select_from(stores.join(store_files, store_files.c.store_id == stores.c.id))
     return int(connection.execute(query.where(store_files.c.status == "in_progress")).scalar() or 0)
 
@@ -457,7 +459,7 @@ def set_file(connection: Connection, store_id: str, file_id: str, values: Mappin
 
 
 def wait_again(connection: Connection, store_id: str) -> None:
-    """Let all files of a store wait to be indexed."""
+    """Queue all files of a store for indexing."""
     binary_expression = store_files.c.status.in_(("completed", "failed"))
     connection.execute(
         update(store_files)
@@ -467,7 +469,7 @@ def wait_again(connection: Connection, store_id: str) -> None:
 
 
 def detach(connection: Connection, store_id: str, file_id: str) -> bool:
-    """Take a file out of a store. Whether it was in it."""
+    """Remove a file from a store. Return whether the store contained it."""
     chunks.remove_file(connection, store_id, file_id)
     condition = and_(store_files.c.store_id == store_id, store_files.c.file_id == file_id)
     return connection.execute(sql_delete(store_files).where(condition)).rowcount > 0

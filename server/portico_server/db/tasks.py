@@ -1,5 +1,5 @@
-"""Calls over MCP that became tasks, which clients must find after a crash of the daemon; and the sessions of MCP, which
-they must find at every daemon on the database.
+"""MCP calls that became tasks, which clients must find after a crash of the daemon, and MCP sessions, which clients
+must find at every daemon on the database.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from portico_server.db.schema import mcp_sessions, mcp_tasks, runs
 
 TaskStatus: TypeAlias = Literal["working", "completed", "failed", "cancelled"]
 
-LOST_MESSAGE: Final = "The daemon ended before this call had, and the call with it. Call again."
+LOST_MESSAGE: Final = "The daemon stopped before this call had finished. Call again."
 
 
 @dataclass(frozen=True, slots=True)
 class TaskRow:
-    """One task. ``owner`` is the id of the key that called, ``result`` what its call came to, as MCP has it.
+    """A task. ``owner`` is the id of the key that called, ``result`` the result of its call in MCP's form.
 
-    Times are seconds since 1970. The daemon that works on it holds it until ``lease_expires``.
+    Times are seconds since 1970. The working daemon owns it until ``lease_expires``.
     """
 
     id: str
@@ -45,26 +45,26 @@ get = _TASKS.get
 
 
 def begin(connection: Connection, row: TaskRow, lease_seconds: float, keep_seconds: float) -> None:
-    """Write one that works from now on; those that ended longer ago than ``keep_seconds`` go."""
+    """Store a task that starts now; delete tasks that ended more than ``keep_seconds`` ago."""
     forget(connection, keep_seconds)
     _TASKS.add(connection, replace(row, lease_expires=clock(connection) + lease_seconds))
 
 
 def forget(connection: Connection, keep_seconds: float) -> None:
-    """Remove those that ended longer ago."""
+    """Delete tasks that ended more than ``keep_seconds`` ago."""
     connection.execute(delete(mcp_tasks).where(mcp_tasks.c.finished_at < time.time() - keep_seconds))
 
 
 def end(
     connection: Connection, task_id: str, status: TaskStatus, message: str, result: Mapping[str, Any] | None
 ) -> None:
-    """How one ended."""
+    """Record how a task ended."""
     values = {"status": status, "message": message, "result": result, "finished_at": time.time()}
     connection.execute(update(mcp_tasks).where(mcp_tasks.c.id == task_id).values(values))
 
 
 def renew(connection: Connection, ids: Sequence[str], lease_seconds: float) -> None:
-    """Hold them for so long from now on."""
+    """Renew the leases of tasks for ``lease_seconds``."""
     until = clock(connection) + lease_seconds
     for portion in portions(ids):
         binary_expression = mcp_tasks.c.id.in_(portion)
@@ -72,7 +72,7 @@ def renew(connection: Connection, ids: Sequence[str], lease_seconds: float) -> N
 
 
 def is_left(connection: Connection, task_id: str) -> bool:
-    """Whether one is at work whose daemon is gone."""
+    """Return whether a task is unfinished and its daemon no longer exists."""
     query = select(mcp_tasks.c.lease_expires).where(
         mcp_tasks.c.id == task_id, mcp_tasks.c.status == "working"
     )
@@ -81,9 +81,9 @@ def is_left(connection: Connection, task_id: str) -> bool:
 
 
 def lose(connection: Connection, *, include_all: bool) -> int:
-    """Let those fail whose daemon is gone: ``include_all`` one at work, or those whose lease has run out. How many.
+    """Fail unfinished tasks: all with ``include_all``, else those whose lease has expired. Return their number.
 
-    Not those whose run is durable: it is taken up again.
+    Tasks with a durable run are excluded, because the run is resumed.
     """
     now = time.time()
     condition = true() if include_all else mcp_tasks.c.lease_expires < clock(connection)
@@ -96,10 +96,10 @@ def lose(connection: Connection, *, include_all: bool) -> int:
 
 @dataclass(frozen=True, slots=True)
 class McpSessionRow:
-    """A session of MCP. ``owner`` is the id of the key that began it.
+    """An MCP session. ``owner`` is the id of the key that started it.
 
-    ``requests``: what opens it, and what the client has set since, each as the client sent it. ``used_at``: seconds
-    since 1970 by the clock of the database, a minute late at most.
+    ``requests`` are the opening request and the settings the client has sent since, each unchanged. ``used_at`` is in
+    seconds since 1970 by the clock of the database, at most a minute late.
     """
 
     id: str
@@ -112,7 +112,9 @@ _SESSIONS = Rows(mcp_sessions, McpSessionRow)
 
 
 def open_session(connection: Connection, row: McpSessionRow, idle_s: float, max_per_owner: int) -> None:
-    """Write a new one. Those that nobody has used for so long go, and the oldest of an owner who has too many."""
+    """Store a new session. Sessions idle for ``idle_s`` seconds are deleted, and the oldest of an owner above its
+    limit.
+    """
     now = clock(connection)
     used_at = mcp_sessions.c.used_at
     connection.execute(delete(mcp_sessions).where(used_at < now - idle_s))
@@ -124,13 +126,13 @@ def open_session(connection: Connection, row: McpSessionRow, idle_s: float, max_
 
 
 def get_session(connection: Connection, session_id: str, idle_s: float) -> McpSessionRow | None:
-    """One that was used in so many seconds."""
+    """Return a session that was used within the last ``idle_s`` seconds."""
     row = _SESSIONS.get(connection, session_id)
     return None if row is None or row.used_at < clock(connection) - idle_s else row
 
 
 def renew_sessions(connection: Connection, ids: Sequence[str]) -> None:
-    """They were used just now."""
+    """Record the use of sessions."""
     now = clock(connection)
     for portion in portions(ids):
         binary_expression = mcp_sessions.c.id.in_(portion)
@@ -140,7 +142,7 @@ def renew_sessions(connection: Connection, ids: Sequence[str]) -> None:
 def change_session(
     connection: Connection, session_id: str, name: str, request: Mapping[str, Any] | None, max_requests: int
 ) -> None:
-    """Keep a request of a session under a name, or nothing of that name; no more than so many requests."""
+    """Store a request of a session under a name, or delete it; a session has at most ``max_requests`` requests."""
     condition = mcp_sessions.c.id == session_id
     found_requests = connection.execute(
         select(mcp_sessions.c.requests).where(condition).with_for_update()
@@ -154,5 +156,5 @@ def change_session(
 
 
 def end_session(connection: Connection, session_id: str) -> None:
-    """Remove one."""
+    """Delete a session."""
     connection.execute(delete(mcp_sessions).where(mcp_sessions.c.id == session_id))

@@ -1,4 +1,4 @@
-"""How long a database took, and how long its callers waited for their turn."""
+"""Durations of database work, and of its callers' waits."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from portico_server.core.histogram import SHORT_BOUNDS, Histogram
 
 
 class Timings:
-    """For one kind of work: ``waited`` until a thread and a connection were free, ``took`` from then on."""
+    """Timings of one kind of work: ``waited`` until a thread and a connection were free, ``took`` from then on."""
 
     __slots__ = ("running", "took", "waited", "waiting")
 

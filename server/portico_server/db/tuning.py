@@ -1,4 +1,4 @@
-"""Fine-tuning jobs and what happened to them."""
+"""Fine-tuning jobs and their events."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ S = TypeVar("S")
 
 @dataclass(frozen=True, slots=True)
 class JobRow(Generic[S]):
-    """One job. ``run_id`` is the durable run that does the work; ``spec``, what was asked for, is JSON in the database.
+    """A job. ``run_id`` is the durable run that does the work; ``spec``, the request, is JSON in the database.
 
-    ``state`` holds what became known: recipe, tokens, end, the result's name.
+    ``state`` contains later facts: recipe, tokens, end, the result's name.
     """
 
     id: str
@@ -48,7 +48,7 @@ JobJson: TypeAlias = JobRow[Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class NewEvent:
-    """An event that has no number yet."""
+    """An event without a number."""
 
     kind: EventKind
     message: str
@@ -59,7 +59,7 @@ class NewEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventRow(NewEvent):
-    """One event of a job, numbered from 1."""
+    """An event of a job, numbered from 1."""
 
     job_id: str
     seq: int
@@ -75,14 +75,14 @@ _WORKING = tuning_jobs.c.finished_at.is_(None) & (tuning_jobs.c.status != "pause
 
 
 def create(connection: Connection, row: JobJson, run: NewRun, events: Sequence[NewEvent]) -> None:
-    """Write a new job with its first events, and queue its run."""
+    """Store a new job with its first events, and queue its run."""
     _JOBS.add(connection, row, bytes=json_bytes(row.spec))
     _append(connection, row.id, events)
     runs.ensure(connection, run)
 
 
 def resume(connection: Connection, job_id: str, run_id: str, event: NewEvent) -> bool:
-    """Queue a paused job once more; whether its run had ended, so that it could be."""
+    """Queue a paused job again; return whether its run had ended, which is required."""
     if not runs.requeue_ended(connection, run_id):
         return False
     return move(connection, job_id, "queued", since=("paused",), events=[event])
@@ -96,7 +96,7 @@ def page(
     limit: int = 20,
     metadata: Mapping[str, str] | None = None,
 ) -> RowPage[JobJson]:
-    """The newest jobs first: all, or those of ``owner`` and shared ones; with all of ``metadata`` if it is given."""
+    """Return jobs, newest first: all, or those of ``owner`` and shared ones; with all of ``metadata`` if given."""
     query = _JOBS.select.order_by(tuning_jobs.c.id.desc())
     if owner is not None:
         query = query.where((tuning_jobs.c.owner == owner) | tuning_jobs.c.owner.is_(None))
@@ -108,7 +108,7 @@ def page(
 
 
 def unfinished(connection: Connection) -> set[str]:
-    """The ids of those that have not ended, or ended in an error: their files on the disk are worth something."""
+    """Return the ids of jobs that have not ended or have failed, whose files on disk are still useful."""
     query = select(tuning_jobs.c.id).where(
         tuning_jobs.c.finished_at.is_(None) | (tuning_jobs.c.status == "failed")
     )
@@ -116,12 +116,12 @@ def unfinished(connection: Connection) -> set[str]:
 
 
 def working(connection: Connection) -> list[JobJson]:
-    """Jobs that have not ended and are not paused."""
+    """Return the jobs that have not ended and are not paused."""
     return _JOBS.every(connection, _JOBS.select.where(_WORKING))
 
 
 def working_of(connection: Connection, owner: str) -> list[str]:
-    """The ids of the jobs of a key that have not ended and are not paused."""
+    """Return the ids of a key's jobs that have not ended and are not paused."""
     query = select(tuning_jobs.c.id).where(_WORKING, tuning_jobs.c.owner == owner)
     return list(connection.execute(query).scalars())
 
@@ -137,7 +137,7 @@ def move(
     error: Mapping[str, Any] | None = None,
     has_ended: bool = False,
 ) -> bool:
-    """Give a job another status, if it has one of ``since``; whether it had. ``state`` is added to what is known."""
+    """Change a job's status if its current status is in ``since``. Return whether it changed. ``state`` is merged."""
     row = get(connection, job_id)
     if row is None or row.status not in since:
         return False
@@ -163,7 +163,7 @@ def note(
     events: Sequence[NewEvent] = (),
     state: Mapping[str, Any] | None = None,
 ) -> str:
-    """Add events, and to what is known of a job; the status that it has. Nothing is added to one that is gone."""
+    """Add events and ``state`` to a job; return its status. Nothing is added if the job no longer exists."""
     row = get(connection, job_id)
     if row is None:
         return ""
@@ -192,7 +192,9 @@ def _append(connection: Connection, job_id: str, events: Sequence[NewEvent]) -> 
 
 
 def rewind(connection: Connection, job_id: str, step: int) -> None:
-    """Forget the metrics and checkpoints behind ``step``, which an attempt that was cut off wrote; it is done again."""
+    """Delete the metrics and checkpoints after ``step`` from an interrupted attempt, because these steps are
+    repeated.
+    """
     connection.execute(
         tuning_events.delete().where(
             tuning_events.c.job_id == job_id,
@@ -205,7 +207,7 @@ def rewind(connection: Connection, job_id: str, step: int) -> None:
 def newest(
     connection: Connection, job_id: str, kinds: Sequence[str], *, before: int | None = None, limit: int = 20
 ) -> RowPage[EventRow]:
-    """Events of some kinds, the newest first, those before the number ``before``."""
+    """Return events of some kinds with a number below ``before``, newest first."""
     query = _EVENTS.select.where(tuning_events.c.job_id == job_id, tuning_events.c.kind.in_(kinds))
     if before is not None:
         query = query.where(tuning_events.c.seq < before)
@@ -213,6 +215,6 @@ def newest(
 
 
 def following(connection: Connection, job_id: str, after: int, limit: int) -> list[EventRow]:
-    """Events with a number above ``after``, in order."""
+    """Return events with a number above ``after``, in order."""
     query = _EVENTS.select.where(tuning_events.c.job_id == job_id, tuning_events.c.seq > after)
     return _EVENTS.every(connection, query.order_by(tuning_events.c.seq).limit(limit))

@@ -1,4 +1,4 @@
-"""Files that come in parts: uploads under way, and what of them has arrived."""
+"""Multipart uploads: those in progress, and their received parts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ UploadStatus: TypeAlias = Literal["pending", "completed", "cancelled", "expired"
 
 @dataclass(frozen=True, slots=True)
 class UploadRow:
-    """One upload. ``bytes`` is what was announced; ``file`` names the file's row once it is complete."""
+    """An upload. ``bytes`` is the announced size; ``file`` is the id of the file's row once the upload is complete."""
 
     id: str
     owner: str
@@ -37,7 +37,7 @@ class UploadRow:
 
 @dataclass(frozen=True, slots=True)
 class PartRow:
-    """A part that has arrived; its bytes lie under their digest."""
+    """A received part; its bytes are stored under their digest."""
 
     id: str
     upload_id: str
@@ -48,7 +48,7 @@ class PartRow:
 
 @dataclass(frozen=True, slots=True)
 class UploadBounds:
-    """How many uploads one owner may have under way and how many bytes they may announce together."""
+    """Limits for an owner's uploads in progress, and for their total announced bytes."""
 
     uploads: int
     bytes: int
@@ -59,7 +59,7 @@ _PARTS = Rows(upload_parts, PartRow)
 
 
 def get(connection: Connection, upload_id: str) -> UploadRow | None:
-    """One upload; one that is still pending after its time is expired."""
+    """Return an upload; if it is still pending after its time, it has expired."""
     row = _UPLOADS.get(connection, upload_id)
     if row is not None and row.status == "pending" and row.expires_at <= time.time():
         return replace(row, status="expired")
@@ -67,7 +67,7 @@ def get(connection: Connection, upload_id: str) -> UploadRow | None:
 
 
 def add(connection: Connection, row: UploadRow, bounds: UploadBounds) -> bool:
-    """Begin one; whether its owner may have another."""
+    """Store a new upload; return whether its owner's limits allow it."""
     open_ones = (uploads.c.owner == row.owner) & _is_pending()
     count, announced_bytes = connection.execute(
         select(func.count(), func.coalesce(func.sum(uploads.c.bytes), 0)).where(open_ones)
@@ -79,15 +79,15 @@ def add(connection: Connection, row: UploadRow, bounds: UploadBounds) -> bool:
 
 
 def parts(connection: Connection, upload_id: str) -> list[PartRow]:
-    """What has arrived of one, in the order in which it did."""
+    """Return the received parts of an upload, in order of arrival."""
     return _PARTS.every(
         connection, _PARTS.select.where(upload_parts.c.upload_id == upload_id).order_by(upload_parts.c.id)
     )
 
 
 def add_part(connection: Connection, row: PartRow, max_parts: int, max_bytes: int) -> bool:
-    """Keep a part of an upload; whether it is pending and has room for it."""
-    # Parts come in parallel: one at a time is counted.
+    """Store a part of an upload; return whether the upload is pending and within its limits."""
+    # Parts arrive in parallel; the lock serializes their count.
     connection.execute(select(uploads.c.id).where(uploads.c.id == row.upload_id).with_for_update())
     upload_row = get(connection, row.upload_id)
     condition = upload_parts.c.upload_id == row.upload_id
@@ -106,7 +106,9 @@ def add_part(connection: Connection, row: PartRow, max_parts: int, max_bytes: in
 
 
 def complete(connection: Connection, upload_id: str, row: FileRow) -> list[str] | None:
-    """Make ``row`` the file of a pending upload and forget its parts; their digests. ``None`` if it is not pending."""
+    """Make ``row`` the file of a pending upload and delete its parts; return their digests, or ``None`` if it is not
+    pending.
+    """
     if not _end(connection, upload_id, "completed", row.id):
         return None
     files.add(connection, row)
@@ -114,20 +116,20 @@ def complete(connection: Connection, upload_id: str, row: FileRow) -> list[str] 
 
 
 def cancel(connection: Connection, upload_id: str) -> list[str] | None:
-    """End a pending upload and forget its parts; their digests. ``None`` if it is not pending."""
+    """Cancel a pending upload and delete its parts; return their digests, or ``None`` if it is not pending."""
     if not _end(connection, upload_id, "cancelled", None):
         return None
     return _forget_parts(connection, [upload_id])
 
 
 def count_expired(connection: Connection) -> int:
-    """How many uploads are past their time and were never completed or cancelled."""
+    """Return the number of expired uploads that were never completed or cancelled."""
     late = (uploads.c.status == "pending") & (uploads.c.expires_at <= time.time())
     return connection.execute(select(func.count()).select_from(uploads).where(late)).scalar_one()
 
 
 def expire(connection: Connection, limit: int) -> tuple[int, list[str]]:
-    """End up to ``limit`` uploads past their time and forget their parts; how many, and the digests of the parts."""
+    """Expire up to ``limit`` uploads and delete their parts; return their number, and the digests of the parts."""
     late = (uploads.c.status == "pending") & (uploads.c.expires_at <= time.time())
     ids = list(connection.execute(select(uploads.c.id).where(late).limit(limit)).scalars())
     if not ids:
@@ -137,7 +139,7 @@ def expire(connection: Connection, limit: int) -> tuple[int, list[str]]:
 
 
 def forget_ended(connection: Connection, before: float, limit: int) -> int:
-    """Remove up to ``limit`` uploads that have ended and whose time ran out before a moment; how many."""
+    """Delete up to ``limit`` ended uploads that expired before a time; return the number deleted."""
     old = (uploads.c.status != "pending") & (uploads.c.expires_at < before)
     ids = list(connection.execute(select(uploads.c.id).where(old).limit(limit)).scalars())
     if ids:

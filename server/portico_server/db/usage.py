@@ -1,4 +1,4 @@
-"""Usage rows: one for each call that came from outside, and their sums by days."""
+"""Usage rows: one for each external call, and daily totals."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from portico.wire import Usage
 from portico_server.db.schema import usage, usage_days
 
 DAY_S = 86_400
-"""Seconds of what is summed up."""
+"""Seconds in a day, the period of the totals."""
 
 MAX_SINCE_S = 1e12
-"""A moment that no call will see; later ones count as it."""
+"""Upper bound for times: no call is later, and a later time counts as this one."""
 
 
 class UsageRow(NamedTuple):
-    """What one call took. ``created_at`` in seconds since 1970, durations in milliseconds, ``cost`` in US dollars.
+    """The usage of a call. ``created_at`` is in seconds since 1970, durations in milliseconds, ``cost`` in US dollars.
 
-    ``name`` is what was asked for, an alias as it is. ``model`` is the model that answered, by its own name; the one
-    that was asked if all of its fallbacks failed too, empty if the call was not one of a model.
+    ``name`` is the requested name, even if it is an alias. ``model`` is the proper name of the model that answered;
+    the requested model if all of its fallbacks failed too; empty if the call was not to a model.
     """
 
     run_id: str
@@ -56,11 +56,11 @@ class UsageRow(NamedTuple):
 
 
 MAX_BEFORE_ROW_S = 3_600
-"""Seconds that a run may have worked before its row in `runs` was written."""
+"""Maximum seconds that a run may have worked before its row in `runs` was written."""
 
 
 def of_run(connection: Connection, run_id: str, key_id: str, began: float) -> Usage:
-    """What the attempts of a run that have ended have used; ``began`` is when its row was written."""
+    """Return the usage of a run's ended attempts; ``began`` is when its row was written."""
     columns = (usage.c.prompt_tokens, usage.c.completion_tokens, usage.c.cached_tokens)
     totals = [*(func.coalesce(func.sum(column), 0) for column in columns), func.sum(usage.c.cost)]
     since = usage.c.created_at >= began - MAX_BEFORE_ROW_S
@@ -91,7 +91,7 @@ def append(connection: Connection, rows: Sequence[UsageRow]) -> None:
 
 
 def _by_day(rows: Sequence[UsageRow]) -> list[dict[str, Any]]:
-    """Rows summed up, in the order of their keys: two daemons that write the same ones do not block each other."""
+    """Return daily totals of rows, sorted by key, so that two daemons that write the same totals do not deadlock."""
     rows_by_key: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in rows:
         key = (int(row.created_at // DAY_S), row.key_id, row.name, row.operation, row.model)
@@ -110,7 +110,7 @@ def _by_day(rows: Sequence[UsageRow]) -> list[dict[str, Any]]:
 
 @cache
 def _added(dialect: str) -> Any:
-    """The statement that adds sums to those that are there."""
+    """Return the statement that adds to existing totals."""
     new: Any = import_module(f"sqlalchemy.dialects.{dialect}").insert(usage_days)
     new_row = new.excluded
     values: dict[str, Any] = {name: usage_days.c[name] + new_row[name] for name in ("calls", *_SUMMED)}
@@ -119,7 +119,7 @@ def _added(dialect: str) -> Any:
 
 
 def spent(connection: Connection, key_id: str, since: float) -> tuple[int, int]:
-    """Calls of a key since a moment, and their tokens."""
+    """Return the number of a key's calls since a time, and their tokens."""
     return _spent(connection, usage.c.key_id == key_id, since)
 
 
@@ -131,9 +131,9 @@ def spent_by(
     by: str | None = None,
     without: Sequence[str] = (),
 ) -> tuple[int, int]:
-    """Calls of an app since a moment, under its names, and their tokens.
+    """Return the number of an app's calls since a time, under its names, and their tokens.
 
-    ``by``: of this key alone; ``without``: not those of keys that mean another app by the same name.
+    ``by`` limits the calls to this key; ``without`` excludes keys for which the name refers to another app.
     """
     condition: ColumnElement[bool] = usage.c.name.in_(list(names))
     if by is not None:
@@ -151,8 +151,9 @@ def _spent(connection: Connection, condition: ColumnElement[bool], since: float)
 
 
 def totals(connection: Connection, since: float, key_id: str | None = None) -> list[dict[str, Any]]:
-    """Calls and tokens since a moment, by name, operation and model, most calls first. Only of the day that the moment
-    is in are the single calls read.
+    """Return calls and tokens since a time, by name, operation and model, most calls first.
+
+    Individual calls are read only for the day of that time.
     """
     since = min(since, MAX_SINCE_S)
     first = math.ceil(since / DAY_S)
@@ -183,10 +184,10 @@ def totals(connection: Connection, since: float, key_id: str | None = None) -> l
 
 
 MAX_SERIES = 7
-"""Names that have sums of their own over time, those with the most calls; the others are summed up as one."""
+"""Maximum number of names with separate totals over time, those with the most calls; the others share one total."""
 
 _GROUPED: dict[str, str] = {"model": "model", "key": "key_id", "name": "name"}
-"""What `course` can be by, and the column of each."""
+"""The possible groupings of `course`, and the column of each."""
 
 HOUR_S = 3_600
 
@@ -198,10 +199,10 @@ def course(
     by: Literal["model", "key", "name"],
     key_id: str | None = None,
 ) -> list[dict[str, Any]]:
-    """Calls, tokens and cost of each hour or day since a moment, in order of time. ``at`` is when it begins.
+    """Return calls, tokens and cost per hour or day since a time, in order of time. ``at`` is the start of the period.
 
-    ``series`` is the model, key or name that a row is of, ``None`` of those beyond `MAX_SERIES`. Days are those of UTC:
-    the one that the moment is in is whole.
+    ``series`` is the model, key or name of a row, and ``None`` for those beyond `MAX_SERIES`. Days are in UTC, and the
+    first day is complete.
     """
     table = usage_days if step == "day" else usage
     length_s = DAY_S if step == "day" else HOUR_S
@@ -211,7 +212,7 @@ def course(
         calls: ColumnElement[int] = func.sum(usage_days.c.calls)
         within = [usage_days.c.day >= first]
     else:
-        # In whole milliseconds: a cast to an integer rounds in PostgreSQL, and does not in SQLite.
+        # In whole milliseconds: a cast to an integer rounds in PostgreSQL, but not in SQLite.
         condition = cast(usage.c.created_at * 1_000, BigInteger) // (HOUR_S * 1_000)
         calls = func.count()
         within = [usage.c.created_at >= first * HOUR_S]

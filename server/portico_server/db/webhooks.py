@@ -1,7 +1,7 @@
-"""Webhooks, the events that they want, and the journal of what was sent.
+"""Webhooks, their events, and the journal of deliveries.
 
-`announce` is called in the transaction that ends a thing: an event is written with the end, or neither is. `claim`
-hands events out for sending, each to one daemon under a lease by the clock of the database.
+`announce` is called in the transaction that ends an object: the event and the end are written together. `claim`
+assigns each event to one daemon for sending, under a lease by the clock of the database.
 """
 
 from __future__ import annotations
@@ -37,29 +37,32 @@ EVENT_TYPES: Final = (
     "canary.promoted",
     "canary.rolled_back",
 )
-"""What a webhook can want. Those of ``run``, ``schedule`` and ``canary`` are ours, all others OpenAI's."""
+"""Event types that a webhook can subscribe to. ``run``, ``schedule`` and ``canary`` are Portico's, all others
+OpenAI's.
+"""
 
 INPUT_REQUIRED: Final = "agent_task.input_required"
-"""What only the webhooks of a task hear: somebody has to answer before it continues."""
+"""Event for the webhooks of a task only: it needs an answer before it continues."""
 
 TOPIC: Final = "webhook events"
-"""Under which the database says that there is something to send."""
+"""Topic on which the database announces new events."""
 
 MAX_PENDING_EVENTS: Final = 10_000
-"""Events of one owner that wait to be delivered. One beyond that is written down as failed, and can be sent again."""
+"""Maximum number of an owner's pending events. Further events are stored as failed, and can be sent again."""
 
 MAX_ERROR_CHARS: Final = 300
-"""Characters of what went wrong with a delivery."""
+"""Maximum length of a delivery's error, in characters."""
 
 CANDIDATE_ROWS: Final = 64
-"""Rows that are looked at at once for something to send."""
+"""Number of rows considered at once when looking for events to send."""
 
 
 @dataclass(frozen=True, slots=True)
 class WebhookRow:
-    """One webhook. ``previous_secret`` signs too until ``previous_until``; ``disabled`` says why nothing is sent.
+    """A webhook. ``previous_secret`` also signs until ``previous_until``; ``disabled`` is the reason why nothing is
+    sent.
 
-    One that hears of a single task of an agent has its ``task_id``, and ``headers`` that its receiver knows it by.
+    A webhook for a single task of an agent has its ``task_id``, and ``headers`` that its receiver expects.
     """
 
     id: str
@@ -79,7 +82,7 @@ class WebhookRow:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryRow:
-    """One event for one webhook. ``next_at``: when it is sent next, by the clock of the database."""
+    """An event for a webhook. ``next_at`` is when it is sent next, by the clock of the database."""
 
     id: str
     webhook_id: str
@@ -97,7 +100,7 @@ class DeliveryRow:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedDelivery:
-    """What is to be sent now: ``attempt`` counts from 1; ``secrets`` are those that sign, the newest first."""
+    """An event to send now: ``attempt`` counts from 1; ``secrets`` are the signing secrets, newest first."""
 
     id: str
     webhook_id: str
@@ -111,7 +114,7 @@ class ClaimedDelivery:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryBounds:
-    """What is sent at once: by one daemon, and by all of them to one webhook and for one owner."""
+    """Limits for simultaneous deliveries: by one daemon, and by all daemons to one webhook and for one owner."""
 
     here: int
     per_webhook: int
@@ -120,7 +123,9 @@ class DeliveryBounds:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryOutcome:
-    """What came of an attempt; ``retry_s``: seconds to the next one, ``None`` if there is none."""
+    """The outcome of an attempt; ``retry_s`` is the number of seconds until the next attempt, ``None`` if there is
+    none.
+    """
 
     delivered: bool
     status: int | None = None
@@ -136,7 +141,7 @@ delivery = _DELIVERIES.get
 
 
 def payload(event_id: str, event_type: str, subject: str, created_at: float) -> str:
-    """The document of an event, as OpenAI writes it; ``subject`` is the id of what has ended."""
+    """Return the document of an event in OpenAI's form; ``subject`` is the id of the object that has ended."""
     document = {
         "id": event_id,
         "object": "event",
@@ -148,7 +153,7 @@ def payload(event_id: str, event_type: str, subject: str, created_at: float) -> 
 
 
 def add(connection: Connection, row: WebhookRow, limit: int) -> bool:
-    """Write a new one; whether its owner may have another, of ``limit``."""
+    """Store a new webhook; return whether its owner's ``limit`` allows it."""
     if not may_have_another(connection, limit, webhooks.c.owner == row.owner, _OF_EVENTS):
         return False
     _WEBHOOKS.add(connection, row)
@@ -156,9 +161,9 @@ def add(connection: Connection, row: WebhookRow, limit: int) -> bool:
 
 
 def add_to_task(connection: Connection, row: WebhookRow, limit: int) -> bool:
-    """Write one for its task, in the place of one of its name; whether the task may have another, of ``limit``.
+    """Store a webhook for a task, replacing one of the same name; return whether the task's ``limit`` allows it.
 
-    If the task has ended, its event is written at once.
+    If the task has ended, its event is written immediately.
     """
     assert row.task_id is not None
     condition = webhooks.c.task_id == row.task_id
@@ -174,25 +179,25 @@ def add_to_task(connection: Connection, row: WebhookRow, limit: int) -> bool:
 
 
 def of_task(connection: Connection, task_id: str) -> list[WebhookRow]:
-    """Those that hear of a task, the oldest first."""
+    """Return the webhooks of a task, oldest first."""
     return _WEBHOOKS.every(
         connection, _WEBHOOKS.select.where(webhooks.c.task_id == task_id).order_by(webhooks.c.id)
     )
 
 
 def remove_of_tasks(connection: Connection, task_ids: Sequence[str]) -> None:
-    """Forget those of tasks that are forgotten."""
+    """Delete the webhooks of deleted tasks."""
     connection.execute(delete(webhooks).where(webhooks.c.task_id.in_(task_ids)))
 
 
 _OF_EVENTS = webhooks.c.task_id.is_(None)
-"""Webhooks that hear of all that ends, not of a single task."""
+"""Condition for webhooks that receive all events, instead of those of a single task."""
 
 
 def page(
     connection: Connection, owner: str | None, *, after: str | None = None, limit: int = 20
 ) -> RowPage[WebhookRow]:
-    """The newest first: all, or those of ``owner``."""
+    """Return webhooks, newest first: all, or those of ``owner``."""
     query = _WEBHOOKS.select.where(_OF_EVENTS).order_by(webhooks.c.id.desc())
     if owner is not None:
         query = query.where(webhooks.c.owner == owner)
@@ -202,7 +207,7 @@ def page(
 
 
 def change(connection: Connection, webhook_id: str, values: Mapping[str, Any]) -> None:
-    """Give it other ``values``; one that was disabled is used again."""
+    """Change ``values`` of a webhook; a disabled webhook is enabled again."""
     connection.execute(
         update(webhooks)
         .where(webhooks.c.id == webhook_id)
@@ -211,7 +216,7 @@ def change(connection: Connection, webhook_id: str, values: Mapping[str, Any]) -
 
 
 def rotate(connection: Connection, row: WebhookRow, secret: str, keep_s: float) -> None:
-    """Put another secret in the place of its own, which signs too for ``keep_s`` seconds."""
+    """Replace the secret of a webhook; the old secret also signs for ``keep_s`` seconds."""
     changes = {
         "previous_secret": row.secret if keep_s else None,
         "previous_until": clock(connection) + keep_s if keep_s else None,
@@ -224,12 +229,12 @@ def rotate(connection: Connection, row: WebhookRow, secret: str, keep_s: float) 
 
 
 def remove(connection: Connection, webhook_id: str) -> None:
-    """Forget it with its deliveries."""
+    """Delete a webhook with its deliveries."""
     connection.execute(delete(webhooks).where(webhooks.c.id == webhook_id))
 
 
 def disable(connection: Connection, webhook_id: str, reason: str) -> None:
-    """Send nothing to it any more; what waits for it has failed."""
+    """Disable a webhook; its pending deliveries fail."""
     connection.execute(
         update(webhooks)
         .where(webhooks.c.id == webhook_id, webhooks.c.disabled.is_(None))
@@ -244,7 +249,7 @@ def disable(connection: Connection, webhook_id: str, reason: str) -> None:
 
 
 def any_used(connection: Connection) -> bool:
-    """Whether there is one to which something is sent."""
+    """Return whether any webhook is enabled."""
     return (
         connection.execute(select(webhooks.c.id).where(webhooks.c.disabled.is_(None)).limit(1)).first()
         is not None
@@ -252,7 +257,7 @@ def any_used(connection: Connection) -> bool:
 
 
 def announce(connection: Connection, owner: str | None, event_type: str, subject: str) -> None:
-    """Write an event for each webhook of ``owner`` that wants it, in the transaction that ends its ``subject``."""
+    """Write an event for each subscribed webhook of ``owner``, in the transaction that ends its ``subject``."""
     if owner is None or not _has_webhook(connection, owner):
         return
     condition = (webhooks.c.owner == owner) & webhooks.c.disabled.is_(None)
@@ -267,7 +272,7 @@ def announce(connection: Connection, owner: str | None, event_type: str, subject
 
 
 def announce_question(connection: Connection, owner: str, run_id: str) -> None:
-    """Write an event for each webhook of the task that a run works on, which waits for an answer now."""
+    """Write an event for each webhook of a run's task, which now waits for an answer."""
     if not _has_webhook(connection, owner):
         return
     task = agent_tasks.of_run(connection, run_id)
@@ -284,7 +289,7 @@ def _write(
     subject: str,
     task: AgentTaskRow | None = None,
 ) -> None:
-    """An event for each of these webhooks: as OpenAI writes it, or as that of a ``task`` of an agent."""
+    """Write an event for each of these webhooks, in OpenAI's form, or in the form of a ``task`` of an agent."""
     if not wanting:
         return
     free = MAX_PENDING_EVENTS - count_pending(connection, owner)
@@ -301,7 +306,7 @@ def _write(
             attempts=0,
             next_at=moment,
             created_at=now,
-            last_error=f"{MAX_PENDING_EVENTS:,} events waited to be delivered already." if full else None,
+            last_error=f"{MAX_PENDING_EVENTS:,} events were already pending." if full else None,
         )
         _DELIVERIES.add(connection, row)
     after_commit(connection, TOPIC)
@@ -313,9 +318,9 @@ def _of_task(task: AgentTaskRow, event_type: str, moment: float) -> str:
 
 
 def _has_webhook(connection: Connection, owner: str) -> bool:
-    """Whether an owner has one that is used: all that the end of a thing costs where there is none."""
+    """Return whether an owner has an enabled webhook: the only cost for an object's end if there are none."""
     if connection.dialect.name == "sqlite":
-        # Past SQLAlchemy, which takes as long as all else that ends a run.
+        # Without SQLAlchemy, which takes as long as everything else that ends a run.
         driver: Any = connection.connection.driver_connection
         return driver.execute(_USED, (owner,)).fetchone() is not None
     condition = (webhooks.c.owner == owner) & webhooks.c.disabled.is_(None)
@@ -326,7 +331,7 @@ _USED = "SELECT 1 FROM webhooks WHERE owner = ? AND disabled IS NULL LIMIT 1"
 
 
 def count_pending(connection: Connection, owner: str) -> int:
-    """Events of an owner that wait to be delivered."""
+    """Return the number of an owner's pending events."""
     condition = (deliveries.c.owner == owner) & (deliveries.c.state == "pending")
     return connection.execute(select(func.count()).select_from(deliveries).where(condition)).scalar_one()
 
@@ -334,9 +339,9 @@ def count_pending(connection: Connection, owner: str) -> int:
 def claim(
     connection: Connection, holder: str, lease_s: float, limit: int, bounds: DeliveryBounds
 ) -> list[ClaimedDelivery]:
-    """Take at most ``limit`` events that are due, the oldest first, for ``lease_s`` seconds.
+    """Claim at most ``limit`` due events, oldest first, for ``lease_s`` seconds.
 
-    Of one webhook and of one owner no more are under way than ``bounds`` say, counted over all daemons.
+    ``bounds`` limit the simultaneous deliveries of one webhook and one owner, counted over all daemons.
     """
     now = clock(connection)
     living = select(deliveries.c.webhook_id, deliveries.c.owner).where(deliveries.c.lease_until >= now)
@@ -392,7 +397,7 @@ def _claimed(connection: Connection, row: Any, holder: str, now: float, lease_s:
 
 
 def settle(connection: Connection, delivery_id: str, holder: str, outcome: DeliveryOutcome) -> None:
-    """Write down what came of an attempt, unless another daemon has taken the event by now."""
+    """Record the outcome of an attempt, unless another daemon now owns the event."""
     state: DeliveryState = "failed" if outcome.retry_s is None else "pending"
     values: dict[str, Any] = {
         "state": "delivered" if outcome.delivered else state,
@@ -409,19 +414,19 @@ def settle(connection: Connection, delivery_id: str, holder: str, outcome: Deliv
 
 
 def release(connection: Connection, delivery_ids: Sequence[str], holder: str) -> None:
-    """Give events back that were not sent to an end: the daemon stops. They are due at once."""
+    """Release events that were not completely sent, because the daemon stops. They are due immediately."""
     condition = deliveries.c.id.in_(delivery_ids) & (deliveries.c.lease_owner == holder)
     connection.execute(update(deliveries).where(condition).values(lease_owner=None, lease_until=None))
 
 
 def release_all(connection: Connection, holder: str) -> None:
-    """Give back what others than ``holder`` hold, where no other daemon can be alive (one daemon per SQLite file)."""
+    """Release events of other holders than ``holder``; no other daemon may be running (one daemon per SQLite file)."""
     condition = deliveries.c.lease_owner.is_not(None) & (deliveries.c.lease_owner != holder)
     connection.execute(update(deliveries).where(condition).values(lease_owner=None, lease_until=None))
 
 
 def seconds_to_next(connection: Connection) -> float | None:
-    """Seconds until something is to be sent, 0 if it should be under way; ``None`` if nothing waits."""
+    """Return the seconds until the next event must be sent, 0 if it is overdue; ``None`` if nothing is pending."""
     now = clock(connection)
     free = or_(deliveries.c.lease_until.is_(None), deliveries.c.lease_until < now)
     condition = (deliveries.c.state == "pending") & free
@@ -430,7 +435,7 @@ def seconds_to_next(connection: Connection) -> float | None:
 
 
 def send_again(connection: Connection, delivery_id: str) -> bool:
-    """Make an event due now, with all its attempts; whether its owner may have another that waits."""
+    """Make an event due now, with all of its attempts; return whether its owner's limit of pending events allows it."""
     row = delivery(connection, delivery_id)
     if row is None:
         return True
@@ -445,7 +450,7 @@ def send_again(connection: Connection, delivery_id: str) -> bool:
 def deliveries_of(
     connection: Connection, webhook_id: str, *, after: str | None = None, limit: int = 20
 ) -> RowPage[DeliveryRow]:
-    """What was sent to a webhook, or is to be, the newest first."""
+    """Return the past and pending deliveries of a webhook, newest first."""
     query = _DELIVERIES.select.where(deliveries.c.webhook_id == webhook_id)
     if after is not None:
         query = query.where(deliveries.c.id < after)
@@ -457,12 +462,12 @@ def _old(before: float) -> ColumnElement[bool]:
 
 
 def count_old(connection: Connection, before: float) -> int:
-    """How many deliveries that are over were made before a moment."""
+    """Return the number of finished deliveries created before a time."""
     return connection.execute(select(func.count()).select_from(deliveries).where(_old(before))).scalar_one()
 
 
 def forget(connection: Connection, before: float, limit: int) -> int:
-    """Remove such deliveries; how many."""
+    """Delete such deliveries; return the number deleted."""
     old = connection.execute(select(deliveries.c.id).where(_old(before)).limit(limit)).scalars().all()
     if old:
         connection.execute(delete(deliveries).where(deliveries.c.id.in_(old)))

@@ -1,4 +1,4 @@
-"""The one thread that writes to a database."""
+"""The single thread that writes to a database."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ WriteJob: TypeAlias = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Any]", Ca
 
 
 class WriterThread:
-    """Does what it is given, one after another, in a thread.
+    """Runs its work, one piece after another, in a thread.
 
-    An executor of one thread does the same; its way there and back costs twice as much, which every durable step of a
-    flow would pay.
+    An executor with one thread does the same, but its overhead is twice as large, and every durable step of a flow
+    would pay it.
     """
 
     def __init__(self, name: str) -> None:
@@ -34,16 +34,16 @@ class WriterThread:
 
     @property
     def busy(self) -> bool:
-        """Whether it has something to do."""
+        """Whether it has work."""
         return self._at_work or not self._jobs.empty()
 
     @property
     def waiting(self) -> int:
-        """How much it has still to begin."""
+        """The number of pieces of work that have not started."""
         return self._jobs.qsize()
 
     def do(self, work: Callable[[], T]) -> asyncio.Future[T]:
-        """What ``work`` will return or raise. Cancelled before its turn, it is not done."""
+        """Return the future of ``work``. If it is cancelled before its turn, the work is not done."""
         if self._closed:
             raise RuntimeError(f"{self._name} is closed.")
         if self._thread is None:
@@ -68,12 +68,12 @@ class WriterThread:
                 except BaseException as error:  # noqa: BLE001  # whoever waits gets it
                     how, outcome = _set_exception, error
             self.timings.took.observe(perf_counter() - start_time)
-            self._at_work = False  # before whoever waits looks again
+            self._at_work = False  # before the waiting caller checks again
             _resolve(loop, how, future, outcome)
-            del job, loop, future, work, outcome  # the next one may be long in coming
+            del job, loop, future, work, outcome  # the next job may take long to arrive
 
     def close(self) -> None:
-        """Do what is left, then end."""
+        """Finish the remaining work, then stop."""
         self._closed = True
         if self._thread is not None:
             self._jobs.put(None)
@@ -83,7 +83,7 @@ class WriterThread:
 def _resolve(loop: asyncio.AbstractEventLoop, how: Callable[..., None], future: Any, outcome: Any) -> None:
     try:
         loop.call_soon_threadsafe(how, future, outcome)
-    except RuntimeError:  # the loop has ended, and with it whoever waited
+    except RuntimeError:  # the loop has ended, together with its waiting tasks
         return
 
 

@@ -1,4 +1,4 @@
-"""Python packages apart from the daemon's own: built by uv in a draft beside their place, whole there or not there.
+"""Python environments separate from the daemon's: uv builds each as a draft, and it appears complete or not at all.
 
-Heavy engines, notebooks and functions of the operator run in them. May import core alone.
+Heavy engines, notebooks and the operator's functions run in them. May import only core.
 """

@@ -1,4 +1,4 @@
-"""Builds an environment: in a draft beside its place, signed with a receipt, then moved there whole."""
+"""Building of an environment: as a draft beside its place, sealed with a receipt, then moved into place as a whole."""
 
 from __future__ import annotations
 
@@ -18,24 +18,23 @@ from portico_server.environments.package_sources import own_sources
 from portico_server.environments.uv import StepFailedError, StepReport, find_uv, run_step, silent
 
 DRAFT_PREFIX: Final = ".draft-"
-"""How a folder begins that a build has not finished."""
+"""Prefix of a folder whose build has not finished."""
 
 RECEIPT_FILE: Final = "portico.json"
-"""The last file that is written: a folder without it is not an environment."""
+"""The last file written: a folder without it is not an environment."""
 
 Furnish: TypeAlias = Callable[[Path], Awaitable[Mapping[str, Any]]]
-"""The last steps, in the draft; what they return is the receipt. May raise `StepFailedError`."""
+"""Performs the last steps in the draft and returns the receipt. May raise `StepFailedError`."""
 
 
 @dataclass(frozen=True, slots=True)
 class PackageSet:
-    """What goes into an environment, and how its errors speak of it.
+    """The contents of an environment, and its description in errors.
 
-    ``name`` begins the names of its drafts; who builds sees to it that one build of a name runs at a time. ``what``
-    is the subject of a sentence, such as "The environment of the engine 'vllm'"; ``again`` says what to do after a
-    failure. ``python`` is what uv is asked for; ``install`` are uv's arguments: requirements, and how they are to be
-    taken. ``instead``: further arguments that are tried in order when those before them fail, each with the words in
-    which that is told.
+    ``name`` is the prefix of its drafts; the builder ensures that one build of a name runs at a time. ``what`` is the
+    subject of a sentence, such as "The environment of the engine 'vllm'"; ``again`` says what to do after a failure.
+    ``python`` is the version requested from uv; ``install`` are uv's arguments: requirements and options. ``instead``
+    lists further arguments to try in order after a failure, each with the message that reports it.
     """
 
     name: str
@@ -55,12 +54,12 @@ async def build(
     index: str = "",
     replace: bool = True,
 ) -> None:
-    """Build ``packages`` in ``place``. Raises `Unavailable` with uv's own words; then nothing has changed.
+    """Build ``packages`` in ``place``. Raises `Unavailable` with uv's own message, and then nothing has changed.
 
-    Packages come from ``index``, or else from where the user's uv or pip takes them.
+    Packages come from ``index``, or else from the sources configured for the user's uv or pip.
 
-    What is there already is exchanged, or kept if it is whole and ``replace`` is false: another daemon was quicker.
-    What uv has fetched stays in its cache, so that a build that was cut off continues from there. Cancelling ends uv.
+    An existing environment is replaced, or kept if it is complete and ``replace`` is false, because another daemon was
+    faster. uv's downloads stay in its cache, so that an interrupted build continues from it. Cancellation stops uv.
     """
     uv, place = find_uv(), place.absolute()  # noqa: ASYNC240  # asks for the working folder alone
     async with _draft(packages, place) as draft:
@@ -79,7 +78,7 @@ async def build(
             await run_step([uv, *venv, str(draft)], "python", report, folder=draft)
             source = ("--default-index", index) if index else (await own_sources(draft) or ())
             await _install([uv, "pip", "install", "--python", python, *source], packages, draft, report)
-            await report("check", "Looking at what was installed")
+            await report("check", "Checking the installed packages")
             await run_step([uv, "pip", "check", "--python", python], "check", report, folder=draft)
             receipt = await furnish(draft)
         except StepFailedError as error:
@@ -91,12 +90,12 @@ async def build(
 
 
 async def _install(command: list[str], packages: PackageSet, draft: Path, report: StepReport) -> None:
-    """Install by the first arguments that work. Raises `StepFailedError` with what was said to each."""
+    """Install with the first arguments that work. Raises `StepFailedError` with the message of each failure."""
     failures: list[str] = []
     for words, arguments in (("", packages.install), *packages.instead):
         if words:
             await report("packages", words)
-        # pip takes the best of all indexes, not of the first: harmless where the bytes are pinned.
+        # pip uses the best version of all indexes, not of the first: harmless if the digests are pinned.
         strategy_options = (
             ("--index-strategy", "unsafe-best-match") if "--require-hashes" in arguments else ()
         )
@@ -110,7 +109,7 @@ async def _install(command: list[str], packages: PackageSet, draft: Path, report
 
 @contextlib.asynccontextmanager
 async def _draft(packages: PackageSet, place: Path) -> AsyncIterator[Path]:
-    """A folder to build in, gone afterwards unless it was moved."""
+    """Yield a folder to build in, which is deleted afterwards unless it was moved."""
     try:
         await pools.MODELS.run(_sweep, place.parent, packages.name)
         draft = Path(
@@ -118,7 +117,7 @@ async def _draft(packages: PackageSet, place: Path) -> AsyncIterator[Path]:
         )
     except OSError as error:
         raise Unavailable(
-            f"{packages.what} cannot be made in {place.parent}: {error.strerror or error}.",
+            f"{packages.what} cannot be created in {place.parent}: {error.strerror or error}.",
             code="environment_failed",
         ) from error
     try:
@@ -128,7 +127,7 @@ async def _draft(packages: PackageSet, place: Path) -> AsyncIterator[Path]:
 
 
 async def findings(place: Path) -> str:
-    """What uv says is wrong with the packages in ``place``; empty if nothing."""
+    """Return the problems that uv reports for the packages in ``place``; empty if there are none."""
     check = [find_uv(), "pip", "check", "--python", str(python_in(place))]
     try:
         await run_step(check, "check", silent, folder=place)
@@ -138,12 +137,12 @@ async def findings(place: Path) -> str:
 
 
 def python_in(folder: Path) -> Path:
-    """The interpreter of an environment."""
+    """Return the interpreter of an environment."""
     return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
 def receipt_in(place: Path) -> Mapping[str, Any] | None:
-    """What a build signed, or ``None`` where nothing whole is."""
+    """Return the receipt of a build, or ``None`` if the environment is not complete."""
     try:
         receipt = json.loads((place / RECEIPT_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -152,15 +151,17 @@ def receipt_in(place: Path) -> Mapping[str, Any] | None:
 
 
 def is_whole(place: Path) -> bool:
-    """Whether a finished environment is in ``place``, its interpreter included."""
+    """Return whether ``place`` contains a complete environment, including its interpreter."""
     return receipt_in(place) is not None and python_in(place).exists()
 
 
 def remove_environment(place: Path, name: str) -> None:
-    """Delete the environment in ``place``: gone at once, so that nothing half deleted is ever taken for whole."""
+    """Delete the environment in ``place``. It is first renamed, so that a half-deleted environment never seems
+    complete.
+    """
     path = Path(tempfile.mkdtemp(dir=place.parent, prefix=_prefix(name)))
     with contextlib.suppress(FileNotFoundError):
-        place.rename(path / "old")  # a process that runs from it keeps its open files
+        place.rename(path / "old")  # a process that runs from it keeps its files open
     shutil.rmtree(path, ignore_errors=True)
 
 
@@ -169,9 +170,9 @@ def _prefix(name: str) -> str:
 
 
 def _sweep(folder: Path, name: str) -> None:
-    """Make the folder, without what a build left that was killed; another daemon's build is left alone.
+    """Create the folder, and delete the drafts of killed builds; another daemon's build is left alone.
 
-    One of our own process number is an older process's: this daemon makes one build of a name at a time.
+    A draft with this process's number is from an earlier process: this daemon makes one build of a name at a time.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.glob(f"{DRAFT_PREFIX}{name}-*"):

@@ -1,7 +1,7 @@
 """Runs a command that must not outlive the daemon: ``python -I -S leash.py COMMAND …``.
 
-When standard input closes, whose other end the daemon has, the command is killed with whatever it has started.
-Standard library only, and little of it.
+The daemon holds the other end of standard input. When it closes, the command is killed with all its child processes.
+Uses a small part of the standard library only.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import threading
 
 
 def main() -> int:
-    """The command's exit status."""
+    """Run the command and return its exit status."""
     process = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, start_new_session=True)
     threading.Thread(target=_watch, args=(process.pid,), daemon=True).start()
     status = process.wait()
-    return status if status >= 0 else 128 - status  # as a shell reports a signal
+    return status if status >= 0 else 128 - status  # the way a shell reports a signal
 
 
 def _watch(group: int) -> None:

@@ -1,4 +1,4 @@
-"""Where this machine's user takes packages from: uv's own configuration, or pip's, said to uv."""
+"""The package sources of this machine's user: uv's own configuration, or pip's, converted for uv."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ _SEVERAL: Final = {
 
 
 async def own_sources(folder: Path) -> tuple[str, ...] | None:
-    """uv's arguments for the indexes and folders that the user has set up; ``None`` if nothing was.
+    """Return uv's arguments for the indexes and folders that the user has configured; ``None`` if there are none.
 
-    Empty where uv itself is set up: it reads that by itself. ``folder``: where pip may be run.
+    Empty if uv itself is configured, because uv reads its configuration. ``folder`` is a folder in which pip can run.
     """
     if is_uv_set_up(os.environ):
         return ()
     try:
         lines = await run_step(run_module("pip", "config", "list"), "packages", silent, folder=folder)
-    except StepFailedError:  # there is no pip, or its files are damaged: the usual index is left
+    except StepFailedError:  # pip is missing, or its files are damaged: the default index is used
         return None
     return uv_arguments(lines) or None
 
 
 def is_uv_set_up(environment: Mapping[str, str]) -> bool:
-    """Whether a variable or a file sets where uv takes packages from."""
+    """Return whether a variable or a file configures the package sources of uv."""
     if any(environment.get(name) for name in _UV_VARIABLES):
         return True
     home = environment.get("XDG_CONFIG_HOME") or str(
@@ -54,7 +54,9 @@ def is_uv_set_up(environment: Mapping[str, str]) -> bool:
 
 
 def uv_arguments(lines: Sequence[str]) -> tuple[str, ...]:
-    """``pip config list`` as arguments of uv. Variables go before files, and ``install.`` before ``global.``."""
+    """Convert ``pip config list`` to uv's arguments. Variables override files, and ``install.`` overrides
+    ``global.``.
+    """
     settings: dict[str, str] = {}
     for rank in ("global.", "install.", ":env:."):
         for line in lines:

@@ -12,34 +12,34 @@ from portico_server.core.errors import PorticoError, Unavailable
 from portico_server.subprocesses import own, run_isolated
 
 StepReport: TypeAlias = Callable[[str, str], Awaitable[None]]
-"""Told the stage (python, packages, check …) and what continues, in a few words."""
+"""Progress callback: the stage (python, packages, check …) and a short description of the current step."""
 
 _LEASH: Final = tuple(run_isolated("-S", str(Path(__file__).with_name("leash.py"))))
-"""What a step is run by: it ends with the daemon, however that ends."""
+"""Prefix of a step's command that ends it with the daemon, however the daemon ends."""
 
 _LINES: Final = 20
 _LISTED: Final = ("+ ", "- ", "~ ")
-"""How uv lists what it has installed: dozens of lines that nobody follows."""
+"""Prefixes of uv's lines for installed packages: dozens of lines without interest."""
 
 
 class StepFailedError(PorticoError):
-    """A step of a build ended badly; its message is what the step said last."""
+    """A build step failed; the message is its last output."""
 
 
 async def silent(_stage: str, _words: str) -> None:
-    """A `StepReport` for steps that nobody follows."""
+    """Ignore progress, as a `StepReport`."""
 
 
 def find_uv() -> str:
-    """Where uv is. Raises `Unavailable` if it is not where its package says."""
-    from uv import find_uv_bin  # only who builds an environment needs it
+    """Return the path of uv. Raises `Unavailable` if it is not where its package says."""
+    from uv import find_uv_bin  # imported only to build an environment
 
     try:
         return find_uv_bin()
     except FileNotFoundError as error:
         raise Unavailable(
-            "Environments are built by uv, which is not where its package says. Install it again: "
-            f"'{own()} -m pip install --force-reinstall uv'.",
+            f"uv, which builds environments, is not where its package says. Install it again: '{own()} -m "
+            "pip install --force-reinstall uv'.",
             code="uv_missing",
         ) from error
 
@@ -52,14 +52,15 @@ async def run_step(
     folder: Path,
     env: Mapping[str, str] | None = None,
 ) -> list[str]:
-    """Run one step in ``folder`` to its end; its last words. Ended when the caller is cancelled or the daemon is gone.
+    """Run one step in ``folder`` and return its last output. The step ends if the caller is cancelled or the daemon
+    ends.
 
     Raises `StepFailedError`.
     """
     variables = {
         name: value for name, value in os.environ.items() if not name.startswith(("PORTICO_", "VIRTUAL_ENV"))
     }
-    variables.setdefault("UV_SYSTEM_CERTS", "1")  # trust what the system trusts, as pip does
+    variables.setdefault("UV_SYSTEM_CERTS", "1")  # trust the system's certificates, as pip does
     process = await asyncio.create_subprocess_exec(
         *_LEASH,
         *command,
@@ -68,7 +69,7 @@ async def run_step(
         stderr=asyncio.subprocess.STDOUT,
         env={**variables, **(env or {})},
         cwd=folder,
-        start_new_session=True,  # Ctrl-C is for the daemon, which then ends this
+        start_new_session=True,  # Ctrl-C goes to the daemon, which then ends this process
     )
     assert process.stdin is not None
     assert process.stdout is not None
@@ -82,7 +83,7 @@ async def run_step(
                     await report(stage, text[:200])
         code = await process.wait()
     finally:
-        process.stdin.close()  # ends it, and what builds a package for it
+        process.stdin.close()  # ends the step, and its package builds
         await process.wait()
     if code != 0:
         raise StepFailedError(" ".join(words)[-800:] or f"exit status {code}", code="environment_failed")

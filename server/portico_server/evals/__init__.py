@@ -1,4 +1,4 @@
-"""Evaluations: items asked of anything with a name, answers judged, and searches over the settings of what is asked.
+"""Evaluations: items asked of any named object, graded answers, and searches over settings.
 
-May import runs, grading, db and core. What it needs of apps comes through the protocols in core.
+May import runs, grading, db and core. The protocols in core provide what it needs from apps.
 """

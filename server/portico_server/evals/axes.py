@@ -1,5 +1,6 @@
-"""The settings that a search tries, all combinations of lists of values or some by chance, and what a trial changes by
-them: a data source, a training, apps. Pure.
+"""The settings that a search tries, and the changes of a trial: to a data source, a training job, or apps. Pure.
+
+A search tries all combinations of lists of values, or a random selection.
 """
 
 from __future__ import annotations
@@ -15,17 +16,19 @@ from portico_server.core.errors import InvalidRequest
 from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
 
 MAX_TRIALS: Final = 1_000
-"""Trials of one search."""
+"""Maximum number of trials in a search."""
 
 MAX_AXES: Final = 16
 
 Settings = Mapping[str, Any]
-"""What a trial sets: values by paths."""
+"""The settings of a trial: values by path."""
 
 
 @dataclass(frozen=True, slots=True)
 class AxisRange:
-    """Numbers from ``low`` to ``high``; ``log``: as many between 1 and 10 as between 10 and 100."""
+    """A range of numbers from ``low`` to ``high``; with ``log``, as many values between 1 and 10 as between 10 and
+    100.
+    """
 
     low: float
     high: float
@@ -33,7 +36,7 @@ class AxisRange:
     whole: bool = False
 
     def draw(self, chance: random.Random) -> float:
-        """One of them."""
+        """Draw a number from the range."""
         if self.log:
             value = math.exp(chance.uniform(math.log(self.low), math.log(self.high)))
         else:
@@ -45,8 +48,8 @@ class AxisRange:
 
 @dataclass(frozen=True, slots=True)
 class Halving:
-    """Successive halving (Jamieson and Talwalkar 2016): all trials do ``first`` items, the best share of
-    1/``factor`` of them ``factor`` times as many, and so on.
+    """Successive halving (Jamieson and Talwalkar 2016): all trials process ``first`` items, the best 1/``factor`` of
+    them process ``factor`` times as many, and so on.
     """
 
     first: int
@@ -55,7 +58,7 @@ class Halving:
 
 @dataclass(frozen=True, slots=True)
 class Axes:
-    """What is tried, and in what way."""
+    """The axes of a search, and its method."""
 
     axes: Mapping[str, Sequence[Any] | AxisRange]
     method: Literal["grid", "random"] = "grid"
@@ -64,13 +67,13 @@ class Axes:
 
     @property
     def size(self) -> int:
-        """How many combinations there are; 0 for endless."""
+        """The number of combinations; 0 if unlimited."""
         if any(isinstance(axis, AxisRange) for axis in self.axes.values()):
             return 0
         return math.prod(len(axis) for axis in self.axes.values() if not isinstance(axis, AxisRange))
 
     def settings(self) -> list[Settings]:
-        """What each trial sets, no two alike."""
+        """Return the settings of each trial, without duplicates."""
         names = list(self.axes)
         lists = [axis for axis in self.axes.values() if not isinstance(axis, AxisRange)]
         if self.method == "grid":
@@ -96,7 +99,7 @@ class Axes:
 
 
 def _at(place: int, lists: Sequence[Sequence[Any]]) -> list[Any]:
-    """The combination of that number."""
+    """Return the combination with an index."""
     values: list[Any] = []
     for axis in reversed(lists):
         place, number = divmod(place, len(axis))
@@ -105,7 +108,7 @@ def _at(place: int, lists: Sequence[Sequence[Any]]) -> list[Any]:
 
 
 def read(fields: Mapping[str, Any]) -> Axes:
-    """The axes of a search. Raises `InvalidRequest` that says what to do about too many."""
+    """Parse the axes of a search. Raises `InvalidRequest` with advice if there are too many."""
     parameters = fields.get("parameters")
     if parameters is None:
         missing("parameters")
@@ -124,17 +127,15 @@ def read(fields: Mapping[str, Any]) -> Axes:
         if trials is None:
             missing("trials")
         if isinstance(trials, bool) or not isinstance(trials, int) or not 1 <= trials <= MAX_TRIALS:
-            wrong("trials", f"must be a whole number from 1 to {MAX_TRIALS:,}")
+            wrong("trials", f"must be an integer from 1 to {MAX_TRIALS:,}")
         return Axes(axes, "random", trials, seed)
     if trials is not None:
-        wrong("trials", "belongs to the method 'random'; a grid tries all combinations")
+        wrong("trials", "requires the method 'random'; a grid tries all combinations")
     found_axes = Axes(axes, seed=seed)
     if found_axes.size > MAX_TRIALS:
         raise InvalidRequest(
-            f"The grid has {found_axes.size:,} combinations, and a search tries {MAX_TRIALS:,} at most. "
-            "Give fewer values, "
-            f"or try "
-            'some of them by chance: "method": "random", "trials": 50.',
+            f"The grid has {found_axes.size:,} combinations, but a search tries at most {MAX_TRIALS:,}. Give "
+            'fewer values, or try a random selection: "method": "random", "trials": 50.',
             code="grid_too_large",
             param="parameters",
         )
@@ -146,12 +147,12 @@ def _axis(given_value: Any, at: str, method: str) -> Sequence[Any] | AxisRange:
         if not given_value:
             wrong(at, "must have at least one value")
         if any(given_value.index(value) != number for number, value in enumerate(given_value)):
-            wrong(at, "has a value twice")
+            wrong(at, "contains a duplicate value")
         return given_value
     if not isinstance(given_value, Mapping):
         wrong_type(at, 'a list of values, or {"min": …, "max": …} for the method \'random\'', given_value)
     if method != "random":
-        wrong(at, "is a range, which only the method 'random' can draw from; give a list of values")
+        wrong(at, "is a range, which requires the method 'random'; give a list of values")
     ends = [given_value.get("min"), given_value.get("max")]
     if set(given_value) - {"min", "max", "log", "integer"} or not all(
         isinstance(end, int | float) and not isinstance(end, bool) and math.isfinite(end) for end in ends
@@ -166,7 +167,7 @@ def _axis(given_value: Any, at: str, method: str) -> Sequence[Any] | AxisRange:
 
 
 def read_halving(given_value: Any, total: int) -> Halving | None:
-    """When trials are given up, if they are."""
+    """Parse the rule for abandoning trials, if any."""
     if given_value is None or given_value is False:
         return None
     if given_value is True:
@@ -177,12 +178,12 @@ def read_halving(given_value: Any, total: int) -> Halving | None:
     first = given_value.get("first", max(4, total // 9))
     for name, value, low, high in (("factor", factor, 2, 10), ("first", first, 1, 50_000)):
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            wrong(f"halving.{name}", f"must be a whole number from {low} to {high:,}")
+            wrong(f"halving.{name}", f"must be an integer from {low} to {high:,}")
     return Halving(first, factor)
 
 
 def rounds(trials: int, total: int, halving: Halving | None) -> list[tuple[int, int]]:
-    """For each round how many trials take part, and how many items each has done at the end."""
+    """Return, for each round, the number of trials and the number of items that each has done at its end."""
     if halving is None:
         return [(trials, total)]
     found_rounds, remaining_trials, size = [], trials, min(halving.first, total)
@@ -196,7 +197,7 @@ def rounds(trials: int, total: int, halving: Halving | None) -> list[tuple[int, 
 
 
 def items_asked(plan: Sequence[tuple[int, int]]) -> int:
-    """How many items are asked in all rounds together."""
+    """Return the number of items asked in all rounds together."""
     before = 0
     count = 0
     for remaining_trials, size in plan:

@@ -1,7 +1,7 @@
-"""What an evaluation tests: graders as OpenAI writes them, ours for what was found, and when an answer passes. Pure.
+"""The criteria of an evaluation: OpenAI's graders, Portico's for retrieval, and the pass condition. Pure.
 
-Rankings of files are measured from 0 to 1: recall, precision, hit, reciprocal rank, nDCG. A file stands where its best
-passage does; ``k`` counts files.
+Rankings of files are scored from 0 to 1: recall, precision, hit, reciprocal rank, nDCG. The rank of a file is that of
+its best passage; ``k`` counts files.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from portico_server.grading import graders, template
 from portico_server.grading.grade import Grade
 
 MAX_CRITERIA: Final = 32
-"""Criteria of one evaluation."""
+"""Maximum number of criteria in an evaluation."""
 
 RETRIEVAL: Final = "retrieval"
-"""The type of a criterion that judges which files were found; ours."""
+"""The type of Portico's own criterion, which judges the files that were found."""
 
 MAX_RANK: Final = 1_000
-"""The largest k of a criterion that looks at the first k files."""
+"""Maximum k of a criterion on the first k files."""
 
 
 @dataclass(frozen=True, slots=True)
 class Criterion:
-    """One grader with its name. ``low`` and ``high`` are the ends of its scores; from ``threshold`` on one passes."""
+    """A grader with its name. ``low`` and ``high`` bound its scores; a score of at least ``threshold`` passes."""
 
     name: str
     grader: Mapping[str, Any]
@@ -38,17 +38,17 @@ class Criterion:
     threshold: float = 0.5
 
     def passed(self, grade: Grade) -> bool:
-        """Whether an answer with this grade is good enough."""
+        """Return whether an answer with this grade passes."""
         return grade.score >= self.threshold if grade.passed is None else grade.passed
 
     def share(self, score: float) -> float:
-        """A score as a share of what could be had, from 0 to 1."""
+        """Return a score as a share of the maximum, from 0 to 1."""
         width = self.high - self.low
         return min(max((score - self.low) / width, 0.0), 1.0) if width > 0 else float(score >= self.high)
 
 
 def read(value: Any, param: str = "testing_criteria") -> tuple[Criterion, ...]:
-    """The criteria of an evaluation. Raises `InvalidRequest` that names what is wrong."""
+    """Parse the criteria of an evaluation. Raises `InvalidRequest` that names the error."""
     if value is None:
         missing(param)
     if not isinstance(value, list):
@@ -62,7 +62,10 @@ def read(value: Any, param: str = "testing_criteria") -> tuple[Criterion, ...]:
             wrong_type(at, "an object with a 'type'", criterion)
         new_criterion = _one(criterion, at)
         if new_criterion.name in criterions:
-            wrong(f"{at}.name", f"is '{new_criterion.name[:80]}', as another criterion's: each needs its own")
+            wrong(
+                f"{at}.name",
+                f"is '{new_criterion.name[:80]}', like another criterion's; each name must be unique",
+            )
         criterions[new_criterion.name] = new_criterion
     return tuple(criterions.values())
 
@@ -70,7 +73,7 @@ def read(value: Any, param: str = "testing_criteria") -> tuple[Criterion, ...]:
 def _one(fields: Mapping[str, Any], at: str) -> Criterion:
     name = fields.get("name")
     if not isinstance(name, str) or not 1 <= len(name) <= 200:
-        wrong(f"{at}.name", "must be a text of 1 to 200 characters")
+        wrong(f"{at}.name", "must be a string of 1 to 200 characters")
     kind = fields.get("type")
     if kind == RETRIEVAL:
         _retrieval(fields, at)
@@ -109,20 +112,21 @@ def _retrieval(fields: Mapping[str, Any], at: str) -> None:
         not_one_of(f"{at}.metric", fields.get("metric"), MEASURES)
     k = fields.get("k", 10)
     if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= MAX_RANK:
-        wrong(f"{at}.k", f"must be a whole number from 1 to {MAX_RANK}")
+        wrong(f"{at}.k", f"must be an integer from 1 to {MAX_RANK}")
     if not isinstance(fields.get("relevant"), str) or not template.fields(as_template(fields["relevant"])):
         wrong(
-            f"{at}.relevant", "must name the field of an item with its relevant files, such as 'item.files'"
+            f"{at}.relevant",
+            "must name the field of an item that lists its relevant files, such as 'item.files'",
         )
 
 
 def as_template(reference: str) -> str:
-    """``item.files`` as the template that it stands for."""
+    """Return the template for ``item.files``."""
     return reference if "{{" in reference else "{{" + reference + "}}"
 
 
 def fields_of(criteria: Sequence[Criterion]) -> frozenset[str]:
-    """The fields of an item that the criteria ask for."""
+    """Return the fields of an item that the criteria use."""
     field_names: frozenset[str] = frozenset()
     for criterion in criteria:
         if criterion.grader["type"] == RETRIEVAL:
@@ -133,19 +137,19 @@ def fields_of(criteria: Sequence[Criterion]) -> frozenset[str]:
 
 
 def require_rights(criteria: Sequence[Criterion], caller: Principal) -> None:
-    """Raise `Forbidden` if one of them brings code along which the caller may not have executed."""
+    """Raise `Forbidden` if any of the criteria contains code that the caller may not run."""
     for number, criterion in enumerate(criteria):
         if criterion.grader["type"] != RETRIEVAL:
             graders.require_rights(criterion.grader, caller, f"testing_criteria[{number}]")
 
 
 def judges_of(criteria: Sequence[Criterion]) -> frozenset[str]:
-    """The models that the criteria ask."""
+    """Return the models that the criteria call."""
     return frozenset(name for criterion in criteria for name in graders.judges(criterion.grader))
 
 
 def judgements(criteria: Sequence[Criterion]) -> int:
-    """How many calls of models the criteria take for one item."""
+    """Return the number of model calls that the criteria make for one item."""
     return sum(_calls(criterion.grader) for criterion in criteria)
 
 
@@ -160,31 +164,34 @@ def _calls(grader: Any) -> int:
 
 
 Gains = Mapping[str, float]
-"""What each relevant file is worth; 1 unless the item says more."""
+"""The gain of each relevant file; 1 unless the item sets it."""
 
 
 def recall(gains: Sequence[float], relevant: Gains, k: int) -> float:
-    """The share of the relevant files that is among the first k."""
+    """Return the share of the relevant files that are among the first k."""
     return sum(gain > 0 for gain in gains[:k]) / len(relevant)
 
 
 def precision(gains: Sequence[float], relevant: Gains, k: int) -> float:
-    """The share of the first k that is relevant."""
+    """Return the share of the first k files that are relevant."""
     return sum(gain > 0 for gain in gains[:k]) / k
 
 
 def hit(gains: Sequence[float], relevant: Gains, k: int) -> float:
-    """1 if a relevant file is among the first k."""
+    """Return 1 if a relevant file is among the first k."""
     return float(any(gain > 0 for gain in gains[:k]))
 
 
 def mrr(gains: Sequence[float], relevant: Gains, k: int) -> float:
-    """One over the rank of the first relevant file, 0 if it is not among the first k."""
+    """Return the reciprocal rank of the first relevant file, 0 if it is not among the first k."""
     return next((1 / rank for rank, gain in enumerate(gains[:k], 1) if gain > 0), 0.0)
 
 
 def ndcg(gains: Sequence[float], relevant: Gains, k: int) -> float:
-    """Gains discounted by the logarithm of the rank, over the best order. Source: Järvelin and Kekäläinen 2002."""
+    """Return the gains discounted by the logarithm of the rank, divided by those of the best order.
+
+    Source: Järvelin and Kekäläinen 2002.
+    """
     best = sorted(relevant.values(), reverse=True)
     return _dcg(gains[:k]) / _dcg(best[:k])
 
@@ -196,7 +203,7 @@ MEASURES: Final[Mapping[str, Callable[[Sequence[float], Gains, int], float]]] = 
     "mrr": mrr,
     "ndcg": ndcg,
 }
-"""By the names that a criterion gives them."""
+"""Measures by the names that criteria use."""
 
 
 def _dcg(gains: Sequence[float]) -> float:
@@ -204,10 +211,10 @@ def _dcg(gains: Sequence[float]) -> float:
 
 
 def measure(metric: str, hits: Sequence[Mapping[str, Any]], relevant: Any, k: int) -> float:
-    """How well ``hits`` ranks the relevant files, which are known by name or id.
+    """Return how well ``hits`` ranks the relevant files, which are identified by name or id.
 
-    ``hits``: passages in order, each with ``file_id`` and ``filename``. ``relevant``: a name, a list of them, or an
-    object with what each is worth. Raises `InvalidRequest` if it is none of these.
+    ``hits`` are passages in order, each with ``file_id`` and ``filename``. ``relevant`` is a name, a list of names, or
+    an object with the gain of each. Raises `InvalidRequest` for any other value.
     """
     gains = gains_of(relevant)
     ranked_gains: dict[str, float] = {}
@@ -219,7 +226,7 @@ def measure(metric: str, hits: Sequence[Mapping[str, Any]], relevant: Any, k: in
 
 
 def gains_of(relevant: Any) -> Gains:
-    """What each relevant file is worth. Raises `InvalidRequest`."""
+    """Return the gain of each relevant file. Raises `InvalidRequest`."""
     if isinstance(relevant, str):
         relevant = [relevant]
     if isinstance(relevant, list) and all(isinstance(name, str) for name in relevant):
@@ -228,7 +235,7 @@ def gains_of(relevant: Any) -> Gains:
         isinstance(gain, int | float) and math.isfinite(gain) for gain in relevant.values()
     ):
         raise InvalidRequest(
-            "An item names its relevant files by a list of names, or an object with a number for each.",
+            "The relevant files of an item must be a list of names, or an object with a number for each name.",
             code="no_relevant_files",
         )
     gains = {str(name): float(gain) for name, gain in relevant.items() if gain > 0}

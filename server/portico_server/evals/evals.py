@@ -1,5 +1,5 @@
-"""Evaluations: made, listed, renamed, forgotten, and applied to live answers, of which only the score is kept.
-Their runs are the business of `portico_server.evals.runs`.
+"""Evaluations: created, listed, renamed, deleted, and applied to live answers, of which only the score is stored.
+`portico_server.evals.runs` handles their runs.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from portico_server.runs.quotas import StorageQuota
 from portico_server.runs.run import BEHIND
 
 SCOPE: Final = "chat"
-"""What a key needs for evaluations; each name that is asked also needs its own right."""
+"""The scope for evaluations; each name that is called also needs its own scope."""
 
 _LOGS: Final = (
-    "Calls are not kept here, so there are none to evaluate. Use 'custom' with an 'item_schema', and give the items as "
-    "a file of JSON lines; an answer may stand beside each item as its 'sample'."
+    "Calls are not stored, so they cannot be evaluated. Use 'custom' with an 'item_schema', and supply the "
+    "items as a file of JSON lines; each item may include an answer as its 'sample'."
 )
 
 
 class Evaluations:
-    """The evaluations of the daemon. Another key's do not exist for a caller."""
+    """The evaluations of the daemon. A caller cannot see another key's evaluations."""
 
     def __init__(self, database: Database, registry: Registry, quota: StorageQuota) -> None:
         self._database = database
@@ -52,7 +52,7 @@ class Evaluations:
         metadata: Mapping[str, str],
         caller: Principal,
     ) -> Evaluation:
-        """Make one. Raises `InvalidRequest` that names what is wrong, `NotFound` for a judge that is not there."""
+        """Create an evaluation. Raises `InvalidRequest` that names the error, `NotFound` for an unknown judge."""
         caller.require(SCOPE)
         criterions = criteria.read(testing_criteria)
         criteria.require_rights(criterions, caller)
@@ -63,7 +63,7 @@ class Evaluations:
                 raise NotFound(error.message, code=error.code, param="testing_criteria.model") from error
             if "chat" not in card.capabilities:
                 raise InvalidRequest(
-                    f"'{judge}' cannot judge: it answers no chat.", param="testing_criteria.model"
+                    f"'{judge}' cannot judge: it does not support chat.", param="testing_criteria.model"
                 )
         now = time.time()
         row = EvalRow(
@@ -83,21 +83,21 @@ class Evaluations:
         return Evaluation(row, criterions)
 
     async def require_room(self, size: int, caller: Principal) -> None:
-        """Raise `TooLarge` if a caller may not keep so many bytes more."""
+        """Raise `TooLarge` if a caller may not store ``size`` more bytes."""
         await self._quota.admit(self._database, caller.id, size)
 
     async def get(self, eval_id: str, caller: Principal) -> Evaluation:
-        """One of them. Raises `NotFound`."""
+        """Return an evaluation. Raises `NotFound`."""
         caller.require(SCOPE)
         row = await self._database.read(rows.get, eval_id)
         if row is None or not caller.sees(row.owner):
             raise NotFound(
-                f"There is no evaluation '{eval_id[:80]}'.", code="eval_not_found", param="eval_id"
+                f"The evaluation '{eval_id[:80]}' does not exist.", code="eval_not_found", param="eval_id"
             )
         return evaluation(row)
 
     async def find(self, ref: str, caller: Principal) -> Evaluation:
-        """One of them by its id or name. Raises `NotFound`, and `InvalidRequest` where several have that name."""
+        """Return an evaluation by its id or name. Raises `NotFound`, and `InvalidRequest` if several have that name."""
         if is_id(ref, "eval_"):
             try:
                 return await self.get(ref, caller)
@@ -108,13 +108,15 @@ class Evaluations:
         if not eval_rows:
             page = await self.list(caller, limit=100, order="desc")
             raise NotFound(
-                f"There is no evaluation '{ref[:80]}'.{nearest(ref, [one.row.name for one in page.data])}",
+                f"The evaluation '{ref[:80]}' does not "
+                f"exist.{nearest(ref, [one.row.name for one in page.data])}",
                 code="eval_not_found",
                 param="eval",
             )
         if len(eval_rows) > 1:
             raise InvalidRequest(
-                f"Several evaluations are named '{ref[:80]}'. Give the id of one: '{eval_rows[0].id}' is the newest.",
+                f"Several evaluations are named '{ref[:80]}'. Use an id instead: '{eval_rows[0].id}' is the "
+                "newest.",
                 code="ambiguous_name",
                 param="eval",
             )
@@ -129,7 +131,7 @@ class Evaluations:
         order: Order = "asc",
         by_update: bool = False,
     ) -> RowPage[Evaluation]:
-        """The caller's."""
+        """Return the caller's evaluations."""
         caller.require(SCOPE)
         cursor = None if after is None else (await self.get(after, caller)).row
         owner = None if caller.admin else caller.id
@@ -141,7 +143,7 @@ class Evaluations:
     async def update(
         self, eval_id: str, name: str | None, metadata: Mapping[str, str] | None, caller: Principal
     ) -> Evaluation:
-        """Give it another name or other metadata; what it tests stays."""
+        """Change the name or the metadata of an evaluation; its criteria cannot change."""
         await self.get(eval_id, caller)
         values: dict[str, Any] = {}
         if name is not None:
@@ -153,12 +155,12 @@ class Evaluations:
 
 
 def evaluation(row: EvalRow) -> Evaluation:
-    """An evaluation from its row."""
+    """Return an evaluation from its row."""
     return Evaluation(row, criteria.read(list(row.spec["testing_criteria"])))
 
 
 def _config(value: Any) -> dict[str, Any]:
-    """The form of the items, checked."""
+    """Parse the form of the items."""
     at = "data_source_config"
     if value is None:
         missing(at)
@@ -185,13 +187,13 @@ def _config(value: Any) -> dict[str, Any]:
 
 
 LIVE_FIELDS: Final = ("input", "messages")
-"""What an item of a live call has: the last message of the user, and all messages."""
+"""Fields of an item of a live call: the last message of the user, and all messages."""
 
 _IN_SOURCE: Final = re.compile(r"\bitem\s*(?:\[\s*|\.get\(\s*)[\"'](\w+)[\"']")
 
 
 class LiveGrading:
-    """`portico_server.core.interfaces.LiveJudge` of the evaluations of this daemon."""
+    """The `portico_server.core.interfaces.LiveJudge` for the evaluations of this daemon."""
 
     def __init__(self, services: EvalServices, evals: Evaluations, slots: FairSlots) -> None:
         self._services = services
@@ -205,9 +207,9 @@ class LiveGrading:
         for number, criterion in enumerate(found_evaluation.criteria):
             if criterion.grader["type"] == RETRIEVAL:
                 raise InvalidRequest(
-                    f"The criterion '{criterion.name}' of '{ref[:80]}' compares with relevant files, "
-                    "which a live call does "
-                    "not name. Use an evaluation whose criteria look at the question and the answer alone.",
+                    f"The criterion '{criterion.name}' of '{ref[:80]}' compares with relevant files, which a "
+                    "live call does not have. Use an evaluation whose criteria only need the question and "
+                    "the answer.",
                     code="needs_reference",
                     param="eval",
                 )
@@ -219,9 +221,10 @@ class LiveGrading:
             ):
                 if name not in LIVE_FIELDS:
                     raise InvalidRequest(
-                        f"The criterion '{criterion.name}' of '{ref[:80]}' asks for 'item.{name}', and a live call has "
-                        f"{' and '.join(f'item.{live_field}' for live_field in LIVE_FIELDS)} alone. A live call "
-                        "has nothing to compare its answer with; use an evaluation whose criteria need no reference.",
+                        f"The criterion '{criterion.name}' of '{ref[:80]}' uses 'item.{name}', but a live "
+                        "call only has "
+                        f"{' and '.join(f'item.{live_field}' for live_field in LIVE_FIELDS)}. A live call "
+                        "has no reference for its answer; use an evaluation whose criteria need none.",
                         code="needs_reference",
                         param="eval",
                     )
@@ -233,7 +236,7 @@ class LiveGrading:
         """See `LiveJudge`."""
         row = await self._services.database.read(rows.get, eval_id)
         if row is None:
-            raise NotFound(f"The evaluation '{eval_id}' was removed.", code="eval_not_found")
+            raise NotFound(f"The evaluation '{eval_id}' was deleted.", code="eval_not_found")
         test = evaluation(row)
         BEHIND.set(True)
         work = ItemWork(self._services, owner, DataSource("jsonl", {"type": "jsonl"}), test.criteria)
@@ -250,7 +253,7 @@ class LiveGrading:
 
 
 def _read(grader: Any) -> Iterator[str]:
-    """The fields of an item that Python in a grader reads by name."""
+    """Yield the fields of an item that a Python grader reads by name."""
     if isinstance(grader, Mapping):
         for name, value in grader.items():
             if name == "source" and isinstance(value, str):

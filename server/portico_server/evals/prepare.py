@@ -1,4 +1,4 @@
-"""Everything that a run names is there and fits, before anything is asked: names, templates, items."""
+"""Validation of a run before any call: its names, templates and items."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PARAM = "data_source"
 
 @dataclass(frozen=True, slots=True)
 class PreparedRun:
-    """A source and its items, both checked."""
+    """A data source and its items, both checked."""
 
     source: DataSource
     items: list[ItemRow]
@@ -31,7 +31,7 @@ class PreparedRun:
 async def prepare(
     services: EvalServices, test: Evaluation, data_source: Any, caller: Principal
 ) -> PreparedRun:
-    """A run's data source from its JSON. Raises `PorticoError` that names what is wrong."""
+    """Parse and check the data source of a run. Raises `PorticoError` that names the error."""
     read = source.read(data_source, PARAM)
     await check(services, read, caller)
     item_rows = await _items(services, test, data_source["source"], caller)
@@ -41,7 +41,7 @@ async def prepare(
 
 
 async def check(services: EvalServices, read: DataSource, caller: Principal) -> None:
-    """What is evaluated is there for the caller and does what is asked of it."""
+    """Check that the evaluated object exists for the caller and supports the data source."""
     if read.kind == "jsonl":
         return
     if read.kind == "retrieval":
@@ -52,7 +52,8 @@ async def check(services: EvalServices, read: DataSource, caller: Principal) -> 
     if "chat" not in card.capabilities:
         can = ", ".join(sorted(card.capabilities))
         raise InvalidRequest(
-            f"'{read.target}' answers no chat; it does {can}. A store is evaluated with the type 'retrieval'.",
+            f"'{read.target}' does not support chat; it supports {can}. To evaluate a store, use the type "
+            "'retrieval'.",
             code="unsupported_operation",
             param=f"{PARAM}.model",
         )
@@ -77,7 +78,8 @@ async def _items(
         earlier = await services.database.read(rows.run, data_source["id"])
         if earlier is None or earlier.eval_id != test.row.id:
             raise NotFound(
-                f"There is no run '{data_source['id'][:80]}' of this evaluation whose items could be asked again.",
+                f"The run '{data_source['id'][:80]}' of this evaluation does not exist, or its items cannot "
+                "be asked again.",
                 code="eval_run_not_found",
                 param=f"{at}.id",
             )

@@ -1,4 +1,4 @@
-"""The items of a run: lines of a file or of the request, each checked before anything is asked."""
+"""The items of a run: lines of a file or of the request, each checked before any call."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from portico_server.core.invalid import wrong, wrong_type
 from portico_server.db.evals import ItemRow
 
 MAX_ITEMS: Final = 50_000
-"""Items of one run."""
+"""Maximum number of items in a run."""
 
 MAX_LINE_BYTES: Final = 4 * 2**20
-"""Bytes of a line."""
+"""Maximum size of a line in bytes."""
 
 
 def of_content(content: Any, schema: Mapping[str, Any], param: str) -> list[ItemRow]:
-    """Items that stand in the request. Raises `InvalidRequest` that names the first one that is wrong."""
+    """Parse the items in the request. Raises `InvalidRequest` that names the first invalid item."""
     if not isinstance(content, list):
         wrong_type(param, "a list of objects with an 'item'", content)
     return _checked(((f"{param}[{n}]", item) for n, item in enumerate(content)), schema, param)
 
 
 def of_file(path: Path, schema: Mapping[str, Any], param: str) -> list[ItemRow]:
-    """Items that a file of JSON lines has. Blocks. Raises `InvalidRequest` that names the first line that is wrong."""
+    """Parse the items in a file of JSON lines. Blocks. Raises `InvalidRequest` that names the first invalid line."""
     return _checked(_lines(path, param), schema, param)
 
 
@@ -38,7 +38,7 @@ def _lines(path: Path, param: str) -> Iterator[tuple[str, Any]]:
             at = f"line {number} of the file"
             if len(line) > MAX_LINE_BYTES:
                 raise InvalidRequest(
-                    f"{at} is longer than {MAX_LINE_BYTES // 2**20} MiB.", code="invalid_line", param=param
+                    f"{at} exceeds {MAX_LINE_BYTES // 2**20} MiB.", code="invalid_line", param=param
                 )
             if not line.strip():
                 continue
@@ -46,7 +46,7 @@ def _lines(path: Path, param: str) -> Iterator[tuple[str, Any]]:
                 yield at, json.loads(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line)
             except (ValueError, RecursionError) as error:
                 raise InvalidRequest(
-                    f'{at} is not JSON: {error}. Each line is an object {{"item": {{…}}}}.',
+                    f'{at} is not JSON: {error}. Each line must be an object {{"item": {{…}}}}.',
                     code="invalid_line",
                     param=param,
                 ) from error
@@ -62,29 +62,31 @@ def _checked(items: Iterable[tuple[str, Any]], schema: Mapping[str, Any], param:
         sample = item_document.get("sample") if isinstance(item_document, Mapping) else None
         if not isinstance(item, Mapping) or not isinstance(sample, Mapping | None):
             raise InvalidRequest(
-                f'{at} must be an object {{"item": {{…}}}}, with a "sample" {{…}} if an answer comes with it.',
+                f'{at} must be an object {{"item": {{…}}}}, with a "sample" {{…}} if it includes an answer.',
                 code="invalid_line",
                 param=param,
             )
         fault = shape.fault(item)
         if fault is not None:
             raise InvalidRequest(
-                f"{at} does not fit the item schema: item{fault.path}: {fault.message}.",
+                f"{at} does not match the item schema: item{fault.path}: {fault.message}.",
                 code="invalid_item",
                 param=param,
             )
         item_rows.append(ItemRow(len(item_rows), item, sample))
         if len(item_rows) > MAX_ITEMS:
-            wrong(param, f"has more than {MAX_ITEMS:,} items; make several runs of them")
+            wrong(param, f"has more than {MAX_ITEMS:,} items; split them into several runs")
     if not item_rows:
         raise InvalidRequest(
-            'There are no items: give at least one line {"item": {…}}.', code="empty_dataset", param=param
+            'The data contain no items: supply at least one line {"item": {…}}.',
+            code="empty_dataset",
+            param=param,
         )
     return item_rows
 
 
 def need(fields: Collection[str], items: Sequence[ItemRow], param: str) -> None:
-    """Raise `InvalidRequest` if a template asks for a field that no item has."""
+    """Raise `InvalidRequest` if a template uses a field that no item has."""
     known_fields: set[str] = set()
     for item_row in items:
         known_fields.update(item_row.item)
@@ -92,7 +94,7 @@ def need(fields: Collection[str], items: Sequence[ItemRow], param: str) -> None:
         if name not in known_fields:
             hint = nearest(name, known_fields) or f" They have {', '.join(sorted(known_fields)[:20])}."
             raise InvalidRequest(
-                f"A template asks for 'item.{name}', which no item has.{hint}",
+                f"A template uses 'item.{name}', which no item has.{hint}",
                 code="unknown_field",
                 param=param,
             )

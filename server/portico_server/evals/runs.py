@@ -1,4 +1,4 @@
-"""Runs of evaluations: begun, listed, cancelled, forgotten. Each is a durable run that does the work."""
+"""Runs of evaluations: created, listed, cancelled and deleted. A durable run does the work of each."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from portico_server.evals.work import KIND, EndedError, EvalWork
 from portico_server.runs.scheduler import new_run
 
 MAX_RUNNING_EVALS: Final = 64
-"""Runs that share the slots of the daemon."""
+"""Maximum number of runs that share the slots of the daemon."""
 
 
 class EvalRuns:
-    """The runs of evaluations; those that are trials belong to a search."""
+    """The runs of evaluations; a trial belongs to a search."""
 
     def __init__(self, services: EvalServices, evals: Evaluations) -> None:
         self._services = services
@@ -42,7 +42,7 @@ class EvalRuns:
     async def create(
         self, eval_id: str, name: str, data_source: Any, metadata: Mapping[str, str], caller: Principal
     ) -> EvalRunRow:
-        """Begin a run. All that can be wrong before something is asked is told now."""
+        """Create a run. Every error that can be found without a call is raised now."""
         test = await self._evals.get(eval_id, caller)
         criteria.require_rights(test.criteria, caller)
         with binding() as names:
@@ -72,12 +72,12 @@ class EvalRuns:
         return row
 
     async def get(self, eval_id: str, eval_run_id: str, caller: Principal) -> EvalRunRow:
-        """One run. Raises `NotFound`."""
+        """Return a run. Raises `NotFound`."""
         await self._evals.get(eval_id, caller)
         row = await self._services.database.read(rows.run, eval_run_id)
         if row is None or row.eval_id != eval_id:
             raise NotFound(
-                f"There is no run '{eval_run_id[:80]}' of this evaluation.",
+                f"The run '{eval_run_id[:80]}' does not exist in this evaluation.",
                 code="eval_run_not_found",
                 param="run_id",
             )
@@ -93,7 +93,7 @@ class EvalRuns:
         order: Order = "asc",
         statuses: Sequence[str] = (),
     ) -> RowPage[EvalRunRow]:
-        """The runs of an evaluation, trials among them."""
+        """Return the runs of an evaluation, including trials."""
         await self._evals.get(eval_id, caller)
         if after is not None:
             await self.get(eval_id, after, caller)
@@ -103,7 +103,7 @@ class EvalRuns:
         return RowPage(tuple([await self.settled(row) for row in row_page.data]), row_page.has_more)
 
     async def settled(self, row: EvalRunRow) -> EvalRunRow:
-        """The run, ended if the durable run behind it has ended: cancelled as a run, or given up."""
+        """Return the run, ended if its durable run has ended because it was cancelled or abandoned."""
         if row.status not in WORKING or row.search_id is not None:
             return row
         end_status = await final_status(self._services, row.run_id)
@@ -115,24 +115,24 @@ class EvalRuns:
         return await database.read(rows.run, row.id) or row
 
     async def settle_deserted(self) -> None:
-        """End those whose durable runs were ended by others: nobody may ask for them."""
+        """End the runs whose durable runs were ended from elsewhere; perhaps no client ever asks for them."""
         for row in await self._services.database.read(rows.working):
             await self.settled(row)
 
     async def cancel(self, eval_id: str, eval_run_id: str, caller: Principal) -> EvalRunRow:
-        """End a run; what is done of it stays. Raises `Conflict` if it has ended, or is a trial."""
+        """Cancel a run; its results remain. Raises `Conflict` if it has ended, or is a trial."""
         row = await self.get(eval_id, eval_run_id, caller)
         self._own(row)
         is_moved = await self._services.database.write(
             rows.move, row.id, "canceled", since=WORKING, has_ended=True
         )
         if not is_moved:
-            raise Conflict(f"The run '{row.id}' is {row.status} already.", code="run_ended", param="run_id")
+            raise Conflict(f"The run '{row.id}' is already {row.status}.", code="run_ended", param="run_id")
         await stop(self._services, row.run_id)
         return await self.get(eval_id, eval_run_id, caller)
 
     async def delete(self, eval_id: str, eval_run_id: str, caller: Principal) -> None:
-        """Forget a run with what came of it; one at work is ended."""
+        """Delete a run with its results; an active run is stopped."""
         row = await self.get(eval_id, eval_run_id, caller)
         self._own(row)
         if row.status in WORKING:
@@ -143,13 +143,13 @@ class EvalRuns:
     def _own(row: EvalRunRow) -> None:
         if row.search_id is not None:
             raise Conflict(
-                f"The run '{row.id}' is a trial: cancel the search '{row.search_id}' that it belongs to.",
+                f"The run '{row.id}' is a trial: cancel its search '{row.search_id}' instead.",
                 code="part_of_search",
                 param="run_id",
             )
 
     async def delete_eval(self, eval_id: str, caller: Principal) -> None:
-        """Forget an evaluation with everything below it; runs and searches at work are ended."""
+        """Delete an evaluation with all its contents; active runs and searches are stopped."""
         await self._evals.get(eval_id, caller)
         database = self._services.database
         after: str | None = None
@@ -173,7 +173,7 @@ class EvalRuns:
         order: Order = "asc",
         statuses: Sequence[str] = (),
     ) -> tuple[RowPage[OutputRow], Mapping[int, ItemRow]]:
-        """What became of the items, in their order, and the items themselves by number."""
+        """Return the results of the items, in order, and the items themselves by number."""
         database = self._services.database
         row_page = await database.read(
             rows.outputs, row.id, after=after, limit=limit, order=order, statuses=statuses
@@ -182,13 +182,13 @@ class EvalRuns:
         return row_page, await database.read(rows.items_of, row.data_id, numbers)
 
     async def output(self, row: EvalRunRow, number: int) -> tuple[OutputRow, ItemRow]:
-        """What became of one item. Raises `NotFound`, also while it is not done."""
+        """Return the result of an item. Raises `NotFound`, also while the item is not done."""
         database = self._services.database
         output_row = await database.read(rows.output, row.id, number)
         item = await database.read(rows.item, row.data_id, number)
         if output_row is None or item is None:
             raise NotFound(
-                "There is no such output item of this run.",
+                "The output item does not exist in this run.",
                 code="output_item_not_found",
                 param="output_item_id",
             )
@@ -199,7 +199,7 @@ class EvalRuns:
         row = await database.read(rows.run, str(payload["eval_run"]))
         eval_row = None if row is None else await database.read(rows.get, row.eval_id)
         if row is None or eval_row is None:
-            raise Unavailable("The evaluation is gone.", code="eval_not_found")
+            raise Unavailable("The evaluation no longer exists.", code="eval_not_found")
         if not await database.write(rows.move, row.id, "in_progress", since=WORKING):
             return {"eval_run": row.id, "status": row.status}
 
@@ -227,23 +227,23 @@ class EvalRuns:
 
 
 async def final_status(services: EvalServices, run_id: str) -> tuple[str, Mapping[str, Any] | None] | None:
-    """What a durable run has come to, in the words of an evaluation; ``None`` while it works."""
+    """Return the outcome of a durable run in the terms of an evaluation; ``None`` while it is active."""
     run = await services.database.read(runs.get, run_id)
     if run is not None and run.finished_at is None:
         return None
     if run is not None and run.status == "cancelled":
         return "canceled", None
     error = dict(run.error) if run is not None and run.error else {}
-    message = str(error.get("message") or "The run that did the work is gone.")
+    message = str(error.get("message") or "The run of this evaluation no longer exists.")
     return "failed", {"code": str(error.get("code") or "error"), "message": message}
 
 
 async def stop(services: EvalServices, run_id: str) -> None:
-    """End a durable run, here or in the queue; another daemon ends its own when it next writes."""
+    """End a durable run, here or in the queue; another daemon stops its own run at the next write."""
     run = services.runner.get(run_id)
     if run is not None and not run.ended:
         await run.cancel()
         await services.scheduler.settled(run_id)
         return
-    error = ErrorBody("The run was cancelled before it began.", "server_error", "cancelled")
+    error = ErrorBody("The run was cancelled before it started.", "server_error", "cancelled")
     await services.database.write(runs.cancel_elsewhere, run_id, error.to_json()["error"])

@@ -1,4 +1,4 @@
-"""One item asked of what is evaluated: messages in and an answer out, or a question in and passages out."""
+"""Evaluation of one item: messages in and an answer out, or a question in and passages out."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Filters = Callable[[Any, str], Filter]
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """An answer: its text, as graders and people see it, and what it took. ``document`` is what is kept of it."""
+    """An answer: its text for graders and people, and its usage. ``document`` is the part that is stored."""
 
     answer: ModelAnswer
     document: Mapping[str, Any]
@@ -30,7 +30,7 @@ class Sample:
 
 
 async def sample(source: DataSource, row: ItemRow, context: Context, filters: Filters) -> Sample:
-    """Ask for one item. Raises `PorticoError`."""
+    """Return the answer for an item. Raises `PorticoError`."""
     if source.kind == "jsonl":
         return _given(row)
     if source.kind == "retrieval":
@@ -60,11 +60,11 @@ async def sample(source: DataSource, row: ItemRow, context: Context, filters: Fi
 
 
 def _given(row: ItemRow) -> Sample:
-    """An answer that came with the item."""
+    """Return the answer supplied with the item."""
     sample_fields = dict(row.sample or {})
     text = sample_fields.pop("output_text", "")
     if not isinstance(text, str):
-        raise InvalidRequest("The 'output_text' of a sample must be a text.", code="invalid_sample")
+        raise InvalidRequest("The 'output_text' of a sample must be a string.", code="invalid_sample")
     sample_fields.pop("output_json", None)
     return Sample(ModelAnswer(text, row.item, sample_fields), _document([], text, **sample_fields))
 
@@ -99,7 +99,7 @@ def _messages(source: DataSource, item: Mapping[str, Any]) -> tuple[Message, ...
 
 
 def searching(settings: Mapping[str, Any], query: str, filters: Filters) -> Search:
-    """A search with the fields of ``search_params``. Raises `InvalidRequest` for a value that none can have."""
+    """Return a search with the fields of ``search_params``. Raises `InvalidRequest` for an invalid value."""
     refine = {name: settings[name] for name in Refine.__dataclass_fields__ if name in settings}
     own_settings = {
         name: settings[name]
@@ -161,7 +161,7 @@ _NAMES: Final = ("writer", "decay_by", "reranker", "parents")
 
 
 def _within(search: Search) -> Search:
-    """The search, if its values are what a store takes."""
+    """Return the search if a store accepts its values."""
 
     def of(name: str) -> Any:
         return getattr(search, name) if hasattr(search, name) else getattr(search.refine, name)

@@ -1,4 +1,4 @@
-"""The work of one search, in a durable run: its rounds, trial by trial, and which of them continue."""
+"""The work of one search, in a durable run: its rounds, trial by trial, and the selection of those that continue."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from portico_server.evals.work import EvalWork
 
 
 class SearchWork:
-    """One attempt at one search: what earlier ones have done is found in the outputs of the trials."""
+    """One attempt at one search; the work of earlier attempts is in the outputs of the trials."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class SearchWork:
         self._total = 0
 
     async def do(self) -> str | None:
-        """All rounds; the id of the best trial."""
+        """Run all rounds; return the id of the best trial."""
         spec = self._row.spec
         halving = Halving(**spec["halving"]) if spec["halving"] else None
         numbers = list(range(self._row.total))
@@ -82,7 +82,8 @@ class SearchWork:
         try:
             new_trial = await self._made(trial)
         except PorticoError as error:
-            # One that cannot be tried any more, for what it names is gone, does not keep the others from it.
+            # A trial that can no longer run, because an object that it names no longer exists, does not stop
+            # the others.
             why = error_document(error)
             await database.write(eval_rows.move, trial.id, "failed", since=WORKING, error=why, has_ended=True)
             return
@@ -98,7 +99,9 @@ class SearchWork:
         await work.do(numbers, heard)
 
     async def _made(self, trial: EvalRunRow) -> PreparedTrial:
-        """What it asks; a model that it needs is trained first, once for all trials that need the same."""
+        """Return the prepared trial; a model that it needs is trained first, once for all trials with the same
+        training.
+        """
         new_trial = await self._making.make(trial.settings or {})
         if new_trial.training is None:
             return new_trial
@@ -115,7 +118,7 @@ class SearchWork:
         return new_trial
 
     async def _cut(self, remaining_count: int) -> None:
-        """Give up all but the best, at once, so that a search that is taken up again finds what was decided."""
+        """Abandon all but the best trials at once, so that a resumed search finds the decision."""
         alive = await self._alive()
         if len(alive) > remaining_count:
             losers = ranked(alive, self._row.spec["objective"], self._row.spec["direction"])[remaining_count:]
@@ -125,5 +128,5 @@ class SearchWork:
 
 
 def _load(trial: EvalRunRow) -> tuple[str, str]:
-    """Trials of one model stand together: it is loaded once."""
+    """Return the sort key that groups trials of the same model, so that it is loaded once."""
     return str(trial.source.get("model") or ""), trial.id

@@ -1,4 +1,4 @@
-"""Searches over settings: each trial is a run of the evaluation, and the best may be deployed."""
+"""Searches over settings: each trial is a run of the evaluation, and the best can be deployed."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from portico_server.runs.scheduler import new_run
 KIND: Final = "eval_search"
 
 MAX_RUNNING_SEARCHES: Final = 8
-"""Searches that share the slots of the daemon."""
+"""Maximum number of searches that share the slots of the daemon."""
 
 MAX_NAME_CHARS: Final = 300
 
@@ -55,7 +55,7 @@ FIELDS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class SearchCost:
-    """What a search would take: so many trials and items; so many items asked, calls of judges, and trainings."""
+    """The cost of a search: the numbers of trials, items, items asked, judge calls, and training jobs."""
 
     settings: tuple[Settings, ...]
     items: int
@@ -66,7 +66,7 @@ class SearchCost:
 
 @dataclass(frozen=True, slots=True)
 class _SearchRequest:
-    """A search that was checked."""
+    """A checked search request."""
 
     spec: Mapping[str, Any]
     settings: list[Settings]
@@ -85,11 +85,11 @@ class EvalSearches:
         services.scheduler.handle(KIND, self._work, concurrency=MAX_RUNNING_SEARCHES, is_owned=True)
 
     async def plan(self, eval_id: str, document: Mapping[str, Any], caller: Principal) -> SearchCost:
-        """What a search would take, everything about it checked. Raises as `create`."""
+        """Check a search completely and return its cost. Raises the same errors as `create`."""
         return (await self._checked(await self._evals.get(eval_id, caller), document, caller)).plan
 
     async def create(self, eval_id: str, document: Mapping[str, Any], caller: Principal) -> EvalSearchRow:
-        """Begin a search. All that can be wrong before something is asked is told now."""
+        """Create a search. Every error that can be found without a call is raised now."""
         test = await self._evals.get(eval_id, caller)
         criteria.require_rights(test.criteria, caller)
         with binding() as names:
@@ -124,7 +124,8 @@ class EvalSearches:
             )
             for number, (settings, source) in enumerate(zip(search.settings, search.sources, strict=True), 1)
         ]
-        # Ids begin with the time and end by chance: sorted, they stand in the order of the trials.
+        # Ids begin with the time and end with random digits: when sorted, they are in the order of the
+        # trials.
         ids = sorted(trial.id for trial in run_rows)
         run_rows = [replace(trial, id=trial_id) for trial, trial_id in zip(run_rows, ids, strict=True)]
         await self._evals.require_room(sum(item.bytes for item in search.prepared.items), caller)
@@ -147,7 +148,7 @@ class EvalSearches:
                 )
         name = given_document.get("name", "")
         if not isinstance(name, str) or len(name) > MAX_NAME_CHARS:
-            wrong("name", f"must be a text of at most {MAX_NAME_CHARS} characters")
+            wrong("name", f"must be a string of at most {MAX_NAME_CHARS} characters")
         found_axes = axes.read(given_document)
         objective, direction = (
             given_document.get("objective") or "score",
@@ -162,13 +163,13 @@ class EvalSearches:
         base = given_document.get("data_source")
         tuning = given_document.get("fine_tuning")
         if tuning is not None and not isinstance(tuning, Mapping):
-            wrong_type("fine_tuning", "what a fine-tuning job is made with", tuning)
+            wrong_type("fine_tuning", "the settings of a fine-tuning job", tuning)
         first = _first(base, tuning, settings[0])
         prepared_run = await prepare(self._services, test, first, caller)
         if prepared_run.source.kind == "jsonl":
             raise InvalidRequest(
-                "Answers that are there already do not change with any setting: a search needs a data source of the "
-                "type 'completions', 'responses' or 'retrieval'.",
+                "No setting can change existing answers: a search needs a data source of the type "
+                "'completions', 'responses' or 'retrieval'.",
                 param=f"{PARAM}.type",
             )
         assert isinstance(base, Mapping)
@@ -197,19 +198,19 @@ class EvalSearches:
         return _SearchRequest(spec, settings, prepared_run, [trial.source.document for trial in trials], plan)
 
     async def get(self, eval_id: str, search_id: str, caller: Principal) -> EvalSearchRow:
-        """One search. Raises `NotFound`."""
+        """Return a search. Raises `NotFound`."""
         await self._evals.get(eval_id, caller)
         row = await self._services.database.read(eval_searches.get_search, search_id)
         if row is None or row.eval_id != eval_id:
             raise NotFound(
-                f"There is no search '{search_id[:80]}' of this evaluation.",
+                f"The search '{search_id[:80]}' does not exist in this evaluation.",
                 code="search_not_found",
                 param="search_id",
             )
         return await self._settled(row)
 
     async def list(self, eval_id: str, caller: Principal, limit: int = 20) -> list[EvalSearchRow]:
-        """The newest first."""
+        """Return the searches, newest first."""
         await self._evals.get(eval_id, caller)
         search_rows = await self._services.database.read(eval_searches.newest_searches, eval_id, limit)
         return [await self._settled(row) for row in search_rows]
@@ -228,19 +229,19 @@ class EvalSearches:
         return await database.read(eval_searches.get_search, row.id) or row
 
     async def trials(self, row: EvalSearchRow) -> Sequence[EvalRunRow]:
-        """Its trials, the best first."""
+        """Return the trials of a search, best first."""
         run_rows = await self._services.database.read(eval_searches.trials, row.id)
         return ranked(run_rows, row.spec["objective"], row.spec["direction"])
 
     async def cancel(self, eval_id: str, search_id: str, caller: Principal) -> EvalSearchRow:
-        """End a search; what is done of it stays. Raises `Conflict` if it has ended."""
+        """Cancel a search; its results remain. Raises `Conflict` if it has ended."""
         row = await self.get(eval_id, search_id, caller)
         is_moved = await self._services.database.write(
             eval_searches.move_search, row.id, "canceled", since=WORKING, has_ended=True
         )
         if not is_moved:
             raise Conflict(
-                f"The search '{row.id}' is {row.status} already.", code="search_ended", param="search_id"
+                f"The search '{row.id}' is already {row.status}.", code="search_ended", param="search_id"
             )
         await stop(self._services, row.run_id)
         if row.spec.get("fine_tuning"):
@@ -250,14 +251,16 @@ class EvalSearches:
     async def apply(
         self, eval_id: str, search_id: str, trial_id: str | None, caller: Principal
     ) -> tuple[EvalRunRow, Mapping[str, int], Settings]:
-        """Deploy what a trial, by default the best, changes in apps: the trial, the new versions by app, and those of
-        its settings that belong to no app and so are for whoever calls. Raises `Conflict` if nothing can be deployed.
+        """Deploy the changes of a trial, by default the best, to apps.
+
+        Returns the trial, the new versions by app, and the settings that belong to no app and must be sent with each
+        call. Raises `Conflict` if nothing can be deployed.
         """
         row = await self.get(eval_id, search_id, caller)
         run_rows = await self.trials(row)
         if trial_id is None and row.status != "completed":
             raise Conflict(
-                f"The search '{row.id}' is {row.status}: it has no best trial yet. Name one as 'trial'.",
+                f"The search '{row.id}' is {row.status}: it has no best trial yet. Name a trial in 'trial'.",
                 code="search_not_ended",
                 param="search_id",
             )
@@ -267,7 +270,9 @@ class EvalSearches:
             or run_row.settings is None
             or (trial_id is None and run_row.status != "completed")
         ):
-            raise NotFound(f"The search '{row.id}' has no such trial.", code="trial_not_found", param="trial")
+            raise NotFound(
+                f"The search '{row.id}' does not have this trial.", code="trial_not_found", param="trial"
+            )
         changes = of_apps(run_row.settings, self._services.variants.known(caller))
         unapplied = {path: value for path, value in run_row.settings.items() if not path.startswith(APPS)}
         if row.spec.get("fine_tuning"):
@@ -281,7 +286,7 @@ class EvalSearches:
         if not changes:
             setting_list = ", ".join(f"{path} = {value!r}" for path, value in unapplied.items())
             raise Conflict(
-                "Nothing of this can be deployed: no app has these settings. Give them with each call: "
+                "None of these settings can be deployed, because no app has them. Send them with each call: "
                 f"{setting_list}.",
                 code="nothing_to_deploy",
                 param="trial",
@@ -297,7 +302,7 @@ class EvalSearches:
         row = await database.read(eval_searches.get_search, str(payload["search"]))
         eval_row = None if row is None else await database.read(eval_rows.get, row.eval_id)
         if row is None or eval_row is None:
-            raise Unavailable("The evaluation is gone.", code="eval_not_found")
+            raise Unavailable("The evaluation no longer exists.", code="eval_not_found")
         if not await database.write(eval_searches.move_search, row.id, "in_progress", since=WORKING):
             return {"search": row.id, "status": row.status}
         try:
@@ -322,9 +327,9 @@ class EvalSearches:
 
 
 def _first(base: Any, tuning: Mapping[str, Any] | None, settings: Settings) -> Any:
-    """The data source of the first trial: a setting may bring what it leaves out, such as the model."""
+    """Return the data source of the first trial: a setting may supply a missing field, such as the model."""
     if not isinstance(base, Mapping) or base.get("type") not in TYPES:
-        return base  # what is wrong with it is told by who reads it
+        return base  # the parser reports its errors
     if tuning is not None and not str(tuning.get(INTO) or "model").startswith(APPS):
         model = of_training(tuning, settings).get("model")
         settings = {**settings, str(tuning.get(INTO) or "model"): model}

@@ -1,4 +1,4 @@
-"""What a run asks of whom, for each of its items: OpenAI's data sources, and ours for what a store finds. Pure."""
+"""The data source of a run: OpenAI's data sources, and Portico's for the results of a store. Pure."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SAMPLING: Final = (
     *("reasoning_effort", "repetition_penalty", "response_format", "seed", "stop", "temperature", "text"),
     *("tool_choice", "tools", "top_k", "top_p"),
 )
-"""What ``sampling_params`` may hold; OpenAI's, and what else local engines take."""
+"""Allowed fields of ``sampling_params``: OpenAI's, and others that local engines accept."""
 
 SEARCHING: Final = (
     *(
@@ -45,25 +45,25 @@ SEARCHING: Final = (
     ),
     *("half_life_days", "decay_by", "reranker", "near_duplicates", "diversity", "parents", "neighbours"),
 )
-"""What ``search_params`` may hold: the fields of a search but its question."""
+"""Allowed fields of ``search_params``: the fields of a search except its question."""
 
 REFUSED: Final[Mapping[str, str]] = {
-    "stored_completions": "Chat completions are not kept here",
-    "logs": "Logs of calls are not kept here",
-    "responses": "A run over stored responses is not done here",
+    "stored_completions": "Chat completions are not stored here",
+    "logs": "Logs of calls are not stored here",
+    "responses": "Runs over stored responses are not supported here",
 }
-"""Sources of items that OpenAI has and this is not."""
+"""OpenAI's item sources that Portico does not support."""
 
 EARLIER_RUN: Final = "eval_run"
-"""Ours: the items of an earlier run of the same evaluation."""
+"""Portico's own source: the items of an earlier run of the same evaluation."""
 
 ROLES: Final = ("system", "developer", "user", "assistant")
 
 
 @dataclass(frozen=True, slots=True)
 class DataSource:
-    """A run's data source. ``asked`` is the name that is evaluated; ``document`` the whole as it was given, without
-    the items. ``messages`` is a template, ``reference`` the place of an item that has them whole.
+    """A run's data source. ``asked`` is the name of the evaluated object; ``document`` the whole source without its
+    items. ``messages`` is a template, ``reference`` the item field that contains complete messages.
     """
 
     kind: Kind
@@ -77,12 +77,12 @@ class DataSource:
 
     @property
     def fields(self) -> frozenset[str]:
-        """The fields of an item that it asks for."""
+        """The fields of an item that the source uses."""
         return template.fields([*self.messages, self.reference, self.query])
 
 
 def read(value: Any, param: str = "data_source") -> DataSource:
-    """A data source from its JSON. Raises `InvalidRequest` that names what is wrong first."""
+    """Parse a data source from its JSON. Raises `InvalidRequest` that names the first error."""
     if value is None:
         missing(param)
     if not isinstance(value, Mapping):
@@ -97,7 +97,7 @@ def read(value: Any, param: str = "data_source") -> DataSource:
     if kind == "retrieval":
         query = value.get("query")
         if not isinstance(query, str) or not query:
-            wrong(f"{param}.query", "must be a text such as '{{item.question}}'")
+            wrong(f"{param}.query", "must be a string such as '{{item.question}}'")
         search = _object(value, "search_params", param)
         _only(search, SEARCHING, f"{param}.search_params")
         return DataSource(kind, document, _name(value, "store", param), query=query, search=search)
@@ -136,7 +136,7 @@ def _name(fields: Mapping[str, Any], name: str, param: str) -> str:
 
 
 def _items(value: Any, param: str) -> Mapping[str, Any]:
-    """Where the items are, without those that stand there."""
+    """Return the location of the items, without inline items."""
     if not isinstance(value, Mapping):
         if value is None:
             missing(param)
@@ -145,8 +145,9 @@ def _items(value: Any, param: str) -> Mapping[str, Any]:
     if kind in REFUSED:
         assert isinstance(kind, str)
         raise InvalidRequest(
-            f"{REFUSED[kind]}. Put the items into a file of JSON lines and give its 'file_id', or send them as "
-            "'file_content'; an answer may stand beside each 'item' as its 'sample', with the source type 'jsonl'.",
+            f"{REFUSED[kind]}. Write the items to a file of JSON lines and send its 'file_id', or send them "
+            "as 'file_content'; each 'item' may include an answer as its 'sample', with the source type "
+            "'jsonl'.",
             code="unsupported_parameter",
             param=f"{param}.type",
         )
@@ -158,7 +159,7 @@ def _items(value: Any, param: str) -> Mapping[str, Any]:
 
 
 def _input(value: Any, param: str) -> tuple[tuple[Mapping[str, Any], ...], str]:
-    """The messages of a template, or the place of an item that has them."""
+    """Return the messages of a template, or the item field that contains them."""
     if value is None:
         missing(param)
     if not isinstance(value, Mapping):
@@ -180,19 +181,19 @@ def _input(value: Any, param: str) -> tuple[tuple[Mapping[str, Any], ...], str]:
         if message.get("role") not in ROLES:
             not_one_of(f"{at}.role", message.get("role"), ROLES)
         if not isinstance(message.get("content"), str | list | Mapping):
-            wrong_type(f"{at}.content", "a text or parts", message.get("content"))
+            wrong_type(f"{at}.content", "a string or parts", message.get("content"))
     return tuple(messages), ""
 
 
 def _options(fields: Mapping[str, Any], kind: Kind, param: str) -> Mapping[str, Any]:
-    """The options of a chat completion."""
+    """Return the options of a chat completion."""
     _only(fields, SAMPLING, param)
     options = {name: value for name, value in fields.items() if name != "text"}
     form = fields.get("text")
     if form is not None:
         format_fields = form.get("format") if isinstance(form, Mapping) else None
         if not isinstance(format_fields, Mapping) or kind != "responses":
-            wrong(f"{param}.text", "belongs to the type 'responses' and must have a 'format'")
+            wrong(f"{param}.text", "requires the type 'responses' and must have a 'format'")
         options["response_format"] = _format(format_fields)
     if kind == "responses" and "tools" in fields:
         options["tools"] = [_tool(tool, f"{param}.tools[{n}]") for n, tool in enumerate(fields["tools"])]
@@ -200,7 +201,7 @@ def _options(fields: Mapping[str, Any], kind: Kind, param: str) -> Mapping[str, 
 
 
 def _format(fields: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The format of a response as that of a chat completion."""
+    """Convert the format of a response to that of a chat completion."""
     if fields.get("type") != "json_schema":
         return fields
     inner = {name: fields[name] for name in ("name", "schema", "strict", "description") if name in fields}
@@ -210,8 +211,8 @@ def _format(fields: Mapping[str, Any]) -> Mapping[str, Any]:
 def _tool(value: Any, param: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping) or value.get("type") != "function":
         raise InvalidRequest(
-            f"'{param}' is not a function. What works with other tools is evaluated as an agent that has them: give "
-            "its name as 'model'.",
+            f"'{param}' is not a function. To evaluate other tools, use an agent that has them: send its "
+            "name as 'model'.",
             code="unsupported_parameter",
             param=param,
         )

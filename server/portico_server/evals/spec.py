@@ -22,15 +22,15 @@ from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
 
 WORKING: Final = ("queued", "in_progress")
-"""What a run or a search is until it has ended."""
+"""Statuses of a run or a search that has not ended."""
 
 STOPPED: Final = "stopped"
-"""What a trial is that was given up for better ones."""
+"""Status of a trial that was abandoned for better ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What is tested: the form of items, and what an answer must be."""
+    """An evaluation: the form of its items, and its criteria."""
 
     row: EvalRow
     criteria: tuple[Criterion, ...]
@@ -43,7 +43,7 @@ class Evaluation:
 
 
 class EvalFiles(Protocol):
-    """The files of the daemon, as far as evaluations need them."""
+    """The operations on the daemon's files that evaluations need."""
 
     async def get(self, file_id: str, caller: Principal) -> FileRow: ...
 
@@ -52,8 +52,8 @@ class EvalFiles(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EvalServices:
-    """What the work needs. ``wait_for_idle`` returns when nobody waits for an answer of the model it is told;
-    ``at_once``: items that are asked at a time, of all runs together.
+    """Services for the work. ``wait_for_idle`` returns when no client waits for an answer of the given model;
+    ``at_once`` is the maximum number of simultaneous items, of all runs together.
     """
 
     database: Database
@@ -70,4 +70,4 @@ class EvalServices:
 
 
 Progress = Callable[[int, int], Awaitable[None]]
-"""Told how many items are done, of how many."""
+"""Progress callback: the number of finished items, and the total."""

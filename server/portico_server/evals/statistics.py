@@ -1,4 +1,4 @@
-"""What a run has come to so far, added up item by item: counts, scores, tokens by model, seconds. Pure."""
+"""Running totals of a run: counts, scores, tokens by model, seconds. Pure."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ EMPTY: Mapping[str, Any] = {
     "models": {},
     "seconds": 0.0,
 }
-"""``score`` and those of criteria are (count, sum, sum of squares)."""
+"""``score`` and the scores of criteria are (count, sum, sum of squares)."""
 
 
 @dataclass(frozen=True, slots=True)
 class MeanScore:
-    """A mean score with its standard error, ``None`` while there are fewer than two."""
+    """A mean score with its standard error, which is ``None`` for fewer than two scores."""
 
     value: float | None
     error: float | None
@@ -39,7 +39,7 @@ def added(
     model_usages: Sequence[tuple[str, Usage]],
     seconds: float,
 ) -> dict[str, Any]:
-    """The tally with one item more."""
+    """Return the tally with one more item."""
     new_tally = copy.deepcopy({**EMPTY, **tally})
     new_tally[status] += 1
     new_tally["seconds"] += seconds
@@ -70,12 +70,12 @@ def _sum(sums: list[float], value: float) -> None:
 
 
 def count(tally: Mapping[str, Any]) -> int:
-    """How many items are done."""
+    """Return the number of finished items."""
     return sum(int(tally.get(status, 0)) for status in ("pass", "fail", "error"))
 
 
 def mean(sums: Sequence[float]) -> MeanScore:
-    """Of a count, a sum and a sum of squares."""
+    """Return the mean from a count, a sum and a sum of squares."""
     number = int(sums[0])
     if not number:
         return MeanScore(None, None, 0)
@@ -87,7 +87,7 @@ def mean(sums: Sequence[float]) -> MeanScore:
 
 
 def of(tally: Mapping[str, Any], objective: str) -> MeanScore:
-    """What a search looks at: ``score``, ``pass_rate``, or the criterion of that name."""
+    """Return the score that a search optimizes: ``score``, ``pass_rate``, or the criterion with that name."""
     if objective == "score":
         return mean(tally.get("score") or EMPTY["score"])
     if objective == "pass_rate":
@@ -98,11 +98,11 @@ def of(tally: Mapping[str, Any], objective: str) -> MeanScore:
 
 
 def tokens(tally: Mapping[str, Any]) -> int:
-    """All that were read and written."""
+    """Return the total of input and output tokens."""
     return sum(model["prompt"] + model["completion"] for model in (tally.get("models") or {}).values())
 
 
 def cost(tally: Mapping[str, Any]) -> float | None:
-    """US dollars, ``None`` where no price is known."""
+    """Return the cost in US dollars, or ``None`` if no price is known."""
     costs = [model["cost"] for model in (tally.get("models") or {}).values() if model["cost"] is not None]
     return sum(costs) if costs else None

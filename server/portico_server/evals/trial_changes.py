@@ -1,4 +1,4 @@
-"""What a trial changes."""
+"""The changes of a trial."""
 
 from __future__ import annotations
 
@@ -12,22 +12,24 @@ from portico_server.core.words import whole_number
 from portico_server.evals.source import FIELDS
 
 APPS: Final = "apps."
-"""What the paths begin with that lead into a deployed app."""
+"""Prefix of paths into a deployed app."""
 
 TUNING: Final = "fine_tuning."
-"""What the paths begin with that are settings of a training."""
+"""Prefix of paths that are settings of a training job."""
 
 INTO: Final = "into"
-"""The path that the trained model is put at, beside the wish of its job; ``model`` if it is left out."""
+"""The path that receives the trained model, beside the job's fields; ``model`` if left out."""
 
 _PART: Final = re.compile(r"\.?([^.\[\]]+)|\[(\d+)\]")
 
 _OPEN: Final = ("sampling_params", "search_params")
-"""Objects that may be left out, and have no more than their fields."""
+"""Objects that may be missing, and accept only their own fields."""
 
 
 def overridden(document: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The data source with the settings that are not an app's. Raises `NotFound` for a path that leads nowhere."""
+    """Return the data source with the settings that are not an app's. Raises `NotFound` for a path that does not
+    exist.
+    """
     new_document = copy.deepcopy(dict(document))
     for path, value in settings.items():
         if not path.startswith((APPS, TUNING)):
@@ -36,7 +38,7 @@ def overridden(document: Mapping[str, Any], settings: Mapping[str, Any]) -> dict
 
 
 def of_training(training: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What a model is trained with: the wish of a fine-tuning job with the settings that belong to it."""
+    """Return the fields of a fine-tuning job with the settings that belong to it."""
     new_document = copy.deepcopy({name: value for name, value in training.items() if name != INTO})
     for path, value in settings.items():
         if path.startswith(TUNING):
@@ -55,7 +57,7 @@ def _put(document: dict[str, Any], path: str, value: Any) -> None:
     parts = [name or number for name, number in _PART.findall(path)]
     if not parts or "".join(match[0] for match in _PART.finditer(path)) != path:
         raise InvalidRequest(
-            f"'{path[:200]}' is not a path. Write the names that lead to a setting with dots between, such as "
+            f"'{path[:200]}' is not a path. Separate the names that lead to a setting by dots, as in "
             "'sampling_params.temperature' or 'apps.NAME.STEP.system'.",
             param="parameters",
         )
@@ -65,7 +67,7 @@ def _put(document: dict[str, Any], path: str, value: Any) -> None:
             path,
             parts[0],
             [*known_fields, "apps", "fine_tuning"],
-            f" There are {', '.join(known_fields)}, apps.NAME.… and fine_tuning.….",
+            f" Valid names are {', '.join(known_fields)}, apps.NAME.… and fine_tuning.….",
         )
     node: Any = document
     for number, part in enumerate(parts[:-1]):
@@ -93,14 +95,14 @@ def _below(node: Any, part: str, path: str) -> Any:
 
 def _nowhere(path: str, part: str, known_names: Sequence[str], otherwise: str = "") -> NotFound:
     return NotFound(
-        f"'{path}' leads nowhere: there is no '{part}'.{nearest(part, known_names) or otherwise}",
+        f"The path '{path}' does not exist: unknown name '{part}'.{nearest(part, known_names) or otherwise}",
         code="place_not_found",
         param=f"parameters.{path}",
     )
 
 
 def of_apps(settings: Mapping[str, Any], app_names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """What the settings change in apps: places and values by the name of the app."""
+    """Return the changes to apps: paths and values by the name of the app."""
     changes_by_app: dict[str, dict[str, Any]] = {}
     for path, value in settings.items():
         if not path.startswith(APPS):
@@ -114,7 +116,7 @@ def of_apps(settings: Mapping[str, Any], app_names: Sequence[str]) -> dict[str, 
                 f" There are {', '.join(sorted(app_names)[:20])}." if app_names else ""
             )
             raise NotFound(
-                f"'{path}' names no deployed app and a place in it, as apps.NAME.STEP.FIELD does.{hint}",
+                f"'{path}' must name a deployed app and a path in it, as in apps.NAME.STEP.FIELD.{hint}",
                 code="app_not_found",
                 param=f"parameters.{path}",
             )

@@ -1,4 +1,4 @@
-"""Trials of a search: what each would be, checked before any of them is run, and in what order they stand."""
+"""Trials of a search: each is checked before any of them runs, and they are ranked by their results."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ from portico_server.evals.trial_changes import INTO, TUNING, of_apps, of_trainin
 
 @dataclass(frozen=True, slots=True)
 class PreparedTrial:
-    """What a trial asks, and of which apps as they would be; ``wish`` is what is trained for it first, if anything."""
+    """A trial's data source, and the variants of apps that it uses; ``wish`` is the training job it needs first,
+    if any.
+    """
 
     settings: Settings
     source: DataSource
@@ -36,12 +38,12 @@ class PreparedTrial:
 
     @property
     def key(self) -> str:
-        """What distinguishes the trainings of a search."""
+        """The key that identifies a training job of a search."""
         return hashlib.sha256(json.dumps(self.training, sort_keys=True).encode()).hexdigest()[:32]
 
 
 class Trials:
-    """Makes trials for a caller; what several share is looked at once."""
+    """Prepares trials for a caller; checks that several trials share are made once."""
 
     def __init__(
         self,
@@ -59,9 +61,9 @@ class Trials:
         self._checked_trainings: set[str] = set()
 
     async def make(self, settings: Settings, trained_model: str = "") -> PreparedTrial:
-        """One of them, with the model that was ``trained_model`` for it, or in its place the one that it is made from.
+        """Return a trial with its ``trained_model``, or with the base model if it is not trained yet.
 
-        Raises `PorticoError` with the path of what is wrong.
+        Raises `PorticoError` with the path of the error.
         """
         training = await self._training(settings)
         trial_settings = settings
@@ -82,14 +84,14 @@ class Trials:
         return PreparedTrial(trial_settings, self._sources[key], instead, training)
 
     async def _training(self, settings: Settings) -> Mapping[str, Any] | None:
-        """What is trained with these settings, checked."""
+        """Return the checked training job for these settings."""
         if self._tuning is None:
             path = next((path for path in settings if path.startswith(TUNING)), None)
             if path is None:
                 return None
             raise InvalidRequest(
-                f"'{path}' is a setting of a training: say under 'fine_tuning' what is trained, with 'model' and "
-                "'training_file' as a fine-tuning job has them.",
+                f"'{path}' is a setting of a training job: define the job in 'fine_tuning', with 'model' and "
+                "'training_file' as in a fine-tuning job.",
                 param="fine_tuning",
             )
         training = of_training(self._tuning, settings)
@@ -112,7 +114,9 @@ class Trials:
 
 
 def ranked(rows: Sequence[EvalRunRow], objective: str, direction: str) -> list[EvalRunRow]:
-    """The best first; of two alike the one with fewer tokens. Those that were given up or failed come behind."""
+    """Return the trials, best first; of equal trials, the one with fewer tokens comes first. Abandoned and failed
+    trials are last.
+    """
 
     def order(row: EvalRunRow) -> tuple[int, float, int, str]:
         value = statistics.of(row.tally, objective).value
@@ -125,5 +129,5 @@ def ranked(rows: Sequence[EvalRunRow], objective: str, direction: str) -> list[E
 
 
 def error_document(error: PorticoError) -> dict[str, Any]:
-    """An error as a row keeps it."""
+    """Return an error in the form stored in a row."""
     return {"code": error.code or "error", "message": error.message}

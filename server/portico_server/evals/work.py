@@ -1,4 +1,4 @@
-"""The work of one run: ask what is left of its items, judge the answers, and keep each as it is done."""
+"""The work of one run: ask its remaining items, judge the answers, and store each result."""
 
 from __future__ import annotations
 
@@ -31,28 +31,27 @@ from portico_server.evals.spec import WORKING, EvalServices, Progress
 from portico_server.grading.grade import Grading, ModelAnswer
 from portico_server.runs.run import BEHIND, MAX_DEPTH
 
-# The context of what is evaluated: nobody listens, nobody is asked, and some names may mean something else.
-#
-# A flow that is durable keeps no journal of its own here: the evaluation is what is taken up again after a crash.
+# The context of the evaluated object: it has no listeners, cannot ask questions, and can replace some names.
+# A durable flow keeps no separate journal here, because the evaluation is what resumes after a crash.
 
 
 RETRY_TIMEOUT_S: Final = 300.0
-"""Seconds that a call which is told to come back later is tried again."""
+"""Seconds during which a call that must be retried later is repeated."""
 
 MAX_RETRY_S: Final = 30.0
-"""The longest of the pauses in between."""
+"""Maximum delay between two attempts, in seconds."""
 
 MAX_RETRIES: Final = 2
-"""How often a call is repeated whose engine failed."""
+"""Maximum number of retries after an engine failure."""
 
 FINAL: Final = frozenset({"nobody_to_ask", "disk_full"})
-"""Codes of errors that no second call mends."""
+"""Codes of errors that a retry cannot fix."""
 
 
 class EvalContext(ContextWithin):
-    """`portico_server.core.context.Context` within another one. ``instead``: what answers in place of an app.
+    """A `portico_server.core.context.Context` within another context. ``instead`` maps apps to their replacements.
 
-    Its calls wait where a queue is full, as nobody waits for the answer of one item.
+    Its calls wait if a queue is full, because no client waits for the answer of an item.
     """
 
     __slots__ = ("_depth", "_instead", "_listener", "_registry")
@@ -78,7 +77,7 @@ class EvalContext(ContextWithin):
     async def call(self, name: str, request: Request, *, listener: Listener | None = None) -> Result:
         if self._depth >= MAX_DEPTH:
             raise InvalidRequest(
-                f"'{name}' was called {MAX_DEPTH} levels deep: something calls itself.", code="too_deep"
+                f"'{name}' was called {MAX_DEPTH} levels deep, probably by recursion.", code="too_deep"
             )
         target_name = self._registry.aliases.get(name, name)
         servable = self._instead.get(target_name) or await self._registry.resolve(name, self.caller)
@@ -86,7 +85,7 @@ class EvalContext(ContextWithin):
         return await self._patiently(servable, request, child)
 
     async def _patiently(self, servable: Servable, request: Request, child: EvalContext) -> Result:
-        """A call that comes back when it is told to, and once more where an engine failed. Raises the last error."""
+        """Make a call, and repeat it when asked to retry later or after an engine failure. Raises the last error."""
         until = asyncio.get_running_loop().time() + RETRY_TIMEOUT_S
         pause, failure_count = 0.5, 0
         while True:
@@ -98,7 +97,7 @@ class EvalContext(ContextWithin):
                     raise
             except PorticoError as error:
                 failure_count += 1
-                # What lies deeper was tried again there, or is the business of the app that called it.
+                # A deeper call was already retried there, or its caller is responsible for it.
                 if self._depth or failure_count > MAX_RETRIES or error.status < 500 or error.code in FINAL:
                     raise
                 wait = min(error.retry_after or pause, MAX_RETRY_S)
@@ -109,23 +108,23 @@ class EvalContext(ContextWithin):
         if question.kind == "function":
             return await self._outer.ask(question)
         raise Unavailable(
-            f"'{question.name}' asks a person, whom an evaluation does not have. Evaluate an app without that step, or "
-            "a tool that needs no approval.",
+            f"'{question.name}' asks a person, which an evaluation cannot do. Evaluate an app without that "
+            "step, or a tool that needs no approval.",
             code="nobody_to_ask",
         )
 
 
 KIND: Final = "eval"
-"""The kind of the runs, and the operation under which the calls of items are counted."""
+"""The kind of evaluation runs, and the operation under which the calls of items are counted."""
 
 
 class EndedError(Exception):
-    """The run was cancelled by somebody else, at another daemon perhaps."""
+    """The run was cancelled from elsewhere, perhaps at another daemon."""
 
 
 @dataclass(slots=True)
 class ItemResult:
-    """What became of one item."""
+    """The result of an item."""
 
     status: Verdict
     score: float
@@ -135,7 +134,7 @@ class ItemResult:
 
 
 class ItemWork:
-    """Asks and judges one item at a time, in the name of the key ``owner``."""
+    """Asks and judges one item at a time, on behalf of the key ``owner``."""
 
     def __init__(
         self,
@@ -152,8 +151,8 @@ class ItemWork:
         self._instead = instead or {}
 
     async def outcome(self, item: ItemRow, context: Context | None = None) -> ItemResult:
-        """One item in a call of its own, counted for its owner as any other; within ``context``, if there is one, where
-        nobody is asked.
+        """Return the result of an item, run as a separate call that counts for its owner; with a ``context``, within
+        it, without asking the model.
         """
         services = self._services
         caller = services.scheduler.principals(self._owner)
@@ -166,7 +165,7 @@ class ItemWork:
             return outcome
 
         if not name and context is not None:
-            return await self._judged(item, context)  # there is nothing to count
+            return await self._judged(item, context)  # nothing to count
         try:
             run = await self._begin(name or KIND, caller, work)
             item_result: ItemResult = await services.runner.wait(run)
@@ -178,7 +177,7 @@ class ItemWork:
         return [str(criterion.grader["model"]) for criterion in self._criteria if "model" in criterion.grader]
 
     async def _begin(self, name: str, caller: Principal, work: Any) -> Any:
-        """The call, as soon as the limits of its key and of the app let it in. Raises `TooMany` after a while."""
+        """Start a call as soon as the limits of its key and of the app allow it. Raises `TooMany` after a while."""
         runner = self._services.runner
         until = asyncio.get_running_loop().time() + RETRY_TIMEOUT_S
         pause = 0.5
@@ -202,7 +201,7 @@ class ItemWork:
         except PorticoError as error:
             return self._failed(error)
         model_usages = [(new_sample.model, new_sample.usage)] if new_sample.model else []
-        # The judges are the daemon's own, whatever a trial puts in place of an app.
+        # The judges are the daemon's own models, even if a trial replaces apps.
         judging = EvalContext(context, self._services.registry, {})
         results = [
             await self._result(criterion, new_sample, judging, model_usages) for criterion in self._criteria
@@ -214,7 +213,7 @@ class ItemWork:
         return ItemResult(status, self._score(results), results, new_sample.document, model_usages)
 
     def _score(self, results: Sequence[Mapping[str, Any]]) -> float:
-        """The mean of what the criteria give, each as a share of what it could."""
+        """Return the mean of the criteria's scores, each as a share of its maximum."""
         shares = [
             criterion.share(result["score"])
             for criterion, result in zip(self._criteria, results, strict=True)
@@ -246,7 +245,7 @@ class ItemWork:
         return {**result, "score": grade.score, "passed": criterion.passed(grade), **label}
 
     def _failed(self, error: PorticoError) -> ItemResult:
-        """What could not be asked: it counts as the worst answer."""
+        """Return the result of a failed item, which counts as the worst answer."""
         message = _error(error)
         results = [
             {
@@ -261,7 +260,7 @@ class ItemWork:
 
 
 class EvalWork:
-    """One attempt at one run. ``instead``: what answers in place of apps, in a trial."""
+    """One attempt at one run. ``instead`` maps apps to their replacements in a trial."""
 
     def __init__(
         self,
@@ -282,7 +281,7 @@ class EvalWork:
         self._noted = False
 
     async def do(self, numbers: Sequence[int], report: Progress) -> None:
-        """Ask and judge those of the items that are not done yet. Raises `EndedError`, `PorticoError`."""
+        """Ask and judge the items that are not done yet. Raises `EndedError`, `PorticoError`."""
         done_numbers = await self._services.database.read(rows.done, self._row.id)
         remaining_numbers = [number for number in numbers if number not in done_numbers]
         finished_count = len(numbers) - len(remaining_numbers)
@@ -339,7 +338,9 @@ class EvalWork:
         await self._progressed(began, seconds)
 
     async def _progressed(self, began: float, seconds: float) -> None:
-        """A run that got further is taken up again as often as it is cut off: a step shows that it did."""
+        """Record a step as proof of progress: a run that has made progress is resumed however often it is
+        interrupted.
+        """
         if self._noted:
             return
         self._noted = True
@@ -349,7 +350,7 @@ class EvalWork:
 
 
 def _ranked(grader: Mapping[str, Any], answer: ModelAnswer) -> float:
-    """How well what was found ranks what is relevant."""
+    """Return how well the answer's passages rank the relevant files."""
     found_passages = answer.more.get("retrieved")
     relevant: Any = answer.item
     for name in as_template(grader["relevant"]).strip("{} ").split(".")[1:]:

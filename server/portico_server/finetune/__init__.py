@@ -1,4 +1,4 @@
-"""Fine-tuning: jobs, their data and recipe, and the training that runs in a process and an environment of its own.
+"""Fine-tuning: jobs, their data and recipe, and the training in a separate process and environment.
 
-May import runs, environments, db and core. What it needs of models comes through the protocols in core.
+May import runs, environments, db and core. The protocols in core provide what it needs from models.
 """

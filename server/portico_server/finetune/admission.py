@@ -1,4 +1,4 @@
-"""Whether a job may begin: what its specification asks for, checked before anything is written down."""
+"""Admission of a job: its specification is checked before anything is stored."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ FILE_PURPOSE: Final = "fine-tune"
 
 
 async def check_spec(place: JobContext, spec: FineTuningSpec, caller: Principal) -> FineTuningSpec:
-    """Return the specification with the names that its names stand for.
+    """Return the specification with its names resolved.
 
-    Raises `Forbidden`, `NotFound` and `InvalidRequest` for what is wrong in the request itself; files are not read.
+    Raises `Forbidden`, `NotFound` and `InvalidRequest` for errors in the request itself; files are not read.
     """
     caller.require(FINETUNE_SCOPE)
     base = place.bases.check(spec.base, caller, task=spec.task)
@@ -31,8 +31,8 @@ async def check_spec(place: JobContext, spec: FineTuningSpec, caller: Principal)
     launcher = spec.launcher or place.launcher
     if Resources.parse(spec.resources).nodes > 1 and launcher != NODES_LAUNCHER:
         raise InvalidRequest(
-            f"The launcher '{launcher}' starts a training on one node. Use '{NODES_LAUNCHER}', or leave out "
-            "'nodes'.",
+            f"The launcher '{launcher}' starts training on one node only. Use '{NODES_LAUNCHER}', or leave "
+            "out 'nodes'.",
             param="resources.nodes",
         )
     spec = await _check_store(place, spec, caller)
@@ -67,14 +67,14 @@ async def check_spec(place: JobContext, spec: FineTuningSpec, caller: Principal)
 
 
 async def _check_store(place: JobContext, spec: FineTuningSpec, caller: Principal) -> FineTuningSpec:
-    """With the name of the store as it is reached, where the method trains on one."""
+    """Return the specification with the resolved name of the store, if the method trains on a store."""
     file_only_fields = {"validation_file": spec.validation_file, "grader": spec.grader, "app": spec.app}
     of_stores = {"store": spec.store, "questions": spec.questions}
     if spec.method not in RETRIEVAL_METHODS:
         field_name = next((name for name, value in of_stores.items() if value), None)
         if field_name is not None:
             raise InvalidRequest(
-                f"'{field_name}' goes with the methods {' and '.join(RETRIEVAL_METHODS)}, and the method is "
+                f"'{field_name}' requires the methods {' and '.join(RETRIEVAL_METHODS)}, but the method is "
                 f"'{spec.method}'.",
                 param=field_name,
             )
@@ -88,27 +88,27 @@ async def _check_store(place: JobContext, spec: FineTuningSpec, caller: Principa
     for name, value in file_only_fields.items():
         if value:
             why = (
-                "whole files of the store are held back"
+                "whole files of the store are held out"
                 if name == "validation_file"
-                else "no chat is trained"
+                else "the method does not train a chat model"
             )
             raise InvalidRequest(
-                f"'{name}' does not go with the method '{spec.method}': {why}. Leave it out.", param=name
+                f"'{name}' cannot be used with the method '{spec.method}': {why}. Leave it out.", param=name
             )
     if not spec.store:
         raise InvalidRequest(
-            f"The method '{spec.method}' trains on the passages of a store: name it in 'store'.",
+            f"The method '{spec.method}' trains on the passages of a store: name the store in 'store'.",
             code="missing_required_parameter",
             param="store",
         )
     if spec.training_file and spec.questions:
         raise InvalidRequest(
-            "Give either a file with questions or the 'questions' that are to be made, not both.",
+            "Send either a file with questions or the 'questions' to generate, not both.",
             param="questions",
         )
     if spec.overrides.get("kind") == "qlora":
         raise InvalidRequest(
-            f"The method '{spec.method}' trains all weights ('full') or an adapter that becomes a part of them "
+            f"The method '{spec.method}' trains all weights ('full') or an adapter that is merged into them "
             "('lora').",
             param="recipe.kind",
         )
@@ -116,7 +116,7 @@ async def _check_store(place: JobContext, spec: FineTuningSpec, caller: Principa
         asker = await place.registry.resolve(spec.asker, caller)
         if "chat" not in asker.card.capabilities:
             raise InvalidRequest(
-                f"'{spec.asker}' is not a chat model, so it cannot ask questions.",
+                f"'{spec.asker}' is not a chat model, so it cannot generate questions.",
                 param="questions.model",
             )
     return replace(spec, store=await place.stores.readable(spec.store, caller))

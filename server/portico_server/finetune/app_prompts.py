@@ -33,25 +33,25 @@ from portico_server.finetune.spec import FineTuningSpec, Method
 from portico_server.finetune.training_example import TrainingExample, WrongLineError, reader_for
 
 PROMPT_TIMEOUT_S: Final = 60.0
-"""Seconds in which an app must have called a model."""
+"""Maximum seconds until an app must call a model."""
 
 MAX_APP_DEPTH: Final = 8
-"""Apps within apps until one calls a model."""
+"""Maximum nesting depth of apps until one calls a model."""
 
 MAX_CHECK_EXAMPLES: Final = 3
 MAX_CHECK_EXAMPLE_BYTES: Final = 64 * 1024
-"""What a job keeps to compare the app with later: examples, and bytes of each."""
+"""Limits for the data a job stores to check the app later: number of examples, and bytes of each."""
 
 ReportCount: TypeAlias = Callable[[int], Awaitable[None]]
-"""Called with how many examples have got their prompt."""
+"""Called with the number of examples that have received their prompt."""
 
 Given: TypeAlias = Mapping[str, Any]
-"""What an app is called with: ``{"messages": […]}`` or ``{"input": …}``."""
+"""The input of an app: ``{"messages": […]}`` or ``{"input": …}``."""
 
 
 @dataclass(frozen=True, slots=True)
 class AppPrompt:
-    """What an app calls a model with: the model's own name, the messages, and the tools."""
+    """The arguments of an app's model call: the proper name of the model, the messages, and the tools."""
 
     model: str
     messages: Sequence[Mapping[str, Any]]
@@ -60,7 +60,7 @@ class AppPrompt:
 
 @dataclass(frozen=True, slots=True)
 class CheckExample:
-    """An input, and the prompt that the app wrote for it: the messages, and a digest of the tools."""
+    """An input, and the app's prompt for it: the messages, and a digest of the tools."""
 
     given: Given
     messages: Sequence[Mapping[str, Any]]
@@ -68,7 +68,7 @@ class CheckExample:
 
 
 class _PromptCapture(ContextWithin):
-    """The context of an app that is called until it calls a model."""
+    """The context of an app that runs until it calls a model."""
 
     def __init__(self, outer: Context, registry: Registry, depth: int, prompt: asyncio.Future[AppPrompt]):
         super().__init__(outer)
@@ -77,7 +77,7 @@ class _PromptCapture(ContextWithin):
         self._prompt = prompt
 
     async def emit(self, event: Event) -> None:
-        """Dropped: the call serves no client."""
+        """Drop the event, because the call serves no client."""
 
     async def call(self, name: str, request: Request, *, listener: Listener | None = None) -> Result:
         servable = await self._registry.resolve(name, self.caller)
@@ -93,7 +93,7 @@ class _PromptCapture(ContextWithin):
         return await self._outer.call(name, request)
 
     async def within(self, servable: Servable, request: Request) -> Result:
-        """Call an app, one level further down."""
+        """Call an app, one level deeper."""
         if self._depth >= MAX_APP_DEPTH:
             raise InvalidRequest(f"It calls apps {MAX_APP_DEPTH} levels deep before it calls a model.")
         return await servable.call(
@@ -105,14 +105,14 @@ class _PromptCapture(ContextWithin):
 
 
 async def find_app(name: str, registry: Registry, caller: Principal) -> Servable:
-    """An app by its name. Raises `InvalidRequest` if there is none of that name, `Forbidden`."""
+    """Return an app by its name. Raises `InvalidRequest` if it does not exist, `Forbidden`."""
     try:
         servable = await registry.resolve(name, caller)
     except NotFound as error:
         raise InvalidRequest(error.message, code="app_not_found", param="app") from error
     if servable.card.kind != "app":
         raise InvalidRequest(
-            f"'{name}' is not an app but a {servable.card.kind}; name a deployed app.",
+            f"'{name}' is a {servable.card.kind}, not an app; name a deployed app.",
             code="not_an_app",
             param="app",
         )
@@ -120,13 +120,13 @@ async def find_app(name: str, registry: Registry, caller: Principal) -> Servable
 
 
 def version_of(card: Card) -> int:
-    """The version of a deployed app; 0 for one that has none, such as the chat over a store."""
+    """Return the version of a deployed app; 0 if it has none, such as the chat over a store."""
     version = card.labels.get("version")
     return version if isinstance(version, int) else 0
 
 
 async def prompt_of(app: Servable, app_input: Given, registry: Registry, context: Context) -> AppPrompt:
-    """What ``app`` first calls a model with. Raises `InvalidRequest` if it calls none."""
+    """Return the arguments of the first model call of ``app``. Raises `InvalidRequest` if it calls no model."""
     name = app.card.name
     prompt: asyncio.Future[AppPrompt] = asyncio.get_running_loop().create_future()
     work = asyncio.ensure_future(
@@ -139,7 +139,7 @@ async def prompt_of(app: Servable, app_input: Given, registry: Registry, context
             return prompt.result()
         error = work.exception()
         if isinstance(error, PorticoError):
-            raise InvalidRequest(f"'{name}' writes no prompt for it: {error.message}") from error
+            raise InvalidRequest(f"'{name}' produced no prompt for it: {error.message}") from error
         if error is not None:
             raise error
         raise InvalidRequest(f"'{name}' answers without calling a model.")
@@ -157,10 +157,10 @@ def _request(card: Card, app_input: Given) -> Request:
         return AppInput(app_input["input"])
     messages = app_input["messages"]
     if not messages:
-        raise InvalidRequest(f"'{card.name}' cannot be called: no message stands before the answer.")
+        raise InvalidRequest(f"'{card.name}' cannot be called: the answer has no message before it.")
     if "store" in card.labels and sum(message["role"] == "user" for message in messages) > 1:
         raise InvalidRequest(
-            f"'{card.name}' first rewrites a question within a conversation; give it single questions."
+            f"'{card.name}' rewrites a question that is part of a conversation first; use single questions."
         )
     return Chat(tuple(messages))
 
@@ -175,10 +175,10 @@ async def write_prompts(
     context: Context,
     report: ReportCount,
 ) -> list[CheckExample]:
-    """Write ``source`` to ``target`` with the app's prompts, line by line; the examples to check later.
+    """Write ``source`` to ``target`` with the app's prompts, line by line; return the examples for later checks.
 
-    A line that is not an example stays as it is: the check of the file names it. Raises `InvalidRequest` with the
-    number of a line for which the app calls no model.
+    A line that is not an example is copied unchanged, and the check of the file reports it. Raises `InvalidRequest`
+    with the number of a line for which the app calls no model.
     """
     read = partial(_read, reader_for(spec.method, spec.grader), spec.method)
     examples: list[CheckExample] = []
@@ -205,7 +205,9 @@ async def write_prompts(
 
 
 def _read(read: Callable[[bytes], TrainingExample], method: Method, line: bytes) -> Mapping[str, Any] | None:
-    """A line as training reads it, or the ``input`` of an app with its ``answer``; ``None`` if it is neither."""
+    """Parse a line as a training example, or as the ``input`` of an app with its ``answer``; return ``None`` if it is
+    neither.
+    """
     if len(line) > MAX_EXAMPLE_BYTES:
         return None
     try:
@@ -228,7 +230,9 @@ def _given(document: Mapping[str, Any], method: Method) -> Given:
 
 
 def _example(document: Mapping[str, Any], method: Method, prompt: AppPrompt) -> Mapping[str, Any]:
-    """An example, as a training file has it, with the app's prompt in place of its own. Only the answer is learnt."""
+    """Return an example in the form of a training file, with the app's prompt in place of its own. Only the answer is
+    learned.
+    """
     new: dict[str, Any] = {"messages": list(prompt.messages)}
     if prompt.tools:
         new["tools"] = list(prompt.tools)
@@ -264,7 +268,7 @@ def _digest(tools: Sequence[Any]) -> str:
 async def compare(
     app: Servable, saved_prompts: Mapping[str, Any], result: str, registry: Registry, context: Context
 ) -> TuningAppCheck:
-    """Call an app once more with the examples that a job keeps. ``result`` is the model that was trained."""
+    """Call an app again with the examples that a job stored. ``result`` is the trained model."""
     differences: list[str] = []
     model = ""
     for number, data in enumerate(saved_prompts["examples"], 1):
@@ -287,7 +291,7 @@ def _differences(check_example: CheckExample, now: AppPrompt) -> list[str]:
     differences = []
     if len(check_example.messages) != len(now.messages):
         differences.append(
-            f"the prompt has {len(now.messages)} messages; it had {len(check_example.messages)}."
+            f"the prompt has {len(now.messages)} messages instead of {len(check_example.messages)}."
         )
     for number, (old, new) in enumerate(zip(check_example.messages, now.messages, strict=False), 1):
         if orjson.dumps(old, option=orjson.OPT_SORT_KEYS) != orjson.dumps(new, option=orjson.OPT_SORT_KEYS):

@@ -1,4 +1,4 @@
-"""Questions made from the store's own text, without a model."""
+"""Questions generated from the store's own text, without a model."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from portico_server.finetune.questions import (
 
 
 def made_questions(passages: Sequence[StorePassage], count: int, seed: int) -> list[AnsweredQuestion]:
-    """At most ``count`` questions: the headings above a passage, and a sentence that is taken out of it.
+    """Return at most ``count`` questions: the headings above a passage, or a sentence removed from it.
 
-    The second is the inverse cloze task (K. Lee et al. 2019, https://arxiv.org/abs/1906.00300). The same seed makes
+    The latter is the inverse cloze task (K. Lee et al. 2019, https://arxiv.org/abs/1906.00300). The same seed produces
     the same questions.
     """
     chance = random.Random(seed)  # noqa: S311  # no secret
@@ -42,7 +42,7 @@ def made_questions(passages: Sequence[StorePassage], count: int, seed: int) -> l
 
 
 def _cloze(passage: StorePassage, chance: random.Random) -> AnsweredQuestion | None:
-    """A sentence of the passage as the question, and the rest as what answers it."""
+    """Return a sentence of the passage as the question, and the rest as its answer."""
     sentences = [one.strip() for one in SENTENCE_END.split(passage.text) if one.strip()]
     minimum, limit = SENTENCE_CHARS
     fitting = [one for one in sentences if minimum <= len(one) <= limit and not one.startswith("#")]

@@ -1,4 +1,4 @@
-"""Training files: read line by line, checked and counted in tokens before anything is trained."""
+"""Training files: read line by line, checked and counted in tokens before training."""
 
 from __future__ import annotations
 
@@ -25,40 +25,42 @@ from portico_server.settings import MB_BYTES
 Result = TypeVar("Result")
 
 MAX_EXAMPLE_BYTES: Final = 8 * MB_BYTES
-"""Bytes of one example."""
+"""Maximum size of an example in bytes."""
 
 READ_STRIDE_BYTES: Final = 4 * MB_BYTES
-"""Bytes that are read before others get their turn."""
+"""Number of bytes read before other tasks run."""
 
 MAX_LISTED_ERRORS: Final = 10
-"""Invalid lines that are listed; the others are counted."""
+"""Maximum number of invalid lines listed; further lines are only counted."""
 
 MAX_SAMPLE_EXAMPLES: Final = 256
-"""Examples that are counted in tokens, beyond the longest ones; of fewer, all are."""
+"""Maximum number of examples tokenized in addition to the longest; smaller files are tokenized completely."""
 
 LONGEST_EXAMPLE_COUNT: Final = 64
-"""The longest examples, which are always told in tokens."""
+"""Number of the longest examples, which are always tokenized."""
 
 MIN_EXAMPLES: Final = 10
-"""Examples that OpenAI asks for at least."""
+"""Minimum number of examples that OpenAI requires."""
 
 ReportProgress: TypeAlias = Callable[[int, int], Awaitable[None]]
-"""Called with the bytes read so far, and those in all."""
+"""Progress callback: the bytes read so far, and the total."""
 
 
 class TokenCounter(Protocol):
     """The tokenizer and the chat template that a model is served with."""
 
     async def length(self, messages: Sequence[Message], tools: Sequence[object], *, generation: bool) -> int:
-        """Tokens of a conversation. Raises `InvalidRequest` if the template does not take it."""
+        """Return the number of tokens in a conversation. Raises `InvalidRequest` if the template rejects it."""
 
     async def is_token(self, text: str) -> bool:
-        """Whether a text is one token of the model, as the marks of its template are."""
+        """Return whether a text is a single token of the model, like the markers of its template."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedData:
-    """The outcome for one file. ``warnings`` are sentences; an example may still be cut or left out for them."""
+    """The result for a file. ``warnings`` are sentences; the examples they concern may still be truncated or
+    skipped.
+    """
 
     path: Path
     facts: DataFacts
@@ -67,7 +69,7 @@ class CheckedData:
 
 @dataclass(slots=True)
 class _Seen:
-    """What one pass over a file leaves: a few bytes for each example."""
+    """The result of a pass over a file: a few bytes for each example."""
 
     digests: set[int] = field(default_factory=set)
     sizes: array[int] = field(default_factory=lambda: array("Q"))
@@ -95,10 +97,11 @@ async def prepare_data(
     limit: int,
     report: ReportProgress | None = None,
 ) -> tuple[PreparedData, tuple[str, ...]]:
-    """Check the training file and the validation file, and write what training reads into ``folder``.
+    """Check the training file and the validation file, and write the training input to ``folder``; return warnings as
+    sentences.
 
-    ``limit``: the tokens that the model was made for, 0 if not known. The sentences are warnings. Raises
-    `InvalidRequest` (``invalid_training_file``, ``invalid_validation_file``) with the numbers of the wrong lines.
+    ``limit`` is the number of tokens that the model was made for, 0 if unknown. Raises `InvalidRequest`
+    (``invalid_training_file``, ``invalid_validation_file``) with the numbers of the invalid lines.
     """
     training, validation = files
     first = _Pass(spec.method, training, folder / "training.jsonl", "training_file", spec.grader)
@@ -126,7 +129,9 @@ async def prepare_data(
 
 
 def read_line(source: BinaryIO, *, first: bool) -> bytes:
-    """The next line, with its end; empty behind the last. Of one longer than `MAX_EXAMPLE_BYTES` one byte more."""
+    """Return the next line including its end; empty after the last. A line above `MAX_EXAMPLE_BYTES` is cut one byte
+    after it.
+    """
     line = piece = source.readline(MAX_EXAMPLE_BYTES + 1)
     if len(line) > MAX_EXAMPLE_BYTES:
         while piece and not piece.endswith(b"\n"):
@@ -135,16 +140,16 @@ def read_line(source: BinaryIO, *, first: bool) -> bytes:
 
 
 def content_missing(param: str) -> NotFound:
-    """The error for a file whose bytes are gone."""
+    """Return the error for a file whose content is missing."""
     return NotFound(
-        "The bytes of the file are no longer on this machine. Upload it again.",
+        "The content of the file is no longer on this machine. Upload it again.",
         code="file_content_missing",
         param=param,
     )
 
 
 class _Pass:
-    """One file: read once, written once, measured by a sample."""
+    """A pass over a file: read once, written once, and measured by a sample."""
 
     def __init__(
         self,
@@ -162,7 +167,7 @@ class _Pass:
         self._number = 0
 
     async def read(self, report: ReportProgress | None) -> None:
-        """Go through the file. Raises `InvalidRequest` if a line is wrong."""
+        """Read the file. Raises `InvalidRequest` if a line is invalid."""
         try:
             total = (await pools.DATASETS.run(self._source.stat)).st_size
             await _in_thread(partial(self._target.parent.mkdir, parents=True, exist_ok=True))
@@ -173,11 +178,13 @@ class _Pass:
         except FileNotFoundError as error:
             raise content_missing(self._param) from error
         except OSError as error:
-            raise Unavailable(f"The examples cannot be written down: {error.strerror or error}.") from error
+            raise Unavailable(
+                f"The examples cannot be written to disk: {error.strerror or error}."
+            ) from error
         self._judge()
 
     def _stride(self, source: BinaryIO, target: BinaryIO) -> bool:
-        """Some lines; whether there are more."""
+        """Read a portion of lines; return whether there are more."""
         end = source.tell() + READ_STRIDE_BYTES
         while source.tell() < end:
             data = read_line(source, first=not self._number)
@@ -227,22 +234,23 @@ class _Pass:
             extra_count = examples.wrong_count - len(examples.wrong)
             problem_list = "; ".join(examples.wrong) + (f"; and {extra_count:,} more" if extra_count else "")
             raise self._invalid(
-                f"{examples.wrong_count:,} of {self._number:,} lines cannot be trained on: {problem_list}."
+                f"{examples.wrong_count:,} of {self._number:,} lines cannot be used for training: "
+                f"{problem_list}."
             )
         if not examples.sizes:
-            raise self._invalid("The file holds no examples; one JSON object a line was expected.")
+            raise self._invalid("The file contains no examples; expected one JSON object per line.")
 
     def _invalid(self, message: str) -> InvalidRequest:
         return InvalidRequest(message, code=f"invalid_{self._param}", param=self._param)
 
     async def measure(self, scale: TokenCounter, limit: int, method: Method) -> CheckedData:
-        """Tell a sample in tokens, and estimate the rest. Raises `InvalidRequest` for marks of the template."""
+        """Tokenize a sample and estimate the rest. Raises `InvalidRequest` for markers of the template in messages."""
         examples = self.seen
         for mark, number in sorted(examples.marks.items(), key=lambda item: item[1])[:LONGEST_EXAMPLE_COUNT]:
             if await scale.is_token(mark):
                 raise self._invalid(
-                    f"line {number:,}: a message holds {mark}, which the model's template writes between messages: it "
-                    "would end the message there. Leave it out, or write it otherwise."
+                    f"line {number:,}: a message contains {mark}, which the model's template writes between "
+                    "messages and which would end the message. Remove it, or write it differently."
                 )
         count = len(examples.sizes)
         sample_numbers = set(range(count))
@@ -269,7 +277,7 @@ class _Pass:
             ]
         except InvalidRequest as error:
             raise self._invalid(
-                f"example {place + 1:,}: the model's chat template does not take it: {error.message}"
+                f"example {place + 1:,}: the model's chat template rejects it: {error.message}"
             ) from error
         return max(lengths)
 
@@ -280,7 +288,7 @@ class _Pass:
 
     @staticmethod
     def _line(data: bytes, method: Method) -> TrainingExample:
-        """An example as it was written down."""
+        """Return an example from its written form."""
         document = orjson.loads(data)
         tools = document.get("tools") or ()
         if method == "supervised":
@@ -295,22 +303,21 @@ class _Pass:
         examples, sentences = self.seen, []
         if len(tokens) < MIN_EXAMPLES and self._param == "training_file":
             sentences.append(
-                f"There are only {len(tokens)} examples; OpenAI asks for {MIN_EXAMPLES} at least, and fifty teach much "
-                f"better."
+                f"The file has only {len(tokens)} examples; OpenAI requires at least {MIN_EXAMPLES}, and "
+                "fifty give much better results."
             )
         if examples.twice_count:
-            sentences.append(f"{examples.twice_count:,} examples are there twice ({_lines(examples.twice)}).")
+            sentences.append(f"{examples.twice_count:,} examples are duplicates ({_lines(examples.twice)}).")
         if examples.leaked_count:
             sentences.append(
-                f"{examples.leaked_count:,} examples are in the training file too "
-                f"({_lines(examples.leaked)}): what they "
-                "measure is memory."
+                f"{examples.leaked_count:,} examples are also in the training file "
+                f"({_lines(examples.leaked)}), so they only measure memorization."
             )
         overlong = sum(1 for length in tokens if length > limit) if limit else 0
         if overlong:
             sentences.append(
-                f"{overlong:,} examples are longer than the {limit:,} tokens that the model was made for (the longest "
-                f"has {max(tokens):,}); they are cut there."
+                f"{overlong:,} examples exceed the {limit:,} tokens that the model was made for (the longest "
+                f"has {max(tokens):,}) and are truncated."
             )
         return sentences
 
@@ -321,7 +328,7 @@ def _lines(numbers: Sequence[int]) -> str:
 
 
 async def _in_thread(work: Callable[..., Result], *arguments: object) -> Result:
-    """Work that is over when this is, even if it was cancelled: nothing is written behind somebody's back."""
+    """Run work in a thread and wait for its end even if cancelled, so that it never writes unnoticed."""
     future = pools.DATASETS.begin(work, *arguments)
     try:
         return await asyncio.shield(future)

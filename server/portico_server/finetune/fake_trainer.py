@@ -1,4 +1,4 @@
-"""Training for models on the fake engine, so that applications can be tried without a model."""
+"""Training for models on the fake engine, so that applications can be tested without a model."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from portico_server.finetune.training_events import (
 )
 
 MAX_LEARNT_EXAMPLES: Final = 500
-"""Examples that the result has learnt."""
+"""Maximum number of examples that the result has learned."""
 
 _STATE: Final = "state.json"
 
 
 class FakeTrainer:
-    """A `portico_server.finetune.spec.Trainer`. A step takes as long as it takes to write it down."""
+    """A `portico_server.finetune.spec.Trainer`. A step takes only as long as recording it."""
 
     async def train(self, task: TrainingTask, _context: Context) -> AsyncGenerator[TrainEvent, None]:
         """See `portico_server.finetune.spec.Trainer`."""
@@ -41,7 +41,7 @@ class FakeTrainer:
         yield TrainLog("info", f"{total} steps", {"stage": "training"})
         start_time = time.monotonic()
         for step in range(done_steps + 1, total + 1):
-            await asyncio.sleep(0)  # a step that writes nothing must let others work, too
+            await asyncio.sleep(0)  # a step that writes nothing must let other tasks run
             elapsed_s = max(time.monotonic() - start_time, 1e-6)
             tokens = task.data.facts.tokens / max(task.data.facts.examples, 1) * recipe.batch
             values = {
@@ -53,7 +53,8 @@ class FakeTrainer:
                 values["valid_loss"] = 2.5 / (step + 1) ** 0.5
             yield Metrics(step, total, 2.0 / (step + 1) ** 0.5, values)
             if (recipe.eval_interval and step % recipe.eval_interval == 0) or step == total:
-                # In no thread: that one could continue when this is cancelled, and the folder removed.
+                # Not in a thread, which could continue after a cancellation, when the folder has been
+                # deleted.
                 yield Checkpoint(step, _keep(place, step), values)
         path = task.folder / "script.yaml"
         await pools.TRAINING.run(_write, path, task.data.training)
@@ -89,7 +90,7 @@ def _documents(training: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def _exchange(document: Mapping[str, Any]) -> tuple[str, str]:
-    """The last question of an example, and its answer."""
+    """Return the last question of an example, and its answer."""
     messages = document.get("messages") or [*document["prompt"], *document.get("chosen", ())]
     question = [str(message["content"]) for message in messages if message["role"] == "user"]
     reply = [str(message["content"]) for message in messages if message["role"] == "assistant"]

@@ -1,4 +1,4 @@
-"""The work of a job whose base lives at a provider: convert, upload, mirror what happens there, serve the result."""
+"""The work of a job whose base is at a provider: convert, upload, mirror its events, serve the result."""
 
 from __future__ import annotations
 
@@ -42,35 +42,35 @@ T = TypeVar("T")
 FILE_STATE: Final = "hosted_files"
 JOB_STATE: Final = "hosted_job"
 CURSOR_STATE: Final = "hosted_cursor"
-"""What the state of a job has of the provider: its files by parameter, its job, the last event that is mirrored."""
+"""Fields of a job's state about the provider: its files by parameter, its job, the last mirrored event."""
 
 MAX_OUTAGE_S: Final = 3600.0
-"""Seconds for which a provider that does not answer is asked again before a job has begun there."""
+"""Seconds during which an unavailable provider is retried before a job has started there."""
 
 MAX_SILENCE_S: Final = 24 * 3600.0
-"""Seconds for which a job that works there may not be asked for."""
+"""Seconds during which a job that runs at the provider may be unreachable."""
 
 MAX_DEPLOYMENT_S: Final = 6 * 3600.0
-"""Seconds that a provider may take to make a result ready."""
+"""Maximum seconds for a provider to make a result ready."""
 
 MAX_PAUSE_S: Final = 60.0
-"""Seconds between two attempts to reach it, at most."""
+"""Maximum seconds between two attempts to reach the provider."""
 
 MAX_MISSES: Final = 3
-"""Answers in a row by which a provider does not have a job until it is believed."""
+"""Number of consecutive answers that a job does not exist until the provider is believed."""
 
 MAX_MESSAGE_CHARS: Final = 2_000
-"""Characters of one event of a provider."""
+"""Maximum length of a provider's event, in characters."""
 
 CANCEL_TIMEOUT_S: Final = 30.0
-"""Seconds in which a provider must have cancelled a job."""
+"""Maximum seconds for a provider to cancel a job."""
 
 TOKENS_PRICED: Final = 1_000_000
-"""Tokens that the price of a training is for."""
+"""Number of tokens that the price of training refers to."""
 
 
 def check(spec: FineTuningSpec, tuner: HostedTuner) -> None:
-    """Raise `InvalidRequest` for what a provider cannot be asked for."""
+    """Raise `InvalidRequest` for a specification that a provider does not support."""
     at = tuner.provider
     if tuner.missing:
         raise InvalidRequest(tuner.missing, code="missing_provider_key", param="model")
@@ -81,13 +81,13 @@ def check(spec: FineTuningSpec, tuner: HostedTuner) -> None:
     ):
         if given_value:
             raise InvalidRequest(
-                f"'{spec.base}' is trained at {at}, which decides that itself; leave '{name}' out.",
+                f"'{spec.base}' is trained at {at}, which sets this value itself; leave '{name}' out.",
                 code="hosted_model",
                 param=name,
             )
     if spec.method not in tuner.methods:
         raise InvalidRequest(
-            f"'{at}' trains by {' and '.join(tuner.methods)}, not by {spec.method}.",
+            f"'{at}' supports training by {' and '.join(tuner.methods)}, not by {spec.method}.",
             code="unsupported_method",
             param="method.type",
         )
@@ -95,17 +95,17 @@ def check(spec: FineTuningSpec, tuner: HostedTuner) -> None:
     numbers |= {"validation_file"} if spec.validation_file else set()
     for name in sorted(numbers - tuner.takes):
         accepted_settings = (
-            f"It takes {', '.join(sorted(tuner.takes))}." if tuner.takes else "It decides all of them itself."
+            f"It takes {', '.join(sorted(tuner.takes))}." if tuner.takes else "It sets all of them itself."
         )
         raise InvalidRequest(
-            f"'{at}' takes no '{name}'; leave it out. {accepted_settings}",
+            f"'{at}' does not support '{name}'; leave it out. {accepted_settings}",
             code="unsupported_parameter",
             param=name,
         )
 
 
 class _EstimatedTokens:
-    """`portico_server.finetune.data.TokenCounter` where nobody can be asked."""
+    """A `portico_server.finetune.data.TokenCounter` for models whose tokenizer is unavailable."""
 
     async def length(self, messages: Sequence[Message], tools: Sequence[object], *, generation: bool) -> int:
         return len(orjson.dumps([list(messages), list(tools)])) // CHARS_PER_TOKEN
@@ -115,7 +115,7 @@ class _EstimatedTokens:
 
 
 class HostedWork(JobWork):
-    """One attempt at one job at a provider. What an earlier one has done there is found again."""
+    """One attempt at one job at a provider. It finds what earlier attempts have done there."""
 
     def __init__(
         self, place: JobContext, job: Job, context: Context, judging: Context, tuner: HostedTuner
@@ -130,13 +130,13 @@ class HostedWork(JobWork):
         return await self._mirror(str(job_id) if job_id else await self._begin())
 
     async def _reached(self, name: str) -> None:
-        """Write down that this attempt got further: one that does is taken up again as often as it is cut off."""
+        """Record progress: an attempt that has made progress is resumed however often it is interrupted."""
         row = StepRow(f"hosted/{name}", 0, "hosted", "completed", output="null", started_at=time.time())
         place = self._job_context
         await place.database.write(steps.record, self._context.run, [row], place.holder)
 
     async def _begin(self) -> str:
-        """The provider's id of the job."""
+        """Return the provider's id of the job."""
         job, tuner = self._job, self._tuner
         files = await self._sent()
         await self._set_status("queued", NewEvent("message", "Files validated, moving job to queued state"))
@@ -155,7 +155,7 @@ class HostedWork(JobWork):
         )
 
         async def begun() -> HostedJob:
-            # An attempt that was cut off, or an answer that was lost, may have begun it already.
+            # An interrupted attempt, or a lost answer, may have started it already.
             return await tuner.find(job.id, order.training) or await self._created(order)
 
         hosted_job = await self._patiently(begun)
@@ -166,7 +166,9 @@ class HostedWork(JobWork):
         return hosted_job.id
 
     async def _created(self, order: HostedOrder) -> HostedJob:
-        """Begin the job there. Who is cancelled meanwhile waits for the answer: it names what is to be ended there."""
+        """Start the job at the provider. A cancelled caller still waits for the answer, which names the job to
+        cancel.
+        """
         task = asyncio.ensure_future(self._tuner.create(order))
         try:
             return await asyncio.shield(task)
@@ -177,7 +179,7 @@ class HostedWork(JobWork):
             raise
 
     async def _sent(self) -> Mapping[str, str]:
-        """Check the files, convert them and send them; what the provider calls them, by parameter."""
+        """Check, convert and send the files; return the provider's file ids, by parameter."""
         job, tuner = self._job, self._tuner
         prepared_data = await self._examined()
         given_paths = {"training_file": prepared_data.training, "validation_file": prepared_data.validation}
@@ -200,7 +202,7 @@ class HostedWork(JobWork):
         return sent_files
 
     async def _examined(self) -> PreparedData:
-        """The checked examples: those of an earlier attempt, or new ones."""
+        """Return the checked examples, from an earlier attempt or newly checked."""
         job, place = self._job, self._job_context
         if "facts" in job.state and (self._folder / "training.jsonl").is_file():
             return self._prepared(job.state["facts"])
@@ -221,7 +223,7 @@ class HostedWork(JobWork):
         return prepared_data
 
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
-        """What a call gives, however often the provider has to be asked within `MAX_OUTAGE_S`."""
+        """Return the result of a call, retrying an unavailable provider for up to `MAX_OUTAGE_S`."""
         loop = asyncio.get_running_loop()
         until, pause = loop.time() + MAX_OUTAGE_S, self._job_context.poll_s
         while True:
@@ -232,11 +234,11 @@ class HostedWork(JobWork):
                     raise
                 await self._context.emit(Progressed("wait", error.message))
             await asyncio.sleep(pause)
-            await self._record_events()  # raises where another daemon has cancelled it meanwhile
+            await self._record_events()  # raises if another daemon has cancelled it meanwhile
             pause = min(2 * pause, MAX_PAUSE_S)
 
     async def _mirror(self, job_id: str) -> Mapping[str, Any]:
-        """Write down what happens there until it has ended; what the run's result is."""
+        """Mirror the provider's events until the job has ended; return the result of the run."""
         loop = asyncio.get_running_loop()
         reached_at, is_away, misses, running = loop.time(), False, 0, False
         while True:
@@ -248,11 +250,11 @@ class HostedWork(JobWork):
                 self._judge(error, job_id, misses, loop.time() - reached_at)
                 if not is_away:
                     is_away = True
-                    words = f"{error.message} The job continues there, and is asked for again."
+                    words = f"{error.message} The job continues there and will be polled again."
                     await self._record_events(NewEvent("message", words, "warn"))
                 await asyncio.sleep(min(10 * self._job_context.poll_s, MAX_PAUSE_S))
                 await self._record_events()
-                # Its key or address may have been put right.
+                # Its key or address may have been corrected.
                 self._tuner = self._job_context.bases.tuner(self._job.base) or self._tuner
                 continue
             reached_at, is_away, misses = loop.time(), False, 0
@@ -267,27 +269,28 @@ class HostedWork(JobWork):
                 return await self._ended(hosted_job)
             else:
                 state = {} if hosted_job.ends_at is None else {"estimated_finish": hosted_job.ends_at}
-                await self._record_events(state=state)  # raises where the job was cancelled meanwhile
+                await self._record_events(state=state)  # raises if the job was cancelled meanwhile
             await asyncio.sleep(self._job_context.poll_s)
 
     def _judge(self, error: PorticoError, job_id: str, misses: int, silent_s: float) -> None:
-        """Raise what ends the job; return where it may be asked for again."""
+        """Raise an error that ends the job; return if polling can continue."""
         provider = self._tuner.provider
         if misses >= MAX_MISSES:
             raise EngineFailed(
-                f"{provider} no longer has the job '{job_id}': {error.message}. What it made cannot be found; begin "
-                "a new job.",
+                f"The job '{job_id}' no longer exists at {provider}: {error.message}. Its result cannot be "
+                "found; start a new job.",
                 code="hosted_job_gone",
             ) from error
         passing = isinstance(error, EngineFailed | Unavailable) or error.code in (GONE, KEY_REFUSED)
         if not passing or silent_s > MAX_SILENCE_S:
             raise EngineFailed(
-                f"The job '{job_id}' cannot be asked for at {provider}: {error.message}. It may still work there.",
+                f"The status of the job '{job_id}' is unavailable at {provider}: {error.message}. The job "
+                "may still be running.",
                 code="hosted_job_lost",
             ) from error
 
     async def _record(self, event: HostedEvent) -> None:
-        """One event of the provider, and that it is mirrored, in one transaction."""
+        """Store an event of the provider and its cursor in one transaction."""
         self._known = event.cursor
         state: dict[str, Any] = {CURSOR_STATE: event.cursor}
         message = event.message[:MAX_MESSAGE_CHARS]
@@ -304,7 +307,7 @@ class HostedWork(JobWork):
     async def _ended(self, hosted_job: HostedJob) -> Mapping[str, Any]:
         job, tuner = self._job, self._tuner
         if hosted_job.status == "failed":
-            words = hosted_job.error or "it does not say why"
+            words = hosted_job.error or "no reason given"
             raise EngineFailed(
                 f"The job '{hosted_job.id}' failed at {tuner.provider}: {words}", code="training_failed"
             )
@@ -316,13 +319,13 @@ class HostedWork(JobWork):
             raise StoppedError
         if not hosted_job.model:
             raise EngineFailed(
-                f"The job '{hosted_job.id}' succeeded at {tuner.provider}, which names no model.",
+                f"The job '{hosted_job.id}' succeeded at {tuner.provider}, but the provider named no model.",
                 code="no_result",
             )
         return await self._publish(hosted_job, await self._deployed(hosted_job.model))
 
     async def _deployed(self, model: str) -> str:
-        """What the provider calls the result once it answers."""
+        """Return the provider's name of the result once it answers."""
         loop, tuner = asyncio.get_running_loop(), self._tuner
         until, is_announced = loop.time() + MAX_DEPLOYMENT_S, False
         try:
@@ -331,19 +334,21 @@ class HostedWork(JobWork):
                     is_announced = True
                     await self._record_events(NewEvent("message", f"{tuner.provider} is deploying '{model}'"))
                 if loop.time() > until:
-                    raise EngineFailed("It is not ready after hours.", code="deployment_failed")
+                    raise EngineFailed(
+                        "The model is still not ready after several hours.", code="deployment_failed"
+                    )
                 await asyncio.sleep(self._job_context.poll_s)
                 await self._record_events()
         except (EngineFailed, Unavailable, InvalidRequest) as error:
             raise EngineFailed(
-                f"The training succeeded, but '{model}' does not answer at {tuner.provider}: {error.message} Deploy "
-                "it there, then add a model with its name there as the source.",
+                f"The training succeeded, but '{model}' does not answer at {tuner.provider}: {error.message} "
+                "Deploy it there, then add a model whose source is its name there.",
                 code="deployment_failed",
             ) from error
         return name
 
     async def _publish(self, hosted_job: HostedJob, name: str) -> Mapping[str, Any]:
-        """The result as a model of ours, with the provider behind it."""
+        """Add the result as a model whose backend is the provider."""
         job, place = self._job, self._job_context
         owner = None if job.state.get("shared") else job.owner
         await place.bases.publish_hosted(job.model, job.base, name, owner)
@@ -375,7 +380,7 @@ class HostedWork(JobWork):
 
 
 async def cancel_there(place: JobContext, job: Job) -> None:
-    """End a job at its provider too. What goes wrong is an event: here it has ended in any case."""
+    """Cancel a job at its provider too. A failure becomes an event, because the local job has ended in any case."""
     tuner = place.bases.tuner(job.base)
     row = await place.database.read(tuning.get, job.id)
     state = row.state if row is not None else {}
@@ -384,19 +389,19 @@ async def cancel_there(place: JobContext, job: Job) -> None:
         return
     try:
         async with asyncio.timeout(CANCEL_TIMEOUT_S):
-            if not job_id:  # the answer to its beginning may have been lost with the run
+            if not job_id:  # the answer to its start may have been lost with the run
                 hosted_job = await tuner.find(job.id, str(file))
                 job_id = hosted_job.id if hosted_job is not None else None
             if job_id:
                 await tuner.cancel(str(job_id))
     except (PorticoError, TimeoutError) as error:
-        why = error.message if isinstance(error, PorticoError) else "it does not answer"
+        why = error.message if isinstance(error, PorticoError) else "it does not respond"
         words = f"The job could not be cancelled at {tuner.provider}: {why}. Cancel it there."
         await place.database.write(tuning.note, job.id, [NewEvent("message", words, "error")])
 
 
 def _convert(source: Path, target: Path, tuner: HostedTuner, method: str, param: str) -> None:
-    """The examples as the provider takes them. Raises `InvalidRequest` that names the line. Blocks."""
+    """Convert the examples to the provider's form. Raises `InvalidRequest` that names the line. Blocks."""
     with source.open("rb") as lines, target.open("wb") as out:
         for number, line in enumerate(lines, 1):
             try:

@@ -1,4 +1,4 @@
-"""What the work of every job needs, made once by the daemon."""
+"""Dependencies of every job's work, created once by the daemon."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WORKING_STATUSES: Final = ("validating_files", "queued", "running")
 
 
 class Uploads(Protocol):
-    """The files of the daemon, as far as training needs them."""
+    """The operations on the daemon's files that training needs."""
 
     async def get(self, file_id: str, caller: Principal) -> FileRow: ...
 
@@ -42,12 +42,12 @@ class Uploads(Protocol):
 
 
 class StoppedError(Exception):
-    """The job was paused or cancelled while it was worked on."""
+    """The job was paused or cancelled during its work."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobContext:
-    """What the work needs. ``trainer`` gives what trains a base; ``packages`` are the optional ones that it has."""
+    """Dependencies of the work. ``trainer`` returns the trainer of a base; ``packages`` are its optional packages."""
 
     database: Database
     registry: Registry
@@ -60,14 +60,14 @@ class JobContext:
     queue: TrainingQueue
     stores: ReadableStores
     poll_s: float = 10.0
-    """Seconds between two looks at a job at a provider."""
+    """Seconds between two checks of a job at a provider."""
     launcher: str = LOCAL.name
-    """Starts the trainings that name none."""
+    """The default launcher of training jobs."""
 
     def scheduled(self, spec: FineTuningSpec) -> Mapping[str, Any]:
-        """What a scheduler is asked for; on this machine there is none."""
+        """Return the request for a scheduler; empty on this machine, which has none."""
         return spec.resources if (spec.launcher or self.launcher) != LOCAL.name else {}
 
     def folder_of(self, job_id: str) -> Path:
-        """The job's own folder."""
+        """Return the job's own folder."""
         return self.folder / job_id

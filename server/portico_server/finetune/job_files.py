@@ -1,4 +1,4 @@
-"""The files of a job: fetched, checked, and written as training reads them."""
+"""The files of a job: fetched, checked, and written in the form that training reads."""
 
 from __future__ import annotations
 
@@ -20,15 +20,17 @@ from portico_server.finetune.spec import RETRIEVAL_METHODS, FineTuningSpec, Prep
 from portico_server.finetune.token_counts import ModelTokenCounter
 
 APP_STATE: Final = "app_prompts"
-"""What the state of a job keeps of its app: the ``version``, and ``examples`` to compare with later."""
+"""Field of a job's state about its app: the ``version``, and ``examples`` for later checks."""
 
 
 @asynccontextmanager
 async def training_files(
     place: JobContext, spec: FineTuningSpec, folder: Path, context: Context, caller: Principal
 ) -> AsyncIterator[tuple[Path, Path | None, Mapping[str, Any]]]:
-    """The training file and the validation file, as they were uploaded or with the prompts of the app; and what the
-    state keeps of the app. ``context`` has the rights of the job's owner, ``caller`` those to the files.
+    """Yield the training file and the validation file, as uploaded or with the prompts of the app, and the app's
+    state.
+
+    ``context`` has the permissions of the job's owner, ``caller`` the permissions for the files.
     """
     ids = {"training_file": spec.training_file, "validation_file": spec.validation_file}
     rows = {param: await place.files.get(file_id, caller) for param, file_id in ids.items() if file_id}
@@ -69,8 +71,10 @@ async def examine_files(
     caller: Principal,
     judging: Context,
 ) -> tuple[BaseModel, PreparedData, tuple[str, ...], Mapping[str, Any]]:
-    """Fetch the base, check the files, and write what training reads into ``folder``; with sentences of warning, and
-    what the state keeps of the app. ``judging`` is the context with the rights of the job's owner.
+    """Fetch the base, check the files, and write the training input to ``folder``; also return warnings and the app's
+    state.
+
+    ``judging`` is the context with the permissions of the job's owner.
     """
 
     async def fetched(done_bytes: int, total: int | None) -> None:

@@ -1,4 +1,4 @@
-"""Fine-tuning jobs: created, followed, paused, resumed, cancelled; each is a durable run."""
+"""Fine-tuning jobs: created, followed, paused, resumed and cancelled; each is a durable run."""
 
 from __future__ import annotations
 
@@ -44,25 +44,27 @@ from portico_server.runs.scheduler import Scheduler, new_run
 FINETUNE_RUN_KIND: Final = "finetune"
 
 MAX_ENDED_AT_ONCE: Final = 8
-"""Jobs of a revoked key that are ended at the same time: each may wait for its provider."""
+"""Maximum number of a revoked key's jobs cancelled at the same time, because each may wait for its provider."""
 
 MAX_ACTIVE_JOBS: Final = 64
-"""Jobs whose files are checked or that wait for their turn to train; one trains."""
+"""Maximum number of jobs whose files are being checked or that wait to train; one job trains at a time."""
 
 PAGE_SIZE: Final = 500
 
 MIN_POLL_S: Final = 0.01
-"""Seconds between two looks at a provider, at least."""
+"""Minimum seconds between two checks of a provider."""
 
 POLL_INTERVAL_S: Final = 1.0
-"""Seconds between two looks at a job that waits, or that another daemon on the same database works on."""
+"""Seconds between two checks of a job that waits, or that another daemon on the same database runs."""
 
 
 _REVOKED: Final = "Fine-tuning job cancelled: its key was revoked"
 
 
 class FineTuningJobs:
-    """``folder`` is where jobs have theirs; ``trainer`` gives what trains a base, ``packages`` what else it has."""
+    """Manages fine-tuning jobs. ``folder`` contains their folders; ``trainer`` returns the trainer of a base,
+    ``packages`` its optional packages.
+    """
 
     def __init__(
         self,
@@ -103,7 +105,7 @@ class FineTuningJobs:
         scheduler.handle(FINETUNE_RUN_KIND, self._work, concurrency=MAX_ACTIVE_JOBS, bound=True)
 
     async def start(self) -> None:
-        """Remove what jobs that ended, or were never written down, have left on the disk."""
+        """Delete files on disk of jobs that have ended or were never stored."""
         unfinished_ids = await self._database.read(tuning.unfinished)
         await pools.TRAINING.run(_clean, self._job_context.folder, unfinished_ids)
 
@@ -115,11 +117,11 @@ class FineTuningJobs:
         ignored_notes: tuple[str, ...] = (),
         of_search: bool = False,
     ) -> Job:
-        """Begin a job. Its files are checked in the background; errors in the request itself are raised now.
+        """Create a job. Its files are checked in the background; errors in the request itself are raised now.
 
-        ``ignored_notes`` are sentences about what was asked for and is not done; ``of_search``: a search
-        trains one model at a time, and is counted itself. Raises `Forbidden`, `NotFound`, `InvalidRequest`,
-        and `TooMany` if the caller has as many as a key may have.
+        ``ignored_notes`` are sentences about requested options that are ignored. With ``of_search``, the job belongs
+        to a search, which trains one model at a time and is counted itself. Raises `Forbidden`, `NotFound`,
+        `InvalidRequest`, and `TooMany` if the caller has reached the limit of jobs per key.
         """
         with binding() as names:
             spec = await check_spec(self._job_context, spec, caller)
@@ -149,15 +151,16 @@ class FineTuningJobs:
         return Job.of(row)
 
     async def check(self, spec: FineTuningSpec, caller: Principal) -> None:
-        """What `create` would raise, without beginning anything."""
+        """Raise the errors of `create` without creating a job."""
         await check_spec(self._job_context, spec, caller)
 
     async def plan(self, spec: FineTuningSpec, caller: Principal) -> JobPlan:
-        """Check the files and choose the recipe, as a job would. Raises as that would fail."""
+        """Check the files and choose the recipe as a job would. Raises the errors that would make the job fail."""
         spec = await check_spec(self._job_context, spec, caller)
         if (tuner := self._bases.tuner(spec.base)) is not None:
             raise InvalidRequest(
-                f"'{spec.base}' is trained at {tuner.provider}, which makes the plan; begin the job.",
+                f"'{spec.base}' is trained at {tuner.provider}, which makes its own plan; start the job "
+                "instead.",
                 code="hosted_model",
                 param="model",
             )
@@ -169,13 +172,15 @@ class FineTuningJobs:
         return job_plan
 
     async def check_app(self, job_id: str, caller: Principal) -> TuningAppCheck:
-        """Whether the app of a job still writes the prompts that were trained on. Raises `Conflict` without an app."""
+        """Return whether the app of a job still writes the prompts used for training. Raises `Conflict` if the job has
+        no app.
+        """
         job = await self.get(job_id, caller)
         app_state = job.state.get(APP_STATE) or {}
         if not app_state.get("examples"):
-            why = "it was begun without 'app'"
+            why = "it was created without 'app'"
             if job.spec.app:
-                why = "its file is not read yet, or its prompts are too long to be kept"
+                why = "its file has not been read yet, or its prompts are too long to be stored"
             raise Conflict(
                 f"The job '{job.id}' cannot be checked: {why}.",
                 code="no_app",
@@ -192,12 +197,12 @@ class FineTuningJobs:
         return app_check
 
     async def get(self, job_id: str, caller: Principal) -> Job:
-        """One job. Raises `NotFound`."""
+        """Return a job. Raises `NotFound`."""
         caller.require(FINETUNE_SCOPE)
         row = await self._database.read(tuning.get, job_id)
         if row is None or not caller.sees(row.owner):
             raise NotFound(
-                f"There is no fine-tuning job '{job_id[:80]}'.",
+                f"The fine-tuning job '{job_id[:80]}' does not exist.",
                 code="fine_tune_not_found",
                 param="fine_tuning_job_id",
             )
@@ -211,7 +216,7 @@ class FineTuningJobs:
         limit: int = 20,
         metadata: Mapping[str, str] | None = None,
     ) -> RowPage[Job]:
-        """The caller's jobs, the newest first."""
+        """Return the caller's jobs, newest first."""
         caller.require(FINETUNE_SCOPE)
         cursor = None
         if after is not None:
@@ -222,7 +227,7 @@ class FineTuningJobs:
         return RowPage(tuple([Job.of(await self._settled(row)) for row in row_page.data]), row_page.has_more)
 
     async def _settled(self, row: JobJson) -> JobJson:
-        """The job, ended if its run has ended behind its back: cancelled as a run, or given up."""
+        """Return the job, ended if its run has ended because it was cancelled or abandoned."""
         if row.status not in WORKING_STATUSES:
             return row
         run = await self._database.read(runs.get, row.run_id)
@@ -230,7 +235,7 @@ class FineTuningJobs:
             return row
         error = dict(run.error) if run is not None and run.error else None
         status = "cancelled" if run is not None and run.status == "cancelled" else "failed"
-        message = str((error or {}).get("message", "The run that did the work is gone."))
+        message = str((error or {}).get("message", "The run of this job no longer exists."))
         event = NewEvent("message", message, "error" if status == "failed" else "warn")
         await self._database.write(
             tuning.move,
@@ -249,20 +254,20 @@ class FineTuningJobs:
         return await self._database.read(tuning.get, row.id) or row
 
     async def settle_deserted(self) -> None:
-        """End those whose runs were ended by others: nobody may ask for them."""
+        """End the jobs whose runs were ended from elsewhere; perhaps no client ever asks for them."""
         for row in await self._database.read(tuning.working):
             await self._settled(row)
 
     async def events(
         self, job: Job, kinds: tuple[str, ...], *, before: int | None = None, limit: int = 20
     ) -> RowPage[EventRow]:
-        """Events of a job, the newest first, those before the number ``before``."""
+        """Return events of a job with a number below ``before``, newest first."""
         return await self._database.read(tuning.newest, job.id, kinds, before=before, limit=limit)
 
     async def follow(
         self, job_id: str, caller: Principal, after: int = 0
     ) -> AsyncGenerator[EventRow | Job, None]:
-        """Events in order as they come, and last the job when it has ended or is paused."""
+        """Yield events in order as they occur, and finally the job once it has ended or is paused."""
         while True:
             job = await self.get(job_id, caller)
             resting = job.ended or job.status == "paused"
@@ -276,10 +281,10 @@ class FineTuningJobs:
                 return
             if run is None or run.ended:
                 await self._scheduler.settled(job.run_id)
-                # Nothing here hears when it is taken up: it waits in the queue, or for another daemon.
+                # A resume sends no notification: the job waits in the queue, or for another daemon.
                 await asyncio.sleep(POLL_INTERVAL_S)
                 continue
-            # What the run reports is written before it is sent, so each event is a reason to read.
+            # The run writes its reports before it sends them, so each event is a reason to read.
             async for _number, _event in run.log.follow(event_number):
                 async for row in self._written(job, after):
                     after = row.seq
@@ -292,16 +297,16 @@ class FineTuningJobs:
                 yield row
 
     async def cancel(self, job_id: str, caller: Principal) -> Job:
-        """End a job for good. Raises `Conflict` if it has ended."""
+        """Cancel a job permanently. Raises `Conflict` if it has ended."""
         return await self._end(job_id, caller, "Fine-tuning job cancelled", (*WORKING_STATUSES, "paused"))
 
     async def revoke(self, owner: str) -> None:
-        """End the jobs of a key that was revoked, but for those that are paused."""
+        """Cancel the jobs of a revoked key, except paused jobs."""
         at_once = asyncio.Semaphore(MAX_ENDED_AT_ONCE)
 
         async def end(job_id: str) -> None:
             async with at_once:
-                with suppress(Conflict):  # it has ended meanwhile
+                with suppress(Conflict):  # it has ended in the meantime
                     await self._end(job_id, SYSTEM, _REVOKED, WORKING_STATUSES)
 
         async with asyncio.TaskGroup() as tasks:
@@ -316,12 +321,12 @@ class FineTuningJobs:
         return await self.get(job_id, caller)
 
     async def pause(self, job_id: str, caller: Principal) -> Job:
-        """Stop a job behind its last checkpoint; `resume` continues from there. Raises `Conflict`."""
+        """Pause a job after its last checkpoint; `resume` continues from it. Raises `Conflict`."""
         known_job = await self.get(job_id, caller)
         if (tuner := self._bases.tuner(known_job.base)) is not None:
             raise Conflict(
-                f"The job '{known_job.id}' is trained at {tuner.provider} and cannot be paused; cancel "
-                "it, or let it end.",
+                f"The job '{known_job.id}' is trained at {tuner.provider} and cannot be paused; cancel it, "
+                "or wait until it ends.",
                 code="hosted_model",
                 param="fine_tuning_job_id",
             )
@@ -330,7 +335,7 @@ class FineTuningJobs:
         return await self.get(job_id, caller)
 
     async def resume(self, job_id: str, caller: Principal) -> Job:
-        """Go on with a paused job. Raises `Conflict`, and `TooMany` as `create`."""
+        """Resume a paused job. Raises `Conflict`, and `TooMany` like `create`."""
         job = await self.get(job_id, caller)
         if job.status != "paused":
             raise Conflict(
@@ -358,32 +363,32 @@ class FineTuningJobs:
         )
         if not is_moved:
             raise Conflict(
-                f"The job '{job.id}' is {_words(job.status)} already.",
+                f"The job '{job.id}' is already {_words(job.status)}.",
                 code="job_ended",
                 param="fine_tuning_job_id",
             )
         return job
 
     async def _stop(self, job: Job) -> None:
-        """End its run, here or in the queue; another daemon ends its own when it next writes."""
+        """End the job's run, here or in the queue; another daemon stops its own run at the next write."""
         run = self._runner.get(job.run_id)
         if run is not None and not run.ended:
             await run.cancel()
             await self._scheduler.settled(job.run_id)
             return
-        error = ErrorBody("The job was stopped before it began.", "server_error", "cancelled")
+        error = ErrorBody("The job was stopped before it started.", "server_error", "cancelled")
         await self._database.write(runs.cancel_elsewhere, job.run_id, error.to_json()["error"])
 
     async def _work(self, payload: Mapping[str, Any], context: Context) -> Any:
         run = self._runner.get(context.run)
-        # Before anything is awaited: the scheduler begins them in the order in which they came.
+        # Before the first await: the scheduler starts jobs in the order of arrival.
         with self._job_context.queue.place(context.run, SYSTEM.id if run is None else run.owner):
             return await self._work_on(payload, context)
 
     async def _work_on(self, payload: Mapping[str, Any], context: Context) -> Any:
         row = await self._database.read(tuning.get, str(payload["job"]))
         if row is None:
-            raise Unavailable(f"The job '{payload['job']}' is gone.", code="fine_tune_not_found")
+            raise Unavailable(f"The job '{payload['job']}' no longer exists.", code="fine_tune_not_found")
         if row.status not in WORKING_STATUSES:
             return {"job": row.id, "stopped": True}
         job, judging = Job.of(row), context
@@ -393,7 +398,8 @@ class FineTuningJobs:
             await self._move(row.id, SYSTEM, "cancelled", _REVOKED, WORKING_STATUSES)
             raise
         if (job.spec.grader or job.spec.app or job.spec.store) and isinstance(context, RunContext):
-            # A grader, an app and a store name models and code: they run with the rights of the job's owner.
+            # A grader, an app and a store name models and code, which run with the permissions of the job's
+            # owner.
             judging = context.on_behalf_of(owner)
         tuner = self._bases.tuner(job.base)
         if tuner is not None:

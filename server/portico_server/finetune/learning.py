@@ -1,4 +1,4 @@
-"""How a model learns: batch, rank, times through the data, learning rate and what belongs to it. Pure."""
+"""Training hyperparameters: batch, rank, epochs, learning rate and related settings. Pure."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from portico_server.finetune.training_cost import Kind
 
 
 class Explain(Protocol):
-    """The value, or what was given in its place; notes why."""
+    """Returns the value, or the user's replacement for it, and records the reason."""
 
     def __call__(self, name: str, value: Any, reason: str) -> Any: ...
 
 
 class LearningSettings:
-    """The part of a recipe that follows from the data, the method and the size of the model."""
+    """The part of a recipe that is derived from the data, the method and the size of the model."""
 
     def __init__(
         self,
@@ -35,14 +35,14 @@ class LearningSettings:
         self._note = note
 
     def batch(self, group: int) -> int:
-        """Sequences in a step, over all devices."""
+        """Return the number of sequences in a step, over all devices."""
         if self._hyperparameters.batch_size is not None:
             self._reasons["batch"] = "as given"
             return self._hyperparameters.batch_size * group
         count = self._data.examples
         if self._method == "embedding":
             size = 16 if self._device == "cpu" else 64
-            self._reasons["batch"] = "the answers to the other questions of a step are wrong ones for each"
+            self._reasons["batch"] = "the answers to the other questions of a step serve as negatives"
             return min(size, max(1, count))
         if self._method == "reinforcement":
             size = 1 if self._device == "cpu" else 8
@@ -57,37 +57,39 @@ class LearningSettings:
             )
         size = min(size, max(1, count))
         self._reasons["batch"] = (
-            f"{count:,} examples: small batches learn little data faster, large ones more smoothly"
+            f"{count:,} examples: small batches learn from few data faster, large ones more smoothly"
         )
         return size * group
 
     def rank(self) -> int:
-        """Of the adapter."""
+        """Return the rank of the adapter."""
         if self._method == "reinforcement":
-            return int(self._note("rank", 16, "rewards say so little that a small adapter holds it"))
+            return int(
+                self._note("rank", 16, "rewards carry so little information that a small adapter suffices")
+            )
         count = self._data.examples
         rank = next((rank for limit, rank in ((200, 8), (5_000, 16), (50_000, 32)) if count <= limit), 64)
-        return int(self._note("rank", rank, f"as much as {count:,} examples can fill"))
+        return int(self._note("rank", rank, f"the capacity that {count:,} examples can fill"))
 
     def epochs(self) -> int:
-        """Times through the examples."""
+        """Return the number of passes over the examples."""
         if self._hyperparameters.n_epochs is not None:
             self._reasons["epochs"] = "as given"
             return self._hyperparameters.n_epochs
         count = max(1, self._data.examples)
         if self._method in ("dpo", "reinforcement"):
-            self._reasons["epochs"] = "preferences and rewards wear out when they are seen often"
+            self._reasons["epochs"] = "preferences and rewards lose their effect when they are seen often"
             return 1 if count >= 100 else min(5, -(-100 // count))
         epochs = 3
         if count * epochs < 100:
             epochs = min(25, -(-100 // count))
         elif count * epochs > 25_000:
             epochs = max(1, 25_000 // count)
-        self._reasons["epochs"] = "OpenAI's rule: three times, more of few examples, fewer of many"
+        self._reasons["epochs"] = "OpenAI's rule: three epochs, more for few examples, fewer for many"
         return epochs
 
     def rate(self, kind: Kind) -> float:
-        """The learning rate."""
+        """Return the learning rate."""
         size = self._base.parameters / 1e9  # in billions
         steps = (
             ((0.7, 1e-3), (4.0, 4e-4), (20.0, 2e-4))
@@ -101,58 +103,60 @@ class LearningSettings:
         multiplier = self._hyperparameters.learning_rate_multiplier
         why = f"for {'an adapter' if kind != 'full' else 'all weights'} of a model of {size:.2g} billion parameters"
         if self._method in RETRIEVAL_METHODS:
-            why += ", a fifth of what examples of answers get"
+            why += ", a fifth of the rate for examples of answers"
         elif self._method != "supervised":
-            why += ", a tenth of what examples get"
+            why += ", a tenth of the rate for examples"
         if multiplier is not None:
-            why += f", times {multiplier:g} as given"
+            why += f", times the given factor {multiplier:g}"
         return float(self._note("learning_rate", rate * (multiplier or 1.0), why))
 
     def schedule(self) -> Any:
-        """How the learning rate falls."""
+        """Return the schedule of the learning rate."""
         if self._method == "reinforcement":
-            return self._note("schedule", "constant", "rewards have no end to slow down for")
+            return self._note("schedule", "constant", "training with rewards has no end to slow down for")
         return self._note("schedule", "linear", "down to zero at the last step")
 
     def warmup(self, steps: int) -> int:
         """Steps."""
         if self._method == "reinforcement":
-            return int(self._note("warmup", 0, "the learning rate is small already"))
+            return int(self._note("warmup", 0, "the learning rate is already small"))
         value = 0 if steps < 10 else min(100, -(-steps * 3 // 100))
         return int(
-            self._note("warmup", value, "three in a hundred steps, until the optimiser knows the scale")
+            self._note("warmup", value, "three percent of the steps, until the optimiser knows the scale")
         )
 
     def decay(self, kind: Kind) -> float:
-        """Of the weights."""
+        """Return the weight decay."""
         return float(
             self._note(
                 "weight_decay",
                 0.01 if kind == "full" else 0.0,
-                "keeps weights small" if kind == "full" else "an adapter is small by itself",
+                "keeps weights small" if kind == "full" else "an adapter is already small",
             )
         )
 
     def interval(self, steps: int) -> int:
-        """Steps between two checkpoints."""
+        """Return the number of steps between two checkpoints."""
         if self._hyperparameters.eval_interval is not None:
             self._reasons["eval_interval"] = "as given"
             return self._hyperparameters.eval_interval
         if self._method in RETRIEVAL_METHODS:
-            why = "five checkpoints, at each of which the held-back questions are asked"
+            why = "five checkpoints, each with a measurement on the held-out questions"
             return int(self._note("eval_interval", max(1, -(-steps // 5)), why))
         return int(
             self._note("eval_interval", max(1, -(-steps // 10)), "ten checkpoints, each with its validation")
         )
 
     def patience(self) -> int:
-        """Validations that may be no better."""
+        """Return the number of validations without improvement before training stops."""
         if not self._data.validation:
-            return int(self._note("patience", 0, "without validation examples nothing says when to stop"))
-        return int(self._note("patience", 3, "stops after three validations in a row that were no better"))
+            return int(
+                self._note("patience", 0, "without validation examples, nothing determines when to stop")
+            )
+        return int(self._note("patience", 3, "stops after three consecutive validations without improvement"))
 
     def beta(self) -> float:
-        """What straying from the base costs."""
+        """Return the penalty for deviating from the base."""
         if self._method not in ("dpo", "reinforcement"):
             return 0.0
         if self._hyperparameters.beta is not None:
@@ -161,5 +165,5 @@ class LearningSettings:
         if self._method == "dpo":
             self._reasons["beta"] = "as in the paper (Rafailov et al. 2023)"
             return 0.1
-        self._reasons["beta"] = "a light hold on the base, so that rewards are not won by nonsense"
+        self._reasons["beta"] = "a light constraint to the base, so that nonsense does not win rewards"
         return 0.04

@@ -1,4 +1,4 @@
-"""Training where a launcher starts it, in a process and an environment of its own, which yields to calls."""
+"""Training by a launcher, in a separate process and environment, which yields to calls."""
 
 from __future__ import annotations
 
@@ -35,35 +35,34 @@ from portico_server.grading.grade import Grading, ModelAnswer
 from portico_server.launchers.local import this_machine
 from portico_server.launchers.protocol import Launcher, Resources
 
-# Training on the processor stands still while the daemon answers on it.
-#
-# A low priority is not enough: the threads of an engine wait for each other many times a token, and a training that
-# gets the core for one of them, or only the memory's attention, costs two thirds of the speed.
+# Training on the CPU pauses while the daemon answers on it. A low priority is not enough: the threads of an
+# engine wait for each other many times a token, and a training that gets the core of one of them, or only
+# memory bandwidth, costs two thirds of the speed.
 
 
 POLL_INTERVAL_S: Final = 0.05
-"""Seconds between two looks at whether something is being answered."""
+"""Seconds between two checks whether a call is being answered."""
 
 MAX_PAUSE_S: Final = 5.0
-"""Seconds that a training stands at a time, however much is asked."""
+"""Maximum seconds of a pause, whatever the load."""
 
 MIN_WORK_S: Final = 0.5
-"""Seconds that it then works all the same."""
+"""Seconds that training then runs in any case."""
 
 
 class Pausable(Protocol):
-    """What can stand still: `portico_server.finetune.local_trainer.TrainingProcess`."""
+    """A process that can be suspended: `portico_server.finetune.local_trainer.TrainingProcess`."""
 
     def suspend(self) -> None:
-        """Stand still."""
+        """Suspend the process."""
 
     def resume(self) -> None:
-        """Work again; also where it never stood."""
+        """Resume the process, even if it was not suspended."""
 
 
 @asynccontextmanager
 async def yield_to_calls(training: Pausable, answering: Callable[[], bool] | None) -> AsyncGenerator[None]:
-    """Let ``training`` stand still while ``answering``. Without that it just works."""
+    """Suspend ``training`` while ``answering`` returns true. Without ``answering``, never suspend it."""
     if answering is None:
         yield
         return
@@ -79,7 +78,7 @@ async def yield_to_calls(training: Pausable, answering: Callable[[], bool] | Non
 async def _give_way(training: Pausable, answering: Callable[[], bool]) -> None:
     stood = 0.0
     while True:
-        await asyncio.sleep(POLL_INTERVAL_S)  # a call that begins is a counter that rises: nobody is told
+        await asyncio.sleep(POLL_INTERVAL_S)  # a new call increments a counter without a notification
         is_wanted = answering()
         if is_wanted and stood < MAX_PAUSE_S:
             if not stood:
@@ -93,24 +92,24 @@ async def _give_way(training: Pausable, answering: Callable[[], bool]) -> None:
 
 
 NICE_LEVEL: Final = 10
-"""How far behind everything else on the machine training stands."""
+"""Process priority of training, below everything else on the machine."""
 
 MAX_STARTS: Final = 3
-"""How often a process that was killed is restarted without a new checkpoint in between."""
+"""Maximum number of restarts of a killed process without a new checkpoint in between."""
 
 ADAPTER_FILE: Final = "adapter_config.json"
-"""The file by which a checkpoint is an adapter and not a whole model."""
+"""The file that distinguishes an adapter from a complete model in a checkpoint."""
 
 MIN_FREE_BYTES: Final = 256 * 1024 * 1024
-"""Bytes of disk that must be left."""
+"""Free disk space that must remain, in bytes."""
 
 
 class LocalTrainer:
     """A `portico_server.finetune.spec.Trainer`. ``logs`` is the folder for the logs of the processes.
 
-    ``answering`` says whether a model on the processor is at work: what is trained there then stands still.
-    ``find_launcher`` returns a launcher by its name, ``replace_s`` seconds before the end of whose time limit a
-    training moves to another job.
+    ``answering`` returns whether a model on the CPU is active, and training on the CPU then pauses. ``find_launcher``
+    returns a launcher by its name; training moves to another job ``replace_s`` seconds before the end of the
+    launcher's time limit.
     """
 
     def __init__(

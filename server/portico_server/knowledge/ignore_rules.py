@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 
 IGNORE_FILES = (".gitignore", ".porticoignore")
-"""Ignore files in the order in which they are read in every folder. Later files take precedence, and deeper folders
-more so.
+"""Ignore files in the order in which they are read in a folder. Later files take precedence, and deeper folders even
+more.
 """
 
 MAX_IGNORE_FILE_BYTES = 1_000_000

@@ -113,7 +113,7 @@ class StoreServable:
         """Answer `Search`; for errors see `Searcher.search`. Raise `InvalidRequest` for any other request."""
         if not isinstance(request, Search):
             raise InvalidRequest(
-                f"'{self._card.name}' is a store: it answers searches, not requests of the kind "
+                f"'{self._card.name}' is a store: it answers only searches, not requests of the kind "
                 f"'{type(request).__name__}'."
             )
         if self._before is not None:
@@ -131,9 +131,7 @@ class StoreServable:
         return search_result
 
     async def _counted(self, search_result: SearchResult, context: Context) -> SearchResult:
-        """``search_result`` with the files that the caller may read: those that can be searched, and those
-        that wait.
-        """
+        """Return ``search_result`` with the counts of files that the caller may read: searchable and waiting files."""
         condition = self._condition(context.caller)
         if condition is None:
             counts = await self._database.read(rows.counts, [self._store_id])
@@ -148,12 +146,12 @@ class StoreServable:
 
 
 def scope_name(row: StoreRow) -> str:
-    """What scopes call a store: its name, or its id where the name is a title alone."""
+    """Return the name of a store in scopes: its name, or its id if the name is only a title."""
     return row.id if row.claim is None else row.name
 
 
 def name_stores(store_rows: Sequence[StoreRow], owner: str) -> list[tuple[StoreRow, str]]:
-    """Stores with what a caller reaches them by: its own and shared ones by name, what neither has by id."""
+    """Return stores with the names for a caller: its own and shared stores by name, all others by id."""
     own_names = {row.name for row in store_rows if row.owner == owner and row.claim is not None}
     result = []
     for row in store_rows:
@@ -165,7 +163,7 @@ def name_stores(store_rows: Sequence[StoreRow], owner: str) -> list[tuple[StoreR
 
 
 def store_card(row: StoreRow, name: str) -> Card:
-    """What the registry shows of a store."""
+    """Return the card of a store for the registry."""
     return Card(
         name=name,
         kind="store",
@@ -187,29 +185,30 @@ def store_card(row: StoreRow, name: str) -> Card:
 
 
 def check_answers(answers: str, *, app: bool = True) -> None:
-    """Raise `InvalidRequest` for what is not a way of an app to answer, or for one of a store without ``app``."""
+    """Raise `InvalidRequest` for an invalid ``answers`` value, or for one of a store without ``app``."""
     if answers not in ANSWERS:
         raise InvalidRequest(
-            f"'answers' of a store is '{answers[:80]}', but must be one of {', '.join(ANSWERS)}."
+            f"The store setting 'answers' is '{answers[:80]}', but must be one of {', '.join(ANSWERS)}."
             + nearest(answers, ANSWERS),
             param="answers",
         )
     if answers != "auto" and not app:
         raise InvalidRequest(
-            "'answers' says how a store's app answers, and this store has none: give 'app': true, or leave it out.",
+            "'answers' controls how a store's app answers, but this store has no app: set 'app': true, or "
+            "omit 'answers'.",
             param="answers",
         )
 
 
 def check_search(given_value: Any, *, app: bool = True) -> dict[str, Any]:
-    """How the app of a store is to search: ``steps`` and their budget, see `Steps`. Raises `InvalidRequest`."""
+    """Validate how the app of a store searches: ``steps`` and their budget, see `Steps`. Raises `InvalidRequest`."""
     if not isinstance(given_value, Mapping):
         raise InvalidRequest('\'search\' must be an object, such as {"steps": "auto"}.', param="search")
     for name in given_value:
         if name not in _SEARCH_FIELDS:
             raise InvalidRequest(
-                f"'search' of a store has no field '{str(name)[:80]}'; there are {', '.join(_SEARCH_FIELDS)}."
-                + nearest(str(name), _SEARCH_FIELDS),
+                f"'search' of a store has no field '{str(name)[:80]}'; valid fields are "
+                f"{', '.join(_SEARCH_FIELDS)}." + nearest(str(name), _SEARCH_FIELDS),
                 code="unknown_parameter",
                 param=f"search.{str(name)[:80]}",
             )
@@ -231,22 +230,24 @@ def check_search(given_value: Any, *, app: bool = True) -> dict[str, Any]:
         raise InvalidRequest(error.message, param=f"search.{error.param}") from error
     if steps != "off" and not app:
         raise InvalidRequest(
-            "'search' says how a store's app searches, and this store has none: give 'app': true, or leave it out. A "
-            "search itself takes 'steps'.",
+            "'search' controls how a store's app searches, but this store has no app: set 'app': true, or "
+            "omit 'search'. A single search accepts 'steps'.",
             param="search",
         )
     return settings
 
 
-# A store as one caller may see it: the one way from `portico_server.api` and the apps to the content of a store.
-#
-# `Stores.get` hands out a `StoreView`, and whatever reads content takes one. A filter that is bound to the caller's key
-# is applied here and in `portico_server.knowledge.search`, which has it from `Stores.find`; nowhere else.
+# A store as one caller may see it: the only way from `portico_server.api` and the apps to the content of a
+# store. `Stores.get` returns a `StoreView`, and all code that reads content requires one. A filter bound to
+# the caller's key is applied only here and in `portico_server.knowledge.search`, which gets it from
+# `Stores.find`.
 
 
 @dataclass(frozen=True, slots=True)
 class StoreView(StoreRow):
-    """A store and the ``condition`` that a file of it must meet for this caller; ``None``: it may read all of them."""
+    """A store, and the ``condition`` that its files must meet for this caller; ``None`` if the caller may read all
+    files.
+    """
 
     condition: Filter | None = None
 
@@ -256,25 +257,25 @@ class StoreView(StoreRow):
         return self.condition is None
 
     def permits(self, attributes: Attributes) -> bool:
-        """Whether the caller may read a file with these attributes. One that it may not read does not exist for it."""
+        """Return whether the caller may read a file with these attributes. Other files are treated as nonexistent."""
         return self.condition is None or filters.permits(self.condition, attributes)
 
     def require(self, attributes: Attributes) -> None:
-        """Raise `Forbidden`, which names the condition, for attributes under which the caller would not see a file."""
+        """Raise `Forbidden` with the condition if the attributes would hide a file from the caller."""
         if self.condition is not None and not self.permits(attributes):
             raise Forbidden(
-                f"This key may only keep files in the store '{self.name or self.id}' whose attributes meet its filter: "
-                f"{filters.in_words(self.condition)}. Set 'attributes' so that they do.",
+                f"This key can only store files in '{self.name or self.id}' whose attributes meet its "
+                f"filter: {filters.in_words(self.condition)}. Set 'attributes' accordingly.",
                 code="attributes_not_permitted",
                 param="attributes",
             )
 
     def require_whole(self) -> None:
-        """Raise `Forbidden` if there are files that the caller may not read: for what concerns all of them at once."""
+        """Raise `Forbidden` if the caller may not read all files, for operations that concern all of them."""
         if not self.whole:
             raise Forbidden(
-                f"This key sees only a part of the store '{self.name or self.id}', and what was asked for concerns all "
-                "of it. Ask the operator, or use a key without a filter on this store.",
+                f"This key can see only a part of the store '{self.name or self.id}', but the request "
+                "concerns the whole store. Ask the operator, or use a key without a filter on this store.",
                 code="store_is_filtered",
             )
 
@@ -283,6 +284,6 @@ _COLUMNS = [field.name for field in fields(StoreRow)]
 
 
 def view(row: StoreRow, caller: Principal) -> StoreView:
-    """The store as ``caller`` may see it."""
+    """Return the store as ``caller`` may see it."""
     values = {name: getattr(row, name) for name in _COLUMNS}
     return StoreView(**values, condition=caller.condition(row.id, row.name, row.owner))

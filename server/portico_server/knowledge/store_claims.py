@@ -1,4 +1,4 @@
-"""The names of stores: which store has which, in the registry and among the private ones of keys."""
+"""Tracks which store has which name, in the registry and among the private names of keys."""
 
 from __future__ import annotations
 
@@ -26,23 +26,25 @@ class StoreClaims:
         """The names of what keys have for themselves, `claim_of`; ``None`` until they have been read."""
 
     async def load(self) -> None:
-        """Read which private names there are."""
+        """Load the private names from the database."""
         self._private = await self._database.read(rows.claims)
 
     def has(self, key: str, owner: str) -> bool:
-        """Whether a key may have a store of its own under ``store/NAME``."""
+        """Return whether a key may have a private store under ``store/NAME``."""
         if not self._private:
             return self._private is None
         kind, _, name = key.partition("/")
         return kind == "store" and claim_of(owner, name) in self._private
 
     def note(self, row: StoreRow) -> None:
-        """Know from now on what a key has under a name."""
+        """Record what a key has under a name."""
         if self._private is not None and row.owner is not None and row.claim is not None:
             self._private.add(row.claim)
 
     async def release(self, row: StoreRow) -> None:
-        """A store has gone or has another name: of several of one title the next one has the name that it had."""
+        """Release the name of a deleted or renamed store. If others have it as their title, the next of them gets the
+        name.
+        """
         if row.claim is None:
             return
         if self._private is not None and row.owner is not None:
@@ -57,7 +59,7 @@ class StoreClaims:
                     self.note(heir)
 
     async def insert(self, row: StoreRow) -> StoreRow:
-        """Write a new row under its name. Raises `Conflict` if its owner cannot have that."""
+        """Write a new row with its name. Raise `Conflict` if the name is not available to its owner."""
         row = replace(row, claim=claim_of(row.owner, row.name))
         async with self._registry.claims.hold(row.owner, *registry_keys(row)):
             if not await self._database.write(rows.add, row):
@@ -66,7 +68,7 @@ class StoreClaims:
         return row
 
     async def insert_titled(self, row: StoreRow) -> StoreRow:
-        """Write a new row whose name is a title, under that name if its owner can have it."""
+        """Write a new row whose name is a title, and claim the name if it is available to its owner."""
         if is_store_name(row.name):
             with suppress(Conflict):
                 return await self.insert(row)
@@ -74,7 +76,7 @@ class StoreClaims:
         return row
 
     async def change(self, row: StoreRow, new: StoreRow, changes: Mapping[str, Any]) -> StoreRow:
-        """Write what changes, with the name that the store has from now on. Raises `Conflict` if it cannot have it."""
+        """Write the changes with the store's new name. Raise `Conflict` if the name is not available."""
         must = new.name != row.name and (row.owner is None or new.app)
         if must:
             check_store_name(new.name)
@@ -98,14 +100,14 @@ class StoreClaims:
 
 
 def registry_keys(row: StoreRow) -> tuple[str, ...]:
-    """What a store is called by in the registry: its own name, and that of its chat app."""
+    """Return a store's keys in the registry: its own, and that of its chat app."""
     return (f"store/{row.name}", row.name) if row.app else (f"store/{row.name}",)
 
 
 def store_taken_error(name: str) -> Conflict:
-    """There is a store of this name."""
+    """Return the error for an existing store name."""
     return Conflict(
-        f"There is a store '{name}' already. Take another name, or delete that store first.",
+        f"A store '{name}' already exists. Choose another name, or delete that store first.",
         code="name_taken",
         param="name",
     )

@@ -1,4 +1,4 @@
-"""Which of several stores a question is for, said by a chat model from their names and descriptions."""
+"""Lets a chat model choose the stores for a question by their names and descriptions."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ ROUTE_TIMEOUT_S = 30.0
 """Seconds after which all stores are searched."""
 
 MAX_ROUTED_STORES = 3
-"""Stores that a question is sent to, at most."""
+"""Maximum number of stores that a question is sent to."""
 
 MAX_SHOWN_QUESTION_CHARS = 2_000
-"""Characters of a question that are shown."""
+"""Maximum number of characters of a question shown to the model."""
 
 _NUMBER = re.compile(r"\d+")
 
@@ -27,9 +27,10 @@ _NUMBER = re.compile(r"\d+")
 async def choose_stores(
     query: str, stores: Sequence[tuple[str, str]], writer: str, context: Context
 ) -> tuple[list[int], str]:
-    """The stores (name, description) to search, counted from 0, and a note for the trace.
+    """Return the stores (name, description) to search, counted from 0, and a note for the trace.
 
-    All of them, if the model ``writer`` fails, takes too long or names none: a search must not end for want of advice.
+    Returns all stores if the model ``writer`` fails, takes too long or names none, because the search must not fail
+    for this reason.
     """
     all_numbers = list(range(len(stores)))
     collections = "\n".join(
@@ -46,13 +47,13 @@ async def choose_stores(
         async with asyncio.timeout(ROUTE_TIMEOUT_S) as limit:
             reply = await context.call(writer, Chat(messages, {"temperature": 0, "max_tokens": 64}))
         if not isinstance(reply, ChatReply):
-            raise EngineFailed(f"'{writer}' did not answer as a chat model does.")
+            raise EngineFailed(f"'{writer}' did not return a chat completion.")
     except PorticoError as error:
-        return all_numbers, f"all of them: {error.message}"
+        return all_numbers, f"all stores: {error.message}"
     except TimeoutError:
         if not limit.expired():
             raise
-        return all_numbers, f"all of them: '{writer}' took longer than {ROUTE_TIMEOUT_S:g} s"
+        return all_numbers, f"all stores: '{writer}' took longer than {ROUTE_TIMEOUT_S:g} s"
     numbers = (
         int(number) - 1
         for number in _NUMBER.findall(answer_text(reply.content, cut=False)[:MAX_SHOWN_QUESTION_CHARS])
@@ -61,5 +62,5 @@ async def choose_stores(
         :MAX_ROUTED_STORES
     ]
     if not chosen_numbers:
-        return all_numbers, f"all of them: '{writer}' named none"
+        return all_numbers, f"all stores: '{writer}' named none"
     return chosen_numbers, ", ".join(stores[number][0] for number in chosen_numbers)

@@ -1,4 +1,4 @@
-"""Stores: named collections of files that can be searched."""
+"""Stores: named, searchable collections of files."""
 
 from __future__ import annotations
 
@@ -68,12 +68,13 @@ from portico_server.settings import MB_BYTES, Settings
 logger = logging.getLogger(__name__)
 
 PASSAGE_PAGE_SIZE = 1_000
-"""Passages that are read at once."""
+"""Number of passages read at a time."""
 
 
 def _shown(row: StoreView, caller: Principal) -> StoreRow:
-    """A store without what its caller need not know: where its files come from says which there are, and where they
-    lie on this machine is for admins alone.
+    """Return a store without details that the caller need not know.
+
+    The source of the files reveals which exist, and its location on this machine is only for admins.
     """
     if not row.whole:
         return replace(row, folder=None, source=None)
@@ -83,9 +84,9 @@ def _shown(row: StoreView, caller: Principal) -> StoreRow:
 class StoreService:
     """All stores of the daemon.
 
-    The composition root adds ``served`` to the registry and calls `start`. A reference to a store is its name or its
-    id: a name means the caller's own store, then a shared one; an admin reaches those of other keys by their ids. The
-    scope ``stores:{name}:read|write|manage`` says what a caller may do.
+    The composition root adds ``served`` to the registry and calls `start`. A reference to a store is its name or id: a
+    name refers to the caller's own store first, then to a shared one; an admin refers to other keys' stores by their
+    ids. The scope ``stores:{name}:read|write|manage`` determines what a caller may do.
     """
 
     def __init__(
@@ -163,7 +164,9 @@ class StoreService:
         """What is done to the stores in runs."""
 
     def attachments(self, uploads: UploadedFiles) -> AttachmentReader:
-        """What reads files that come with a question, by their bytes or by their ids among the ``uploads``."""
+        """Return the reader of files attached to a question, given by their bytes or by their ids among the
+        ``uploads``.
+        """
         return AttachmentReader(self._readers, uploads)
 
     def watch(self, watcher: Callable[[str], None]) -> None:
@@ -171,7 +174,7 @@ class StoreService:
         self._indexes.watch(watcher)
 
     async def start(self) -> list[str]:
-        """Take up what was interrupted and look again at what is followed; the ids of the runs that do so."""
+        """Resume interrupted work and sync followed sources again; return the ids of the runs."""
         await self._claims.load()
         return await self.jobs.start()
 
@@ -199,22 +202,22 @@ class StoreService:
         metadata: Mapping[str, str] | None = None,
         expires_after_days: int | None = None,
     ) -> StoreView:
-        """Make a store. ``unique``: under a name of its own, which is shared if an administrator gives it.
+        """Create a store. ``unique`` gives it a unique name, which is shared if an administrator creates it.
 
-        Without it the name is a title, as OpenAI has it: where the caller may give that name, and has not yet, the
-        store is reached by it too. ``embedding_model`` ``None`` means the default one, ``""`` a store that is searched
-        by words alone. A store with ``app`` also answers as a chat app of its name; one with a ``folder`` or another
-        ``source`` mirrors that. Raises `InvalidRequest`, `Conflict` if the name is taken, `Forbidden`.
+        Otherwise, the name is a title as in OpenAI's API: if the caller may use that name and has not yet, the name
+        refers to the store too. ``embedding_model`` ``None`` means the default model, and ``""`` a store that is
+        searched by words alone. A store with ``app`` also answers as a chat app of its name; a store with a ``folder``
+        or another ``source`` mirrors it. Raises `InvalidRequest`, `Conflict` if the name is in use, `Forbidden`.
         """
         if unique or app:
             check_store_name(name)
-        elif has_controls(name):  # a title beside an id: markup in it is text, as OpenAI takes it
+        elif has_controls(name):  # a title beside an id: its markup is plain text, as in OpenAI's API
             check_plain(name, "a store")
         check_answers(answers, app=app)
         search = None if search is None else check_search(search, app=app)
         caller.require(f"stores:{name if is_store_name(name) else '*'}:manage")
         if folder is not None:
-            caller.require("admin")  # whoever names a folder of this machine reads what is in it
+            caller.require("admin")  # a caller who names a folder of this machine can read its contents
             folder = existing_folder(folder)
         checked_source = None if source is None else self._check_source(source, folder, caller)
         now = time.time()
@@ -246,16 +249,16 @@ class StoreService:
     async def get(
         self, ref: str, caller: Principal, action: str = "read", *, is_whole: bool = False
     ) -> StoreView:
-        """The store that ``caller`` means by an id or a name, for ``read``, ``write`` or ``manage``.
+        """Return the store that ``caller`` refers to by id or name, for ``read``, ``write`` or ``manage``.
 
-        ``is_whole``: for something that concerns all of its files at once, as whoever manages it does. Raises
-        `NotFound` if there is none for this caller, `Forbidden` if it may not do that.
+        ``is_whole`` is for operations that concern all of its files, such as managing it. Raises `NotFound` if the
+        store does not exist for this caller, `Forbidden` if the caller may not do this.
         """
         row = await self._find_row(ref, caller)
         if row is None:
             store_names = [card.name for card in await self.served.cards(caller)]
             raise NotFound(
-                f"There is no store '{ref[:80]}'.{nearest(ref, store_names)}",
+                f"Store '{ref[:80]}' not found.{nearest(ref, store_names)}",
                 code="store_not_found",
                 param="store",
             )
@@ -267,12 +270,12 @@ class StoreService:
         return store_view
 
     async def list(self, caller: Principal) -> list[StoreRow]:
-        """All stores that ``caller`` may read, oldest first."""
+        """Return all stores that ``caller`` may read, oldest first."""
         store_rows = await self._database.read(rows.visible, caller.id, include_all=caller.admin)
         return [row for row in store_rows if caller.allows(f"stores:{scope_name(row)}:read")]
 
     async def describe(self, store_rows: Sequence[StoreRow], caller: Principal) -> Sequence[StoreInfo]:
-        """The same stores with what is known of that part of their content which ``caller`` may read."""
+        """Return the stores with information about the contents that ``caller`` may read."""
         store_views = [view(row, caller) for row in store_rows]
         counts = await self._database.read(rows.counts, [row.id for row in store_views if row.whole])
         visible = await self._database.read(rows.visible, caller.id)
@@ -297,28 +300,29 @@ class StoreService:
         ]
 
     def _without_model(self, row: StoreRow) -> str | None:
-        """What it means for a store that its embedding model is not here any more."""
+        """Return the problem of a store whose embedding model is no longer available, if any."""
         model = row.embedding_model
         if not model or self._registry.get(model) is not None:
             return None
         return (
-            f"Its embedding model '{model}' is not here: it is searched by words alone, and what is new cannot be "
-            "indexed. Add that model, or give the store another one."
+            f"Its embedding model '{model}' is not available: it is searched by words alone, and new files "
+            "cannot be indexed. Add the model, or give the store another model."
         )
 
     async def skipped(self, row: StoreView) -> SkippedRows:
-        """What the last look at what a store follows left out. Raises `Forbidden` to whoever sees a part."""
+        """Return what the last scan of a store's source skipped. Raise `Forbidden` for callers who see only a part."""
         row.require_whole()
         return (
             await self._database.read(store_skips.skips_of, row.id) if follows(row) else None
         ) or SkippedRows()
 
     async def update(self, ref: str, caller: Principal, changes: Mapping[str, Any]) -> StoreView:
-        """Set columns of a store (``name``, ``metadata``, ``expires_after_days``, ``description``, ``app``,
-        ``answers``, ``vector_weight``, ``keep_removed``, ``search``, ``links``, which takes a run that `link` queues).
+        """Update columns of a store.
 
-        ``source``: what it is to follow, instead of what it followed. ``paused`` leaves what changes there alone; a
-        store that is resumed is brought up to date.
+        The columns are ``name``, ``metadata``, ``expires_after_days``, ``description``, ``app``, ``answers``,
+        ``vector_weight``, ``keep_removed``, ``search``, and ``links``, which needs a run that `link` queues.
+        ``source`` replaces the source that the store follows. ``paused`` ignores changes of the source; a resumed
+        store is synced.
         """
         row = await self.get(ref, caller, "manage")
         check_answers(changes.get("answers", "auto"), app=changes.get("app", row.app))
@@ -337,8 +341,9 @@ class StoreService:
             check_plain(new.name, "a store")
         if new.name != row.name and (keys := self.filtered(row.name)):
             raise Conflict(
-                f"The key '{keys[0]}' has a filter on the store '{row.name}', which would not hold under another name. "
-                f"Bind its filter to the id {row.id}, or revoke the key, and rename the store then.",
+                f"The key '{keys[0]}' has a filter on the store '{row.name}', which would not apply under "
+                f"another name. Bind the filter to the id {row.id}, or revoke the key, before renaming the "
+                "store.",
                 code="store_is_filtered",
                 param="name",
             )
@@ -354,21 +359,21 @@ class StoreService:
         ):
             await self.sync(new)
         elif is_expired(row):
-            await self.contents.queue(row)  # its chunks may have been freed
+            await self.contents.queue(row)  # its chunks may have been deleted
         return await self.get(row.id, caller, "manage")
 
     async def serve_restored(self, row: StoreRow, model: str) -> str | None:
-        """Serve a store that has come from elsewhere; the id of the run that makes the vectors of ``model``, if any."""
+        """Serve a restored store, and return the id of the run that computes the vectors of ``model``, if any."""
         self._claims.note(row)
         self._changed()
         self._indexes.changed(row.id, row.embedding_model)
-        await self.contents.queue(row)  # what waited to be indexed there
+        await self.contents.queue(row)  # files that were waiting to be indexed when the archive was written
         if row.linked_to is not None:
             await self._scheduler.ensure(LINK_RUN_KIND, row.id, row.work)
         return await self.jobs.change_model(row, model) if model else None
 
     async def delete(self, ref: str, caller: Principal) -> StoreRow:
-        """Remove a store with its chunks and its mirrored files; uploaded files stay. The row that was."""
+        """Delete a store with its chunks and mirrored files, and return its former row. Uploaded files are kept."""
         row = await self.get(ref, caller, "manage")
         self._following.leave(row)
         await self._files.release(await self._database.write(rows.delete_store, row.id))
@@ -387,7 +392,7 @@ class StoreService:
         embedding_model: str | None = None,
         description: str = "",
     ) -> StoreView:
-        """Make or change the shared store ``name`` so that it mirrors ``folder``, and queue its sync."""
+        """Create or change the shared store ``name`` so that it mirrors ``folder``, and queue its sync."""
         caller.require("admin")
         name, folder = store_name(name), existing_folder(folder)
         row = await self._database.read(rows.named, name, None)
@@ -422,15 +427,18 @@ class StoreService:
         return view(row, SYSTEM)
 
     async def waiting(self) -> int:
-        """How many files of all stores wait to be indexed."""
+        """Return how many files of all stores wait to be indexed."""
         return await self._database.read(rows.waiting_files)
 
     async def sync(self, row: StoreRow) -> str:
-        """Queue a look at what a store mirrors; the id of the run, which ends when all is indexed."""
+        """Queue a sync of a store, and return the id of the run, which ends when everything is indexed."""
         return await self._following.sync(row)
 
     async def followed(self, ref: str, caller: Principal) -> StoreView:
-        """The store that ``caller`` means, to sync it. Raises as `get`, and `InvalidRequest` if it mirrors nothing."""
+        """Return the store that ``caller`` refers to, for a sync.
+
+        Raises the errors of `get`, and `InvalidRequest` if it mirrors nothing.
+        """
         row = await self.get(ref, caller, "write", is_whole=True)
         if not follows(row):
             raise follows_nothing(row)
@@ -462,19 +470,21 @@ class StoreService:
         return store_passages[:limit]
 
     async def plan(self, row: StoreRow) -> SyncPlan:
-        """What a sync would do now. Raises as `sync` does, and `Unavailable` if it cannot be looked at."""
+        """Return what a sync would do now. Raises the errors of `sync`, and `Unavailable` if the source cannot be
+        read.
+        """
         return await self._following.plan(row)
 
     def _check_source(
         self, source: str | Sequence[str], folder: Path | None, caller: Principal
     ) -> Mapping[str, JSON]:
-        caller.require("admin")  # what is fetched is fetched with the daemon's rights and keys
+        caller.require("admin")  # the source is fetched with the daemon's rights and keys
         if folder is not None:
-            raise InvalidRequest("A store follows a folder or a source, not both.", param="source")
+            raise InvalidRequest("A store can follow a folder or a source, but not both.", param="source")
         return self._following.check(source)
 
     async def _find_row(self, ref: str, caller: Principal) -> StoreRow | None:
-        """A store by its name, the caller's own before a shared one, or by its id."""
+        """Return a store by its name, the caller's own before a shared one, or by its id."""
         if is_store_name(ref):
             row = self._database.read_now(own_or_shared, rows.named_now, ref, caller.id)
             return row or await self._database.read(own_or_shared, rows.named, ref, caller.id)

@@ -1,4 +1,4 @@
-"""Mirroring a source: what is added, changed, moved and deleted in it is so in the store."""
+"""Mirrors a source: applies additions, changes, moves and deletions to the store."""
 
 from __future__ import annotations
 
@@ -35,27 +35,27 @@ from portico_server.knowledge.walk import SourceEntry, Walk
 logger = logging.getLogger(__name__)
 
 BATCH_FILES = 128
-"""Files that are taken in with one transaction …"""
+"""Maximum number of files in a transaction."""
 
 MAX_BATCH_BYTES = 64 * 1024 * 1024
-"""… and the bytes from which on it is full."""
+"""Bytes after which a transaction is full."""
 
 MANY_FILES = 10
-"""Files that are not taken out all at once because their folder is empty."""
+"""Number of files that are not removed all at once because their folder is empty."""
 
 MAX_NAMED_FILES = 100
-"""Files that a result names one by one."""
+"""Maximum number of files named individually in a result."""
 
 COMPARED_FILES = 32
-"""Files that are compared at a time before anything is done."""
+"""Number of files compared at a time before any changes."""
 
 WantedFile = tuple[SourceEntry, StoreFileRow | None]
-"""A file to take in, and what is kept of it."""
+"""A file to add or update, and its stored version."""
 
 
 @dataclass(slots=True)
 class SyncResult:
-    """What a sync has done, in files."""
+    """The result of a sync, in numbers of files."""
 
     added: int = 0
     changed: int = 0
@@ -63,11 +63,11 @@ class SyncResult:
     removed: int = 0
     unchanged: int = 0
     missed: list[dict[str, JSON]] = field(default_factory=list)
-    """Of the files that could not be taken the first `MAX_NAMED_FILES`: which, and why."""
+    """The first `MAX_NAMED_FILES` files that could not be read, with reasons."""
 
 
 class SourceSync:
-    """Mirrors sources. A run ends when everything that it found is indexed."""
+    """Mirrors sources. A run ends when all its files are indexed."""
 
     def __init__(self, database: Database, files: FileStorage, ingest: Ingest, max_files: int) -> None:
         self._database = database
@@ -77,13 +77,12 @@ class SourceSync:
         """Of a source that lists the latest, or whose files stay when they are gone from it."""
 
     async def run(self, store: StoreRow, source: StoreSource, context: Context) -> JSON:
-        """Mirror ``source`` in ``store``, then index what it mirrors; counts of what was done, of the files that were
-        looked at.
+        """Mirror ``source`` in ``store``, then index the files; return counts of what was done, and of the files
+        examined.
 
-        Raises `Unavailable` if many files would go because the folder is empty.
-
-        A file that has the size and the time it had is not read; one that was touched but has the same bytes is not
-        indexed, and neither is one that was moved: it keeps its id, its chunks and its vectors.
+        Raises `Unavailable` if an empty folder would cause the removal of many files. A file with unchanged size and
+        time is not read. A file with a changed time but the same bytes is not indexed; neither is a moved file, which
+        keeps its id, chunks and vectors.
         """
         await context.emit(Progressed("scan", source.address))
         walk = await self._scan(store, source)
@@ -107,7 +106,7 @@ class SourceSync:
         result.removed = len(removed_ids)
         await self._mirror(store, source, walk, file_rows, result, context)
         if not walk.files and walk.only is None:
-            message = f"The {source.address} holds no documents that can be read. Add some, and sync again."
+            message = f"The {source.address} contains no readable documents. Add some, and sync again."
             await context.emit(Progressed("scan", message))
         if walk.skipped:
             logger.info("store %s: skipped %s", store.name, walk.skipped)
@@ -124,7 +123,7 @@ class SourceSync:
         }
 
     async def plan(self, store: StoreRow, source: StoreSource) -> SyncPlan:
-        """What `run` would do now. Nothing is changed."""
+        """Return what `run` would do now, without changing anything."""
         walk = await self._scan(store, source)
         file_rows = await self._database.read(store_files.mirror, store.id)
         _require_some(source, walk, file_rows)
@@ -160,12 +159,12 @@ class SourceSync:
         return walk
 
     async def _remember(self, store: StoreRow, walk: Walk) -> None:
-        """Keep what was skipped. A look at some paths replaces what is known of these alone."""
+        """Store what was skipped. A scan of individual paths replaces only the entries of these paths."""
         now = SkippedRows(walk.skipped, walk.skipped_names, time.time())
         if walk.only is not None:
             before = await self._database.read(store_skips.skips_of, store.id)
             if before is None or not before.complete or not now.complete:
-                return  # what is known stays until the next look at all of it
+                return  # existing entries are kept until the next full scan
             elsewhere = {
                 name: reason
                 for name, reason in before.names.items()
@@ -182,7 +181,7 @@ class SourceSync:
         moves: list[tuple[StoreFileRow, SourceEntry]],
         renamed_ids: list[str],
     ) -> Mapping[str, StoreFileRow]:
-        """Give files the names that they have now; the files of the store by their names afterwards."""
+        """Rename moved files, and return the files of the store by their new names."""
         await self._database.write(
             store_files.move_files,
             store.id,
@@ -203,7 +202,7 @@ class SourceSync:
         result: SyncResult,
         context: Context,
     ) -> None:
-        """Take in what is new or has changed, `BATCH_FILES` files in a transaction."""
+        """Add new and changed files, `BATCH_FILES` files per transaction."""
         untouched_names = await pools.FILES.run(self._untouched, walk, file_rows)
         files: list[WantedFile] = []
         size, total = 0, len(walk.files)
@@ -226,7 +225,7 @@ class SourceSync:
         await context.emit(Progressed("scan", "", done=total, total=total, unit="files"))
 
     def _untouched(self, walk: Walk, file_rows: Mapping[str, StoreFileRow]) -> set[str]:
-        """The files whose time and size are what they were, and of which we still have our copy."""
+        """Return the files whose time and size are unchanged and whose copies are still stored."""
         return {
             name
             for name, source_entry in walk.files.items()
@@ -243,13 +242,15 @@ class SourceSync:
         file_rows: Mapping[str, StoreFileRow],
         untouched_names: set[str],
     ) -> set[str]:
-        """The touched files that are what they were, as far as that can be told without taking them."""
+        """Return the touched files with unchanged bytes, as far as known without fetching them."""
         touched_files = [
             (source_entry, old)
             for name, source_entry in walk.files.items()
             if name not in untouched_names
             and (old := file_rows.get(name)) is not None
-            and self._files.holds(old.sha256, old.bytes)  # else our copy is gone: it is taken in again
+            and self._files.holds(
+                old.sha256, old.bytes
+            )  # otherwise the copy is missing, and the file is read again
         ]
         same: set[str] = set()
         for first in range(0, len(touched_files), COMPARED_FILES):
@@ -263,12 +264,12 @@ class SourceSync:
         return same
 
     async def _note(self, store: StoreRow, source_entry: SourceEntry, old: StoreFileRow) -> None:
-        """Note the time that an unchanged file has now."""
+        """Record the new time of an unchanged file."""
         changes: dict[str, object] = {}
         if (old.source_mtime_ns, old.source_size) != (source_entry.mtime_ns, source_entry.size):
             changes = {"source_mtime_ns": source_entry.mtime_ns, "source_size": source_entry.size}
         if old.status == "failed" and old.error_code == "server_error":
-            # What failed for a reason of ours (a model that was away, a full disk) deserves another try.
+            # A file that failed because of the daemon (an unavailable model, a full disk) is retried.
             changes |= {"status": "in_progress", "error_code": None, "error_message": None}
         if changes:
             await self._database.write(rows.set_file, store.id, old.file_id, changes)
@@ -296,7 +297,7 @@ class SourceSync:
                 await self._note(store, source_entry, old)
                 result.unchanged += 1
             else:
-                assert isinstance(outcome, ReceivedFile), "only what is kept can be the same"
+                assert isinstance(outcome, ReceivedFile), "only stored files can be unchanged"
                 came.append((outcome, _mirrored(store, source_entry, old, outcome)))
                 result.added += old is None
                 result.changed += old is not None
@@ -332,15 +333,15 @@ def _mirrored(
 def _require_some(source: StoreSource, walk: Walk, file_rows: Mapping[str, StoreFileRow]) -> None:
     if walk.max_files is not None and len(file_rows.keys() | walk.files.keys()) > walk.max_files:
         raise source_too_large(
-            f"The {source.address} has new documents beside {len(file_rows):,} earlier ones, and a source has at most "
-            f"{walk.max_files:,} files. Raise the setting source_max_files, or begin another store.",
+            f"The {source.address} has new documents in addition to {len(file_rows):,} earlier ones, but a "
+            f"source can have at most {walk.max_files:,} files. Raise the setting source_max_files, or "
+            "create another store.",
         )
     if walk.bare and len(file_rows) >= MANY_FILES:
         raise Unavailable(
-            f"The {source.address} is empty, and {len(file_rows)} files of it are indexed. They are kept, "
-            "because a disk "
-            "that is not mounted looks so. If it is meant, put any file into the folder and sync again, or remove the "
-            "store.",
+            f"The {source.address} is empty, but {len(file_rows)} of its files are indexed. They are kept, "
+            "because the disk may not be mounted. If the folder is meant to be empty, put any file into it "
+            "and sync again, or delete the store.",
             code="folder_empty",
         )
 
@@ -348,7 +349,7 @@ def _require_some(source: StoreSource, walk: Walk, file_rows: Mapping[str, Store
 async def _moves(
     source: StoreSource, walk: Walk, file_rows: Mapping[str, StoreFileRow]
 ) -> list[tuple[StoreFileRow, SourceEntry]]:
-    """Files that went and came again under another name with the same bytes, read in the same way."""
+    """Return files that disappeared and reappeared under another name with the same bytes and format."""
     gone: dict[tuple[int, str], list[StoreFileRow]] = {}
     for name, row in file_rows.items():
         if walk.is_gone(name):

@@ -1,4 +1,4 @@
-"""Tools ranked for a query, by the lexical index and the exact vectors of a store, in memory."""
+"""Ranks tools for a query in memory, with the lexical index and exact vectors of stores."""
 
 from __future__ import annotations
 
@@ -31,23 +31,24 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 VECTOR_WEIGHT: Final = 0.5
-"""What vectors count beside words: descriptions are short, and questions say the same in other words. Measured."""
+"""Weight of vectors relative to words: descriptions are short, and questions use other words. Measured."""
 
 MAX_KEPT_TOOLS: Final = 20_000
-"""Tools in the indexes that are kept in memory, together; the ones used longest ago are made again."""
+"""Total tools across the cached indexes. The least recently used index is evicted and rebuilt on demand."""
 
 
 MAX_MAKING: Final = 4
-"""Lists of tools that are indexed at once, one for each key."""
+"""Maximum number of tool lists indexed concurrently, one per key."""
 
 RETRY_S: Final = 60.0
-"""Seconds for which tools are found by words alone after the embedding model has failed."""
+"""Seconds for which tools are ranked by words alone after the embedding model has failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Ranked:
-    """The index of one list of tools; without ``vectors`` if no embedding model works. ``until``: when it is made
-    again, in seconds of `time.monotonic`.
+    """The index of one list of tools, without ``vectors`` if no embedding model works.
+
+    ``until`` is the time at which it is rebuilt, in seconds of `time.monotonic`.
     """
 
     words: LexicalIndex
@@ -57,7 +58,7 @@ class _Ranked:
 
 
 class ToolIndex:
-    """See `portico_server.core.tool_search.ToolSearch`. A list of tools is indexed when it is searched first."""
+    """See `portico_server.core.tool_search.ToolSearch`. A list of tools is indexed when it is first searched."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
@@ -74,7 +75,7 @@ class ToolIndex:
         *,
         charge: bool = False,
     ) -> list[int]:
-        """See `portico_server.core.tool_search.ToolSearch`. Raises `TooMany` for a key that has too many lists indexed
+        """See `portico_server.core.tool_search.ToolSearch`. Raises `TooMany` if a key has too many lists indexed
         at once.
         """
         if not tools or not query.strip():
@@ -89,7 +90,7 @@ class ToolIndex:
         texts = [tool.text for tool in tools]
         digest = blake2b("\0".join([name, *texts]).encode()).digest()
         lock = self._making.setdefault(digest, asyncio.Lock())
-        async with lock:  # whoever searches in the same list waits for the one who makes its index
+        async with lock:  # searches of the same list wait until its index is built
             cached_index = self._kept.pop(digest, None)
             if cached_index is None or cached_index.until <= time.monotonic():
                 async with self._slots.taken(context.caller.id):
@@ -107,9 +108,9 @@ class ToolIndex:
         return servable if servable is not None and "embeddings" in servable.card.capabilities else None
 
     async def _embed(self, texts: Sequence[str], context: Context, *, charge: bool) -> list[bytes]:
-        """Their vectors; none without a model that works, and the words must do.
+        """Return the vectors of texts; empty if no model works, so that words alone are used.
 
-        The right to call a tool includes that it is found: no further scope is needed.
+        The right to call a tool includes finding it, so no other scope is needed.
         """
         model = self._model()
         if model is None:
@@ -125,13 +126,14 @@ class ToolIndex:
                 if charge:
                     await context.emit(embeddings.usage)
         except PorticoError as error:
-            logger.warning("tools are found by words alone: %s", error.message)
+            logger.warning("tools are ranked by words alone: %s", error.message)
             return []
         return vectors
 
 
 def _index(heads: Sequence[str], texts: Sequence[str], vectors: Sequence[bytes], until: float) -> _Ranked:
-    # tantivy, NumPy and the dictionaries cost half a second to import, which the start of the daemon does not pay.
+    # tantivy, NumPy and the dictionaries take half a second to import, which must not slow down the start of
+    # the daemon.
     import numpy as np
 
     from portico_server.knowledge.index.lexical import LexicalIndex

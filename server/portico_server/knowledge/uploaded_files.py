@@ -1,4 +1,4 @@
-"""What clients uploaded and runs made, by its id."""
+"""Files by id, both uploaded by clients and created by runs."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from portico_server.knowledge.files import FileStorage
 from portico_server.runs.artifacts import ArtifactStore
 
 ARTIFACT_PREFIX = "art_"
-"""What the ids of files begin with that runs made."""
+"""Prefix of the ids of files that runs created."""
 
 
 @dataclass(frozen=True, slots=True)
 class UploadedFiles:
-    """Both kinds of files under one roof, as ``/v1/files`` has them."""
+    """Both kinds of files behind one interface, as in ``/v1/files``."""
 
     files: FileStorage
     artifacts: ArtifactStore
@@ -23,8 +23,9 @@ class UploadedFiles:
     async def read(
         self, file_id: str, caller: Principal, *, limit: int, param: str | None = None
     ) -> tuple[str, bytes]:
-        """Name and content of a file. Raises `NotFound`, and `TooLarge` for one of more than ``limit`` bytes, of the
-        parameter that names it, if that is given.
+        """Return the name and content of a file. Raises `NotFound`, and `TooLarge` for more than ``limit`` bytes.
+
+        ``param`` is the parameter that names the file, for the error.
         """
         try:
             return await self._read(file_id, caller, limit)
@@ -48,6 +49,4 @@ class UploadedFiles:
 
 def _require_small(name: str, size: int, limit: int) -> None:
     if size > limit:
-        raise TooLarge(
-            f"'{name[:80]}' has {size:,} bytes; at most {limit:,} are taken here.", code="file_too_large"
-        )
+        raise TooLarge(f"'{name[:80]}' has {size:,} bytes; the limit is {limit:,}.", code="file_too_large")

@@ -1,4 +1,4 @@
-"""Files that come in parts: begun, filled in any order and in parallel, then made into one file.
+"""Files uploaded in parts: created, filled in any order and in parallel, then assembled into one file.
 
 Source: https://platform.openai.com/docs/api-reference/uploads
 """
@@ -28,25 +28,25 @@ from portico_server.knowledge.names import check_filename
 from portico_server.settings import MB_BYTES
 
 LIFETIME_S: Final = 3_600
-"""Seconds from the beginning of an upload in which it must be completed."""
+"""Seconds from the creation of an upload within which it must be completed."""
 
 KEEP_ENDED_S: Final = 86_400
-"""Seconds after that for which an upload that has ended can still be looked at."""
+"""Additional seconds for which an ended upload can still be queried."""
 
 MAX_PART_BYTES: Final = 64 * MB_BYTES
-"""Bytes of one part, at most."""
+"""Maximum size of a part, in bytes."""
 
 MAX_PARTS: Final = 1_000
-"""Parts of one upload, at most."""
+"""Maximum number of parts of an upload."""
 
 MAX_REPEATED_RATIO: Final = 2
-"""Bytes of all parts to those announced, at most: a part whose answer was lost is sent again."""
+"""Maximum ratio of the bytes of all parts to the announced bytes: a part whose response was lost is sent again."""
 
 MAX_PENDING_UPLOADS: Final = 32
-"""Uploads that one key may have under way."""
+"""Maximum number of pending uploads of a key."""
 
 MAX_PENDING_FILES: Final = 4
-"""How many files of the largest size the uploads that one key has under way may announce together."""
+"""Maximum total size announced by the pending uploads of a key, as a multiple of the maximum file size."""
 
 _EXPIRE_ROWS: Final = 50
 _BLOCK_BYTES: Final = 1024 * 1024
@@ -56,7 +56,7 @@ _MEDIA_TYPE: Final = re.compile(r"[\w.+-]{1,100}/[\w.+-]{1,100}(?:\s*;[ -~]{0,20
 
 @dataclass(frozen=True, slots=True)
 class UploadState:
-    """An upload, what of it has arrived, and its file once it is complete and as long as that is there."""
+    """An upload, its received parts, and its file once it is complete, while the file exists."""
 
     row: UploadRow
     parts: Sequence[PartRow] = ()
@@ -64,9 +64,9 @@ class UploadState:
 
 
 class UploadStorage:
-    """Callers see their own. A part is on disk, bytes and row, once `add_part` has returned it.
+    """Uploads of callers, who see only their own. After `add_part` returns, the part is on disk, bytes and row.
 
-    ``max_bytes`` is the largest file.
+    ``max_bytes`` is the maximum size of a file.
     """
 
     def __init__(self, database: Database, files: FileStorage, *, max_bytes: int) -> None:
@@ -85,9 +85,10 @@ class UploadStorage:
         *,
         file_keep_s: int | None = None,
     ) -> UploadState:
-        """Begin the upload of ``size`` bytes; the file is kept for ``file_keep_s`` seconds, ``None`` for ever.
+        """Start an upload of ``size`` bytes. The file is kept for ``file_keep_s`` seconds, or indefinitely if
+        ``None``.
 
-        Raises `InvalidRequest`, `TooLarge`, and `TooMany` for a key that has too much under way.
+        Raises `InvalidRequest`, `TooLarge`, and `TooMany` for a key with too many pending uploads.
         """
         check_filename(filename, "filename")
         check_purpose(purpose)
@@ -95,8 +96,8 @@ class UploadStorage:
             wrong("mime_type", "is not a media type, such as 'application/pdf'")
         if size > self._max_bytes:
             raise TooLarge(
-                f"The file would have {size:,} bytes; at most {self._max_bytes // MB_BYTES} MB are taken here. "
-                "Split it, or raise the setting max_file_mb.",
+                f"The file would have {size:,} bytes; the limit is {self._max_bytes // MB_BYTES} MB. Split "
+                "it, or raise the setting max_file_mb.",
                 code="file_too_large",
                 param="bytes",
             )
@@ -108,31 +109,31 @@ class UploadStorage:
         )  # fmt: skip
         if not await self._database.write(rows.add, row, self._bounds):
             raise TooMany(
-                f"This key has too many uploads under way: {MAX_PENDING_UPLOADS} are taken, which may announce "
-                f"{self._bounds.bytes // MB_BYTES:,} MB together. Complete or cancel one first.",
+                f"This key has too many pending uploads: the limit is {MAX_PENDING_UPLOADS} uploads, with "
+                f"{self._bounds.bytes // MB_BYTES:,} MB in total. Complete or cancel an upload first.",
                 code="too_many_uploads",
                 retry_after=60.0,
             )
         return UploadState(row)
 
     async def get(self, upload_id: str, caller: Principal) -> UploadState:
-        """One of them. Raises `NotFound`."""
+        """Return an upload. Raises `NotFound`."""
         row = await self._row(upload_id, caller)
         if row.status != "completed" or row.file_id is None:
             return UploadState(row, await self._database.read(rows.parts, row.id))
         try:
             return UploadState(row, file=await self._files.get(row.file_id, caller))
-        except NotFound:  # it was removed meanwhile
+        except NotFound:  # removed in the meantime
             return UploadState(row)
 
     async def require_pending(self, upload_id: str, caller: Principal) -> UploadRow:
-        """One that takes parts. Raises `Conflict` if it has ended."""
+        """Return an upload that accepts parts. Raise `Conflict` if it has ended."""
         row = await self._row(upload_id, caller)
         _require_pending(row)
         return row
 
     async def add_part(self, row: UploadRow, file: ReceivedFile) -> PartRow:
-        """Keep a part that has arrived. Raises `Conflict` if the upload has ended meanwhile, `TooLarge`."""
+        """Store a received part. Raises `Conflict` if the upload has ended in the meantime, and `TooLarge`."""
         part = PartRow(new_id("part_"), row.id, file.bytes, file.sha256, time.time())
         if not part.bytes:
             await self._files.drop(file)
@@ -145,8 +146,8 @@ class UploadStorage:
             return
         _require_pending(rows.get(connection, row.id))
         raise TooLarge(
-            f"The upload announced {row.bytes:,} bytes. It takes {MAX_PARTS:,} parts with twice as many bytes "
-            "together, and has them. Complete it, or cancel it.",
+            f"The upload announced {row.bytes:,} bytes and has reached the limit of {MAX_PARTS:,} parts, or "
+            "of twice as many bytes in total. Complete it, or cancel it.",
             code="too_many_parts",
             param="data",
         )
@@ -154,10 +155,10 @@ class UploadStorage:
     async def complete(
         self, upload_id: str, part_ids: Sequence[str], md5: str | None, caller: Principal
     ) -> UploadState:
-        """Make the file of the parts in this order. One that is complete already is answered as it is.
+        """Create the file from the parts in this order. A completed upload is returned unchanged.
 
-        Raises `InvalidRequest` unless the parts have as many bytes as were announced and ``md5`` fits; the upload is
-        then as it was.
+        Raises `InvalidRequest` unless the parts have the announced number of bytes and ``md5`` matches; then the
+        upload stays unchanged.
         """
         row = await self._row(upload_id, caller)
         if row.status == "completed":
@@ -178,7 +179,7 @@ class UploadStorage:
         return await self._finish(row, file, caller)
 
     async def cancel(self, upload_id: str, caller: Principal) -> UploadState:
-        """End one; its parts are removed. Raises `Conflict` unless it is pending."""
+        """Cancel an upload and remove its parts. Raise `Conflict` unless it is pending."""
         row = await self._row(upload_id, caller)
         digests = await self._database.write(rows.cancel, row.id)
         if digests is None:
@@ -188,7 +189,7 @@ class UploadStorage:
         return UploadState(await self._row(upload_id, caller))
 
     async def expire(self, *, dry_run: bool = False) -> int:
-        """End the uploads whose time has run out, and forget those that ended long ago; how many ended."""
+        """End expired uploads and delete those that ended long ago; return how many ended."""
         if dry_run:
             return await self._database.read(rows.count_expired)
         total = 0
@@ -206,7 +207,7 @@ class UploadStorage:
         row = await self._database.read(rows.get, upload_id)
         if row is None or not caller.sees(row.owner):
             raise NotFound(
-                f"There is no upload '{upload_id[:80]}'.", code="upload_not_found", param="upload_id"
+                f"Upload '{upload_id[:80]}' not found.", code="upload_not_found", param="upload_id"
             )
         return row
 
@@ -215,7 +216,7 @@ class UploadStorage:
     ) -> list[PartRow]:
         by_id = {part.id: part for part in arrived_part_rows}
         if len(set(part_ids)) < len(part_ids):
-            wrong("part_ids", "names a part twice")
+            wrong("part_ids", "lists a part twice")
         for number, part_id in enumerate(part_ids):
             if part_id not in by_id:
                 wrong(
@@ -228,13 +229,13 @@ class UploadStorage:
         if total != row.bytes:
             wrong(
                 "part_ids",
-                f"names parts of {total:,} bytes together; {row.bytes:,} were announced",
+                f"lists parts of {total:,} bytes in total, but {row.bytes:,} were announced",
                 code="bytes_mismatch",
             )
         return part_rows
 
     async def _joined(self, parts: Sequence[PartRow], digest: hashlib._Hash) -> AsyncIterator[bytes]:
-        """The bytes of all of them in order, which ``digest`` takes too."""
+        """Yield the bytes of all parts in order, and update ``digest`` with them."""
         for part in parts:
             try:
                 async with self._files.open(part.sha256) as path:
@@ -243,7 +244,7 @@ class UploadStorage:
                             yield block
             except FileNotFoundError as error:
                 raise NotFound(
-                    "The bytes of a part are gone. Begin another upload.",
+                    "The bytes of a part are missing. Start another upload.",
                     code="file_content_missing",
                     param="part_ids",
                 ) from error
@@ -272,7 +273,7 @@ class UploadStorage:
             upload_state = await self.get(row.id, caller)
             if upload_state.row.status != "completed":
                 raise
-            return upload_state  # by another call meanwhile
+            return upload_state  # completed by another call in the meantime
         await self._files.release(digests)
         return UploadState(await self._row(row.id, caller), file=file)
 
@@ -281,7 +282,7 @@ def _require_pending(row: UploadRow | None) -> None:
     status = "removed" if row is None else row.status
     if status != "pending":
         raise Conflict(
-            f"The upload is {status}. Begin another one.", code=f"upload_{status}", param="upload_id"
+            f"The upload is {status}. Start another upload.", code=f"upload_{status}", param="upload_id"
         )
 
 

@@ -1,4 +1,4 @@
-"""What lies in a folder: every file that can be read here, by its path in the folder."""
+"""The contents of a folder: every readable file by its path in the folder."""
 
 from __future__ import annotations
 
@@ -23,21 +23,23 @@ from portico_server.knowledge.parse.formats import (
 )
 
 IGNORED_FOLDERS = frozenset({"node_modules", "__pycache__", "venv", "site-packages"})
-"""Folders that are never looked into, as are hidden ones (``.git``, ``.venv`` …). They are not counted as skipped."""
+"""Folders that are never scanned, like hidden ones (``.git``, ``.venv`` …). They are not counted as skipped."""
 
 MAX_SKIPPED_NAMES = 1_000
-"""Files that are skipped and named; the others are counted alone."""
+"""Maximum number of skipped files that are named; further files are only counted."""
 
-UNKNOWN_KIND = "of an unknown kind"
+UNKNOWN_KIND = "of an unsupported format"
 EMPTY_FILE = "empty"
-IGNORED_BY_RULE = "left out by .gitignore or .porticoignore"
+IGNORED_BY_RULE = "ignored by .gitignore or .porticoignore"
 
 
 @dataclass(frozen=True, slots=True)
 class SourceEntry:
-    """A file of a source. ``name`` is its path in it, as the API shows it; ``at`` says where to take it from: a path
-    on this machine, a key, a URL. ``mtime_ns`` is the time of its last change, or a number that differs by state;
-    where neither that nor the ``size`` can be known before it is taken, they are ``None`` and 0.
+    """A file of a source. ``name`` is its path in the source, as shown in the API.
+
+    ``at`` is where to read it from: a path on this machine, a key, a URL. ``mtime_ns`` is the time of its last change,
+    or a number that differs between states. If the time or the ``size`` is unknown before the file is read, they are
+    ``None`` and 0.
     """
 
     name: str
@@ -48,51 +50,53 @@ class SourceEntry:
 
 @dataclass(slots=True)
 class Walk:
-    """What a walk or a glance has found; ``skipped`` counts files that are not read here, and why by reason."""
+    """The result of a walk or a glance; ``skipped`` counts the files that are not read, by reason."""
 
     files: dict[str, SourceEntry] = field(default_factory=dict)
     skipped: dict[str, int] = field(default_factory=dict)
     skipped_names: dict[str, str] = field(default_factory=dict)
-    """The first `MAX_SKIPPED_NAMES` of them, and why each."""
+    """The first `MAX_SKIPPED_NAMES` skipped files, with the reason for each."""
     unknown: list[str] = field(default_factory=list)
-    """Files and folders that could not be looked at: whether they are still there, nobody knows."""
+    """Files and folders that could not be checked, so that it is unknown whether they still exist."""
     linked: bool = False
-    """Whether there are links."""
+    """Whether the folder contains links."""
     only: tuple[str, ...] | None = None
-    """The files and folders that were looked at, if not all were."""
+    """The files and folders that were checked, or ``None`` if all were."""
     keeps_removed: bool = False
-    """Whether none is gone, since only the latest are listed or what is gone is meant to stay."""
+    """Whether no file counts as removed, because only the latest files are listed or removed files must be kept."""
     max_files: int | None = None
-    """Then: how many there may be, older ones included."""
+    """Maximum number of files if removed ones are kept, including older files."""
     bare: bool = False
-    """Whether there is nothing at all, hidden or not: a disk that is not mounted looks so."""
+    """Whether the folder is completely empty, even of hidden files, as when a disk is not mounted."""
 
     def skip(self, name: str, reason: str) -> None:
-        """Count a file or a folder that is not read."""
+        """Count a file or folder that is not read."""
         self.skipped[reason] = self.skipped.get(reason, 0) + 1
         if len(self.skipped_names) < MAX_SKIPPED_NAMES:
             self.skipped_names[name] = reason
 
     def is_gone(self, name: str) -> bool:
-        """Whether a file that was there is there no longer."""
+        """Return whether a file no longer exists."""
         if name in self.files or self.keeps_removed:
             return False
         return not any(name == folder or name.startswith(f"{folder}/") for folder in self.unknown)
 
 
 def is_looked_at(path: Path, root: Path) -> bool:
-    """Whether a change of ``path`` in a followed folder may mean something: it is not in what is never looked into."""
+    """Return whether a change of ``path`` in a followed folder may matter: it is not in a folder that is never
+    scanned.
+    """
     *folders, name = path.relative_to(root).parts or ("",)
     hidden = name.startswith(".") and name not in IGNORE_FILES
     return not hidden and not any(part.startswith(".") or part in IGNORED_FOLDERS for part in folders)
 
 
 def walk(root: Path, *, max_bytes: int, pictures: bool = True, recordings: bool = False) -> Walk:
-    """Every file below ``root`` that can be read here and that no ignore file leaves out. Not ``pictures`` and
-    ``recordings``, unless they are wanted.
+    """Find every file below ``root`` that can be read and is not ignored.
 
-    Links are followed, but never out of the folder, and never twice to the same place, so that loops end. Raises
-    `Unavailable` if the folder cannot be read: then nothing is known of what is missing.
+    ``pictures`` and ``recordings`` are included only if wanted. Links are followed, but never out of the folder, and
+    never twice to the same place, so loops end. Raises `Unavailable` if the folder cannot be read, because removed
+    files are then unknown.
     """
     try:
         looking = _FolderWalk(root, max_bytes, pictures, recordings)
@@ -100,8 +104,8 @@ def walk(root: Path, *, max_bytes: int, pictures: bool = True, recordings: bool 
         looking.found.bare = not looking.found.files and _is_bare(root)
     except OSError as error:
         raise Unavailable(
-            f"The folder {error.filename or root} cannot be read ({error.strerror or error}). What was indexed of it "
-            "is kept; sync again when it is back.",
+            f"The folder {error.filename or root} cannot be read ({error.strerror or error}). What was "
+            "indexed is kept; sync again when the folder is available.",
             code="folder_unreadable",
         ) from error
     return looking.found
@@ -115,9 +119,9 @@ def glance(
     pictures: bool = True,
     recordings: bool = False,
 ) -> Walk | None:
-    """What a `walk` would find at some ``paths`` in ``root`` and below them.
+    """Return what a `walk` would find at ``paths`` in ``root`` and below them.
 
-    ``None`` if it takes a walk to know: where ignore files have changed, links are in the way, or nothing is left.
+    Returns ``None`` if this requires a walk: if ignore files have changed, links are involved, or no files remain.
     """
     try:
         looking = _FolderWalk(root, max_bytes, pictures, recordings)
@@ -132,13 +136,13 @@ def glance(
         if _is_bare(root):
             return None
     except OSError:
-        return None  # a walk says what is wrong
+        return None  # a walk reports the error
     looking.found.only = tuple(only)
     return None if looking.found.linked else looking.found
 
 
 class _FolderWalk:
-    """One look at a folder. Raises `OSError` if the folder itself cannot be read."""
+    """A scan of a folder. Raises `OSError` if the folder itself cannot be read."""
 
     def __init__(self, root: Path, max_bytes: int, pictures: bool, recordings: bool) -> None:
         self.found = Walk()
@@ -151,7 +155,7 @@ class _FolderWalk:
         self._rules: dict[Path, IgnoreRules] = {}
 
     def descend(self, folder: Path, above: IgnoreRules) -> None:
-        """Look at all that lies below ``folder``."""
+        """Scan everything below ``folder``."""
         found_walk = self.found
         pending = [(folder, above)]
         while pending:
@@ -166,7 +170,7 @@ class _FolderWalk:
                 if rules.ignores(entry.path, folder=entry.is_dir(follow_symlinks=False)):
                     found_walk.skip(_name(entry.path, self._root), IGNORED_BY_RULE)
                 elif is_linked and not _is_inside(entry, self._top):
-                    found_walk.skip(_name(entry.path, self._root), "link out of the folder or to nothing")
+                    found_walk.skip(_name(entry.path, self._root), "link out of the folder, or broken link")
                 elif entry.is_dir():
                     place = _identity(entry.stat())
                     if place not in self._visited:
@@ -178,16 +182,16 @@ class _FolderWalk:
                     )
 
     def at(self, path: PurePath, name: str) -> bool:
-        """Look at one path in the folder and all below it; whether that can be done by itself."""
+        """Scan one path in the folder and everything below it; return whether this is possible without a full walk."""
         if any(part.startswith(".") or part in IGNORED_FOLDERS for part in path.parts):
-            return True  # never looked into
+            return True  # never scanned
         above, rules = self._root, self._of(self._root, IgnoreRules())
         for part in path.parts[:-1]:
             above = above / part
             if above.is_symlink():
                 return False
             if rules.ignores(str(above), folder=True):
-                return True  # nothing in there is read
+                return True  # its contents are never read
             rules = self._of(above, rules)
         place = above / path.name
         try:
@@ -211,7 +215,7 @@ class _FolderWalk:
         return True
 
     def _of(self, folder: Path, above: IgnoreRules) -> IgnoreRules:
-        """The rules in a folder."""
+        """Return the rules in a folder."""
         rules = self._rules.get(folder)
         if rules is None:
             names = {name for name in IGNORE_FILES if os.path.lexists(folder / name)}
@@ -220,7 +224,7 @@ class _FolderWalk:
 
 
 def unfit_reason(name: str, size: int, *, max_bytes: int, pictures: bool, recordings: bool) -> str:
-    """Why a file is left out, as far as its name and its size tell; an empty string if it is not."""
+    """Return why a file is skipped, judged by its name and size; an empty string if it is not."""
     if size > max_bytes:
         return f"larger than {max_bytes // 2**20} MB"
     if len(name.encode()) > MAX_FILENAME_BYTES:
@@ -230,7 +234,7 @@ def unfit_reason(name: str, size: int, *, max_bytes: int, pictures: bool, record
     if is_picture(name) and not pictures:
         return f"a picture; {ocr.how_to_read()}"
     if is_recording(name) and not recordings:
-        return "a recording, and no model is set to write it down"
+        return "a recording, but no transcription model is configured"
     return ""
 
 
@@ -259,7 +263,7 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
 def _is_inside(entry: os.DirEntry[str], top: Path) -> bool:
     try:
         return Path(entry.path).resolve(strict=True).is_relative_to(top)
-    except (OSError, RuntimeError):  # to nothing, or in a circle
+    except (OSError, RuntimeError):  # a broken or circular link
         return False
 
 
@@ -284,14 +288,14 @@ def _take(path: str, root: Path, max_bytes: int, found_walk: Walk, pictures: boo
         else:
             found_walk.files[name] = SourceEntry(name, path, status.st_size, status.st_mtime_ns)
     except FileNotFoundError:
-        found_walk.skip(name, "gone while looking")
+        found_walk.skip(name, "removed during the scan")
     except OSError:
         found_walk.unknown.append(name)
         found_walk.skip(name, "not permitted")
 
 
 def no_text(path: Path) -> str:
-    """Return why an empty file, or one whose name does not tell its kind, cannot be read; "" if it is text."""
+    """Return why an empty file, or one whose name does not reveal its format, cannot be read; "" if it is text."""
     with path.open("rb") as file:
         head = file.read(8192)
     if not head:

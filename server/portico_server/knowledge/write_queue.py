@@ -1,6 +1,4 @@
-"""What several readers have read, gathered for one writer: small files share a transaction, long ones come in
-runs.
-"""
+"""Collects the output of several readers for one writer: small files share a transaction, long files are split."""
 
 from __future__ import annotations
 
@@ -21,22 +19,24 @@ from portico_server.db.chunks import NewChunk
 from portico_server.db.stores import StoreFileRow
 
 MAX_BATCH_CHUNKS = 2_000
-"""Chunks that are embedded and written in one transaction: about 2 MB of text and 2 MB of vectors.
+"""Maximum number of chunks embedded and written in one transaction: about 2 MB of text and 2 MB of vectors.
 
-A file of up to so many chunks appears in searches all at once. A longer one appears piece by piece: one transaction for
-a text of 200 MB would hold 200,000 chunks in memory and keep every other writer waiting for minutes.
+A file with up to this many chunks appears in searches all at once; a longer file appears in pieces. One transaction
+for a text of 200 MB would hold 200,000 chunks in memory and block all other writers for minutes.
 """
 
 MAX_BATCH_FILES = 128
-"""Files in one transaction: a commit costs some fsyncs, however much it brings."""
+"""Maximum number of files in a transaction: a commit costs several fsyncs regardless of its size."""
 
 LINGER_S = 0.15
-"""Seconds for which a file that has been read waits at most for others to be written with."""
+"""Maximum time that a finished file waits for others to share its transaction, in seconds."""
 
 
 @dataclass(slots=True)
 class ReadChunks:
-    """A run of a file's chunks, the ``last`` one or not; or the sentence that says why it could not be read."""
+    """A range of a file's chunks, possibly the ``last``, or the message that explains why the file could not be
+    read.
+    """
 
     row: StoreFileRow
     began: float
@@ -44,32 +44,34 @@ class ReadChunks:
     first: bool = True
     last: bool = True
     used: int = 0
-    """Bytes of text up to the end of this run."""
+    """Bytes of text up to the end of this range."""
     code: str = ""
     message: str | None = None
     keep: bool = False
-    """Whether the next attempt continues from what is there of a file that failed."""
+    """Whether the next attempt continues from the existing chunks of a failed file."""
 
 
 MAX_WAITING_FILES = 1_000
-"""Files that are looked at together for those that are to be read next."""
+"""Number of waiting files considered when choosing the next ones to read."""
 
 MAX_TURN_S = 5.0
-"""Seconds after which a run that indexes a store begins no further file while another one waits for the store."""
+"""Seconds after which an indexing run starts no further file while another run waits for the store."""
 
 LOOK_INTERVAL_S = 1.0
-"""Seconds after which it is looked for files that have come meanwhile …"""
+"""Interval at which new files are looked for, in seconds."""
 
 MAX_LOOK_SHARE = 0.05
-"""… and the part of the time that this takes at most."""
+"""Maximum share of the time spent on looking for new files."""
 
 WaitingFiles: TypeAlias = Callable[[], Awaitable[Sequence[StoreFileRow]]]
-"""Up to `MAX_WAITING_FILES` files that wait, `stores.in_turns`."""
+"""Returns up to `MAX_WAITING_FILES` waiting files, `stores.in_turns`."""
 
 
 class FileFeed:
-    """Files that wait to be read, by whose they are, in rounds: what comes while others are read is among them, but
-    for a file that is to be cut otherwise, which comes with the next round.
+    """Files that wait to be read, by owner, in rounds.
+
+    A round includes files that arrive while others are read, except a file that must be chunked differently, which is
+    in the next round.
     """
 
     def __init__(
@@ -85,12 +87,12 @@ class FileFeed:
         self._next_look = 0.0
 
     async def begin(self) -> Sequence[StoreFileRow]:
-        """Begin a round once what was taken is written. What waits, which may be nothing."""
+        """Begin a round after the previous files are written, and return the waiting files, if any."""
         self._in_round.clear()
         return await self.look()
 
     async def look(self) -> Sequence[StoreFileRow]:
-        """What has come since the last time. It is looked for where nothing is left, and now and then too."""
+        """Return the files that arrived since the last call. They are looked for when none remain, and at intervals."""
         began = time.monotonic()
         if self.left or (self._queues and began < self._next_look):
             return ()
@@ -109,8 +111,9 @@ class FileFeed:
         return fresh
 
     def take(self, reading: Collection[StoreFileRow], limit: int) -> Sequence[StoreFileRow]:
-        """The files to be read next, so that ``limit`` of everybody are: some are being read. None if it is over, which
-        is asked with whether any mirrored file still waits or is read.
+        """Return the next files to read, so that ``limit`` files of each owner are being read.
+
+        Returns none if the feed is over; that check receives whether any mirrored file is waiting or being read.
         """
         waiting = (row for queue in self._queues.values() for row in queue)
         if self._is_over(any(row.mirrored for row in (*reading, *waiting))):
@@ -127,7 +130,7 @@ class FileFeed:
 
 
 class WriteQueue:
-    """A queue that is bounded in chunks, from which one writer takes as much as a transaction should hold."""
+    """A queue bounded in chunks, from which one writer takes batches of the size of a transaction."""
 
     def __init__(self) -> None:
         self._items: list[ReadChunks] = []
@@ -139,7 +142,7 @@ class WriteQueue:
         self._has_space.set()
 
     async def put(self, item: ReadChunks) -> None:
-        """Hand over what was read; waits while there is more than one transaction's worth."""
+        """Add chunks; wait while the queue contains more than one transaction's worth."""
         await self._has_space.wait()
         self._items.append(item)
         self._chunks += len(item.chunks)
@@ -149,19 +152,19 @@ class WriteQueue:
             self._has_space.clear()
 
     def end(self) -> None:
-        """Nothing more comes."""
+        """Mark the end of the input."""
         self._ended = True
         self._some.set()
         self._enough.set()
 
     async def take(self) -> list[ReadChunks]:
-        """What is there, in order: as soon as it is enough, or has waited `LINGER_S`; empty after the end."""
+        """Return the queued items in order, once they are enough or have waited `LINGER_S`; empty after the end."""
         await self._some.wait()
         try:
             async with asyncio.timeout(LINGER_S):
                 await self._enough.wait()
         except TimeoutError:
-            pass  # what there is will do
+            pass  # write what is queued
         chunks, self._items, self._chunks = self._items, [], 0
         self._has_space.set()
         if not self._ended:

@@ -1,1 +1,1 @@
-"""Where processes run: engines and trainings are started by a launcher. May import ``core`` only."""
+"""Launchers, which start engines and trainings on machines. May import only ``core``."""

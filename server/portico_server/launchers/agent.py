@@ -1,7 +1,7 @@
-"""Beside a process that a scheduler has placed: ``python agent.py ORDER``. Standard library only.
+"""Runs beside a process that a scheduler has placed: ``python agent.py ORDER``. Standard library only.
 
-It starts the process and gives the daemon its output, input, log and end over HTTP, behind a token of its own. When
-the daemon has not asked for ``lease_s`` seconds it is gone, and so are the process and what it started.
+It starts the process and provides its output, input, log and exit to the daemon over HTTP, protected by its own token.
+If the daemon sends no request for ``lease_s`` seconds, it counts as gone, and the process and its children are ended.
 """
 
 from __future__ import annotations
@@ -24,41 +24,41 @@ import urllib.parse
 from typing import Any
 
 KEPT_LINES = 8
-"""Last lines of the output that stay, for a daemon that was started again: with the last one an engine is ready."""
+"""Number of last output lines kept for a restarted daemon; the last of them reports that an engine is ready."""
 
 MAX_LOG_BYTES = 256 * 1024
-"""Bytes of the log that are kept for who asks later."""
+"""Number of bytes of the log kept for later requests."""
 
 MAX_INPUT_BYTES = 64 * 1024 * 1024
-"""Bytes of one line of input."""
+"""Maximum length of an input line in bytes."""
 
 MAX_WAIT_S = 30.0
-"""Seconds that a request waits for news."""
+"""Maximum time that a request waits for news, in seconds."""
 
 MAX_CONNECTIONS = 32
 
 GRACE_S = 3.0
-"""Seconds between the polite and the other end of the process."""
+"""Seconds between the request to end and the kill of the process."""
 
 CANCEL_WAIT_S = 2.0
-"""Seconds in which the scheduler's signal comes here after it has ended the process: schedulers signal both, in no
-order that is said.
+"""Seconds to wait for the scheduler's signal after the process has ended: schedulers signal both in no defined
+order.
 """
 
 CANCELLED_STATUSES = (-signal.SIGTERM, 128 + signal.SIGTERM)
-"""How a process ends that a scheduler asks to end."""
+"""Exit statuses of a process that a scheduler has asked to end."""
 
 LINGER_S = 30.0
-"""Seconds that the end of the process is kept for the daemon to hear of."""
+"""Seconds for which the exit of the process is kept for the daemon to query."""
 
 CANNOT_START_STATUS = 127
-"""As shells have it."""
+"""Exit status for a command that cannot be started, as in shells."""
 
 _PR_SET_PDEATHSIG_CODE = 1
 
 
 class Guarded:
-    """The process, what it has written, and when the daemon last asked."""
+    """The process, its output, and the time of the daemon's last request."""
 
     def __init__(self, order: dict[str, Any]) -> None:
         environment = {
@@ -115,7 +115,7 @@ class Guarded:
 
     def _reap(self, readers: list[threading.Thread]) -> None:
         status = self._process.wait()
-        self._kill()  # what it has left behind
+        self._kill()  # its remaining child processes
         if status in CANCELLED_STATUSES and not self._stopped:
             self.cancelled.wait(CANCEL_WAIT_S)
         for reader in readers:
@@ -125,10 +125,10 @@ class Guarded:
             self._changed.notify_all()
 
     def news(self, line: int, log: int, wait: float) -> dict[str, Any]:
-        """Lines from number ``line`` on, the log from byte ``log`` on, the status; waits until there is something."""
+        """Return lines from number ``line``, the log from byte ``log``, and the status; wait until there is news."""
         deadline = time.monotonic() + min(wait, MAX_WAIT_S)
         with self._changed:
-            while len(self._lines) > KEPT_LINES and self._line < line:  # the daemon has them
+            while len(self._lines) > KEPT_LINES and self._line < line:  # the daemon has received them
                 self._lines.popleft()
                 self._line += 1
             while (
@@ -159,12 +159,12 @@ class Guarded:
             self._process.stdin.flush()
 
     def _kill(self) -> None:
-        """The process and all that it started."""
+        """Kill the process and all its children."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
     def stop(self, grace: float) -> None:
-        """End it: first politely, after ``grace`` seconds not."""
+        """Ask the process to end, and kill it after ``grace`` seconds."""
         self._stopped = True
         if grace and self._process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
@@ -174,17 +174,17 @@ class Guarded:
         self._kill()
 
     def cancel(self) -> None:
-        """End it for the scheduler, as at a time limit."""
+        """End the process on behalf of the scheduler, as at a time limit."""
         self.cancelled.set()
         self.stop(GRACE_S)
 
     def wait(self) -> int:
-        """Until the daemon knows of its end, or is gone."""
+        """Wait until the daemon knows that the process has ended, or the daemon is gone."""
         with self._changed:
             while self.status is None and time.monotonic() - self.asked_at < self.lease_s:
                 self._changed.wait(min(1.0, self.lease_s))
         if self.status is None:
-            _complain(f"the daemon has not asked for {self.lease_s:g} s; the process is ended")
+            _complain(f"no request from the daemon for {self.lease_s:g} s; ending the process")
             self.stop(GRACE_S)
         deadline = time.monotonic() + min(LINGER_S, self.lease_s)
         while not self.delivered and time.monotonic() < deadline:
@@ -193,7 +193,7 @@ class Guarded:
 
 
 class AgentServer(http.server.ThreadingHTTPServer):
-    """Answers the daemon alone, with a bounded number of threads."""
+    """Serves only the daemon, with a limited number of threads."""
 
     daemon_threads = True
     guarded: Guarded
@@ -240,7 +240,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def do_GET(self) -> None:
-        """``/news``: what has happened."""
+        """Handle ``/news``: return what has happened."""
         if not self._allowed():
             return
         path, query = self._query()
@@ -255,7 +255,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.server.guarded.delivered = True
 
     def do_POST(self) -> None:
-        """``/input``, ``/stop``."""
+        """Handle ``/input`` and ``/stop``."""
         if not self._allowed():
             return
         path, query = self._query()
@@ -275,7 +275,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._answer({})
 
     def log_message(self, format: str, *args: Any) -> None:
-        """The log of the job is for what goes wrong."""
+        """Ignore requests, because the log of the job is for errors."""
 
 
 def _node() -> str:
@@ -288,15 +288,16 @@ def _die_with_parent() -> None:
 
 
 def run(order: dict[str, Any]) -> int:
-    """Serve until the process has ended; its status. Where it serves is written to the file ``address``, if the order
-    has one; it may have a ``port``.
+    """Serve until the process has ended, and return its status.
+
+    The address is written to the file ``address`` if the order has one; the order may have a ``port``.
     """
     name = socket.gethostname()
     try:
         host = os.environ.get("PORTICO_NODE_ADDRESS") or socket.gethostbyname(name)
         server = AgentServer((host, order.get("port", 0)))
     except OSError as error:
-        _complain(f"the node {name} has no address to answer at: {error}")
+        _complain(f"the node {name} has no address to listen on: {error}")
         return CANNOT_START_STATUS
     try:
         guard = server.guarded = Guarded(order)
@@ -315,12 +316,12 @@ def run(order: dict[str, Any]) -> int:
 
 
 def _complain(words: str) -> None:
-    """To the log of the job."""
+    """Write to the log of the job."""
     print(f"portico: {words}", file=sys.stderr, flush=True)
 
 
 def main() -> None:
-    """The status of the process is ours."""
+    """Run the agent, and exit with the status of the process."""
     status = run(json.loads(pathlib.Path(sys.argv[1]).read_text(encoding="utf-8")))
     raise SystemExit(status if status >= 0 else 128 - status)
 

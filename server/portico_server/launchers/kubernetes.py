@@ -1,4 +1,6 @@
-"""Kubernetes: each process is the Pod of a Job, and its agent is reached at the Pod's address. Needs ``kubectl``."""
+"""Kubernetes: each process is the Pod of a Job, and its agent is accessed at the Pod's address. Requires
+``kubectl``.
+"""
 
 from __future__ import annotations
 
@@ -33,24 +35,24 @@ from portico_server.subprocesses import output_of, own, run_script
 PROGRAM: Final = "kubectl"
 
 REQUEST_TIMEOUT_S: Final = 10
-"""Seconds in which the API server answers."""
+"""Timeout of the API server, in seconds."""
 
 COMMAND_TIMEOUT_S: Final = REQUEST_TIMEOUT_S + 10
-"""Seconds in which kubectl has ended, with what it runs to log in."""
+"""Timeout of kubectl including its login helpers, in seconds."""
 
 NAMESPACE_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-"""Names the namespace of the Pod that the daemon itself runs in."""
+"""File with the namespace of the Pod in which the daemon runs."""
 
 LOG_LINES: Final = 20
-"""Last lines of a Pod's log that say why it has ended."""
+"""Number of last lines of a Pod's log that explain why it has ended."""
 
 _HOPELESS: Final = frozenset({"ErrImageNeverPull", "ImagePullBackOff", "InvalidImageName"})
-"""Reasons for which a container waits without end, or until somebody does something."""
+"""Reasons for which a container waits indefinitely, or until somebody intervenes."""
 
 _POD_DELETED: Final = "its Pod was deleted"
 
 MAX_LISTED_NODES: Final = 2_000
-"""Nodes that the server is asked for."""
+"""Maximum number of nodes requested from the server."""
 
 _UNITS: Final = {
     "m": 1e-3,
@@ -62,13 +64,13 @@ _UNITS: Final = {
 _PLURALS: Final = {"Job": "jobs", "NetworkPolicy": "networkpolicies", "Secret": "secrets"}
 
 _SERVER_SAYS: Final = "Error from server"
-"""How kubectl begins where the server has refused something; it is followed by the reason in brackets."""
+"""Beginning of kubectl's output if the server has rejected a request; the reason follows in brackets."""
 
 _NO_LOGIN: Final = ("Unauthorized", "must be logged in", "getting credentials")
 
 
 def backend(settings: Settings) -> KubernetesBackend:
-    """As the settings say."""
+    """Return the backend configured by the settings."""
     daemon = comma_separated(settings.kubernetes_daemon)
     options = PodOptions(
         image=settings.kubernetes_image,
@@ -95,7 +97,7 @@ def _volume(entry: str) -> tuple[str, str, bool]:
 
 
 class RequestFailed(Unavailable):
-    """kubectl ended with an error; ``words`` are its own, ``refused`` if the server did not want that from us."""
+    """kubectl ended with an error. ``words`` is its output; ``refused`` means that the server rejected the request."""
 
     def __init__(self, words: str) -> None:
         from_server = words.startswith(_SERVER_SAYS)
@@ -104,14 +106,14 @@ class RequestFailed(Unavailable):
         self.refused = from_server and is_known
         if not is_known:
             message = (
-                f"Kubernetes does not know who asks, or the credentials have expired: {self.words}. Log in again, or "
-                "look at 'kubernetes_context' and at the service account of the daemon."
+                f"Kubernetes did not accept the credentials, or they have expired: {self.words}. Log in "
+                "again, or check 'kubernetes_context' and the service account of the daemon."
             )
         elif self.refused:
-            message = f"Kubernetes refused a request: {self.words}"
+            message = f"Kubernetes rejected a request: {self.words}"
         else:
             message = (
-                f"The cluster cannot be reached: {self.words}. 'kubernetes_context' and KUBECONFIG say which."
+                f"The cluster cannot be reached: {self.words}. Check 'kubernetes_context' and KUBECONFIG."
             )
         super().__init__(
             message, code="launcher_silent" if is_known and not from_server else "launcher_failed"
@@ -119,13 +121,15 @@ class RequestFailed(Unavailable):
 
     @property
     def missing(self) -> bool:
-        """Whether what was asked for is not there."""
+        """Whether the requested object does not exist."""
         return self.words.startswith("(NotFound)")
 
 
 class KubernetesBackend:
-    """See `portico_server.launchers.remote.JobBackend`. Speaks to the cluster through ``kubectl``, which knows every
-    way to log in to one. ``namespace``: by default the daemon's own.
+    """See `portico_server.launchers.remote.JobBackend`. Accesses the cluster through ``kubectl``, which supports all
+    logins.
+
+    ``namespace`` is by default that of the daemon.
     """
 
     name = "kubernetes"
@@ -141,19 +145,19 @@ class KubernetesBackend:
         if not self._options.image:
             raise Unavailable(KUBERNETES_NEEDS_IMAGE, code="setting_invalid")
         given_order = orjson.loads(await pools.MODELS.run((folder / ORDER).read_bytes))
-        del given_order["address"]  # it is the Pod's
+        del given_order["address"]  # the Pod's address is used
         given_order["port"] = AGENT_PORT
         command = run_script(AGENT_SCRIPT, f"{ORDER_FOLDER}/{ORDER_FILE}", python=own())
         try:
             owner = await self._create(job_object(job, order, command, self._options, avoid))
             await self._create(policy_object(job, owner, self._options))
-            # The last one: without its order the Pod does not start.
+            # Created last: without its order, the Pod does not start.
             await self._create(secret_object(job, owner, orjson.dumps(given_order).decode()))
         except RequestFailed as error:
             if not error.refused:
                 raise
             raise Unavailable(
-                f"Kubernetes refused the job of '{order.name}': {error.words}", code="launch_refused"
+                f"Kubernetes rejected the job of '{order.name}': {error.words}", code="launch_refused"
             ) from error
 
     async def look(self, job: str, folder: Path) -> JobLook:
@@ -164,7 +168,7 @@ class KubernetesBackend:
         look = read_pod(pods[0])
         if (
             look.state == "queued" and not look.reason
-        ):  # a volume that cannot be mounted is told by an event alone
+        ):  # a volume that cannot be mounted is reported only by an event
             return JobLook("queued", await self._warning(pods[0]["metadata"]["name"]))
         if look.state == "ended" and pods[0]["status"].get("startTime"):
             words = await self._last_words(pods[0]["metadata"]["name"])
@@ -179,11 +183,11 @@ class KubernetesBackend:
         except RequestFailed as error:
             if not error.missing:
                 raise
-            return JobLook("ended", "it is not known to Kubernetes any more")
+            return JobLook("ended", "Kubernetes no longer knows the job")
         return read_job(found_job_object, await self._warning(job))
 
     async def _warning(self, name: str) -> str:
-        """The last of what Kubernetes complains about of one object."""
+        """Return the latest warning of Kubernetes about an object."""
         events = await self._list("events", fieldSelector=f"involvedObject.name={name},type=Warning")
         if not events:
             return ""
@@ -194,11 +198,11 @@ class KubernetesBackend:
         path = f"{await self._path('v1', 'pods')}/{pod}/log?tailLines={LOG_LINES}"
         try:
             return " ".join((await self._run("get", path)).split())[-MAX_REASON_CHARS:]
-        except RequestFailed:  # of a container that never ran
+        except RequestFailed:  # the log of a container that never ran
             return ""
 
     async def cancel(self, job: str) -> None:
-        """See `JobBackend`. What the Job owns is gone with it."""
+        """See `JobBackend`. Kubernetes also deletes the objects that the Job owns."""
         path = f"{await self._path('batch/v1', 'jobs')}/{job}?propagationPolicy=Background"
         try:
             await self._run("delete", path)
@@ -207,15 +211,15 @@ class KubernetesBackend:
                 raise
 
     async def nodes(self) -> Sequence[ClusterNode]:
-        """See `ListsNodes`. A node is busy if Pods of ours run there: those of others are not for us to see."""
+        """See `ListsNodes`. A node is busy if it runs Pods of this daemon; Pods of others are not visible."""
         try:
             node_list = orjson.loads(await self._run("get", f"/api/v1/nodes?limit={MAX_LISTED_NODES}"))
         except RequestFailed as error:
             if not error.refused:
                 raise
             raise Unavailable(
-                f"Kubernetes does not let this daemon list its nodes: {error.words}. The ClusterRole of "
-                "configs/kubernetes/launcher.yaml does.",
+                f"Kubernetes does not allow this daemon to list its nodes: {error.words}. Apply the "
+                "ClusterRole of configs/kubernetes/launcher.yaml.",
                 code="nodes_unknown",
             ) from error
         pods = await self._list("pods", labelSelector=OURS)
@@ -229,7 +233,7 @@ class KubernetesBackend:
         ]
 
     async def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing, because no connections are kept open."""
 
     async def _path(self, api: str, kind: str) -> str:
         if not self._namespace:
@@ -243,7 +247,7 @@ class KubernetesBackend:
         return items
 
     async def _create(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
-        """What has become of an object there."""
+        """Create an object, and return the server's version of it."""
         path = await self._path(manifest["apiVersion"], _PLURALS[manifest["kind"]])
         response: dict[str, Any] = orjson.loads(
             await self._run("create", path, "--filename=-", input_data=orjson.dumps(manifest))
@@ -251,22 +255,23 @@ class KubernetesBackend:
         return response
 
     async def _run(self, method: str, path: str, *options: str, input_data: bytes = b"") -> str:
-        """What the API server answers. Raises `Unavailable`."""
+        """Return the response of the API server. Raises `Unavailable`."""
         command = [PROGRAM, method, f"--raw={path}", f"--request-timeout={REQUEST_TIMEOUT_S}s", *options]
         if self._context:
             command.append(f"--context={self._context}")
-        # What a program needs that logs in to a cloud may be a secret of the daemon's environment.
+        # Login helpers for a cloud may need secrets from the environment, so only the daemon's own variables
+        # are removed.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PORTICO_")}
         try:
             status, out, err = await output_of(command, environment, COMMAND_TIMEOUT_S, input_data=input_data)
         except TimeoutError as error:
             raise Unavailable(
-                f"Kubernetes did not answer within {COMMAND_TIMEOUT_S} s.", code="launcher_silent"
+                f"Kubernetes did not respond within {COMMAND_TIMEOUT_S} s.", code="launcher_silent"
             ) from error
         except OSError as error:
             raise Unavailable(
-                f"The launcher 'kubernetes' needs the command '{PROGRAM}', which cannot be run here "
-                f"({error.strerror}). Install it beside the daemon, or use the launcher 'local'.",
+                f"The launcher 'kubernetes' needs the command '{PROGRAM}', which cannot be run "
+                f"({error.strerror}). Install it on the daemon's machine, or use the launcher 'local'.",
                 code="launcher_missing",
             ) from error
         if status:
@@ -283,7 +288,7 @@ def _own_namespace() -> str:
 
 
 def read_pod(pod: Mapping[str, Any]) -> JobLook:
-    """What Kubernetes says of a Pod. Pure."""
+    """Return the state of a Pod as reported by Kubernetes. Pure."""
     status = pod["status"]
     phase = status.get("phase", "Pending")
     containers = status.get("containerStatuses") or [{}]
@@ -301,7 +306,7 @@ def read_pod(pod: Mapping[str, Any]) -> JobLook:
             return JobLook("queued", _condition(status, "PodScheduled", "False"))
         return JobLook("queued", _words(waiting_state))
     if not containers[0].get("ready") or not status.get("podIP"):
-        # One that was ready and is not any more is asked itself: its node may be lost.
+        # If a Pod was ready and no longer is, its agent is queried directly: its node may be lost.
         return JobLook("running", _condition(status, "Ready", "Unknown") or "it starts")
     return JobLook(
         "running",
@@ -313,15 +318,15 @@ def read_pod(pod: Mapping[str, Any]) -> JobLook:
 
 
 def read_job(job: Mapping[str, Any], warning: str) -> JobLook:
-    """What Kubernetes says of a Job that has no Pod. Pure."""
+    """Return the state of a Job without a Pod as reported by Kubernetes. Pure."""
     status = job.get("status", {})
-    if failure := _condition(status, "Failed", "True"):  # a Pod that has ended by itself would be there
+    if failure := _condition(status, "Failed", "True"):  # a Pod that ended by itself would still exist
         return JobLook("ended", _POD_DELETED if failure.startswith("BackoffLimitExceeded") else failure)
     return JobLook("queued", warning)
 
 
 def read_node(node: Mapping[str, Any], gpu_resource: str, gpu_label: str, *, busy: bool) -> ClusterNode:
-    """What Kubernetes says of a node. Pure."""
+    """Return a node as reported by Kubernetes. Pure."""
     spec, status = node["spec"], node["status"]
     ready = any(
         condition["type"] == "Ready" and condition["status"] == "True"
@@ -364,13 +369,16 @@ def read_node(node: Mapping[str, Any], gpu_resource: str, gpu_label: str, *, bus
 
 
 def _quantity(text: str) -> float:
-    """Such as ``7910m`` or ``16Gi``. https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/"""
+    """Parse a quantity such as ``7910m`` or ``16Gi``.
+
+    https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/
+    """
     digits = text.rstrip("EGKMPTikm")
     return float(digits) * _UNITS[text[len(digits) :]]
 
 
 def _end_of(status: Mapping[str, Any], termination: Mapping[str, Any]) -> str:
-    """Why a Pod has ended: it was ended, or its container has."""
+    """Return why a Pod has ended: the Pod was terminated, or its container ended."""
     why = _words(status) or _condition(status, "DisruptionTarget", "True")
     how = _words(termination)
     if "exitCode" in termination:
@@ -386,12 +394,12 @@ def _condition(status: Mapping[str, Any], kind: str, value: str) -> str:
 
 
 def _words(state: Mapping[str, Any]) -> str:
-    """Reason and message of a status, a condition or an event, as one line."""
+    """Return the reason and message of a status, a condition or an event as one line."""
     words = ": ".join(filter(None, [state.get("reason", ""), state.get("message", "")]))
     return " ".join(words.split())[:MAX_REASON_CHARS].rstrip(". ")
 
 
 def _deadline(pod: Mapping[str, Any]) -> float | None:
-    """When Kubernetes ends it."""
+    """Return when Kubernetes will end a Pod, or ``None``."""
     seconds, start_time = pod["spec"].get("activeDeadlineSeconds"), pod["status"].get("startTime")
     return datetime.fromisoformat(start_time).timestamp() + seconds if seconds and start_time else None

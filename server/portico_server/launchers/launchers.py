@@ -1,4 +1,4 @@
-"""The launchers of a daemon, by name; each is made when it is first needed."""
+"""The launchers of a daemon by name; each is created when it is first needed."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 JOBS_FOLDER: Final = "jobs"
-"""The folder below the home with what nodes read of their jobs."""
+"""Folder below the home with the files that nodes read for their jobs."""
 
 NODES_TIMEOUT_S: Final = 10.0
-"""Seconds in which a scheduler says what machines it has; joining a cluster may take longer."""
+"""Maximum time in seconds for a scheduler to list its nodes; joining a cluster may take longer."""
 
 MAX_NODE_CHARS: Final = 100
 
 MAX_NAMED_NODES: Final = 10
-"""Nodes that an error names."""
+"""Maximum number of nodes named in an error."""
 
 
 class Launchers:
-    """Everything they start, they end in `close`, or a later daemon takes it over."""
+    """The launchers of a daemon. `close` ends the processes they started, unless a later daemon takes them over."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -45,19 +45,20 @@ class Launchers:
         self._looks: dict[str, asyncio.Task[Sequence[ClusterNode]]] = {}
 
     async def get(self, name: str = "") -> Launcher:
-        """One of them; the setting's without a name. Raises `InvalidRequest`."""
+        """Return a launcher by name; by default, the one in the settings. Raises `InvalidRequest`."""
         check_launcher(name)
         name = name or self._settings.launcher
         if name == LOCAL.name:
             return LOCAL
-        if self._finding is not None:  # what an earlier daemon left is not started a second time
+        if self._finding is not None:  # processes of an earlier daemon must not be started twice
             await asyncio.wait([self._finding])
         return await self._remote(name)
 
     async def _remote(self, name: str) -> RemoteLauncher:
         async with self._lock:
             if name not in self._made:
-                # aiohttp takes 0.3 s to import: in a thread, and only where something runs elsewhere.
+                # aiohttp takes 0.3 s to import, so it is imported in a thread, and only if processes run on
+                # other machines.
                 module = await pools.LOADING.run(importlib.import_module, "portico_server.launchers.remote")
                 settings = self._settings
                 self._made[name] = module.RemoteLauncher(
@@ -74,23 +75,23 @@ class Launchers:
         return job_backend
 
     def in_use(self, launcher_names: Iterable[str]) -> list[str]:
-        """The launchers that the settings speak of, or that one of the names is."""
+        """Return the launchers that are configured in the settings, or named in ``launcher_names``."""
         settings = self._settings
         used_names = {LOCAL.name, settings.launcher, settings.ingest_launcher, *launcher_names, *self._made}
         used_names |= {name for name in LAUNCHERS if _is_set_up(settings, name)}
         return [name for name in LAUNCHERS if name in used_names]
 
     def jobs(self) -> Sequence[ClusterJob]:
-        """What all of them start and have started, as far as it has not ended."""
+        """Return the jobs of all launchers that have not ended."""
         launchers: list[Launcher] = [LOCAL, *self._made.values()]
         return [job for launcher in launchers for job in launcher.jobs()]
 
     async def drains(self, name: str) -> bool:
-        """Whether nodes of a launcher can be drained."""
+        """Return whether nodes of a launcher can be drained."""
         return name != LOCAL.name and isinstance((await self._remote(name)).backend, DrainsNodes)
 
     async def nodes(self, name: str) -> Sequence[ClusterNode]:
-        """The machines of a scheduler. Who asks at the same time gets the same answer. Raises `PorticoError`."""
+        """Return the nodes of a scheduler. Concurrent callers share one request. Raises `PorticoError`."""
         look = self._looks.get(name)
         if look is None:
             look = self._looks[name] = asyncio.create_task(self._look(name), name=f"nodes of {name}")
@@ -98,8 +99,8 @@ class Launchers:
         tasks, _ = await asyncio.wait([look], timeout=NODES_TIMEOUT_S)
         if not tasks:
             raise Unavailable(
-                f"The launcher '{name}' has not said within {NODES_TIMEOUT_S:g} s what nodes it has. It is still "
-                "asked: try again in a moment.",
+                f"The launcher '{name}' did not list its nodes within {NODES_TIMEOUT_S:g} s. The request is "
+                "still running: try again in a moment.",
                 code="launcher_silent",
             )
         return look.result()
@@ -108,18 +109,18 @@ class Launchers:
         def forget(look: asyncio.Task[Any]) -> None:
             del self._looks[name]
             if not look.cancelled():
-                look.exception()  # whoever waits has it, and they may all have given up
+                look.exception()  # the waiters receive the error, unless all have given up
 
         return forget
 
     async def _look(self, name: str) -> Sequence[ClusterNode]:
         backend = (await self._remote(name)).backend
         if not isinstance(backend, ListsNodes):
-            raise Unavailable(f"The launcher '{name}' does not say what nodes it has.", code="nodes_unknown")
+            raise Unavailable(f"The launcher '{name}' does not report its nodes.", code="nodes_unknown")
         return await backend.nodes()
 
     async def node(self, name: str, node: str) -> ClusterNode:
-        """One by its name, or by its address. Raises `PorticoError`."""
+        """Return a node by its name or address. Raises `PorticoError`."""
         cluster_nodes = await self.nodes(name)
         by_name = [cluster_node for cluster_node in cluster_nodes if cluster_node.name == node]
         by_address = [cluster_node for cluster_node in cluster_nodes if cluster_node.address == node]
@@ -129,7 +130,7 @@ class Launchers:
         if len(matching := by_name or present or by_address) == 1:
             return matching[0]
         names = [cluster_node.name for cluster_node in cluster_nodes]
-        known_text = f"It has {', '.join(names[:MAX_NAMED_NODES])}." if names else "It has none."
+        known_text = f"It has {', '.join(names[:MAX_NAMED_NODES])}." if names else "It has no nodes."
         raise NotFound(
             f"The launcher '{name}' has no node '{node[:MAX_NODE_CHARS]}'. {known_text}{nearest(node, names)}",
             code="node_not_found",
@@ -137,30 +138,34 @@ class Launchers:
         )
 
     async def draining(self, name: str) -> DrainsNodes:
-        """What drains the nodes of a launcher. Raises `InvalidRequest` unless they can be."""
+        """Return the launcher that drains its nodes. Raise `InvalidRequest` if it cannot."""
         check_launcher(name)
         if name == LOCAL.name:
             raise InvalidRequest(
-                "The launcher 'local' is the daemon's own machine, which has no scheduler to drain it. Unload its "
-                "models ('portico models unload'), or end the daemon ('portico down').",
+                "The launcher 'local' is the daemon's own machine, which has no scheduler to drain it. "
+                "Unload its models ('portico models unload'), or stop the daemon ('portico down').",
                 code="drain_unsupported",
                 param="launcher",
             )
         backend = (await self._remote(name)).backend
         if not isinstance(backend, DrainsNodes):
             raise InvalidRequest(
-                f"Nodes of the launcher '{name}' cannot be drained from here: use its own commands.",
+                f"Portico cannot drain nodes of the launcher '{name}': use the scheduler's own commands.",
                 code="drain_unsupported",
                 param="launcher",
             )
         return backend
 
     def start(self) -> None:
-        """Look for what an earlier daemon left running elsewhere. Nothing is started elsewhere before that is known."""
+        """Look for processes that an earlier daemon left on other machines, before any new process is started on
+        them.
+        """
         self._finding = asyncio.create_task(self._find(), name="what runs elsewhere")
 
     async def leftovers(self) -> Sequence[str]:
-        """The names of what can be taken over: it is, when the same is started again. Raises `PorticoError`."""
+        """Return the names of processes that are taken over when the same process is started again. Raises
+        `PorticoError`.
+        """
         return await self._finding if self._finding is not None else ()
 
     async def _find(self) -> Sequence[str]:
@@ -173,7 +178,7 @@ class Launchers:
         return names
 
     async def end_leftovers(self) -> None:
-        """End what nobody has taken over."""
+        """End the leftover processes that were not taken over."""
         for launcher in self._made.values():
             await launcher.end_leftovers()
 
@@ -190,7 +195,7 @@ class Launchers:
 
 
 def _is_set_up(settings: Settings, name: str) -> bool:
-    """Whether a setting that is the launcher's own has a value."""
+    """Return whether any setting specific to the launcher has a value."""
     return any(
         getattr(settings, item.name) != item.default
         for item in fields(Settings)

@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 MAX_LOG_LINES: Final = 1_000
 
 LOG_WAIT_S: Final = 1.0
-"""Seconds that the log of a process which has ended is waited for: a grandchild may hold the pipe."""
+"""Seconds to wait for the log of a process that has ended, because a grandchild may keep the pipe open."""
 
 
 class ExitProtocol(SubprocessStreamProtocol):
-    """Says when the process has ended: `Process.wait` waits for its pipes too, which what it left behind may hold."""
+    """Reports when the process has ended. `Process.wait` also waits for its pipes, which its children may keep open."""
 
     def __init__(self, limit: int, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(limit, loop)
@@ -40,7 +40,7 @@ class ExitProtocol(SubprocessStreamProtocol):
 
 
 class LocalProcess:
-    """A child that leads a process group of its own. See `LaunchedProcess`."""
+    """A child process with its own process group. See `LaunchedProcess`."""
 
     host = "127.0.0.1"
     node = ""
@@ -48,7 +48,9 @@ class LocalProcess:
     ends_at: float | None = None
 
     def __init__(self, process: Process, event: asyncio.Event, order: LaunchOrder) -> None:
-        self.token = secrets.token_hex(32)  # as an argument of an engine it must not begin with a dash
+        self.token = secrets.token_hex(
+            32
+        )  # it must not begin with a dash, because engines receive it as an argument
         self.on_log: Callable[[str], None] | None = None
         self.name = order.name
         self._process = process
@@ -67,22 +69,22 @@ class LocalProcess:
             self.on_log(text)
 
     def on_end(self, hear: Callable[[LocalProcess], None]) -> None:
-        """Call ``hear`` when it has ended."""
+        """Register a callback for the end of the process."""
         self._reaper.add_done_callback(lambda _: hear(self))
 
     async def _reap(self) -> None:
-        """Once it has ended, end what it started and left behind."""
+        """After the process has ended, end its remaining children."""
         await self._exited.wait()
         self._signal_group(signal.SIGKILL)
-        self._signal_children(signal.SIGKILL)  # what stands still does not see that it has ended
+        self._signal_children(signal.SIGKILL)  # a stopped process does not notice that its parent has ended
 
     def _signal_group(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
 
     def _signal_children(self, number: signal.Signals) -> None:
-        """Those of the last signal, unless their numbers are others' by now: psutil compares when they began."""
-        import psutil  # takes a moment, and only those that start others need it
+        """Signal the children known since the last signal, if they still exist: psutil compares their start times."""
+        import psutil  # slow to import, and needed only for processes that start others
 
         for child in self._children:
             with contextlib.suppress(psutil.Error):
@@ -122,9 +124,9 @@ class LocalProcess:
         if self._sessions and self.returncode is None:
             import psutil
 
-            # While it stands still it starts nothing and reaps nothing: the numbers of its children stay theirs.
+            # A stopped process neither starts nor reaps children, so their process ids cannot be reused.
             self._signal_group(signal.SIGSTOP)
-            # It may have been killed just now.
+            # The process may have been killed in the meantime.
             processes = {child for child in self._children if child.is_running()}
             with contextlib.suppress(psutil.NoSuchProcess):
                 processes.update(psutil.Process(self.pid).children(recursive=True))
@@ -162,7 +164,7 @@ class LocalProcess:
 
 
 class LocalLauncher:
-    """On this machine. See `portico_server.launchers.protocol.Launcher`."""
+    """Starts processes on this machine. See `portico_server.launchers.protocol.Launcher`."""
 
     name = "local"
     here = True
@@ -181,7 +183,7 @@ class LocalLauncher:
             stdout=PIPE,
             stderr=PIPE,
             env={**inherited(*order.without), **order.environment},
-            start_new_session=True,  # Ctrl-C is for the daemon, which then ends its children in order
+            start_new_session=True,  # Ctrl-C goes only to the daemon, which then ends its children in order
         )
         process = LocalProcess(Process(transport, protocol, loop), protocol.exited, order)
         self._running.add(process)
@@ -200,5 +202,5 @@ LOCAL: Final = LocalLauncher()
 
 
 async def this_machine(_name: str) -> Launcher:
-    """The launcher where there is no other."""
+    """Return the local launcher, for use without any other launcher."""
     return LOCAL

@@ -1,4 +1,4 @@
-"""Objects of Kubernetes, as the launcher asks for them and as packages have them. Pure."""
+"""Kubernetes objects for the launcher and for packages. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from portico_server.core.dataclass import dataclass
 from portico_server.launchers.protocol import LaunchOrder
 
 AGENT_PORT: Final = 8643
-"""Where the agent listens, in a Pod of its own. The engine takes any other port."""
+"""Port of the agent in its Pod. The engine uses any other port."""
 
 ORDER_FILE: Final = "order.json"
 ORDER_FOLDER: Final = "/run/portico"
@@ -19,16 +19,16 @@ JOB_LABEL: Final = "app.kubernetes.io/instance"
 _MANAGED_BY: Final = ("app.kubernetes.io/managed-by", "portico")
 
 OURS: Final = "=".join(_MANAGED_BY)
-"""Selects what a launcher has made."""
+"""Label selector for objects created by a launcher."""
 
 FINISHED_LIFETIME_S: Final = 60
-"""Seconds after which Kubernetes forgets a Job that has ended and that no daemon has deleted."""
+"""Seconds after which Kubernetes deletes a finished Job that no daemon has deleted."""
 
 STOP_TIMEOUT_S: Final = 10
-"""Seconds between the polite and the other end of a Pod."""
+"""Seconds between the request to end and the kill of a Pod."""
 
 START_TIMEOUT_S: Final = 300
-"""Seconds in which the agent of a Pod listens."""
+"""Maximum time for the agent of a Pod to start listening, in seconds."""
 
 
 CONTAINER_SECURITY: Final[Mapping[str, Any]] = {
@@ -39,7 +39,7 @@ CONTAINER_SECURITY: Final[Mapping[str, Any]] = {
 
 
 def pod_security(user: int, group: int) -> dict[str, Any]:
-    """Runs as ``user``, to whom the files of its volumes belong."""
+    """Return a security context that runs as ``user``, who owns the files of its volumes."""
     return {
         "runAsNonRoot": user != 0,
         "runAsUser": user,
@@ -52,7 +52,10 @@ def pod_security(user: int, group: int) -> dict[str, Any]:
 def container_resources(
     cpus: int, memory_mb: int, gpus: int, *, gpu_resource: str = "nvidia.com/gpu"
 ) -> dict[str, Any]:
-    """What a container asks for, without what is 0. Processors are not limited: idle ones serve whoever has work."""
+    """Return the resources that a container requests, without zeros.
+
+    CPUs have no limit, so that idle ones are available to any container.
+    """
     gpu = {gpu_resource: str(gpus)} if gpus else {}
     memory = {"memory": f"{memory_mb}Mi"} if memory_mb else {}
     requests = {
@@ -63,7 +66,7 @@ def container_resources(
 
 
 def named(kind: str, api: str, name: str, labels: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """The beginning of an object."""
+    """Return the common fields of an object."""
     return {
         "apiVersion": api,
         "kind": kind,
@@ -73,9 +76,10 @@ def named(kind: str, api: str, name: str, labels: Mapping[str, str] | None = Non
 
 @dataclass(frozen=True, slots=True)
 class PodOptions:
-    """What every Pod has unless its resources say otherwise. ``volumes``: claims by their names and folders of nodes by
-    their paths, each with where it is mounted and whether it is read only. ``daemon``: who may reach it, as labels of
-    Pods or ranges of addresses. It runs as ``user`` of ``group``.
+    """The options of every Pod, unless its resources override them.
+
+    ``volumes``: claims by name and node folders by path, each with its mount path and whether it is read-only.
+    ``daemon``: who may access the Pod, as Pod labels or address ranges. The Pod runs as ``user`` of ``group``.
     """
 
     image: str
@@ -93,7 +97,7 @@ class PodOptions:
 def job_object(
     job: str, order: LaunchOrder, command: Sequence[str], options: PodOptions, avoid: Sequence[str]
 ) -> dict[str, Any]:
-    """One Pod that is never started again: it has its input from the daemon."""
+    """Return a Job with one Pod that is never restarted, because its input comes from the daemon."""
     labels = _labels(job)
     manifest = named("Job", "batch/v1", job, labels)
     manifest["metadata"]["annotations"] = {"portico-name": order.name}
@@ -108,7 +112,7 @@ def job_object(
 
 
 def secret_object(job: str, owner: Mapping[str, Any], order: str) -> dict[str, Any]:
-    """What only the Pod reads: the engine's token is in its order."""
+    """Return a Secret that only the Pod reads: its order contains the engine's token."""
     return {
         **_owned("Secret", "v1", job, owner),
         "type": "Opaque",
@@ -118,7 +122,10 @@ def secret_object(job: str, owner: Mapping[str, Any], order: str) -> dict[str, A
 
 
 def policy_object(job: str, owner: Mapping[str, Any], options: PodOptions) -> dict[str, Any]:
-    """Only the daemon reaches the Pod, on any port: the engine's is not known before it listens."""
+    """Return a NetworkPolicy that lets only the daemon access the Pod.
+
+    It allows any port, because the engine's port is unknown until it listens.
+    """
     peers: list[dict[str, Any]] = [{"ipBlock": {"cidr": cidr}} for cidr in options.daemon_addresses]
     if options.daemon_labels:
         peers.append({"podSelector": {"matchLabels": dict(options.daemon_labels)}})
@@ -133,12 +140,13 @@ def policy_object(job: str, owner: Mapping[str, Any], options: PodOptions) -> di
 
 
 def _labels(job: str) -> dict[str, str]:
-    # Not those of the daemon's own Pods: what runs for it must not pass for it.
+    # Different from the labels of the daemon's own Pods: the daemon's processes must not be mistaken for the
+    # daemon.
     return dict([(JOB_LABEL, job), _MANAGED_BY])
 
 
 def _owned(kind: str, api: str, job: str, owner: Mapping[str, Any]) -> dict[str, Any]:
-    """It is gone when its Job is."""
+    """Return an object that Kubernetes deletes together with its Job."""
     manifest = named(kind, api, job, _labels(job))
     manifest["metadata"]["ownerReferences"] = [
         {
@@ -187,7 +195,7 @@ def _pod(
         "ports": [{"name": "agent", "containerPort": AGENT_PORT}],
         "volumeMounts": mounts,
         "securityContext": dict(CONTAINER_SECURITY),
-        # Ready once the agent listens: before that it is not asked for anything.
+        # Ready once the agent listens; no other requests are sent before.
         "startupProbe": {**listens, "periodSeconds": 1, "failureThreshold": START_TIMEOUT_S},
         "livenessProbe": {**listens, "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6},
     }
@@ -214,9 +222,9 @@ def _pod(
         pod["serviceAccountName"] = options.service_account
     if resources.minutes:
         pod["activeDeadlineSeconds"] = resources.minutes * 60
-    if resources.gpus:  # nodes with GPUs keep others away by such a taint
+    if resources.gpus:  # nodes with GPUs use such a taint to reject other Pods
         pod["tolerations"] = [{"key": options.gpu_resource, "operator": "Exists", "effect": "NoSchedule"}]
-    if avoid:  # of those alone the cluster may consist
+    if avoid:  # the cluster may consist only of those nodes
         elsewhere = {"key": "kubernetes.io/hostname", "operator": "NotIn", "values": list(avoid)}
         preference = {"weight": 100, "preference": {"matchExpressions": [elsewhere]}}
         pod["affinity"] = {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [preference]}}

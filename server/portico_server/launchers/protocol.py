@@ -1,6 +1,7 @@
-"""What starts a process and what is known of it then, wherever it runs.
+"""Interfaces for starting processes, and the information about them, wherever they run.
 
-A launcher places nothing itself: a scheduler does, or there is one machine. The daemon speaks to what runs.
+A launcher does not place processes itself: a scheduler does, or there is only one machine. The daemon communicates
+with the running process.
 """
 
 from __future__ import annotations
@@ -17,27 +18,28 @@ from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.settings import LAUNCHERS
 
 LINE_BYTES: Final = 64 * 1024
-"""Bytes of one line of a process's output, unless its order says otherwise."""
+"""Default maximum length of a process's output line, in bytes."""
 
 
 MAX_RESOURCE_COUNT: Final = 1_000_000_000
-"""More than any scheduler has of anything."""
+"""Maximum amount of a resource, more than any scheduler has."""
 
 
 def check_launcher(name: str) -> None:
-    """Raise `InvalidRequest` unless there is a launcher of this name; the empty one is the setting's."""
+    """Raise `InvalidRequest` unless the launcher exists; an empty name means the one in the settings."""
     if name and name not in LAUNCHERS:
         raise InvalidRequest(
-            f"There is no launcher '{name[:80]}'. Launchers are: {', '.join(LAUNCHERS)}.{nearest(name, LAUNCHERS)}",
+            f"Unknown launcher '{name[:80]}'. Choose one of {', '.join(LAUNCHERS)}.{nearest(name, LAUNCHERS)}",
             param="launcher",
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What a process asks a scheduler for; 0 or empty leaves it to the scheduler's settings. ``minutes`` is how long it
-    may run: a process that reaches its time limit is replaced. ``partition`` is Slurm's. ``nodes``: on how many a
-    training runs; the others are those of each node.
+    """The resources that a process requests from a scheduler; 0 or empty uses the scheduler's defaults.
+
+    ``minutes`` is the maximum run time: a process that reaches its time limit is replaced. ``partition`` is for Slurm.
+    ``nodes`` is the number of nodes for a training; the other values are per node.
     """
 
     cpus: int = 0
@@ -50,13 +52,13 @@ class Resources:
 
     @classmethod
     def parse(cls, given_fields: Mapping[str, Any]) -> Resources:
-        """From a configuration or a request. Raises `InvalidRequest` that names the field."""
+        """Parse resources from a configuration or a request. Raise `InvalidRequest` that names the field."""
         kinds = {item.name: type(item.default) for item in fields(cls)}
         for name, value in given_fields.items():
             if name not in kinds:
                 raise InvalidRequest(
-                    f"'resources' has no field '{str(name)[:80]}'; it has {', '.join(kinds)}."
-                    f"{nearest(str(name), kinds)}",
+                    f"'resources' has no field '{str(name)[:80]}'; valid fields are "
+                    f"{', '.join(kinds)}.{nearest(str(name), kinds)}",
                     code="unknown_field",
                     param=f"resources.{str(name)[:80]}",
                 )
@@ -78,13 +80,13 @@ class Resources:
 
 @dataclass(frozen=True, slots=True)
 class LaunchOrder:
-    """A process to start. ``name`` is what errors call it; its standard error goes to the file ``log``.
+    """A process to start. ``name`` identifies it in errors; its standard error is written to the file ``log``.
 
-    ``environment`` is set in addition to what the process inherits, of which variables with one of the prefixes
-    ``without`` are left out. What it reads must be there under the same paths where it runs. ``line_bytes`` is the
-    longest line that it writes. ``fingerprint`` is the same for processes that may stand for each other; without one
-    it is never taken over by a later daemon. ``sessions``: it starts processes in sessions of their own, which end
-    with it and get its signals. ``on_wait`` hears why it does not run yet.
+    ``environment`` is added to the inherited variables, except those with a prefix in ``without``. The files it reads
+    must exist under the same paths on its machine. ``line_bytes`` is the maximum length of its output lines.
+    ``fingerprint`` is equal for interchangeable processes; without a fingerprint, a later daemon never takes the
+    process over. ``sessions``: it starts processes in separate sessions, which receive its signals and end with it.
+    ``on_wait`` receives the reason why it does not run yet.
     """
 
     name: str
@@ -100,13 +102,14 @@ class LaunchOrder:
 
 
 class LaunchedProcess(Protocol):
-    """A process that was started: its standard input and output as lines, its log, its end.
+    """A started process: its standard input and output as lines, its log, its exit.
 
-    ``host`` is the address on which it may listen and is reached. ``node`` is its scheduler's name of that machine,
-    empty on the daemon's own. ``token`` is a secret for it alone. ``adopted``: an earlier daemon started it, so it has
-    its input already.
-    ``ends_at`` is when its scheduler ends it, in seconds since 1970. ``pid`` is its number on this machine, ``None``
-    if it runs elsewhere. ``on_log`` hears each piece of its log.
+    ``host`` is the address on which it may listen and can be accessed. ``node`` is the scheduler's name of its
+    machine, empty for the daemon's own. ``token`` is a secret for this process only. ``adopted``: an earlier daemon
+    started it, so it has already received its input.
+
+    ``ends_at`` is when its scheduler will end it, in seconds since 1970. ``pid`` is its process id on this machine, or
+    ``None`` if it runs on another. ``on_log`` receives each piece of its log.
     """
 
     host: str
@@ -121,31 +124,33 @@ class LaunchedProcess(Protocol):
 
     @property
     def returncode(self) -> int | None:
-        """``None`` while it runs; negative if a signal ended it."""
+        """``None`` while the process runs; negative if a signal ended it."""
 
     async def send(self, line: bytes) -> None:
-        """Write to its standard input. One that has ended does not read it."""
+        """Write to the standard input of the process. Ignored if the process has ended."""
 
     def lines(self) -> AsyncIterator[bytes]:
-        """What it writes to standard output, until it ends."""
+        """Yield the lines of standard output until the process ends."""
 
     def log_lines(self, count: int) -> list[str]:
-        """The last lines of its log, oldest first."""
+        """Return the last lines of the log, oldest first."""
 
     def exit_description(self) -> str:
-        """How it ended, as the second half of a sentence."""
+        """Describe how the process ended, as the second half of a sentence."""
 
     def signal(self, number: signal.Signals) -> None:
-        """To it and all that it started."""
+        """Send a signal to the process and all its children."""
 
     async def wait(self) -> None:
-        """Until it has ended, for whatever reason."""
+        """Wait until the process has ended for any reason."""
 
     async def wait_for_log(self) -> None:
-        """After its end, until its log is complete, or for a moment."""
+        """After the process has ended, wait briefly until its log is complete."""
 
     async def stop(self, grace_s: float) -> None:
-        """End it and all that it started: first politely, after ``grace_s`` seconds not. Returns when it is gone."""
+        """Ask the process and its children to end, and kill them after ``grace_s`` seconds. Returns when they have
+        ended.
+        """
 
 
 NodeState = Literal["idle", "busy", "draining", "drained", "down"]
@@ -153,42 +158,44 @@ NodeState = Literal["idle", "busy", "draining", "drained", "down"]
 
 @runtime_checkable
 class ListsNodes(Protocol):
-    """A scheduler that says what machines it has."""
+    """A scheduler that can list its nodes."""
 
     async def nodes(self) -> Sequence[ClusterNode]:
-        """All of them. Raises `PorticoError` with the scheduler's own words."""
+        """Return all nodes. Raises `PorticoError` with the scheduler's own message."""
 
 
 @runtime_checkable
 class DrainsNodes(Protocol):
-    """A scheduler that takes machines out of use politely. Both raise `PorticoError` with the scheduler's own words."""
+    """A scheduler that can drain nodes. Both methods raise `PorticoError` with the scheduler's own message."""
 
     async def drain(self, node: str, reason: str) -> None:
-        """Have nothing more started there. What runs there continues."""
+        """Stop starting processes on a node. Running processes continue."""
 
     async def resume(self, node: str) -> None:
-        """Use it again."""
+        """Return a drained node to use."""
 
 
 class Launcher(Protocol):
-    """Starts processes on one kind of machines."""
+    """Starts processes on one kind of machine."""
 
     @property
     def name(self) -> str: ...
 
     @property
     def here(self) -> bool:
-        """Whether its processes run on the daemon's machine; elsewhere memory and GPUs are the scheduler's."""
+        """Whether its processes run on the daemon's machine; otherwise, the scheduler manages memory and GPUs."""
 
     async def launch(self, order: LaunchOrder) -> LaunchedProcess:
-        """Start it; returns once it runs. Raises `PorticoError`; nothing is left behind then or when cancelled."""
+        """Start a process, and return once it runs. Raises `PorticoError`; a failed or cancelled start leaves nothing
+        behind.
+        """
 
     def jobs(self) -> Sequence[ClusterJob]:
-        """What it starts and has started, as far as it has not ended."""
+        """Return its jobs that have not ended."""
 
 
 def describe_exit(code: int | None) -> str:
-    """How a process ended, by its status, as the second half of a sentence."""
+    """Describe how a process ended, by its status, as the second half of a sentence."""
     if code is None:
         return "is running"
     if code < 0:

@@ -1,4 +1,4 @@
-"""Ray: each process belongs to a detached actor; what speaks to the cluster runs in an environment that has Ray."""
+"""Ray: each process belongs to a detached actor; a driver in an environment with Ray communicates with the cluster."""
 
 from __future__ import annotations
 
@@ -34,34 +34,35 @@ from portico_server.subprocesses import run_script
 DRIVER_SCRIPT: Final = Path(__file__).with_name("ray_driver.py")
 
 REACH_TIMEOUT_S: Final = 5.0
-"""Seconds in which the head accepts a connection. Ray itself tries for minutes."""
+"""Maximum time for the head to accept a connection, in seconds. Ray itself retries for minutes."""
 
 JOIN_TIMEOUT_S: Final = 20.0
-"""Seconds in which the driver, once it has imported Ray, has joined the cluster."""
+"""Maximum time for the driver to join the cluster after importing Ray, in seconds."""
 
 START_TIMEOUT_S: Final = JOIN_TIMEOUT_S + 60.0
-"""Seconds in which the driver has done both: an environment on a shared file system is slow to import."""
+"""Maximum time for the driver to import Ray and join, in seconds; imports from a shared file system are slow."""
 
 ANSWER_TIMEOUT_S: Final = 30.0
-"""Seconds in which the driver answers then."""
+"""Maximum time for later responses of the driver, in seconds."""
 
 RETRY_INTERVAL_S: Final = 5.0
-"""Seconds in which a cluster that could not be joined is not tried again: whoever asks gets the same error at once."""
+"""Seconds during which a cluster that could not be joined is not tried again: callers get the same error at once."""
 
 LOCAL_CLUSTER: Final = "auto"
-"""Stands for the address of the cluster that this machine is a node of."""
+"""Stands for the cluster of which this machine is a node."""
 
 
 def backend(settings: Settings) -> RayBackend:
-    """As the settings say."""
+    """Return the backend configured by the settings."""
     return RayBackend(
         settings.ray_python, settings.ray_address, settings.ray_token, settings.logs / "ray.log"
     )
 
 
 class RayBackend:
-    """See `portico_server.launchers.remote.JobBackend`. ``python`` is an interpreter that has the cluster's version of
-    Ray, ``log`` the file for what Ray prints there.
+    """See `portico_server.launchers.remote.JobBackend`.
+
+    ``python`` is an interpreter with the cluster's version of Ray, ``log`` the file for Ray's output.
     """
 
     name = "ray"
@@ -78,7 +79,7 @@ class RayBackend:
         self._failed_at = 0.0
 
     async def submit(self, job: str, order: LaunchOrder, folder: Path, avoid: Sequence[str]) -> None:
-        """See `JobBackend`. Ray itself moves an actor away from a node on which it cannot be started."""
+        """See `JobBackend`. Ray itself moves an actor from a node on which it cannot start."""
         reply = await self._call(
             "submit",
             job=job,
@@ -88,7 +89,7 @@ class RayBackend:
         )
         if reply["refused"]:
             raise Unavailable(
-                f"Ray refused the job of '{order.name}': {reply['refused']}.", code="launch_refused"
+                f"Ray rejected the job of '{order.name}': {reply['refused']}.", code="launch_refused"
             )
 
     async def look(self, job: str, folder: Path) -> JobLook:
@@ -96,7 +97,7 @@ class RayBackend:
         reply = await self._call("look", job=job)
         if reply["ended"]:
             words = await pools.MODELS.run(last_words, folder / LOG)
-            return JobLook("ended", words or reply["reason"] or "it is not known to Ray any more")
+            return JobLook("ended", words or reply["reason"] or "Ray no longer knows the job")
         look = await pools.MODELS.run(read_address, folder)
         return look if look.port else JobLook("queued", reply["reason"])
 
@@ -110,7 +111,7 @@ class RayBackend:
         return [ClusterNode(**{**node, "gpu_types": tuple(node["gpu_types"])}) for node in node_list]
 
     async def drain(self, node: str, reason: str) -> None:
-        """See `DrainsNodes`. The node leaves the cluster once nothing runs there."""
+        """See `DrainsNodes`. The node leaves the cluster once it is idle."""
         reply = await self._call("drain", node=node, reason=reason)
         if reply["refused"]:
             raise Conflict(f"Ray did not drain the node '{node}': {reply['refused']}.", code="drain_refused")
@@ -118,25 +119,25 @@ class RayBackend:
     async def resume(self, node: str) -> None:
         """See `DrainsNodes`."""
         raise Conflict(
-            f"Ray cannot take the node '{node}' back: a node that is drained leaves the cluster once nothing runs "
-            "there. Start Ray there again ('ray start --address=HEAD:PORT').",
+            f"Ray cannot resume the node '{node}': a drained node leaves the cluster once it is idle. Start "
+            "Ray on the node again ('ray start --address=HEAD:PORT').",
             code="resume_unsupported",
         )
 
     async def close(self) -> None:
-        """End the driver."""
+        """Stop the driver."""
         if self._driver is not None:
             await self._driver.stop()
 
     async def _call(self, method: str, **arguments: Any) -> Mapping[str, Any]:
-        """Have the driver do something. Raises `Unavailable`."""
+        """Call a method of the driver. Raises `Unavailable`."""
         driver = await self._connected()
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
                 reply = await driver.call(method, arguments)
         except TimeoutError as error:
             raise Unavailable(
-                f"Ray did not answer within {ANSWER_TIMEOUT_S:g} s.", code="launcher_silent"
+                f"Ray did not respond within {ANSWER_TIMEOUT_S:g} s.", code="launcher_silent"
             ) from error
         except ConnectionError as error:
             raise Unavailable(
@@ -170,15 +171,15 @@ class RayBackend:
             token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self._token} if self._token else {}
             return await _Driver.start(self._python, self._address, token, self._log)
         except (OSError, TimeoutError) as error:
-            words = str(error)[:MAX_REASON_CHARS] or "it does not answer in time"
+            words = str(error)[:MAX_REASON_CHARS] or "it did not respond in time"
             raise Unavailable(
-                f"The Ray cluster at '{self._address}' cannot be joined: {words}. "
-                "'ray_address', 'ray_python' and 'ray_token' say which one it is.",
+                f"The Ray cluster at '{self._address}' cannot be joined: {words}. Check 'ray_address', "
+                "'ray_python' and 'ray_token'.",
                 code="launcher_silent",
             ) from error
 
     async def _reach(self) -> None:
-        """Raise `OSError` or `TimeoutError` unless something listens where the head is said to be."""
+        """Raise `OSError` or `TimeoutError` unless the head's address accepts connections."""
         if self._address == LOCAL_CLUSTER:
             return
         try:
@@ -197,7 +198,7 @@ class RayBackend:
 
 
 class _Driver:
-    """The process that speaks to the cluster, which it has joined."""
+    """The process that has joined the cluster and communicates with it."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
@@ -207,7 +208,7 @@ class _Driver:
 
     @classmethod
     async def start(cls, python: str, address: str, token: Mapping[str, str], log: Path) -> _Driver:
-        """Returns once it has joined. Raises `OSError` or `TimeoutError`."""
+        """Start the driver, and return once it has joined. Raises `OSError` or `TimeoutError`."""
         await pools.MODELS.run(log.parent.mkdir, parents=True, exist_ok=True)
         with log.open("wb") as file:
             process = await asyncio.create_subprocess_exec(
@@ -224,10 +225,12 @@ class _Driver:
             async with asyncio.timeout(START_TIMEOUT_S):
                 line = await process.stdout.readline()
             response = (
-                orjson.loads(line) if line else {"error": f"the driver ended; {log.name} has its last words"}
+                orjson.loads(line)
+                if line
+                else {"error": f"the driver ended; see its last output in {log.name}"}
             )
             if "error" in response:
-                # Ray tries a wrong token again and again, and says so in its log alone.
+                # Ray retries with an invalid token indefinitely, and reports it only in its log.
                 warning = (await pools.MODELS.run(last_words, log)).rpartition("] ")[2].partition(": ")[2]
                 raise ConnectionError("; ".join(filter(None, [response["error"], warning])))
             driver = cls(process)
@@ -241,7 +244,7 @@ class _Driver:
         return not self._reading.done()
 
     async def call(self, method: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-        """What it answers. Raises `ConnectionError` if it has ended."""
+        """Return the driver's response. Raise `ConnectionError` if it has ended."""
         number = next(self._numbers)
         reply: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
         self._waiting[number] = reply
@@ -268,7 +271,7 @@ class _Driver:
                     reply.set_exception(ConnectionError())
 
     async def stop(self) -> None:
-        """End it. Returns when it is gone."""
+        """Stop the driver. Returns when it has ended."""
         await _end(self._process)
         await asyncio.wait([self._reading])
 

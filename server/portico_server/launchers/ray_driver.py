@@ -1,7 +1,7 @@
-"""Speaks to a Ray cluster for the daemon: JSON lines in, JSON lines out, until standard input closes.
+"""Communicates with a Ray cluster for the daemon: JSON lines in, JSON lines out, until standard input closes.
 
-``python ray_driver.py ADDRESS SECONDS`` runs where Ray and the standard library are all there is; within the seconds it
-has joined the cluster.
+``python ray_driver.py ADDRESS SECONDS`` needs only Ray and the standard library, and joins the cluster within the
+given seconds.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ try:
     from ray.core.generated.autoscaler_pb2 import DrainNodeReason
     from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError
 except ImportError as missing:
-    print(json.dumps({"error": f"the environment {sys.prefix} has no Ray ({missing})"}), flush=True)
+    print(json.dumps({"error": f"the environment {sys.prefix} does not contain Ray ({missing})"}), flush=True)
     raise SystemExit(1) from None
 
 NAMESPACE = "portico"
 
 HEAD_RESOURCE = "node:__internal_head__"
-"""What the head has and no other node."""
+"""A resource that only the head has."""
 
 DRAINED_REASONS = (3, 4)
-"""Why a node ended that was drained: ``NodeDeathInfo.Reason`` of Ray."""
+"""Reasons for the end of a drained node: ``NodeDeathInfo.Reason`` of Ray."""
 
 LOOK_TIMEOUT_S = 0.5
-"""Seconds that an actor has to answer before it counts as waiting."""
+"""Seconds for an actor to respond before it counts as waiting."""
 
 MAX_THREADS_COUNT = 8
 
@@ -47,13 +47,13 @@ MAX_WORDS_CHARS = 500
 MB_BYTES = 1024 * 1024
 
 _TYPE_SHARE = 0.001
-"""Of a node's kind of accelerator, by which Ray places what asks for it."""
+"""Share of a node's accelerator type that is requested, so that Ray places the actor on such a node."""
 
 _PR_SET_PDEATHSIG_CODE = 1
 
 
 class JobActor:
-    """Owns an agent, and with it an engine: it ends when the agent does, and the agent with it."""
+    """Owns an agent and its engine: the actor ends with the agent, and the agent with the actor."""
 
     def __init__(self, command: list[str], log: str) -> None:
         environment = {
@@ -78,11 +78,11 @@ class JobActor:
         os._exit(0)
 
     def ready(self) -> None:
-        """Answers once it is placed and its agent is started."""
+        """Return once the actor is placed and its agent has started."""
 
 
 class JoinedCluster:
-    """What the daemon asks for, by name."""
+    """The methods that the daemon calls by name."""
 
     def __init__(self, address: str) -> None:
         ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, configure_logging=False)
@@ -91,7 +91,7 @@ class JoinedCluster:
         """By job: the answer that its actor has begun to give."""
 
     def submit(self, job: str, command: list[str], log: str, resources: dict[str, Any]) -> dict[str, Any]:
-        """Have an actor carry a command out; ``refused`` says why no node can."""
+        """Let an actor run a command; ``refused`` explains why no node can."""
         requirements: dict[str, float] = {"CPU": resources["cpus"] or 1}
         if resources["gpus"]:
             requirements["GPU"] = resources["gpus"]
@@ -106,7 +106,7 @@ class JoinedCluster:
         self._actor.options(
             name=job,
             lifetime="detached",
-            max_restarts=0,  # the daemon submits a lost one again, with the address of the new one
+            max_restarts=0,  # the daemon resubmits a lost actor, whose agent then has another address
             num_cpus=requirements["CPU"],
             num_gpus=requirements.get("GPU", 0),
             memory=requirements.get("memory"),
@@ -115,7 +115,7 @@ class JoinedCluster:
         return {"refused": ""}
 
     def look(self, job: str) -> dict[str, Any]:
-        """Whether it has ended, and why; else the reason for which it may not have begun."""
+        """Return whether the actor has ended, and why; otherwise, the reason why it may not have started."""
         try:
             actor = ray.get_actor(job)
         except ValueError:
@@ -134,25 +134,25 @@ class JoinedCluster:
         return {"ended": False, "reason": "it starts"}
 
     def nodes(self) -> dict[str, Any]:
-        """All of them, also those that were lost; fields as `portico.schemas.cluster.ClusterNode` has them."""
+        """Return all nodes, including lost ones, with the fields of `portico.schemas.cluster.ClusterNode`."""
         draining = ray._private.state.state.get_draining_nodes()
         free = ray._private.state.available_resources_per_node()
         return {"nodes": [_node(node, node["NodeID"] in draining, free) for node in ray.nodes()]}
 
     def drain(self, node: str, reason: str) -> dict[str, Any]:
-        """Place nothing more on a node, which leaves once it is idle; ``refused`` says why not."""
+        """Stop placing actors on a node, which leaves once it is idle; ``refused`` explains a failure."""
         [ray_node] = [each for each in ray.nodes() if each["NodeID"] == node]
         if HEAD_RESOURCE in ray_node["Resources"]:
-            return {"refused": "it is the head, without which there is no cluster"}
+            return {"refused": "it is the head, which the cluster needs"}
         if node == ray.get_runtime_context().get_node_id():
-            return {"refused": "this daemon speaks to the cluster through it"}
+            return {"refused": "this daemon is connected to the cluster through it"}
         drain_result = ray._private.worker.global_worker.gcs_client.drain_node(
             node, DrainNodeReason.DRAIN_NODE_REASON_PREEMPTION, reason, 0
         )
         return {"refused": "" if drain_result[0] else drain_result[1]}
 
     def cancel(self, job: str) -> dict[str, Any]:
-        """End an actor, wherever it is."""
+        """End an actor, wherever it runs."""
         self._ready.pop(job, None)
         with contextlib.suppress(ValueError):
             ray.kill(ray.get_actor(job))
@@ -186,7 +186,7 @@ def _node(node: dict[str, Any], draining: bool, free: dict[str, Any]) -> dict[st
 
 
 def _described(resources: dict[str, float]) -> str:
-    """Such as ``CPU 4, GPU 1``."""
+    """Return a readable form such as ``CPU 4, GPU 1``."""
     parts = []
     for name, value in sorted(resources.items()):
         if name in ("CPU", "GPU"):
@@ -199,16 +199,16 @@ def _described(resources: dict[str, float]) -> str:
 
 
 def _words(error: BaseException) -> str:
-    """What is wrong, without the traces and lists of ids that Ray writes around it."""
+    """Return the message of an error without Ray's tracebacks and lists of ids."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return lines[-1 if "Traceback" in str(error) or "ray::" in lines[0] else 0][:MAX_WORDS_CHARS]
 
 
 def main() -> None:
-    """Join the cluster, and answer."""
+    """Join the cluster, and answer requests."""
     address, seconds = sys.argv[1], float(sys.argv[2])
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # a library that prints goes to the log
+    os.dup2(2, 1)  # output printed by libraries goes to the log
     lock = threading.Lock()
 
     def reply(message: dict[str, Any]) -> None:
@@ -217,10 +217,10 @@ def main() -> None:
             replies.flush()
 
     def give_up() -> None:
-        reply({"error": f"what listens there did not let us join within {seconds:g} s"})
+        reply({"error": f"could not join through this address within {seconds:g} s"})
         os._exit(1)
 
-    limit = threading.Timer(seconds, give_up)  # Ray tries for minutes
+    limit = threading.Timer(seconds, give_up)  # Ray retries for minutes
     limit.start()
     try:
         cluster = JoinedCluster(address)

@@ -1,4 +1,6 @@
-"""Processes on other machines: a scheduler places them, an agent beside each speaks to the daemon. Imports aiohttp."""
+"""Processes on other machines: a scheduler places them, and an agent beside each communicates with the daemon. Imports
+aiohttp.
+"""
 
 from __future__ import annotations
 
@@ -31,38 +33,38 @@ logger = logging.getLogger(__name__)
 AGENT_SCRIPT: Final = Path(__file__).with_name("agent.py")
 
 NEWS_WAIT_S: Final = 2.0
-"""Seconds that an agent waits for news before it answers: a node that is silent for longer is asked about."""
+"""Seconds that an agent waits for news before it responds."""
 
 REQUEST_TIMEOUT_S: Final = 3.0
-"""Seconds beyond that in which an agent answers."""
+"""Additional seconds for an agent's response."""
 
 MIN_LEASE_S: Final = 3.0
-"""Seconds between two requests to an agent, and some more."""
+"""Minimum lease in seconds, longer than the interval between two requests to an agent."""
 
 LOST_S: Final = 3.0
-"""Seconds without an answer after which a node counts as lost."""
+"""Seconds without a response after which a node counts as lost."""
 
 AVOID_S: Final = 120.0
-"""Seconds in which nothing is started on a node that was lost."""
+"""Seconds during which nothing is started on a lost node."""
 
 RETRY_INTERVAL_S: Final = 0.3
-"""Seconds between two attempts to reach an agent."""
+"""Interval between attempts to reach an agent, in seconds."""
 
 LOOK_INTERVAL_S: Final = 0.5
-"""Seconds between two looks at a job that waits in a queue, at first."""
+"""Initial interval for checking a queued job, in seconds."""
 
 MAX_LOOK_INTERVAL_S: Final = 5.0
-"""Seconds between two looks at a job that has waited for long."""
+"""Maximum interval for checking a queued job, in seconds."""
 
 MAX_LOG_LINES: Final = 1_000
 MAX_LINE_CHARS: Final = 65_536
-"""Characters of one of them: what has no end of a line is not collected for ever."""
+"""Maximum length of a log line in characters, so that an unterminated line does not grow indefinitely."""
 
 SILENT_S: Final = 60.0
-"""Seconds for which a scheduler may be out of reach while a job waits: its controller is restarted now and then."""
+"""Seconds for which a scheduler may be unavailable while a job waits, because its controller may restart."""
 
 STOP_WAIT_S: Final = 5.0
-"""Seconds beyond the grace in which a job ends before its scheduler is asked to end it."""
+"""Seconds beyond the grace period for a job to end before the scheduler is asked to end it."""
 
 MAX_REASON_CHARS: Final = 500
 
@@ -70,8 +72,8 @@ RECORD: Final = "job.json"
 ORDER: Final = "order.json"
 ADDRESS: Final = "address.json"
 LOG: Final = "job.log"
-"""The files in a job's folder: what a later daemon needs, what the agent is to do, where it serves, and what it and
-its scheduler print.
+"""Files in a job's folder: the data for a later daemon, the agent's order and address, and the output of agent and
+scheduler.
 """
 
 CONNECTION_ERRORS: Final = (aiohttp.ClientError, ConnectionError, TimeoutError)
@@ -79,9 +81,11 @@ CONNECTION_ERRORS: Final = (aiohttp.ClientError, ConnectionError, TimeoutError)
 
 @dataclass(frozen=True, slots=True)
 class JobLook:
-    """What a scheduler says of a job. ``reason``: why it waits or has ended, in the scheduler's words. ``host`` and
-    ``port`` are its agent's, once that runs; ``node`` is the scheduler's name of its machine. ``ends_at`` is when its
-    time is over, in seconds since 1970.
+    """The state of a job as reported by a scheduler.
+
+    ``reason`` is why it waits or has ended, in the scheduler's words. ``host`` and ``port`` are the address of its
+    agent once the agent runs; ``node`` is the scheduler's name of its machine. ``ends_at`` is the time limit, in
+    seconds since 1970.
     """
 
     state: Literal["queued", "running", "ended"]
@@ -93,12 +97,12 @@ class JobLook:
 
 
 def agent_command(folder: Path) -> list[str]:
-    """What a scheduler is to run for a job."""
+    """Return the command that a scheduler must run for a job."""
     return run_script(AGENT_SCRIPT, str(folder / ORDER), python=own())
 
 
 def read_address(folder: Path) -> JobLook:
-    """A job that runs, with the address that its agent has written. Blocks."""
+    """Return the state of a running job, with the address that its agent has written. Blocks."""
     try:
         place = orjson.loads((folder / ADDRESS).read_bytes())
     except (OSError, orjson.JSONDecodeError):
@@ -107,7 +111,7 @@ def read_address(folder: Path) -> JobLook:
 
 
 def last_words(log: Path) -> str:
-    """The end of a log, as one line. Blocks."""
+    """Return the end of a log as one line. Blocks."""
     try:
         text = log.read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -116,26 +120,26 @@ def last_words(log: Path) -> str:
 
 
 class JobBackend(Protocol):
-    """A scheduler. Jobs are named by us; all of its methods raise `PorticoError` with the scheduler's own words."""
+    """A scheduler. Portico names the jobs; all methods raise `PorticoError` with the scheduler's own message."""
 
     name: str
     title: str
-    """As messages call it."""
+    """Name of the scheduler in messages."""
 
     async def submit(self, job: str, order: LaunchOrder, folder: Path, avoid: Sequence[str]) -> None:
-        """Have ``order.json`` of ``folder`` carried out by an agent, some time, on a node that is not to be avoided."""
+        """Submit a job in which an agent runs ``order.json`` of ``folder``, on a node that is not in ``avoid``."""
 
     async def look(self, job: str, folder: Path) -> JobLook: ...
 
     async def cancel(self, job: str) -> None:
-        """End it, wherever it is. Nothing happens if there is none."""
+        """End a job, wherever it runs. Has no effect if it does not exist."""
 
     async def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
-    """A job as it is remembered on disk, for a daemon that is started again."""
+    """A job as stored on disk for a restarted daemon."""
 
     job: str
     launcher: str
@@ -146,7 +150,7 @@ class JobRecord:
 
 
 class RemoteProcess:
-    """See `LaunchedProcess`. It is followed until it has ended."""
+    """See `LaunchedProcess`. The process is followed until it has ended."""
 
     pid = None
 
@@ -183,7 +187,7 @@ class RemoteProcess:
         """See `LaunchedProcess`."""
         while (line := await self._output.get()) is not None:
             yield line
-        self._output.put_nowait(None)  # for who asks again
+        self._output.put_nowait(None)  # for later readers
 
     def log_lines(self, count: int) -> list[str]:
         """See `LaunchedProcess`."""
@@ -194,7 +198,9 @@ class RemoteProcess:
         return self._reason or describe_exit(self._code)
 
     def signal(self, number: signal.Signals) -> None:
-        """See `LaunchedProcess`. What runs elsewhere makes room for nobody here: it is not suspended."""
+        """See `LaunchedProcess`. Remote processes are not suspended, because that would free no resources on this
+        machine.
+        """
 
     async def wait(self) -> None:
         """See `LaunchedProcess`."""
@@ -230,7 +236,7 @@ class RemoteProcess:
         return {"Authorization": f"Bearer {self.token}"}
 
     async def _follow(self) -> None:
-        """Until it has ended; then nothing of its job is left."""
+        """Follow the process until it has ended, then remove its job."""
         try:
             await self._take_news()
         finally:
@@ -239,7 +245,7 @@ class RemoteProcess:
             await self._launcher.discard(self.record)
 
     async def _take_news(self) -> None:
-        """Take what it writes until it has ended; find out what became of it when it does not answer."""
+        """Read the output of the process until it has ended; check its state if it does not respond."""
         line = log = 0
         broken: float | None = None
         while self._code is None:
@@ -249,7 +255,7 @@ class RemoteProcess:
                 now = asyncio.get_running_loop().time()
                 broken = broken or now
                 if not await self._examine(now - broken, error):
-                    await asyncio.sleep(RETRY_INTERVAL_S)  # nothing announces that a node is back
+                    await asyncio.sleep(RETRY_INTERVAL_S)  # the return of a node is not announced
                 continue
             broken = None
             line, log = news["next"], news["log_next"]
@@ -276,11 +282,11 @@ class RemoteProcess:
         ):
             data = await response.read()
             if response.status != 200:
-                raise ConnectionError(f"its agent answered with status {response.status}")
+                raise ConnectionError(f"its agent responded with status {response.status}")
             return orjson.loads(data)
 
     async def _examine(self, silent_s: float, error: Exception) -> bool:
-        """Whether its scheduler says that it has ended, or it has been silent for too long."""
+        """Return whether the scheduler reports that the process has ended, or it has been silent for too long."""
         try:
             look = await self._launcher.look(self.record)
         except PorticoError as trouble:
@@ -290,7 +296,7 @@ class RemoteProcess:
         elif silent_s >= LOST_S:
             words = str(error) or type(error).__name__
             self._launcher.avoid(self.node)
-            self._end(-signal.SIGKILL, f"was lost: its node does not answer any more ({words})")
+            self._end(-signal.SIGKILL, f"was lost: its node no longer responds ({words})")
         return self._code is not None
 
     def _take_log(self, text: str) -> None:
@@ -306,12 +312,14 @@ class RemoteProcess:
 
 
 def split_log(remainder: str, text: str) -> list[str]:
-    """The lines of a log with what came behind ``remainder``, the last of which may not have ended; of each its end."""
+    """Return the lines of ``remainder`` and ``text``, keeping only the end of each long line; the last may be
+    incomplete.
+    """
     return [line[-MAX_LINE_CHARS:] for line in (remainder + text).split("\n")]
 
 
 def _append(path: Path, text: str) -> None:
-    """A full disk ends no engine. Blocks."""
+    """Append to a log, ignoring a full disk, which must not end an engine. Blocks."""
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         full = path.exists() and path.stat().st_size > LOG_BYTES
@@ -320,8 +328,10 @@ def _append(path: Path, text: str) -> None:
 
 
 class RemoteLauncher:
-    """Starts processes through a scheduler. ``place`` is a folder that all nodes see; ``lease_s`` is how long a process
-    survives its daemon, at least `MIN_LEASE_S`; ``queue_s`` is how long a job may wait in a queue. See `Launcher`.
+    """Starts processes through a scheduler. See `Launcher`.
+
+    ``place`` is a folder that all nodes can access; ``lease_s`` is how long a process survives its daemon, at least
+    `MIN_LEASE_S`; ``queue_s`` is how long a job may wait in a queue.
     """
 
     here = False
@@ -339,7 +349,7 @@ class RemoteLauncher:
         self.session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
 
     async def look(self, record: JobRecord) -> JobLook:
-        """What its scheduler says of a job. Raises `PorticoError`."""
+        """Return the state of a job as reported by its scheduler. Raises `PorticoError`."""
         return await self.backend.look(record.job, self.folder(record))
 
     def jobs(self) -> Sequence[ClusterJob]:
@@ -347,7 +357,7 @@ class RemoteLauncher:
         return list(self._jobs.values())
 
     def _note(self, record: JobRecord, look: JobLook) -> None:
-        """Keep what is known of a job for `jobs`."""
+        """Record the state of a job for `jobs`."""
         state: Literal["queued", "starting", "running"] = "running"
         if not look.port:
             state = "starting" if look.state == "running" else "queued"
@@ -362,22 +372,22 @@ class RemoteLauncher:
         )
 
     def describe_end(self, look: JobLook) -> str:
-        """As the second half of a sentence."""
+        """Describe why a job ended, as the second half of a sentence."""
         return f"was ended by {self.backend.title} ({look.reason or 'without a reason'})"
 
     def folder(self, record: JobRecord) -> Path:
-        """Where the job's files are."""
+        """Return the folder with the job's files."""
         return self._place / record.job
 
     def follow(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        """A task that `close` waits for."""
+        """Start a task that `close` waits for."""
         task = asyncio.create_task(work, name=name)
         self._followed.add(task)
         task.add_done_callback(self._followed.discard)
         return task
 
     def avoid(self, node: str) -> None:
-        """Start nothing on a node that was just lost: its scheduler may not know that yet."""
+        """Avoid a node that was lost recently, which its scheduler may not know yet."""
         self._lost[node] = time.monotonic() + AVOID_S
 
     def _avoided(self) -> Sequence[str]:
@@ -386,7 +396,7 @@ class RemoteLauncher:
         return sorted(self._lost)
 
     async def launch(self, order: LaunchOrder) -> LaunchedProcess:
-        """See `Launcher`. One of an earlier daemon that does the same is taken over."""
+        """See `Launcher`. An equivalent process of an earlier daemon is taken over."""
         for remote_process in self._left:
             if (
                 order.fingerprint
@@ -413,7 +423,7 @@ class RemoteLauncher:
         return process
 
     def _write(self, record: JobRecord, order: LaunchOrder) -> None:
-        """The record first: from then on a later daemon knows of the job."""
+        """Write the record first, so that a later daemon knows of the job."""
         folder = self.folder(record)
         folder.mkdir(parents=True, mode=0o700)
         documents = {
@@ -430,7 +440,7 @@ class RemoteLauncher:
             path.write_bytes(orjson.dumps(value))
 
     async def _wait_for_start(self, record: JobRecord, order: LaunchOrder) -> JobLook:
-        """Until its agent runs. Raises `Unavailable` with the scheduler's reason."""
+        """Wait until the agent of a job runs. Raise `Unavailable` with the scheduler's reason."""
         title = self.backend.title
         loop = asyncio.get_running_loop()
         pause, reason = LOOK_INTERVAL_S, ""
@@ -448,40 +458,42 @@ class RemoteLauncher:
                 return look
             if look.state == "ended":
                 raise Unavailable(
-                    f"The job of '{order.name}' at {title} ended before it began to work: "
+                    f"The job of '{order.name}' on {title} ended before it started to work: "
                     f"{look.reason or 'without a reason'}.",
                     code="launch_failed",
                 )
             if look.reason != reason and order.on_wait is not None:
                 reason = look.reason
-                order.on_wait(f"waits at {title}{f' ({reason})' if reason else ''}")
+                order.on_wait(f"waits for {title}{f' ({reason})' if reason else ''}")
             if loop.time() - start_time > self._queue_s:
                 raise Unavailable(
-                    f"The job of '{order.name}' was withdrawn: it waited at {title} for {self._queue_s:g} s "
-                    f"({look.reason or look.state}). 'launcher_queue_timeout' says how long it may wait.",
+                    f"The job of '{order.name}' was cancelled after waiting in {title} for {self._queue_s:g} "
+                    f"s ({look.reason or look.state}). Raise 'launcher_queue_timeout' to wait longer.",
                     code="queue_timeout",
                 )
-            await asyncio.sleep(pause)  # a scheduler announces nothing
+            await asyncio.sleep(pause)  # schedulers send no notifications
             pause = min(MAX_LOOK_INTERVAL_S, pause * 1.2)
 
     async def discard(self, record: JobRecord) -> None:
-        """End the job and forget it."""
+        """End a job, and delete its record."""
         self._jobs.pop(record.job, None)
         try:
             await self.backend.cancel(record.job)
-        except PorticoError as error:  # what is left ends by itself once nobody asks for it
-            logger.warning("a job of %s could not be ended: %s", record.name, error.message)
+        except PorticoError as error:  # the process ends by itself when its lease expires
+            logger.warning("failed to end a job of %s: %s", record.name, error.message)
         await pools.MODELS.run(shutil.rmtree, self.folder(record), ignore_errors=True)
 
     async def adopt(self) -> Sequence[str]:
-        """Follow what an earlier daemon left running, so that a launch of the same takes it over; the names. What
-        cannot be taken over is ended.
+        """Follow the processes of an earlier daemon so that equivalent launches take them over, and return their
+        names.
+
+        Processes that cannot be taken over are ended.
         """
         for record in await pools.MODELS.run(self._records):
             try:
                 look = await self.look(record)
             except PorticoError as error:
-                logger.warning("a job of %s is not known: %s", record.name, error.message)
+                logger.warning("unknown job of %s: %s", record.name, error.message)
                 look = JobLook("ended")
             if record.fingerprint and look.state == "running" and look.port:
                 self._note(record, look)
@@ -491,10 +503,10 @@ class RemoteLauncher:
         return [remote_process.record.name for remote_process in self._left]
 
     async def end_leftovers(self) -> None:
-        """End those that nobody has taken over."""
+        """End the processes that were not taken over."""
         remote_processes, self._left = self._left, []
         for process in remote_processes:
-            logger.info("a process of '%s' that an earlier daemon left is ended", process.record.name)
+            logger.info("ending a process of '%s' left by an earlier daemon", process.record.name)
             await process.stop(0)
 
     def _records(self) -> list[JobRecord]:
@@ -507,10 +519,10 @@ class RemoteLauncher:
         return job_records
 
     async def close(self) -> None:
-        """End what nobody has taken over, and the connections."""
+        """End the processes that were not taken over, and close the connections."""
         await self.end_leftovers()
         if self._followed:
-            await asyncio.wait(self._followed, timeout=STOP_WAIT_S)  # those that ended by themselves
+            await asyncio.wait(self._followed, timeout=STOP_WAIT_S)  # processes that ended by themselves
         for task in set(self._followed):
             task.cancel()
             await asyncio.wait([task])

@@ -1,4 +1,4 @@
-"""Slurm: each process is a job of ``sbatch``, and its agent writes its address into a folder that all nodes see."""
+"""Slurm: each process is an ``sbatch`` job, and its agent writes its address to a folder that all nodes can access."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from portico_server.settings import Settings
 from portico_server.subprocesses import output_of
 
 COMMAND_TIMEOUT_S: Final = 30.0
-"""Seconds in which Slurm's commands answer."""
+"""Timeout of Slurm's commands, in seconds."""
 
 SCRIPT_FILE: Final = "job.sh"
 
@@ -40,14 +40,16 @@ _HOPELESS: Final = frozenset(
         *("PartitionNodeLimit", "PartitionTimeLimit", "QOSNotAllowed", "JobHeldAdmin", "JobHeldUser"),
     }
 )
-"""Reasons for which a job waits without end. https://slurm.schedmd.com/job_reason_codes.html"""
+"""Reasons for which a job waits indefinitely. https://slurm.schedmd.com/job_reason_codes.html"""
 
 _MODULE: Final = re.compile(r"[\w.+/-]+")
 
 
 @dataclass(frozen=True, slots=True)
 class SlurmOptions:
-    """What every job asks for unless its resources say otherwise; ``container`` is put before its command line."""
+    """Default requests of every job, unless its resources override them. ``container`` is a prefix of its command
+    line.
+    """
 
     partition: str = ""
     account: str = ""
@@ -59,13 +61,13 @@ class SlurmOptions:
 
 
 def backend(settings: Settings) -> SlurmBackend:
-    """As the settings say."""
+    """Return the backend configured by the settings."""
     values = {item.name: getattr(settings, f"slurm_{item.name}") for item in fields(SlurmOptions)}
     return SlurmBackend(SlurmOptions(**values))
 
 
 class CommandFailed(Unavailable):
-    """A command of Slurm ended with an error; ``words`` are its own."""
+    """A Slurm command ended with an error; ``words`` is its output."""
 
     def __init__(self, program: str, words: str) -> None:
         super().__init__(f"Slurm's '{program}' failed: {words}", code="launcher_failed")
@@ -73,7 +75,7 @@ class CommandFailed(Unavailable):
 
 
 class SlurmBackend:
-    """See `portico_server.launchers.remote.JobBackend`. Needs Slurm's commands, as a login node has them."""
+    """See `portico_server.launchers.remote.JobBackend`. Requires Slurm's commands, as on a login node."""
 
     name = "slurm"
     title = "Slurm"
@@ -92,7 +94,7 @@ class SlurmBackend:
                 return
             except Unavailable as error:
                 if error.code != "launch_refused":
-                    raise  # of those to avoid alone the cluster may consist
+                    raise  # the cluster may consist only of nodes to avoid
         await self._sbatch(order.name, *arguments)
 
     async def _sbatch(self, name: str, *arguments: str) -> None:
@@ -100,7 +102,7 @@ class SlurmBackend:
             await self._run("sbatch", *arguments)
         except CommandFailed as error:
             raise Unavailable(
-                f"Slurm refused the job of '{name}': {error.words}", code="launch_refused"
+                f"Slurm rejected the job of '{name}': {error.words}", code="launch_refused"
             ) from error
 
     async def look(self, job: str, folder: Path) -> JobLook:
@@ -115,14 +117,14 @@ class SlurmBackend:
         await self._run("scancel", f"--name={job}")
 
     async def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing, because no connections are kept open."""
 
     async def nodes(self) -> Sequence[ClusterNode]:
         """See `ListsNodes`."""
         return read_nodes(await self._run("scontrol", "--oneliner", "show", "nodes"))
 
     async def drain(self, node: str, reason: str) -> None:
-        """See `DrainsNodes`. Slurm lets its operators alone do that."""
+        """See `DrainsNodes`. Slurm allows this only to its operators."""
         await self._update(node, "State=DRAIN", f"Reason={reason}")
 
     async def resume(self, node: str) -> None:
@@ -138,8 +140,8 @@ class SlurmBackend:
             ) from error
 
     async def _run(self, program: str, *arguments: str) -> str:
-        """What a command of Slurm prints. Raises `Unavailable`."""
-        # What a job sets of Slurm's own is not for the jobs that are started from it.
+        """Return the output of a Slurm command. Raises `Unavailable`."""
+        # Slurm's variables of the current job must not be inherited by the jobs it starts.
         environment = {
             **inherited("SBATCH_", "SLURM_JOB", "SLURM_STEP", "SLURM_TASK"),
             "SLURM_TIME_FORMAT": "%s",
@@ -148,12 +150,13 @@ class SlurmBackend:
             status, out, err = await output_of((program, *arguments), environment, COMMAND_TIMEOUT_S)
         except TimeoutError as error:
             raise Unavailable(
-                f"Slurm's '{program}' did not answer within {COMMAND_TIMEOUT_S:g} s.", code="launcher_silent"
+                f"Slurm's '{program}' did not respond within {COMMAND_TIMEOUT_S:g} s.", code="launcher_silent"
             ) from error
         except OSError as error:
             raise Unavailable(
-                f"The launcher 'slurm' needs the command '{program}', which cannot be run here ({error.strerror}). "
-                "Run Portico on a login node of the cluster, or use the launcher 'local'.",
+                f"The launcher 'slurm' needs the command '{program}', which cannot be run "
+                f"({error.strerror}). Run Portico on a login node of the cluster, or use the launcher "
+                "'local'.",
                 code="launcher_missing",
             ) from error
         if status:
@@ -163,7 +166,7 @@ class SlurmBackend:
 
 
 def job_options(job: str, resources: Resources, folder: Path, options: SlurmOptions) -> list[str]:
-    """What ``sbatch`` is told on its command line, where nothing of its environment goes before it. Pure."""
+    """Return the command line options for ``sbatch``, which take precedence over its environment. Pure."""
     gpu = f":{resources.gpu_type}" if resources.gpu_type else ""
     asked_options = {
         "job-name": job,
@@ -181,17 +184,19 @@ def job_options(job: str, resources: Resources, folder: Path, options: SlurmOpti
     }
     return [
         *(f"--{name}={value}" for name, value in asked_options.items() if value),
-        "--no-requeue",  # the daemon submits a lost one again, with the address of the new one
+        "--no-requeue",  # the daemon resubmits a lost job, whose agent then has another address
         *_words_of("slurm_options", options.options),
     ]
 
 
 def job_script(folder: Path, options: SlurmOptions) -> str:
-    """What ``sbatch`` is to run. Pure. Raises `Unavailable` for settings that cannot be read."""
+    """Return the script for ``sbatch``. Pure. Raises `Unavailable` for invalid settings."""
     modules = options.modules.replace(",", " ").split()
     for module in modules:
         if not _MODULE.fullmatch(module):
-            raise Unavailable(f"'{module}' in 'slurm_modules' cannot name a module.", code="setting_invalid")
+            raise Unavailable(
+                f"'{module}' in 'slurm_modules' is not a valid module name.", code="setting_invalid"
+            )
     container = _words_of("slurm_container", options.container)
     return "\n".join(
         [
@@ -204,12 +209,12 @@ def job_script(folder: Path, options: SlurmOptions) -> str:
 
 
 def _words_of(setting: str, text: str) -> list[str]:
-    """As a shell reads them."""
+    """Split a text into words like a shell."""
     try:
         return shlex.split(text)
     except ValueError as error:
         raise Unavailable(
-            f"'{setting}' cannot be read as a command line: {error}.", code="setting_invalid"
+            f"'{setting}' is not a valid command line: {error}.", code="setting_invalid"
         ) from error
 
 
@@ -218,14 +223,14 @@ _DOWN_STATES: Final = ("DOWN", "FAIL", "UNKNOWN", "FUTURE", "NOT_RESPONDING")
 
 
 def read_nodes(listing: str) -> list[ClusterNode]:
-    """What ``scontrol --oneliner show nodes`` says, in any version of Slurm. Pure."""
+    """Parse the output of ``scontrol --oneliner show nodes`` of any Slurm version. Pure."""
     return [_node(line) for line in listing.splitlines() if line.startswith("NodeName=")]
 
 
 def _node(line: str) -> ClusterNode:
     facts: dict[str, str] = {}
     for name, value in re.findall(r"(?:^| )(\w+)=(\S*)", line):
-        facts.setdefault(name, value)  # what people write, the reason and comments, comes last
+        facts.setdefault(name, value)  # user-written text (reason and comments) comes last
     detail = facts.get("State", "UNKNOWN")
     words = re.search(r" Reason=(.*?)(?: \[\S+@\S+\]|$)", line)
     sizes = re.findall(r"gpu(?::([\w.-]+))?:(\d+)", facts.get("Gres", ""))
@@ -247,7 +252,10 @@ def _node(line: str) -> ClusterNode:
 
 
 def _state(detail: str) -> NodeState:
-    """Such as ``MIXED+DRAIN*``, where the star says that the node does not answer. https://slurm.schedmd.com/sinfo.html"""
+    """Parse a state such as ``MIXED+DRAIN*``, where the star means that the node does not respond.
+
+    https://slurm.schedmd.com/sinfo.html
+    """
     words = re.split(r"[^A-Z_]+", detail.upper())
     if "*" in detail or any(word in words for word in _DOWN_STATES):
         return "down"
@@ -262,10 +270,10 @@ def _number(text: str | None) -> int | None:
 
 
 def read_job(listing: str, folder: Path) -> JobLook:
-    """What ``squeue`` says of a job, and the address that its agent has written. Blocks."""
+    """Return the state of a job from ``squeue``, with the address that its agent has written. Blocks."""
     rows = [line.split("|") for line in listing.splitlines() if line.count("|") == 3]
     if not rows:
-        return JobLook("ended", last_words(folder / LOG) or "it is not known to Slurm any more")
+        return JobLook("ended", last_words(folder / LOG) or "Slurm no longer knows the job")
     number, state, reason, end = max(rows, key=lambda row: int(re.sub(r"\D.*", "", row[0]) or 0))
     if state in _WAITING:
         return JobLook("ended" if reason in _HOPELESS else "queued", reason)

@@ -1,4 +1,4 @@
-"""Exports adapters: as they are, or merged into their model, as safetensors or GGUF."""
+"""Exports adapters, unchanged or merged into their model, as safetensors or GGUF."""
 
 from __future__ import annotations
 
@@ -31,27 +31,25 @@ if TYPE_CHECKING:
     from portico_server.models.adapters.peft import Array
 
 
-# An adapter folded into its model: a folder of safetensors that needs the adapter no more. Blocks.
-#
-# Source: Hu et al. 2021, section 4.1: W = W₀ + scaling · B · A.
+# Merges an adapter into its model: a folder of safetensors that no longer needs the adapter. Blocks. Source:
+# Hu et al. 2021, section 4.1: W = W₀ + scaling · B · A.
 
 
 _CHUNK_BYTES = 8 * 1024 * 1024
 
 _LEFT_OUT = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx")
-"""Ends of files that hold weights: those that are not read here would not agree with the result."""
+"""Suffixes of weight files in formats that are not read, which would be inconsistent with the result."""
 
 
 def merge_adapter(base: Path, adapter: Path, target: Path, *, scale: float = 1.0) -> None:
-    """Write the model in the folder ``base`` with a PEFT adapter folded in to the new folder ``target``, whole or not
-    at all. Numbers keep the format that they have in ``base``; one tensor at a time is in memory.
+    """Write the model in ``base`` with a merged PEFT adapter to the new folder ``target``, completely or not at all.
 
-    Raises `InvalidRequest` if the adapter does not fit or the model is quantised, `Conflict` if ``target`` is there,
-    `Unavailable` if the disk is full.
+    Numbers keep their format in ``base``; only one tensor at a time is in memory. Raises `InvalidRequest` if the
+    adapter does not fit or the model is quantised, `Conflict` if ``target`` exists, `Unavailable` if the disk is full.
     """
     peft_adapter = peft.read_peft(adapter)
     if target.exists():
-        raise Conflict(f"There is a {target} already. Choose another place, or remove it.", param="target")
+        raise Conflict(f"{target} already exists. Choose another path, or remove it.", param="target")
     shards = [peft.read_safetensors(path) for path in sorted(base.glob("*.safetensors"))]
     pairs = {_weight(shards, peft_adapter, pair): pair for pair in peft_adapter.pairs}
     draft = target.with_name(f".{target.name}.{uuid4().hex}.new")
@@ -75,20 +73,20 @@ def merge_adapter(base: Path, adapter: Path, target: Path, *, scale: float = 1.0
 
 
 def _weight(shards: list[Safetensors], adapter: PeftAdapter, pair: LoraPair) -> str:
-    """The name of the tensor that a pair is added to."""
+    """Return the name of the tensor to which a pair is added."""
     name = f"{pair.module}.weight"
     tensor = next((shard.tensors[name] for shard in shards if name in shard.tensors), None)
     if tensor is None:
         raise InvalidRequest(
-            f"The adapter {adapter.folder} adapts '{pair.module}', which the model does not have as plain weights. "
-            "Merge it into the original model, which is not quantised.",
+            f"The adapter {adapter.folder} adapts '{pair.module}', but the model has no unquantised weights "
+            "of that name. Merge it into the original, unquantised model.",
             code="adapter_invalid",
             param="base",
         )
     if tensor.dtype not in peft.FLOAT_WIDTHS or tensor.shape != (pair.outputs, pair.inputs):
         raise InvalidRequest(
-            f"The adapter {adapter.folder} does not fit: '{name}' is {list(tensor.shape)} of {tensor.dtype} in the "
-            f"model, and {[pair.outputs, pair.inputs]} in it.",
+            f"The adapter {adapter.folder} does not fit: '{name}' is {list(tensor.shape)} of {tensor.dtype} "
+            f"in the model, but {[pair.outputs, pair.inputs]} in the adapter.",
             code="adapter_invalid",
             param="base",
         )
@@ -98,7 +96,7 @@ def _weight(shards: list[Safetensors], adapter: PeftAdapter, pair: LoraPair) -> 
 def _write(
     shard: Safetensors, adapter: PeftAdapter, pairs: dict[str, LoraPair], path: Path, scale: float
 ) -> None:
-    """A file with the same tensors in the same order and format."""
+    """Write a file with the same tensors in the same order and format."""
     with shard.path.open("rb") as source, path.open("wb") as output:
         (length,) = struct.unpack("<Q", source.read(8))
         output.write(struct.pack("<Q", length) + source.read(length))
@@ -129,7 +127,7 @@ def _delta(adapter: PeftAdapter, pair: LoraPair, scale: float) -> Array:
 
 
 EXPORT_RUN_KIND: Final = "adapter_export"
-"""Kind of the runs that export."""
+"""Kind of the runs that export adapters."""
 
 ExportForm: TypeAlias = Literal["safetensors", "gguf"]
 
@@ -137,20 +135,20 @@ BITS_PER_NUMBER: Final[Mapping[str, float]] = {
     "f32": 32, "f16": 16, "bf16": 16, "q8_0": 8.5, "q6_k": 6.6, "q5_k_m": 5.7, "q5_k_s": 5.6, "q5_1": 6, "q5_0": 5.5,
     "q4_k_m": 4.9, "q4_k_s": 4.6, "q4_1": 5, "q4_0": 4.6,
 }  # fmt: skip
-"""What the numbers of a merged GGUF file can be written as, with the bits that one of them takes about."""
+"""Number types of a merged GGUF file, with their approximate bits per number."""
 
 WORKER_PACKAGE: Final = Path(__file__).parent / "engines" / "transformers" / "worker"
-"""The package that reads and writes GGUF files, in an environment that has what it needs."""
+"""The package that reads and writes GGUF files, in an environment with its dependencies."""
 
 MIN_FREE_BYTES: Final = 64 * 1024 * 1024
-"""Bytes that stay free on the disk."""
+"""Bytes that must remain free on the disk."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExportRequest:
-    """An adapter, where it is to be written, whether its model comes with it, and in which form.
+    """An adapter to export, with the target path, the format, and whether to include its model.
 
-    ``type`` is what the numbers of a GGUF file are written as.
+    ``type`` is the number type of a GGUF file.
     """
 
     name: str
@@ -161,7 +159,7 @@ class ExportRequest:
 
 
 class AdapterExports:
-    """Writes adapters to places on this machine, in durable runs."""
+    """Exports adapters to paths on this machine, in durable runs."""
 
     def __init__(
         self,
@@ -177,12 +175,14 @@ class AdapterExports:
         scheduler.handle(EXPORT_RUN_KIND, self._export)
 
     async def begin(self, export_request: ExportRequest, caller: Principal) -> str:
-        """Export in a run; its id. Raises `NotFound`, `InvalidRequest`, `Conflict` if there is something already."""
+        """Start an export run, and return its id. Raises `NotFound`, `InvalidRequest`, `Conflict` if the target
+        exists.
+        """
         export_request = replace(export_request, name=self._adapters.get(export_request.name).name)
         kind = export_request.type.lower()
         if kind not in BITS_PER_NUMBER:
             raise InvalidRequest(
-                f"'{export_request.type}' is not a type; there are {', '.join(BITS_PER_NUMBER)}.",
+                f"'{export_request.type}' is not a valid type; choose one of {', '.join(BITS_PER_NUMBER)}.",
                 param="type",
             )
         export_request = replace(export_request, type=kind)
@@ -206,15 +206,15 @@ class AdapterExports:
 
         if export_request.form == "gguf" and base.format != "gguf":
             raise InvalidRequest(
-                f"'{base.name}' is no GGUF model, so nothing is made GGUF of it here. Export it as safetensors; "
-                "llama.cpp's convert_hf_to_gguf.py takes that.",
+                f"'{base.name}' is not a GGUF model, so its adapters cannot be exported as GGUF. Export as "
+                "safetensors, and convert the result with llama.cpp's convert_hf_to_gguf.py.",
                 code="export_unsupported",
                 param="format",
             )
         if export_request.form == "safetensors" and not adapter.path.is_dir():
             raise InvalidRequest(
-                f"'{export_request.name}' did not come as a PEFT folder, so there are no safetensors of "
-                "it. Export it as GGUF.",
+                f"'{export_request.name}' was not imported as a PEFT folder, so it cannot be exported as "
+                "safetensors. Export it as GGUF.",
                 code="export_unsupported",
                 param="format",
             )
@@ -237,7 +237,7 @@ class AdapterExports:
     async def _fold(
         self, adapter: AdapterScale, base: BaseModel, target: Path, kind: str, report: StepReport
     ) -> None:
-        # Small models keep more of their tensors in 8 bits than the type says.
+        # Small models keep more of their tensors in 8 bits than the type suggests.
         needed_bytes = int(base.parameters * max(BITS_PER_NUMBER[kind], 8.5) / 8)
         await pools.MODELS.run(_check_room, target, needed_bytes)
         header = await pools.MODELS.run(gguf_adapter.GgufBase.read, base.path)
@@ -253,7 +253,7 @@ class AdapterExports:
             await run_step(command, "merge", report, folder=target.parent, env=environment)
         except StepFailedError as error:
             raise Unavailable(
-                f"'{adapter.name}' could not be folded into '{base.name}': {error.message}",
+                f"'{adapter.name}' could not be merged into '{base.name}': {error.message}",
                 code="export_failed",
             ) from error
 
@@ -264,22 +264,23 @@ def _check_place(target: Path) -> None:
             f"'path' must be an absolute path on the daemon's machine, not '{target}'.", param="path"
         )
     if not target.parent.is_dir():
-        raise NotFound(f"There is no folder {target.parent} to export to.", param="path")
+        raise NotFound(f"The folder {target.parent} does not exist.", param="path")
     if target.exists():
-        raise Conflict(f"There is a {target} already. Choose another place, or remove it.", param="path")
+        raise Conflict(f"{target} already exists. Choose another path, or remove it.", param="path")
 
 
 def _check_room(target: Path, needed_bytes: int) -> None:
     free = shutil.disk_usage(target.parent).free
     if free < needed_bytes + MIN_FREE_BYTES:
         raise Unavailable(
-            f"The export takes {needed_bytes / 1e9:.1f} GB, and {target.parent} has {free / 1e9:.1f} GB.",
+            f"The export needs {needed_bytes / 1000000000.0:.1f} GB, but {target.parent} has only "
+            f"{free / 1000000000.0:.1f} GB free.",
             code="disk_full",
         )
 
 
 def _copy(adapter: AdapterScale, base: BaseModel, target: Path, form: ExportForm) -> None:
-    """The adapter alone, whole or not there."""
+    """Copy only the adapter, completely or not at all."""
     draft = target.with_name(f".{target.name}.{uuid4().hex}.new")
     try:
         if form == "gguf":

@@ -1,4 +1,4 @@
-"""Aliases that were set while a daemon ran: further names of models and apps, kept in the database."""
+"""Aliases set while a daemon runs: additional names of models and apps, stored in the database."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class ModelAliases:
         """Aliases that stand in the database."""
 
     async def start(self) -> None:
-        """Let the aliases in the database mean what stands there."""
+        """Register the aliases in the database."""
         for name, target in (await self._database.read(rows.list_aliases)).items():
             await self._point(name, target)
 
     async def refresh(self) -> None:
-        """Take over aliases that other daemons on the same database set or removed."""
+        """Apply changes of aliases that other daemons on the same database set or removed."""
         before = set(self._set)
         aliases = await self._database.read(rows.list_aliases)
         for name in before - aliases.keys():
@@ -49,23 +49,25 @@ class ModelAliases:
             self._set.add(name)
 
     async def _point(self, name: str, target: str) -> None:
-        """Let an alias mean what stands in the database."""
+        """Point an alias to its target in the database."""
         try:
             behind = await self._registry.version(target)
         except PorticoError as error:
-            logger.error("the alias %s does not answer: %s", name, error.message)
+            logger.error("the alias %s is unavailable: %s", name, error.message)
             behind = None
         self._registry.aliases.set(name, target, behind)
         self._set.add(name)
 
     async def set(self, name: str, target: str) -> None:
-        """Let ``name`` mean the model or app ``target``, or a version of an app, from now on and after a restart.
+        """Make ``name`` an alias of the model, app or app version ``target``, from now on and after a restart.
 
         Raises `Conflict` while its calls are split by a canary.
         """
         check_name(name, "name")
         if name in self._deployments or self._adapters.has(name):
-            raise Conflict(f"'{name}' is the name of a model, so it cannot be an alias.", param="name")
+            raise Conflict(
+                f"'{name}' is the name of a model, so it cannot be used as an alias.", param="name"
+            )
         target = self._registry.aliases.get(target, target)
         if name in self._set and self._registry.aliases.get(name) == target:
             return
@@ -76,30 +78,32 @@ class ModelAliases:
             self._registry.aliases.set(name, target, behind)
 
     def names(self) -> list[str]:
-        """Those that were set, and not brought by a model, nor by the daemon for what must always mean something."""
+        """Return the aliases that were set, without those defined by a model or required by the daemon."""
         specs = (*BUILT_IN, *(deployment.spec for deployment in self._deployments.values()))
         return sorted(self._set.difference(*(spec.aliases for spec in specs)))
 
     async def remove(self, name: str) -> None:
-        """Let a name that was set mean nothing any more. Raises `Conflict` while its calls are split by a canary."""
+        """Remove an alias that was set. Raise `Conflict` while its calls are split by a canary."""
         await self._database.write(rows.remove_alias, name)
         self._set.discard(name)
         self._registry.aliases.remove(name)
 
     async def check_target(self, name: str, target: str) -> Servable | None:
-        """The version of an app that an alias is to mean, if it is one. Raises `NotFound` for what is not there."""
+        """Return the app version that is the target of an alias, or ``None`` for other targets. Raise `NotFound` if
+        missing.
+        """
         behind = await self._registry.version(target)
         if behind is None and target not in self._deployments and not await self._chats(target):
             raise NotFound(
-                f"There is no model or app '{target}' that '{name}' could mean, and no version NAME@NUMBER of an app."
-                f"{nearest(target, self._deployments)}",
+                f"No model, app or app version (NAME@NUMBER) is named '{target}', so '{name}' cannot refer "
+                f"to it.{nearest(target, self._deployments)}",
                 code="model_not_found",
                 param="target",
             )
         return behind
 
     async def _chats(self, name: str) -> bool:
-        """Whether this is the name of a model or an app, be it the chat of a store."""
+        """Return whether this is the name of a model or an app, including the chat app of a store."""
         try:
             card = (await self._registry.resolve(name, LOCAL)).card
         except NotFound:

@@ -1,4 +1,4 @@
-"""Reads an engine's OpenAI bytes back into our own values: the inside of `Deployment.call`."""
+"""Parses an engine's OpenAI responses into Portico's own values, for `Deployment.call`."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from portico_server.models.embedding_wire import shorten, vector_of
 
 
 class RelayingModel(Servable, Relays, Protocol):
-    """A model as this module sees it."""
+    """The interface of a model for this module."""
 
 
 async def read_reply(model: RelayingModel, request: Chat, context: Context) -> ChatReply:
-    """Stream the answer: events to ``context`` as it comes, the whole at the end.
+    """Stream the answer: send events to ``context`` as they arrive, and return the whole answer at the end.
 
-    Of several choices, the first.
+    If there are several choices, return the first.
     """
     body = {
         **request.options,
@@ -54,7 +54,7 @@ async def read_reply(model: RelayingModel, request: Chat, context: Context) -> C
         for called_tool in reader.calls():
             await context.emit(ToolCalled(called_tool.id, called_tool.name, called_tool.arguments))
     finally:
-        await context.emit(relay_response.usage)  # also of an answer that was left
+        await context.emit(relay_response.usage)  # also for an interrupted answer
     return ChatReply(
         "".join(reader.text),
         reader.finish_reason,
@@ -66,10 +66,11 @@ async def read_reply(model: RelayingModel, request: Chat, context: Context) -> C
 
 
 async def read_vectors(model: RelayingModel, request: Embed, context: Context) -> Vectors:
-    """One vector per text or span, in order."""
+    """Return one vector per text or span, in order."""
     if request.spans is not None and "spans" not in model.card.capabilities:
         raise InvalidRequest(
-            f"'{model.card.name}' returns no vectors of parts of a text. Models with the capability 'spans' do.",
+            f"'{model.card.name}' does not return vectors of parts of a text. Models with the capability "
+            "'spans' do.",
             code="spans_unsupported",
             param="spans",
         )
@@ -95,16 +96,17 @@ async def read_vectors(model: RelayingModel, request: Embed, context: Context) -
         rows = sorted(orjson.loads(data)["data"], key=lambda row: row["index"])
         vectors = tuple(shorten(vector_of(row["embedding"]), request.dimensions) for row in rows)
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-        raise EngineFailed(f"'{model.card.name}' answered something that is not embeddings.") from error
+        raise EngineFailed(f"'{model.card.name}' did not return valid embeddings.") from error
     if len(vectors) != expected_count or len({len(vector) for vector in vectors}) != 1:
         raise EngineFailed(
-            f"'{model.card.name}' answered {len(vectors)} vectors for {expected_count} texts, or of several lengths."
+            f"'{model.card.name}' returned {len(vectors)} vectors for {expected_count} texts, or vectors of "
+            "different lengths."
         )
     return Vectors(vectors, len(vectors[0]) // 4, relay_response.usage, model.card.name)
 
 
 async def read_ranking(model: RelayingModel, request: Rerank, context: Context) -> Ranked:
-    """The documents in the order in which they answer the question, best first; scores in [0, 1]."""
+    """Return the documents ranked by how well they answer the question, best first; scores in [0, 1]."""
     if not request.documents:
         return Ranked((), Usage(), model.card.name)
     body: dict[str, Any] = {
@@ -124,41 +126,41 @@ async def read_ranking(model: RelayingModel, request: Rerank, context: Context) 
             (int(row["index"]), float(row["relevance_score"])) for row in orjson.loads(data)["results"]
         ]
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-        raise EngineFailed(f"'{model.card.name}' answered something that is not a ranking.") from error
+        raise EngineFailed(f"'{model.card.name}' did not return a valid ranking.") from error
     if any(not 0 <= index < len(request.documents) for index, _ in scored_indexes):
-        raise EngineFailed(f"'{model.card.name}' ranked a document that it was not given.")
+        raise EngineFailed(f"'{model.card.name}' ranked a document that was not in the request.")
     scored_indexes.sort(key=lambda item: -item[1])
     return Ranked(tuple(scored_indexes[: request.top_n]), relay_response.usage, model.card.name)
 
 
 async def read_moderation(model: RelayingModel, request: Moderate, context: Context) -> Moderated:
-    """What a model made for it says of texts, as it says it."""
+    """Return a moderation model's result for texts, unchanged."""
     body = {"model": model.card.name, "input": request.input}
     data, _, usage = await whole_answer(model, Relay("moderations", body), context)
     try:
         results = tuple(orjson.loads(data)["results"])
         complete = all({"flagged", "categories", "category_scores"} <= result.keys() for result in results)
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise EngineFailed(f"'{model.card.name}' answered something that is not a moderation.") from error
+        raise EngineFailed(f"'{model.card.name}' did not return a valid moderation result.") from error
     if not results or not complete:
-        raise EngineFailed(f"'{model.card.name}' answered something that is not a moderation.")
+        raise EngineFailed(f"'{model.card.name}' did not return a valid moderation result.")
     return Moderated(results, usage, model.card.name)
 
 
 async def single_chunk(data: bytes) -> AsyncIterator[bytes]:
-    """An iterator over one value."""
+    """Return an iterator over one value."""
     yield data
 
 
 async def close_chunks(chunks: AsyncIterator[bytes]) -> None:
-    """Close an iterator that can be closed."""
+    """Close an iterator if it can be closed."""
     aclose = getattr(chunks, "aclose", None)
     if aclose is not None:
         await aclose()
 
 
 class _ReplyReader:
-    """Frames of a chat stream, the first choice of them."""
+    """Reads the frames of a chat stream, for its first choice."""
 
     def __init__(self) -> None:
         self.text: list[str] = []
@@ -196,7 +198,7 @@ class _ReplyReader:
 
 
 async def whole_answer(model: RelayingModel, request: Relay, context: Context) -> tuple[bytes, str, Usage]:
-    """The bytes of an answer, their media type, and what the call used."""
+    """Return the bytes of a complete answer, their media type, and the usage of the call."""
     relay_response = await model.relay(request, context)
     try:
         data = b"".join([chunk async for chunk in relay_response.chunks])

@@ -1,4 +1,4 @@
-"""Adapters of one model's process: attached as it runs or in a new process."""
+"""Attaches adapters to the process of a model: while it runs, or in a new process."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from portico_server.models.startup_progress import unheard
 
 
 async def attach(process: ModelProcess, adapter: AdapterScale) -> None:
-    """Have the process, if there is one, answer with an adapter: as it runs, or restarted with all that its
-    site names now. Raises `PorticoError`.
+    """Attach an adapter to the process, if any: while it runs, or by a restart with all current adapters of its site.
+
+    Raises `PorticoError`.
     """
     running = await _settled(process)
     if running is None:
-        return  # the next start brings it along
+        return  # the next start includes it
     client = running.client
     if isinstance(client, AttachesAdapters) and client.fits(adapter):
         await client.attach(adapter)
@@ -25,7 +26,7 @@ async def attach(process: ModelProcess, adapter: AdapterScale) -> None:
 
 
 async def detach(process: ModelProcess, name: str) -> None:
-    """Have the process, if there is one, forget an adapter."""
+    """Detach an adapter from the process, if any."""
     running = await _settled(process)
     if running is None:
         return
@@ -35,19 +36,19 @@ async def detach(process: ModelProcess, name: str) -> None:
 
 
 def takes(process: ModelProcess, adapter: AdapterScale) -> bool:
-    """Whether a call that names it would be answered with it, as far as is known."""
+    """Return whether a call with the adapter would be answered with it, as far as known."""
     running = process.running
     return running is None or (isinstance(running.client, AttachesAdapters) and running.client.fits(adapter))
 
 
 async def _settled(process: ModelProcess) -> RunningEngine | None:
-    """What runs once a start that is under way is over."""
+    """Return the running engine, after waiting for a start in progress."""
     while (start := process.launch.task) is not None:
         await asyncio.wait([start])
     return process.running
 
 
 async def _renew(process: ModelProcess) -> None:
-    """A new process in place of the one that runs: the calls that are here are answered, later ones wait."""
+    """Replace the running process by a new one: calls in progress are completed, later calls wait."""
     await process.vacate()
     await process.load(unheard)

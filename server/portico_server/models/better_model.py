@@ -1,4 +1,4 @@
-"""The larger model that this machine could run: offered once, fetched in the background, then deployed."""
+"""Offers a larger model that this machine can run: once, then downloads it in the background and deploys it."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ from portico_server.runs.scheduler import Scheduler
 from portico_server.settings import MB_BYTES, Settings
 
 PROBE_TIMEOUT_S = 5.0
-"""How long one source is given to say that it has the model."""
+"""Maximum time for checking whether one source has the model, in seconds."""
 
 SPEED_TIMEOUT_S = 3.0
 SPEED_BYTES = 2 * MB_BYTES
-"""How much is read of a source, at most, to tell how long the whole takes."""
+"""Maximum number of bytes read from a source to estimate the duration of the download."""
 
 MAX_PROGRESS_EVENTS = 100
-"""Progress events of one download, at most about this many."""
+"""Approximate maximum number of progress events of one download."""
 
 UNREACHABLE_INTERVAL_S = 86_400.0
-"""Seconds for which nothing is offered whose sources could not be reached."""
+"""Seconds for which a model is not offered after none of its sources could be reached."""
 
 DECISION_FILE = "better-model.json"
-"""The file in the home folder that says what was decided."""
+"""File in the home folder that records the decision."""
 
 State: TypeAlias = Literal["none", "available", "unreachable", "fetching", "declined"]
 
 
 class ReplacesModel(Protocol):
-    """What `BetterModelOffer` needs of `portico_server.models.service.ModelService`."""
+    """The operations of `portico_server.models.service.ModelService` that `BetterModelOffer` needs."""
 
     def source_of(self, name: str) -> str | None: ...
 
@@ -51,7 +51,7 @@ class ReplacesModel(Protocol):
 
 
 class BetterModelOffer:
-    """Looks for the model, fetches it in a durable run, and lets ``default`` mean it once it is loaded."""
+    """Looks for the model, downloads it in a durable run, and points ``default`` to it once it is loaded."""
 
     def __init__(
         self,
@@ -80,44 +80,46 @@ class BetterModelOffer:
 
     @property
     def tiny_answers(self) -> bool:
-        """Whether ``default`` still means the tiny model."""
+        """Whether ``default`` still refers to the tiny model."""
         return self._models.source_of("default") == self.tiny.source
 
     @property
     def fetching(self) -> bool:
-        """Whether the better model is under way."""
+        """Whether the better model is being downloaded."""
         return self._run is not None
 
     @property
     def is_unreachable(self) -> bool:
-        """Whether none of its sources could be reached lately."""
+        """Whether none of its sources could be reached recently."""
         at = self._unreachable_at
         return isinstance(at, int | float) and time.time() - at < UNREACHABLE_INTERVAL_S
 
     @property
     def recommended(self) -> Recommendation | None:
-        """The better model, unless its sources could not be reached lately."""
+        """The better model, unless its sources could not be reached recently."""
         return None if self.is_unreachable else self._machine.recommended
 
     @property
     def hint(self) -> str | None:
-        """One line for beside an answer: what the tiny model is, and how to get the better one."""
+        """A one-line hint beside an answer: what the tiny model is, and how to get the better one."""
         if not self.tiny_answers:
             return None
         better = self._machine.recommended
         introduction = (
-            f"{self.tiny.name} is a very small model: it can quote your documents, not write about them."
+            f"{self.tiny.name} is a very small model: it can quote your documents but not write about them."
         )
         if self._run is not None and better is not None:
-            return f"{introduction} {better.name} is being fetched and takes its place."
+            return f"{introduction} {better.name} is being downloaded and will replace it."
         if self.is_unreachable:
             return f"{introduction} No model hub could be reached."
         if better is None:
-            return f"{introduction} Give 'default' a larger one: portico models alias default NAME."
+            return f"{introduction} Point 'default' to a larger model: portico models alias default NAME."
         return f"{introduction} Better: portico up --model auto ({better.name}, {better.size_gb:g} GB)."
 
     async def offer(self) -> BetterModel:
-        """What could be had now. Asks the sources in turn, each for `PROBE_TIMEOUT_S` seconds at most."""
+        """Return the model that is available now. Checks the sources one after another, up to `PROBE_TIMEOUT_S`
+        seconds each.
+        """
         better = await self._machine.better()
         if better is None or not self.tiny_answers:
             return BetterModel("none")
@@ -135,7 +137,7 @@ class BetterModelOffer:
             try:
                 found_size, seconds = await self._probe(source)
             except TimeoutError:
-                tried_sources.append(TriedSource(source, f"did not answer within {PROBE_TIMEOUT_S:g} s"))
+                tried_sources.append(TriedSource(source, f"did not respond within {PROBE_TIMEOUT_S:g} s"))
             except PorticoError as error:
                 tried_sources.append(TriedSource(source, error.message))
             else:
@@ -153,12 +155,14 @@ class BetterModelOffer:
         )
 
     async def accept(self, caller: Principal) -> str:
-        """Fetch it and put it in place when it is here; the id of the run. Raises `Conflict` if there is none."""
+        """Start downloading and deploying the model, and return the id of the run. Raise `Conflict` if there is
+        none.
+        """
         better = await self._machine.better()
         if better is None or not self.tiny_answers:
             raise Conflict(
-                "There is no model to fetch: none that is better fits this machine, or 'default' means another model "
-                "than the tiny one already.",
+                "There is no model to download: no better model fits this machine, or 'default' already "
+                "refers to another model.",
                 code="no_better_model",
             )
         self._run = await self._under_way()
@@ -169,14 +173,14 @@ class BetterModelOffer:
         return self._run
 
     async def decline(self) -> None:
-        """Do not offer it again."""
+        """Stop offering the model."""
         self._decide("declined", await self._machine.better())
 
     def _here(self, source: str) -> bool:
         return self._fetcher.cached(parse_source(source)) is not None
 
     async def _probe(self, text: str) -> tuple[int, float | None]:
-        """The size of a source's model, and the seconds that fetching it takes, if that could be told."""
+        """Return the size of a source's model, and the estimated seconds of its download, if known."""
         source = parse_source(text)
         path = self._fetcher.cached(source)
         if path is not None:
@@ -206,14 +210,16 @@ class BetterModelOffer:
             spec = ModelSpec(name=str(payload["name"]), source=source)
             await self._models.put_in_place(spec, "default")
         except PorticoError:
-            self._note.unlink(missing_ok=True)  # it may be offered again
+            self._note.unlink(missing_ok=True)  # allow offering the model again
             raise
         finally:
             self._run = None
         return {"model": payload["name"], "source": source}
 
     async def _fetched(self, name: str, sources: Sequence[str], context: Context) -> str:
-        """The first source whose files are here in the end. Raises `Unavailable` that says why each was not."""
+        """Return the first source that was downloaded completely. Raise `Unavailable` with the reason for each
+        failure.
+        """
         reported_share = -1.0
 
         async def report(done_bytes: int, total: int | None) -> None:
@@ -232,10 +238,12 @@ class BetterModelOffer:
                 reasons.append(error.message)
             else:
                 return text
-        raise Unavailable(f"{name} could not be fetched. {' '.join(reasons)}", code="no_source")
+        raise Unavailable(f"{name} could not be downloaded. {' '.join(reasons)}", code="no_source")
 
     async def _under_way(self) -> str | None:
-        """The run that fetches it, be it one that an earlier start began and that has not been taken up yet."""
+        """Return the run that downloads the model, including one that a previous start began and that is not
+        resumed yet.
+        """
         if self._run is not None:
             return self._run
         run_id = self._decided().get("run")
@@ -259,8 +267,8 @@ class BetterModelOffer:
 
 
 def sources_of(better: Recommendation) -> tuple[str, ...]:
-    """Where a recommended model is looked for, in order: Hugging Face and its mirrors, then ModelScope.
+    """Return the sources of a recommended model in order: Hugging Face and its mirrors, then ModelScope.
 
-    Both name repositories alike; one that ModelScope lacks is told as such when it is asked.
+    Both use the same repository names; ModelScope reports a missing repository when it is queried.
     """
     return better.source, better.source.replace("hf://", "modelscope://", 1)

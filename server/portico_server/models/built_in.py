@@ -1,4 +1,4 @@
-"""The models that every daemon has, and the aliases that must always mean something."""
+"""The models of every daemon, and the aliases that must always have a target."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ BUILT_IN = (
         engine="llamacpp",
         task="chat",
         aliases=("default",),
-        description="SmolLM2 135M Instruct, a very small model that runs anywhere",
-        # What it writes beyond that repeats itself to the end of its context.
+        description="SmolLM2 135M Instruct, a very small model that runs on any machine",
+        # Longer output repeats itself until the end of the context.
         defaults={"max_completion_tokens": 512},
     ),
     ModelSpec(
@@ -27,11 +27,11 @@ BUILT_IN = (
         description="wordllama, static word vectors of 256 dimensions",
     ),
 )
-"""What every daemon can do without being told: their files come on first use."""
+"""The models available in every daemon without configuration; their files are downloaded on first use."""
 
 
 class BuiltInModels:
-    """Offers each built-in model while no other model has its alias."""
+    """Offers each built-in model while no other model uses its alias."""
 
     def __init__(self, registry: Registry, deployments: Deployments, factory: DeploymentFactory) -> None:
         self._registry = registry
@@ -39,11 +39,11 @@ class BuiltInModels:
         self._factory = factory
 
     def offer(self, spec: ModelSpec) -> None:
-        """Register a built-in model; nothing is loaded or fetched."""
+        """Register a built-in model without loading or downloading it."""
         self._deployments.enter(self._factory.make(spec, None, time.time()))
 
     def restore(self, name: str) -> None:
-        """The aliases of a model that is gone mean nothing, save those that must always mean something."""
+        """Remove the aliases of a removed model, except those that must always have a target."""
         for alias in [alias for alias, target in self._registry.aliases.items() if target == name]:
             self._registry.aliases.remove(alias)
         for spec in BUILT_IN:
@@ -54,7 +54,7 @@ class BuiltInModels:
                     self._registry.aliases.set(alias, spec.name)
 
     async def retire(self, names: set[str]) -> None:
-        """A built-in model whose alias another model takes, as name or alias, is not offered any more."""
+        """Stop offering a built-in model whose alias another model uses as its name or alias."""
         for spec in BUILT_IN:
             if names & set(spec.aliases) and spec.name in self._deployments and spec.name not in names:
                 deployment = self._deployments[spec.name]

@@ -1,4 +1,4 @@
-"""Which engines there are, and which one takes a source."""
+"""Lists the engines, and chooses the engine for a source."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _CLASSES: Mapping[str, str] = {
 
 
 class _BuiltInEngines(Mapping[str, Engine]):
-    """Those of this package; a module is imported when a model first needs it, so that a start imports two of them."""
+    """The engines of this package. A module is imported when a model first needs it, so a start imports only two."""
 
     def __init__(self) -> None:
         self._loaded: dict[str, Engine] = {}
@@ -51,14 +51,14 @@ class _BuiltInEngines(Mapping[str, Engine]):
 def _accept(candidate: Any) -> Engine:
     engine = candidate() if isinstance(candidate, type) else candidate
     if not isinstance(engine, Engine):
-        raise InvalidRequest(f"an engine must have the members of Engine, which {candidate!r} lacks.")
+        raise InvalidRequest(f"an engine must have the members of Engine, but {candidate!r} does not.")
     return engine
 
 
 ENGINES = PluginTable("engine", _BuiltInEngines(), _accept, reserved_names=("auto", *FORMS))
-"""Every engine by its name, those of plugins too."""
+"""All engines by name, including those of plugins."""
 
-# What is not listed is a file: GGUF is llama.cpp's, a folder with safetensors vLLM's or that of transformers.
+# Any other source is a file: GGUF is for llama.cpp, a folder with safetensors for vLLM or transformers.
 _BY_SCHEME = {
     **{name: name for name in ("fake", "static", "remote")},
     **dict.fromkeys(("http", "https"), "remote"),
@@ -67,20 +67,20 @@ _BY_SCHEME = {
 
 
 _CONFIGURATIONS = ("config.json", "model_index.json")
-"""What a folder with safetensors has beside them."""
+"""Configuration files that a folder with safetensors contains."""
 
 
 _NEVER_LLAMA = ("speech", "transcription", "image")
-"""Tasks that no GGUF file has."""
+"""Tasks for which no GGUF files exist."""
 
 _OURS = ("rerank", *_NEVER_LLAMA)
-"""Tasks of folders that the engine `transformers` alone does."""
+"""Tasks of model folders that only the engine `transformers` supports."""
 
 
 def engine_for(spec: ModelSpec, path: Path | None = None) -> Engine:
-    """The engine that a spec names, or the one that takes its source; ``path`` if its files are here.
+    """Return the engine named in a spec, or the engine for its source; ``path`` is set if its files are downloaded.
 
-    Raises `InvalidRequest` with the names.
+    Raises `InvalidRequest` with the valid names.
     """
     scheme, separator, _remainder = spec.source.partition("://")
     engine_name = spec.engine
@@ -92,27 +92,27 @@ def engine_for(spec: ModelSpec, path: Path | None = None) -> Engine:
     engine = ENGINES.get(engine_name)
     if engine is None:
         raise InvalidRequest(
-            f"There is no engine '{engine_name}' for the model '{spec.name}'. Engines are: auto, "
+            f"Unknown engine '{engine_name}' for the model '{spec.name}'. Choose one of auto, "
             f"{', '.join(ENGINES)}.{nearest(engine_name, ENGINES)}",
             param="engine",
         )
     if spec.task == "moderation" and engine_name in _CLASSES and engine_name != "remote":
         raise InvalidRequest(
-            f"No engine here runs models for moderation, so '{spec.name}' must be a provider's, such as "
-            "remote://openai/omni-moderation-latest. A chat model judges texts as well, without this task.",
+            f"No local engine runs moderation models, so '{spec.name}' must be a provider's model, such as "
+            "remote://openai/omni-moderation-latest. A chat model can also judge texts, without this task.",
             param="task",
         )
     return engine
 
 
 def engines_that(ability: type) -> str:
-    """The engines that have one of the optional protocols, for a sentence: ``llamacpp, vllm and fake``."""
+    """Return the engines that implement an optional protocol, for messages: ``llamacpp, vllm and fake``."""
     names = [engine.name for engine in ENGINES.usable() if isinstance(engine, ability)]
     return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
 def _for_files(spec: ModelSpec, path: Path | None) -> str:
-    """What takes the files of a model; while they are not here, what will by the look of its name."""
+    """Return the engine for the files of a model, judged by its name until they are downloaded."""
     if path is None:
         return "transformers" if _announced(spec) in _NEVER_LLAMA else "llamacpp"
     folder = any((path / name).is_file() for name in _CONFIGURATIONS)
@@ -120,7 +120,7 @@ def _for_files(spec: ModelSpec, path: Path | None) -> str:
 
 
 def _announced(spec: ModelSpec) -> str:
-    """What a model is for, as far as its spec or its name says."""
+    """Return the task of a model, as far as its spec or name reveals it."""
     if spec.task != "auto":
         return spec.task
     model_profile = profile_of(spec.source)
@@ -128,12 +128,12 @@ def _announced(spec: ModelSpec) -> str:
 
 
 def _for_folder(spec: ModelSpec, path: Path) -> str:
-    """A server for GPUs where it can run and has what the model is for; transformers for the rest, as `plan` says."""
+    """Return a GPU server that can run and supports the task, otherwise transformers, as decided by `plan`."""
     if RECIPES["vllm"].unsuited():
         return "transformers"
     if ENGINES["transformers"].describe(_without_parameters(spec), path).task in _OURS:
         return "transformers"
-    # psutil is not for the start of the daemon.
+    # psutil must not slow down the start of the daemon.
     from portico_server.models.hardware import this_machine
     from portico_server.models.plan.planned_parameters import gpu_engine
 
@@ -141,10 +141,10 @@ def _for_folder(spec: ModelSpec, path: Path) -> str:
 
 
 def gpu_engines() -> list[PlansGpus]:
-    """The engines that serve safetensors on GPUs, the preferred one first. Imports all engines."""
+    """Return the engines that serve safetensors on GPUs, in order of preference. Imports all engines."""
     return [engine for engine in ENGINES.usable() if isinstance(engine, PlansGpus)]
 
 
 def _without_parameters(spec: ModelSpec) -> ModelSpec:
-    """The spec without parameters, which are checked by the engine that is chosen."""
+    """Return the spec without parameters, which the chosen engine validates."""
     return replace(spec, parameters={})

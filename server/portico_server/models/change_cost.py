@@ -1,4 +1,4 @@
-"""What it costs to have a model here: what others who want its memory leave it in return."""
+"""Measures the cost of keeping a model in memory, which determines how long others leave it loaded."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 
 class ChangeCost:
-    """Seconds of a model's last start, of the first answers, which it reads whole prompts for, and of its last end.
+    """Seconds spent on a model's last start, on its first answers, which process whole prompts, and on its last stop.
 
-    The first answers are those to the calls that have waited for the start; they count as long as it at most.
-    ``clock`` counts seconds.
+    The first answers are those to calls that waited for the start; their time counts at most as much as the start
+    itself. ``clock`` counts seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -23,28 +23,30 @@ class ChangeCost:
         """Of the first answers."""
 
     def started(self, since: float, calls: int) -> None:
-        """Its process is ready, ``since`` which it has been started; so many ``calls`` have waited for it."""
+        """Record that the process is ready, that its start began at ``since``, and that ``calls`` calls waited for
+        it.
+        """
         self._ready = self._clock()
         self._start = self._ready - since
         self._due = calls
         self._answered = None if calls else self._ready
 
     def call_ended(self) -> None:
-        """A call has its answer, or an error."""
+        """Record that a call has ended with an answer or an error."""
         self._due -= 1
         if self._due <= 0 and self._answered is None:
             self._answered = self._clock()
 
     def ended(self, since: float) -> None:
-        """Its process is gone, ``since`` which it had no call and was to end."""
+        """Record that the process has ended, and that its stop began without calls at ``since``."""
         self._end = self._clock() - since
 
     @property
     def in_use_since(self) -> float:
-        """When the first answers had been given; now, if they have not yet."""
+        """When the first answers were complete; the current time if they are not yet."""
         return min(self._clock() if self._answered is None else self._answered, self._ready + self._start)
 
     @property
     def seconds(self) -> float:
-        """All of it together."""
+        """The total cost in seconds."""
         return self._start + self.in_use_since - self._ready + self._end

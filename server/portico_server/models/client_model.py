@@ -1,4 +1,4 @@
-"""The model `client`: the caller's own, which it lends to what it calls."""
+"""The model `client`: the caller's own model, lent to the apps and tools it calls."""
 
 from __future__ import annotations
 
@@ -37,24 +37,24 @@ ANSWER_SCHEMA: Final[Mapping[str, Any]] = {
     },
     "required": ["content"],
 }
-"""What answers a question of the kind ``chat``, whose arguments are ``messages`` and ``options`` as OpenAI has them."""
+"""Schema of an answer to a ``chat`` question, whose arguments are OpenAI's ``messages`` and ``options``."""
 
 
 class ClientModel:
-    """Asks whoever began the run. Where nobody lends a model the run refuses to ask, with a 400."""
+    """Asks the client that started the run. If no client lends a model, the run refuses to ask, with status 400."""
 
     card = Card(
         CLIENT_MODEL_NAME,
         "model",
         title="The caller's own model",
-        description="The model that a client lends, over MCP, to what it calls.",
+        description="The model that a client lends over MCP to the apps and tools it calls.",
         capabilities=frozenset({"chat"}),
         labels={"fallback": True},
     )
 
     async def call(self, request: Request, context: Context) -> ChatReply:
         if not isinstance(request, Chat):
-            raise InvalidRequest(f"The model '{CLIENT_MODEL_NAME}' only chats.", param="model")
+            raise InvalidRequest(f"The model '{CLIENT_MODEL_NAME}' supports only chat.", param="model")
         arguments = {
             "messages": [dict(message) for message in request.messages],
             "options": dict(request.options),
@@ -63,7 +63,7 @@ class ClientModel:
             NewQuestion(
                 "chat",
                 CLIENT_MODEL_NAME,
-                "Your own model is asked.",
+                "Requests a completion from your own model.",
                 arguments=arguments,
                 answer_schema=ANSWER_SCHEMA,
             )
@@ -83,7 +83,7 @@ class ClientModel:
 
 
 class ClientModels:
-    """The source of that one name, behind all others: a model or an app of this name goes before. Not in lists."""
+    """The source of this one name, after all others: a model or app of the same name takes precedence. Not listed."""
 
     def __init__(self) -> None:
         self._model = ClientModel()

@@ -1,4 +1,4 @@
-"""Machines: the daemons on one database, the nodes of each launcher, and what runs where."""
+"""Machines: the daemons on one database, the nodes of each launcher, and their processes."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ from portico_server.settings import MB_BYTES
 logger = logging.getLogger(__name__)
 
 ANNOUNCE_INTERVAL_S: Final = 2.0
-"""Seconds between two announcements of a daemon."""
+"""Interval between announcements of a daemon, in seconds."""
 
 FORGET_S: Final = 3600.0
-"""Seconds after which a daemon that is not heard of any more is left out."""
+"""Seconds without an announcement after which a daemon is no longer listed."""
 
 MAX_DAEMONS: Final = 100
 
 MAX_ANNOUNCED_BYTES: Final = 4_000
-"""Bytes of the jobs in an announcement: a notice of PostgreSQL has less than 8,000."""
+"""Maximum size of the jobs in an announcement, in bytes: a PostgreSQL notification has less than 8,000."""
 
 MAX_URL_CHARS: Final = 300
 
 MAX_NODES: Final = 2_000
-"""Nodes of one launcher in one answer."""
+"""Maximum number of nodes of a launcher in a response."""
 
 MAX_REASON_CHARS: Final = 200
 
@@ -61,11 +61,15 @@ class _Heard:
     info: ClusterDaemon
     jobs: tuple[ClusterJob, ...]
     at: float
-    """By `time.monotonic`."""
+    """Time of the announcement, by `time.monotonic`."""
 
 
 class ClusterService:
-    """``holder`` is the name under which this daemon holds runs, and its id here; ``feed`` reaches the others."""
+    """Reports the status of the cluster.
+
+    ``holder`` is the name under which this daemon holds runs, and its id in the cluster; ``feed`` connects it to the
+    other daemons.
+    """
 
     def __init__(
         self, database: Database, models: ModelService, feed: Feed, holder: str, url: str, started_at: float
@@ -85,7 +89,7 @@ class ClusterService:
         feed.receive("drained", self._hear_drained)
 
     async def status(self) -> ClusterStatus:
-        """All of it. A scheduler that does not answer is an ``error`` of its launcher."""
+        """Return the complete status. A scheduler that does not respond is reported as an ``error`` of its launcher."""
         run_counts = await self._database.read(runs.count_held)
         cluster_jobs = [replace(job, daemon=self._id) for job in self._launchers.jobs()]
         names = self._launchers.in_use(
@@ -138,20 +142,20 @@ class ClusterService:
         )
 
     async def drain(self, launcher: str, node: str, reason: str, *, dry_run: bool = False) -> DrainedNode:
-        """Have nothing more started on a node, and move the models there to another. Raises `PorticoError`."""
+        """Stop starting processes on a node, and move its models to another. Raises `PorticoError`."""
         reason = " ".join(reason.split())
         if not reason or len(reason) > MAX_REASON_CHARS or _UNPRINTABLE.search(reason):
             raise InvalidRequest(
-                f"'reason' must say in 1 to {MAX_REASON_CHARS} characters why the node is drained: its scheduler shows "
-                "it to others.",
+                f"'reason' must explain in 1 to {MAX_REASON_CHARS} characters why the node is drained, "
+                "because its scheduler shows it to others.",
                 param="reason",
             )
         scheduler = await self._launchers.draining(launcher)
         cluster_node = await self._launchers.node(launcher, node)
         if cluster_node.state == "down":
             raise Conflict(
-                f"The node '{cluster_node.name}' is down ({cluster_node.reason or cluster_node.detail}): "
-                "nothing is started there.",
+                f"The node '{cluster_node.name}' is down ({cluster_node.reason or cluster_node.detail}): no "
+                "processes are started on it.",
                 code="node_down",
             )
         deployment_names = {
@@ -169,7 +173,7 @@ class ClusterService:
         )
         if not dry_run:
             await scheduler.drain(cluster_node.name, reason)
-            logger.info("the node %s of %s is drained: %s", cluster_node.name, launcher, reason)
+            logger.info("draining the node %s of %s: %s", cluster_node.name, launcher, reason)
             self._leave(launcher, cluster_node.name)
             self._drained[f"{launcher} {cluster_node.name}"] = [launcher, cluster_node.name]
             self._tell_drained()
@@ -179,7 +183,7 @@ class ClusterService:
         )
 
     async def resume(self, launcher: str, node: str) -> ClusterNode:
-        """Have a node used again. Raises `PorticoError`."""
+        """Return a drained node to use. Raises `PorticoError`."""
         scheduler = await self._launchers.draining(launcher)
         cluster_node = await self._launchers.node(launcher, node)
         if cluster_node.state not in ("draining", "drained"):
@@ -189,7 +193,7 @@ class ClusterService:
                 code="node_not_drained",
             )
         await scheduler.resume(cluster_node.name)
-        logger.info("the node %s of %s is used again", cluster_node.name, launcher)
+        logger.info("resumed the node %s of %s", cluster_node.name, launcher)
         return await self._launchers.node(launcher, cluster_node.name)
 
     def _leave(self, launcher: str, node: str) -> None:
@@ -240,5 +244,5 @@ class ClusterService:
 
 
 def _known(kind: type[_Told], values: Mapping[str, Any]) -> _Told:
-    """Without the fields that only another version knows."""
+    """Build the value without fields that only another version knows."""
     return kind(**{item.name: values[item.name] for item in fields(kind) if item.name in values})

@@ -1,4 +1,4 @@
-"""A model on an engine, as the rest of the daemon sees it: its card, its state, and its answers."""
+"""A model on an engine, as seen by the rest of the daemon: its card, its state, and its answers."""
 
 from __future__ import annotations
 
@@ -35,19 +35,20 @@ from portico_server.models.startup_progress import unheard
 from portico_server.models.token_usage import estimate_tokens
 
 _USES = ("chat", "embeddings", "rerank", "moderation", "speech", "transcription", "image")
-"""What a model may be for, a word each."""
+"""The tasks of models in messages, one word each."""
 
 MAX_TOKENIZED_CHARS = 4_000_000
-"""Characters that are split into tokens at once: each token is a number that the daemon reads and passes on."""
+"""Maximum number of characters tokenized per request, because the daemon reads and forwards a number for each token."""
 
 COMMENT_INTERVAL_S = 5.0
-"""Seconds of loading after which a stream begins with comments, and the time between two of them."""
+"""Seconds of loading after which a stream starts with comments, and the interval between comments."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelOrigin:
-    """What one process of a model is started from. ``fetch`` brings its files here, ``site`` is asked for then;
-    ``tariff`` is what its answers cost, if that is known.
+    """The source of one process of a model.
+
+    ``fetch`` downloads its files, and then ``site`` is evaluated; ``tariff`` is the price of its answers, if known.
     """
 
     spec: ModelSpec
@@ -58,16 +59,15 @@ class ModelOrigin:
 
 
 _LENGTHS = ("max_tokens", "max_completion_tokens")
-"""Two names of one option."""
+"""Two names of the same option."""
 
 
 class Deployment:
     """A `Servable` that also `Relays`.
 
-    ``origins`` has one entry for each process; the first is the model's own source, and what it turns out to be
-    describes the model. ``path`` says where its files are if they are here; ``on_change`` is called when the card says
-    something new. ``queue_limit`` holds where the spec has none. ``files`` gives what reads files for a model that
-    reads text alone.
+    ``origins`` has one entry per process; the first is the model's own source, whose description applies to the model.
+    ``path`` returns where its files are if they are downloaded; ``on_change`` is called when the card changes.
+    ``queue_limit`` is the default for the spec. ``files`` returns the reader of files for models that read only text.
     """
 
     def __init__(
@@ -156,11 +156,11 @@ class Deployment:
 
     @property
     def running(self) -> RunningEngine | None:
-        """What answers now, if something does."""
+        """The running engine, if any."""
         return self.pool.running
 
     def info(self, aliases: tuple[str, ...] = ()) -> DeploymentInfo:
-        """As the daemon shows it."""
+        """Return the deployment as shown by the API."""
         pool = self.pool
         error = pool.error
         return DeploymentInfo(
@@ -189,12 +189,13 @@ class Deployment:
         )
 
     def log(self, lines: int) -> list[str]:
-        """The last lines of its engine's log, of the last process if none runs."""
+        """Return the last lines of its engine's log, or of the last engine if none runs."""
         return self.pool.log(lines)
 
     async def call(self, request: Request, context: Context) -> Result:
-        """`Chat` gives a `ChatReply` and its events, `Embed` gives `Vectors`, and so on: the same way as `relay`, read
-        back.
+        """Answer `Chat` with a `ChatReply` and its events, `Embed` with `Vectors`, and so on.
+
+        Calls the engine as `relay` does, and parses the response.
         """
         if isinstance(request, Chat):
             return await answers.read_reply(self, request, context)
@@ -213,15 +214,16 @@ class Deployment:
         if isinstance(request, Tokenize | Detokenize):
             return await self._read(request, context)
         raise InvalidRequest(
-            f"'{self.spec.name}' is a model: it takes what models do, not {type(request).__name__}."
+            f"'{self.spec.name}' is a model, which does not support requests of the kind "
+            f"{type(request).__name__}."
         )
 
     async def _read(self, request: Tokenize | Detokenize, context: Context) -> Result:
-        """A text in the model's tokens, or the reverse."""
+        """Convert a text to the model's tokens, or the reverse."""
         if isinstance(request, Tokenize) and (chars := _chars_of(request)) > MAX_TOKENIZED_CHARS:
             raise InvalidRequest(
-                f"The text has {chars:,} characters; at most {MAX_TOKENIZED_CHARS:,} are split into tokens at once. "
-                "Send it in parts.",
+                f"The text has {chars:,} characters; at most {MAX_TOKENIZED_CHARS:,} can be tokenized per "
+                "request. Send it in parts.",
                 code="string_above_max_length",
                 param="messages" if request.prompt is None else "prompt",
             )
@@ -230,8 +232,8 @@ class Deployment:
             running = await lease.engine(context.emit)
             if running.tokenizer is None:
                 raise InvalidRequest(
-                    f"The engine '{lease.process.launch.kind.name}' of '{self.spec.name}' does not tell its tokens; "
-                    f"models on {engines_that(TellsTokens)} do.",
+                    f"The engine '{lease.process.launch.kind.name}' of '{self.spec.name}' does not support "
+                    f"tokenization; models on {engines_that(TellsTokens)} do.",
                     code="tokens_unsupported",
                     param="model",
                 )
@@ -242,9 +244,9 @@ class Deployment:
             lease.leave()
 
     async def relay(self, request: Relay, context: Context) -> RelayResponse:
-        """See `portico_server.core.servable.Relays`. Loads the model first if need be.
+        """See `portico_server.core.servable.Relays`. Loads the model first if necessary.
 
-        Raises `TooMany` if too many calls wait for it already.
+        Raises `TooMany` if too many calls are waiting for it.
         """
         self._check(request)
         if request.operation == "chat/completions" and holds_files(request.body["messages"]):
@@ -272,13 +274,13 @@ class Deployment:
         if CAPABILITY[request.operation] not in capabilities:
             does = next(word for word in _USES if word in capabilities)
             raise InvalidRequest(
-                f"The model '{self.spec.name}' is for {does}; it does not do {request.operation}.",
+                f"The model '{self.spec.name}' is for {does}; it does not support {request.operation}.",
                 code="model_lacks_capability",
                 param="model",
             )
 
     async def _with_text(self, request: Relay, context: Context) -> Relay:
-        """The chat with the text of its files, for a model that is not sent files as they are."""
+        """Return the chat with the text of its files, for a model that does not accept files."""
         files = self._files()
         if files is None or FILES_CAPABILITY in self._card.capabilities:
             return request
@@ -288,7 +290,7 @@ class Deployment:
         return replace(request, body={**request.body, "messages": messages}, original=None)
 
     def _with_defaults(self, request: Relay) -> Relay:
-        """The request with this model's own options where it leaves them open."""
+        """Return the request with this model's options as defaults."""
         if not self.spec.defaults or request.operation in ("embeddings", "rerank", "moderations"):
             return request
         fields = {name: value for name, value in request.body.items() if value is not None}
@@ -296,12 +298,14 @@ class Deployment:
         if fields.keys() & _LENGTHS:
             for name in _LENGTHS:
                 defaults.pop(name, None)
-        if request.operation == "completions":  # which has a length of its own, see `prepare_completion`
+        if (
+            request.operation == "completions"
+        ):  # completions have their own length option, see `prepare_completion`
             defaults.pop("max_completion_tokens", None)
         return replace(request, body={**defaults, **fields}, original=None)
 
     def _with_prompt(self, request: Relay) -> Relay:
-        """The chat with what this model is always told."""
+        """Return the chat with this model's fixed prompt."""
         if self._prompt is None or request.operation != "chat/completions":
             return request
         return replace(request, body=self._prompt.render(self.spec.name, request.body), original=None)
@@ -320,7 +324,7 @@ class Deployment:
         def left(error: BaseException | None) -> None:
             lease.leave(running, error)
             if answer.pieces and not answer.complete and relay_response.usage == Usage():
-                # Left in the middle: the engine has not counted it, and it was work all the same.
+                # Interrupted: the engine has not reported the usage, but the work counts nevertheless.
                 relay_response.usage = Usage(estimate_tokens(request.body), answer.pieces)
             if lease.process.tariff is not None:
                 relay_response.usage = lease.process.tariff.priced(relay_response.usage)
@@ -329,7 +333,7 @@ class Deployment:
         return relay_response
 
     async def _wait_briefly(self, lease: ReplicaLease, context: Context) -> RunningEngine | None:
-        """The running engine, or ``None`` if it is not there within `COMMENT_INTERVAL_S`."""
+        """Return the running engine, or ``None`` if it is not running within `COMMENT_INTERVAL_S`."""
         try:
             async with asyncio.timeout(COMMENT_INTERVAL_S) as timeout:
                 return await lease.engine(context.emit)
@@ -341,14 +345,12 @@ class Deployment:
     async def _relay_when_loaded(
         self, request: Relay, context: Context, lease: ReplicaLease, relay_response: RelayResponse
     ) -> AsyncIterator[bytes]:
-        """A stream that has been promised to a client who waits for a slow start: comments, then the
-        answer.
-        """
+        """Yield the stream of a client that waits for a slow start: comments, then the answer."""
         yield self._comment(lease.process)
         try:
             while (running := await self._wait_briefly(lease, context)) is None:
                 if context.deadline is not None and asyncio.get_running_loop().time() > context.deadline:
-                    raise DeadlineExceeded(f"'{self.spec.name}' was not loaded in time; it is still loading.")
+                    raise DeadlineExceeded(f"'{self.spec.name}' was not loaded in time; loading continues.")
                 yield self._comment(lease.process)
             inner = await self._relay(request, context, lease, running)
             relay_response.protocol = inner.protocol
@@ -380,44 +382,47 @@ class Deployment:
         return f": {word} {self.spec.name}{progress}\n\n".encode()
 
     async def load(self) -> RunningEngine:
-        """Fetch and start it, unless it runs; callers at the same time share one start."""
+        """Download and start the model unless it runs; concurrent callers share one start."""
         return await self.pool.load(unheard)
 
     async def unload(self, *, drain: float | None = DRAIN_S) -> None:
-        """Give its memory back once the calls that are here have ended, or after ``drain`` seconds."""
+        """Free its memory once the calls in progress have ended, or after ``drain`` seconds."""
         await self.pool.unload(drain=drain)
 
     async def try_adapter(self, adapter: AdapterScale) -> None:
-        """Find out whether it can be loaded, beside what runs; fetches the model. Raises `PorticoError`."""
+        """Test whether an adapter can be loaded, beside the running process. Downloads the model. Raises
+        `PorticoError`.
+        """
         await self.process.launch.try_adapter(adapter)
 
     async def attach(self, adapter: AdapterScale) -> None:
-        """Have every process that runs answer with it; those that cannot take it as they run restart, one after
-        another, each after the calls that it has. Raises `PorticoError`.
+        """Attach an adapter to every running process. Raises `PorticoError`.
+
+        Processes that cannot attach it while running restart one after another, each after its calls in progress.
         """
         for process in self.pool.processes:
             await attachment.attach(process, adapter)
 
     async def detach(self, name: str) -> None:
-        """The reverse of `attach`."""
+        """Detach an adapter, the reverse of `attach`."""
         for process in self.pool.processes:
             await attachment.detach(process, name)
 
     def takes(self, adapter: AdapterScale) -> bool:
-        """Whether no process that runs lacks it."""
+        """Return whether every running process has the adapter."""
         return all(attachment.takes(process, adapter) for process in self.pool.processes)
 
     async def close(self) -> None:
-        """End it now and for good, calls in flight included."""
+        """End the deployment immediately and permanently, including calls in progress."""
         await self.pool.close()
 
 
 def _ignore(_description: ModelDescription) -> None:
-    """What a further process turned out to be: the first one speaks for all."""
+    """Ignore the description of a further process, because the first describes the model."""
 
 
 def _chars_of(request: Tokenize) -> int:
-    """How many characters of text are to be split into tokens."""
+    """Return the number of characters to tokenize."""
     texts = [request.prompt]
     for message in request.messages or ():
         content = message.get("content")

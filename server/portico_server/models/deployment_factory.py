@@ -1,4 +1,4 @@
-"""Deployments made from specs: what each of their processes is started from."""
+"""Creates deployments from specs, with the source of each of their processes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class DeploymentFactory:
-    """Gives every deployment the same memory, launchers, environments, prices and connections."""
+    """Creates deployments that share memory, launchers, environments, prices and connections."""
 
     def __init__(
         self,
@@ -56,13 +56,13 @@ class DeploymentFactory:
         self._transport_lock = asyncio.Lock()
 
     def check(self, spec: ModelSpec) -> None:
-        """Raise `InvalidRequest` for a spec that cannot work."""
+        """Raise `InvalidRequest` for an invalid spec."""
         self.make(spec, None, 0.0)
         for source in spec.sources:
             require_file(source)
 
     def make(self, spec: ModelSpec, owner: str | None, created_at: float) -> Deployment:
-        """A deployment that nobody can call yet. Raises `InvalidRequest` for a spec that cannot work."""
+        """Create a deployment that cannot be called yet. Raise `InvalidRequest` for an invalid spec."""
         source = parse_source(spec.source)
         path = self._fetcher.cached(source) if source.fetchable else None
         return Deployment(
@@ -79,8 +79,9 @@ class DeploymentFactory:
         )
 
     def _origins(self, spec: ModelSpec, path: Path | None) -> Sequence[ModelOrigin]:
-        """One for each process of a model. What comes from elsewhere has the model's task, and its parameters if it
-        is on the same engine.
+        """Return an origin for each process of a model.
+
+        Other sources use the model's task, and its parameters if they run on the same engine.
         """
         engine = engine_for(spec, path)
         origins = [self._origin(spec, engine, 1)]
@@ -90,7 +91,7 @@ class DeploymentFactory:
                 model_spec = replace(model_spec, engine="auto", task=engine.describe(spec, path).task)
                 if engine_for(model_spec).name != engine.name:
                     model_spec = replace(model_spec, parameters={})
-                engine_for(model_spec).describe(model_spec, None)  # refuses what cannot work
+                engine_for(model_spec).describe(model_spec, None)  # rejects invalid specs
             origins.append(self._origin(model_spec, engine_for(model_spec, path), number))
         return origins
 
@@ -122,10 +123,11 @@ class DeploymentFactory:
         return ModelOrigin(spec, engine, fetch, site, tariff)
 
     async def load_transport(self) -> EngineTransport:
-        """The connections to engines; imports what the first call to a model needs."""
+        """Return the connections to engines. Imports the modules that the first call to a model needs."""
         async with self._transport_lock:
             if self._transport is None:
-                # aiohttp takes 0.3 s to import: in a thread, and only once a model is wanted.
+                # aiohttp takes 0.3 s to import, so it is imported in a thread, and only when a model is
+                # needed.
                 module = await pools.LOADING.run(importlib.import_module, "portico_server.models.transport")
                 transport: EngineTransport = module.EngineTransport()
                 self._transport = transport

@@ -1,4 +1,4 @@
-"""The models of this daemon by name and alias, and the processes of all of them."""
+"""The models of this daemon by name and alias, and all their processes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from portico_server.models.process import ModelProcess
 
 
 class Deployments(Mapping[str, Deployment]):
-    """Deployments by their own names. What enters here can be called through the registry, under its aliases too."""
+    """Deployments by their own names. Entered deployments can be called through the registry, also by alias."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
@@ -28,11 +28,11 @@ class Deployments(Mapping[str, Deployment]):
         return len(self._by_name)
 
     def find(self, name: str) -> Deployment | None:
-        """One of them, by name or alias."""
+        """Return a deployment by name or alias, or ``None``."""
         return self._by_name.get(name) or self._by_name.get(self._registry.aliases.get(name, ""))
 
     def require(self, name: str) -> Deployment:
-        """One of them, by name or alias. Raises `NotFound`."""
+        """Return a deployment by name or alias. Raises `NotFound`."""
         deployment = self.find(name)
         if deployment is None:
             known_names = [
@@ -40,14 +40,14 @@ class Deployments(Mapping[str, Deployment]):
             ]
             known_names += [alias for alias in self._registry.aliases if ":" not in alias]
             raise NotFound(
-                f"There is no deployment '{name}'.{nearest(name, known_names)}",
+                f"Deployment '{name}' not found.{nearest(name, known_names)}",
                 code="model_not_found",
                 param="name",
             )
         return deployment
 
     def enter(self, deployment: Deployment) -> None:
-        """Let it answer to its name and its aliases."""
+        """Register a deployment under its name and aliases."""
         spec = deployment.spec
         fallback_names = fallbacks(spec)
         self._registry.add(
@@ -58,16 +58,16 @@ class Deployments(Mapping[str, Deployment]):
             self._registry.aliases.set(alias, spec.name)
 
     def withdraw(self, deployment: Deployment) -> None:
-        """Let it not answer to its name any more; its process continues."""
+        """Unregister a deployment; its process continues."""
         self._registry.remove(deployment.spec.name, deployment.owner)
         self._by_name.pop(deployment.spec.name, None)
 
     def processes(self) -> list[ModelProcess]:
-        """The replicas of all deployments, whether they run or not."""
+        """Return the replicas of all deployments, whether they run or not."""
         return [process for deployment in self._by_name.values() for process in deployment.pool.processes]
 
     def answering(self) -> bool:
-        """Whether a process on this machine's processor has calls."""
+        """Return whether a process on this machine's CPU is answering calls."""
         return any(
             process.busy and not process.gpus and process.pid is not None for process in self.processes()
         )

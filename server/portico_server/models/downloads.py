@@ -1,4 +1,4 @@
-"""Downloads of models' files, in durable runs."""
+"""Downloads of model files in durable runs."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from portico_server.models.sources.receipt import DownloadReceipt
 from portico_server.runs.scheduler import Scheduler
 
 MAX_PROGRESS_EVENTS = 100
-"""Progress events of one download, at most about this many."""
+"""Approximate maximum number of progress events of one download."""
 
 
 class ModelDownloads:
-    """Each is a run of the kind ``pull``; two at a time."""
+    """Downloads model files in runs of the kind ``pull``, two at a time."""
 
     def __init__(self, fetcher: ModelFetcher, scheduler: Scheduler, deployments: Deployments) -> None:
         self._fetcher = fetcher
@@ -29,9 +29,9 @@ class ModelDownloads:
         scheduler.handle("pull", self._pull, concurrency=2)
 
     async def pull(self, source: str, caller: Principal) -> str:
-        """Fetch a source, or the source of a deployment, in a durable run.
+        """Download a source, or the source of a deployment, in a durable run.
 
-        Return the run's id, of the one that is under way if there is one. Raises `InvalidRequest`.
+        Return the id of the run, or of the run already in progress. Raises `InvalidRequest`.
         """
         deployment = self._deployments.find(source)
         if deployment is not None:
@@ -41,8 +41,8 @@ class ModelDownloads:
         return await self._scheduler.ensure("pull", source, {"source": source}, caller=caller)
 
     def missing(self, name: str) -> str | None:
-        """The source of a model whose file has still to be fetched; ``None`` if it is here or needs no
-        file.
+        """Return the source of a model whose file must still be downloaded, or ``None`` if it exists or is not
+        needed.
         """
         deployment = self._deployments.find(name)
         if deployment is None:
@@ -51,11 +51,11 @@ class ModelDownloads:
         return str(source) if source.fetchable and self._fetcher.cached(source) is None else None
 
     def receipt(self, source: ModelSource) -> DownloadReceipt | None:
-        """What was fetched of a source, if it is here. Blocks."""
+        """Return the receipt of a downloaded source, or ``None``. Blocks."""
         return self._fetcher.receipt(source)
 
     async def bucket_problem(self) -> PorticoError | None:
-        """What keeps the bucket with model files from answering, if there is one and anything does."""
+        """Return the error of the bucket with model files, if a bucket is configured and does not respond."""
         return await self._fetcher.problem()
 
     async def _pull(self, payload: Mapping[str, Any], context: Context) -> Any:

@@ -1,4 +1,4 @@
-"""What every embeddings endpoint must get right: the input, the number of dimensions, the encoding. Pure."""
+"""Common rules of embeddings endpoints: the input, the number of dimensions, the encoding. Pure."""
 
 from __future__ import annotations
 
@@ -13,30 +13,28 @@ from portico_server.core.errors import InvalidRequest
 from portico_server.models.token_usage import usage_to_json
 
 MAX_EMBEDDING_INPUTS = 16_384
-"""Texts in one call."""
+"""Maximum number of texts in one call."""
 
 
 def texts_of(body: Mapping[str, Any]) -> list[str]:
-    """The texts of an embeddings request, in order.
+    """Return the texts of an embeddings request, in order.
 
-    Raises `InvalidRequest` that says what to send instead.
+    Raises `InvalidRequest` that explains what to send instead.
     """
     value = body.get("input")
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list) or not texts:
-        raise InvalidRequest("'input' must be a text or a list of texts that is not empty.", param="input")
+        raise InvalidRequest("'input' must be a non-empty text or a non-empty list of texts.", param="input")
     if all(_tokens(item) for item in texts) or _tokens(texts):
         raise InvalidRequest(
-            "'input' holds token ids. They belong to another model's vocabulary: send the texts themselves. "
-            "(LangChain: OpenAIEmbeddings(check_embedding_ctx_length=False).)",
+            "'input' contains token ids, which belong to another model's vocabulary: send the texts "
+            "themselves. (LangChain: OpenAIEmbeddings(check_embedding_ctx_length=False).)",
             code="token_input_unsupported",
             param="input",
         )
     for index, text in enumerate(texts):
         if not isinstance(text, str) or not text:
-            raise InvalidRequest(
-                f"'input[{index}]' must be a text that is not empty.", param=f"input[{index}]"
-            )
+            raise InvalidRequest(f"'input[{index}]' must be a non-empty text.", param=f"input[{index}]")
     if len(texts) > MAX_EMBEDDING_INPUTS:
         raise InvalidRequest(
             f"'input' has {len(texts)} texts; send at most {MAX_EMBEDDING_INPUTS} at a time.", param="input"
@@ -45,7 +43,7 @@ def texts_of(body: Mapping[str, Any]) -> list[str]:
 
 
 def dimensions_of(body: Mapping[str, Any], full: int | None) -> int | None:
-    """The asked-for number of dimensions, if any. ``full`` is what the model has. Raises `InvalidRequest`."""
+    """Return the requested number of dimensions, if any. ``full`` is the model's number. Raises `InvalidRequest`."""
     dimensions = body.get("dimensions")
     if dimensions is None:
         return None
@@ -55,15 +53,15 @@ def dimensions_of(body: Mapping[str, Any], full: int | None) -> int | None:
         or dimensions < 1
         or (full and dimensions > full)
     ):
-        limit_text = f" and at most {full}, which is what the model has" if full else ""
+        limit_text = f" and at most {full}, the model's number of dimensions" if full else ""
         raise InvalidRequest(
-            f"'dimensions' must be a whole number of at least 1{limit_text}.", param="dimensions"
+            f"'dimensions' must be an integer of at least 1{limit_text}.", param="dimensions"
         )
     return dimensions
 
 
 def encoding_of(body: Mapping[str, Any]) -> str:
-    """``float`` or ``base64``. Raises `InvalidRequest` for anything else."""
+    """Return ``float`` or ``base64``. Raise `InvalidRequest` for any other encoding."""
     encoding = body.get("encoding_format") or "float"
     if encoding not in ("float", "base64"):
         raise InvalidRequest("'encoding_format' must be 'float' or 'base64'.", param="encoding_format")
@@ -71,7 +69,7 @@ def encoding_of(body: Mapping[str, Any]) -> str:
 
 
 def shorten(vector: bytes, dimensions: int | None) -> bytes:
-    """The first ``dimensions`` numbers of a float32 vector, scaled to length 1 again."""
+    """Return the first ``dimensions`` numbers of a float32 vector, normalized to length 1."""
     if dimensions is None or dimensions * 4 >= len(vector):
         return vector
     head = array("f", vector[: dimensions * 4])
@@ -80,7 +78,7 @@ def shorten(vector: bytes, dimensions: int | None) -> bytes:
 
 
 def document(vectors: Sequence[bytes], encoding: str, model: str, usage: Usage) -> dict[str, Any]:
-    """OpenAI's answer; each vector is a little-endian float32 buffer."""
+    """Return OpenAI's response; each vector is a little-endian float32 buffer."""
     return {
         "object": "list",
         "data": [
@@ -99,7 +97,7 @@ def document(vectors: Sequence[bytes], encoding: str, model: str, usage: Usage) 
 
 
 def vector_of(value: Any) -> bytes:
-    """A vector from an answer, whichever encoding it came in, as a little-endian float32 buffer."""
+    """Return a vector from a response of any encoding as a little-endian float32 buffer."""
     return base64.b64decode(value) if isinstance(value, str) else array("f", value).tobytes()
 
 

@@ -1,4 +1,4 @@
-"""Where an engine can be reached."""
+"""The address of an engine."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from portico_server.core.dataclass import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where an OpenAI server answers.
+    """The address of an OpenAI-compatible server.
 
-    ``url`` ends before ``/chat/completions``; ``model`` is its name for the model.
+    ``url`` ends before ``/chat/completions``; ``model`` is the server's name for the model.
     """
 
     url: str
@@ -20,4 +20,4 @@ class Endpoint:
     key: str = field(default="", repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     direct: bool = False
-    """Whether it is never reached through a proxy, as what we have started."""
+    """Whether the server must be accessed without a proxy, like the engines that Portico starts."""

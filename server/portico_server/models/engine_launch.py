@@ -28,7 +28,7 @@ from portico_server.models.startup_progress import StartupProgress
 logger = logging.getLogger(__name__)
 
 MAX_PAUSE_S = 60.0
-"""Seconds between two attempts to start an engine that does not start."""
+"""Maximum pause between attempts to start a failing engine, in seconds."""
 
 FetchModel = Callable[[Progress], Awaitable[Path]]
 MakeLaunchContext = Callable[[], Awaitable[LaunchContext]]
@@ -36,11 +36,11 @@ ChooseEngine = Callable[[ModelSpec, Path | None], Engine]
 
 
 class EngineLaunch:
-    """Fills the ``slot`` of a model with a running engine; everybody who wants it at the same time shares one start.
+    """Fills the ``slot`` of a model with a running engine; concurrent callers share one start.
 
-    ``fetch`` brings the model's files here, ``choose`` says which engine takes them, ``site`` is asked for when it
-    starts, and ``describe`` is called whenever more is known of the model. ``on_ready`` is called with the engine and
-    the time, by `time.monotonic`, at which its start began; ``on_end`` after each start, failed ones included.
+    ``fetch`` downloads the model's files, ``choose`` selects their engine, ``site`` is evaluated at the start, and
+    ``describe`` is called whenever more is known about the model. ``on_ready`` is called with the engine and the
+    `time.monotonic` at which its start began; ``on_end`` after each start, including failed ones.
     """
 
     def __init__(
@@ -81,20 +81,20 @@ class EngineLaunch:
 
     @property
     def pause_s(self) -> float:
-        """Seconds until a start may be tried again after a failure."""
+        """Seconds until a start may be retried after a failure."""
         if self.error is None:
             return 0.0
         return max(0.0, self._retry_at - asyncio.get_running_loop().time())
 
     def begin(self, *, spare: bool = False) -> asyncio.Task[RunningEngine]:
-        """The start that is under way, or a new one; nobody leaves memory for a ``spare`` one."""
+        """Return the start in progress, or begin a new one. No memory is freed for a ``spare`` engine."""
         if self.task is None:
             self.task = asyncio.create_task(self._start(spare=spare), name=f"load {self._spec.name}")
             self.task.add_done_callback(self._on_done)
         return self.task
 
     async def wait(self, task: asyncio.Task[RunningEngine]) -> RunningEngine:
-        """What a start that others may wait for as well comes to."""
+        """Return the result of a start that other callers may share."""
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -107,14 +107,14 @@ class EngineLaunch:
         self.task = None
         self.progress.finish()
         self._on_end()
-        if task.cancelled() or task.exception() is not None:  # whoever waits has it; info() shows it
+        if task.cancelled() or task.exception() is not None:  # the waiters receive the error; info() shows it
             self._reservation.release()
 
     async def _start(self, *, spare: bool) -> RunningEngine:
         self.lose()
         if self.error is not None and (pause_s := self.pause_s):
             raise Unavailable(
-                f"{self.error.message} It is tried again in {pause_s:.0f} s at the earliest.",
+                f"{self.error.message} The next attempt is possible in {pause_s:.0f} s at the earliest.",
                 code=self.error.code,
                 retry_after=pause_s,
             )
@@ -157,7 +157,7 @@ class EngineLaunch:
         return running
 
     async def start_another(self) -> RunningEngine:
-        """Start a process that is to take the place of the one that runs. Raises `PorticoError`."""
+        """Start a process that will replace the running one. Raises `PorticoError`."""
         assert self.begun is not None
         path, site = self.begun
         adapters = (await self._site()).adapters
@@ -166,13 +166,13 @@ class EngineLaunch:
         )
 
     async def try_adapter(self, adapter: AdapterScale) -> None:
-        """Find out whether the model can be loaded with it; fetches its files. Raises `PorticoError`."""
+        """Test whether the model can be loaded with an adapter. Downloads its files. Raises `PorticoError`."""
         path = await self._fetch(_quietly) if self.kind.fetches else None
         kind = self._choose(self._spec, path)
         site = await self._site()
         if not isinstance(kind, TriesAdapters):
             raise InvalidRequest(
-                f"The engine '{kind.name}' of '{self._spec.name}' takes no adapters.",
+                f"The engine '{kind.name}' of '{self._spec.name}' does not support adapters.",
                 code="adapters_unsupported",
                 param="base",
             )
@@ -192,7 +192,7 @@ class EngineLaunch:
         return await self._fetch(report)
 
     def lose(self) -> None:
-        """Note that the process behind the engine, if there is one, has ended by itself."""
+        """Record that the engine's process, if any, has ended unexpectedly."""
         ending = self._slot.lose()
         if ending is None:
             return
@@ -203,25 +203,25 @@ class EngineLaunch:
         logger.warning("%s", self.error.message)
 
     def _back_off(self) -> None:
-        """After a first failure the next call may try at once; then it waits 1, 2, 4 … seconds."""
+        """Increase the pause: none after a first failure, then 1, 2, 4 … seconds."""
         self._failures += 1
         pause = 0.0 if self._failures == 1 else min(MAX_PAUSE_S, 2.0 ** (self._failures - 2))
         self._retry_at = asyncio.get_running_loop().time() + pause
 
     def record_answer(self) -> None:
-        """Forget how often it failed in a row: a call has its answer."""
+        """Reset the count of consecutive failures after an answered call."""
         self._failures = 0
 
     def reset_failures(self) -> None:
-        """Let the next call start it at once, whatever happened before."""
+        """Allow the next call to start the engine at once, regardless of failures."""
         self.error, self._failures, self._retry_at = None, 0, 0.0
 
 
 async def _quietly(_done_bytes: int, _total: int | None) -> None:
-    """For a download that nobody watches."""
+    """Ignore the progress of a download."""
 
 
 def _unloadable(name: str, error: PorticoError) -> PorticoError:
-    """A 4xx about the model's own source is not the caller's mistake."""
+    """Convert a 4xx about the model's own source, which is not the caller's error."""
     code = "model_not_found" if isinstance(error, NotFound) else "model_not_loadable"
     return Unavailable(f"The model '{name}' cannot be loaded. {error.message}", code=code)

@@ -1,4 +1,4 @@
-"""The engine that runs for one model: how it is started again, lost and ended, and what its log says."""
+"""The running engine of one model, with its replacement, loss and stop, and its log."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from portico_server.models.protocol import KeepsPrompts, RunningEngine
 logger = logging.getLogger(__name__)
 
 KEEP_TIMEOUT_S = 5.0
-"""Seconds for writing down prompts before a process is ended."""
+"""Maximum time for saving prompts before a process is ended, in seconds."""
 
 KEPT_LOG_LINES = 1_000
-"""Lines that are kept of the log of a process that has ended."""
+"""Number of log lines kept of a process that has ended."""
 
 
 class EngineSlot:
-    """Holds the engine that answers for a model, and remembers what ran before."""
+    """Holds the running engine of a model, and information about the previous one."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -34,7 +34,7 @@ class EngineSlot:
 
     @property
     def running(self) -> RunningEngine | None:
-        """What answers now, if something does."""
+        """The running engine, if any."""
         current = self.current
         return current if current is not None and (current.process is None or current.process.alive) else None
 
@@ -44,18 +44,20 @@ class EngineSlot:
         return running.process.pid if running and running.process else None
 
     def log(self, lines: int) -> list[str]:
-        """The last lines of its engine's log, of the last process if none runs."""
+        """Return the last lines of its engine's log, or of the last engine if none runs."""
         current = self.current
         return current.process.lines(lines) if current and current.process else self._last_log[-lines:]
 
     def fill(self, running: RunningEngine) -> None:
-        """Let an engine that has been started answer from now on."""
+        """Use a started engine for all further calls."""
         self.current = running
         self.loaded_at = time.time()
         self.starts += 1
 
     def lose(self) -> str | None:
-        """Forget an engine whose process has ended by itself. Return how it ended, or ``None`` if it has no process."""
+        """Remove an engine whose process has ended unexpectedly. Return how it ended, or ``None`` if it has no
+        process.
+        """
         current = self.current
         if current is None or current.process is None:
             return None
@@ -65,7 +67,7 @@ class EngineSlot:
         return current.process.exit_description()
 
     async def end(self) -> bool:
-        """Stop the engine, after it has written down the prompts that it has read. Return whether it had a process."""
+        """Stop the engine after it has saved its processed prompts. Return whether it had a process."""
         running, self.current = self.current, None
         if running is None or running.process is None:
             return False
@@ -75,10 +77,10 @@ class EngineSlot:
         return True
 
     async def _keep_prompts(self, running: RunningEngine) -> None:
-        """Have the engine write down what it has read, if it can."""
+        """Let the engine save its processed prompts, if it can."""
         if not isinstance(running.client, KeepsPrompts):
             return
         try:
             await running.client.keep_prompts(asyncio.get_running_loop().time() + KEEP_TIMEOUT_S)
         except (PorticoError, OSError) as error:
-            logger.warning("prompts of %s are not kept: %s", self._name, error)
+            logger.warning("failed to keep prompts of %s: %s", self._name, error)

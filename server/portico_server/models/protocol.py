@@ -145,8 +145,9 @@ class RunningEngine:
 
 @dataclass(frozen=True, slots=True)
 class LaunchContext:
-    """The resources with which an engine starts a model: its log file, a timeout in seconds, connections, the folder
-    of environments, and its adapters.
+    """The resources with which an engine starts a model.
+
+    They are the file for its log, a timeout in seconds, connections, the folder of environments, and its adapters.
 
     An unusable adapter is skipped and logged: the model itself must start.
     """

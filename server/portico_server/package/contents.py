@@ -152,7 +152,7 @@ class ContentsFinder:
         else:
             if version is not None:
                 raise NotFound(
-                    f"'{card.name}' is the chat app of a store, which has no versions. Leave 'version' out.",
+                    f"'{card.name}' is the chat app of a store, which has no versions. Leave out 'version'.",
                     code="version_not_found",
                     param="version",
                 )
@@ -171,7 +171,7 @@ class ContentsFinder:
             seen_names.add(key)
             if len(seen_names) > MAX_NAMES:
                 raise InvalidRequest(
-                    f"The app needs more than {MAX_NAMES:,} things.", code="too_large", param="name"
+                    f"The app needs more than {MAX_NAMES:,} other resources.", code="too_large", param="name"
                 )
             await self._add(package_contents, key, by)
         package_contents.notes = sorted(dict.fromkeys(package_contents.notes))
@@ -182,7 +182,7 @@ class ContentsFinder:
         if servable.card.kind != "app":
             app_names = [card.name for card in await self._registry.cards(self._caller, "app")]
             raise NotFound(
-                f"There is no app '{name[:200]}'.{nearest(name, app_names)}",
+                f"The app '{name[:200]}' does not exist.{nearest(name, app_names)}",
                 code="app_not_found",
                 param="name",
             )
@@ -192,8 +192,8 @@ class ContentsFinder:
         row, answers = self._apps.index.changeable(name, self._caller)
         if row.owner not in (None, self._caller.id):
             raise Conflict(
-                f"'{row.name}' is private to a key, and the names in it mean what they mean to that key. Package it "
-                "with that key, or deploy it once more as a shared app.",
+                f"'{row.name}' is private to a key, which determines the meaning of its names. Package it "
+                "with that key, or redeploy it as a shared app.",
                 code="private_app",
                 param="name",
             )
@@ -225,25 +225,28 @@ class ContentsFinder:
                 await self._deployed(package_contents, row, version)
 
     def _require_name(self, card: Card, key: str, by: str) -> None:
-        """Raise `Conflict` for what has another meaning elsewhere: an id, an alias of an app, a key's own thing."""
+        """Raise `Conflict` for a name that means something else on another daemon: an id, an alias of an app, a key's
+        private resource.
+        """
         name = key.partition("/")[2] if key.startswith(("store/", "tool/")) else key
         if card.owner not in (None, self._caller.id):
             raise Conflict(
-                f"{by} names '{name}', which is private to another key. Share it, or package the app with that key.",
+                f"{by} uses '{name}', which is private to another key. Share it, or package the app with "
+                "that key.",
                 code="private_app",
                 param="name",
             )
         if card.id and name == card.id:
             raise Conflict(
-                f"{by} names the {card.kind} '{card.name}' by its id, which means nothing elsewhere. Write its name "
-                f"and deploy the app once more.",
+                f"{by} uses the id of the {card.kind} '{card.name}', which is meaningless elsewhere. Use its "
+                "name and redeploy the app.",
                 code="named_by_id",
                 param="name",
             )
         if card.kind == "app" and name != card.name:
             raise Conflict(
-                f"{by} names '{name}', an alias of the app '{card.name}', and a configuration has none of these. "
-                f"Write '{card.name}' and deploy the app once more.",
+                f"{by} uses '{name}', an alias of the app '{card.name}', and a configuration cannot contain "
+                f"app aliases. Use '{card.name}' and redeploy the app.",
                 code="alias_of_app",
                 param="name",
             )
@@ -253,7 +256,7 @@ class ContentsFinder:
         self._waiting.append((str(card.labels["model"]), f"The store '{card.name}'"))
 
     async def _deployed(self, package_contents: PackageContents, row: AppRow, version: VersionRow) -> None:
-        """An app, with the names in it as they are looked at before it is deployed."""
+        """Add an app, and check the names in it in the same way as before a deployment."""
         by = f"The app '{row.name}'"
         spec = {**version.spec, "name": row.name}
         functions, skills = await pools.DOCUMENTS.run_for(self._caller.id, self._inside, row.kind, spec)
@@ -266,7 +269,7 @@ class ContentsFinder:
             self._waiting.append((key, by))
 
     def _inside(self, kind: str, spec: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, str]]]:
-        """The functions of clients that an app calls, and the skills that its steps give to tools, with versions."""
+        """Return the client functions that an app calls, and the skills that its steps give to tools, with versions."""
         if kind == "agent":
             return [str(spec[FORWARD])] if FORWARD in spec else list(self._agents.functions(spec)), []
         flow = read.flow(spec)
@@ -292,30 +295,29 @@ class ContentsFinder:
         self._waiting += [(model, f"The store '{row.name}'") for model in sorted(filter(None, model_names))]
 
     async def _skill(self, package_contents: PackageContents, ref: str, version: str, by: str) -> None:
-        """A skill as the caller may read it, in the version that is meant now."""
+        """Add a skill that the caller can read, in its current version."""
         if version not in ("default", "latest"):
             raise Conflict(
-                f"{by} names version {version[:20]} of the skill '{ref[:80]}' by its number, which is another one "
-                "elsewhere. Make it the default version, name no version, and deploy the app once more: a package "
-                "pins what it takes along.",
+                f"{by} uses version {version[:20]} of the skill '{ref[:80]}' by number, which differs "
+                "elsewhere. Make it the default version, leave out the version, and redeploy the app: a "
+                "package pins what it contains.",
                 code="named_by_version",
                 param="name",
             )
         skill = await self._skills.version(ref, self._caller, version)
         if ref == skill.row.id:
             raise Conflict(
-                f"{by} names the skill '{skill.name}' by its id, which means nothing elsewhere. Write its name and "
-                "deploy the app once more.",
+                f"{by} uses the id of the skill '{skill.name}', which is meaningless elsewhere. Use its name "
+                "and redeploy the app.",
                 code="named_by_id",
                 param="name",
             )
         stored_skill = package_contents.skills.setdefault(skill.name, skill)
         if stored_skill.version.id != skill.version.id:
             raise Conflict(
-                f"{by} needs version {skill.version.version} of the skill '{skill.name}', and something else in the "
-                f"package version {stored_skill.version.version}. A package takes one along: make the "
-                "latest version the "
-                "default one.",
+                f"{by} needs version {skill.version.version} of the skill '{skill.name}', and another part "
+                f"of the package needs version {stored_skill.version.version}. A package can contain only "
+                "one: make the latest version the default.",
                 code="two_versions",
                 param="name",
             )
@@ -325,7 +327,7 @@ class ContentsFinder:
             raise _needs_client(by, card.name)
         for server in self._mcp.every():
             if card.name in server.tools:
-                self._caller.require("admin")  # how a server is reached is the operator's
+                self._caller.require("admin")  # only the operator can see how a server is reached
                 spec = self._mcp.spec(server.name)
                 assert spec is not None
                 package_contents.servers[server.name] = spec
@@ -342,8 +344,9 @@ class ContentsFinder:
         package_contents.builtin.add(card.name)
         if card.name in ASKING_TOOLS:
             package_contents.notes.append(
-                f"{by} calls the tool '{card.name}', which is told {ASKING_TOOLS[card.name]} when it is called. What "
-                "it is to find elsewhere must be named in 'include' (--include), unless the app names it anyway."
+                f"{by} calls the tool '{card.name}', which receives {ASKING_TOOLS[card.name]} as an "
+                "argument. Name what it must find elsewhere in 'include' (--include), unless the app names "
+                "it anyway."
             )
 
     def _model(self, package_contents: PackageContents, name: str, by: str) -> None:
@@ -356,7 +359,7 @@ class ContentsFinder:
             return
         if spec is None:
             raise Conflict(
-                f"{by} names the model '{name}', which is not deployed at this daemon itself. Name one that is "
+                f"{by} uses the model '{name}', which is not deployed on this daemon. Use a deployed model "
                 "(portico models list).",
                 code="model_not_here",
                 param="name",
@@ -368,7 +371,7 @@ class ContentsFinder:
 
 
 def _skills_in(flow: FlowSpec) -> Iterator[tuple[str, str]]:
-    """The skills that steps of a flow give to tools, as far as they are written there, each with its version."""
+    """Yield the skills that steps of a flow give to tools as constants, each with its version."""
     for step in every(flow.step):
         if not isinstance(step.op, ToolStep) or step.op.name not in SKILL_ARGUMENTS:
             continue
@@ -382,7 +385,7 @@ def _skills_in(flow: FlowSpec) -> Iterator[tuple[str, str]]:
 
 
 def _written(expression: Expression) -> Any:
-    """The value of an expression as far as it is always the same; `None` where it is not."""
+    """Return the constant value of an expression, or `None` if it is not constant."""
     match expression:
         case LiteralExpression(value=value):
             return value
@@ -395,8 +398,9 @@ def _written(expression: Expression) -> Any:
 
 def _needs_client(by: str, function: str) -> Conflict:
     return Conflict(
-        f"{by} calls the function '{function}', which a client executes: it lives with a program, not in the daemon, "
-        "and cannot be packaged. Make it a tool of the daemon (portico tools add) or code of the flow.",
+        f"{by} calls the function '{function}', which a client executes: it belongs to a program, not to the "
+        "daemon, and cannot be packaged. Make it a tool of the daemon (portico tools add) or code of the "
+        "flow.",
         code="needs_client",
         param="name",
     )

@@ -1,4 +1,4 @@
-"""The configuration of a package: what was found, as a file that any daemon takes, with references for secrets."""
+"""The configuration of a package: its contents as a file for any daemon, with references for secrets."""
 
 from __future__ import annotations
 
@@ -24,41 +24,43 @@ from portico_server.tools.mcp.spec import ServerSpec
 from portico_server.tools.sources.spec import ToolSpec
 
 MAX_MODEL_BYTES: Final = 16 * 2**30
-"""Bytes of the files of one model that travel in a package."""
+"""Maximum size of the files of one model in a package, in bytes."""
 
 MAX_CODE_BYTES: Final = 4 * 2**20
-"""Bytes of the files of one tool."""
+"""Maximum size of the files of one tool, in bytes."""
 
 MAX_MODEL_FILES: Final = 500
 
 MIN_SECRET_CHARS: Final = 8
-"""Characters from which a secret is looked for in all texts: a shorter one may be a word."""
+"""Minimum length of a secret that is searched for in all texts: a shorter secret could be a word."""
 
 SETTINGS: Final = (
     *("unsupported_claims", "flow_value_mb", "flow_run_mb", "redact", "redact_pattern", "ocr_languages"),
     *("tool_approval", "approvals", "tool_hosts", "web_search", "web_search_url", "max_file_mb"),
 )
-"""Settings on which answers depend, which travel where they are not the default."""
+"""Settings that affect answers; they are packaged if they differ from the default."""
 
 _SECRET_NAME: Final = re.compile(r"(key|token|secret|passw(or)?d|authorization|credentials?)$", re.IGNORECASE)
 
 
 class VariableText(str):
-    """``${NAME}``, written as it is; in every other text such a thing stands for itself."""
+    """A ``${NAME}`` that is written literally; in all other texts, ``${NAME}`` is escaped."""
 
     __slots__ = ()
 
 
 @dataclass(slots=True)
 class SecretVariables:
-    """Variables in the place of secrets. ``purposes``: what each is for; ``values``: the secrets, which go nowhere."""
+    """Variables that replace secrets. ``purposes``: the purpose of each; ``values``: the secrets, which are never
+    written.
+    """
 
     purposes: dict[str, str] = field(default_factory=dict)
     values: dict[str, str] = field(default_factory=dict)
     _names: dict[tuple[str, ...], str] = field(default_factory=dict)
 
     def of(self, value: str, purpose: str, *place: str) -> VariableText:
-        """The reference that stands for ``value``; ``place`` names it: what it is of, and which field."""
+        """Return the reference that replaces ``value``; its name comes from ``place``: the resource and the field."""
         name = self._names.get(place)
         if name is None:
             stem = re.sub(r"[^A-Z0-9]+", "_", "_".join(place).upper()).strip("_")
@@ -70,26 +72,26 @@ class SecretVariables:
         return VariableText(f"${{{name}}}")
 
     def add(self, name: str, purpose: str, value: str = "") -> None:
-        """A variable that is read by its name."""
+        """Add a variable that is read by its name."""
         self.purposes[name] = purpose
         if len(value) >= MIN_SECRET_CHARS:
             self.values[value] = name
 
     def example(self) -> str:
-        """The file ``.env.example``."""
+        """Return the file ``.env.example``."""
         lines = [
-            "# Copy this file to .env, fill it in, and keep it to yourself: chmod 600 .env",
+            "# Copy this file to .env, fill it in, and keep it private: chmod 600 .env",
             *(line for name in sorted(self.purposes) for line in (f"# {self.purposes[name]}", f"{name}=")),
         ]
         return "\n".join(lines) + "\n"
 
     def require_absent(self, name: str, text: str) -> None:
-        """Raise `Conflict` if one of the secrets stands in a text of the package."""
+        """Raise `Conflict` if a text of the package contains a secret."""
         for value, variable in self.values.items():
             if value in text:
                 raise Conflict(
-                    f"{name} holds the value of the secret {variable}. Take it out of the app, such as by a tool whose "
-                    "headers have it, and deploy the app once more.",
+                    f"{name} contains the value of the secret {variable}. Remove it from the app, for "
+                    "example with a tool whose headers contain it, and redeploy the app.",
                     code="secret_in_package",
                     param="name",
                 )
@@ -97,19 +99,21 @@ class SecretVariables:
 
 @dataclass(slots=True)
 class PackageDocument:
-    """``portico.yaml`` and what lies beside it. ``texts``: entries below ``app/``; ``files``: those that are copied."""
+    """A ``portico.yaml`` and its files. ``texts``: entries below ``app/``; ``files``: files to copy."""
 
     yaml: str
     texts: dict[str, str]
     files: dict[str, Path]
     references: SecretVariables
     models: list[dict[str, Any]]
-    """As the manifest has them."""
+    """Models as in the manifest."""
 
 
 class DocumentWriter:
-    """Writes one document. ``include_models``: files of this machine travel too. ``admin``: it is for one. Blocks: it
-    looks at files.
+    """A writer of one document.
+
+    ``include_models``: also package model files of this machine. ``admin``: the caller is an admin. Blocks, because it
+    reads files.
     """
 
     def __init__(
@@ -134,9 +138,9 @@ class DocumentWriter:
         self._models: list[dict[str, Any]] = []
 
     def write(self) -> PackageDocument:
-        """The whole document. Raises `Conflict` for what cannot leave this machine."""
+        """Return the whole document. Raise `Conflict` for anything that cannot leave this machine."""
         package_contents = self._contents
-        self._references.add("PORTICO_API_KEY", "A key of your choice for whoever administers the daemon")
+        self._references.add("PORTICO_API_KEY", "A key of your choice for the administrator of the daemon")
         document: dict[str, Any] = {
             "models": [
                 self._model(package_contents.models[name]) for name in sorted(package_contents.models)
@@ -164,8 +168,9 @@ class DocumentWriter:
         return PackageDocument(text, self._texts, self._files, self._references, self._models)
 
     def _searched(self, document: Mapping[str, Any], text: str) -> dict[str, str]:
-        """The texts in which no secret may stand: for a key those that admins alone write. In what a key writes itself,
-        a refusal would tell it that a guess is right.
+        """Return the texts that must not contain a secret; for a key, only texts that admins alone write.
+
+        In a text that the key itself writes, a refusal would confirm a guessed secret.
         """
         if self._admin:
             return {"portico.yaml": text, **self._texts}
@@ -218,7 +223,7 @@ class DocumentWriter:
         return entry
 
     def _source(self, spec: ModelSpec) -> tuple[str, list[dict[str, Any]]]:
-        """Where the package says that a model comes from, pinned if it is known to what; the files of that."""
+        """Return the source of a model in the package, pinned to its version if known, and the source's files."""
         source = parse_source(spec.source)
         if source.scheme == "file":
             return self._local(spec.name, Path(source.location)), []
@@ -232,8 +237,8 @@ class DocumentWriter:
         if receipt is None:
             if source.fetchable and not source.revision:
                 self._contents.notes.append(
-                    f"The model '{spec.name}' has not been fetched here, so that its version is not known: "
-                    f"{spec.source} is whatever that is on the day of the first start."
+                    f"The model '{spec.name}' has not been fetched on this machine, so its version is "
+                    f"unknown: {spec.source} is resolved at the first start."
                 )
             return spec.source, []
         files = [
@@ -257,7 +262,7 @@ class DocumentWriter:
         return source
 
     def _local(self, name: str, path: Path) -> str:
-        """The path below ``app/`` of a model's file or folder of this machine."""
+        """Return the path below ``app/`` of a local file or folder of a model."""
         if not self._include_models:
             raise _only_here(f"The model '{name}'")
         return self._copied(path, f"models/{quote(name, safe='')}", f"The model '{name}'", MAX_MODEL_BYTES)
@@ -271,7 +276,7 @@ class DocumentWriter:
         return {"name": name, "path": package_path, **({} if scale == 1.0 else {"scale": scale})}
 
     def _copied(self, path: Path, folder: str, subject: str, limit: int) -> str:
-        """Let a file, or the files of a folder, travel below ``folder``; where they are then."""
+        """Add a file, or the files of a folder, below ``folder`` to the package. Return the new path."""
         if path.is_file():
             paths = {f"{folder}/{path.name}": path}
         else:
@@ -282,8 +287,9 @@ class DocumentWriter:
         size = sum(item.stat().st_size for item in paths.values())
         if not paths or len(paths) > MAX_MODEL_FILES or size > limit:
             raise Conflict(
-                f"{subject} has {len(paths):,} files with {size:,} bytes at {path}; a package takes up to "
-                f"{MAX_MODEL_FILES} with {limit:,}. Put it where the other machine can fetch it, and name that.",
+                f"{subject} has {len(paths):,} files with {size:,} bytes at {path}; a package can contain up "
+                f"to {MAX_MODEL_FILES} files with {limit:,}. Put it where the other machine can fetch it, "
+                "and name that location.",
                 code="too_large",
                 param="models",
             )
@@ -291,10 +297,10 @@ class DocumentWriter:
         return f"{folder}/{path.name}"
 
     def _provider_key(self, spec: ModelSpec) -> None:
-        """Name the variable from which the key of an online model is read."""
+        """Add the variable that contains the key of an online model."""
         import os
 
-        # Only who has a remote model pays for what speaks to providers.
+        # Only users of remote models pay for the import of the providers.
         from portico_server.models.engines.remote.providers import PROVIDERS, parse_provider
 
         name = parse_source(spec.source).location
@@ -322,8 +328,8 @@ class DocumentWriter:
             entry["folder"] = self._references.of("", purpose, "store", row.name, "folder")
         else:
             raise Conflict(
-                f"The store '{row.name}' follows neither a folder nor an address, so that there is nothing to refer "
-                "to. Take its content along (--stores include).",
+                f"The store '{row.name}' follows neither a folder nor an address, so a reference to it is "
+                "impossible. Include its content (--stores include).",
                 code="store_not_followed",
                 param="stores",
             )
@@ -352,7 +358,7 @@ class DocumentWriter:
                 if getattr(self._settings, key):
                     self._references.add(f"PORTICO_{key.upper()}", f"{doc} for s3:// buckets")
         if store_sources.may_log_in(source) and self._settings.source_logins:
-            self._references.add("PORTICO_SOURCE_LOGINS", "Logins for what stores follow")
+            self._references.add("PORTICO_SOURCE_LOGINS", "Logins for the sources of stores")
         if not _holds_secret(source):
             return source
         return self._references.of(
@@ -382,7 +388,8 @@ class DocumentWriter:
             self._needs_program(f"tool '{spec.name}'", spec)
         if spec.python:
             self._contents.notes.append(
-                f"The tool '{spec.name}' runs by the interpreter {spec.python}, which the other machine must have too."
+                f"The tool '{spec.name}' uses the interpreter {spec.python}, which the other machine must "
+                "also have."
             )
         if any("==" not in requirement for requirement in spec.requirements):
             self._contents.notes.append(
@@ -391,7 +398,7 @@ class DocumentWriter:
         return entry
 
     def _function_files(self, spec: ToolSpec) -> str | None:
-        """The folder below ``app/`` with the module of a function; ``None`` for one that its packages bring."""
+        """Return the folder below ``app/`` with a function's module, or ``None`` if its packages contain it."""
         module = spec.function.partition(":")[0].partition(".")[0]
         folder = Path(spec.folder)
         for path in (folder / f"{module}.py", folder / module):
@@ -400,7 +407,8 @@ class DocumentWriter:
                 return f"tools/{spec.name}"
         if not spec.requirements:
             self._contents.notes.append(
-                f"The module '{module}' of the tool '{spec.name}' is not in its folder: the other machine must have it."
+                f"The module '{module}' of the tool '{spec.name}' is not in its folder: the other machine "
+                "must provide it."
             )
         return None
 
@@ -414,13 +422,12 @@ class DocumentWriter:
 
     def _needs_program(self, subject: str, spec: ToolEntry) -> None:
         self._contents.notes.append(
-            f"The {subject} starts the program '{spec.command[0]}', which the other machine must have: in "
-            "an image, add "
-            "it to the Dockerfile."
+            f"The {subject} starts the program '{spec.command[0]}', which the other machine must provide: "
+            "for an image, add it to the Dockerfile."
         )
 
     def _entry(self, spec: ToolEntry, plain: ToolEntry, kind: str) -> dict[str, Any]:
-        """The fields of a tool or a server that are not the defaults; what may be secret as references."""
+        """Return the non-default fields of a tool or a server, with references for possible secrets."""
         default = plain.to_json()
         entry = {key: value for key, value in spec.to_json().items() if value != default[key]}
         subject = f"the tool '{spec.name}'" if kind == "tool" else f"the MCP server '{spec.name}'"
@@ -468,14 +475,14 @@ class DocumentWriter:
         return value
 
     def _know_secrets(self) -> None:
-        """The daemon's own secrets: none of them may stand in a text of the package either."""
+        """Add the daemon's own secrets, which the package's texts must not contain either."""
         for item in fields(Settings):
             value = getattr(self._settings, item.name)
             if item.metadata["secret"] and isinstance(value, str) and len(value) >= MIN_SECRET_CHARS:
                 self._references.values.setdefault(value, f"PORTICO_{item.name.upper()}")
 
     def _without_secrets(self, value: Any, subject: str, *place: str) -> Any:
-        """A parameter with references in the place of what is called a key, a token or a password, and of paths."""
+        """Return a parameter in which references replace paths, and values named key, token or password."""
         if isinstance(value, Mapping):
             return {key: self._hidden(key, item, subject, *place) for key, item in value.items()}
         if isinstance(value, list | tuple):
@@ -487,19 +494,19 @@ class DocumentWriter:
     def _hidden(self, key: str, value: Any, subject: str, *place: str) -> Any:
         secret = isinstance(value, str) and (_SECRET_NAME.search(key) is not None or _holds_secret(value))
         if isinstance(value, str) and not secret and Path(value).is_absolute():
-            return self._references.of("", f"'{key}' of {subject}, a path of the other machine", *place, key)
+            return self._references.of("", f"'{key}' of {subject}, a path on the other machine", *place, key)
         if secret and value and "providers" not in place:  # there it is the name of a variable
             return self._references.of(value, f"'{key}' of {subject}", *place, key)
         return self._without_secrets(value, subject, *place, key)
 
 
 def archive_of(store: str) -> str:
-    """Where the archive of a store lies in a package, below ``app/``."""
+    """Return the path of a store's archive in a package, below ``app/``."""
     return f"stores/{quote(store, safe='')}.zip"
 
 
 def skill_archive_of(name: str) -> str:
-    """Where the archive of a skill lies in a package, below ``app/``."""
+    """Return the path of a skill's archive in a package, below ``app/``."""
     return f"skills/{name}.zip"
 
 
@@ -509,15 +516,15 @@ def _app_file(name: str) -> str:
 
 def _only_here(subject: str) -> Conflict:
     return Conflict(
-        f"{subject} is a file of this machine alone. Take it along (--models include), or name a source from "
-        "which the other machine can fetch it.",
+        f"{subject} is a file that exists only on this machine. Include it (--models include), or name a "
+        "source from which the other machine can fetch it.",
         code="only_on_this_machine",
         param="models",
     )
 
 
 def _holds_secret(address: str) -> bool:
-    """Whether an address has a password, or something in its query that is called a secret."""
+    """Return whether an address contains a password, or a query parameter that is named like a secret."""
     if "://" not in address:
         return False
     try:
@@ -530,13 +537,17 @@ def _holds_secret(address: str) -> bool:
 
 
 def _yaml(document: Mapping[str, Any]) -> str:
-    """YAML in which ``${`` of a text stands for itself."""
-    about = "What this app needs; secrets come from .env. Portico's docs/configuration.md describes it."
+    """Return YAML in which ``${`` in a text is escaped."""
+    about = (
+        "The requirements of this app; secrets come from .env. Described in Portico's docs/configuration.md."
+    )
     return yaml_text(_plain({key: value for key, value in document.items() if value}), about)
 
 
 def _plain(value: Any) -> Any:
-    """What YAML can write. A text with ``${`` has the dollar from a variable that nobody sets, by its default."""
+    """Return a value that YAML can write. In a text with ``${``, the dollar is the default of a variable that nobody
+    sets.
+    """
     if isinstance(value, VariableText):
         return str(value)
     if isinstance(value, str):

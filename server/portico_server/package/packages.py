@@ -1,4 +1,4 @@
-"""Packaging deployed apps: `AppPackages` finds what an app needs, `AppPackage` is that as an archive, as a stream."""
+"""Packages deployed apps: `AppPackages` finds what an app needs, `AppPackage` is the result as a streamed archive."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ MANIFEST_NAME: Final = "MANIFEST.json"
 
 @dataclass(frozen=True, slots=True)
 class PackageRequest:
-    """What somebody wants packaged. ``version`` ``None``: the one that answers; ``include``: further names.
+    """A request for a package. ``version`` ``None`` means the active version; ``include``: further names.
 
-    ``stores``: as archives, or by what they follow; ``models``: by their sources alone, or with files of this machine.
+    ``stores``: as archives, or by their sources; ``models``: only by their sources, or with local files.
     """
 
     version: int | None = None
@@ -57,7 +57,7 @@ class PackageRequest:
 
 
 class AppPackages:
-    """Makes packages of apps. Nothing is kept: each is made while it is sent."""
+    """Creates packages of apps. Nothing is stored: each package is created while it is sent."""
 
     def __init__(
         self,
@@ -79,14 +79,12 @@ class AppPackages:
         self._settings = settings
 
     async def prepare(self, name: str, request: PackageRequest, caller: Principal) -> AppPackage:
-        """The package of an app that ``caller`` may deploy, ready to be sent.
+        """Return the package of an app that ``caller`` can deploy, ready to send.
 
-        Raises `NotFound` for a name or a version that is not there, `Forbidden`, `InvalidRequest`, for a store that is
-        too large for an archive too, and `Conflict` for an app of which something cannot leave this daemon.
+        Raise `NotFound` for a missing name or version, `Forbidden`, `InvalidRequest`, also for a store that is too
+        large for an archive, and `Conflict` if a part of the app cannot leave this daemon.
         """
-        if (
-            request.models == "include"
-        ):  # files of this machine are the operator's, whoever may call the model
+        if request.models == "include":  # local files belong to the operator, whoever can call the model
             caller.require("admin")
         request.options.check()
         contents = await ContentsFinder(*self._parts, caller).find(name, request.version, request.include)
@@ -103,7 +101,7 @@ class AppPackages:
             for store in contents.stores.values():
                 await self._stores.portable.require_portable(store.row)
         for skill in contents.skills.values():
-            if caller.admin or skill.row.owner is None:  # as `DocumentWriter` searches texts
+            if caller.admin or skill.row.owner is None:  # same condition as for the texts in `DocumentWriter`
                 await pools.FILES.run(_require_no_secret, document, skill, await self._skills.files(skill))
         return AppPackage(contents, document, request, self._stores, self._skills)
 
@@ -115,7 +113,7 @@ def _require_no_secret(document: PackageDocument, skill: StoredSkill, files: Map
 
 
 class AppPackage:
-    """One package. `plan` lists what is in it, `pieces` is the archive."""
+    """One package. `plan` lists its contents, `pieces` yields the archive."""
 
     def __init__(
         self,
@@ -135,12 +133,12 @@ class AppPackage:
 
     @property
     def filename(self) -> str:
-        """What the archive may be called."""
+        """Return a file name for the archive."""
         version = f"-{self._contents.version}" if self._contents.version else ""
         return f"{self._contents.name}{version}.zip"
 
     def plan(self) -> PackagedContents:
-        """What is in it."""
+        """Return the contents of the package."""
         package_contents = self._contents
         return PackagedContents(
             app=package_contents.name,
@@ -202,7 +200,7 @@ class AppPackage:
         )
 
     def _texts(self, digest: str) -> dict[str, str]:
-        """The entries that are written here; ``digest``: that of the installation."""
+        """Return the entries that are generated; ``digest`` is the digest of the installation."""
         facts = PackageFacts(
             self._contents.name, self._contents.version, __version__, tuple(self._contents.notes), digest
         )
@@ -226,9 +224,9 @@ class AppPackage:
         return {f"app/{skill_archive_of(name)}": skill for name, skill in self._contents.skills.items()}
 
     async def pieces(self) -> Blocks:
-        """The archive from its first byte to its last; what is the same gives the same bytes.
+        """Yield the archive from its first byte to its last; equal contents yield equal bytes.
 
-        Raises `Unavailable` if bytes of a store or a model have gone meanwhile, `NotFound` if a skill has.
+        Raise `Unavailable` if bytes of a store or a model disappear in the meantime, `NotFound` if a skill does.
         """
         requirements = await pools.FILES.run(wheel.requirements)
         wheel_data = await pools.FILES.run(wheel.wheel)
@@ -266,11 +264,11 @@ class AppPackage:
                 yield piece
             yield await archive.end()
         finally:
-            archive.close()  # also when nobody listens any more
+            archive.close()  # also if the client has left
 
 
 _INSTALLATION: Final = ("requirements.lock", f"wheels/{wheel.WHEEL_NAME}")
-"""The entries from which Portico is installed."""
+"""Entries from which Portico is installed."""
 
 
 async def _passed(pieces: AsyncIterator[bytes]) -> Blocks:
@@ -284,6 +282,4 @@ async def _read(path: Path) -> Blocks:
             while block := await pools.FILES.run(file.read, BLOCK_BYTES):
                 yield block
     except OSError as error:
-        raise Unavailable(
-            f"{path} cannot be read any more: {error.strerror}.", code="file_missing"
-        ) from error
+        raise Unavailable(f"{path} can no longer be read: {error.strerror}.", code="file_missing") from error

@@ -1,4 +1,4 @@
-"""The files that run a package elsewhere: an image, Docker Compose, Kubernetes, Slurm. Texts of values, no I/O."""
+"""The files that run a package elsewhere: an image, Docker Compose, Kubernetes, Slurm. Texts from values, no I/O."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Target: TypeAlias = Literal["image", "compose", "kubernetes", "slurm"]
 TARGETS: Final[tuple[Target, ...]] = ("image", "compose", "kubernetes", "slurm")
 
 USER_NUMBER: Final = 8642
-"""The user of the image: no root."""
+"""User id in the image, which is not root."""
 
 PORT: Final = 8642
 
@@ -29,12 +29,11 @@ _HOST: Final = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9
 
 @dataclass(frozen=True, slots=True)
 class TargetOptions:
-    """What an operator says of where it is to run. Empty and 0: the default, or what the other place says.
+    """An operator's options for the target. Empty and 0 mean the default, or the target's own value.
 
-    ``image``: its name and tag; ``base``: the Python image that it is built on, best with a digest. ``host``: the name
-    of an Ingress; ``replicas`` up to ``max_replicas`` daemons, more than one on a PostgreSQL; ``gpus`` and
-    ``memory_mb`` of each; ``storage_gb`` of its volume. ``partition``, ``account``, ``time`` and ``gres`` are
-    those of sbatch.
+    ``image``: its name and tag; ``base``: its Python base image, preferably with a digest. ``host``: the name of an
+    Ingress; ``replicas`` up to ``max_replicas`` daemons, more than one on a PostgreSQL; ``gpus`` and ``memory_mb`` of
+    each; ``storage_gb`` of its volume. ``partition``, ``account``, ``time`` and ``gres`` are those of sbatch.
     """
 
     image: str = ""
@@ -52,7 +51,7 @@ class TargetOptions:
     gres: str = ""
 
     def check(self) -> None:
-        """Raise `InvalidRequest` for what cannot stand in a file as it is."""
+        """Raise `InvalidRequest` for values that cannot be written to a file unchanged."""
         for name in ("image", "base", "partition", "account", "time", "gres"):
             value = getattr(self, name)
             if value and not _WORD.fullmatch(value):
@@ -73,14 +72,16 @@ class TargetOptions:
 
     @property
     def several(self) -> bool:
-        """Whether there may be more than one daemon, which then share a PostgreSQL."""
+        """Return whether there can be more than one daemon; several daemons share a PostgreSQL."""
         return max(self.replicas, self.max_replicas) > 1
 
 
 @dataclass(frozen=True, slots=True)
 class PackageFacts:
-    """What the files say of the package. ``notes``: what people must know; ``digest``: of the wheel and the list of
-    packages, what an environment is made of.
+    """Facts about the package for its files.
+
+    ``notes``: messages for people; ``digest``: the digest of the wheel and the list of packages, which determine an
+    environment.
     """
 
     app: str
@@ -91,20 +92,20 @@ class PackageFacts:
 
     @property
     def label(self) -> str:
-        """The app's name as image registries and Kubernetes take one."""
+        """Return the app's name in a form that image registries and Kubernetes accept."""
         app_label = re.sub(r"[^a-z0-9]+", "-", self.app.lower()).strip("-")[:MAX_LABEL_CHARS].strip("-")
         return app_label if app_label and app_label[0].isalpha() else f"app-{app_label}".strip("-")
 
     def image(self, options: TargetOptions) -> str:
-        """The name of the image."""
+        """Return the name of the image."""
         return options.image or f"{self.label}:{max(1, self.version)}"
 
 
 def variables_of(targets: Iterable[Target], options: TargetOptions) -> dict[str, str]:
-    """What the files of these targets need in the environment, each with what it is for."""
+    """Return the environment variables that these targets need, each with its purpose."""
     variables = {}
     if "compose" in targets:
-        variables["POSTGRES_PASSWORD"] = "A password of your choice for the PostgreSQL beside the daemon"  # noqa: S105  # what it is for
+        variables["POSTGRES_PASSWORD"] = "A password of your choice for the PostgreSQL next to the daemon"  # noqa: S105  # what it is for
     if "kubernetes" in targets and options.several:
         variables["PORTICO_DATABASE"] = (
             "postgresql://USER:PASSWORD@HOST/NAME of the PostgreSQL that the daemons share"
@@ -113,7 +114,7 @@ def variables_of(targets: Iterable[Target], options: TargetOptions) -> dict[str,
 
 
 def files_of(targets: Iterable[Target], facts: PackageFacts, options: TargetOptions) -> dict[str, str]:
-    """The files of these targets, by their names in the package."""
+    """Return the files of these targets, by their names in the package."""
     wanted_targets = set(targets)
     target_files = {
         "README.md": _readme([target for target in TARGETS if target in wanted_targets], facts, options)
@@ -216,12 +217,12 @@ def _compose(facts: PackageFacts, options: TargetOptions) -> str:
         "secrets": {"postgres_password": {"environment": "POSTGRES_PASSWORD"}},
     }
     return yaml_text(
-        document, "docker compose up --build: Portico on a PostgreSQL, reached on this machine alone."
+        document, "docker compose up --build: Portico with PostgreSQL, reachable only from this machine."
     )
 
 
 def _kubernetes(facts: PackageFacts, options: TargetOptions) -> dict[str, str]:
-    """Plain manifests and a ``kustomization.yaml``."""
+    """Return plain manifests and a ``kustomization.yaml``."""
     documents: dict[str, Mapping[str, Any]] = {
         "statefulset.yaml": _stateful_set(facts, options),
         "service.yaml": _service(facts),
@@ -243,15 +244,15 @@ def _kubernetes(facts: PackageFacts, options: TargetOptions) -> dict[str, str]:
         "secretGenerator": [{"name": f"{facts.label}-env", "envs": [".env"]}],
     }
     hints = {
-        "statefulset.yaml": "The daemons. Replicas beyond one need a PostgreSQL (PORTICO_DATABASE in .env).",
-        "files.yaml": "The bytes of files, which all daemons share: the storage class must offer ReadWriteMany.",
-        "autoscaler.yaml": "By calls of models: Prometheus, with a key of the scope admin, and its adapter serve them.",
+        "statefulset.yaml": "The daemons. More than one replica needs PostgreSQL (PORTICO_DATABASE in .env).",
+        "files.yaml": "The contents of files, which all daemons share: the storage class must support ReadWriteMany.",
+        "autoscaler.yaml": "Scales by model calls, which Prometheus (with an admin key) and its adapter provide.",
     }
     manifests = {
         f"kubernetes/{name}": yaml_text(document, hints.get(name, "")) for name, document in documents.items()
     }
     manifests["kubernetes/kustomization.yaml"] = yaml_text(
-        kustomization, "kubectl apply --kustomize kubernetes, with the .env of this package beside this file."
+        kustomization, "kubectl apply --kustomize kubernetes, with this package's .env next to this file."
     )
     return manifests
 
@@ -306,7 +307,7 @@ def _stateful_set(facts: PackageFacts, options: TargetOptions) -> dict[str, Any]
         "volumeMounts": mounts,
         "resources": container_resources(options.cpus, options.memory_mb, options.gpus),
         "securityContext": dict(CONTAINER_SECURITY),
-        # The stores of the package are imported before the first start ends: half an hour for that.
+        # The package's stores are imported before the first start ends, which is allowed half an hour.
         "startupProbe": _probe("/health", periodSeconds=5, failureThreshold=360),
         "livenessProbe": _probe("/health", periodSeconds=10, failureThreshold=6),
         "readinessProbe": _probe("/ready", periodSeconds=5, failureThreshold=2),
@@ -345,7 +346,7 @@ def _service(facts: PackageFacts) -> dict[str, Any]:
         **named("Service", "v1", facts.label, _labels(facts)),
         "spec": {
             "selector": _labels(facts),
-            # Loaded models and cached prompts are those of one daemon.
+            # Loaded models and cached prompts belong to one daemon.
             "sessionAffinity": "ClientIP",
             "ports": [{"name": "http", "port": 80, "targetPort": "http"}],
         },
@@ -353,7 +354,9 @@ def _service(facts: PackageFacts) -> dict[str, Any]:
 
 
 def _network_policy(facts: PackageFacts) -> dict[str, Any]:
-    """Calls come in on one port; out it goes where models, tools and the database are, which nobody knows here."""
+    """Return a policy with one inbound port; outbound traffic is open, because the addresses of models, tools and the
+    database are unknown.
+    """
     return {
         **named("NetworkPolicy", "networking.k8s.io/v1", facts.label, _labels(facts)),
         "spec": {
@@ -468,14 +471,16 @@ _ENVIRONMENT: Final = "cp .env.example .env && chmod 600 .env   # then fill it i
 def _readme(targets: Sequence[Target], facts: PackageFacts, options: TargetOptions) -> str:
     version = f", version {facts.version}" if facts.version else ""
     parts = [
-        f"# {facts.app}\n\nThe app `{facts.app}`{version}, with what it needs, packaged by Portico {facts.portico}. "
-        "`app/portico.yaml` is its configuration, `MANIFEST.json` the list of all that is in here with its SHA-256. "
-        "No secret is in here: `.env.example` lists those that it needs.\n"
+        f"# {facts.app}\n\nThe app `{facts.app}`{version} with its requirements, packaged by Portico "
+        f"{facts.portico}. `app/portico.yaml` is its configuration, and `MANIFEST.json` lists the contents "
+        "of this package with their SHA-256. The package contains no secrets: `.env.example` lists those "
+        "that it needs.\n"
     ]
     parts.append(
         _section(
             "On any machine",
-            "Python 3.11 to 3.13. The stores are imported by the first start; a later one finds them and does nothing.",
+            "Requires Python 3.11 to 3.13. The first start imports the stores; later starts find them and do "
+            "nothing.",
             [
                 _ENVIRONMENT,
                 "python3 -m venv env && env/bin/pip install --require-hashes -r requirements.lock && "
@@ -489,7 +494,7 @@ def _readme(targets: Sequence[Target], facts: PackageFacts, options: TargetOptio
         parts.append(
             _section(
                 "As an image",
-                "The root may be read-only: what is written is in the volume and in /tmp.",
+                "The root file system can be read-only: data is written to the volume and to /tmp.",
                 [
                     _ENVIRONMENT,
                     f"docker build --tag {image} .",
@@ -502,7 +507,7 @@ def _readme(targets: Sequence[Target], facts: PackageFacts, options: TargetOptio
         parts.append(
             _section(
                 "With Docker Compose",
-                "Portico on a PostgreSQL. Its files are in a volume: the daemon keeps none in S3.",
+                "Portico with PostgreSQL. Its files are in a volume: the daemon stores none in S3.",
                 [_ENVIRONMENT, "docker compose up --build --detach", "docker compose ps"],
             )
         )
@@ -510,9 +515,9 @@ def _readme(targets: Sequence[Target], facts: PackageFacts, options: TargetOptio
         parts.append(
             _section(
                 "On Kubernetes",
-                "Build and push the image first, to where the cluster pulls it from."
+                "First build the image and push it to the registry from which the cluster pulls."
                 + (
-                    " Write PORTICO_DATABASE into .env: several daemons share a PostgreSQL."
+                    " Set PORTICO_DATABASE in .env: several daemons share a PostgreSQL."
                     if options.several
                     else ""
                 ),
@@ -527,7 +532,8 @@ def _readme(targets: Sequence[Target], facts: PackageFacts, options: TargetOptio
         parts.append(
             _section(
                 "On Slurm",
-                "In a folder that the nodes see too. The first job builds its environment beside the script.",
+                "Run this in a folder that the nodes also see. The first job builds its environment next to "
+                "the script.",
                 [_ENVIRONMENT, "sbatch slurm.sh", "cat address   # once it serves"],
             )
         )
@@ -542,8 +548,8 @@ def _section(title: str, text: str, commands: Sequence[str]) -> str:
 
 
 def yaml_text(document: Mapping[str, Any], comment: str) -> str:
-    """A file of YAML in the order of ``document``, behind a ``comment`` if there is one."""
-    import yaml  # only who packages an app pays for the writer
+    """Return a YAML file in the order of ``document``, preceded by a ``comment`` if there is one."""
+    import yaml  # only packaging pays for the YAML writer
 
     text: str = yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True, width=120)
     return f"# {comment}\n{text}" if comment else text

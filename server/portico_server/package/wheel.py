@@ -1,6 +1,6 @@
-"""This installation of Portico as a wheel, and the list of packages that it was tested with.
+"""This installation of Portico as a wheel, and the list of packages with which it was tested.
 
-Portico is on no package index: a package brings the very version that made it.
+Portico is on no package index: a package contains the exact version that created it.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _BESIDE: Final = {
     "portico/cookbook": _CHECKOUT / "docs" / "cookbook",
     f"portico_server/package/{LOCK}": _CHECKOUT / "requirements" / LOCK,
 }
-"""What a wheel has within its packages and a checkout elsewhere."""
+"""Files that a wheel has within its packages, and a checkout has elsewhere."""
 
 _INFO: Final = f"portico-{__version__}.dist-info"
 _WHEEL: Final = "Wheel-Version: 1.0\nGenerator: portico package\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 
 
 def requirements() -> bytes:
-    """The list of packages with their hashes. Blocks. Raises `Unavailable` where the installation has none."""
+    """Return the list of packages with their hashes. Blocks. Raise `Unavailable` if the installation has none."""
     for path in (Path(__file__).with_name(LOCK), _BESIDE[f"portico_server/package/{LOCK}"]):
         if path.is_file():
             return path.read_bytes()

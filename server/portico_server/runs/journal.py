@@ -178,7 +178,7 @@ class Journal:
             await self.settled()
 
     def add(self, row: StepRow, *, settle: bool = False, is_announced: bool = True) -> None:
-        """Add a step that the caller settles, immediately if ``settle``. Raise the error of an earlier row.
+        """Call `record` for a caller that settles, immediately if ``settle``. Raise the error of an earlier row.
 
         ``is_announced``: whether ``on_step`` is called for it.
         """

@@ -276,7 +276,9 @@ class Quotas:
         return meter
 
     def change(self, key_id: str, name: str, limits: UsageLimits) -> bool:
-        """Apply limits to a key that may already have limits, and keep its usage. Return whether the limits are new."""
+        """Call `limit` for a key that may already have limits, and keep its usage. Return whether the limits are
+        new.
+        """
         usage_meter = self._meters.get(key_id)
         if usage_meter is None:
             return self.limit(key_id, name, limits) is not None

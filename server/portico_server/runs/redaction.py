@@ -70,12 +70,12 @@ class Redaction:
             self.active = True
 
     def of(self, value: Any) -> Any:
-        """A value of JSON as it may be recorded; the same object if nothing in it is hidden."""
+        """Return a JSON value in a form that can be recorded; return the same object if nothing in it is redacted."""
         self._learn(value)
         return self._hide(value)
 
     def event(self, event_fields: Mapping[str, Any]) -> dict[str, Any]:
-        """An event as JSON, whose own fields are not fields of the flow's values."""
+        """Return an event as JSON; its own fields are not treated as fields of the flow's values."""
         for value in event_fields.values():
             self._learn(value)
         return {name: item if name == "type" else self._hide(item) for name, item in event_fields.items()}
@@ -95,7 +95,7 @@ class Redaction:
                 self._learn(item)
 
     def _remember(self, value: Any) -> None:
-        """All texts below a hidden field."""
+        """Remember all texts below a redacted field."""
         if isinstance(value, str):
             if (
                 len(value) >= MIN_SECRET_CHARS

@@ -1,4 +1,4 @@
-"""Forgets with age: ended runs, what they made, what calls cost, files whose time has run out."""
+"""Deletes old data: ended runs, their artifacts, usage, and expired files."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ from portico_server.runs.artifacts import ArtifactStore
 logger = logging.getLogger(__name__)
 
 INTERVAL_S: Final = 3600.0
-"""Seconds between two looks: so long may something stay beyond its time."""
+"""Seconds between checks, and thus the maximum time that data outlives its retention."""
 
 MIN_VACUUM_BYTES: Final = 16 * 1024 * 1024
-"""Unused room in the database's file from which it is given back: less is soon used again."""
+"""Minimum unused space in the database's file that is worth freeing: less is soon used again."""
 
 BATCH_ROWS: Final = 50
-"""Rows that one transaction removes; other writers come between two."""
+"""Number of rows that one transaction deletes; other writers run between two transactions."""
 
 
 class Expires(Protocol):
-    """Files, uploads or containers that were kept until a moment of their own."""
+    """Files, uploads or containers with their own expiry time."""
 
     async def expire(self, *, dry_run: bool = False) -> int:
-        """Remove those whose time has run out; how many."""
+        """Delete the expired objects and return their number."""
 
 
 @dataclass(frozen=True, slots=True)
 class PrunedCounts:
-    """How much was removed, or would be."""
+    """Numbers of objects that were deleted, or would be."""
 
     runs: int = 0
     questions: int = 0
@@ -60,10 +60,10 @@ class PrunedCounts:
 
 
 class Retention:
-    """Looks at a start of the daemon and every hour. A run that has not ended is never touched.
+    """Checks at the daemon's start and every hour. A run that has not ended is never deleted.
 
-    ``runs_days``, ``usage_days`` and ``responses_days``: how long runs, usage and what was stored are kept after their
-    end, ``sessions_days``: how long sessions and conversations are after their last turn; 0 for ever.
+    ``runs_days``, ``usage_days`` and ``responses_days``: how long runs, usage and stored responses are kept after
+    their end; ``sessions_days``: how long sessions and conversations are kept after their last turn; 0 for ever.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Retention:
         self._one_at_a_time = asyncio.Lock()
 
     async def run(self) -> None:
-        """Prune until cancelled. What fails is logged and tried again an hour later."""
+        """Prune until cancelled. Failures are logged and retried an hour later."""
         while True:
             try:
                 await self._artifacts.sweep()
@@ -100,13 +100,13 @@ class Retention:
                     logger.info("forgot %s", pruned_counts)
                 vacuum_result = await self._database.vacuum(convert=False, worth_bytes=MIN_VACUUM_BYTES)
                 if vacuum_result is not None:
-                    logger.info("the database gave %d bytes back", vacuum_result.freed)
+                    logger.info("the database freed %d bytes", vacuum_result.freed)
             except (PorticoError, OSError) as error:
-                logger.warning("what is old was not removed: %s", error)
+                logger.warning("old data could not be deleted: %s", error)
             await asyncio.sleep(INTERVAL_S)
 
     async def prune(self, *, runs_days: float | None = None, dry_run: bool = False) -> PrunedCounts:
-        """Remove what is older than the settings say, or than ``runs_days``; ``dry_run`` only counts."""
+        """Delete data older than the settings, or than ``runs_days``; ``dry_run`` only counts."""
         async with self._one_at_a_time:
             days = self._runs_days if runs_days is None else runs_days
             runs = _before(days, for_ever=runs_days is None)
@@ -116,7 +116,7 @@ class Retention:
             if dry_run:
                 return await self._count(runs, usage, talks, answers)
             while await self._database.write(steps.forget_expired, BATCH_ROWS):
-                pass  # outputs that steps kept for a time of their own: nobody could see them any more
+                pass  # step outputs with their own retention: they could no longer be seen
             return PrunedCounts(
                 runs=await self._batches(rows.forget_runs, runs),
                 questions=await self._batches(rows.forget_questions, runs),
@@ -163,5 +163,5 @@ class Retention:
 
 
 def _before(days: float, *, for_ever: bool) -> float | None:
-    """The moment that many days ago; ``None`` if 0 days stand for ever."""
+    """Return the time that many days ago, or ``None`` if 0 days mean for ever."""
     return None if for_ever and days == 0 else time.time() - days * DAY_S

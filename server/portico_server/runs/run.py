@@ -1,4 +1,4 @@
-"""One execution, and the context that a Servable sees of it."""
+"""One execution, and its context for a Servable."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from portico_server.runs.redaction import Redaction
 Status = Literal["queued", "running", "waiting", "completed", "failed", "cancelled"]
 
 MAX_DEPTH = 32
-"""How deep runs may call runs: an app that calls itself ends here, with a sentence."""
+"""Maximum depth of nested calls: an app that calls itself ends with an error at this depth."""
 
 BEHIND: ContextVar[bool] = ContextVar("behind", default=False)
-"""Set where work is done that nobody waits for: what begins there stands behind what somebody does wait for."""
+"""Set for background work that nobody waits for: its calls have a lower priority than calls with a waiting caller."""
 
 
 class Deadline:
-    """A run's limit in time, which stands still while the run waits for an answer.
+    """A run's time limit, which is paused while the run waits for an answer.
 
-    ``waited`` is how many seconds that was. Steps that wait side by side count once.
+    ``waited`` is the paused time in seconds. Concurrent waits of several steps count once.
     """
 
     __slots__ = ("_deadline", "_limit", "_since", "_waits", "waited")
@@ -50,18 +50,18 @@ class Deadline:
         self._waits = 0
 
     def start(self, deadline: float | None, limit: asyncio.Timeout | None = None) -> None:
-        """``limit`` is what cancels the run at ``deadline``, a moment on the event loop's clock."""
+        """Set the deadline. ``limit`` cancels the run at ``deadline``, a time on the event loop's clock."""
         self._deadline, self._limit = deadline, limit
 
     @property
     def deadline(self) -> float | None:
-        """The moment as it stands now; later by the time waited so far."""
+        """Return the current deadline, extended by the time waited so far."""
         if self._deadline is None or not self._waits:
             return self._deadline
         return self._deadline + asyncio.get_running_loop().time() - self._since
 
     def stop(self) -> None:
-        """Stand still, until `go_on` has been called as often as this."""
+        """Pause until `go_on` has been called as often as this method."""
         self._waits += 1
         if self._waits > 1:
             return
@@ -70,7 +70,7 @@ class Deadline:
             self._limit.reschedule(None)
 
     def go_on(self) -> bool:
-        """One wait is over; whether another one is not."""
+        """End one wait; return whether another wait continues."""
         self._waits -= 1
         if self._waits:
             return True
@@ -84,7 +84,7 @@ class Deadline:
 
 
 class Run:
-    """What is known of one execution while it lives, and a little longer."""
+    """The state of one execution while it runs, and for a short time afterwards."""
 
     __slots__ = (
         "behind",
@@ -182,7 +182,7 @@ class Run:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """While somebody outside is asked: the status says so, and the deadline stands still."""
+        """Mark the run as waiting for an outside answer: its status changes, and its deadline is paused."""
         self.clock.stop()
         self.status = "waiting"
         try:
@@ -192,7 +192,7 @@ class Run:
                 self.status = "running"
 
     async def leave(self) -> None:
-        """Whoever began it listens no longer: it is stopped, unless it is durable."""
+        """Record that the caller no longer listens: stop the run unless it is durable."""
         if not self.durable:
             await self.cancel()
 
@@ -204,19 +204,19 @@ class Run:
 
 
 class CallRecord(Protocol):
-    """A call that is under way; ``result`` is set when it has one."""
+    """A call in progress; ``result`` is set once it has one."""
 
     result: Any
 
 
 class SpanRecorder(Protocol):
-    """Who is told of calls; see `portico_server.runs.telemetry`."""
+    """A recorder of calls; see `portico_server.runs.telemetry`."""
 
     def calling(self, name: str, card: Card, request: Request) -> AbstractContextManager[CallRecord]: ...
 
 
 class QuestionAsker(Protocol):
-    """Who puts a run's question to the outside; see `portico_server.runs.questions`."""
+    """An interface that asks a run's questions; see `portico_server.runs.questions`."""
 
     async def ask(self, run: Run, question: NewQuestion) -> GivenAnswer: ...
 
@@ -252,7 +252,7 @@ class RunContext:
 
     @property
     def depth(self) -> int:
-        """How many calls lie between the run and this; 0 for the call that it was begun for."""
+        """Return the number of calls between the run and this context; 0 for the run's own call."""
         return self._depth
 
     @property
@@ -260,11 +260,13 @@ class RunContext:
         return self._caller
 
     def on_behalf_of(self, caller: Principal) -> RunContext:
-        """The same run with the rights of somebody else: what the daemon calls because that one asked for it."""
+        """Return a context of the same run with another caller's rights, for calls made at that caller's request."""
         return self._varied(caller, self._share)
 
     def at_expense_of(self, key: str) -> RunContext:
-        """The same run, at the expense of another key, whose limits hold for it and in whose usage it stands."""
+        """Return a context of the same run that is charged to another key: its limits apply and its usage is
+        recorded.
+        """
         if key == self._run.owner:
             return self if self._share is None else self._varied(self._caller, None)
         return self._varied(self._caller, self._run.shares.setdefault(key, ExpenseShare(key)))
@@ -282,12 +284,12 @@ class RunContext:
         if self._share is not None and type(event) is Usage:
             self._share.usage += event
             return _nobody(event)
-        return self._listener(event)  # not a coroutine of its own: a flow says two things of every step
+        return self._listener(event)  # not a separate coroutine: a flow emits two events for every step
 
     async def call(self, name: str, request: Request, *, listener: Listener | None = None) -> Result:
         if self._depth >= MAX_DEPTH:
             raise InvalidRequest(
-                f"'{name}' was called {MAX_DEPTH} levels deep: something calls itself.", code="too_deep"
+                f"'{name}' was called {MAX_DEPTH} levels deep: an app calls itself.", code="too_deep"
             )
         servable = await self._registry.resolve(name, self.caller)
         request = await with_text(self._registry, servable, request, self.caller)
@@ -310,7 +312,7 @@ class RunContext:
 
     @property
     def is_metered(self) -> bool:
-        """Whether the run is at the expense of a key that has limits."""
+        """Return whether the run is charged to a key with limits."""
         return self._meter is not None
 
     @property
@@ -318,7 +320,7 @@ class RunContext:
         return self._quotas.of(self._run.owner if self._share is None else self._share.key)
 
     async def _charged(self, servable: Servable, request: Request, child: RunContext) -> Result:
-        """Call it, and charge what it costs to the key of the run."""
+        """Call the servable, and charge its cost to the run's key."""
         if not self.is_metered:
             return await servable.call(request, child)
         async with self.charging(servable, request) as spend:
@@ -330,17 +332,20 @@ class RunContext:
     async def charging(
         self, servable: Servable, request: Request | Relay
     ) -> AsyncIterator[Callable[[Any], None]]:
-        """As `charged`."""
+        """See `charged`."""
         run, meter = self._run, self._meter
         charge = run.charge if self._share is None else self._share.charge
-        # What nobody waits for waits itself; whoever does wait hears of the limit at once.
+        # Background work waits for a limit; a waiting caller gets the error immediately.
         patient, is_counted = run.durable or run.behind, run.meter is not None and self._share is None
         async with charge.call(meter, servable, request, patient=patient, is_counted=is_counted):
             yield lambda result: charge.spend(meter, servable, result)
 
     async def ask(self, question: NewQuestion) -> GivenAnswer:
         if self._asks is None:
-            raise Unavailable(f"'{question.name}' asks, but nobody can be asked here.", code="nobody_to_ask")
+            raise Unavailable(
+                f"'{question.name}' asks a question, but nobody can answer questions in this call.",
+                code="nobody_to_ask",
+            )
         if question.kind == "chat":
             _check_capabilities(question, self._run.client_model_features)
         return await self._asks.ask(self._run, question)
@@ -350,8 +355,9 @@ class RunContext:
 async def charged(
     context: Context, servable: Servable, request: Request | Relay
 ) -> AsyncIterator[Callable[[Any], None]]:
-    """Around a call of a servable that is not made by `Context.call`: let in, and charged, as if it were. What this
-    yields is given the result, whose usage counts. Raises `TooMany`.
+    """Admit and charge a call of a servable that `Context.call` does not make, as if it did.
+
+    The context yields a function that receives the result, whose usage counts. Raise `TooMany`.
     """
     found_context = innermost(context)
     if isinstance(found_context, RunContext) and found_context.is_metered:
@@ -362,28 +368,28 @@ async def charged(
 
 
 def at_expense_of(context: Context, key: str) -> Context:
-    """The context of a run at the expense of another key, see `RunContext.at_expense_of`."""
+    """Return the context of a run that is charged to another key, see `RunContext.at_expense_of`."""
     found_context = innermost(context)
     return found_context.at_expense_of(key) if isinstance(found_context, RunContext) else context
 
 
 def _check_capabilities(question: NewQuestion, client_model_features: frozenset[str]) -> None:
-    """Raise `InvalidRequest` if the caller lends no model, or none that can do what is asked."""
+    """Raise `InvalidRequest` if the caller lends no model, or a model without the required features."""
     if "chat" not in client_model_features:
         raise InvalidRequest(
-            f"The model '{question.name}' is lent by whoever calls, and this call came from nobody who lends one. "
-            "Call over MCP with a client that declares 'sampling', or name another model.",
+            f"The model '{question.name}' is lent by the calling client, and this client lends none. Call "
+            "over MCP with a client that declares 'sampling', or name another model.",
             code="no_model_lent",
             param="model",
         )
     if (question.arguments.get("options") or {}).get("tools") and "tools" not in client_model_features:
         raise InvalidRequest(
-            "The model that this client lends calls no tools (it does not declare 'sampling.tools'). Use it where no "
-            "tools are needed, or name another model.",
+            "The model that this client lends cannot call tools (it does not declare 'sampling.tools'). Use "
+            "it where no tools are needed, or name another model.",
             code="no_tools_lent",
             param="tools",
         )
 
 
 async def _nobody(_event: Event) -> None:
-    """A listener for events that no one asked for."""
+    """Ignore events that nobody requested."""

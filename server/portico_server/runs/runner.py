@@ -1,4 +1,4 @@
-"""Starts, follows and ends the runs that live in memory."""
+"""Starts, tracks and ends the runs in memory."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ Work = Callable[[Context], Awaitable[Any]]
 
 
 class Runner:
-    """The one place where work begins. ``timeout`` is the longest a call may take, in seconds.
+    """The single place where work starts. ``timeout`` is the maximum duration of a call, in seconds.
 
-    Without ``questions`` a run cannot ask anybody anything.
+    Without ``questions``, a run cannot ask questions.
     """
 
     def __init__(
@@ -72,31 +72,31 @@ class Runner:
 
     @property
     def tally(self) -> CallCounts:
-        """Counts of all calls that have ended since the daemon started."""
+        """Return the counts of all calls that have ended since the daemon started."""
         return self._usage.tally
 
     @property
     def active(self) -> int:
-        """How many runs live now."""
+        """Return the number of active runs."""
         return len(self._active)
 
     @property
     def living(self) -> Iterable[Run]:
-        """The runs that live now, the oldest first."""
+        """Return the active runs, oldest first."""
         return self._active.values()
 
     def get(self, run_id: str) -> Run | None:
-        """A run that lives or has ended lately."""
+        """Return an active or recently ended run."""
         return self._active.get(run_id) or self._recent.get(run_id)
 
     def list(self) -> list[Run]:
-        """Living runs, then those that ended lately, newest first."""
+        """Return the active runs, then the recently ended ones, newest first."""
         return [*reversed(self._active.values()), *reversed(self._recent)]
 
     async def arrival(self, run_id: str, timeout: float, *, after: Run | None = None) -> Run | None:
-        """The run, as soon as it lives in this daemon; ``None`` if that is not within ``timeout`` seconds.
+        """Wait until the run is active in this daemon and return it, or ``None`` after ``timeout`` seconds.
 
-        ``after`` is an attempt of it that is known to have ended: the next one is waited for.
+        ``after`` is an attempt of it that has already ended: wait for the next attempt.
         """
         run = self.get(run_id)
         if run is None or run is after:
@@ -124,12 +124,11 @@ class Runner:
         *,
         owner: str | None = None,
     ) -> Run:
-        """Call the Servable ``name`` in a task of its own. Its events are in ``run.log``; cancel it if you
-        leave.
+        """Call the Servable ``name`` in a separate task. Its events are in ``run.log``; cancel it if you leave.
 
-        ``found_servable``: what has that name, where that is known. ``owner``: another key than the caller's,
-        at whose expense it is, as within a call of that key, and with which it ends. Raises `TooMany` if the
-        caller's key, or the app that is called, is over one of its limits.
+        ``found_servable``: the servable with that name, if known. ``owner``: a key other than the caller's that is
+        charged, as within a call of that key, and whose revocation ends the run. Raise `TooMany` if the caller's key,
+        or the called app, exceeds one of its limits.
         """
 
         async def work(context: Context) -> Result:
@@ -145,7 +144,7 @@ class Runner:
                 async with charged(context, servable, text_request) as spend:
                     result = await servable.call(text_request, context)
                     spend(result)
-            if run.model:  # of a model that its client lends, the client says any name
+            if run.model:  # for a model that its client lends, the client can give any name
                 answered_servable = self._registry.get(getattr(result, "model", ""), caller)
                 run.model = _model_name(answered_servable.card if answered_servable else None) or run.model
             return result
@@ -156,16 +155,16 @@ class Runner:
         return run
 
     def admitted(self, name: str, caller: Principal) -> AdmittedCall:
-        """Let a call from outside into an app. Raises `TooMany` if that is over one of its limits.
+        """Admit a call from outside to an app. Raise `TooMany` if the app exceeds one of its limits.
 
-        Who may not call it is told so elsewhere, and uses nothing up.
+        A caller without access is refused elsewhere, and uses no budget.
         """
         servable = self._registry.get(name, caller)
         may = servable is not None and servable.card.kind == "app" and caller.allows(servable.card.scope)
         return AdmittedCall(self.app_quotas.of(servable.card.id) if servable is not None and may else None)
 
     def meter(self, caller: Principal) -> UsageMeter | None:
-        """Count a call that begins, if its key has limits. Raises `TooMany`."""
+        """Count a call that starts, if its key has limits. Raise `TooMany`."""
         meter = self.quotas.of(caller.id)
         if meter is not None:
             meter.enter()
@@ -181,18 +180,20 @@ class Runner:
         *,
         owner: str | None = None,
     ) -> Result:
-        """Call the Servable ``name`` and wait for its result; cancelled with the task that waits. See `start`."""
+        """Call the Servable ``name`` and wait for its result; cancelled with the waiting task. See `start`."""
         result: Result = await self.wait(self.start(operation, name, request, caller, servable, owner=owner))
         return result
 
     async def wait(self, run: Run) -> Any:
-        """The result of a run; raises what ended it. Cancelling the waiter cancels the run, unless that is durable."""
+        """Return the result of a run, or raise its error. Cancelling the waiter cancels the run, unless it is
+        durable.
+        """
         assert run.task is not None
         try:
             await asyncio.wait([run.task])
         finally:
             await run.leave()
-        if run.task.cancelled():  # by someone else: the waiter itself was not cancelled
+        if run.task.cancelled():  # by another task: the waiter itself was not cancelled
             raise Conflict(f"The run {run.id} was cancelled.", code="cancelled")
         return run.task.result()
 
@@ -209,10 +210,10 @@ class Runner:
         owner: str | None = None,
         usage: Usage | None = None,
     ) -> Run:
-        """Run ``work`` in a task. ``timeout`` in seconds; ``None`` for work without a limit, left out for the default.
+        """Run ``work`` in a task. ``timeout`` is in seconds; ``None`` for no limit, omitted for the default.
 
-        A run that is taken up again has the ``run_id`` and the ``last_event`` of its journal. ``owner`` is the key
-        that it is done for, if that is not the caller's; ``usage`` is what `used_before` says.
+        A resumed run has the ``run_id`` and the ``last_event`` of its journal. ``owner`` is the key for which the run
+        is done, if it is not the caller's; ``usage`` is the result of `used_before`.
         """
         run = Run(kind, name, caller, run_id, last_event)
         run.reported = usage or run.reported
@@ -226,7 +227,7 @@ class Runner:
         return run
 
     async def used_before(self, run_id: str, owner: str, began: float) -> Usage:
-        """What the usage rows of the attempts of a durable run say, which began at ``began``."""
+        """Return the usage, from the usage rows, of the attempts of a durable run that began at ``began``."""
         return await self._usage.of_run(run_id, owner, began)
 
     def begin(
@@ -239,9 +240,9 @@ class Runner:
         timeout: float | None = -1,
         owner: str | None = None,
     ) -> Run:
-        """`spawn` for a call from outside. Raises `TooMany` if the caller's key is over one of its limits.
+        """Call `spawn` for a call from outside. Raise `TooMany` if the caller's key exceeds one of its limits.
 
-        ``owner``: the key at whose expense it is, where that has called from outside already.
+        ``owner``: the key that is charged, if that key has already been counted for a call from outside.
         """
         meter = self.meter(caller) if owner is None else None
         run = self.spawn(kind, name, caller, work, timeout=timeout, owner=owner)
@@ -254,7 +255,7 @@ class Runner:
 
         def emit(event: Event) -> Awaitable[None]:
             if type(event) is Usage:
-                run.usage += event  # an app that answers with a Reply says it again at the end
+                run.usage += event  # an app that answers with a Reply reports it again at the end
             if run.first_byte_at is None and not isinstance(event, Progressed):
                 run.first_byte_at = time.perf_counter()
             return run.log.emit(event)
@@ -271,7 +272,7 @@ class Runner:
             run.error = run.revoked or ErrorBody("The run was cancelled.", "server_error", "cancelled")
             raise
         except TimeoutError as error:
-            within = "the time that a part of it has" if limit is None else f"{limit:g} s"
+            within = "the time available to a part of it" if limit is None else f"{limit:g} s"
             late = DeadlineExceeded(f"'{run.name}' did not finish within {within} and was stopped.")
             run.status, run.error = "failed", late.body()
             raise late from error
@@ -281,7 +282,7 @@ class Runner:
         except Exception as error:
             logger.exception("run %s (%s %s) failed", run.id, run.kind, run.name)
             portico_error = PorticoError(
-                f"Something went wrong inside Portico; the log has the details under {run.id}."
+                f"An internal error occurred in Portico; the log has the details under {run.id}."
             )
             run.status, run.error = "failed", portico_error.body()
             raise portico_error from error
@@ -292,23 +293,23 @@ class Runner:
             return run.result
         finally:
             self._end(run)
-            # A listener that is far behind must not keep an ended run alive.
+            # A listener that lags far behind must not keep an ended run alive.
             await asyncio.wait([asyncio.ensure_future(self._say_last(run))], timeout=5)
 
     async def _say_last(self, run: Run) -> None:
         try:
-            if self._questions is not None and not run.durable:  # a durable one may be taken up again
+            if self._questions is not None and not run.durable:  # a durable run can be resumed
                 await self._questions.end_of_run(run)
         except PorticoError as error:
-            logger.error("the questions of run %s stay open: %s", run.id, error.message)
+            logger.error("the questions of run %s remain open: %s", run.id, error.message)
         await run.log.emit(_ending(run))
 
     async def relay(
         self, servable: Relays, name: str, request: Relay, caller: Principal, *, kind: str = ""
     ) -> RelayResponse:
-        """The hot path: hand an OpenAI request to a model and its bytes back, with a run and a usage row around it.
+        """The hot path: relay an OpenAI request to a model and its bytes back, with a run and a usage row.
 
-        ``kind`` is the run's, if that is not the operation. Raises `TooMany` if the caller's key is over one of its
+        ``kind`` is the run's kind if it is not the operation. Raise `TooMany` if the caller's key exceeds one of its
         limits.
         """
         meter = self.meter(caller)
@@ -332,7 +333,7 @@ class Runner:
             await self._end_relay(run, "cancelled", span)
             raise
         except TimeoutError as error:
-            late = DeadlineExceeded(f"'{name}' did not begin to answer within {self._timeout:g} s.")
+            late = DeadlineExceeded(f"'{name}' did not start to respond within {self._timeout:g} s.")
             run.error = late.body()
             await self._end_relay(run, "failed", span)
             raise late from error
@@ -379,7 +380,7 @@ class Runner:
             await self._end_relay(run, "completed" if run.status == "running" else None, span)
 
     def _calling(self, run: Run, servable: Relays, name: str, request: Relay) -> Span | None:
-        """The span of a model call, if anybody is told of it."""
+        """Return the span of a model call if telemetry is on."""
         if self.telemetry is None:
             return None
         root = trace.of_run(run.id, within=run.trace)
@@ -441,8 +442,8 @@ class Runner:
                 )
 
     async def revoke(self, owner: str) -> None:
-        """End the runs that have the rights of a key which was revoked."""
-        error = Forbidden("The key that this ran for was revoked or lost scopes.", code="key_revoked").body()
+        """End the runs that have the rights of a revoked key."""
+        error = Forbidden("The key of this run was revoked or lost scopes.", code="key_revoked").body()
         runs = [
             run
             for run in self._active.values()
@@ -453,26 +454,26 @@ class Runner:
         await asyncio.gather(*(run.cancel() for run in runs))
 
     async def close(self) -> None:
-        """Cancel what lives and wait for it."""
+        """Cancel the active runs and wait for them."""
         for run in tuple(self._active.values()):
             await run.cancel()
         await self._usage.flush()
 
 
 def _model_name(card: Card | None) -> str:
-    """The name of a model; empty for anything else."""
+    """Return the name of a model; empty for anything else."""
     return card.name if card is not None and card.kind == "model" else ""
 
 
 def _ending(run: Run) -> Finished | Failed:
-    """The last event of an ended run."""
+    """Return the last event of an ended run."""
     if run.error is None and run.status != "completed":
         run.error = ErrorBody(f"The run was {run.status}.", "server_error", run.status)
     return Failed(run.error) if run.error else Finished(_plain(run.result))
 
 
 def _plain(result: Any) -> Any:
-    """A result as JSON, for `Finished`."""
+    """Return a result as JSON, for `Finished`."""
     if isinstance(result, Vectors):
         return {"dimensions": result.dimensions, "count": len(result.data)}
     if isinstance(result, AppOutput):
@@ -481,8 +482,10 @@ def _plain(result: Any) -> Any:
 
 
 def _retrieve(task: asyncio.Task[Any]) -> None:
-    """Mark a run's exception as seen: it is in the run. What it passed through is not kept with it: an ended run can
-    still be looked at, and its frames would hold all values that the run had.
+    """Mark a run's exception as retrieved: the run already has it.
+
+    Its traceback is dropped, because an ended run can still be read, and the frames would keep all values of the run
+    alive.
     """
     try:
         task.result()

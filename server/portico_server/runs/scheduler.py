@@ -1,4 +1,4 @@
-"""Durable work: queued in SQL, held by a lease, taken up again after a crash."""
+"""Durable work: queued in SQL, held by a lease, resumed after a crash."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ from portico_server.runs.turns import RunTurns
 logger = logging.getLogger(__name__)
 
 LEASE_S = 30.0
-"""Seconds after which another daemon may take over a run whose owner has gone silent."""
+"""Seconds after which another daemon can take over a run whose owner is silent."""
 
 MAX_ATTEMPTS = 5
-"""How often a run that was cut off is begun before it is called failed."""
+"""Maximum number of attempts of an interrupted run before it counts as failed."""
 
 LEASE_MARGIN_S = 5.0
-"""Seconds before the end of a lease from which on it is looked at before anything is written."""
+"""Seconds before a lease's end from which it is checked before every write."""
 
 WRITE_INTERVAL_S = 0.02
-"""Seconds between two writes of a run's events, so that many go together."""
+"""Seconds between two writes of a run's events, so that many are written together."""
 
 MAX_CLOCK_STEP_S = 2.0
-"""By how much the clock may differ from what has passed before it counts as set."""
+"""Maximum difference between the clock and the elapsed time before the clock counts as changed."""
 
 MAX_WAITING_EVENTS = 4_096
-"""Events that a run may be ahead of its journal."""
+"""Maximum number of events that a run can be ahead of its journal."""
 
 LAST_EVENT = Finished(None)
 
@@ -54,17 +54,16 @@ Handler: TypeAlias = Callable[[Mapping[str, Any], Context], Awaitable[Any]]
 
 
 Principals: TypeAlias = Callable[[str], Principal]
-"""The caller that an owner's id stands for now. Raises `PorticoError` if its key was revoked."""
+"""Function from an owner's id to its current caller. Raises `PorticoError` if its key was revoked."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunKind:
-    """How runs of a kind are done.
+    """How runs of a kind are executed.
 
-    ``concurrency`` at once; ``shared``: several of one name at once, instead of one; ``owned``: with the rights of
-    their owner, instead of the daemon's own. ``bound``: a name means to them what it meant when they began; always
-    where they are ``owned``.
-    ``lent``: with the daemon's rights, but no longer than there is the key for whose sake they are.
+    ``concurrency``: runs at once; ``shared``: several runs of one name at once, instead of one; ``owned``: with the
+    rights of their owner, instead of the daemon's own. ``bound``: names keep the meaning that they had when the run
+    started; always if ``owned``. ``lent``: with the daemon's rights, but only while the key for which they run exists.
     """
 
     handler: Handler
@@ -76,7 +75,7 @@ class RunKind:
 
 
 def _clock_lead() -> float:
-    """Seconds between the system's clock, which may be set, and the one that only passes."""
+    """Return the seconds between the system's clock, which can be set, and the monotonic clock."""
     return time.time() - time.monotonic()
 
 
@@ -85,7 +84,7 @@ def _daemon_id(owner: str) -> Principal:
 
 
 def new_run(kind: str, name: str, payload: Mapping[str, Any], owner: str, run_id: str = "") -> NewRun:
-    """A run that this task begins: in its trace, and with what the names mean here."""
+    """Return a run started by this task: in its trace, and with the current meaning of names."""
     span, names = trace.CURRENT.get(), BOUND.get()
     return NewRun(
         run_id or new_id("run_"),
@@ -101,9 +100,9 @@ def new_run(kind: str, name: str, payload: Mapping[str, Any], owner: str, run_id
 class Scheduler:
     """Runs handlers by kind (see `RunKind`).
 
-    A handler must be idempotent: it begins again from the start when it was cut off. ``principals`` is put in by
-    the composition root, which knows the keys. ``per_key``: of a kind, one key may have so many runs that have not
-    ended, and any number if it is 0.
+    A handler must be idempotent: after an interruption it starts again from the beginning. The composition root, which
+    knows the keys, injects ``principals``. ``per_key``: the maximum number of unfinished runs of a kind per key; 0
+    means no limit.
     """
 
     def __init__(self, database: Database, runner: Runner, per_key: Mapping[str, int] | None = None) -> None:
@@ -126,7 +125,7 @@ class Scheduler:
 
     @property
     def owned_kinds(self) -> frozenset[str]:
-        """The kinds whose runs keys begin, each of which has a bound for one key."""
+        """Return the kinds whose runs keys can start, each with a limit per key."""
         return frozenset(name for name, kind in self._kinds.items() if kind.owned)
 
     def handle(
@@ -140,7 +139,7 @@ class Scheduler:
         bound: bool = False,
         lent: bool = False,
     ) -> None:
-        """Say who does the runs of a kind, and how (see `RunKind`)."""
+        """Register the handler of a kind, and how its runs are executed (see `RunKind`)."""
         self._kinds[kind] = RunKind(handler, concurrency, is_shared, is_owned, is_owned or bound, lent)
 
     async def begin(
@@ -153,10 +152,10 @@ class Scheduler:
         full: bool = True,
         write: Beginning = runs.begin,
     ) -> Run:
-        """Begin a run now, without the queue; its row is written first.
+        """Start a run now, bypassing the queue; its row is written first.
 
-        ``full``: so that it survives a power cut; its end likewise. Raises `TooMany` if the caller has as many of the
-        kind as a key may have.
+        ``full``: the row and the run's end survive a power cut. Raise `TooMany` if the caller has the maximum number
+        of runs of the kind.
         """
         write_row = self._database.write if full else self._database.write_soon
         bounded_write = self.within_share(kind, caller, write)
@@ -166,7 +165,7 @@ class Scheduler:
     async def adopt(
         self, run: Run, kind: str, name: str, payload: Mapping[str, Any], *, full: bool = True
     ) -> RunRow:
-        """Let a row stand for a run that lives in memory: from now on it is taken up again if it is cut off. Raises as
+        """Add a row for a run in memory: from now on it is resumed if it is interrupted. Raises the same errors as
         `begin`.
         """
         write_row = self._database.write if full else self._database.write_soon
@@ -177,13 +176,15 @@ class Scheduler:
         try:
             row = await asyncio.shield(writing)
         except asyncio.CancelledError:
-            self._hold(await writing, run, full=full)  # so that its row says how it ended
+            self._hold(await writing, run, full=full)  # so that its row records how it ended
             raise
         self._hold(row, run, full=full)
         return row
 
     def within_share(self, kind: str, caller: Principal, write: Callable[..., T]) -> Callable[..., T]:
-        """``write``, in a transaction in which `TooMany` is raised before if the caller has its share of the kind."""
+        """Return ``write`` with a check in its transaction that raises `TooMany` if the caller's share of the kind is
+        used up.
+        """
         limit = self._per_key.get(kind, 0)
         if not limit or caller.admin:
             return write
@@ -191,8 +192,9 @@ class Scheduler:
         def bounded(connection: Any, *arguments: Any) -> T:
             if not runs.may_begin(connection, kind, caller.id, limit):
                 raise TooMany(
-                    f"This API key has {limit:,} unfinished runs of the kind '{kind}', which is the most that one key "
-                    f"may have (the setting {kind}_per_key). Wait for one to end, answer what one asks, or cancel one.",
+                    f"This API key has {limit:,} unfinished runs of the kind '{kind}', the maximum for one "
+                    f"key (the setting {kind}_per_key). Wait for a run to end, answer its question, or "
+                    "cancel it.",
                     code="too_many_unfinished",
                     retry_after=5.0,
                 )
@@ -201,7 +203,7 @@ class Scheduler:
         return bounded
 
     def names(self, row: RunRow) -> BoundNames | None:
-        """What the names of a run mean; what it asks for later is written down before it is called."""
+        """Return the bound names of a run; names that it looks up later are recorded before they are called."""
         if not self._kinds[row.kind].bound:
             return None
 
@@ -211,8 +213,8 @@ class Scheduler:
         return BoundNames(row.bound, keep)
 
     async def again(self, row: RunRow, caller: Principal, payload: Mapping[str, Any] | None = None) -> bool:
-        """Put a run that has ended back into the queue, to be taken up from its journal; whether it had ended. Raises
-        as `begin`.
+        """Queue an ended run again, to resume from its journal. Return whether it had ended. Raises the same errors as
+        `begin`.
         """
         requeue = self.within_share(row.kind, caller, runs.requeue_ended)
         is_queued = await self._database.write(requeue, row.id, payload)
@@ -222,40 +224,42 @@ class Scheduler:
     async def ensure(
         self, kind: str, name: str, payload: Mapping[str, Any] | None = None, *, caller: Principal = SYSTEM
     ) -> str:
-        """Queue a run unless one of this kind and name waits already; its id."""
+        """Queue a run unless one of this kind and name is already waiting. Return its id."""
         run_id = await self._database.write(runs.ensure, new_run(kind, name, payload or {}, caller.id))
         self._wake.set()
         return run_id
 
     def check_leases(self) -> None:
-        """A run was cancelled, perhaps one that lives here: look at once which are still ours."""
+        """Check immediately which leases are still ours, because a run was cancelled, perhaps one of this daemon."""
         if self._running:
             self._renewed = float("-inf")
             self._wake.set()
 
     def look(self) -> None:
-        """A run was queued by somebody else's hand: look for it now."""
+        """Check the queue now, because another component queued a run."""
         self._wake.set()
 
     @property
     def fence(self) -> str:
-        """Under which name a run must be held for a write to count; empty while nobody else can hold it."""
+        """Return the name under which a run must be held for a write to count; empty while no other daemon can
+        hold it.
+        """
         return "" if time.monotonic() < self.sure_until else self.holder
 
     @property
     def stopping(self) -> bool:
-        """Whether the daemon stops: what is cut off now is for the next one."""
+        """Return whether the daemon is stopping: interrupted runs are left to the next daemon."""
         return self._stopping
 
     async def settled(self, run_id: str) -> None:
-        """Wait until the end of a run that ends here stands in its row."""
+        """Wait until the end of a run that ends in this daemon is in its row."""
         name = f"journal {run_id}"
         watchers = [watcher for watcher in self._watchers if watcher.get_name() == name]
         if watchers:
             await asyncio.wait(watchers)
 
     async def run(self, *, is_alone: bool) -> None:
-        """Work until cancelled. ``is_alone``: no other daemon shares the database, so every old lease is dead."""
+        """Work until cancelled. ``is_alone``: no other daemon shares the database, so every old lease is void."""
         is_released = not is_alone
         try:
             while True:
@@ -268,19 +272,19 @@ class Scheduler:
                         pass
                     await self._renew()
                 except PorticoError as error:
-                    logger.error("the queue of runs could not be read: %s", error.message)
+                    logger.error("the run queue could not be read: %s", error.message)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(LEASE_S / 3):
                         await self._wake.wait()
         finally:
-            self._stopping = True  # what is cancelled now goes back into the queue
+            self._stopping = True  # runs cancelled now go back into the queue
             for _row, run in tuple(self._running.values()):
                 await run.cancel()
             if self._watchers:
                 await asyncio.wait(self._watchers)
 
     async def _renew(self) -> None:
-        """Keep the leases, and let go of what is no longer ours to do."""
+        """Renew the leases, and stop the runs that are no longer ours."""
         now = asyncio.get_running_loop().time()
         if not self._running or now - self._renewed < LEASE_S / 4:
             return
@@ -289,7 +293,7 @@ class Scheduler:
         for run_id in lost_ids:
             running_row = self._running.get(run_id)
             if running_row is not None:
-                logger.warning("another daemon has taken over the run %s, or cancelled it", run_id)
+                logger.warning("another daemon has taken over or cancelled the run %s", run_id)
                 await running_row[1].cancel()
         self.sure_until = held_until - LEASE_MARGIN_S
         for row, run in tuple(self._running.values()):
@@ -300,15 +304,15 @@ class Scheduler:
                 await run.cancel()
 
     def _caller(self, row: RunRow) -> Principal:
-        """With whose rights a run works. Raises `Forbidden` if the key that it needs was revoked."""
+        """Return the caller whose rights a run has. Raise `Forbidden` if the required key was revoked."""
         kind = self._kinds[row.kind]
         if kind.lent:
             self.principals(row.key)
         return self.principals(row.owner) if kind.owned else SYSTEM
 
     async def revoke(self, owner: str) -> None:
-        """End what runs here with the daemon's rights for the sake of a key that was revoked."""
-        error = Forbidden("The key that this ran for was revoked or lost scopes.", code="key_revoked").body()
+        """End the runs in this daemon that have the daemon's rights on behalf of a revoked key."""
+        error = Forbidden("The key of this run was revoked or lost scopes.", code="key_revoked").body()
         ended_runs = [
             run for row, run in self._running.values() if self._kinds[row.kind].lent and row.key == owner
         ]
@@ -317,8 +321,9 @@ class Scheduler:
         await asyncio.gather(*(run.cancel() for run in ended_runs))
 
     async def _follow_clock(self) -> None:
-        """Renew the leases at once if the system's clock was set: they are written by it, and what runs here must not
-        seem to have been left.
+        """Renew the leases immediately if the system's clock was set.
+
+        Leases are written with that clock, and active runs must not appear abandoned.
         """
         ahead = _clock_lead()
         if abs(ahead - self._ahead) > MAX_CLOCK_STEP_S:
@@ -356,7 +361,7 @@ class Scheduler:
         self._turns.note((row.kind, row.key))
         try:
             if row.attempts > MAX_ATTEMPTS:
-                raise PorticoError(f"Given up: it was cut off {MAX_ATTEMPTS} times.", code="gave_up")
+                raise PorticoError(f"Gave up: it was interrupted {MAX_ATTEMPTS} times.", code="gave_up")
             caller = self._caller(row)
         except PorticoError as error:
             await self._database.write(runs.finish, row.id, "failed", None, error.body().to_json()["error"])
@@ -370,7 +375,7 @@ class Scheduler:
     def _is_operator(self, owner: str) -> bool:
         try:
             caller = self.principals(owner)
-        except PorticoError:  # its key was revoked, and what it has caused is done all the same
+        except PorticoError:  # its key was revoked, but its consequences are handled anyway
             return False
         return caller.admin or caller is SYSTEM
 
@@ -383,7 +388,7 @@ class Scheduler:
         full: bool = True,
         usage: Usage | None = None,
     ) -> Run:
-        """Do a run that is ours by its lease."""
+        """Execute a run whose lease we hold."""
         handler, names = self._kinds[row.kind].handler, self.names(row)
 
         async def work(context: Context) -> Any:
@@ -399,7 +404,7 @@ class Scheduler:
                 run_id=row.id,
                 last_event=last_event,
                 timeout=None,
-                owner=row.key,  # at whose expense it is, too
+                owner=row.key,  # also the key that is charged
                 usage=usage,
             )
         self._hold(row, run, full=full)
@@ -419,7 +424,7 @@ class Scheduler:
         watcher.add_done_callback(self._watchers.discard)
 
     async def _watch(self, row: RunRow, run: Run, full: bool) -> None:
-        """Journal the run's events and its end."""
+        """Write the run's events and its end to the journal."""
         try:
             await self._journal(row, run)
             assert run.task is not None
@@ -438,17 +443,17 @@ class Scheduler:
                 write_row = self._database.write if full else self._database.write_soon
                 await write_row(runs.finish, row.id, status, result, error, holder=self.holder)
         except PorticoError as error:
-            # Its lease runs out, and it is taken up again from what is written.
+            # Its lease expires, and it is then resumed from the written steps.
             logger.error("the end of run %s could not be written: %s", row.id, error.message)
         finally:
-            if self._running.get(row.id, (None, None))[1] is run:  # it may have been taken up again by now
+            if self._running.get(row.id, (None, None))[1] is run:  # it may have been resumed in the meantime
                 del self._running[row.id]
             assert run.recorded is not None
             run.recorded.set()
             self._wake.set()
 
     async def _journal(self, row: RunRow, run: Run) -> None:
-        """Write the run's events, without the pieces of text and the steps of a stage."""
+        """Write the run's events, without text deltas and the progress within a stage."""
         last_stage = ""
         async for events in run.log.batches(MAX_WAITING_EVENTS):
             batch: list[tuple[int, Mapping[str, Any]]] = []
@@ -458,13 +463,13 @@ class Scheduler:
                     continue
                 last_stage = stage
                 if isinstance(event, Finished):
-                    event = LAST_EVENT  # the result stands in the run's own row
+                    event = LAST_EVENT  # the result is in the run's own row
                 data = event_to_json(event)
                 if run.redaction is not None and run.redaction.active:
                     data = run.redaction.event(data)
                 batch.append((seq, data))
                 if isinstance(event, Asked):
-                    self._wake.set()  # while it waits, another one of its kind may work
+                    self._wake.set()  # while it waits, another run of its kind can work
             if batch:
                 try:
                     await self._database.write_soon(runs.append_events, row.id, batch)

@@ -1,9 +1,9 @@
-"""Runs and their steps as OpenTelemetry spans, under the names of its conventions for generative AI.
+"""Exports runs and their steps as OpenTelemetry spans, named by its conventions for generative AI.
 
-Sent by OTLP over HTTP to the setting ``otel_endpoint``. Without it nothing here is made. A run is a SERVER span, in the
-trace of the client that sent a ``traceparent``; what it calls are spans in it, those of models of the kind CLIENT. The
-ids of runs and steps follow from the run and the path of the step: a step knows its parent before that has ended.
-Names: https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/
+The spans are sent by OTLP over HTTP to the setting ``otel_endpoint``. Without it, no spans are created. A run is a
+SERVER span in the trace of a client that sent a ``traceparent``; its calls are child spans, of the kind CLIENT for
+models. The ids of runs and steps derive from the run and the path of the step: a step knows its parent before the
+parent has ended. Names: https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ OPERATIONS: Final[Mapping[str, str]] = {
     "tool": "execute_tool",
     "http": "execute_tool",
 }
-"""By the kind of a run or of a step: what the conventions call it. Others have no such name."""
+"""The conventions' names for the kinds of runs and steps. Other kinds have no such name."""
 
 REQUESTS: Final[Mapping[type, str]] = {
     Chat: "chat",
@@ -102,7 +102,7 @@ REQUESTS: Final[Mapping[type, str]] = {
     Tokenize: "tokenize",
     Detokenize: "detokenize",
 }
-"""What a call within a run does; the first four are names of the conventions."""
+"""Operation of a call within a run; the first four are names of the conventions."""
 
 NAMED: Final[Mapping[str, str]] = {
     "invoke_agent": AGENT,
@@ -110,7 +110,7 @@ NAMED: Final[Mapping[str, str]] = {
     "retrieval": STORE,
     "execute_tool": TOOL,
 }
-"""Where the name of what was called stands; that of a model in `MODEL`."""
+"""Attributes with the name of the called object; the name of a model is in `MODEL`."""
 
 PROVIDERS: Final[Mapping[str, str]] = {
     "azure": "azure.ai.openai",
@@ -120,7 +120,7 @@ PROVIDERS: Final[Mapping[str, str]] = {
     "mistral": "mistral_ai",
     "xai": "x_ai",
 }
-"""Our names of providers where the conventions have others."""
+"""Our names of providers for which the conventions have other names."""
 
 OPTIONS: Final[Mapping[str, str]] = {
     "frequency_penalty": "gen_ai.request.frequency_penalty",
@@ -133,20 +133,20 @@ OPTIONS: Final[Mapping[str, str]] = {
     "top_k": "gen_ai.request.top_k",
     "top_p": "gen_ai.request.top_p",
 }
-"""Options of a request that are told."""
+"""Request options that are exported."""
 
 NO_USAGE: Final = Usage()
 
 FLUSH_TIMEOUT_MS: Final = 5_000
-"""Milliseconds in which the last spans must be gone when the daemon ends."""
+"""Milliseconds in which the last spans must be sent when the daemon ends."""
 
 _INNER = re.compile(r"\[\d+\]$|#\d+$")
 
 
 class Telemetry:
-    """Takes what has ended and sends it in the background; what cannot be sent is dropped.
+    """Collects ended calls and sends them in the background; spans that cannot be sent are dropped.
 
-    Raises `Unavailable` at its making without the extra ``otel``.
+    The constructor raises `Unavailable` without the extra ``otel``.
     """
 
     def __init__(self, endpoint: str) -> None:
@@ -167,7 +167,7 @@ class Telemetry:
         self._scope = InstrumentationScope("portico", __version__)
 
     def run(self, run: Run) -> None:
-        """A run has ended."""
+        """Export an ended run."""
         operation = OPERATIONS.get(run.kind)
         attributes: dict[str, Any] = {RUN: run.id, **_tokens(run.usage)}
         if operation is not None:
@@ -184,7 +184,7 @@ class Telemetry:
         )
 
     def begin(self, name: str, card: Card | None, request: Request | Relay, above: Trace) -> Span:
-        """A call within ``above`` begins. `Span.end` sends it."""
+        """Start the span of a call within ``above``. `Span.end` sends it."""
         options: Mapping[str, Any] = {}
         if isinstance(request, Relay):
             operation, options = OPERATIONS.get(request.operation, request.operation), request.body
@@ -206,7 +206,7 @@ class Telemetry:
 
     @contextmanager
     def calling(self, name: str, card: Card, request: Request) -> Iterator[Span]:
-        """A call that a run makes: a span in the one at work, in which the calls that it makes itself lie."""
+        """Wrap a call of a run in a span below the current one, which becomes the parent of its own calls."""
         above = trace.CURRENT.get()
         assert above is not None, "a run works in its own span"
         span = self.begin(name, card, request, above)
@@ -226,7 +226,7 @@ class Telemetry:
         span.end(getattr(span.result, "usage", NO_USAGE), None)
 
     def steps(self, run_id: str) -> Callable[[StepRow], None]:
-        """What is told of each step of a run that has ended."""
+        """Return a callback for each ended step of a run."""
         within = trace.CURRENT.get()
 
         def step(row: StepRow) -> None:
@@ -268,7 +268,7 @@ class Telemetry:
         *,
         kind: SpanKind = "internal",
     ) -> None:
-        """Hand over a span that has ended, unless the client's trace is one that is not recorded."""
+        """Export an ended span, unless the client's trace is not recorded."""
         if not here.sampled:
             return
         from opentelemetry import trace as otel
@@ -297,13 +297,13 @@ class Telemetry:
         )
 
     async def close(self) -> None:
-        """Send what is left."""
+        """Send the remaining spans."""
         await pools.LOADING.run(self._processor.force_flush, FLUSH_TIMEOUT_MS)
         await pools.LOADING.run(self._processor.shutdown)
 
 
 def parent(path: str) -> str:
-    """The path of the step that a step lies in; empty for the outermost one."""
+    """Return the path of the step that contains a step; empty for the outermost one."""
     outer = path.rpartition(".")[0]
     while match := _INNER.search(outer):
         outer = outer[: match.start()]
@@ -311,7 +311,7 @@ def parent(path: str) -> str:
 
 
 class Span:
-    """A call that is under way in the span ``above``. Its ``result`` is set where there is one."""
+    """A call in progress in the span ``above``. Its ``result`` is set once it exists."""
 
     def __init__(
         self, telemetry: Telemetry, name: str, kind: SpanKind, above: Trace, attributes: dict[str, Any]
@@ -328,11 +328,11 @@ class Span:
         """Seconds to the first piece of the answer, where it came in pieces."""
 
     def answered_by(self, card: Card) -> None:
-        """Another model than was asked answers."""
+        """Record that a model other than the requested one answers."""
         self.attributes |= {PROVIDER: _provider(card), RESPONSE_MODEL: _model(card, card.name)}
 
     def end(self, usage: Usage, error: ErrorBody | None) -> None:
-        """It has ended; send it."""
+        """End the span and send it."""
         attributes = {**self.attributes, **_tokens(usage)}
         if self.first is not None and STREAM in attributes:
             attributes[FIRST_CHUNK] = self.first
@@ -351,7 +351,7 @@ def _context(at: Trace, *, remote: bool = False) -> SpanContext:
 
 
 def _provider(card: Card | None) -> str:
-    """Who runs a model: the provider of a remote one, the engine of one of ours."""
+    """Return who runs a model: the provider of a remote model, the engine of a local one."""
     labels = card.labels if card is not None else {}
     source = str(labels.get("source") or "")
     if source.startswith("remote://"):
@@ -361,7 +361,7 @@ def _provider(card: Card | None) -> str:
 
 
 def _model(card: Card | None, name: str) -> str:
-    """What the one who answers calls the model."""
+    """Return the answering server's name of the model."""
     source = str(card.labels.get("source") or "") if card is not None else ""
     if source.startswith("remote://"):
         return source.removeprefix("remote://").partition("/")[2] or name
@@ -375,7 +375,7 @@ def _is_exported(key: str, value: Any) -> bool:
 
 
 def _answered(result: Any) -> dict[str, Any]:
-    """What an answer says of itself."""
+    """Return an answer's attributes."""
     attributes: dict[str, Any] = {}
     if isinstance(result, ChatReply):
         attributes[FINISH] = [result.finish_reason]
@@ -395,7 +395,7 @@ def _tokens(usage: Usage) -> dict[str, Any]:
 
 
 def _target_of(row: StepRow) -> dict[str, Any]:
-    """The model or the tool that a step asked, as far as its input shows."""
+    """Return the model or the tool that a step called, if its input shows it."""
     try:
         input_document = orjson.loads(row.input or b"null")
     except orjson.JSONDecodeError:

@@ -1,4 +1,4 @@
-"""Work that nobody waits for, such as the lines of a batch, stands back while a call is answered that somebody does."""
+"""Delays background work, such as the lines of a batch, while a call with a waiting caller is answered."""
 
 from __future__ import annotations
 
@@ -11,18 +11,22 @@ from portico_server.runs.run import Run
 from portico_server.runs.runner import Runner
 
 POLL_INTERVAL_S: Final = 0.05
-"""Seconds between two looks at whether something is being answered."""
+"""Seconds between checks whether a call is being answered."""
 
 QUIET_PERIOD_S: Final = 0.1
-"""Seconds after an answer in which the same caller is likely to ask again: a program that takes turns."""
+"""Seconds after an answer in which the same caller is likely to call again, such as a program that takes turns."""
 
 MAX_WAIT_S: Final = 5.0
-"""Seconds that a call stands back, however much is asked: the work continues, slowly, on a machine that is never
-idle."""
+"""Maximum seconds that a call is delayed, regardless of the load: on a machine that is never idle, background work
+continues slowly.
+"""
 
 
 class Throttle:
-    """``on``: whether calls stand back at all. Models of providers share nothing with others, and are not looked at."""
+    """Delays background calls. ``on``: whether it does so at all.
+
+    Models of providers share nothing with other calls, and are ignored.
+    """
 
     def __init__(self, registry: Registry, runner: Runner, *, on: bool) -> None:
         self._registry = registry
@@ -30,14 +34,12 @@ class Throttle:
         self._on = on
 
     async def wait_for_idle(self, model: str) -> None:
-        """Return once nobody's call is being answered or was just now, or after `MAX_WAIT_S`."""
+        """Return once no foreground call is or was recently being answered, or after `MAX_WAIT_S`."""
         if not self._on or self._is_hosted(model):
             return
         stood = 0.0
         while stood < MAX_WAIT_S and self._is_busy():
-            await asyncio.sleep(
-                POLL_INTERVAL_S
-            )  # a call that ends is a dictionary that shrinks: nobody is told
+            await asyncio.sleep(POLL_INTERVAL_S)  # an ended call shrinks a dictionary, which notifies nobody
             stood += POLL_INTERVAL_S
 
     def _is_busy(self) -> bool:

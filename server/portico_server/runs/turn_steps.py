@@ -1,9 +1,9 @@
-"""What an agent does in its turn, as steps of their own in the journal of a durable run.
+"""The actions of an agent's turn, as separate steps in the journal of a durable run.
 
-Each call of the model and each call of a tool is recorded under its place, such as ``clerk.ask.refund[0]``: the step
-that the turn is, the tool, the number of the call. A turn that is begun again takes from the journal what is there, and
-continues with the first call that is not. What was recorded is that of one question alone: of another one under the
-same place the run fails, rather than take it.
+Each model call and tool call is recorded under its place, such as ``clerk.ask.refund[0]``: the step of the turn, the
+tool, the number of the call. A restarted turn reads the recorded calls from the journal, and continues with the first
+call that is missing. A record belongs to one request: if the request at the same place differs, the run fails instead
+of using the record.
 """
 
 from __future__ import annotations
@@ -24,16 +24,17 @@ from portico_server.runs.enclosing_step import GIVEN, EnclosingStep, durable_ste
 from portico_server.runs.journal import Journal, effect_key, for_trace
 
 ASKED: Final = "asked"
-"""Under which name the output of a recorded call holds the digest of what was asked."""
+"""Name under which the output of a recorded call stores the digest of the request."""
 
 
 STEP_CHANGED: Final = "step_changed"
-"""The code of the error of a run that would do something else than it did before it was cut off."""
+"""Error code of a run that would do something other than before its interruption."""
 
 
 class TurnCutOff(Exception):
-    """The turn cannot continue: its journal cannot be written, or holds something else than it asks for. No error of
-    a call, of which the model would be told.
+    """The turn cannot continue: its journal cannot be written, or contains another request.
+
+    This is not an error of a call, which would be reported to the model.
     """
 
     def __init__(self, error: PorticoError) -> None:
@@ -45,7 +46,7 @@ _Found = TypeVar("_Found")
 
 
 class TurnSteps:
-    """The calls of one agent's turn. Without a durable journal it names them and records nothing."""
+    """The calls of one agent's turn. Without a durable journal, it names the calls and records nothing."""
 
     __slots__ = ("_around", "_counts", "_ids", "_journal", "_path", "_run")
 
@@ -59,7 +60,9 @@ class TurnSteps:
 
     @classmethod
     def here(cls, run: str) -> TurnSteps:
-        """Those of the next turn within the step at work. What is not recorded has a name that no other turn has."""
+        """Return the steps of the next turn within the current step. Without a journal, their name is unique to
+        the turn.
+        """
         around = durable_step(run)
         if around is None:
             return cls(run, EnclosingStep(""), new_id("call_"))
@@ -67,35 +70,35 @@ class TurnSteps:
 
     @property
     def durable(self) -> bool:
-        """Whether calls are recorded."""
+        """Return whether calls are recorded."""
         return self._journal is not None
 
     def place(self, name: str) -> str:
-        """Where the next call of this name stands."""
+        """Return the place of the next call of this name."""
         self._counts[name] += 1
         return self.named(f"{name}[{self._counts[name] - 1}]")
 
     def named(self, name: str) -> str:
-        """Where what there is once in a turn stands."""
+        """Return the place of something that occurs once in a turn."""
         return f"{self._path}.{name}" if self._path else name
 
     def below(self, place: str) -> TurnSteps:
-        """Those of the turn of another agent, which was asked at ``place``."""
+        """Return the steps of another agent's turn, which was called at ``place``."""
         return TurnSteps(self._run, self._around, place)
 
     def key(self, place: str) -> str:
-        """What makes the effect of a call known as the same when it is done again."""
+        """Return a key that identifies the effect of a call when it is repeated."""
         return effect_key(self._run, self._around.turn, place)
 
     def call_id(self) -> str:
-        """The id of a call to which the model gave none: the same when the turn is begun again."""
+        """Return an id for a call without one from the model: the same after a restart of the turn."""
         if self._journal is None:
             return new_id("call_")
         self._ids += 1
         return f"call_{hashlib.sha256(self.key(f'{self._path}#{self._ids}').encode()).hexdigest()[:24]}"
 
     def known(self, place: str) -> bool:
-        """Whether a call was recorded before the run was cut off."""
+        """Return whether a call was recorded before the run was interrupted."""
         return self._journal is not None and self._journal.find(place) is not None
 
     async def once(
@@ -110,10 +113,11 @@ class TurnSteps:
         shown_request: Any = None,
         settle: bool = True,
     ) -> _Found:
-        """What ``work`` gives: as it was recorded, or done now, between two looks that all is written (``settle``).
+        """Return the recorded result of ``work``, or call it now, with all writes settled before and after
+        (``settle``).
 
-        ``request`` is what it depends on, as JSON; ``shown_request`` what the trace has of it, if that is more. Raises
-        `TurnCutOff`.
+        ``request`` is the input that it depends on, as JSON; ``shown_request`` is the version for the trace, if that
+        is more. Raise `TurnCutOff`.
         """
         if self._journal is None:
             return await work()
@@ -142,7 +146,7 @@ class TurnSteps:
         return result
 
     def find(self, place: str, request: Any) -> dict[str, Any] | None:
-        """What was recorded of a call. Raises `TurnCutOff` if something else was asked then."""
+        """Return the record of a call. Raise `TurnCutOff` if the recorded request differs."""
         row = self._journal.find(place) if self._journal is not None else None
         if row is None or self._journal is None:
             return None
@@ -166,7 +170,7 @@ class TurnSteps:
         shown_request: Any = None,
         settle: bool = True,
     ) -> None:
-        """Write down what a call gave; ``settle``: it is written when this returns. Raises `TurnCutOff`."""
+        """Record the output of a call; ``settle``: it is written on return. Raise `TurnCutOff`."""
         journal = self._journal
         if journal is None:
             return
@@ -201,8 +205,8 @@ class TurnSteps:
         self._around.answered = row if kind == "llm" else None
 
     async def reject(self, error: PorticoError) -> None:
-        """The turn ends in an error after an answer of the model that it could not use: when it is begun again, the
-        model is asked for that answer again.
+        """End the turn in an error after an unusable answer of the model; a restarted turn requests that answer
+        again.
         """
         row = self._around.answered
         if self._journal is not None and row is not None and row.path.rpartition(".")[0] == self._path:
@@ -236,8 +240,10 @@ def _digest(journal: Journal, request: Any) -> str:
 async def place_of_flow(
     around: EnclosingStep, journal: Journal, name: str, spec: Any, input_value: Any
 ) -> str:
-    """Where the steps of a flow stand that is called within a step of a durable run: where they stood when an earlier
-    attempt called it with the same. Raises `Conflict` if it was another flow then, which has done something.
+    """Return the place of the steps of a flow that is called within a step of a durable run.
+
+    Reuse the place of an earlier attempt that called it with the same input. Raise `Conflict` if it was another flow
+    then that has already done something.
     """
     digest = _digest(journal, [name, input_value])
     place = around.flow_place(journal, digest)
@@ -262,11 +268,11 @@ async def place_of_flow(
 
 
 def _changed(place: str, step: str) -> Conflict:
-    """The error of a turn that asks for something else than it did before the run was cut off."""
+    """Return the error of a turn whose request differs from the one before the interruption."""
     return Conflict(
-        f"'{place}' was recorded before this run was cut off, and something else is asked there now: the agent, one "
-        "of its hooks, its session or the flow that it calls has changed since. What was recorded is not taken for it, "
-        f"and nothing was done again. Begin a new run, or do all of it again: resume the run from '{step}'.",
+        f"'{place}' was recorded before this run was interrupted, and its request differs now: the agent, "
+        "one of its hooks, its session or the flow that it calls has changed since. The record was not used, "
+        f"and nothing was repeated. Start a new run, or repeat everything: resume the run from '{step}'.",
         code=STEP_CHANGED,
         param="from",
     )

@@ -1,4 +1,4 @@
-"""Whose run is next: no key holds up the others by many runs, or by runs that take long."""
+"""Decides whose run is next: no key delays the others with many runs, or with long runs."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Callable, Container, Mapping
 from portico_server.core.work_slots import LastTurns
 
 MIN_SHARED_SLOTS_COUNT = 3
-"""From so many runs at once on, beside one more, the operator's leave that one to keys."""
+"""Number of concurrent runs, besides one more, from which the operator's runs leave that one to keys."""
 
 MAX_REMEMBERED_TURNS_COUNT = 100
-"""Of so many keys it is known when a run was last taken from the queue for them."""
+"""Maximum number of keys whose last turn in the queue is remembered."""
 
 
 class RunTurns(LastTurns[tuple[str, str]]):
-    """The last turns of kinds and keys. ``held``: how many runs of each are being done."""
+    """The last turns of kinds and keys. ``held``: the number of active runs of each."""
 
     def full(
         self,
@@ -22,8 +22,10 @@ class RunTurns(LastTurns[tuple[str, str]]):
         running_counts: Mapping[tuple[str, str], int],
         is_operator: Callable[[str], bool],
     ) -> list[tuple[str, str]]:
-        """The kinds and keys of which half of all that may be done at once is being done: one key cannot hold up the
-        others by work that takes long. The operator's may be all but one, if there are several.
+        """Return the kinds and keys that use half of the concurrent runs, so that long work of a key cannot delay the
+        others.
+
+        The operator's runs can use all but one, if there are several.
         """
         full_turns = []
         for (kind, owner), count in running_counts.items():
@@ -37,8 +39,8 @@ class RunTurns(LastTurns[tuple[str, str]]):
     def later(
         self, kinds: Container[str], running_counts: Mapping[tuple[str, str], int]
     ) -> list[tuple[str, str]]:
-        """The kinds and keys whose turn is after that of all others: first those that have the fewest runs, then those
-        whose last turn is longest ago.
+        """Return the kinds and keys whose turn is after all others: first by the fewest runs, then by the oldest last
+        turn.
         """
         if len(self) > MAX_REMEMBERED_TURNS_COUNT:
             self.forget_others(running_counts)

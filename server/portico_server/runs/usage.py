@@ -1,5 +1,6 @@
-"""Usage rows are collected and written together, so that the hot path never waits for a disk; calls are counted for
-monitoring, with a few additions each.
+"""Collects usage rows and writes them together, so that the hot path never waits for a disk.
+
+Calls are counted for monitoring, with a few additions each.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ WRITE_INTERVAL_S = 0.25
 
 
 RETRY_INTERVAL_S = 5.0
-"""Seconds after which rows that could not be written are tried again."""
+"""Seconds after which rows that could not be written are retried."""
 
 MAX_WAITING_ROWS = 10_000
-"""Rows that wait for a disk that is full; of more, the oldest are lost."""
+"""Maximum number of rows that wait while the disk is full; the oldest excess rows are lost."""
 
 
 class UsageLog:
-    """Takes rows at once, writes them in the background. ``run`` is owned by the daemon's task group."""
+    """Accepts rows immediately and writes them in the background. The daemon's task group owns ``run``."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -46,7 +47,7 @@ class UsageLog:
         self._some.set()
 
     async def of_run(self, run_id: str, key_id: str, began: float) -> Usage:
-        """What the attempts of a durable run that have ended have used."""
+        """Return the usage of the ended attempts of a durable run."""
         await self.flush()
         return await self._database.read(usage.of_run, run_id, key_id, began)
 
@@ -58,9 +59,9 @@ class UsageLog:
             await self.flush()
 
     async def flush(self) -> None:
-        """Write what has been collected: a reader finds every row that was added before.
+        """Write the collected rows: a reader finds every row that was added before.
 
-        Where the disk is full, calls continue and their rows wait until it is not.
+        If the disk is full, calls continue and their rows wait.
         """
         async with self._writing:
             self._some.clear()
@@ -71,24 +72,26 @@ class UsageLog:
                 await self._database.write(usage.append, rows)
             except PorticoError as error:
                 if self._pause == WRITE_INTERVAL_S:
-                    logger.error("usage rows cannot be written, and wait: %s", error.message)
+                    logger.error("usage rows cannot be written and are waiting: %s", error.message)
                 self._keep(rows)
             else:
                 self._pause = WRITE_INTERVAL_S
 
     def _keep(self, rows: list[UsageRow]) -> None:
-        """Try these again in a while, before those that came meanwhile."""
+        """Keep these rows for a later retry, before rows that arrived in the meantime."""
         waiting_rows = [*rows, *self._rows]
         lost_count = len(waiting_rows) - MAX_WAITING_ROWS
         if lost_count > 0:
-            logger.error("%d usage rows were lost: more than %d wait.", lost_count, MAX_WAITING_ROWS)
+            logger.error("%d usage rows were lost: more than %d are waiting.", lost_count, MAX_WAITING_ROWS)
         self._rows = waiting_rows[-MAX_WAITING_ROWS:]
         self._pause = RETRY_INTERVAL_S
         self._some.set()
 
 
 MAX_SERIES = 500
-"""Names that are counted apart. Anyone may call a name that does not exist; those beyond share one."""
+"""Maximum number of names that are counted separately. Clients can call names that do not exist; further names share
+one series.
+"""
 
 OTHER_NAMES = "(others)"
 
@@ -111,7 +114,7 @@ class CallSeries:
 
 
 class CallCounts:
-    """All of them, by name and operation."""
+    """All call counts, by name and operation."""
 
     def __init__(self) -> None:
         self._series: dict[tuple[str, str], CallSeries] = {}

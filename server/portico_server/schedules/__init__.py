@@ -1,4 +1,4 @@
-"""Schedules: apps that run, and stores that sync, at given times. Imports ``runs``, ``db`` and ``core`` alone.
+"""Schedules: apps that run, and stores that sync, at given times. Imports only ``runs``, ``db`` and ``core``.
 
-Apps are called by name, through the context of a run; what syncs a store is put in by the composition root.
+Apps are called by name, through the context of a run; the composition root injects the sync of stores.
 """

@@ -1,4 +1,4 @@
-"""The runs of a schedule that are due: what of its times is begun or skipped, and how they are queued."""
+"""The due runs of a schedule: which of its times are started or skipped, and how they are queued."""
 
 from __future__ import annotations
 
@@ -15,40 +15,40 @@ from portico_server.db.schedules import RUN_KIND, Cause, ScheduleRow
 from portico_server.schedules.timing import Timing
 
 GRACE_S: Final = 60.0
-"""Seconds after its time from which on a run counts as missed."""
+"""Seconds after its time from which a run counts as missed."""
 
 MAX_CAUGHT_UP_RUNS: Final = 24
-"""Missed times that are made up for at once, the newest."""
+"""Maximum number of missed times that are caught up, newest first."""
 
 MAX_RUNS_UNDER_WAY: Final = 24
-"""Runs of one schedule that wait or are at work."""
+"""Maximum number of waiting or active runs of one schedule."""
 
-STILL_UNDER_WAY: Final = "The run before was still under way."
-TOO_MANY_UNDER_WAY: Final = f"{MAX_RUNS_UNDER_WAY} runs of it were under way already."
-MISSED: Final = "No daemon ran at that time."
-TOO_MANY_MISSED: Final = f"More than {MAX_CAUGHT_UP_RUNS} were missed: only the newest are made up for."
+STILL_UNDER_WAY: Final = "The previous run was still in progress."
+TOO_MANY_UNDER_WAY: Final = f"{MAX_RUNS_UNDER_WAY} runs of it were already in progress."
+MISSED: Final = "No daemon was running at that time."
+TOO_MANY_MISSED: Final = f"More than {MAX_CAUGHT_UP_RUNS} were missed: only the newest are caught up."
 
 
 @dataclass(frozen=True, slots=True)
 class DuePlan:
-    """What is to be begun: times and their causes, and what is written down of others as skipped."""
+    """The due times to start with their causes, and the records of skipped times."""
 
     times: tuple[tuple[float, Cause], ...] = ()
     skipped: tuple[tuple[float, Cause, str], ...] = ()
 
 
 def timing_of(row: ScheduleRow) -> Timing:
-    """When a schedule is due."""
+    """Return the timing of a schedule."""
     return Timing(row.cron, row.every, row.timezone)
 
 
 def plan(row: ScheduleRow, now: float) -> DuePlan:
-    """What is to be done at a moment about the times of a schedule that have come. Pure."""
+    """Return what to do at a moment about the due times of a schedule. Pure."""
     if row.next_at is None or row.next_at > now:
         return DuePlan()
     limit = MAX_CAUGHT_UP_RUNS + 1 if row.missed == "all" else 1
     due = timing_of(row).last(row.next_at, now, row.anchor, limit)
-    # What it says may have changed meanwhile: time zones do. What was announced is held to.
+    # The result may have changed in the meantime, as time zones do. The announced time is kept.
     planned_times = [(moment, _cause(moment, now)) for moment in due or [row.next_at]]
     if row.missed == "all" and len(planned_times) == limit:
         (moment, cause), *planned_times = planned_times
@@ -63,7 +63,7 @@ def _cause(due: float, now: float) -> Cause:
 
 
 def take_due(connection: Any, row: ScheduleRow) -> int:
-    """Take the times of a schedule that have come, and queue their runs; how many."""
+    """Take the due times of a schedule and queue their runs. Return their number."""
     now = clock(connection)
     if not rows.advance(connection, row, timing_of(row).after(now, row.anchor)):
         return 0
@@ -73,7 +73,8 @@ def take_due(connection: Any, row: ScheduleRow) -> int:
         rows.note(connection, row.id, due, cause, skip_reason=reason)
     started_count = 0
     for due, cause in due_plan.times:
-        # Who wants all that was missed wants them one after another, whatever becomes of those at their times.
+        # A schedule that catches up all missed times runs them one after another, regardless of its rule for
+        # overlaps.
         queues = row.overlap != "skip" or (row.missed == "all" and cause == "missed")
         if under_way and not queues:
             rows.note(connection, row.id, due, cause, skip_reason=STILL_UNDER_WAY)
@@ -86,18 +87,19 @@ def take_due(connection: Any, row: ScheduleRow) -> int:
 
 
 def take_now(connection: Any, row: ScheduleRow) -> str:
-    """Queue a run of a schedule, whatever its times are; its id."""
+    """Queue a run of a schedule regardless of its times. Return the run's id."""
     under_way = rows.count_under_way(connection, row.id)
     if under_way and row.overlap == "skip":
         raise Conflict(
-            f"A run of the schedule '{row.name}' is under way. Wait until it has ended or cancel it, or give the "
-            'schedule "overlap": "queue".',
+            f"A run of the schedule '{row.name}' is in progress. Wait until it has ended or cancel it, or "
+            'give the schedule "overlap": "queue".',
             code="run_under_way",
             param="schedule",
         )
     if under_way >= MAX_RUNS_UNDER_WAY:
         raise TooMany(
-            f"{MAX_RUNS_UNDER_WAY} runs of the schedule '{row.name}' are under way. Try again when some have ended.",
+            f"{MAX_RUNS_UNDER_WAY} runs of the schedule '{row.name}' are in progress. Try again when some "
+            "have ended.",
             code="too_many_runs",
             retry_after=60.0,
         )
@@ -112,7 +114,7 @@ def _queue(connection: Any, row: ScheduleRow, due: float, cause: Cause) -> str:
 
 
 def _new_run(row: ScheduleRow, due: float) -> NewRun:
-    """Runs of one name are done one after another."""
+    """Return a queued run. Runs with the same name are executed one after another."""
     run_id = new_id("run_")
     name = f"{row.id}/{run_id}" if row.overlap == "allow" else row.id
     payload = {

@@ -1,4 +1,4 @@
-"""Begins the runs of schedules when they are due, and does them."""
+"""Starts the runs of schedules when they are due, and executes them."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from portico_server.schedules.due_runs import take_due, take_now, timing_of
 logger = logging.getLogger(__name__)
 
 POLL_INTERVAL_S: Final = 5.0
-"""Seconds between two looks for what another daemon has changed, or left."""
+"""Seconds between checks for changes by another daemon, and for runs that it left."""
 
 MAX_RUNS_AT_ONCE: Final = 64
-"""Runs of all schedules that one daemon does at once; of one key half as many."""
+"""Maximum number of runs of all schedules that one daemon executes at once; half as many per key."""
 
 SYNC_WAIT_S: Final = 5.0
-"""Seconds between two looks at a sync that another daemon does."""
+"""Seconds between checks of a sync on another daemon."""
 
 BEGUN: Final = "begun"
-"""Set in the payload of a run before an app is called that cannot be called twice."""
+"""Field in the payload of a run, set before the call of an app that must not be called twice."""
 
 
 class ScheduleRuns:
-    """The task, and the handler of the runs that it begins."""
+    """The background task of schedules, and the handler of their runs."""
 
     def __init__(
         self,
@@ -56,15 +56,17 @@ class ScheduleRuns:
         self._scheduler = scheduler
         self._stores = stores
         self._wake = asyncio.Event()
-        # One run of a schedule at a time, by its name, but for those that allow more: see `_new_run`.
+        # One run of a schedule at a time, by its name, except for schedules that allow more: see `_new_run`.
         scheduler.handle(RUN_KIND, self._work, concurrency=MAX_RUNS_AT_ONCE, is_owned=True)
 
     def principal(self, row: ScheduleRow) -> Principal:
-        """In whose name a schedule runs, with the rights of now. Raises `Forbidden` if its key was revoked."""
+        """Return the caller in whose name a schedule runs, with its current rights. Raise `Forbidden` if its key was
+        revoked.
+        """
         return self._scheduler.principals(row.key)
 
     async def run(self) -> None:
-        """Begin what is due, until cancelled."""
+        """Start due runs until cancelled."""
         self._database.on_commit(rows.TOPIC, self._wake)
         while True:
             self._wake.clear()
@@ -82,18 +84,18 @@ class ScheduleRuns:
                     await self._wake.wait()
 
     async def begin_due(self) -> None:
-        """Begin all that is due now, unless another daemon does."""
+        """Start all runs that are due now, unless another daemon does."""
         for row in await self._database.read(rows.due):
             reason = self._obstacle(row)
             if reason is not None:
-                logger.info("the schedule %s is paused: %s", row.id, reason)
+                logger.info("pausing the schedule %s: %s", row.id, reason)
                 await self._database.write(rows.pause, row.id, reason)
             elif await self._database.write(take_due, row):
                 self._scheduler.look()
         self._wake.set()  # there may be more
 
     def _obstacle(self, row: ScheduleRow) -> str | None:
-        """Why a schedule cannot run any more."""
+        """Return why a schedule can no longer run."""
         try:
             self.principal(row)
             timing_of(row).after(row.anchor, row.anchor)
@@ -102,7 +104,7 @@ class ScheduleRuns:
         return None
 
     async def begin_now(self, row: ScheduleRow) -> str:
-        """Begin a run because somebody wants it; its id. Raises `Conflict`, `TooMany`, `Forbidden`."""
+        """Start a run on request and return its id. Raise `Conflict`, `TooMany`, `Forbidden`."""
         self.principal(row)
         run_id = await self._database.write(take_now, row)
         self._scheduler.look()
@@ -114,7 +116,7 @@ class ScheduleRuns:
         return await self._call(payload, context)
 
     async def _call(self, payload: Mapping[str, Any], context: Context) -> Any:
-        """What an app answers, as if its caller had called it now."""
+        """Return the answer of an app, as if its caller had called it now."""
         name = str(payload["target"])
         card = (await find_app(self._registry, name, context.caller)).card
         run = self._runner.get(context.run)
@@ -123,9 +125,9 @@ class ScheduleRuns:
         if not run.keeps_steps and card.labels.get("app") in ("flow", "agent"):
             if payload.get(BEGUN):
                 raise EngineFailed(
-                    f"The daemon ended while the app '{name}' was at work, which may have had an effect; it was not "
-                    "called again. Look what was done, and run the schedule by hand if need be. A flow with "
-                    '"durability": "normal" continues behind its last step instead.',
+                    f"The daemon ended while the app '{name}' was running, which may have had an effect, so "
+                    "the app was not called again. Check what was done, and run the schedule manually if "
+                    'necessary. A flow with "durability": "normal" continues after its last step instead.',
                     code="effect_unknown",
                 )
             await self._database.write(runs.extend_payload, run.id, {BEGUN: True})
@@ -140,19 +142,19 @@ class ScheduleRuns:
         return result.content if isinstance(result, ChatReply) else None
 
     async def _sync(self, name: str, context: Context) -> dict[str, Any]:
-        """The id and the result of a sync, which may have begun before, or be another daemon's."""
+        """Return the id and the result of a sync, which may have started earlier or on another daemon."""
         run_id = await self._stores.sync(await self._stores.followed(name, context.caller))
         row = await self._ended(run_id)
         if row is None or row.status != "completed":
             error = (row.error if row is not None else None) or {}
             raise EngineFailed(
-                f"The sync of '{name}' did not end well: {error.get('message', 'it was cancelled')}",
+                f"The sync of '{name}' failed: {error.get('message', 'it was cancelled')}",
                 code=error.get("code") or "sync_failed",
             )
         return {"run": run_id, "result": row.result}
 
     async def _ended(self, run_id: str) -> RunRow | None:
-        """The row of a run once it has ended; ``None`` if it is not kept any more."""
+        """Return the row of a run once it has ended, or ``None`` if it is no longer stored."""
         run = None
         while True:
             living = await self._runner.arrival(run_id, SYNC_WAIT_S, after=run)
@@ -166,11 +168,11 @@ class ScheduleRuns:
 
 
 async def find_app(registry: Registry, name: str, caller: Principal) -> Servable:
-    """The app that a caller means. Raises `NotFound`, and `Forbidden` if it may not call it."""
+    """Return the app that a caller names. Raise `NotFound`, and `Forbidden` if the caller must not call it."""
     servable = await registry.resolve(name, caller)
     if servable.card.kind != "app":
         raise NotFound(
-            f"'{name}' is a {servable.card.kind}, and a schedule calls an app.",
+            f"'{name}' is a {servable.card.kind}, but a schedule can only call an app.",
             code="app_not_found",
             param="app",
         )

@@ -1,4 +1,4 @@
-"""Schedules as their owners see them: made, changed, paused, run by hand, and what came of their times."""
+"""Schedules for their owners: created, changed, paused, run manually, and the results of their times."""
 
 from __future__ import annotations
 
@@ -24,15 +24,17 @@ from portico_server.schedules.spec import FIELDS, ScheduleSpec, parse
 from portico_server.schedules.timing import Timing
 
 MAX_SCHEDULES: Final = 100
-"""Schedules of one key."""
+"""Maximum number of schedules of one key."""
 
 PAUSED_BY_HAND: Final = "Paused by hand."
 
 
 class ScheduleService:
-    """A reference to a schedule is its name or its id: a name means the caller's own schedule, then a shared one; an
-    admin reaches those of other keys by their ids. What an admin makes is shared: it is seen by who may use its target,
-    and runs in the name of the admin's key.
+    """The schedules of all keys.
+
+    A reference to a schedule is its name or its id: a name means the caller's own schedule, then a shared one; an
+    admin addresses those of other keys by id. A schedule that an admin creates is shared: callers who can use its
+    target see it, and it runs in the name of the admin's key.
     """
 
     def __init__(
@@ -44,19 +46,20 @@ class ScheduleService:
         self._firing = firing
 
     async def list(self, caller: Principal, *, include_all: bool = False) -> Sequence[ScheduleRow]:
-        """The caller's own and the shared ones, by name; ``include_all``: for an admin, all that there are."""
+        """Return the caller's own and the shared schedules, by name; ``include_all``: for an admin, all schedules."""
         schedule_rows = await self._database.read(
             rows.visible, caller.id, include_all=include_all and caller.admin
         )
         return [self._shown(row) for row in schedule_rows if _sees(caller, row)]
 
     async def get(self, ref: str, caller: Principal) -> ScheduleRow:
-        """One of them. Raises `NotFound`."""
+        """Return one schedule. Raise `NotFound`."""
         return self._shown(await self._find(ref, caller))
 
     async def create(self, spec: ScheduleSpec, caller: Principal) -> ScheduleRow:
-        """Make one. Raises `PorticoError` for a target that the caller cannot use, and `Conflict` for a name that is
-        taken, or for a key that has enough.
+        """Create a schedule. Raise `PorticoError` for a target that the caller cannot use.
+
+        Raise `Conflict` for a name that is in use, or for a key that has reached its maximum.
         """
         await self.check_target(spec, caller)
         return await self._add(spec, caller)
@@ -83,20 +86,20 @@ class ScheduleService:
         row = await self._database.write(write)
         if row is None:
             raise Conflict(
-                f"This key has {MAX_SCHEDULES} schedules, the most that are taken. Remove one first.",
+                f"This key has reached the maximum of {MAX_SCHEDULES} schedules. Remove a schedule first.",
                 code="too_many_schedules",
             )
         return row
 
     async def check_target(self, spec: ScheduleSpec, caller: Principal) -> None:
-        """Raise `PorticoError` unless the caller may use what a schedule is for."""
+        """Raise `PorticoError` unless the caller can use the target of a schedule."""
         if spec.kind == "store":
             await self._stores.followed(spec.target, caller)
         else:
             await find_app(self._registry, spec.target, caller)
 
     async def change(self, ref: str, changes: Mapping[str, Any], caller: Principal) -> ScheduleRow:
-        """Change the fields that are given. Raises as `create`, and `NotFound`, `Forbidden`."""
+        """Change the given fields. Raises the same errors as `create`, and `NotFound`, `Forbidden`."""
         row = await self._changeable(ref, caller)
         spec = parse(_merged(row, changes))
         if spec.name != row.name:
@@ -118,21 +121,22 @@ class ScheduleService:
         return await self._again(row)
 
     async def remove(self, ref: str, caller: Principal) -> ScheduleRow:
-        """Forget one with its journal; a run under way continues. Raises `NotFound`, `Forbidden`."""
+        """Delete a schedule with its journal; a run in progress continues. Raise `NotFound`, `Forbidden`."""
         row = await self._changeable(ref, caller)
         await self._database.write(rows.remove, row.id)
         return row
 
     async def pause(self, ref: str, caller: Principal) -> ScheduleRow:
-        """Let it run no more; a run under way continues. Raises `NotFound`, `Forbidden`."""
+        """Pause a schedule; a run in progress continues. Raise `NotFound`, `Forbidden`."""
         row = await self._changeable(ref, caller)
         await self._database.write(rows.pause, row.id, PAUSED_BY_HAND, is_announced=False)
         return await self._again(row)
 
     async def resume(self, ref: str, caller: Principal) -> ScheduleRow:
-        """Let it run again, from its next time on. A shared one whose key was revoked runs in the caller's name then.
+        """Resume a schedule from its next time on. A shared schedule whose key was revoked then runs in the caller's
+        name.
 
-        Raises `NotFound`, and `Forbidden` if its key was revoked.
+        Raise `NotFound`, and `Forbidden` if its key was revoked.
         """
         row = await self._changeable(ref, caller)
         values: dict[str, Any] = {"paused": None, "failures": 0}
@@ -152,32 +156,35 @@ class ScheduleService:
         return await self._again(row)
 
     async def run(self, ref: str, caller: Principal) -> str:
-        """Begin a run now, also of one that is paused; its id. Raises as `ScheduleRuns.begin_now`, and `NotFound`."""
+        """Start a run now, even if the schedule is paused, and return its id.
+
+        Raises the same errors as `ScheduleRuns.begin_now`, and `NotFound`.
+        """
         return await self._firing.begin_now(await self._changeable(ref, caller))
 
     async def next(self, ref: str, caller: Principal, count: int) -> Sequence[float]:
-        """When it is due next, whether it is paused or not. Raises `NotFound`."""
+        """Return the next due times, whether the schedule is paused or not. Raise `NotFound`."""
         row = await self._find(ref, caller)
         now = await self._database.read(clock)
         return tuple(islice(timing_of(row).times(now, row.anchor), count))
 
     async def preview(self, timing: Timing, count: int) -> Sequence[float]:
-        """When a schedule would be due that was made now."""
+        """Return the due times of a schedule that would be created now."""
         now = await self._database.read(clock)
         return tuple(islice(timing.times(now, now), count))
 
     async def times(self, ref: str, caller: Principal, limit: int) -> Sequence[ScheduleTime]:
-        """What came of its last times, the newest first. Raises `NotFound`."""
+        """Return the results of its last times, newest first. Raise `NotFound`."""
         row = await self._find(ref, caller)
         return await self._database.read(rows.times, row.id, limit)
 
     async def shared(self) -> Mapping[str, ScheduleRow]:
-        """The shared ones, by name."""
+        """Return the shared schedules by name."""
         schedule_rows = await self._database.read(rows.visible, None)
         return {row.name: row for row in schedule_rows}
 
     async def put(self, spec: ScheduleSpec) -> None:
-        """Make a shared schedule what a configuration says; what it is for may still come."""
+        """Apply a configuration to a shared schedule; its target may not exist yet."""
         row = await self._database.read(rows.named, spec.name, None)
         if row is None:
             await self._add(spec, SYSTEM)
@@ -193,7 +200,7 @@ class ScheduleService:
         if row is None or not _sees(caller, row):
             schedule_names = [schedule_row.name for schedule_row in await self.list(caller)]
             raise NotFound(
-                f"There is no schedule '{ref[:80]}'.{nearest(ref, schedule_names)}",
+                f"The schedule '{ref[:80]}' does not exist.{nearest(ref, schedule_names)}",
                 code="schedule_not_found",
                 param="schedule",
             )
@@ -208,11 +215,15 @@ class ScheduleService:
     async def _again(self, row: ScheduleRow) -> ScheduleRow:
         schedule_row = await self._database.read(rows.get, row.id)
         if schedule_row is None:
-            raise Conflict("The schedule was removed meanwhile.", code="schedule_removed", param="schedule")
+            raise Conflict(
+                "The schedule was removed in the meantime.", code="schedule_removed", param="schedule"
+            )
         return self._shown(schedule_row)
 
     def _shown(self, row: ScheduleRow) -> ScheduleRow:
-        """A schedule whose key was revoked is as good as paused, before its time comes."""
+        """Return a schedule in the form for clients: with a revoked key it appears as paused, even before its next
+        time.
+        """
         if row.paused is not None:
             return row
         try:
@@ -223,7 +234,7 @@ class ScheduleService:
 
 
 def differing(row: ScheduleRow, spec: ScheduleSpec) -> tuple[str, ...]:
-    """The fields of a schedule that are not as they are wanted."""
+    """Return the fields in which a schedule differs from its spec."""
     return tuple(sorted(name for name, value in spec.values().items() if getattr(row, name) != value))
 
 
@@ -235,7 +246,7 @@ def _sees(caller: Principal, row: ScheduleRow) -> bool:
 
 
 def _merged(row: ScheduleRow, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a schedule with those that are given; one of two that exclude each other replaces the other."""
+    """Return the fields of a schedule with the changes; a field replaces the field that it excludes."""
     now = {**asdict(row), row.kind: row.target}
     fields = {name: now.get(name) for name in FIELDS}
     for either in (("cron", "every"), ("app", "store")):

@@ -1,4 +1,4 @@
-"""What a schedule is to do: parsed from a request or a configuration, once, into a typed value."""
+"""The contents of a schedule: parsed once, from a request or a configuration, into a typed value."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from portico_server.core.names import check_name
 from portico_server.schedules.timing import Timing
 
 Missed: TypeAlias = Literal["skip", "once", "all"]
-"""What becomes of times at which no daemon ran: nothing, one run, or a run for each."""
+"""What happens with times at which no daemon ran: nothing, one run, or a run for each."""
 
 Overlap: TypeAlias = Literal["skip", "queue", "allow"]
-"""What becomes of a time at which a run of the schedule is under way: nothing, a run after it, or one beside it."""
+"""What happens at a time when a run of the schedule is in progress: nothing, a run after it, or a concurrent run."""
 
 TargetKind: TypeAlias = Literal["app", "store"]
 
 MAX_INPUT_BYTES: Final = 64 * 1024
-"""Bytes of an input as JSON."""
+"""Maximum size of an input as JSON, in bytes."""
 
 MAX_TARGET_CHARS: Final = 200
-"""Characters of the name of an app or a store."""
+"""Maximum characters of the name of an app or a store."""
 
 DEFAULT_FAILURES_COUNT: Final = 5
-"""Failures in a row after which a schedule is paused, unless it says otherwise."""
+"""Default number of consecutive failures after which a schedule is paused."""
 
 MAX_PAUSE_AFTER: Final = 1_000
 
@@ -48,9 +48,9 @@ FIELDS: Final[Mapping[str, type | tuple[type, ...]]] = {
 
 @dataclass(frozen=True, slots=True)
 class ScheduleSpec:
-    """A schedule as it is wanted: ``target``, the name of an app, called with ``input``, or of a store, which syncs.
+    """A requested schedule: ``target`` is the name of an app, called with ``input``, or of a store, which syncs.
 
-    ``pause_after``: failures in a row after which it is paused; 0: never.
+    ``pause_after``: consecutive failures after which it is paused; 0: never.
     """
 
     name: str
@@ -63,7 +63,7 @@ class ScheduleSpec:
     pause_after: int = DEFAULT_FAILURES_COUNT
 
     def values(self) -> dict[str, Any]:
-        """The columns of a row that it decides."""
+        """Return the columns of a row that the spec determines."""
         return {
             "name": self.name,
             "kind": self.kind,
@@ -79,7 +79,7 @@ class ScheduleSpec:
 
 
 def parse(fields: Mapping[str, Any], at: str = "") -> ScheduleSpec:
-    """A schedule from its fields; ``at`` is its place in a configuration. Raises `InvalidRequest`."""
+    """Parse a schedule from its fields; ``at`` is its place in a configuration. Raise `InvalidRequest`."""
     try:
         return _parsed({name: value for name, value in fields.items() if value is not None})
     except InvalidRequest as error:
@@ -104,7 +104,7 @@ def _parsed(fields: Mapping[str, Any]) -> ScheduleSpec:
     kind: TargetKind = "app" if "app" in fields else "store"
     if ("app" in fields) == ("store" in fields):
         raise InvalidRequest(
-            "A schedule needs either an 'app', which it calls, or a 'store', which it syncs.",
+            "A schedule needs either an 'app' to call, or a 'store' to sync.",
             code="missing_required_parameter" if "app" not in fields else "invalid_value",
             param="app",
         )
@@ -112,7 +112,7 @@ def _parsed(fields: Mapping[str, Any]) -> ScheduleSpec:
     if not 0 < len(target) <= MAX_TARGET_CHARS:
         wrong(kind, f"must have 1 to {MAX_TARGET_CHARS} characters")
     if kind == "store" and "input" in fields:
-        wrong("input", "is for an app; a store that syncs takes none")
+        wrong("input", "is only for an app; a store sync has no input")
     missed_policy, overlap = fields.get("missed", "once"), fields.get("overlap", "skip")
     for field, value, special_form in (("missed", missed_policy, Missed), ("overlap", overlap, Overlap)):
         if value not in get_args(special_form):
@@ -136,11 +136,11 @@ def _checked_input(value: Any) -> Any:
     try:
         size = len(orjson.dumps(value))
     except TypeError:
-        wrong("input", "must be JSON, with whole numbers of 64 bits")
+        wrong("input", "must be JSON, with integers of at most 64 bits")
     if size > MAX_INPUT_BYTES:
         raise InvalidRequest(
-            f"The input takes {size:,} bytes, and a schedule keeps {MAX_INPUT_BYTES:,}. Put what is large into a "
-            "store, and let the app read it there.",
+            f"The input has {size:,} bytes; a schedule stores at most {MAX_INPUT_BYTES:,}. Put large data "
+            "into a store, and let the app read it from the store.",
             code="input_too_large",
             param="input",
         )

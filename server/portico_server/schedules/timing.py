@@ -1,7 +1,7 @@
-"""When a schedule is due: a cron expression in a time zone, or an interval. Pure; moments in seconds since 1970.
+"""The due times of a schedule: a cron expression in a time zone, or an interval. Pure; times in seconds since 1970.
 
 Sources: https://man7.org/linux/man-pages/man5/crontab.5.html and
-https://manpages.debian.org/stable/cron/cron.8.en.html#NOTES for what happens when the clocks change.
+https://manpages.debian.org/stable/cron/cron.8.en.html#NOTES for clock changes.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from portico_server.core.errors import InvalidRequest
 from portico_server.core.names import shown
 
 MIN_INTERVAL_S: Final = 60
-"""Seconds from one run to the next, at least: those of cron's finest step."""
+"""Minimum seconds between two runs, which is cron's finest step."""
 
 MAX_INTERVAL_S: Final = 366 * 86_400
-"""Seconds of the longest interval."""
+"""Maximum length of an interval, in seconds."""
 
 MAX_CRON_CHARS: Final = 100
-"""Characters of a cron expression."""
+"""Maximum characters of a cron expression."""
 
 MAX_ZONE_CHARS: Final = 64
-"""Characters of the name of a time zone."""
+"""Maximum characters of the name of a time zone."""
 
 DEFAULT_ZONE: Final = "UTC"
 
@@ -41,7 +41,7 @@ SHORTCUTS: Final = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
 }
-"""What stands for five fields."""
+"""Shortcuts for the five fields."""
 
 _FIRST_WINDOW_S: Final = 3_600.0
 _WINDOW_FACTOR: Final = 8
@@ -52,7 +52,9 @@ _UNITS_S: Final = (86_400, 3_600, 60, 1)
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Either ``cron``, five fields or one of `SHORTCUTS`, read by the clocks of ``timezone``, or ``every``, such as
+    """When a schedule is due.
+
+    Either ``cron``, five fields or one of `SHORTCUTS`, in the local time of ``timezone``, or ``every``, such as
     ``15m`` or ``1h30m``.
     """
 
@@ -62,7 +64,7 @@ class Timing:
 
     @classmethod
     def parse(cls, cron: str | None, interval: str | None, timezone: str | None = None) -> Timing:
-        """Raises `InvalidRequest` that names what is wrong; also for times that never come."""
+        """Parse a timing. Raise `InvalidRequest` that names the problem, also for times that never occur."""
         if (cron is None) == (interval is None):
             raise InvalidRequest(
                 "A schedule needs either 'cron', such as '0 7 * * 1-5' or '@daily', or 'every', such as '15m'.",
@@ -77,15 +79,15 @@ class Timing:
         assert cron is not None
         timing = cls(_checked(cron), None, zone)
         if timing.after(0.0, 0.0) is None:
-            _wrong_cron(cron, "no such day comes in the next 50 years")
+            _wrong_cron(cron, "no such day occurs in the next 50 years")
         return timing
 
     def after(self, moment: float, anchor: float) -> float | None:
-        """The first due time after a moment; ``anchor``: from when on intervals are counted."""
+        """Return the first due time after a moment; ``anchor``: the start of the intervals."""
         return next(self.times(moment, anchor), None)
 
     def times(self, moment: float, anchor: float) -> Iterator[float]:
-        """All due times after a moment, in order, without end."""
+        """Yield all due times after a moment, in order and without end."""
         if self.every is not None:
             step = _interval(self.every)
             number = int((moment - anchor) // step) + 1
@@ -97,14 +99,14 @@ class Timing:
         yield from _cron_times(str(self.cron), _zone(self.timezone), moment)
 
     def last(self, since: float, until: float, anchor: float, limit: int) -> list[float]:
-        """The last due times from ``since`` to ``until``, both included, at most so many, in order.
+        """Return the last due times from ``since`` to ``until``, both inclusive, at most ``limit``, in order.
 
-        Looks back in steps that grow, so that a daemon which was away for a year does not count all minutes of it.
+        Searches backwards in growing steps, so that a daemon that was down for a year does not count all its minutes.
         """
         window = _FIRST_WINDOW_S
         while True:
             start = max(since, until - window)
-            # A second before, for a time that is exactly the first.
+            # One second earlier, to include a time that is exactly the start.
             due_times = [due for due in _until(self.times(start - 1.0, anchor), until) if due >= start]
             if len(due_times) >= limit or start <= since:
                 return due_times[-limit:]
@@ -119,20 +121,22 @@ def _until(times: Iterator[float], until: float) -> Iterator[float]:
 
 
 def _cron_times(cron: str, zone: tzinfo, moment: float) -> Iterator[float]:
-    """Due times of an expression. Where it names hours, a time of the day that the clocks leave out is due when they
-    have been set, and one that comes twice is due once; where its hours are ``*``, it is due as time passes.
+    """Yield the due times of an expression.
+
+    If it names hours, a time of day that a clock change skips is due after the change, and a time that occurs twice is
+    due once. If its hours are ``*``, it is due as time passes.
     """
     last = moment
     for due in CronSim(_plain(cron), datetime.fromtimestamp(int(moment // 1), UTC).astimezone(zone)):
         due_time = due.timestamp()
-        if due_time > last:  # begun in the hour that comes twice, what belongs to the first of them is over
+        if due_time > last:  # started in the repeated hour; the times of its first occurrence are over
             last = due_time
             yield due_time
 
 
 def _plain(cron: str) -> str:
-    """The expression as CronSim takes it: where hours are named, nothing begins with a star, which would make
-    it follow the time that passes.
+    """Return the expression for CronSim: if it names hours, no field begins with a star, which would make it follow
+    elapsed time.
     """
     minute, hour, *later_fields = SHORTCUTS.get(cron, cron).split()
     if hour != "*":
@@ -142,16 +146,16 @@ def _plain(cron: str) -> str:
 
 
 def _checked(cron: str) -> str:
-    """The expression in its plain form. Raises `InvalidRequest`."""
+    """Return the expression in its plain form. Raise `InvalidRequest`."""
     text = " ".join(cron.split())
     if text.startswith("@"):
         if text.lower() not in SHORTCUTS:
-            _wrong_cron(cron, f"what begins with @ is one of {', '.join(SHORTCUTS)}")
+            _wrong_cron(cron, f"a shortcut with @ must be one of {', '.join(SHORTCUTS)}")
         return text.lower()
     if len(cron) > MAX_CRON_CHARS or not _CRON.fullmatch(text):
-        _wrong_cron(cron, f"at most {MAX_CRON_CHARS} letters, digits and * / , - # were expected")
+        _wrong_cron(cron, f"expected at most {MAX_CRON_CHARS} letters, digits and * / , - #")
     if len(text.split()) != 5:
-        _wrong_cron(cron, "five fields were expected: minute, hour, day of the month, month, day of the week")
+        _wrong_cron(cron, "expected five fields: minute, hour, day of the month, month, day of the week")
     try:
         CronSim(_plain(text), datetime(2026, 1, 1, tzinfo=UTC))
     except CronSimError as error:
@@ -169,30 +173,30 @@ def _wrong_cron(cron: str, reason: str) -> NoReturn:
 
 
 def _zone(name: str) -> ZoneInfo:
-    # By the name alone: what zoneinfo reads is a file of that name.
+    # Only by name, because zoneinfo reads a file of that name.
     if 0 < len(name) <= MAX_ZONE_CHARS and re.fullmatch(r"[A-Za-z0-9_+\-]+(?:/[A-Za-z0-9_+\-]+)*", name):
         try:
             return ZoneInfo(name)
-        except (KeyError, OSError, ValueError):  # nobody knows it; it is a folder; it is another file
+        except (KeyError, OSError, ValueError):  # an unknown name, a folder, or another file
             pass
     raise InvalidRequest(
-        f"'{shown(name)}' is not a time zone: a name of the IANA database was expected, such as 'Europe/Berlin' or "
-        "'UTC'.",
+        f"'{shown(name)}' is not a time zone: expected a name of the IANA database, such as 'Europe/Berlin' "
+        "or 'UTC'.",
         code="invalid_timezone",
         param="timezone",
     )
 
 
 def _interval(text: str) -> int:
-    """The seconds of an interval. Raises `InvalidRequest`."""
+    """Return the seconds of an interval. Raise `InvalidRequest`."""
     match = _EVERY.fullmatch(text) if text else None
     seconds = 0
     if match is not None:
         seconds = sum(int(part or 0) * unit for part, unit in zip(match.groups(), _UNITS_S, strict=True))
     if not MIN_INTERVAL_S <= seconds <= MAX_INTERVAL_S:
         raise InvalidRequest(
-            f"'{shown(text)}' is not an interval of a schedule: days, hours, minutes and seconds were expected, such "
-            "as '15m', '1h30m' or '7d', of a minute at least and 366 days at most.",
+            f"'{shown(text)}' is not a valid interval of a schedule: expected days, hours, minutes and "
+            "seconds, such as '15m', '1h30m' or '7d', from one minute to 366 days.",
             code="invalid_interval",
             param="every",
         )

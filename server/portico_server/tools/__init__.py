@@ -1,4 +1,4 @@
-"""What a model may use: a name, a JSON schema and a call each.
+"""Tools for models: each has a name, a JSON schema and a call.
 
-May import runs, db and core; never engines, knowledge or apps.
+Can import runs, db and core; never engines, knowledge or apps.
 """

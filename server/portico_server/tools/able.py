@@ -1,4 +1,4 @@
-"""Which model does something: the one that a call names, or the first that can."""
+"""Selects the model for a capability: the model that a call names, or the first suitable one."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ async def able(
     example: str,
     usual: str = "",
 ) -> str:
-    """The name of a model with ``capability``; without one that is ``model_name``, what ``usual`` means, or the first.
-    ``task_name`` it does, such as 'draws', and an ``example`` of how one is
-    added, are for the errors: `InvalidRequest` for one that cannot, `Unavailable` if there is none.
+    """Return the name of a model with ``capability``: ``model_name``, else the meaning of ``usual``, else the first.
+
+    ``task_name`` is what it does, such as 'draws', and ``example`` is how to add such a model; both are for the
+    errors. Raise `InvalidRequest` if the named model lacks the capability, `Unavailable` if no model has it.
     """
     if model_name:
         card = (await registry.resolve(model_name, caller)).card
@@ -28,7 +29,11 @@ async def able(
     cards = await registry.cards(caller, "model", "app")
     names = [card.name for card in cards if capability in card.capabilities]
     if model_name:
-        hint = f" {', '.join(names[:5])} can." if names else f" No model here {task_name}; add one: {example}"
+        hint = (
+            f" {', '.join(names[:5])} can."
+            if names
+            else f" No deployed model {task_name}; add one: {example}"
+        )
         raise InvalidRequest(
             f"'{model_name}' is not a model that {task_name}.{hint}",
             code="model_lacks_capability",
@@ -38,5 +43,5 @@ async def able(
     if servable is not None and servable.card.name in names:
         return usual
     if not names:
-        raise Unavailable(f"No model here {task_name}. Add one: {example}", code="no_such_model")
+        raise Unavailable(f"No deployed model {task_name}. Add one: {example}", code="no_such_model")
     return names[0]

@@ -1,4 +1,4 @@
-"""Arguments against a tool's JSON schema, with an error that a model or a person can act on.
+"""Validates arguments against a tool's JSON schema, with an error that a model or a person can act on.
 
 Imports jsonschema, which takes a tenth of a second: import this module when the first tool is called.
 """
@@ -13,20 +13,20 @@ from portico_server.core.json_schema import JsonSchema
 
 
 class Checker:
-    """A schema, compiled once; ``lenient`` as in `JsonSchema`."""
+    """A compiled schema; ``lenient`` as in `JsonSchema`."""
 
     def __init__(self, tool: str, schema: Mapping[str, Any], *, lenient: bool = False) -> None:
         self._tool = tool
         self._shape = JsonSchema(tool, schema, lenient=lenient)
 
     def check(self, arguments: Mapping[str, Any]) -> None:
-        """Raise `InvalidRequest`, with the path of the argument as ``param``, if they do not match."""
+        """Raise `InvalidRequest`, with the path of the argument as ``param``, if the arguments do not match."""
         fault = self._shape.fault(dict(arguments))
         if fault is not None:
             where = f"arguments{fault.path}"
             raise InvalidRequest(
-                f"The tool '{self._tool}' cannot be called like this: at {where}, {fault.message}. "
-                f"Schema path: {fault.rule}.",
+                f"Invalid arguments for the tool '{self._tool}': at {where}, {fault.message}. Schema path: "
+                f"{fault.rule}.",
                 code="invalid_arguments",
                 param=where,
             )

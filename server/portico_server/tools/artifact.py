@@ -1,4 +1,4 @@
-"""A file that a tool made, as its result shows it."""
+"""A file that a tool created, as shown in its result."""
 
 from __future__ import annotations
 

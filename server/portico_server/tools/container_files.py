@@ -1,4 +1,4 @@
-"""The files of containers: artifacts that have a path in one."""
+"""The files of containers: artifacts with a path in a container."""
 
 from __future__ import annotations
 
@@ -23,27 +23,28 @@ from portico_server.tools.sandbox.protocol import MB, is_path
 
 BOUNDS: Final = ContainerBounds(containers=100, files=500, bytes=128 * MB)
 MAX_FILE_BYTES: Final = 16 * MB
-"""Bytes of one file, and of all that are laid into a kernel at once."""
+"""Maximum size of one file, and of all files that are copied to a kernel at once, in bytes."""
 
 
 class ContainerFiles:
-    """Puts files into containers and takes them out, as far as there is room."""
+    """Adds files to containers and removes them, within the storage limits."""
 
     def __init__(self, database: Database, artifacts: ArtifactStore) -> None:
         self._database = database
         self._artifacts = artifacts
 
     async def add(self, row: ContainerRow, path: str, data: bytes) -> StoredContainerFile:
-        """Put a file there, in place of one with the same path. Raises `InvalidRequest`, `TooLarge`."""
+        """Add a file, replacing a file with the same path. Raise `InvalidRequest`, `TooLarge`."""
         if not is_path(path):
             raise InvalidRequest(
-                f"'{path[:80]}' is not the path of a file in a container: relative, without '..'.",
+                f"'{path[:80]}' is not a valid path of a file in a container: use a relative path without "
+                "'..'.",
                 code="invalid_path",
                 param="file",
             )
         if len(data) > MAX_FILE_BYTES:
             raise TooLarge(
-                f"A file of a container may have {MAX_FILE_BYTES // MB} MB.",
+                f"A file of a container can have at most {MAX_FILE_BYTES // MB} MB.",
                 code="file_too_large",
                 param="file",
             )
@@ -56,7 +57,7 @@ class ContainerFiles:
         return await self.find(row, artifact.id)
 
     async def find(self, row: ContainerRow, file_id: str) -> StoredContainerFile:
-        """One of its files by its id. Raises `NotFound`."""
+        """Return one of its files by id. Raise `NotFound`."""
         for file in await self._database.read(rows.files, row.id):
             if file.id == file_id:
                 return file
@@ -69,12 +70,12 @@ class ContainerFiles:
     async def put(
         self, row: ContainerRow, named_files: Sequence[tuple[str, str, FileSource]]
     ) -> Sequence[str]:
-        """Let artifacts be its files; the paths of those that found no room."""
+        """Add artifacts as its files; return the paths for which no space was left."""
         if not named_files:
             return ()
         file_rows = [ContainerFileRow(file_id, row.id, path, source) for file_id, path, source in named_files]
         outcome = await self._database.write(rows.put, file_rows, BOUNDS)
-        if outcome is None:  # it was deleted meanwhile
+        if outcome is None:  # it was deleted in the meantime
             for file_row in file_rows:
                 await self.discard(file_row.id)
             raise container_gone_error(row.id)
@@ -85,46 +86,46 @@ class ContainerFiles:
         return remaining_paths
 
     async def take(self, row: ContainerRow, paths: Sequence[str]) -> None:
-        """Take the files at these paths out of their container."""
+        """Remove the files at these paths from their container."""
         if paths:
             files = await self._database.read(rows.files, row.id)
             await self.let_go([file for file in files if file.path in paths])
 
     async def let_go(self, files: Sequence[StoredContainerFile]) -> None:
-        """Take files out of their container. What a run made stays its artifact."""
+        """Remove files from their container. Files that a run created remain as its artifacts."""
         await self._database.write(rows.take, [file.id for file in files])
         for file in files:
             if file.run_id == file.container_id:
                 await self.discard(file.id)
 
     async def discard(self, artifact_id: str) -> None:
-        """Delete an artifact, if it is still there."""
+        """Delete an artifact if it still exists."""
         with suppress(NotFound):
             await self._artifacts.delete(artifact_id, SYSTEM)
 
 
 def container_gone_error(container_id: str) -> NotFound:
-    """The container is not there, or not for the caller."""
+    """Return the error for a container that does not exist, or that the caller cannot see."""
     return NotFound(
-        f"There is no container '{container_id[:80]}', or it was not used for longer than it is kept. Make one with "
-        "POST /v1/containers.",
+        f"The container '{container_id[:80]}' does not exist, or it has expired because it was not used. "
+        "Create one with POST /v1/containers.",
         code="container_not_found",
         param="container_id",
     )
 
 
 def owner_of_container(row: ContainerRow) -> Principal:
-    """In whose name the artifacts of a container are kept."""
+    """Return the caller in whose name the artifacts of a container are stored."""
     return Principal(row.owner, frozenset())
 
 
 def new_artifact(path: str, data: bytes) -> NewArtifact:
-    """What is kept of a file at ``path``."""
+    """Return the artifact for a file at ``path``."""
     name = path.rpartition("/")[2]
     return NewArtifact(name, mimetypes.guess_type(name)[0] or "application/octet-stream", data)
 
 
 def no_room_text(path: str) -> str:
-    """The sentence about a file for which its container has no room."""
-    limit_text = f"{BOUNDS.files} files of {BOUNDS.bytes // MB} MB together"
-    return f"'{path}' is not kept in the container: it may have {limit_text}."
+    """Return the sentence about a file for which its container has no space."""
+    limit_text = f"{BOUNDS.files} files with {BOUNDS.bytes // MB} MB in total"
+    return f"'{path}' is not stored in the container, whose limit is {limit_text}."

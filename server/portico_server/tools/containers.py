@@ -1,7 +1,8 @@
-"""Containers: sessions of the sandbox with a name and an owner, whose files are kept as long as they are used.
+"""Containers: sandbox sessions with a name and an owner, whose files are kept as long as the container is used.
 
-A session has its files in the memory of its kernel. Those of a container are artifacts too: what a call makes is
-noted after it, and what its kernel lacks is laid into it before the next, be it new or on another machine.
+A session has its files in the memory of its kernel. Files of a container are also artifacts: after each call, new
+files are recorded, and before the next call, missing files are copied to the kernel, even if it is new or on another
+machine.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ _BATCH_ROWS: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class NewContainer:
-    """What a container is to be. ``skills`` as the tools that run code take them."""
+    """The properties of a new container. ``skills`` have the same form as in tools that run code."""
 
     name: str
     minutes: int = DEFAULT_MINUTES
@@ -65,7 +66,7 @@ class NewContainer:
 
 
 class ContainerService:
-    """All sessions of the sandbox, and the containers among them. ``memory_mb`` is what each has."""
+    """All sessions of the sandbox, including containers. ``memory_mb`` is the memory of each."""
 
     def __init__(
         self,
@@ -85,20 +86,20 @@ class ContainerService:
         self._files = ContainerFiles(database, artifacts)
 
     async def missing(self) -> str | None:
-        """The sentence that says why no code can run here, or ``None``."""
+        """Return a sentence that says why no code can run on this machine, or ``None``."""
         return await self._notebooks.missing()
 
     async def revoke(self, owner: str) -> None:
-        """End what runs for a key that was revoked."""
+        """Stop everything that runs for a revoked key."""
         await self._notebooks.revoke(owner)
 
     async def run(
         self, session: str | None, cell: Cell, context: Context, *, source: FileSource = "user"
     ) -> tuple[CellOutcome, tuple[Artifact, ...]]:
-        """Run a cell: in a container by its id, in a session by its name, or without one in a kernel of its own.
+        """Run a cell: in a container by its id, in a session by its name, or without a session in a new kernel.
 
-        What it made is kept for who called. ``source``: from whom the files of the cell are. Raises `NotFound` for a
-        container that is not there, `Unavailable`, `TooMany`, `TooLarge`.
+        Its files are stored for the caller. ``source``: the origin of the cell's files. Raise `NotFound` for a missing
+        container, `Unavailable`, `TooMany`, `TooLarge`.
         """
 
         async def report(message: str) -> None:
@@ -160,8 +161,8 @@ class ContainerService:
         )
 
     async def _lay(self, row: ContainerRow, run: RunCell, laid: dict[str, str]) -> Sequence[str]:
-        """Let a kernel have the files of its container: those that came or changed elsewhere, and no others. Sentences
-        about those that cannot be there.
+        """Copy new and changed files of a container to its kernel. Return sentences about files that could not be
+        copied.
         """
         missing: list[str] = []
         files = {file.path: file for file in await self._database.read(rows.files, row.id)}
@@ -176,7 +177,7 @@ class ContainerService:
             if portion and size + file.bytes > MAX_FILE_BYTES:
                 missing += await self._lay_portion(portion, run, laid)
                 portion, size = {}, 0
-            with suppress(NotFound):  # deleted this moment
+            with suppress(NotFound):  # deleted a moment ago
                 portion[path] = await self._artifacts.read(file.id, SYSTEM)
                 size += file.bytes
                 laid[path] = file.id
@@ -186,7 +187,7 @@ class ContainerService:
 
     @staticmethod
     async def _lay_portion(files: Mapping[str, bytes], run: RunCell, laid: dict[str, str]) -> Sequence[str]:
-        """Some of them; where one cannot be written, all of these are laid again with the next call."""
+        """Copy some of the files; if one of them cannot be written, all of them are copied again with the next call."""
         error = (await run(Cell("", files))).error
         if error is None:
             return ()
@@ -216,9 +217,9 @@ class ContainerService:
         caller: Principal,
         files: AsyncIterable[tuple[str, bytes]] | None = None,
     ) -> ContainerRow:
-        """A new one with these files, by their paths, of which one at a time is in memory.
+        """Create a container with these files, by path; only one file at a time is in memory.
 
-        Raises `InvalidRequest`, `NotFound`, `TooLarge`, `Conflict`.
+        Raise `InvalidRequest`, `NotFound`, `TooLarge`, `Conflict`.
         """
         for number, skill in enumerate(container.skills):
             try:
@@ -260,7 +261,7 @@ class ContainerService:
         return row
 
     async def get(self, container_id: str, caller: Principal) -> ContainerRow:
-        """One of them. Raises `NotFound`."""
+        """Return one container. Raise `NotFound`."""
         return _seen(await self._database.read(rows.get, container_id), container_id, caller)
 
     async def list(
@@ -272,19 +273,19 @@ class ContainerService:
         limit: int = 20,
         order: Order = "desc",
     ) -> RowPage[ContainerRow]:
-        """The caller's own by the time when they were made; those of a name, if one is given."""
+        """Return the caller's own containers by creation time; only those with ``name`` if it is given."""
         return await self._database.read(
             rows.every, caller.id, name=name, after=after, limit=limit, order=order
         )
 
     async def remove(self, container_id: str, caller: Principal) -> ContainerRow:
-        """Forget one, with the files that no run has made. Raises `NotFound`."""
+        """Delete a container, with the files that no run has created. Raise `NotFound`."""
         row = await self.get(container_id, caller)
         await self._forget(row.id, row.owner)
         return row
 
     async def expire(self, *, dry_run: bool = False) -> int:
-        """Forget those that were not used for their time; how many."""
+        """Delete containers that have not been used for their lifetime. Return their number."""
         if dry_run:
             return await self._database.read(rows.count_expired)
         removed_count = 0
@@ -312,31 +313,31 @@ class ContainerService:
             )
         if MEMORY_MB[memory_size] > self._memory_mb:
             raise InvalidRequest(
-                f"Containers here have {self._memory_mb} MB of memory (the setting notebook_memory_mb), fewer than "
-                f"'{memory_size}'. Leave 'memory_limit' out.",
+                f"Containers have {self._memory_mb} MB of memory (the setting notebook_memory_mb), less than "
+                f"'{memory_size}'. Leave out 'memory_limit'.",
                 code="unsupported_value",
                 param="memory_limit",
             )
         return memory_size
 
     async def add(self, container_id: str, path: str, data: bytes, caller: Principal) -> StoredContainerFile:
-        """Put a file there, in place of one with the same path. Raises `NotFound`, `InvalidRequest`, `TooLarge`."""
+        """Add a file, replacing a file with the same path. Raise `NotFound`, `InvalidRequest`, `TooLarge`."""
         return await self._files.add(await self._used(container_id, caller), path, data)
 
     async def files(self, container_id: str, caller: Principal) -> Sequence[StoredContainerFile]:
-        """The files of one, in the order in which they were made. Raises `NotFound`."""
+        """Return the files of a container in the order of their creation. Raise `NotFound`."""
         return await self._database.read(rows.files, (await self.get(container_id, caller)).id)
 
     async def file(self, container_id: str, file_id: str, caller: Principal) -> StoredContainerFile:
-        """One of its files by its id. Raises `NotFound`."""
+        """Return one of its files by id. Raise `NotFound`."""
         return await self._files.find(await self.get(container_id, caller), file_id)
 
     async def content(self, container_id: str, file_id: str, caller: Principal) -> ArtifactRow:
-        """The artifact that has the bytes of a file. Raises `NotFound`."""
+        """Return the artifact that contains the bytes of a file. Raise `NotFound`."""
         return await self._artifacts.get((await self.file(container_id, file_id, caller)).id, SYSTEM)
 
     async def remove_file(self, container_id: str, file_id: str, caller: Principal) -> StoredContainerFile:
-        """Take a file out of its container. Raises `NotFound`."""
+        """Remove a file from its container. Raise `NotFound`."""
         file = await self.file(container_id, file_id, caller)
         await self._files.let_go([file])
         return file

@@ -1,4 +1,4 @@
-"""Databases as tools: two tools for each, one that lists its tables and one that answers a query."""
+"""Databases as tools: two tools for each, one that lists its tables and one that runs a query."""
 
 from __future__ import annotations
 
@@ -64,13 +64,13 @@ TABLES: Final[Mapping[str, Any]] = {
 
 
 _QUERIES: Final = Slots("database queries", 4, per_key=2)
-"""Queries that run at a time."""
+"""Limit of concurrent queries."""
 
 
 async def answer(
     source: QuerySource, arguments: Mapping[str, Any], caller: str, timeout: float = QUERY_TIMEOUT_S
 ) -> ToolResult:
-    """The rows that a query of ``caller`` finds; what is wrong with it is told to who asked."""
+    """Return the rows of a query of ``caller``, or its error as a result."""
     try:
         async with _QUERIES.taken(caller):
             query_rows = await source.read(
@@ -85,13 +85,13 @@ async def answer(
 
 
 async def tables(source: QuerySource, caller: str) -> ToolResult:
-    """All tables and views with their columns."""
+    """Return all tables and views with their columns."""
     try:
         async with _QUERIES.taken(caller):
             table_infos = await source.tables()
     except PorticoError as error:
         return ToolResult(error.message, is_error=True)
-    text = "\n".join(map(_line, table_infos)) or "There are no tables."
+    text = "\n".join(map(_line, table_infos)) or "No tables exist."
     table_documents = [
         {
             "name": table.name,

@@ -1,6 +1,4 @@
-"""What an operator says of a tool and of an MCP server alike, how its fields are read, and whether somebody must agree
-before a tool runs.
-"""
+"""The operator's settings of a tool or an MCP server, the parsing of their fields, and approvals before a tool runs."""
 
 from __future__ import annotations
 
@@ -18,20 +16,22 @@ from portico_server.core.request import ToolCall, ToolResult
 from portico_server.tools.tool import Tool
 
 Rule: TypeAlias = Literal["", "always", "destructive", "never"]
-"""When to ask; empty: as the setting ``tool_approval`` says."""
+"""When to ask for approval; empty: according to the setting ``tool_approval``."""
 
 RULES: Final = tuple(rule for rule in get_args(Rule) if rule)
 
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """``default`` holds for tools that were added without a rule of their own; a question waits ``limit`` seconds."""
+    """The approval settings. ``default`` applies to added tools without their own rule; a question waits ``limit``
+    seconds.
+    """
 
     default: Rule = "never"
     limit: float = MAX_WAIT_S
 
     def needed(self, rule: Rule, tool: Tool) -> bool:
-        """Whether a tool with this rule asks before it runs."""
+        """Return whether a tool with this rule needs approval before it runs."""
         match rule or self.default:
             case "always":
                 return True
@@ -42,11 +42,11 @@ class Approval:
 
 
 NEVER: Final = Approval()
-"""No tool asks, save those that always do."""
+"""No tool needs approval, except those that always do."""
 
 
 def rule_of(value: Any, at: str) -> Rule:
-    """The rule that an operator wrote. Raises `InvalidRequest` that names the field under ``at``."""
+    """Return the operator's rule. Raise `InvalidRequest` that names the field under ``at``."""
     for rule in get_args(Rule):
         if value == rule or (value is None and not rule):
             found_rule: Rule = rule
@@ -57,8 +57,8 @@ def rule_of(value: Any, at: str) -> Rule:
 
 
 async def refusal(tool: Tool, call: ToolCall, context: Context, limit: float) -> ToolResult | None:
-    """Ask whether the tool may run: ``None`` if it may, otherwise what its caller is told."""
-    change = "what it changes may not be mended" if tool.destructive else "it may change something"
+    """Ask whether the tool can run. Return ``None`` if it can, otherwise the result for its caller."""
+    change = "its changes may be irreversible" if tool.destructive else "it may change something"
     question = NewQuestion(
         "approval",
         tool.name,
@@ -74,7 +74,7 @@ async def refusal(tool: Tool, call: ToolCall, context: Context, limit: float) ->
         if late.code != "question_expired":
             raise
         return ToolResult(
-            f"Nobody approved '{tool.name}' within {limit:g} s, so it was not run.", is_error=True
+            f"'{tool.name}' was not approved within {limit:g} s, so it was not run.", is_error=True
         )
     if answer.accepted:
         return None
@@ -83,7 +83,7 @@ async def refusal(tool: Tool, call: ToolCall, context: Context, limit: float) ->
 
 
 TIMEOUT: Final = 60.0
-"""Seconds that a call may take unless the entry says otherwise."""
+"""Default timeout of a call, in seconds."""
 
 MAX_TIMEOUT_S: Final = 86_400
 
@@ -92,11 +92,11 @@ NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 @dataclass(frozen=True, slots=True)
 class ToolEntry:
-    """Where tools come from: a ``command`` to start, a ``url`` to reach, or what a kind of entry adds.
+    """The source of tools: a ``command`` to start, a ``url`` to reach, or what a kind of entry adds.
 
-    ``env`` is what a process gets in addition to PATH, HOME and the like; ``headers`` are sent with every request.
-    ``allow`` and ``deny`` are patterns of names (``read_*``). ``timeout`` is in seconds a call. ``approval`` says when
-    somebody is asked before a call.
+    ``env`` are the variables of a process in addition to PATH, HOME and the like; ``headers`` are sent with every
+    request. ``allow`` and ``deny`` are patterns of names (``read_*``). ``timeout`` is in seconds per call.
+    ``approval`` is when to ask for approval before a call.
     """
 
     name: str
@@ -111,19 +111,21 @@ class ToolEntry:
     approval: Rule = ""
 
     def offers(self, tool: str) -> bool:
-        """Whether a tool, or an operation of an API, of this name is to be a tool here."""
+        """Return whether a tool, or an operation of an API, with this name becomes a tool."""
         is_allowed = not self.allow or any(fnmatchcase(tool, pattern) for pattern in self.allow)
         return is_allowed and not any(fnmatchcase(tool, pattern) for pattern in self.deny)
 
     def to_json(self) -> dict[str, Any]:
-        """What it is parsed from, secrets included."""
+        """Return the data from which it is parsed, including secrets."""
         return {
             name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
         }
 
 
 def text(item: Mapping[str, Any], key: str, at: str) -> str:
-    """A field that is a text, empty if it is left out. Raises `InvalidRequest`, as the others here do."""
+    """Return a text field, empty if it is left out. Raise `InvalidRequest`, as the other functions of this module
+    do.
+    """
     value = item.get(key) or ""
     if not isinstance(value, str) or "\0" in value:
         raise wrong(at, key, "text")
@@ -131,7 +133,7 @@ def text(item: Mapping[str, Any], key: str, at: str) -> str:
 
 
 def texts(item: Mapping[str, Any], key: str, at: str) -> tuple[str, ...]:
-    """A field that is a list of texts."""
+    """Return a field that is a list of texts."""
     value = item.get(key) or ()
     if not isinstance(value, list | tuple) or any(
         not isinstance(each, str) or "\0" in each for each in value
@@ -141,7 +143,7 @@ def texts(item: Mapping[str, Any], key: str, at: str) -> tuple[str, ...]:
 
 
 def pairs(item: Mapping[str, Any], key: str, at: str) -> dict[str, str]:
-    """A field that gives texts to names; numbers are taken as texts."""
+    """Return a field that maps names to texts; numbers are converted to texts."""
     value = item.get(key) or {}
     if not isinstance(value, Mapping) or any(isinstance(each, dict | list) for each in value.values()):
         raise wrong(at, key, "a mapping of names to texts")
@@ -149,10 +151,10 @@ def pairs(item: Mapping[str, Any], key: str, at: str) -> dict[str, str]:
 
 
 def is_timeout(value: Any) -> bool:
-    """Whether a value can be the seconds of a call."""
+    """Return whether a value is a valid timeout in seconds."""
     return not isinstance(value, bool) and isinstance(value, int | float) and 0 < value <= MAX_TIMEOUT_S
 
 
 def wrong(at: str, key: str, expectation: str) -> InvalidRequest:
-    """The error for a field ``at.key`` that is not what is ``expectation``."""
+    """Return the error for a field ``at.key`` that is not ``expectation``."""
     return InvalidRequest(f"{at}.{key} must be {expectation}.", param=f"{at}.{key}")

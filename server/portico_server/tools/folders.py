@@ -1,4 +1,4 @@
-"""The folders that tools may read, and nothing outside them."""
+"""The folders that tools can read; everything else is refused."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from portico_server.settings import comma_separated
 
 @dataclass(frozen=True, slots=True)
 class Folders:
-    """``roots`` by the names that they are called here; absolute, without links."""
+    """The allowed folders. ``roots`` maps their names to absolute paths without links."""
 
     roots: dict[str, Path]
 
     @classmethod
     def of(cls, folder_list: str) -> Folders:
-        """From the setting ``tool_folders``: paths separated by commas. A name that two share gets a number."""
+        """Parse the setting ``tool_folders``: paths separated by commas. Duplicate names get a number."""
         roots: dict[str, Path] = {}
         for text in comma_separated(folder_list):
             path = Path(text).expanduser().resolve()
@@ -29,12 +29,12 @@ class Folders:
         return cls(roots)
 
     def find(self, path_text: str) -> Path:
-        """The file or folder that ``FOLDER/…`` or an absolute path means, links followed.
+        """Return the file or folder for ``FOLDER/…`` or an absolute path, following links.
 
-        Raises `InvalidRequest` for one outside the folders, `NotFound` for one that is not there.
+        Raise `InvalidRequest` for a path outside the folders, `NotFound` if it does not exist.
         """
         if "\0" in path_text:
-            raise InvalidRequest("A path has no NUL character in it.", param="path")
+            raise InvalidRequest("A path must not contain a NUL character.", param="path")
         first, _, remainder = path_text.strip("/").partition("/")
         path = (
             Path(path_text)
@@ -48,16 +48,16 @@ class Folders:
         inside = (found_path or path.absolute()).is_relative_to
         if ".." in path.parts or not any(inside(root) for root in self.roots.values()):
             raise InvalidRequest(
-                f"'{path_text[:200]}' is not in a folder that may be read. Those are: {', '.join(self.roots)}.",
+                f"'{path_text[:200]}' is not in a readable folder. Readable folders: {', '.join(self.roots)}.",
                 code="outside_folders",
                 param="path",
             )
         if found_path is None:
-            raise NotFound(f"There is no '{path_text[:200]}'.", code="file_not_found", param="path")
+            raise NotFound(f"'{path_text[:200]}' does not exist.", code="file_not_found", param="path")
         return found_path
 
     def name(self, path: Path) -> str:
-        """What a path is called here: ``FOLDER/…``."""
+        """Return the name of a path for tools: ``FOLDER/…``."""
         for name, root in self.roots.items():
             if path == root:
                 return name

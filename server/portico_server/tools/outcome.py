@@ -1,4 +1,4 @@
-"""What a function returned, as the result of a tool."""
+"""Converts a function's return value into the result of a tool."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from portico_server.core.request import ToolResult
 
 
 def outcome(value: Any) -> ToolResult:
-    """Text as it is; anything else as JSON, under ``result`` where it is not an object."""
+    """Return text unchanged; anything else as JSON, under ``result`` if it is not an object."""
     if isinstance(value, str):
         return ToolResult(value)
     structured_content = value if isinstance(value, dict) else {"result": value}

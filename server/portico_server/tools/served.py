@@ -1,4 +1,4 @@
-"""Functions of clients as tools: called here, executed on the client's side."""
+"""Functions of clients as tools: called by the daemon, executed by the client."""
 
 from __future__ import annotations
 
@@ -23,31 +23,32 @@ from portico_server.tools.tool import Tool
 from portico_server.tools.toolbox import Toolbox
 
 SILENCE_TIMEOUT_S: Final = 45.0
-"""Seconds without a word after which a worker is taken for gone; each claim is a word."""
+"""Seconds of silence after which a worker counts as gone; each claim counts as a sign of activity."""
 
 RECONNECT_TIMEOUT_S: Final = 10.0
-"""Seconds that a worker has to come back when its connection broke off in the middle of a claim."""
+"""Seconds that a worker has to reconnect after its connection was lost in the middle of a claim."""
 
 FUNCTION_LIFETIME_S: Final = 60.0
-"""Seconds that a function stays, and is waited for, after its last worker was lost. One that says goodbye takes it
-along at once.
+"""Seconds that a function stays, and is waited for, after its last worker was lost.
+
+A worker that leaves explicitly removes it immediately.
 """
 
 SWEEP_INTERVAL_S: Final = 5.0
-"""Seconds between two looks for those that are gone."""
+"""Seconds between checks for lost workers and functions."""
 
 MAX_WORKERS_PER_KEY: Final = 256
-"""Workers that one key may have."""
+"""Maximum number of workers per key."""
 
 MAX_FUNCTIONS_PER_KEY: Final = 1_000
-"""Functions that all workers of one key may serve together: a list of tools has each of them."""
+"""Maximum number of functions that all workers of one key serve together: each of them appears in a list of tools."""
 
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)
 class ServedFunctionSpec:
-    """What a worker can do. ``timeout`` is in seconds a call, the wait for a free worker included."""
+    """A function of a worker. ``timeout`` is in seconds per call, including the wait for a free worker."""
 
     name: str
     description: str
@@ -60,7 +61,7 @@ class ServedFunctionSpec:
 
 @dataclass(frozen=True, slots=True)
 class WorkerInfo:
-    """One worker as it is shown. ``seen`` is in seconds since 1970."""
+    """One worker as shown to clients. ``seen`` is in seconds since 1970."""
 
     name: str
     owner: str
@@ -75,7 +76,7 @@ class _Worker:
     functions: dict[str, ServedFunctionSpec]
     heard: float
     named: str | None
-    """Whose the names of its functions are; ``None``: they are shared."""
+    """Owner of the names of its functions; ``None``: they are shared."""
 
 
 Named: TypeAlias = tuple[str | None, str]
@@ -84,7 +85,9 @@ Named: TypeAlias = tuple[str | None, str]
 
 @dataclass(slots=True)
 class _Offered:
-    """A function in the toolbox. ``owner`` is the key whose workers may serve it; ``lost``: when the last one was."""
+    """A function in the toolbox. ``owner`` is the key whose workers can serve it; ``lost`` is when the last worker was
+    lost.
+    """
 
     owner: str
     workers: set[tuple[str, str]] = field(default_factory=set)
@@ -94,9 +97,8 @@ class _Offered:
 class ServedTools:
     """Workers by (key, name), and the functions that are tools while a worker serves them.
 
-    A function that an admin serves is shared, for every key with the scope; any other is for the key that serves it,
-    and takes its name from nobody.
-    ``clock`` gives seconds.
+    A function that an admin serves is shared with every key that has the scope; any other function is private to the
+    key that serves it, and does not reserve its name for others. ``clock`` returns seconds.
     """
 
     def __init__(self, toolbox: Toolbox, clock: Callable[[], float] = time.monotonic) -> None:
@@ -106,16 +108,16 @@ class ServedTools:
         self._offered: dict[Named, _Offered] = {}
 
     async def run(self) -> None:
-        """Take out what is gone, until cancelled."""
+        """Remove lost workers and functions until cancelled."""
         while True:
             await asyncio.sleep(SWEEP_INTERVAL_S)
             self.sweep()
 
     def join(self, caller: Principal, worker: str, functions: Sequence[ServedFunctionSpec]) -> list[str]:
-        """A worker comes, or comes back with other functions; the names of its tools.
+        """Add a worker, or update its functions; return the names of its tools.
 
-        Raises `Conflict` if a name is shared by something else, or by another admin's function, `Forbidden` if the
-        caller may not call what it wants to serve, `InvalidRequest` for a name or schema that is none.
+        Raise `Conflict` if a shared name is in use by another resource or another admin's function, `Forbidden` if the
+        caller cannot call a function that it wants to serve, `InvalidRequest` for an invalid name or schema.
         """
         from portico_server.core.json_schema import require_schema
 
@@ -124,14 +126,15 @@ class ServedTools:
         for number, function in enumerate(functions):
             if not _NAME.fullmatch(function.name):
                 raise InvalidRequest(
-                    f"'{function.name}' is not a name for a function: up to 64 letters, digits, '_' and '-'.",
+                    f"'{function.name}' is not a valid name for a function: use up to 64 letters, digits, "
+                    "'_' and '-'.",
                     param=f"functions[{number}].name",
                 )
             require_schema(function.name, function.input_schema, f"functions[{number}].input_schema")
             caller.require(f"tools:{function.name}:call")
             current_offer = self._offered.get((owner, function.name))
             if current_offer is not None and current_offer.owner != caller.id:
-                raise _taken(f"Another key serves a function '{function.name}'.")
+                raise _taken(f"Another key already serves a function '{function.name}'.")
         self._check_free([function.name for function in functions], owner)
         self._check_room(caller.id, worker, {(owner, function.name) for function in functions})
         self.leave(caller, worker, stay={(owner, function.name) for function in functions})
@@ -144,14 +147,14 @@ class ServedTools:
         return list(function_specs)
 
     def heard(self, caller: Principal, worker: str) -> list[str]:
-        """A worker says that it is there; what the questions that it may claim are called.
+        """Record a worker's activity; return the names of the questions that it can claim.
 
-        Raises `NotFound` if it is not known, or no longer: it joins again.
+        Raise `NotFound` if the worker is unknown or was removed: it must join again.
         """
         known_worker = self._workers.get((caller.id, worker))
         if known_worker is None:
             raise NotFound(
-                f"There is no worker '{worker}' here (the daemon may have been started again). Join again.",
+                f"The worker '{worker}' does not exist (the daemon may have been restarted). Join again.",
                 code="worker_not_found",
                 param="worker",
             )
@@ -159,7 +162,7 @@ class ServedTools:
         return [function_name(name, known_worker.named) for name in known_worker.functions]
 
     def broke_off(self, caller: Principal, worker: str) -> None:
-        """The connection of a worker has ended in the middle of a claim: it comes back soon, or is gone."""
+        """Record that a worker's connection was lost in the middle of a claim: it reconnects soon, or is gone."""
         known_worker = self._workers.get((caller.id, worker))
         if known_worker is not None:
             known_worker.heard = min(
@@ -167,7 +170,7 @@ class ServedTools:
             )
 
     def leave(self, caller: Principal, worker: str, *, stay: set[Named] | None = None) -> None:
-        """A worker says goodbye: the functions that no other one serves are gone, save those in ``stay``."""
+        """Remove a worker that leaves: functions without another worker are removed, except those in ``stay``."""
         known_worker = self._workers.pop((caller.id, worker), None)
         if known_worker is None:
             return
@@ -176,11 +179,11 @@ class ServedTools:
                 self._withdraw(name)
 
     def workers_of(self, key: str) -> list[str]:
-        """The names of a key's workers."""
+        """Return the names of a key's workers."""
         return [worker.name for worker in self._workers.values() if worker.owner == key]
 
     def granted(self, caller: Principal) -> frozenset[str]:
-        """What the questions are called that the caller's workers serve, whoever asks."""
+        """Return the names of the questions that the caller's workers serve for every key."""
         return frozenset(
             function_name(name, worker.named)
             for worker in self._workers.values()
@@ -189,7 +192,7 @@ class ServedTools:
         )
 
     def every(self, caller: Principal) -> list[WorkerInfo]:
-        """The caller's workers, or all of them for an admin, by name."""
+        """Return the caller's workers, or all workers for an admin, by name."""
         workers = [worker for worker in self._workers.values() if caller.sees(worker.owner)]
         now, wall = self._clock(), time.time()
         return [
@@ -198,7 +201,7 @@ class ServedTools:
         ]
 
     def sweep(self) -> None:
-        """Forget the workers that are silent, and the functions that nobody has served for a while."""
+        """Remove silent workers, and functions that have had no worker for a while."""
         now = self._clock()
         for key, worker in list(self._workers.items()):
             if now - worker.heard > SILENCE_TIMEOUT_S:
@@ -210,7 +213,7 @@ class ServedTools:
                 self._withdraw(name)
 
     def _forget(self, worker: _Worker) -> list[Named]:
-        """The functions that nobody serves without this worker."""
+        """Remove the worker, and return the functions that have no worker without it."""
         abandoned_names = []
         for name in worker.functions:
             offer = self._offered[worker.named, name]
@@ -232,19 +235,19 @@ class ServedTools:
                 continue
             self._toolbox.require_unreserved(name, owner)
             if self._toolbox.has(name):
-                raise _taken(f"There is a tool '{name}' here already.")
+                raise _taken(f"A tool '{name}' already exists.")
 
     def _check_room(self, key: str, worker: str, nameds: set[Named]) -> None:
-        """Raise `TooMany` if the key would have too many workers or functions."""
+        """Raise `TooMany` if the key would exceed its maximum of workers or functions."""
         workers = [each for each in self._workers.values() if each.owner == key and each.name != worker]
         served_names = {name for name, offer in self._offered.items() if offer.owner == key}
         served_names -= {
             name for name in served_names if self._offered[name].workers == {(key, worker)}
-        }  # it comes back with others
+        }  # it rejoins with other functions
         if len(workers) >= MAX_WORKERS_PER_KEY or len(served_names | nameds) > MAX_FUNCTIONS_PER_KEY:
             raise TooMany(
-                f"One key may have {MAX_WORKERS_PER_KEY} workers, which serve {MAX_FUNCTIONS_PER_KEY:,} functions "
-                "together. Let one of them leave first.",
+                f"One key can have at most {MAX_WORKERS_PER_KEY} workers, which serve at most "
+                f"{MAX_FUNCTIONS_PER_KEY:,} functions together. Remove a worker first.",
                 code="too_many_workers",
                 param="functions",
                 retry_after=SILENCE_TIMEOUT_S,
@@ -286,7 +289,7 @@ class ServedTools:
                 raise
             offer = self._offered.get((owner, function.name))
             who = (
-                "The client that serves it did not answer"
+                "The client that serves it did not respond"
                 if offer is not None and offer.workers
                 else "No client that serves it was connected"
             )
@@ -294,7 +297,7 @@ class ServedTools:
                 f"'{function.name}' was not executed: {who} within {function.timeout:g} s.", is_error=True
             )
         if not answer.accepted:
-            return ToolResult(answer.note or f"'{function.name}' failed on the client's side.", is_error=True)
+            return ToolResult(answer.note or f"'{function.name}' failed on the client.", is_error=True)
         return outcome(answer.value)
 
 

@@ -66,7 +66,7 @@ def contents(agent: Agent, session: int | str | None = None) -> list[str]:
 
 
 class Pair(Agent):
-    """Two agents that echo."""
+    """Two echoing agents."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -247,7 +247,7 @@ class TestFormats:
 
 
 class Stamp(hooks.Hook):
-    """Signs what passes."""
+    """A hook that signs everything that passes through it."""
 
     def before_agent(self, whose: Agent, message: Message, session: str) -> Message:
         return message.but(content=f"[{session}] {message.content}")
@@ -257,7 +257,7 @@ class Stamp(hooks.Hook):
 
 
 class Tenfold(hooks.Hook):
-    """Changes what a tool is asked, and what it answers."""
+    """A hook that changes the arguments and the result of a tool call."""
 
     def before_action(self, whose: Any, message: Message, session: str) -> Message:
         return message.but(content=json.dumps({"expression": "40+2"}))
@@ -415,7 +415,7 @@ def test_a_session_goes_on_after_the_daemon_was_killed(
 
 
 class Shout:
-    """A parser as other frameworks have them."""
+    """A parser in the form that other frameworks use."""
 
     def format(self) -> str:
         return "Answer in one word."

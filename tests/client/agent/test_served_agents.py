@@ -1,4 +1,6 @@
-"""What runs in the client: functions as tools, executors, and a class with a ``forward``; under a name too."""
+"""Code that runs in the client: functions as tools, executors, and a class with a ``forward``, also under another
+name.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ from portico.functions import Function
 
 
 def asking(text: str, name: str, /, **arguments: Any) -> dict[str, Any]:
-    """A model that calls a function once when this is said."""
+    """Return the script of a model that calls a function once when it reads this text."""
     return {"match": f"^{text}$", "tool_calls": [{"name": name, "arguments": arguments}], "times": 1}
 
 
@@ -289,7 +291,7 @@ def test_an_action_that_is_not_valid_goes_back_with_the_reason(boss: Client) -> 
 
 
 class Noted(hooks.Hook):
-    """Keeps what it is shown."""
+    """A hook that records everything it is shown."""
 
     def __init__(self) -> None:
         self.before: list[Any] = []

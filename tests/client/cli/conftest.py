@@ -1,4 +1,4 @@
-"""A way to run one command line in this process, and look at what it printed."""
+"""A fixture that runs one command line in this process and captures its output."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from portico.cli.root import run
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """How a command ended."""
+    """The result of a command: exit code and output."""
 
     code: int
     out: str

@@ -1,4 +1,4 @@
-"""A command of ours on a terminal of its own, typed into and read."""
+"""A Portico command on its own terminal, which tests type into and read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COMMAND = [sys.executable, "-c", "import sys; from portico.cli import main; sys.
 
 
 class Terminal:
-    """A command on a terminal of its own."""
+    """A command on its own terminal."""
 
     def __init__(self, url: str, *arguments: str, **variables: str) -> None:
         self._controller, terminal = pty.openpty()
@@ -37,7 +37,7 @@ class Terminal:
         self._after = 0
 
     def until(self, words: str) -> None:
-        """Read until ``words`` are printed after the ones that were waited for before."""
+        """Read until ``words`` are printed after the words of the previous wait."""
         while (found := self.seen.find(words, self._after)) < 0:
             self.seen += self._text.decode(os.read(self._controller, 4096))
         self._after = found + len(words)
@@ -49,10 +49,10 @@ class Terminal:
         self.process.send_signal(signal.SIGINT)
 
     def leave(self) -> int:
-        """Interrupt until it ends; the exit code.
+        """Interrupt the command until it ends, and return the exit code.
 
-        CPython's readline misses a signal between printing the prompt and waiting for a key, as a person who presses
-        again may notice.
+        CPython's readline misses a signal that arrives between printing the prompt and waiting for a key. A person
+        notices this too and presses again.
         """
         for _ in range(LIMIT):
             self.interrupt()

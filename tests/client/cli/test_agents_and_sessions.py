@@ -166,7 +166,7 @@ def test_a_session_is_exported_and_read_back(shell: Shell, clerk: str, tmp_path:
 
 @pytest.fixture(scope="module")
 def client(daemon: Daemon) -> Iterator[Client]:
-    """For facts: a model that finds one in every conversation, and a store for them."""
+    """Prepare facts: a model that finds a fact in every conversation, and a store for the facts."""
     with Client(daemon.url) as client:
         client.deployments.add("noter", "fake://", parameters={"script": SCRIPT})
         client.stores.add("facts")
@@ -180,7 +180,7 @@ def indexed(client: Client) -> None:
 
 
 def learn(client: Client, session: str) -> Fact:
-    """What an agent learns in a session."""
+    """Return the fact that an agent learns in a session."""
     client.agents.run(GUIDE, "I live in Lisbon", session=("api", session))
     indexed(client)
     row = client.sessions.open("api", session)

@@ -1,4 +1,6 @@
-"""`portico apply`: a running daemon becomes what a file says, twice the same is nothing, nothing goes by itself."""
+"""`portico apply`: a running daemon reaches the state of a file; a second run changes nothing; nothing is removed
+unasked.
+"""
 
 from __future__ import annotations
 

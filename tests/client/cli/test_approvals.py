@@ -1,4 +1,4 @@
-"""`portico approvals`: tools that ask before they run, answered on the command line and on a terminal."""
+"""`portico approvals`: tools that ask before they run, approved on the command line and on a terminal."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COMMAND = [sys.executable, "-c", "import sys; from portico.cli import main; sys.
 
 @pytest.fixture(scope="module", autouse=True)
 def _asks(daemon: Daemon) -> None:
-    """A tool that asks before each call."""
+    """Add a tool that asks before each call."""
     with Client(daemon.url) as client:
         client.tools.add("wipe", command=["echo", "wiped", "{path}"], approval="always")
 
@@ -35,13 +35,13 @@ def client(daemon: Daemon) -> Iterator[Client]:
 
 
 def asked(client: Client) -> Question:
-    """The first question that waits."""
+    """Return the first pending question."""
     return next(item for item in client.questions.watch() if item.status == "pending")
 
 
 @pytest.fixture
 def call(client: Client) -> Iterator[Future[ToolResult]]:
-    """A call that waits for its approval."""
+    """Start a call that waits for its approval."""
     with ThreadPoolExecutor(1) as pool:
         call = pool.submit(client.tools.call, "wipe", {"path": "/x"})
         yield call
@@ -55,7 +55,7 @@ def test_what_waits_is_listed_shown_and_approved(
     (row,) = command("approvals", "list", "--json").json["data"]
     assert (row["id"], row["kind"], row["arguments"]) == (question.id, "approval", {"path": "/x"})
     assert "wipe\tpath=/x\tpending" in command("approvals", "list").out
-    assert "wipe\tpath=/x\tpending" in command("approvals", "watch").out  # once, without a terminal
+    assert "wipe\tpath=/x\tpending" in command("approvals", "watch").out  # once, if there is no terminal
     shown = command("approvals", "show", question.id).out
     assert "Run the tool 'wipe'?" in shown and '"path": "/x"' in shown
     run = command("runs", "show", question.run).out
@@ -88,7 +88,7 @@ def test_a_call_without_a_terminal_says_what_it_waits_for(
 
 
 class Terminal:
-    """A command on a terminal of its own."""
+    """A command on its own terminal."""
 
     def __init__(self, url: str, *arguments: str) -> None:
         self._controller, terminal = pty.openpty()
@@ -105,7 +105,7 @@ class Terminal:
         self._seen = ""
 
     def until(self, words: str) -> None:
-        """Read until ``words`` are printed, and forget what came before."""
+        """Read until ``words`` are printed, and discard the output before them."""
         while words not in self._seen:
             self._seen += self._text.decode(os.read(self._controller, 4096))
         self._seen = self._seen.partition(words)[2]

@@ -1,4 +1,4 @@
-"""`portico apps` and `portico run`: composed, run, deployed, changed in one place, compared, drawn, rolled back."""
+"""`portico apps` and `portico run`: compose, run, deploy, change one part, compare, draw and roll back."""
 
 from __future__ import annotations
 

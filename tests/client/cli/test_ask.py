@@ -1,4 +1,4 @@
-"""``portico ask --history``: one command continues with the conversation of another."""
+"""``portico ask --history``: one command continues the conversation of another."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def test_a_second_question_goes_on_where_the_first_ended(command: Command, tmp_p
     assert "port.md" in first.out
     second = command("ask", "Why that one?", "--history", str(file), "--json")
     assert second.code == 0, second.err
-    # Alone, the second question has no word that a document could hold.
+    # Without the history, the second question has no word that a document could match.
     assert second.json["citations"][0]["filename"] == "port.md"
     messages = json.loads(file.read_text(encoding="utf-8"))
     assert [message["role"] for message in messages] == ["user", "assistant"] * 2

@@ -1,4 +1,4 @@
-"""Behind a proxy that leads nowhere: what is on this machine is reached without it, by everything that we start."""
+"""Behind a proxy that leads nowhere, everything that Portico starts reaches this machine without the proxy."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LIMIT = 60
 
 @pytest.fixture(scope="module")
 def proxied(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment of a person behind the proxy, who never heard of ``NO_PROXY``."""
+    """Return the environment of a user behind the proxy, without ``NO_PROXY``."""
     home = tmp_path_factory.mktemp("home") / "data"
     kept = environment(PORTICO_HOME=str(home), NO_COLOR="1", **PROXIES)
     return {name: value for name, value in kept.items() if name.upper() != "NO_PROXY"}
@@ -39,7 +39,7 @@ def proxied(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory, proxied: dict[str, str]) -> Iterator[str]:
-    """The address of a daemon that ``portico up`` started there over a folder."""
+    """Return the address of a daemon that ``portico up`` started behind the proxy over a folder."""
     folder = tmp_path_factory.mktemp("docs") / "handbook"
     folder.mkdir()
     for name, text in DOCS.items():

@@ -1,4 +1,4 @@
-"""The better model: asked once on a terminal, fetched while the tiny one answers, from a hub that stands in."""
+"""The better model: offered once on a terminal, fetched from a stand-in hub while the tiny model answers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.model
 
 @pytest.fixture(scope="module")
 def hub() -> Iterator[Hub]:
-    """A hub in a thread that has the model recommended for this machine; its bytes are those of the tiny one."""
+    """A hub in a thread with the model recommended for this machine; its bytes are those of the tiny model."""
     better = recommend(this_machine(), is_accelerated=False)
     if better is None:
         pytest.skip("this machine is too small for any recommended model")
@@ -55,7 +55,7 @@ def hub() -> Iterator[Hub]:
 
 @pytest.fixture
 def place(tmp_path: Path, hub: Hub) -> dict[str, str]:
-    """The environment of a start: a home and a folder of models of its own, and the hub."""
+    """Return the environment of a start: its own home, its own model folder and the hub."""
     shutil.copytree(MODELS / TINY, tmp_path / "models" / TINY, copy_function=_linked)
     hub.requests.clear()
     return {
@@ -75,7 +75,7 @@ def _linked(source: str, target: str) -> None:
 
 @contextmanager
 def up(place: dict[str, str], *arguments: str) -> Iterator[Terminal]:
-    """``portico up`` on a terminal."""
+    """Run ``portico up`` on a terminal."""
     terminal = Terminal("", "up", "--port", "0", *arguments, **place)
     try:
         yield terminal
@@ -86,7 +86,7 @@ def up(place: dict[str, str], *arguments: str) -> Iterator[Terminal]:
 
 
 def default_of(place: dict[str, str]) -> str:
-    """The source of the model that `default` means."""
+    """Return the source of the model that `default` resolves to."""
     found = note(Path(place["PORTICO_HOME"]))
     assert found is not None
     with Client(found["url"]) as client:

@@ -1,4 +1,6 @@
-"""`portico canaries` and `Client.canaries` against a daemon. Who gets which side: tests/server/canaries."""
+"""`portico canaries` and `Client.canaries` against a daemon. tests/server/canaries tests which caller gets which
+side.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ async def test_a_canary_is_set_shown_promoted_and_rolled_back(command: Command, 
     shown = command("canaries", "show", "helper")
     assert "calls of the canary: 0 of 2" in shown.out and "after=2, max_error_rate=0.5" in shown.out
     assert "rolled back" in command("canaries", "rollback", "helper", "--reason", "Not now").out
-    # The rule promotes it.
+    # The rule promotes the canary.
     assert command("canaries", "set", "helper", "fresh", "--weight", "1", *rule).code == 0
     async with AsyncClient(daemon.url) as client:
         for _ in range(2):

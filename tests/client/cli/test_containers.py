@@ -1,4 +1,4 @@
-"""`portico containers` against a daemon. Code that runs in them: tests/server/tools/test_containers.py."""
+"""`portico containers` against a daemon. tests/server/tools/test_containers.py tests code that runs in containers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`portico doctor` tells what works and what to do about the rest."""
+"""`portico doctor` reports what works and what to do about the rest."""
 
 from __future__ import annotations
 

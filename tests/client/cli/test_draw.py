@@ -1,4 +1,4 @@
-"""`portico draw` and `Client.images` against a daemon with a fake model that draws."""
+"""`portico draw` and `Client.images` against a daemon with a fake image model."""
 
 from __future__ import annotations
 

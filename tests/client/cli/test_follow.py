@@ -1,4 +1,4 @@
-"""Runs that a command follows to their end, with those that come with them."""
+"""Runs that a command follows to their end, with the runs that they start."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def test_a_run_that_fails_again_while_it_is_followed_is_told_of_once(tmp_p
         async def fail(_payload: Mapping[str, Any], context: Context) -> None:
             done.append(context.run)
             if len(done) == 1:
-                await scheduler.ensure("sync", "store", {})  # as a watcher of the folder does
+                await scheduler.ensure("sync", "store", {})  # as a folder watcher does
             else:
                 await may.wait()
             raise Unavailable("The folder is gone.")

@@ -1,4 +1,4 @@
-"""The command line documents itself: this fails when a command or an option lacks its help."""
+"""The command line documents itself: these tests fail when a command or an option has no help."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_completion_is_an_option_of_the_program_alone() -> None:
 
 
 SILENT = {"portico mcp", "portico tui", "portico agent-server"}
-"""Commands that print no data: they speak a protocol, or draw a screen."""
+"""Commands that print no data because they speak a protocol or draw a screen."""
 
 
 @pytest.mark.parametrize(("path", "command"), LEAVES, ids=[path for path, _ in LEAVES])
@@ -75,7 +75,7 @@ def test_whatever_destroys_asks_first_and_can_be_tried_dry(path: str, command: A
 
 
 def _words(text: str) -> str:
-    """Return a text without its line breaks and frames: help is folded to the width of the terminal."""
+    """Return a text without line breaks and frames, since help is wrapped to the width of the terminal."""
     return "".join(text.replace("│", "").split())
 
 
@@ -83,7 +83,7 @@ def _words(text: str) -> str:
 def test_help_prints_every_word_that_is_written(
     path: str, command: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "2000")  # names of options are cut on a narrow terminal
+    monkeypatch.setenv("COLUMNS", "2000")  # a narrow terminal truncates option names
     assert run([*path.split()[1:], "--help"]) == 0
     printed = _words(capsys.readouterr().out)
     children = [child.help.partition("\n\n")[0] for child in getattr(command, "commands", {}).values()]

@@ -1,4 +1,4 @@
-"""Ctrl-C: it ends a command, and in a conversation first the answer."""
+"""Ctrl-C ends a command; in a conversation it first ends the answer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.process
 
 @pytest.fixture(scope="module", autouse=True)
 def _stuck(daemon: Daemon) -> None:
-    """A model that says three words of its answer to 'wait' and then no more."""
+    """A model that answers 'wait' with three words and then stalls."""
     script = {"replies": [{"match": "wait", "content": "one two three four five six", "hang": 3}]}
     with Client(daemon.url) as client:
         client.deployments.add("stuck", "fake://", parameters={"script": script})

@@ -30,7 +30,7 @@ LIMIT = 60
 """Seconds after which a test gives up on a process."""
 
 DUE_S = 50
-"""Seconds to the end of a sign-in that is renewed already, and far enough from it for a machine that is busy."""
+"""Seconds until a sign-in expires: already due for renewal, and long enough for a busy machine."""
 
 CLIENT = "portico-terminal"
 OPERATOR = "the-operators-own-key"
@@ -47,7 +47,7 @@ roles:
 
 @dataclass(frozen=True, slots=True)
 class Company:
-    """An issuer, and two daemons where its people sign in from a terminal."""
+    """An issuer and two daemons whose users sign in from a terminal."""
 
     issuer: Provider
     url: str
@@ -72,7 +72,7 @@ def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Company]:
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Somebody with a folder of settings and a terminal."""
+    """A user with a settings folder and a terminal."""
 
     company: Company
     folder: Path
@@ -92,7 +92,7 @@ class Person:
         return subprocess.Popen([*COMMAND, *arguments], text=True, env=self.environment(**variables), **pipes)
 
     def run(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        """A command in this process."""
+        """Run a command in this process."""
         self.printed.readouterr()
         with self.patch.context() as patch:
             patch.delenv("PORTICO_API_KEY", raising=False)
@@ -102,7 +102,7 @@ class Person:
         return subprocess.CompletedProcess(arguments, code, *self.printed.readouterr())
 
     def run_apart(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        """A command in a process of its own."""
+        """Run a command in a separate process."""
         with self.start(*arguments, **variables) as process:
             out, err = process.communicate(timeout=LIMIT)
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
@@ -110,7 +110,7 @@ class Person:
     def sign_in(
         self, subject: str = "ada", *arguments: str, **variables: str
     ) -> subprocess.CompletedProcess[str]:
-        """Sign in as a device does: ``subject`` enters the code that is shown. Empty: they say no."""
+        """Sign in as a device does: ``subject`` enters the displayed code. An empty ``subject`` refuses."""
         with self.start("login", *arguments, **variables) as process:
             shown, code = read_until(process, r"enter the code (\S+)")
             httpx.post(f"{self.company.issuer.issuer}/device", data={"user_code": code, "sub": subject})
@@ -122,19 +122,19 @@ class Person:
         return found
 
     def change(self, **values: Any) -> None:
-        """Change what is kept of the first daemon, which was given an hour ago."""
+        """Change the stored sign-in of the first daemon, which was granted an hour ago."""
         rows = self.kept()
         rows[self.company.url] |= {"given_at": time.time() - 3_600, **values}
         self.file.write_text(json.dumps({"sign_ins": rows}))
 
     def grants(self) -> list[str]:
-        """Which grants the issuer was asked for so far."""
+        """Return the grants requested from the issuer so far."""
         found: list[str] = self.company.issuer.seen()["grants"]
         return found
 
 
 def read_until(process: subprocess.Popen[str], pattern: str) -> tuple[str, str]:
-    """What a process says on standard error until a line matches, and the first group of that."""
+    """Return the standard error of a process up to the first match, and the match's first group."""
     assert process.stderr is not None
     shown = ""
     for line in process.stderr:
@@ -357,7 +357,7 @@ def test_an_issuer_that_gives_no_other_id_token_ends_a_sign_in_with_the_first(ad
 def test_two_daemons_of_one_company_are_two_sign_ins_and_the_second_is_asked_about(ada: Person) -> None:
     assert ada.sign_in().returncode == 0
     other = {"PORTICO_URL": ada.company.other}
-    assert ada.run("whoami", **other).returncode == 1  # the token goes to its own daemon alone
+    assert ada.run("whoami", **other).returncode == 1  # the token is sent only to its own daemon
     asked = ada.run("login", **other)
     assert asked.returncode == 1 and "Do you trust it?" in asked.stderr and "--yes" in asked.stderr
     assert ada.sign_in("ada", "--yes", **other).returncode == 0

@@ -1,4 +1,4 @@
-"""`portico mcp add` and its siblings: other people's servers, by hand and from an assistant's settings."""
+"""`portico mcp add` and its siblings: third-party servers, added directly or from an assistant's settings."""
 
 from __future__ import annotations
 

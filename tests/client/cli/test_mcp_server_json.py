@@ -1,4 +1,4 @@
-"""`portico mcp server-json`, against what the MCP registry's schema of 2025-12-11 demands."""
+"""`portico mcp server-json`, checked against the MCP registry's schema of 2025-12-11."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ SERVER = {
     },
     "additionalProperties": False,
 }
-"""In our own words, and for what we print alone: the schema itself allows more."""
+"""A restatement in our own words, limited to the fields that Portico prints; the original schema allows more."""
 
 PUBLIC = ("--address", "https://portico.example.com")
 

@@ -1,4 +1,4 @@
-"""`portico models simulate`, which asks no daemon."""
+"""`portico models simulate`, which contacts no daemon."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands that watch: models plan, top, logs."""
+"""The commands that monitor: models plan, top, logs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The columns of listings: the nouns declare them, and the command line prints them."""
+"""The columns of listings: nouns declare them and the command line prints them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RESOURCES = [
 
 
 def listed_class(resource: Resource) -> Any:
-    """What a listing has rows of: what the verbs of its noun return."""
+    """Return the class of a listing's rows, as the noun's verbs return it."""
     for name in ("list", "get", "change"):
         for verb in resource.verbs:
             if verb.name == name:
@@ -38,7 +38,7 @@ def test_every_column_is_an_attribute_of_what_is_listed(resource: Resource) -> N
         kind = listed
         for name in (column.attribute or column.heading.lower()).split("."):
             if not is_dataclass(kind):
-                break  # JSON, in which the daemon has more
+                break  # JSON, where the daemon has more fields
             assert hasattr(kind, name) or name in {field.name for field in fields(kind)}, column
             hint = get_type_hints(kind).get(name)
             kind = next((each for each in get_args(hint) if each is not NoneType), hint)
@@ -46,7 +46,7 @@ def test_every_column_is_an_attribute_of_what_is_listed(resource: Resource) -> N
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """A part of a row."""
+    """A nested part of a row."""
 
     failed: int
 

@@ -1,4 +1,6 @@
-"""`portico package`: an app leaves with all that it needs and nothing secret, and answers the same elsewhere."""
+"""`portico package`: a package contains all that an app needs and no secrets, and the app answers the same
+elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,7 @@ INNER = {"portico_flow": 1, "step": {"op": "llm", "model": "house", "system": "W
 
 @pytest.fixture(scope="module")
 def client(daemon: Daemon) -> Iterator[Client]:
-    """A client of a daemon with apps over a store, a tool with a secret and a model with a key."""
+    """A client of a daemon with apps that use a store, a tool with a secret and a model with a key."""
     with Client(daemon.url) as made:
         made.deployments.add("house", "http://127.0.0.1:9/v1#m", api_key=SECRETS["api_key"])
         made.tools.add("greet", command=["echo", "{name}"], env={"GREETING_TOKEN": SECRETS["env"]})
@@ -66,12 +68,12 @@ def client(daemon: Daemon) -> Iterator[Client]:
 def passages(client: Client) -> list[Any]:
     answer = client.ask(QUESTION, "handbook")
     reply = answer.read()
-    text = re.sub("file-[0-9a-f]{32}", "", client.apps.run("asker", QUESTION))  # ids are each daemon's own
+    text = re.sub("file-[0-9a-f]{32}", "", client.apps.run("asker", QUESTION))  # ids differ between daemons
     return [text, reply.text, [(found.filename, found.text, found.place) for found in reply.passages]]
 
 
 def texts(folder: Path) -> dict[str, str]:
-    """The files of a package that are neither a store nor a program."""
+    """Return the package files that are neither stores nor programs."""
     return {
         path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8")
         for path in sorted(folder.rglob("*"))
@@ -91,7 +93,7 @@ def test_what_is_unpacked_in_an_empty_home_answers_the_same_with_the_same_citati
     assert all("port 7419" in str(found) for found in here[:-1])
     command_line = ("--file", str(folder / "app" / "portico.yaml"))
     ids = []
-    for _start in range(2):  # the second one finds what the first one has made
+    for _start in range(2):  # the second start finds what the first start created
         with daemons.running(tmp_path / "home", *command_line) as daemon, Client(daemon.url) as there:
             store = there.stores.get("handbook")
             assert [*passages(there), store.description] == here
@@ -237,7 +239,7 @@ def add_skill(client: Client, folder: Path, text: str) -> None:
 
 
 def reading(skill: str, path: str = "SKILL.md") -> dict[str, Any]:
-    """A flow that reads a file of a skill."""
+    """Return a flow that reads a file of a skill."""
     step = {"op": "tool", "tool": "read_skill", "arguments": {"skill": skill, "path": path}}
     return {"portico_flow": 1, "step": step}
 
@@ -407,7 +409,7 @@ def test_without_a_key_the_script_for_slurm_says_what_is_missing(
 
 
 def kubernetes(command: Command, folder: Path, *flags: str) -> dict[str, Any]:
-    """The manifests of a package, by their kinds."""
+    """Return the manifests of a package by kind."""
     done = command("package", "asker", "--kubernetes", *flags, "-o", str(folder))
     assert done.code == 0, done.err
     found = [

@@ -1,4 +1,4 @@
-"""`portico prompts`: imported, shown, filled in, removed."""
+"""`portico prompts`: import, show, fill in, remove."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`portico runs prune`: says what it would remove, asks, and removes."""
+"""`portico runs prune`: prints what it would remove, asks, and removes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`portico runs`: the trace of a flow's run, continuing with one, and beginning another like it."""
+"""`portico runs`: the trace of a flow's run, continuing a run, and starting another run like it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from portico.schemas.flows import TraceStep
 
 @pytest.fixture
 def ended(daemon: Daemon) -> str:
-    """A durable run of three chapters, the second of which fails in the end."""
+    """Return a durable run of three chapters, the second of which finally fails."""
     made = flow(
         pipeline(
             titles=lambda topic: [f"{topic} {number}" for number in (1, 2)],

@@ -1,4 +1,4 @@
-"""`portico schedules` and `Client.schedules` against a daemon. What runs is looked at in tests/server/schedules."""
+"""`portico schedules` and `Client.schedules` against a daemon. tests/server/schedules tests the runs themselves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`portico tools`: tools looked at, added and removed."""
+"""`portico tools`: tools are shown, added and removed."""
 
 from __future__ import annotations
 

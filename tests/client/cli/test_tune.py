@@ -1,4 +1,4 @@
-"""`portico tune` against a daemon whose training is played, and its converters."""
+"""`portico tune` against a daemon with simulated training, and its converters."""
 
 from __future__ import annotations
 
@@ -84,7 +84,9 @@ def test_a_dry_run_says_what_would_be_done_and_leaves_nothing(
     assert "rank\t4\tas given" in explained.out
     assert "precision\t" in explained.out
     plan = command("tune", str(examples), "--base", "default", "--dry-run", "--json").json
-    assert plan["recipe"]["steps"] == 25  # five times through: few examples are seen more often
+    assert (
+        plan["recipe"]["steps"] == 25
+    )  # five epochs: the fewer the examples, the more often they are repeated
     assert set(plan["recipe"]["reasons"]) <= {*plan["recipe"], "batch"}
 
 

@@ -1,4 +1,4 @@
-"""`portico up` and `down`, as a person starts and stops them."""
+"""`portico up` and `down`, as users start and stop them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def configuration(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def portico(home: Path, configuration: Path) -> Iterator[Start]:
-    """Start ``portico …`` on this test's home folder; whatever still runs at the end is ended."""
+    """Start ``portico …`` on this test's home folder; processes that still run afterwards are stopped."""
     with contextlib.ExitStack() as stack:
 
         def start(*arguments: str, home: Path = home) -> subprocess.Popen[str]:
@@ -85,7 +85,7 @@ def _url(home: Path) -> str:
 
 
 def _gone(pid: int) -> bool:
-    """Wait for the end of a process that is not our child."""
+    """Return whether a process that is not our child has ended; wait for its end."""
     try:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -185,7 +185,7 @@ def test_up_right_after_the_first_one_was_killed_starts_a_daemon(
     first = _up(portico, configuration)
     _read_until(first, "Press Ctrl-C")
     pid = json.loads((home / "daemon.json").read_text(encoding="utf-8"))["pid"]
-    os.kill(pid, signal.SIGSTOP)  # it holds its home while the second one starts
+    os.kill(pid, signal.SIGSTOP)  # it keeps its home locked while the second daemon starts
     first.kill()
     os.kill(pid, signal.SIGCONT)
     second = _up(portico, configuration, "--detach", "--json")
@@ -219,7 +219,7 @@ def test_a_detached_daemon_is_found_again_and_stopped(
     )
     assert "portico down" in errors and "--home FOLDER" in errors
     note = home / "daemon.json"
-    stranger = home.parent / "other"  # its daemon was killed, and another one listens at its port now
+    stranger = home.parent / "other"  # its daemon was killed, and another daemon now listens on its port
     stranger.mkdir()
     shutil.copy(note, stranger)
     refused = portico("down", home=stranger)

@@ -1,4 +1,4 @@
-"""``portico web``: one app alone as a page, with a key of its own, in the frames of the sites that may embed it."""
+"""``portico web``: one app as a page, with its own key, in frames of the sites that may embed it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ CONFIGURATION: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """A daemon, and the page of its store alone."""
+    """A daemon and a page for its store alone."""
 
     daemon: str
     url: str
@@ -60,7 +60,7 @@ class Shared:
 
 @contextmanager
 def web(daemon: str, *arguments: str) -> Iterator[dict[str, str]]:
-    """``portico web … --json``, ended as Ctrl-C in a terminal or a supervisor does."""
+    """Run ``portico web … --json``, and end it as Ctrl-C in a terminal or a supervisor does."""
     command = [*COMMAND, "--url", daemon, "web", *arguments, "--port", "0", "--json"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, env=environment()
@@ -137,7 +137,7 @@ def test_what_it_cannot_serve_it_says(shared: Shared, arguments: tuple[str, ...]
 
 @asynccontextmanager
 async def embedding(html: str) -> AsyncIterator[str]:
-    """A site with that line of HTML."""
+    """Serve a site with that line of HTML."""
     body = f"<!doctype html><html lang=en><title>Site</title><body>{html}</body></html>".encode()
     head = f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
 

@@ -1,4 +1,4 @@
-"""`portico webhooks` and `Client.webhooks` against a daemon. What is sent is looked at in tests/server/webhooks."""
+"""`portico webhooks` and `Client.webhooks` against a daemon. tests/server/webhooks tests what is sent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Functions for tests of what can travel: they live at the top of a module, as a user's do."""
+"""Functions for tests of which code can travel, defined at the top level of a module as users do."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class Shelf:
     plain = lambda x: x * 2  # noqa: E731
 
 
-# --- those that stay ---
+# --- functions that stay ---
 
 
 def holds_a_lock(x: str) -> str:

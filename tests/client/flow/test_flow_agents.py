@@ -1,4 +1,4 @@
-"""Agents as steps of flows: run at once, deployed, and with functions that stay with the client."""
+"""Agents as steps of flows: run at once, deployed, and with functions that stay on the client."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ SCRIPT: list[dict[str, Any]] = [
     {"match": "^person", "content": '{"name": "Ann", "age": 7}'},
 ]
 LOCK = threading.Lock()
-"""A thing that cannot travel, so that the functions around it stay."""
+"""An object that cannot travel, so that functions that use it stay."""
 ASKED: list[str] = []
-"""What the price of was asked, in order."""
+"""Items whose price was requested, in order."""
 
 
 @pytest.fixture(scope="module")

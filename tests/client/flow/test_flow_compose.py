@@ -1,4 +1,6 @@
-"""What composing writes: arguments, bindings, templates, names; and what it refuses before anything is sent."""
+"""The output of composing: arguments, bindings, templates, names; and what composing rejects before any request is
+sent.
+"""
 
 from __future__ import annotations
 
@@ -58,13 +60,13 @@ class Order:
 
 
 def spec(step: StepLike, **more: Any) -> dict[str, Any]:
-    """The root step of a flow as JSON."""
+    """Return the root step of a flow as JSON."""
     found: dict[str, Any] = dict(flow(step, **more).spec["step"])
     return found
 
 
 def last(step: StepLike, **more: Any) -> dict[str, Any]:
-    """The last step of a pipeline as JSON."""
+    """Return the last step of a pipeline as JSON."""
     found: dict[str, Any] = spec(step, **more)["steps"][-1]
     return found
 
@@ -203,7 +205,7 @@ class TestBinding:
 
 
 class TestTypes:
-    """What annotations and formats say is held against each other while the flow is composed."""
+    """Composing a flow compares the types in annotations with those in formats."""
 
     def test_text_into_a_list(self) -> None:
         def count(words: list[str]) -> int:
@@ -303,7 +305,7 @@ class TestTypes:
 
         flow(pipeline(llm(), maybe, exact, anything, texts, bind(texts, input)))
         flow(pipeline(retrieve("s"), rerank("r"), texts))
-        flow(pipeline(llm().on_error([]), warp(llm())))  # an error may put a list in its place
+        flow(pipeline(llm().on_error([]), warp(llm())))  # on an error, a list can take its place
         flow(pipeline(llm(tools=[{"type": "function"}]), lambda x: x["tool_calls"]))
 
     def test_unresolvable_annotations_say_nothing(self) -> None:

@@ -1,4 +1,4 @@
-"""Which of several intents a text has, by a model and by likeness, and what is done then."""
+"""Intent detection by a model and by similarity, and the step that follows."""
 
 from __future__ import annotations
 
@@ -60,9 +60,7 @@ class TestByModel:
         assert reply.usage.prompt_tokens == alone.usage.prompt_tokens + 8
         bare = client.run(intent(["billing", "repair"], model="judge"), "What about it?")
         assert bare == "repair"
-        assert (
-            alone.usage.prompt_tokens > len(["What", "about", "it?"]) + 8
-        )  # the examples are turns before it
+        assert alone.usage.prompt_tokens > len(["What", "about", "it?"]) + 8  # the examples are earlier turns
 
     @pytest.mark.parametrize("text", ["How is the weather?", "an odd answer"])
     def test_anything_else_is_the_default_or_an_error(self, client: Client, text: str) -> None:

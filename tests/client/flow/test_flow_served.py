@@ -1,4 +1,4 @@
-"""Functions of a client as steps of deployed apps: called while a worker serves them, waited for otherwise."""
+"""A client's functions as steps of deployed apps: called while a worker serves them, and waited for otherwise."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from portico.flow import Flow, client, flow, pipeline, subflow, warp
 
 COMMAND = [sys.executable, "-c", "import sys; from portico.cli import main; sys.exit(main())"]
 LOCK = threading.Lock()
-"""A thing that cannot travel, so that the functions around it stay."""
+"""An object that cannot travel, so that functions that use it stay."""
 
 ORDERS = '''
 import threading
@@ -39,13 +39,13 @@ whole = flow(lambda text: text.upper(), name="whole")
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let workers notice at once that they are to stop."""
+    """Make workers notice a stop request immediately."""
     monkeypatch.setattr("portico._serving.CLAIM_WAIT_S", 0.1)
 
 
 @contextmanager
 def serving(daemon: Daemon, given: Sequence[Any], **options: Any) -> Iterator[Client]:
-    """A client, while another one serves."""
+    """A client to call with, while another client serves."""
     stop = threading.Event()
     with Client(daemon.url) as worker, Client(daemon.url) as caller:
         thread = threading.Thread(target=worker.serve, args=(given,), kwargs={**options, "stop": stop})
@@ -58,7 +58,7 @@ def serving(daemon: Daemon, given: Sequence[Any], **options: Any) -> Iterator[Cl
 
 
 def until(true: Callable[[], bool]) -> None:
-    """Look again and again, for as long as a test may take."""
+    """Poll the condition until it is true, up to the time limit of a test."""
     while not true():
         pass
 
@@ -92,7 +92,7 @@ def test_an_app_calls_the_function_that_is_served(daemon: Daemon) -> None:
         caller.apps.deploy("shop", shop())
         assert caller.apps.run("shop", "4") == 12
         assert caller.chat("5", model="shop").read().text == "15"
-        assert caller.run(subflow("shop"), 6) == 18  # within another flow, which has no such function
+        assert caller.run(subflow("shop"), 6) == 18  # within another flow that has no such function
 
 
 def test_a_call_waits_for_a_worker(daemon: Daemon) -> None:
@@ -115,7 +115,7 @@ def test_a_durable_run_ends_if_nobody_comes_within_the_limit(daemon: Daemon) -> 
 
 
 def test_an_exact_value_comes_back(daemon: Daemon) -> None:
-    """Also one that a tool would cut short, or put under ``result``."""
+    """An exact value is returned unchanged, even if a tool would truncate it or put it under ``result``."""
 
     def echoes(x: Any) -> Any:
         with LOCK:
@@ -150,7 +150,7 @@ def test_arguments_are_held_to_the_signature(daemon: Daemon) -> None:
         assert caught.value.code == "schema_mismatch"
         step = {"op": "client", "function": "tripled", "args": [{"$ref": "value"}]}
         caller.apps.deploy("placed", {"portico_flow": 1, "step": step})
-        assert caller.apps.run("placed", 2) == 6  # by place, as somebody wrote it
+        assert caller.apps.run("placed", 2) == 6  # positional, as the author wrote it
         step = {**step, "args": [1, 2]}
         caller.apps.deploy("placed", {"portico_flow": 1, "step": step})
         with pytest.raises(InvalidRequest, match="takes x, but gets 2 arguments"):
@@ -188,7 +188,7 @@ def test_workers_share_the_calls_of_a_warp(daemon: Daemon) -> None:
 
     def worked(name: str) -> Callable[[int], int]:
         def meets(x: int) -> int:
-            both.wait(30)  # only if the other one has a call too
+            both.wait(30)  # only if the other worker has a call too
             by.append(name)
             return x + 1
 
@@ -229,7 +229,7 @@ def test_a_run_s_own_functions_go_before_served_ones(daemon: Daemon) -> None:
 
         other.__name__ = "tripled"
         assert caller.run(client(other), 2) == -2
-        assert caller.run(client("tripled"), 2) == 6  # a name alone means the served one
+        assert caller.run(client("tripled"), 2) == 6  # a bare name refers to the served function
 
 
 class TestCommand:

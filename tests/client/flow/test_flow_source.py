@@ -1,4 +1,4 @@
-"""Which functions travel, whether what travels does the same in the sandbox, and why others stay."""
+"""Which functions travel, whether they behave the same in the sandbox, and why other functions stay."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def reason(function: Callable[..., Any]) -> str:
 
 
 async def same(light: LightSandbox, function: Callable[..., Any], *args: Any) -> None:
-    """The function gives the same here and in the sandbox."""
+    """Assert that the function returns the same value here and in the sandbox."""
     text = source(function)
     await light.check(text)
     assert await light.evaluate(text, args, {}) == function(*args)
@@ -91,7 +91,7 @@ class TestLambdas:
     async def test_over_several_lines(self, light: LightSandbox) -> None:
         function = (  # noqa: E731
             lambda rows: [
-                row["title"]  # the title alone
+                row["title"]  # only the title
                 for row in rows
                 if row["kept"]
             ]
@@ -101,7 +101,7 @@ class TestLambdas:
     async def test_with_values_from_around(self, light: LightSandbox) -> None:
         unit, words = "kg", ("a", "b")
         function = lambda x, times=len(words): [f"{x} {unit}"] * times  # noqa: B008, E731
-        unit = "g"  # what it is when the flow is composed counts
+        unit = "g"  # the value at composition time counts
         await same(light, function, 3)
 
     async def test_with_modules_and_functions_from_around(self, light: LightSandbox) -> None:
@@ -123,7 +123,7 @@ class TestLambdas:
 
 class TestNotebooks:
     async def test_a_cell_has_its_source(self, light: LightSandbox) -> None:
-        """As IPython does: the cell is compiled under a name of its own, its lines in `linecache`."""
+        """A cell has its source, as in IPython: it is compiled under its own name, with its lines in `linecache`."""
         cell = "LIMIT = 4\ndef step(x):\n    return x + LIMIT\nchosen = [lambda x: x * LIMIT, lambda x: -x]\n"
         name = "<ipython-input-3-abcdef>"
         linecache.cache[name] = (len(cell), None, cell.splitlines(keepends=True), name)
@@ -184,7 +184,7 @@ def test_a_recursive_lambda_stays() -> None:
 
 
 async def test_the_built_ins_that_travel_are_there(light: LightSandbox) -> None:
-    """What is built in here and not on the list of what the sandbox lacks is built in there."""
+    """The sandbox has every Python built-in that is not on its list of missing ones."""
     names = [
         name
         for name, value in vars(builtins).items()
@@ -196,7 +196,7 @@ async def test_the_built_ins_that_travel_are_there(light: LightSandbox) -> None:
 
 
 def _is_rare(value: Any) -> bool:
-    """Exceptions that nobody catches in a lambda, and names that a prompt adds."""
+    """Return whether a value is an exception class, which a lambda cannot catch."""
     return isinstance(value, type) and issubclass(value, BaseException)
 
 
@@ -208,4 +208,4 @@ class TestServerLooksFirst:
             await light.check("def f(x):\n    yield x")
         with pytest.raises(InvalidRequest, match="no Python"):
             await light.check("lambda x: (")
-        await light.check("def f(x):\n    return 1 / 0")  # what only a call shows
+        await light.check("def f(x):\n    return 1 / 0")  # fails only when called

@@ -1,4 +1,4 @@
-"""A trace on machines that are not there: exact times for small cases, and rules that hold for any trace."""
+"""A trace replayed on simulated machines: exact times for small cases, and invariants for any trace."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def test_a_call_loads_its_model_reads_its_prompt_and_is_answered() -> None:
 
 
 def test_answers_share_the_measured_rate_and_a_prompt_slows_them_to_a_token_a_step() -> None:
-    # The first answer gets 10 tokens a second; while the second prompt is read, 10 a second in steps of 0.1 s; then
-    # both get 8.
+    # The first answer gets 10 tokens a second. While the second prompt is read, it gets 10 a second in steps
+    # of 0.1 s. Then both get 8.
     result = replay([TracedCall(0, "m", 100, 31), TracedCall(7, "m", 90, 9)])
     assert times(result) == [(5, 6, 8 + 1 + 2 / 10), (7, 8, 9)]
 
@@ -79,7 +79,8 @@ def test_a_busy_model_gives_way_after_twice_its_load_time_and_nobody_waits_for_e
     busy = [TracedCall(0.5 * number, "a", 100, 1) for number in range(200)]
     result = replay(sorted([*busy, TracedCall(6, "b", 100, 1)], key=lambda one: one.at), a=RATES, b=RATES)
     [other] = [one for one in result.calls if one.call.model == "b"]
-    # Loaded at 5, the first may stay until 15; it ends what it has begun, at most two prompts.
+    # The first model is loaded at 5 and may stay until 15; it finishes what it has begun, at most two
+    # prompts.
     assert 20 <= other.started <= 22
     assert result.evictions >= 2
 
@@ -159,7 +160,7 @@ def test_what_people_write_is_read() -> None:
 
 
 def changed(place: str, value: Any) -> dict[str, Any]:
-    """`CLUSTER` with another value at a place, or without it."""
+    """Return `CLUSTER` with another value at a place, or without that place."""
     document: dict[str, Any] = json.loads(json.dumps(CLUSTER))
     at: Any = document
     *way, last = place.split(".")

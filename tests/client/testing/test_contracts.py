@@ -1,4 +1,4 @@
-"""The contract suites find what breaks a promise."""
+"""The contract suites detect broken promises."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from portico_server.tools.tool import Tool
 
 
 def case(**changes: Any) -> tools.ToolCase:
-    """The tool ``current_time``, changed for the worse."""
+    """Return the tool ``current_time`` with faults injected."""
 
     def make(registry: Registry) -> Tool:
         return replace(current_time.tool(registry), **changes)

@@ -1,4 +1,4 @@
-"""`portico.testing`: a flow in a unit test, without a daemon of its own."""
+"""`portico.testing`: a flow in a unit test that runs without a separate daemon."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from portico.flow import flow, item, llm, parallel, pipeline, retrieve, warp
 from portico.testing import daemonless
 
 POOLS = {"portico-files", "portico-index", "portico-loading", "portico-models", "portico-search"}
-"""Threads that the daemons of a process share, and keep for the next one."""
+"""Threads that the daemons of a process share and keep for the next daemon."""
 
 RULES = [
     {"match": "outline of (\\w+)", "content": '{"value": ["Flour", "Water"]}'},
@@ -77,5 +77,5 @@ def test_a_configuration_brings_stores(tmp_path: Path) -> None:
     left = set(threading.enumerate()) - before
     for thread in left:
         if thread.name.startswith("AnyIO"):
-            thread.join()  # told to end with its loop
+            thread.join()  # its loop tells it to end
     assert {thread.name.partition("_")[0] for thread in left if thread.is_alive()} <= POOLS

@@ -1,4 +1,4 @@
-"""A daemon whose models play the parts of the five programs, and a small web that they look things up in."""
+"""A daemon whose models act as the five programs, and a small web in which they look things up."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from portico_server.tools.sandbox.environment import Environment
 PROGRAMS = ROOT / "docs" / "examples" / "agents"
 
 GDP = {2020: 14.69, 2021: 17.82, 2022: 17.88, 2023: 17.79, 2024: 18.74}
-"""Trillions of US dollars by year, as the page of the small web has them."""
+"""Trillions of US dollars by year, as the page of the small web states them."""
 
 CHART = (
     "import matplotlib.pyplot as plt\n"
@@ -38,7 +38,7 @@ for top in (2 * 1, 2 * -3):
 
 
 def coder() -> list[dict[str, Any]]:
-    """First a mistake, then code that runs, then the answer."""
+    """Return the script of a coder: a mistake, then code that runs, then the answer."""
     return [
         {"match": r"projection of", "content": "Divide by b.\n\n```python\nprint(2 / b)\n```\n"},
         {"match": "NameError", "content": f"b was missing.\n\n```python\n{PROJECTION}\n```\n"},
@@ -88,7 +88,7 @@ def visualizer(url: str) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def web() -> Iterator[str]:
-    """A page with the numbers and a search that finds it; the address."""
+    """Return the address of a page with the numbers and a search that finds it."""
     rows = "".join(f"<tr><td>{year}</td><td>{value}</td></tr>" for year, value in GDP.items())
     with serving() as site:
         site.pages["/gdp"] = ("text/html", f"<h1>GDP statistics</h1><table>{rows}</table>")
@@ -127,7 +127,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory, web: str) -> Iterator[Daemon
 
 @pytest.fixture
 def client(stage: Daemon, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
-    """A client of it; programs find it where the environment says."""
+    """A client of the daemon; programs find the daemon through the environment."""
     monkeypatch.setenv("PORTICO_URL", stage.url)
     monkeypatch.delenv("PORTICO_API_KEY", raising=False)
     monkeypatch.syspath_prepend(str(PROGRAMS))
@@ -139,7 +139,7 @@ def client(stage: Daemon, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
 
 @pytest.fixture(scope="session")
 def notebooks() -> None:
-    """Skips where no sandbox can be made."""
+    """Skip the test if no sandbox can be created."""
     reason = namespace.missing()
     if reason is not None:
         pytest.skip(reason)
@@ -147,4 +147,4 @@ def notebooks() -> None:
 
 
 async def _quiet(_message: str) -> None:
-    """Progress that nobody looks at."""
+    """Discard a progress message."""

@@ -1,4 +1,4 @@
-"""A web of a few pages on this machine, in a thread."""
+"""A web of a few pages on this machine, served from a thread."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class Site:
-    """Where it is, and its pages: media type and text by path."""
+    """An address and its pages: media type and text by path."""
 
     url: str
     pages: dict[str, tuple[str, str]] = field(default_factory=dict)
@@ -19,7 +19,7 @@ class Site:
 
 @contextlib.contextmanager
 def serving() -> Iterator[Site]:
-    """Serve pages for the length of a ``with`` block."""
+    """Serve pages for the duration of a ``with`` block."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -30,7 +30,7 @@ def serving() -> Iterator[Site]:
             self.wfile.write(text.encode())
 
         def log_message(self, *args: object) -> None:
-            """Nobody reads it."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         site = Site(f"http://127.0.0.1:{server.server_address[1]}")

@@ -1,4 +1,4 @@
-"""``configs/agents.yaml`` as it is, and a program, with the real model that comes with Portico."""
+"""``configs/agents.yaml`` unchanged, and a program, with the real model that comes with Portico."""
 
 from __future__ import annotations
 

@@ -20,13 +20,13 @@ from portico.agent.agent import function_name
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the programs notice at once that they are to stop."""
+    """Make the programs notice a stop request immediately."""
     monkeypatch.setattr("portico._serving.CLAIM_WAIT_S", 0.1)
 
 
 @contextmanager
 def serving(client: Client, agent: Agent, name: str) -> Iterator[None]:
-    """A program that answers for a deployed agent, until the block ends."""
+    """Run a program that answers for a deployed agent until the block ends."""
     stop = threading.Event()
     thread = threading.Thread(target=agent.serve, args=(client, name), kwargs={"stop": stop})
     thread.start()

@@ -56,7 +56,7 @@ def test_the_coder_ends_after_three_turns(client: Client) -> None:
 
 
 class Count(hooks.Hook):
-    """How many turns of an agent continue at once."""
+    """Counts the turns of an agent that run at once."""
 
     def __init__(self) -> None:
         self.now = self.most = 0

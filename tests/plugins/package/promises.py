@@ -1,4 +1,4 @@
-"""The promises of this package's plugins, asked as an author asks them."""
+"""The contract tests of this package's plugins, used as a plugin author would use them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The promises of this engine, asked as an author asks them, of the stand-in for SGLang's server."""
+"""The contract tests of this engine, run as an author runs them, against the stand-in for SGLang's server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the browser tests of the page share."""
+"""Fixtures shared by the page's browser tests."""
 
 from tests.page import opened, seen
 

@@ -1,4 +1,4 @@
-"""Keys, what was used, the settings, and what engines and MCP servers write."""
+"""Keys, usage, settings, and logs of engines and MCP servers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SCOPES = (
 
 
 class KeysScreen(ListingScreen[Key]):
-    """Who may call, and what."""
+    """The keys that can call the daemon, and their permissions."""
 
     MODE = "keys"
     TAB = "Keys"
@@ -42,27 +42,27 @@ class KeysScreen(ListingScreen[Key]):
         TableColumn[Key]("MADE", lambda key: clock(key.created_at), "dim", sort=lambda key: key.created_at),
         TableColumn[Key]("KEY", lambda key: key.hint, "dim"),
     )
-    EMPTY = "There are no keys: the daemon answers everybody on its machine.\n\nPress n to make one."
+    EMPTY = "No keys exist: the daemon answers everybody on its machine.\n\nPress n to create a key."
 
     async def find(self) -> Sequence[Key]:
         return await self.client.keys.list()
 
     def detail(self, item: Key) -> Iterable[Content | str]:
         if item.filters:
-            yield Content.styled("Reads of stores only what fits", "dim")
+            yield Content.styled("Can read only matching files of stores", "dim")
             yield one_line(json.dumps(item.filters, ensure_ascii=False))
 
-    @action("n", "New", "Make a key; it is shown once")
+    @action("n", "New", "Create a key; it is shown once")
     async def new(self) -> None:
         answers = await self.ask(
             Form(
                 "Make a key",
-                Field("name", "Whose key it is", hint="phone"),
-                Field("scopes", "What it may do, apart by spaces", hint="chat stores:docs:read"),
-                Field("limits", "Limits, NAME=NUMBER apart by spaces · optional", optional=True),
+                Field("name", "Owner of the key", hint="phone"),
+                Field("scopes", "What it can do, separated by spaces", hint="chat stores:docs:read"),
+                Field("limits", "Limits, NAME=NUMBER separated by spaces · optional", optional=True),
                 Field(
                     "filters",
-                    "Filters of stores, as a JSON object · optional",
+                    "Store filters, as a JSON object · optional",
                     optional=True,
                     check=json_object,
                 ),
@@ -77,29 +77,29 @@ class KeysScreen(ListingScreen[Key]):
             limits=limits_of(answers["limits"].split()) or None,
             filters=json_object(answers["filters"]) if answers["filters"] else None,
         )
-        text = f"{key.key}\n\nThis is the only time that it is shown. y copies it."
+        text = f"{key.key}\n\nThe key is shown only this once. Press y to copy it."
         self.app.push_screen(Reader(f"The key '{one_line(key.name)}'", text, copied_text=key.key))
 
-    @row_action("e", "Rights", "Change what the key may do, read and use, at once")
+    @row_action("e", "Rights", "Change what the key can do, read and use, effective immediately")
     async def change(self, key: Key) -> None:
         answers = await self.ask(
             Form(
-                f"What '{one_line(key.name)}' may do",
-                Field("scopes", "Scopes, apart by spaces", " ".join(key.scopes)),
+                f"What '{one_line(key.name)}' can do",
+                Field("scopes", "Scopes, separated by spaces", " ".join(key.scopes)),
                 Field(
                     "filters",
-                    "Filters of stores, as a JSON object · optional",
+                    "Store filters, as a JSON object · optional",
                     json.dumps(key.filters, ensure_ascii=False) if key.filters else "",
                     optional=True,
                     check=json_object,
                 ),
                 Field(
                     "limits",
-                    "Limits, NAME=NUMBER apart by spaces · optional",
+                    "Limits, NAME=NUMBER separated by spaces · optional",
                     " ".join(shown(key.limits)),
                     optional=True,
                 ),
-                about=f"Scopes: {SCOPES}; * for any name. If it may do or read less, what it has under way ends.",
+                about=f"Scopes: {SCOPES}; * for any name. If its rights shrink, its running work is stopped.",
             )
         )
         if answers is None:
@@ -109,15 +109,15 @@ class KeysScreen(ListingScreen[Key]):
         limits = limits_of(answers["limits"].split())
         await self.client.keys.update(key.id, scopes=scopes, filters=filters, limits=limits)
 
-    @row_action("d", "Revoke", "Make the key worthless at once")
+    @row_action("d", "Revoke", "Revoke the key immediately")
     async def revoke(self, key: Key) -> None:
-        if await self.sure(f"Make the key '{one_line(key.name)}' worthless at once?", "Revoke"):
+        if await self.sure(f"Revoke the key '{one_line(key.name)}' immediately?", "Revoke"):
             await self.client.keys.revoke(key.id)
 
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """What was used of one name by one operation, where one model answered."""
+    """The usage of one name by one operation, answered by one model."""
 
     name: str
     operation: str
@@ -130,12 +130,12 @@ class Used:
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Used:
-        """From the daemon's row, which may have more."""
+        """Return the usage from the daemon's row, which may have more fields."""
         return cls(**{name: row.get(name) for name in cls.__slots__})  # type: ignore[arg-type]
 
 
 PERIODS = {"hour": 3600.0, "day": 86_400.0, "week": 604_800.0, "month": 2_592_000.0, "all": 0.0}
-"""Seconds that are looked back, by name; 0: to the beginning."""
+"""Length of a period in seconds, by name; 0: since the beginning."""
 
 
 class UsageScreen(ListingScreen[Used]):
@@ -161,7 +161,7 @@ class UsageScreen(ListingScreen[Used]):
             "COST", lambda row: "" if row.cost is None else dollars(row.cost), sort=lambda row: row.cost
         ),
     )
-    EMPTY = "Nothing was used in this time."
+    EMPTY = "No usage in this period."
 
     def __init__(self, services: AppServices) -> None:
         super().__init__(services)
@@ -183,7 +183,7 @@ class UsageScreen(ListingScreen[Used]):
         total = f"{sum(row.calls for row in rows):,} calls, {tokens:,} tokens {period}"
         yield Content.styled(total + (f", {dollars(sum(costs))}" if costs else ""), "bold")
 
-    @action("p", "Period", "Another time to look back over")
+    @action("p", "Period", "Choose another period")
     async def period(self) -> None:
         names = list(PERIODS)
         place = await self.app.push_screen_wait(Choose("Usage of the last", names, names.index(self._period)))
@@ -193,7 +193,7 @@ class UsageScreen(ListingScreen[Used]):
 
 @dataclass(frozen=True, slots=True)
 class LogSource:
-    """Something that writes a log: the engine of a model, or an MCP server."""
+    """The source of a log: the engine of a model, or an MCP server."""
 
     name: str
     kind: str
@@ -201,11 +201,11 @@ class LogSource:
 
 
 MAX_LOG_LINES = 200
-"""Lines of a log that are shown."""
+"""Maximum number of log lines shown."""
 
 
 class LogsScreen(ListingScreen[LogSource]):
-    """What engines and MCP servers write, as they write it."""
+    """Live logs of engines and MCP servers."""
 
     MODE = "logs"
     TAB = "Logs"
@@ -217,7 +217,7 @@ class LogsScreen(ListingScreen[LogSource]):
             "STATE", lambda source: (model_state if source.kind == "model" else source_state)(source.state)
         ),
     )
-    EMPTY = "No model and no MCP server writes a log."
+    EMPTY = "No models or MCP servers write logs."
 
     def more(self) -> ComposeResult:
         with VerticalScroll(id="log"):
@@ -255,12 +255,14 @@ class LogsScreen(ListingScreen[LogSource]):
             lines = ()
         if self.query("#lines"):
             self._shown = writer
-            text = "\n".join(map(one_line, lines)) or f"'{one_line(writer.name)}' has written nothing yet."
+            text = (
+                "\n".join(map(one_line, lines)) or f"'{one_line(writer.name)}' has not written anything yet."
+            )
             self.query_one("#lines", Static).update(Content(text))
 
 
 class SettingsScreen(ListingScreen[Setting]):
-    """Every setting of the daemon, and where its value came from."""
+    """Every setting of the daemon, and the source of its value."""
 
     MODE = "settings"
     TAB = "Settings"
@@ -272,7 +274,7 @@ class SettingsScreen(ListingScreen[Setting]):
             "FROM", lambda setting: cell(setting.origin, "dim" if setting.origin == "default" else "green")
         ),
     )
-    EMPTY = "There are no settings."
+    EMPTY = "No settings."
 
     async def find(self) -> Sequence[Setting]:
         return await self.client.settings()

@@ -1,4 +1,4 @@
-"""Approvals: what runs wait for; agree, refuse, or say what was asked for."""
+"""Approvals: the questions of runs; approve, refuse, or enter the requested value."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ApprovalsScreen(ListingScreen[Question]):
             lambda question: ", ".join(f"{name}={value}" for name, value in question.arguments.items()),
         ),
     )
-    EMPTY = "Nothing waits for an answer."
+    EMPTY = "No open questions."
 
     async def find(self) -> Sequence[Question]:
         return await self.daemon.questions()
@@ -48,7 +48,7 @@ class ApprovalsScreen(ListingScreen[Question]):
                 yield safe(json.dumps(value, ensure_ascii=False, indent=2))
         yield Content.styled(f"{item.run} waits until {clock(item.expires_at)}", "dim")
 
-    @row_action("a", "Approve", "Agree, or say what was asked for: the run continues")
+    @row_action("a", "Approve", "Approve, or enter the requested value: the run continues")
     async def approve(self, question: Question) -> None:
         value: Any = None
         if question.kind == "input":
@@ -59,6 +59,6 @@ class ApprovalsScreen(ListingScreen[Question]):
             value = value_of(question.answer_schema, answers)
         await self.client.questions.answer(question.id, True, value=value)
 
-    @row_action("r", "Refuse", "Refuse: the run continues without it")
+    @row_action("r", "Refuse", "Refuse: the run continues without the action")
     async def refuse(self, question: Question) -> None:
         await self.client.questions.answer(question.id, False)

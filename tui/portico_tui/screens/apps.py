@@ -1,4 +1,4 @@
-"""Apps and agents: run by a form made from the input schema, deployed, limited, their versions, rolled back."""
+"""Apps and agents: run through a form made from the input schema, deploy, limit, list versions, roll back."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from portico_tui.widgets.schema_form import Schema, fields_of, json_object, loca
 from portico_tui.widgets.table_rows import TableColumn
 
 MESSAGE: Schema = {"type": "string", "description": "What to say to it"}
-"""The input of what takes a conversation."""
+"""The input schema of an app that accepts a conversation."""
 
 
 def _deployed(app: App) -> bool:
@@ -76,34 +76,35 @@ class AppsScreen(ListingScreen[App]):
             running = self.client.apps.start(app.name, value)
             self.app.push_screen(RunView(self.client, app.name, running.events(), running.close))
 
-    @row_action("v", "Versions", "The versions of the app: read, compare, roll back", when=_deployed)
+    @row_action("v", "Versions", "Versions of the app: read, compare, roll back", when=_deployed)
     async def versions(self, app: App) -> None:
         self.app.push_screen(AppVersionsScreen(self.services, app))
 
-    @action("n", "Deploy", "Deploy a flow or an agent from a file of JSON or YAML")
+    @action("n", "Deploy", "Deploy a flow or an agent from a JSON or YAML file")
     async def deploy(self) -> None:
         answers = await self.ask(
             Form(
                 "Deploy an app",
-                Field("file", "File on this machine: .json or .yaml", hint="~/story.yaml", check=local_path),
-                Field("name", "Name", hint="what it is called in the file", optional=True),
-                Field("note", "What is new · optional", optional=True),
-                about="A specification of a flow, or of an agent. Flows in Python: portico apps deploy FILE.py:NAME.",
+                Field("file", "Local file: .json or .yaml", hint="~/story.yaml", check=local_path),
+                Field("name", "Name", hint="the name in the file", optional=True),
+                Field("note", "What changed · optional", optional=True),
+                about="The specification of a flow or an agent. For flows in Python: portico apps deploy "
+                "FILE.py:NAME.",
             )
         )
         if answers is None:
             return
         spec = document_of(local_path(answers["file"]))
         if not isinstance(spec, dict):
-            raise InvalidRequest(f"{answers['file']} must hold an object.", param="file")
+            raise InvalidRequest(f"{answers['file']} must contain an object.", param="file")
         kind = "flow" if "step" in spec else "agent"
         name = answers["name"] or str(spec.get("name") or "")
         if not name:
-            raise InvalidRequest("It has no name: give it one.", param="name")
+            raise InvalidRequest("The app has no name: enter one.", param="name")
         app_version = await self.client.apps.deploy(name, spec, kind=kind, note=answers["note"])
-        self.report("Deploy", f"'{app_version.name}' answers at version {app_version.version}.")
+        self.report("Deploy", f"'{app_version.name}' answers with version {app_version.version}.")
 
-    @row_action("e", "Change", "Change single fields: a new version", when=_deployed, footer=False)
+    @row_action("e", "Change", "Change single fields in a new version", when=_deployed, footer=False)
     async def change(self, app: App) -> None:
         answers = await self.ask(
             Form(
@@ -112,29 +113,31 @@ class AppsScreen(ListingScreen[App]):
                     "changes", "As a JSON object", hint='{"outline.system": "Be brief."}', check=json_object
                 ),
                 Field("note", "What is new · optional", optional=True),
-                about="A place is the names of steps that lead to a field; null takes a field away.",
+                about="Names of steps lead to a field; null removes a field.",
             )
         )
         if answers is not None:
             app_version = await self.client.apps.update(
                 app.name, json_object(answers["changes"]), note=answers["note"]
             )
-            self.report("Change", f"'{app_version.name}' is at version {app_version.version}.")
+            self.report("Change", f"'{app_version.name}' is now at version {app_version.version}.")
 
-    @row_action("l", "Limits", "Hold the app to limits, whoever calls it", when=_deployed, footer=False)
+    @row_action("l", "Limits", "Set the limits of the app for all callers", when=_deployed, footer=False)
     async def limit(self, app: App) -> None:
         limit_text = " ".join(shown(app.limits))
         answers = await self.ask(
             Form(
                 f"Limits of {one_line(app.name)}",
-                Field("limits", "NAME=NUMBER, apart by spaces; none: no limits", limit_text, optional=True),
+                Field(
+                    "limits", "NAME=NUMBER, separated by spaces; empty: no limits", limit_text, optional=True
+                ),
                 about="concurrency, requests_per_minute, tokens_per_minute, tokens_per_day",
             )
         )
         if answers is not None:
             await self.client.apps.limit(app.name, limits_of(answers["limits"].split()))
 
-    @row_action("w", "Drawing", "The app as the text of a Mermaid flowchart", when=_deployed, footer=False)
+    @row_action("w", "Drawing", "Show the app as a Mermaid flowchart", when=_deployed, footer=False)
     async def draw_app(self, app: App) -> None:
         drawing = await self.client.apps.drawing(app.name)
         self.app.push_screen(Reader(f"{one_line(app.name)} as Mermaid", safe(drawing)))
@@ -161,7 +164,7 @@ class AppVersionsScreen(SublistScreen[AppVersion]):
         TableColumn[AppVersion]("BY", lambda version: version.created_by),
         TableColumn[AppVersion]("NOTE", lambda version: version.note),
     )
-    EMPTY = "It has no versions."
+    EMPTY = "No versions."
 
     def __init__(self, services: AppServices, app: App) -> None:
         super().__init__(services, f"Versions of {app.name}")
@@ -182,7 +185,7 @@ class AppVersionsScreen(SublistScreen[AppVersion]):
     @row_action(
         "c",
         "Compare",
-        "Compare the version with the one that answers",
+        "Compare the version with the current one",
         when=lambda version: not version.current,
     )
     async def compare(self, version: AppVersion) -> None:
@@ -191,14 +194,14 @@ class AppVersionsScreen(SublistScreen[AppVersion]):
             _written(version.spec).splitlines(),
             _written(current.spec).splitlines(),
             f"version {version.version}",
-            f"version {current.version}, which answers",
+            f"version {current.version} (current)",
             lineterm="",
         )
-        self.app.push_screen(Reader(one_line(self._app_name), safe("\n".join(lines)) or "They are the same."))
+        self.app.push_screen(Reader(one_line(self._app_name), safe("\n".join(lines)) or "No differences."))
 
-    @row_action("b", "Roll back", "Let the version answer again", when=lambda version: not version.current)
+    @row_action("b", "Roll back", "Make the version answer again", when=lambda version: not version.current)
     async def roll_back(self, version: AppVersion) -> None:
-        if await self.sure(f"Let version {version.version} answer again?", "Roll back"):
+        if await self.sure(f"Make version {version.version} answer again?", "Roll back"):
             await self.client.apps.roll_back(self._app_name, version.version)
 
 

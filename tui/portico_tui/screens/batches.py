@@ -1,4 +1,4 @@
-"""Batches: how far each is, what is wrong with it, and a way to stop it."""
+"""Batches: their progress, their errors, and cancelling them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from portico_tui.widgets.schema_form import local_path
 from portico_tui.widgets.table_rows import TableColumn
 
 MAX_SHOWN_PROBLEMS = 5
-"""How many of the problems of a file are shown."""
+"""Maximum number of problems shown for a file."""
 
 
 class BatchesScreen(ListingScreen[Batch]):
@@ -41,17 +41,17 @@ class BatchesScreen(ListingScreen[Batch]):
             sort=lambda batch: batch.failed,
         ),
     )
-    EMPTY = "No batches yet.\n\nPress n to begin one from a file of requests."
+    EMPTY = "No batches yet.\n\nPress n to start one from a file of requests."
 
     async def find(self) -> Sequence[Batch]:
         return await self.daemon.pages(self.client.batches.list)
 
-    @action("n", "New", "Begin a batch of the requests in a file, after it was checked")
+    @action("n", "New", "Validate a file of requests and start a batch")
     async def new(self) -> None:
         answers = await self.ask(
             Form(
                 "Begin a batch",
-                Field("file", "File of requests on this machine, a JSON object a line", check=local_path),
+                Field("file", "Local file of requests, one JSON object per line", check=local_path),
                 Field("endpoint", "Endpoint", "/v1/chat/completions"),
             )
         )
@@ -64,8 +64,8 @@ class BatchesScreen(ListingScreen[Batch]):
             for batch_problem in batch.errors[:MAX_SHOWN_PROBLEMS]
         ]
         if problems:
-            self.app.push_screen(Reader("The file cannot be a batch", safe("\n".join(problems))))
-        elif await self.sure(f"Ask the {batch.total:,} requests of {file.name}?", "Begin"):
+            self.app.push_screen(Reader("The file is not a valid batch", safe("\n".join(problems))))
+        elif await self.sure(f"Send the {batch.total:,} requests of {file.name}?", "Begin"):
             await self.client.batches.create(file, answers["endpoint"])
 
     def detail(self, item: Batch) -> Iterable[Content | str]:
@@ -78,9 +78,9 @@ class BatchesScreen(ListingScreen[Batch]):
     @row_action(
         "c",
         "Cancel",
-        "Ask nothing more; what is answered has its file",
+        "Cancel the batch; answered requests remain in its file",
         when=lambda batch: batch.status in ("validating", "in_progress"),
     )
     async def cancel(self, batch: Batch) -> None:
-        if await self.sure("Ask nothing more of this batch?", "Cancel it"):
+        if await self.sure("Cancel this batch?", "Cancel it"):
             await self.client.batches.cancel(batch.id)

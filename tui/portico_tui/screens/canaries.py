@@ -1,4 +1,4 @@
-"""Canaries: aliases whose calls are split between what they mean and what they may mean next."""
+"""Canaries: aliases whose calls are split between the current target and a possible next one."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class CanariesScreen(ListingScreen[Canary]):
             "CALLS", lambda canary: canary.canary.calls, sort=lambda canary: canary.canary.calls
         ),
     )
-    EMPTY = "No canaries yet.\n\nPress n to give a part of the calls of an alias to what it may mean next."
+    EMPTY = "No canaries yet.\n\nPress n to send a share of an alias's calls to a possible next target."
 
     async def find(self) -> Sequence[Canary]:
         return await self.client.canaries.list()
@@ -49,7 +49,7 @@ class CanariesScreen(ListingScreen[Canary]):
         if item.keys:
             yield one_line(f"always: {', '.join(item.keys)}")
         if item.eval:
-            yield one_line(f"{item.eval} judges {share_of(item.sample)} of the answers")
+            yield one_line(f"{item.eval} grades {share_of(item.sample)} of the answers")
         for name, rule in (("promote", item.promote), ("rollback", item.rollback)):
             if condition_text := conditions_of(rule):
                 yield f"{name}: {condition_text}"
@@ -58,7 +58,7 @@ class CanariesScreen(ListingScreen[Canary]):
         if item.reason:
             yield one_line(item.reason)
 
-    @row_action("enter", "History", "The canaries that the alias has had, and what was done to each")
+    @row_action("enter", "History", "Previous canaries of the alias and their history")
     async def history(self, canary: Canary) -> None:
         self.app.push_screen(CanaryHistoryScreen(self.services, canary.alias))
 
@@ -66,7 +66,7 @@ class CanariesScreen(ListingScreen[Canary]):
     async def new(self) -> None:
         await self._set(None)
 
-    @row_action("e", "Edit", "Another weight or other rules", when=lambda canary: canary.status == "running")
+    @row_action("e", "Edit", "Change the weight or rules", when=lambda canary: canary.status == "running")
     async def edit(self, canary: Canary) -> None:
         await self._set(canary)
 
@@ -78,12 +78,14 @@ class CanariesScreen(ListingScreen[Canary]):
             (answers["alias"], answers["target"]) if canary is None else (canary.alias, canary.canary.target)
         )
         new_canary = await self.client.canaries.set(alias, target, **_wanted(answers))
-        self.report("Canary", f"{new_canary.canary.target} gets {share_of(new_canary.weight)} of the calls.")
+        self.report(
+            "Canary", f"{new_canary.canary.target} receives {share_of(new_canary.weight)} of the calls."
+        )
 
     @row_action(
         "p",
         "Promote",
-        "Let the alias mean the canary's target",
+        "Point the alias to the canary's target",
         when=lambda canary: canary.status == "running",
     )
     async def promote(self, canary: Canary) -> None:
@@ -92,7 +94,10 @@ class CanariesScreen(ListingScreen[Canary]):
             await self.client.canaries.promote(canary.alias, reason=answers["reason"])
 
     @row_action(
-        "b", "Roll back", "Let the alias mean what it meant", when=lambda canary: canary.status == "running"
+        "b",
+        "Roll back",
+        "Return all calls to the alias's current target",
+        when=lambda canary: canary.status == "running",
     )
     async def rollback(self, canary: Canary) -> None:
         answers = await self.ask(Form(f"Take {canary.canary.target} back", _reason()))
@@ -111,37 +116,37 @@ def _figures(side: CanarySide) -> str:
 
 
 def _reason() -> Field:
-    return Field("reason", "Why, for the journal · optional", optional=True)
+    return Field("reason", "Reason, for the journal · optional", optional=True)
 
 
 def _fields(canary: Canary | None) -> Iterable[Field]:
     if canary is None:
         yield Field("alias", "Alias")
-        yield Field("target", "What it may mean next", hint="a model, or APP@VERSION")
+        yield Field("target", "Possible next target", hint="a model, or APP@VERSION")
     weight = f"{canary.weight:g}" if canary else "0.1"
     yield Field("weight", "Share of the calls, from 0 to 1", weight, check=float)
     yield Field(
-        "keys", "Keys that always get it · optional", ", ".join(canary.keys) if canary else "", optional=True
+        "keys", "Keys that always use it · optional", ", ".join(canary.keys) if canary else "", optional=True
     )
     yield Field(
         "sticky",
-        "What stays on its side",
+        "What always stays on the same side",
         canary.sticky if canary else "session",
         choices=("session", "caller", "request"),
     )
     yield Field(
         "eval",
-        "Evaluation that judges live answers · optional",
+        "Evaluation that grades live answers · optional",
         (canary and canary.eval) or "",
         optional=True,
     )
     sample = f"{canary.sample:g}" if canary and canary.eval else ""
     yield Field(
-        "sample", "Share of the answers that it judges · optional", sample, optional=True, check=float
+        "sample", "Share of the answers that it grades · optional", sample, optional=True, check=float
     )
     for name, says in (
-        ("promote", "Promoted when all hold"),
-        ("rollback", "Taken back when one does not hold"),
+        ("promote", "Promote when all are met"),
+        ("rollback", "Roll back when one is not met"),
     ):
         rule = conditions_of(getattr(canary, name) if canary else None) or ""
         yield Field(
@@ -159,7 +164,7 @@ def _listed(text: str) -> list[str]:
 
 
 def _wanted(answers: Answers) -> dict[str, Any]:
-    """What the fields say, as the call takes it."""
+    """Return the fields as arguments of the call."""
     return {
         "weight": float(answers["weight"]),
         "keys": _listed(answers["keys"]) or None,
@@ -172,7 +177,7 @@ def _wanted(answers: Answers) -> dict[str, Any]:
 
 
 class CanaryHistoryScreen(SublistScreen[Canary]):
-    """The canaries that an alias has had, the newest first."""
+    """The canaries of an alias, newest first."""
 
     MODE = "canaries"
     TAB = "Canaries"

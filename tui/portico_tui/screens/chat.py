@@ -1,4 +1,4 @@
-"""Chat: conversations with apps, agents and models, and the passages that the newest answer stands on."""
+"""Chat: conversations with apps, agents and models, and the passages that the newest answer is based on."""
 
 from __future__ import annotations
 
@@ -41,28 +41,27 @@ from portico_tui.widgets.passages import Passages
 from portico_tui.widgets.prompt_line import PromptLine
 from portico_tui.widgets.transcript import ReplyView, TranscriptView
 
-NOBODY = "There is nobody to talk to yet: add a model (Esc, 1, a) or a folder (Esc, 2, a)."
+NOBODY = "Nobody to talk to yet: add a model (Esc, 1, a) or a folder (Esc, 2, a)."
 
 WELCOME = (
-    "Ask about your documents, or talk to a model.\n\n"
-    "An app answers with the passages it stands on: Tab goes to them, Enter reads one. What was said is kept: "
-    "Ctrl+O continues it."
+    "Ask about your documents, or chat with a model.\n\nAn app answers with the passages it is based on: "
+    "press Tab to reach them, Enter to read one. Conversations are saved: Ctrl+O continues one."
 )
 
 
 KINDS: Final = {"store": "answers from documents", "flow": "app"}
-"""What somebody to talk to is called, where that is not its kind."""
+"""Labels of conversation partners, where they differ from the kind."""
 
 
 class ChatScreen(PageScreen):
-    """One conversation, kept as a session. What failed or was stopped stays to be read but is not kept."""
+    """A conversation, stored as a session. Failed or stopped turns remain visible but are not stored."""
 
     MODE = "chat"
     TAB = "Chat"
     CSS_PATH = "chat.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "stop", "Stop", tooltip="Stop the answer that is coming"),
-        Binding("escape", "leave", "Leave", tooltip="Leave the line, so that digits, ? and q work"),
+        Binding("escape", "stop", "Stop", tooltip="Stop the current answer"),
+        Binding("escape", "leave", "Leave", tooltip="Leave the input line, so that digits, ? and q work"),
         Binding("i", "write", "Write", tooltip="Write a question"),
         Binding("pageup", "page(-1)", show=False, tooltip="Scroll up"),
         Binding("pagedown", "page(1)", show=False, tooltip="Scroll down"),
@@ -71,9 +70,9 @@ class ChatScreen(PageScreen):
             "ctrl+o",
             "conversations",
             "Conversations",
-            tooltip="Go on with a conversation, rename, copy or delete it",
+            tooltip="Continue, rename, copy or delete a conversation",
         ),
-        Binding("ctrl+n", "forget", "New", tooltip="Begin a new conversation"),
+        Binding("ctrl+n", "forget", "New", tooltip="Start a new conversation"),
         Binding("ctrl+y", "copy", "Copy", tooltip="Copy the newest answer"),
     ]
 
@@ -114,9 +113,9 @@ class ChatScreen(PageScreen):
             self._list()
 
     def _list(self) -> None:
-        """Who can be talked to; the first of them, while nobody is."""
+        """List the conversation partners; choose the first if none is chosen."""
         if self._glance is None or not self.query("#partner"):
-            return  # the app was left meanwhile
+            return  # the app was closed meanwhile
         self._partners = partners(self._glance, self._known, self._models)
         if self._partner not in self._partners:
             self._talk_to(self._partners[0] if self._partners else None)
@@ -128,7 +127,7 @@ class ChatScreen(PageScreen):
         try:
             self._known = await self.daemon.conversations.apps()
         except DaemonError:
-            self._apps = ()  # asked again with the next look; the banner says that the daemon is away
+            self._apps = ()  # retried with the next poll; the banner reports that the daemon is unreachable
         self._list()
 
     def _title(self, partner: Partner) -> str:
@@ -137,7 +136,7 @@ class ChatScreen(PageScreen):
         return f"{one_line(partner.name)} · {KINDS.get(kind, kind)}"
 
     def _talk_to(self, partner: Partner | None) -> None:
-        """Another partner continues with what was said, in a conversation of its own."""
+        """Switch to another partner, which continues the conversation in its own session."""
         if partner != self._partner:
             self._session = None
         self._partner = partner
@@ -145,7 +144,7 @@ class ChatScreen(PageScreen):
         self._put_hint()
 
     def _put_hint(self) -> None:
-        """A quiet line while one talks to the tiny model."""
+        """Show a hint while chatting with the tiny model."""
         partner, glance = self._partner, self._glance
         hint = glance.hint_for(partner.name) if partner is not None and glance is not None else None
         line = self.query_one("#hint", Static)
@@ -160,7 +159,7 @@ class ChatScreen(PageScreen):
     @on(Input.Submitted, "#line")
     def _question_submitted(self) -> None:
         if self._answering is not None:
-            self.notify("An answer is still coming: Esc stops it.", severity="warning")
+            self.notify("An answer is still being written: press Esc to stop it.", severity="warning")
             return
         partner = self._partner
         if partner is None:
@@ -181,7 +180,7 @@ class ChatScreen(PageScreen):
             self._history += asking.messages
             with self.reporting("Conversation"):
                 session = await asking.keep()
-                if partner == self._partner:  # else somebody else continues with what was said
+                if partner == self._partner:  # otherwise another partner continues the conversation
                     self._session = session
                     self._head()
             tokens, speaker = asking.usage.completion_tokens, one_line(asking.speaker)
@@ -212,14 +211,14 @@ class ChatScreen(PageScreen):
                     case HandedOff(to=to):
                         reply.note(f"hands over to {one_line(to)} …")
                     case Asked(kind=kind, message=message) if kind in ("approval", "input"):
-                        reply.note(f"waits for you under Approvals (Esc, 4): {one_line(message)}")
+                        reply.note(f"waits for your answer under Approvals (Esc, 4): {one_line(message)}")
 
     def _cite(self, passages: tuple[Passage, ...]) -> None:
         self.query_one(Passages).put(passages)
         self.set_class(bool(passages), "-cited")
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Esc stops an answer that is coming, else leaves the line; writing is offered where one does not."""
+        """Use Esc to stop a running answer, otherwise to leave the line; offer writing when the line is not focused."""
         writing = isinstance(self.focused, Input)
         match action:
             case "stop":
@@ -269,7 +268,7 @@ class ChatScreen(PageScreen):
         await self._begin(None, [])
 
     async def _begin(self, session: Session | None, messages: list[ChatMessage]) -> None:
-        """Go on with a conversation of earlier, or with a new one."""
+        """Continue an earlier conversation, or start a new one."""
         if self._answering is not None:
             self._answering.cancel()
         self._session, self._history = session, messages
@@ -287,7 +286,7 @@ class ChatScreen(PageScreen):
         with self.reporting("Conversation"):
             if session is not None:
                 await self._take(session, await conversations.messages(session))
-            elif self._session is not None:  # renamed perhaps, or deleted
+            elif self._session is not None:  # it may have been renamed or deleted
                 now = await conversations.look(self._session)
                 if now is None:
                     await self._begin(None, [])
@@ -299,7 +298,7 @@ class ChatScreen(PageScreen):
         partner = next((each for each in self._partners if each.name == session.app), None)
         if partner is None:
             self.notify(
-                f"'{one_line(session.app)}' is not here: another app continues.",
+                f"'{one_line(session.app)}' is not available: another app continues.",
                 severity="warning",
                 markup=False,
             )
@@ -310,7 +309,7 @@ class ChatScreen(PageScreen):
     def action_copy(self) -> None:
         text = self.query_one(TranscriptView).last
         if not text:
-            self.notify("There is no answer to copy yet.", severity="warning")
+            self.notify("No answer to copy yet.", severity="warning")
             return
         self.app.copy_to_clipboard(text)
-        self.notify("The answer is copied.")
+        self.notify("Answer copied.")

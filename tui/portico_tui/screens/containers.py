@@ -1,4 +1,4 @@
-"""Containers: folders of the sandbox that code of several calls shares, and their files."""
+"""Containers: sandbox folders shared by the code of several calls, and their files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from portico_tui.widgets.table_rows import TableColumn
 
 
 class ContainersScreen(ListingScreen[Container]):
-    """The own containers, newest first."""
+    """The caller's containers, newest first."""
 
     MODE = "containers"
     TAB = "Containers"
@@ -30,7 +30,9 @@ class ContainersScreen(ListingScreen[Container]):
         ),
         TableColumn[Container]("ID", lambda container: container.id, "dim"),
     )
-    EMPTY = "No containers yet.\n\nPress n to make one: a folder of the sandbox that code of several calls shares."
+    EMPTY = (
+        "No containers yet.\n\nPress n to create one: a sandbox folder shared by the code of several calls."
+    )
 
     async def find(self) -> Sequence[Container]:
         return await self.client.containers.list()
@@ -41,8 +43,8 @@ class ContainersScreen(ListingScreen[Container]):
             Form(
                 "Make a container",
                 Field("name", "Name"),
-                Field("minutes", "Minutes for which it is kept after its last use", "20", check=int),
-                Field("skills", "Skills that code finds in it · optional", optional=True),
+                Field("minutes", "Minutes to keep it after its last use", "20", check=int),
+                Field("skills", "Skills available to its code · optional", optional=True),
             )
         )
         if answers is None:
@@ -57,7 +59,7 @@ class ContainersScreen(ListingScreen[Container]):
     async def files(self, container: Container) -> None:
         self.app.push_screen(ContainerFilesScreen(self.services, container))
 
-    @row_action("d", "Delete", "Forget the container with its files")
+    @row_action("d", "Delete", "Delete the container with its files")
     async def delete(self, container: Container) -> None:
         if await self.sure(f"Delete '{one_line(container.name)}' with its files?", "Delete"):
             await self.client.containers.remove(container.id)
@@ -85,28 +87,26 @@ class ContainerFilesScreen(SublistScreen[ContainerFile]):
     async def find(self) -> Sequence[ContainerFile]:
         return await self.client.containers.files(self._container.id)
 
-    @action("u", "Upload", "Put a file of this machine there, in place of one with its name")
+    @action("u", "Upload", "Upload a local file, replacing a file with the same name")
     async def upload(self) -> None:
-        answers = await self.ask(
-            Form("Upload a file", Field("file", "File on this machine", check=local_path))
-        )
+        answers = await self.ask(Form("Upload a file", Field("file", "Local file", check=local_path)))
         if answers is not None:
             container_file = await self.client.containers.add_file(
                 self._container.id, local_path(answers["file"])
             )
             self.report("Upload", f"{container_file.path} is there.")
 
-    @row_action("x", "Save", "Write the file to this machine")
+    @row_action("x", "Save", "Save the file on this machine")
     async def save(self, file: ContainerFile) -> None:
         answers = await self.ask(
-            Form("Save the file", Field("folder", "Folder on this machine", ".", check=local_path))
+            Form("Save the file", Field("folder", "Local folder", ".", check=local_path))
         )
         if answers is None:
             return
         content = await self.client.containers.content(self._container.id, file.id)
         await self.write_file(local_path(answers["folder"]) / file.path.rpartition("/")[2], content)
 
-    @row_action("d", "Delete", "Take the file out of the container")
+    @row_action("d", "Delete", "Remove the file from the container")
     async def delete(self, file: ContainerFile) -> None:
         if await self.sure(f"Delete {one_line(file.path)}?", "Delete"):
             await self.client.containers.remove_file(self._container.id, file.id)

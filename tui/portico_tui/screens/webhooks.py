@@ -1,4 +1,4 @@
-"""Webhooks: addresses that hear of what has ended, and what was sent to each."""
+"""Webhooks: addresses that are notified of finished work, and their deliveries."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DELIVERY_COLOURS = {"delivered": "green", "failed": "red"}
 
 
 class WebhooksScreen(ListingScreen[Webhook]):
-    """Who hears of what, the newest first."""
+    """The webhooks with their event types, newest first."""
 
     MODE = "webhooks"
     TAB = "Webhooks"
@@ -32,7 +32,8 @@ class WebhooksScreen(ListingScreen[Webhook]):
         ),
     )
     EMPTY = (
-        "No webhooks yet.\n\nPress n to make one, which hears when a response, a batch or a run has ended."
+        "No webhooks yet.\n\nPress n to create one, which is notified when a response, a batch or a run has "
+        "ended."
     )
 
     async def find(self) -> Sequence[Webhook]:
@@ -43,18 +44,18 @@ class WebhooksScreen(ListingScreen[Webhook]):
         if item.disabled:
             yield Content.styled(one_line(item.disabled), "$text-error")
 
-    @row_action("enter", "Deliveries", "What was sent to it, or waits")
+    @row_action("enter", "Deliveries", "Sent and pending deliveries")
     async def deliveries(self, hook: Webhook) -> None:
         self.app.push_screen(DeliveriesScreen(self.services, hook))
 
-    @action("n", "New", "Make a webhook; its secret is shown once")
+    @action("n", "New", "Create a webhook; its secret is shown once")
     async def new(self) -> None:
         event_types = await self.client.webhooks.event_types()
         answers = await self.ask(
             Form(
                 "Make a webhook",
-                Field("url", "Address, with https", hint="https://example.com/hook"),
-                Field("events", "Events, apart by spaces", hint="batch.completed run.failed"),
+                Field("url", "https address", hint="https://example.com/hook"),
+                Field("events", "Events, separated by spaces", hint="batch.completed run.failed"),
                 Field("name", "Name · optional", optional=True),
                 about=f"Events: {', '.join(event_types)}.",
             )
@@ -65,20 +66,20 @@ class WebhooksScreen(ListingScreen[Webhook]):
             )
             self._show_secret(webhook)
 
-    @row_action("t", "Test", "Send a made-up event now, once")
+    @row_action("t", "Test", "Send a sample event now, once")
     async def test(self, hook: Webhook) -> None:
-        place = await self.app.push_screen_wait(Choose("Send a made-up", list(hook.event_types), 0))
+        place = await self.app.push_screen_wait(Choose("Send a sample", list(hook.event_types), 0))
         if place is not None:
             status = await self.client.webhooks.test(hook.id, hook.event_types[place])
-            self.report("Test", f"The receiver answered HTTP {status}.")
+            self.report("Test", f"The receiver responded with HTTP {status}.")
 
-    @row_action("e", "Edit", "Another address, name or events; it is enabled by that")
+    @row_action("e", "Edit", "Change the address, name or events; this also enables it")
     async def edit(self, hook: Webhook) -> None:
         answers = await self.ask(
             Form(
                 "Change the webhook",
-                Field("url", "Address, with https", hook.url),
-                Field("events", "Events, apart by spaces", " ".join(hook.event_types)),
+                Field("url", "https address", hook.url),
+                Field("events", "Events, separated by spaces", " ".join(hook.event_types)),
                 Field("name", "Name", hook.name),
             )
         )
@@ -87,24 +88,24 @@ class WebhooksScreen(ListingScreen[Webhook]):
                 hook.id, url=answers["url"], event_types=_events(answers["events"]), name=answers["name"]
             )
 
-    @row_action("p", "Pause", "Send nothing until it is enabled, or enable it")
+    @row_action("p", "Pause", "Disable the webhook until it is enabled, or enable it")
     async def pause(self, hook: Webhook) -> None:
         webhook = await self.client.webhooks.get(hook.id)
         await self.client.webhooks.change(hook.id, disabled=webhook.disabled is None)
 
-    @row_action("s", "Secret", "Give it another secret, which is shown once", footer=False)
+    @row_action("s", "Secret", "Replace the secret; the new secret is shown once", footer=False)
     async def rotate(self, hook: Webhook) -> None:
-        if await self.sure("Give it another secret? The one before signs too for 24 hours.", "Another"):
+        if await self.sure("Replace the secret? The previous secret also signs for 24 hours.", "Another"):
             self._show_secret(await self.client.webhooks.rotate(hook.id, keep_old=True))
 
-    @row_action("d", "Delete", "Forget the webhook, and what was sent to it")
+    @row_action("d", "Delete", "Delete the webhook and its deliveries")
     async def delete(self, hook: Webhook) -> None:
-        if await self.sure(f"Delete '{one_line(hook.name)}' and what was sent to it?", "Delete"):
+        if await self.sure(f"Delete '{one_line(hook.name)}' and its deliveries?", "Delete"):
             await self.client.webhooks.remove(hook.id)
 
     def _show_secret(self, webhook: NewWebhook) -> None:
-        text = f"{webhook.signing_secret}\n\nThis is the only time that it is shown. y copies it."
-        title = f"The secret of '{one_line(webhook.name)}'"
+        text = f"{webhook.signing_secret}\n\nThe secret is shown only this once. Press y to copy it."
+        title = f"Secret of '{one_line(webhook.name)}'"
         self.app.push_screen(Reader(title, text, copied_text=webhook.signing_secret))
 
 
@@ -113,7 +114,7 @@ def _events(text: str) -> list[str]:
 
 
 class DeliveriesScreen(SublistScreen[WebhookDelivery]):
-    """What was sent to a webhook, or is to be, the newest first."""
+    """The sent and pending deliveries of a webhook, newest first."""
 
     MODE = "webhooks"
     TAB = "Webhooks"
@@ -138,7 +139,7 @@ class DeliveriesScreen(SublistScreen[WebhookDelivery]):
             "NEXT", lambda delivery: clock(delivery.next_at) if delivery.next_at else "", "dim"
         ),
     )
-    EMPTY = "Nothing was sent yet: an event is sent when something ends."
+    EMPTY = "No deliveries yet: an event is sent when work finishes."
 
     def __init__(self, services: AppServices, hook: Webhook) -> None:
         super().__init__(services, f"Deliveries to {hook.name}")
@@ -152,6 +153,6 @@ class DeliveriesScreen(SublistScreen[WebhookDelivery]):
         if item.last_error:
             yield Content.styled(one_line(item.last_error), "$text-error")
 
-    @row_action("r", "Send again", "Send the event once more, with all its attempts")
+    @row_action("r", "Send again", "Send the event again, with all its attempts")
     async def redeliver(self, delivery: WebhookDelivery) -> None:
         await self.client.webhooks.redeliver(self._hook.id, delivery.id)

@@ -1,1 +1,1 @@
-"""What the screens are made of. Widgets know values of `portico_tui.daemon`, never the daemon itself."""
+"""Building blocks of the screens. Widgets use values of `portico_tui.daemon`, never the daemon itself."""

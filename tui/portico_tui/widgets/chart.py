@@ -1,4 +1,4 @@
-"""Curves over steps, drawn with braille dots between two axes that say their scale."""
+"""Curves over steps, drawn with braille dots between two axes that show the scale."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from rich.text import Text
 from textual.widget import Widget
 
 Point: TypeAlias = tuple[float, float]
-"""A step and what was measured there."""
+"""A step and its measurement."""
 
 COLOURS = ("cyan", "yellow", "magenta", "green")
 
 LABEL_WIDTH_CHARS = 9
-"""Characters left of the vertical axis, for its scale."""
+"""Width left of the vertical axis, for its scale, in characters."""
 
 MIN_PLOT_WIDTH_CHARS = 10
-"""Characters of a plot at least; a narrower window shows none."""
+"""Minimum width of a plot, in characters; a narrower window shows no plot."""
 
 _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 """The bits of a braille cell by row and column (Unicode, block Braille Patterns)."""
 
 
 class Chart(Widget):
-    """Named curves in one frame. `plot` shows others."""
+    """Named curves in one frame. `plot` replaces them."""
 
     DEFAULT_CSS = "Chart { height: 9; }"
 
@@ -36,7 +36,7 @@ class Chart(Widget):
         """What is shown."""
 
     def plot(self, series: Mapping[str, Sequence[Point]]) -> None:
-        """Show these curves; values that are not numbers are left out."""
+        """Show the curves; values that are not numbers are skipped."""
         self.series = {
             name: [point for point in points if all(map(math.isfinite, point))]
             for name, points in series.items()
@@ -48,7 +48,7 @@ class Chart(Widget):
 
 
 def draw(series: Mapping[str, Sequence[Point]], width: int, height: int) -> Text:
-    """The curves in ``width`` × ``height`` characters: a legend, the plot with its scale, the steps below it."""
+    """Return the curves in ``width`` × ``height`` characters: a legend, the plot with its scale, the steps below it."""
     drawn_series = {name: points for name, points in series.items() if points}
     columns, rows = width - LABEL_WIDTH_CHARS - 1, height - 3
     if not drawn_series or columns < MIN_PLOT_WIDTH_CHARS or rows < 1:
@@ -87,13 +87,13 @@ def draw(series: Mapping[str, Sequence[Point]], width: int, height: int) -> Text
 
 
 def _scale(values: Sequence[float]) -> tuple[float, float]:
-    """The ends of an axis; one value stands in the middle of it."""
+    """Return the ends of an axis; a single value is placed in the middle."""
     low, high = min(values), max(values)
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
 def _thinned(points: Sequence[Point], limit: int) -> list[Point]:
-    """At most so many points: means of neighbours."""
+    """Return at most ``limit`` points, by averaging neighbours."""
     if len(points) <= limit:
         return list(points)
     parts = [points[n * len(points) // limit : (n + 1) * len(points) // limit] for n in range(limit)]
@@ -101,7 +101,7 @@ def _thinned(points: Sequence[Point], limit: int) -> list[Point]:
 
 
 def _joined(dots: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """The dots of the lines from each to the next."""
+    """Yield the dots of the lines between consecutive dots."""
     yield dots[0]
     for (x0, y0), (x1, y1) in pairwise(dots):
         steps = max(abs(x1 - x0), abs(y1 - y0), 1)

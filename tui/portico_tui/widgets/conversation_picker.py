@@ -1,4 +1,4 @@
-"""The conversations that are kept: one is opened, others are named, copied and deleted."""
+"""The stored conversations: open, rename, copy and delete them."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ COLUMNS = (
 
 
 class ConversationPicker(ModalScreen[Session | None]):
-    """A list to choose from, found by what was said; the answer is the conversation to continue with."""
+    """A list to choose from, searchable by message text; the result is the conversation to continue."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Close"),
         Binding("slash", "search", "Search"),
-        Binding("down", "list", "To the list", show=False),
+        Binding("down", "list", "Go to the list", show=False),
         Binding("r", "rename", "Rename"),
         Binding("f", "fork", "Copy"),
         Binding("d", "delete", "Delete"),
@@ -53,7 +53,7 @@ class ConversationPicker(ModalScreen[Session | None]):
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog wide"):
             yield Label("Conversations", classes="title")
-            yield Input(placeholder="/ to search what was said", id="query", compact=True)
+            yield Input(placeholder="press / to search messages", id="query", compact=True)
             yield Table[Session](*COLUMNS, id="sessions", is_filtered=False)
             yield Static(id="no-sessions", classes="empty")
             yield Static(KEYS, classes="keys")
@@ -69,9 +69,9 @@ class ConversationPicker(ModalScreen[Session | None]):
         with self._reporting("Conversations"):
             sessions = await self._conversations.recent(search)
             if not self.query(Table):
-                return  # it was closed meanwhile
+                return  # the dialog was closed meanwhile
             self._put(sessions)
-            empty_text = f"Nothing was said about '{search}'." if search else "Nothing was said yet."
+            empty_text = f"No conversation mentions '{search}'." if search else "No conversations yet."
             self.query_one("#no-sessions", Static).update(Content(empty_text))
 
     def _put(self, sessions: Sequence[Session]) -> None:
@@ -99,7 +99,7 @@ class ConversationPicker(ModalScreen[Session | None]):
             self.dismiss(self._chosen)
 
     def action_leave(self) -> None:
-        """Out of a search to the whole list; out of that to the chat."""
+        """Go from a search to the whole list, or from the list to the chat."""
         query = self.query_one("#query", Input)
         if query.value or query.has_focus:
             query.clear()
@@ -119,7 +119,7 @@ class ConversationPicker(ModalScreen[Session | None]):
         if session is None:
             return
         answers = await self.app.push_screen_wait(
-            Form("Rename", Field("title", "What it is about", title(session)))
+            Form("Rename", Field("title", "Topic of the conversation", title(session)))
         )
         if answers is not None:
             with self._reporting("Rename"):

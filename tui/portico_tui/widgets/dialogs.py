@@ -1,4 +1,4 @@
-"""Questions over a screen: a form, a choice, a yes or no, a text to read, the keys."""
+"""Dialogs over a screen: a form, a choice, a confirmation, a text to read, the keys."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ from textual.widgets.option_list import Option
 Answers = dict[str, str]
 
 MAX_TEXT_LINES = 8
-"""Lines of a text that is written in a form, before it scrolls."""
+"""Visible lines of a multi-line field, before it scrolls."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Field:
-    """One line of a form, or a text of several. ``hint`` is shown while it is empty; an optional one may stay so.
+    """A field of a form, with one line or several. ``hint`` is shown while it is empty; an optional field can stay
+    empty.
 
-    ``choices`` are completed while one types; a ``secret`` is not shown. ``check`` raises a `ValueError` whose text
-    says what is wrong.
+    ``choices`` are completed during typing; a ``secret`` is not shown. ``check`` raises a `ValueError` whose message
+    describes the error.
     """
 
     name: str
@@ -42,9 +43,9 @@ class Field:
     check: Callable[[str], object] | None = None
 
     def problem(self, value: str) -> str:
-        """What is wrong with an answer; empty if nothing is."""
+        """Return the error of an answer; empty if it is valid."""
         if not value:
-            return "" if self.optional else f"{self.label}: this is needed."
+            return "" if self.optional else f"{self.label}: this field is required."
         try:
             if self.check is not None:
                 self.check(value)
@@ -54,7 +55,7 @@ class Field:
 
 
 class Form(ModalScreen[Answers | None]):
-    """A few lines to fill in. Enter goes to the next line and, on the last, is the answer; ctrl+s is it anywhere."""
+    """A few fields to fill in. Enter goes to the next field and submits on the last; ctrl+s submits anywhere."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss(None)", "Cancel"),
@@ -81,7 +82,7 @@ class Form(ModalScreen[Answers | None]):
             yield Static(f"{keys}: continue · Esc: cancel", classes="keys")
 
     def _line(self, field: Field) -> Input | TextArea:
-        # A property of somebody's schema may have any name.
+        # A property of a user's schema may have any name.
         name = f"field-{field.name}" if re.fullmatch(r"[\w-]+", field.name, re.ASCII) else None
         if field.text:
             area = TextArea(field.value, id=name, compact=True, tab_behavior="focus")
@@ -118,7 +119,7 @@ class Form(ModalScreen[Answers | None]):
 
 
 class Choose(ModalScreen[int | None]):
-    """One of many lines, found by typing; the answer is its place, from 0."""
+    """A choice among many lines, found by typing; the result is the index, from 0."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss(None)", "Cancel"),
@@ -138,11 +139,11 @@ class Choose(ModalScreen[int | None]):
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog"):
             yield Label(Content(self._title), classes="title")
-            yield Input(placeholder="Type to find one", id="find", compact=True)
+            yield Input(placeholder="Type to search", id="find", compact=True)
             lines = OptionList(*(Option(Content(choice)) for choice in self._choices), compact=True)
             lines.can_focus = False
             yield lines
-            yield Static("Enter: this one · Esc: cancel", classes="keys")
+            yield Static("Enter: choose · Esc: cancel", classes="keys")
 
     def on_mount(self) -> None:
         self.query_one(OptionList).highlighted = self._chosen
@@ -173,7 +174,7 @@ class Choose(ModalScreen[int | None]):
 
 
 class Confirm(ModalScreen[bool]):
-    """Asks before something is destroyed. The safe answer has the focus."""
+    """Asks for confirmation before something is destroyed. The safe answer has the focus."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "dismiss(True)", "Yes"),
@@ -206,7 +207,7 @@ class Confirm(ModalScreen[bool]):
 
 
 class Reader(ModalScreen[None]):
-    """A text to read: a passage, or what an engine wrote (from its end)."""
+    """A text to read: a passage, or an engine's log (from its end)."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q", "dismiss", "Close"),
@@ -257,4 +258,4 @@ class Help(ModalScreen[None]):
             yield Label("Keys", classes="title")
             with VerticalScroll():
                 yield Static(Content("\n").join(lines))
-            yield Static("Tab: the next part · Enter: open what is chosen", classes="keys")
+            yield Static("Tab: next part · Enter: open the chosen row", classes="keys")

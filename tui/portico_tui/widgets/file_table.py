@@ -1,4 +1,4 @@
-"""The files of a store as they came, then what of its folder is not read."""
+"""The files of a store in order of arrival, then the files of its folder that are not read."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _state(file: StoreFile | SkippedFile) -> str:
 
 
 class FileTable(Table[StoreFile | SkippedFile]):
-    """The table `#files`. ``files`` are those of the store, ``skipped`` what is not read."""
+    """The table `#files`. ``files`` are those of the store, ``skipped`` those that are not read."""
 
     def __init__(self) -> None:
         super().__init__(*FILE_COLUMNS, id="files")
@@ -39,7 +39,7 @@ class FileTable(Table[StoreFile | SkippedFile]):
         self.skipped: Sequence[SkippedFile] = ()
 
     def list_files(self, files: Sequence[StoreFile], skipped_files: Sequence[SkippedFile]) -> None:
-        """Show these."""
+        """Show the files."""
         self.files, self.skipped = files, skipped_files
         self.put(
             {**{file.id: file for file in files}, **{f"skipped {file.name}": file for file in skipped_files}}
@@ -53,6 +53,6 @@ class FileTable(Table[StoreFile | SkippedFile]):
 
     @property
     def skipped_file(self) -> SkippedFile | None:
-        """The chosen file, if it is one that is not read."""
+        """The chosen file, if it is not read."""
         chosen_file = self.chosen
         return chosen_file if isinstance(chosen_file, SkippedFile) else None

@@ -1,4 +1,4 @@
-"""The last line of a screen: the keys that work now."""
+"""The last line of a screen: the currently available keys."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from textual.widgets import Footer
 
 
 class KeyLine(Footer):
-    """Textual's footer, rebuilt only where a key has come, gone or been dimmed.
+    """Textual's footer, rebuilt only when a key has appeared, disappeared or been dimmed.
 
-    A screen that opens asks for it six times, which took most of the time of a change of screens.
+    A screen requests a rebuild six times when it opens, which took most of the time of a screen change.
     """
 
     def __init__(self) -> None:
@@ -16,8 +16,8 @@ class KeyLine(Footer):
         self._shown: list[object] = []
 
     async def recompose(self) -> None:
-        """Rebuild it if that changes anything."""
-        if not self.is_attached:  # its screen was left meanwhile
+        """Rebuild the footer if that changes anything."""
+        if not self.is_attached:  # its screen was closed meanwhile
             return
         visible_bindings: list[object] = [
             (binding, is_enabled, tooltip)

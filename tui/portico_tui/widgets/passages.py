@@ -1,4 +1,4 @@
-"""Ranked passages: number, file, place in it, the quoted text. Enter reads one whole."""
+"""Ranked passages: number, file, location, the quoted text. Enter shows the full passage."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from portico_tui.widgets.dialogs import Reader
 
 
 class Passages(OptionList):
-    """Passages in rank order. ``quote`` is how many characters of each are shown.
+    """Passages in rank order. ``quote`` is the number of characters shown of each passage.
 
-    With ``scores`` each shows how well it fits.
+    With ``scores``, each passage shows its score.
     """
 
     DEFAULT_CSS = """
@@ -39,7 +39,7 @@ class Passages(OptionList):
         """What is shown."""
 
     def put(self, passages: Sequence[Passage]) -> None:
-        """Show these instead."""
+        """Replace the passages."""
         self.passages = tuple(passages)
         self.clear_options()
         self.add_options([Option(self._line(passage)) for passage in passages])

@@ -1,4 +1,4 @@
-"""The line one writes questions in; it remembers them."""
+"""The input line for questions, with a history."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from textual.widgets import Input
 
 
 class PromptLine(Input):
-    """An input with a memory: up and down go through what was asked before."""
+    """An input with a history: up and down move through earlier questions."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "recall(-1)", "Earlier question", show=False),
@@ -18,17 +18,17 @@ class PromptLine(Input):
     ]
 
     def __init__(self, *, id: str) -> None:
-        super().__init__(placeholder="Ask something. Esc leaves this line.", id=id)
+        super().__init__(placeholder="Ask something. Press Esc to leave this line.", id=id)
         self._questions: list[str] = []
         self._position = 0
 
     def recall(self, questions: Sequence[str]) -> None:
-        """Remember what was asked in a conversation of earlier, behind what was asked here."""
+        """Add the questions of an earlier conversation to the history, before those asked in this session."""
         self._questions += questions
         self._position = len(self._questions)
 
     def take(self) -> str:
-        """What was written, remembered, and the line is empty again."""
+        """Return the written text, add it to the history, and clear the line."""
         text = self.value.strip()
         self.clear()
         if text and text not in self._questions[-1:]:

@@ -1,4 +1,4 @@
-"""A run while somebody looks: its text as it comes, its steps and tools, questions answered in place, its value."""
+"""A live view of a run: its text as it arrives, its steps and tools, its questions, its value."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ from portico_tui.widgets.dialogs import Confirm, Form
 from portico_tui.widgets.schema_form import fields_of, value_of
 
 MAX_LINES = 400
-"""Lines of what happened that are kept."""
+"""Maximum number of log lines kept."""
 
 MAX_LINE_CHARS = 300
-"""Characters of one of them."""
+"""Maximum length of a log line, in characters."""
 
 PAINT_INTERVAL_S = 0.1
-"""Seconds between two pictures."""
+"""Seconds between repaints."""
 
 
 class RunView(ModalScreen[None]):
-    """Shows the events of a run until it ends. Leaving it calls ``close``."""
+    """Shows the events of a run until it ends. Closing the view calls ``close``."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Close"),
@@ -132,7 +132,7 @@ class RunView(ModalScreen[None]):
                 self._finish(result)
 
     def _finish(self, result: Any) -> None:
-        """The value, where the text has not said it already."""
+        """Show the value, unless the text already contains it."""
         if isinstance(result, dict) and set(result) == {"value", "usage", "citations"}:
             result = result["value"]
         words = result.get("content") if isinstance(result, dict) else result
@@ -149,7 +149,7 @@ class RunView(ModalScreen[None]):
 
     @work(group="answer")
     async def _answer(self, question: Asked) -> None:
-        """Agree, refuse, or say what was asked for; somebody elsewhere may be faster."""
+        """Approve, refuse, or enter the requested value; somebody elsewhere may answer first."""
         value: Any = None
         if question.kind == "input":
             form = Form(one_line(question.message or question.name), *fields_of(question.answer_schema))

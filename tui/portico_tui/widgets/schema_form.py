@@ -1,4 +1,4 @@
-"""Forms made from JSON schemas: the input of an app, arguments of a tool or a prompt, the answer to a question."""
+"""Forms made from JSON schemas: the input of an app, the arguments of a tool or a prompt, the answer to a question."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from portico_tui.widgets.dialogs import Field
 Schema = Mapping[str, Any]
 
 WHOLE = "input"
-"""The name of the only field where a schema does not describe an object."""
+"""The name of the only field if a schema does not describe an object."""
 
 MAX_HINT_CHARS = 60
-"""Characters of a description that stand in an empty line."""
+"""Maximum length of a description shown in an empty field, in characters."""
 
 
 def fields_of(schema: Schema | None) -> list[Field]:
-    """One line for each property of an object, those that are needed first; one line for anything else."""
+    """Return one field for each property of an object, required fields first; one field for any other schema."""
     schema = schema or {}
     if not _is_object(schema):
         return [_field(WHOLE, schema, is_needed=True)]
@@ -31,7 +31,7 @@ def fields_of(schema: Schema | None) -> list[Field]:
 
 
 def value_of(schema: Schema | None, answers: Mapping[str, str]) -> Any:
-    """What was filled in, as the schema wants it; what was left empty is left out."""
+    """Return the answers as the schema requires; empty fields are omitted."""
     schema = schema or {}
     if not _is_object(schema):
         return reader(schema)(answers.get(WHOLE, ""))
@@ -40,37 +40,37 @@ def value_of(schema: Schema | None, answers: Mapping[str, str]) -> Any:
 
 
 def local_path(text: str) -> Path:
-    """A path on this machine that somebody wrote. Raises `ValueError` if nothing is there."""
+    """Parse a path on this machine. Raises `ValueError` if it does not exist."""
     path = Path(text).expanduser()
     if not path.exists():
-        raise ValueError(f"there is nothing at {path}.")
+        raise ValueError(f"{path} does not exist.")
     return path
 
 
 def json_object(text: str) -> dict[str, Any]:
-    """A JSON object that somebody wrote. Raises `ValueError`."""
+    """Parse a JSON object. Raises `ValueError`."""
     document = _json(text)
     if not isinstance(document, dict):
-        raise ValueError('a JSON object is expected, such as {"name": 1}.')
+        raise ValueError('expected a JSON object, such as {"name": 1}.')
     return document
 
 
 def reader(schema: Schema) -> Callable[[str], Any]:
-    """What makes a value of what somebody wrote. It raises a `ValueError` whose text says what is expected."""
+    """Return a parser for user input. It raises a `ValueError` whose message states what is expected."""
     kinds = _kinds(schema)
 
     def read(text: str) -> Any:
         allowed_values = schema.get("enum")
         value = _value(text, kinds)
         if allowed_values is not None and value not in allowed_values:
-            raise ValueError(f"one of these is expected: {', '.join(map(str, allowed_values))}.")
+            raise ValueError(f"expected one of: {', '.join(map(str, allowed_values))}.")
         return value
 
     return read
 
 
 def _value(text: str, kinds: Sequence[str]) -> Any:
-    if not kinds:  # anything: JSON where it is JSON, else text
+    if not kinds:  # any value: JSON if it is valid JSON, otherwise text
         try:
             return _json(text)
         except ValueError:
@@ -96,14 +96,14 @@ def _integer(text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise ValueError("a whole number is expected.") from None
+        raise ValueError("expected a whole number.") from None
 
 
 def _number(text: str) -> float:
     try:
         value = float(text)
     except ValueError:
-        raise ValueError("a number is expected.") from None
+        raise ValueError("expected a number.") from None
     return int(value) if value.is_integer() and "." not in text and "e" not in text.lower() else value
 
 
@@ -112,13 +112,13 @@ def _boolean(text: str) -> bool:
         return True
     if text.lower() in ("false", "no", "n"):
         return False
-    raise ValueError("true or false is expected.")
+    raise ValueError("expected true or false.")
 
 
 def _list(text: str) -> list[Any]:
     items = _json(text)
     if not isinstance(items, list):
-        raise ValueError('a JSON list is expected, such as ["one", "two"].')
+        raise ValueError('expected a JSON list, such as ["one", "two"].')
     return items
 
 
@@ -126,7 +126,7 @@ def _json(text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"JSON is expected: {error}.") from None
+        raise ValueError(f"expected JSON: {error}.") from None
 
 
 _READERS: Mapping[str, Callable[[str], Any]] = {
@@ -143,7 +143,7 @@ def _is_object(schema: Schema) -> bool:
 
 
 def _kinds(schema: Schema) -> tuple[str, ...]:
-    """The types that a schema allows; none: any."""
+    """Return the types that a schema allows; empty means any type."""
     kind_value = schema.get("type")
     if isinstance(kind_value, str):
         return (kind_value,)

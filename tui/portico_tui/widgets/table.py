@@ -1,6 +1,6 @@
-"""The table of every screen: rows of values under declared columns, filtered while one types, sorted by any column.
+"""The table of every screen: rows of values under declared columns, filtered during typing, sorted by any column.
 
-Only the rows that are seen are drawn, so that ten thousand cost what thirty do. A refresh keeps the cursor where the
+Only visible rows are drawn, so that ten thousand rows cost as much as thirty. A refresh keeps the cursor where the
 person left it.
 """
 
@@ -23,7 +23,7 @@ from portico_tui.widgets.table_rows import Row, TableColumn, TableRows
 
 
 class FilterLine(Input):
-    """The line that a table is filtered with. Esc empties it, Enter or down goes to the rows."""
+    """The filter line of a table. Esc clears it, Enter or down goes to the rows."""
 
     DEFAULT_CSS = """
     FilterLine { border: none; height: 1; padding: 0 1; background: $surface; display: none; }
@@ -32,7 +32,7 @@ class FilterLine(Input):
     """
 
     def __init__(self, table: Table[Any]) -> None:
-        super().__init__(placeholder="Filter: words that a row has. Esc shows all rows.", classes="filter")
+        super().__init__(placeholder="Filter: words in a row. Esc shows all rows.", classes="filter")
         self._table = table
 
     @on(Input.Changed)
@@ -41,7 +41,7 @@ class FilterLine(Input):
         self._table.narrow(self.value)
 
     def on_key(self, event: events.Key) -> None:
-        """Leave at once, not by a binding: the next key may be in the queue already, and it is the table's."""
+        """Leave immediately, not through a binding: the next key may already be queued, and it belongs to the table."""
         if self.screen.focused is self._table:
             _pass_on(event, self._table)
         elif event.key == "escape":
@@ -72,7 +72,7 @@ def _consume(event: events.Key) -> None:
 
 
 def _pass_on(event: events.Key, widget: Widget) -> None:
-    """Give a key to the widget that has had the focus since the key before it."""
+    """Pass a key to the widget that has had the focus since the previous key."""
     _consume(event)
     widget._forward_event(events.Key(event.key, event.character))
 
@@ -95,14 +95,14 @@ class Table(ScrollView, Generic[Row], can_focus=True):
         Binding("ctrl+home,home", "jump(0)", show=False),
         Binding("ctrl+end,end", "jump(-1)", show=False),
         Binding("enter", "select", "Open", show=False),
-        Binding("slash", "filter", "Filter", show=False, tooltip="Show the rows that have some words"),
-        Binding("o", "order", "Order", show=False, tooltip="Order the rows by the next column"),
-        Binding("O", "reverse", "Reverse", show=False, tooltip="Turn the order round"),
+        Binding("slash", "filter", "Filter", show=False, tooltip="Show only rows with given words"),
+        Binding("o", "order", "Order", show=False, tooltip="Sort the rows by the next column"),
+        Binding("O", "reverse", "Reverse", show=False, tooltip="Reverse the order"),
         Binding("escape", "all_rows", "All rows", show=False),
     ]
 
     class Highlighted(Message):
-        """Another row is chosen, or none."""
+        """Another row, or no row, is chosen."""
 
         def __init__(self, table: Table[Any]) -> None:
             super().__init__()
@@ -113,7 +113,7 @@ class Table(ScrollView, Generic[Row], can_focus=True):
             return self.table
 
     class Selected(Highlighted):
-        """Enter or a click on the chosen row."""
+        """Enter was pressed on the chosen row, or it was clicked."""
 
     def __init__(self, *columns: TableColumn[Row], id: str, is_filtered: bool = True) -> None:
         super().__init__(id=id)
@@ -128,7 +128,7 @@ class Table(ScrollView, Generic[Row], can_focus=True):
 
     @property
     def current(self) -> str | None:
-        """The key of the chosen row; ``None`` if there is none."""
+        """The key of the chosen row; ``None`` if no row is chosen."""
         keys = self.rows.keys
         return keys[self._cursor] if self._cursor < len(keys) else None
 
@@ -140,22 +140,22 @@ class Table(ScrollView, Generic[Row], can_focus=True):
 
     @property
     def cells(self) -> list[list[str]]:
-        """The rows that are shown, as text."""
+        """The visible rows, as text."""
         return self.rows.cells
 
     def put(self, rows: Mapping[str, Row]) -> None:
-        """Show these rows, in this order unless one was chosen. The chosen row stays chosen if it is still there."""
+        """Show the rows, in this order unless another was chosen. The chosen row stays chosen if it still exists."""
         with self._arranging():
             self.rows.put(rows)
 
     def narrow(self, words: str) -> None:
-        """Show only rows in which each of the words stands."""
+        """Show only rows that contain every word."""
         with self._arranging():
             self.rows.narrow(words)
 
     @contextmanager
     def _arranging(self) -> Iterator[None]:
-        """Keep the cursor on its row while other rows are shown, or the same in another order."""
+        """Keep the cursor on its row while the rows or their order change."""
         before, place = self.current, self._cursor
         yield
         places = {key: number for number, key in enumerate(self.rows.keys)}
@@ -167,7 +167,7 @@ class Table(ScrollView, Generic[Row], can_focus=True):
             self.post_message(self.Highlighted(self))
 
     def render_line(self, y: int) -> Strip:
-        """The titles, then the rows at the scroll position."""
+        """Return the titles, then the rows at the scroll position."""
         left_edge, top = self.scroll_offset
         width = self.size.width
         base = self.rich_style
@@ -187,7 +187,7 @@ class Table(ScrollView, Generic[Row], can_focus=True):
         return strip.apply_style(base + style)
 
     def choose(self, key: str) -> None:
-        """Put the cursor on a row that is shown."""
+        """Move the cursor to a visible row."""
         self._move_to(self.rows.keys.index(key))
 
     def _move_to(self, place: int) -> None:
@@ -223,7 +223,7 @@ class Table(ScrollView, Generic[Row], can_focus=True):
             self.post_message(self.Selected(self))
 
     def on_click(self, event: events.Click) -> None:
-        """A title orders by its column; a row is chosen, and opened if it was chosen already."""
+        """Sort by a clicked title's column; choose a clicked row, or open it if it was already chosen."""
         event.stop()
         if event.y == 0:
             x = event.x + self.scroll_offset.x
@@ -238,7 +238,9 @@ class Table(ScrollView, Generic[Row], can_focus=True):
             self._move_to(place)
 
     def on_key(self, event: events.Key) -> None:
-        """Open the filter at once, not by the binding: the next key may be in the queue already, and it is a word's."""
+        """Open the filter immediately, not through the binding: the next key may already be queued, and it belongs to
+        a word.
+        """
         if self.screen.focused is self._filter:
             _pass_on(event, self._filter)
         elif event.key == "slash" and self._may_filter:
@@ -252,7 +254,7 @@ class Table(ScrollView, Generic[Row], can_focus=True):
         self._filter.leave()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Esc is the table's while it is filtered; where the daemon searches, the table does not filter."""
+        """Let the table use Esc while it is filtered; disable filtering if the daemon searches."""
         if action == "filter":
             return self._may_filter
         return self.rows.is_filtered if action == "all_rows" else True

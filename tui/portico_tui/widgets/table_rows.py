@@ -1,4 +1,4 @@
-"""The rows of a table: which of them are shown, in which order, how wide their columns are and how a line looks."""
+"""The rows of a table: which rows are visible, their order, the column widths and the display of a line."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from textual.strip import Strip
 from portico_tui.text import cell
 
 MIN_WIDTH_CHARS = 3
-"""Characters of a column at least."""
+"""Minimum width of a column, in characters."""
 
 MAX_WIDTH_CHARS = 60
-"""Characters of a column at most, where it does not say."""
+"""Default maximum width of a column, in characters."""
 
 MEASURED_ROWS = 200
-"""Rows whose cells decide the widths at first; others widen a column when they are seen."""
+"""Number of rows whose cells determine the initial widths; other rows widen a column when they become visible."""
 
 Row = TypeVar("Row")
 Order: TypeAlias = tuple[int, bool]
@@ -30,9 +30,9 @@ Order: TypeAlias = tuple[int, bool]
 
 @dataclass(frozen=True)
 class TableColumn(Generic[Row]):
-    """One column. ``show`` gives what stands there: a `Text` as it is, anything else as one line in ``style``.
+    """A column. ``show`` returns its content: a `Text` unchanged, anything else as one line in ``style``.
 
-    It is cut to ``width`` characters. ``sort`` gives what rows are ordered by; without it, the text.
+    It is cut to ``width`` characters. ``sort`` returns the sort key; the default is the text.
     """
 
     title: str
@@ -42,13 +42,13 @@ class TableColumn(Generic[Row]):
     sort: Callable[[Row], Any] | None = None
 
     def text(self, row: Row) -> Text:
-        """What stands in the column, uncut."""
+        """Return the content of the column, uncut."""
         value = self.show(row)
         return value if isinstance(value, Text) else cell(value, self.style)
 
 
 class TableRows(Generic[Row]):
-    """Rows by key, filtered by words and ordered by a column."""
+    """Rows by key, filtered by words and sorted by a column."""
 
     def __init__(self, columns: tuple[TableColumn[Row], ...]) -> None:
         self.columns = columns
@@ -68,41 +68,41 @@ class TableRows(Generic[Row]):
 
     @property
     def cells(self) -> list[list[str]]:
-        """The rows that are shown, as text."""
+        """The visible rows, as text."""
         return [[column.text(self._items[key]).plain for column in self.columns] for key in self.keys]
 
     @property
     def size(self) -> Size:
-        """Columns and lines of a terminal that all of it takes, the titles included."""
+        """The columns and lines of a terminal that the whole table needs, including the titles."""
         return Size(max(sum(self._widths) + 2 * len(self._widths), 1), len(self.keys) + 1)
 
     def put(self, rows: Mapping[str, Row]) -> None:
-        """Have these rows, in this order unless one was chosen."""
+        """Replace the rows, in this order unless another was chosen."""
         self._items = dict(rows)
         self._searched = {key: entry for key, entry in self._searched.items() if key in self._items}
         self._measured.clear()
         self._arrange()
 
     def narrow(self, words: str) -> None:
-        """Show only rows in which each of the words stands."""
+        """Show only rows that contain every word."""
         self._words = tuple(words.casefold().split())
         self.is_filtered = bool(self._words)
         self._arrange()
 
     def order_by_next(self) -> None:
-        """Order the rows by the next column, or behind the last one as they came."""
+        """Sort the rows by the next column, or after the last column restore the original order."""
         number = 0 if self._order is None else self._order[0] + 1
         self._order = None if number >= len(self.columns) else (number, False)
         self._arrange()
 
     def reverse(self) -> None:
-        """Turn the order round."""
+        """Reverse the order."""
         number, backwards = self._order or (0, False)
         self._order = (number, not backwards)
         self._arrange()
 
     def order_at(self, x: int) -> None:
-        """Order the rows by the column at ``x``, or turn its order round."""
+        """Sort the rows by the column at ``x``, or reverse its order."""
         end = 0
         for number, width in enumerate(self._widths):
             end += width + 2
@@ -113,7 +113,7 @@ class TableRows(Generic[Row]):
                 return
 
     def titles(self) -> Strip:
-        """The first line."""
+        """Return the line of titles."""
         titles = []
         for number, (column, width) in enumerate(zip(self.columns, self._widths, strict=True)):
             sign = ("▼" if self._order[1] else "▲") if self._order and self._order[0] == number else " "
@@ -123,7 +123,7 @@ class TableRows(Generic[Row]):
         return Strip([Segment("".join(titles))])
 
     def line(self, key: str, console: Console) -> Strip:
-        """The line of a row, which widens its columns if it has to."""
+        """Return the line of a row, widening its columns if needed."""
         self._measure(key)
         parts: list[Strip] = []
         for column, width in zip(self.columns, self._widths, strict=True):
@@ -150,7 +150,7 @@ class TableRows(Generic[Row]):
         return all(word in entry[1] for word in self._words)
 
     def _sorted(self, keys: list[str], number: int, backwards: bool) -> list[str]:
-        """By a column; rows without a value stand last, whichever way."""
+        """Sort by a column; rows without a value come last in both directions."""
         column = self.columns[number]
         sort = column.sort or (lambda row: column.text(row).plain.casefold() or None)
         values: dict[str, Any] = {key: sort(self._items[key]) for key in keys}

@@ -1,4 +1,4 @@
-"""A conversation: what was asked, and answers while they come."""
+"""A conversation: questions, and answers as they arrive."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from portico_tui.daemon import ChatMessage, Progressed
 from portico_tui.text import measure, one_line, safe
 
 MAX_SHOWN_MESSAGES: Final = 60
-"""Messages of a conversation that are shown when it is opened."""
+"""Maximum number of messages shown when a conversation is opened."""
 
 
 def _parser() -> MarkdownIt:
-    # Bare names are left alone: to a finder of links "guide.md" is a host in Moldova.
+    # Plain names must not become links: a link detector treats "guide.md" as a host in Moldova.
     return MarkdownIt("gfm-like").disable("linkify")
 
 
 class QuestionView(Static):
-    """What a person said."""
+    """A person's message."""
 
     DEFAULT_CSS = """
     QuestionView { margin-top: 1; padding: 0 1; border-left: thick $accent; text-style: bold; }
@@ -36,7 +36,7 @@ class QuestionView(Static):
 
 
 class ReplyView(Vertical):
-    """An answer: Markdown that grows, and one line below it that says how it stands."""
+    """An answer: growing Markdown, with a status line below it."""
 
     DEFAULT_CSS = """
     ReplyView { height: auto; margin-top: 1; }
@@ -50,7 +50,7 @@ class ReplyView(Vertical):
         super().__init__()
         self.text = text
         """What has come so far; all of it, for an answer of earlier."""
-        # A link in an answer was written by a model or a document: it is shown, not followed.
+        # A model or a document wrote the links in an answer: they are shown, not followed.
         self._markdown = Markdown(safe(text), parser_factory=_parser, open_links=False)
         self._state = Static("" if text else "…", classes="state", markup=False)
         self._state.display = not text
@@ -69,24 +69,24 @@ class ReplyView(Vertical):
         await self._stream.write(safe(piece))
 
     def progress(self, progress: Progressed) -> None:
-        """Say what the daemon is doing before the first word."""
+        """Show what the daemon is doing before the first word."""
         self.note(f"{one_line(progress.stage)} {measure(progress)}".strip())
 
     def note(self, line: str, *, error: bool = False) -> None:
-        """The line below the answer; empty hides it."""
+        """Set the line below the answer; an empty line hides it."""
         self._state.update(line)
         self._state.set_class(error, "-error")
         self._state.display = bool(line)
 
     async def end(self) -> None:
-        """Nothing more comes; what has come is drawn."""
+        """Finish the answer and draw all received text."""
         if self._stream is not None:
             await self._stream.stop()
             self._stream = None
 
 
 class TranscriptView(VerticalScroll):
-    """Questions and answers in order; follows the newest line until a person scrolls up."""
+    """Questions and answers in order; scrolls to the newest line until a person scrolls up."""
 
     DEFAULT_CSS = """
     TranscriptView > .turns { height: auto; min-height: 100%; }
@@ -98,12 +98,12 @@ class TranscriptView(VerticalScroll):
         self._welcome = welcome
 
     def compose(self) -> ComposeResult:
-        # As high as the window at least: what is followed would else sink to its bottom.
+        # At least as high as the window: otherwise the followed line would sink to its bottom.
         with Vertical(classes="turns"):
             yield Static(Content(self._welcome), classes="empty")
 
     async def turn(self, question: str) -> ReplyView:
-        """A question and the empty answer below it."""
+        """Add a question and the empty answer below it."""
         self.query_one(".empty").display = False
         reply = ReplyView()
         await self.query_one(".turns").mount(QuestionView(question), reply)
@@ -111,10 +111,10 @@ class TranscriptView(VerticalScroll):
         return reply
 
     async def fill(self, messages: Sequence[ChatMessage]) -> None:
-        """Show a conversation of earlier, of a long one the end."""
+        """Show an earlier conversation; of a long conversation, only the end."""
         await self.clear()
         self.query_one(".empty").display = not messages
-        left_out = [Static("(earlier messages are kept, not shown)", classes="left-out")]
+        left_out = [Static("(earlier messages are stored but not shown)", classes="left-out")]
         parts = [
             QuestionView(item.content) if item.role == "user" else ReplyView(item.content)
             for item in messages
@@ -124,7 +124,7 @@ class TranscriptView(VerticalScroll):
         self.anchor()
 
     async def clear(self) -> None:
-        """Forget everything."""
+        """Remove all turns."""
         await self.query("QuestionView, ReplyView, .left-out").remove()
         self.query_one(".empty").display = True
 

@@ -1,4 +1,4 @@
-"""Runs that are continuing, a line each: what it is, a bar, how far it is."""
+"""Runs in progress, one line each: label, bar, progress."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from portico_tui.text import measure, one_line
 
 
 class Working(Horizontal):
-    """One run. Feed it with `show`, remove it when the run has ended."""
+    """A run. Call `show` to update it, and remove it when the run has ended."""
 
     DEFAULT_CSS = """
     Working { height: 1; padding: 0 1; }
@@ -32,6 +32,6 @@ class Working(Horizontal):
         yield Static(classes="measure", markup=False)
 
     def show(self, progress: Progressed) -> None:
-        """How far the run is."""
+        """Show the progress of the run."""
         self.query_one(ProgressBar).update(total=progress.total or None, progress=progress.done or 0)
         self.query_one(".measure", Static).update(f"{one_line(progress.stage)} {measure(progress)}".strip())

@@ -1,1 +1,1 @@
-"""SGLang as an engine of Portico, a plugin."""
+"""SGLang as an engine plugin for Portico."""

@@ -1,4 +1,4 @@
-"""A model on SGLang's OpenAI server. Facts are those of SGLang 0.5.23."""
+"""A model on SGLang's OpenAI server. Facts refer to SGLang 0.5.23."""
 
 from __future__ import annotations
 
@@ -26,43 +26,43 @@ from portico.plugin import (
 PORTICO_PLUGIN_API = 1
 
 SGLANG_OPTIONS = {
-    "context_length": ServerOption("--context-length", "whole", "tokens that one call may have"),
+    "context_length": ServerOption("--context-length", "whole", "maximum tokens per call"),
     "tensor_parallel": ServerOption("--tp-size", "whole", "GPUs that share each layer"),
     "pipeline_parallel": ServerOption("--pp-size", "whole", "groups of GPUs that share the layers"),
     "data_parallel": ServerOption("--dp-size", "whole", "copies of the model"),
     "dtype": ServerOption("--dtype", "text", "auto, bfloat16, float16 or float32"),
     "quantization": ServerOption(
-        "--quantization", "text", "how the weights are quantised, if the files do not say"
+        "--quantization", "text", "quantization of the weights, if not given by the files"
     ),
     "kv_cache_dtype": ServerOption("--kv-cache-dtype", "text", "auto, fp8_e4m3 or fp8_e5m2"),
     "memory_share": ServerOption(
         "--mem-fraction-static", "share", "share of the GPU's memory for weights and cache"
     ),
-    "max_sequences": ServerOption(
-        "--max-running-requests", "whole", "calls that are computed at the same time"
-    ),
-    "max_batched_tokens": ServerOption("--chunked-prefill-size", "whole", "tokens of a prompt in one step"),
+    "max_sequences": ServerOption("--max-running-requests", "whole", "maximum number of concurrent calls"),
+    "max_batched_tokens": ServerOption("--chunked-prefill-size", "whole", "prompt tokens per step"),
     "schedule_policy": ServerOption(
-        "--schedule-policy", "text", "which call is next: lpm, fcfs, lof, random or dfs-weight"
+        "--schedule-policy", "text", "order of the calls: lpm, fcfs, lof, random or dfs-weight"
     ),
     "chat_template": ServerOption(
         "--chat-template", "template", "a Jinja file instead of the model's own template"
     ),
     "tool_call_parser": ServerOption(
-        "--tool-call-parser", "text", "how the model writes tool calls, if not as its template shows, or none"
+        "--tool-call-parser",
+        "text",
+        "format of the model's tool calls, if its template does not show it, or none",
     ),
     "reasoning_parser": ServerOption(
         "--reasoning-parser",
         "text",
-        "how the model writes its thoughts, if not as its template shows, or none",
+        "format of the model's thoughts, if its template does not show it, or none",
     ),
     "trust_remote_code": ServerOption(
-        "--trust-remote-code", "flag", "run Python code that comes with the model"
+        "--trust-remote-code", "flag", "run Python code included with the model"
     ),
     "adapters_at_once": ServerOption(
         "--max-loras-per-batch",
         "whole",
-        "adapters that answer at the same time, the model itself counted",
+        "maximum number of concurrent adapters, including the model itself",
     ),
     "seed": ServerOption("--random-seed", "number", "for sampling"),
 }
@@ -91,7 +91,7 @@ TOOL_PARSERS: Mapping[str, str] = {
     "step3": "step3",
     "step3p5": "step3p5",
 }
-"""What SGLang calls formats of tool calls (``sglang/srt/function_call/parser_names.py``), by vLLM's name."""
+"""SGLang's names for tool call formats (``sglang/srt/function_call/parser_names.py``), by vLLM's name."""
 
 THOUGHT_PARSERS: Mapping[str, str] = {
     "deepseek_r1": "deepseek-r1",
@@ -107,7 +107,7 @@ THOUGHT_PARSERS: Mapping[str, str] = {
     "qwen3": "qwen3",
     "step3p5": "step3p5",
 }
-"""The same for thoughts (``sglang/srt/parser/reasoning_parser_names.py``)."""
+"""SGLang's names for thought formats (``sglang/srt/parser/reasoning_parser_names.py``), by vLLM's name."""
 
 SGLANG_TRAITS = GpuTraits(
     title="SGLang",
@@ -119,11 +119,11 @@ SGLANG_TRAITS = GpuTraits(
     online={"fp8": 0.55},
     share_covers="static",
 )
-"""The capabilities are those of ``get_min_capability`` in ``sglang/srt/layers/quantization``."""
+"""Traits of SGLang. The capabilities are those of ``get_min_capability`` in ``sglang/srt/layers/quantization``."""
 
 
 class SgLang(GpuServer):
-    """A folder with safetensors, for chat. Parameters: `SGLANG_OPTIONS`."""
+    """A chat model from a folder with safetensors. Parameters: `SGLANG_OPTIONS`."""
 
     name = "sglang"
     own_options = SGLANG_OPTIONS
@@ -135,20 +135,21 @@ class SgLang(GpuServer):
         model_description = super().describe(spec, path)
         if model_description.task != "chat":
             raise InvalidRequest(
-                f"The engine 'sglang' is for chat alone here: use 'vllm' for '{spec.name}'.", param="engine"
+                f"In Portico, the engine 'sglang' supports only chat: use 'vllm' for '{spec.name}'.",
+                param="engine",
             )
         return model_description
 
     def check_adapter(self, spec: ModelSpec, path: Path | None, adapter: AdapterScale) -> None:
-        """Raise `InvalidRequest` for an adapter that SGLang cannot be started with. Blocks."""
+        """Raise `InvalidRequest` for an adapter that SGLang cannot load at startup. Blocks."""
         if "=" in adapter.name:
-            raise InvalidRequest("SGLang takes no '=' in the name of an adapter.", param="name")
+            raise InvalidRequest("SGLang does not allow '=' in the name of an adapter.", param="name")
         super().check_adapter(spec, path, adapter)
 
     def program(
         self, spec: ModelSpec, path: Path | None, adapters: Sequence[AdapterScale] = ()
     ) -> ServerProgram:
-        """It takes its key on the command line and nowhere else. Blocks if there are ``adapters``."""
+        """Return the server program; it receives its key only on the command line. Blocks if there are ``adapters``."""
         line = [
             *("-P", "-m", "sglang.launch_server"),
             *("--model-path", str(path), "--served-model-name", spec.name, "--api-key", "{key}"),
@@ -162,20 +163,22 @@ class SgLang(GpuServer):
     def complete(
         self, running: RunningEngine, spec: ModelSpec, site: LaunchContext, adapters: Sequence[AdapterScale]
     ) -> RunningEngine:
-        """The engine with a client that calls adapters as SGLang does."""
+        """Return the engine with a client that uses SGLang's adapter names."""
         client = _AdapterNames(running.client, spec.name)
         return super().complete(replace(running, client=client), spec, site, adapters)
 
 
 class _AdapterNames:
-    """An `EngineClient`: SGLang calls an adapter ``MODEL:ADAPTER``, and answers other names with the model itself."""
+    """An `EngineClient` for adapter names: SGLang calls an adapter ``MODEL:ADAPTER``, and answers other names with the
+    model.
+    """
 
     def __init__(self, inner: EngineClient, name: str) -> None:
         self._inner = inner
         self._name = name
 
     async def relay(self, request: Relay, deadline: float | None) -> RelayResponse:
-        """Ask with the adapter's name on SGLang."""
+        """Send the request with the adapter's SGLang name."""
         adapter = request.adapter
         if adapter is not None:
             request = replace(request, adapter=replace(adapter, name=f"{self._name}:{adapter.name}"))

@@ -56,9 +56,7 @@ def _about(card: Card) -> str:
 
 
 def _skill(card: Card, url: str) -> dict[str, Any]:
-    """Return the skill that describes an agent. ``url`` is the agent's own address if it appears on the card of
-    another agent.
-    """
+    """Return an agent's skill. ``url`` is its own address if the skill is on another agent's card."""
     elsewhere = f" It is a separate agent at {url}." if url else ""
     return {
         "id": card.name,

@@ -117,9 +117,7 @@ async def list_configs(call: AgentCall, params: Mapping[str, Any]) -> dict[str, 
 
 
 async def delete_config(call: AgentCall, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Delete a push notification configuration; do nothing if it is already deleted. Raise `NotFound` if the task does
-    not exist.
-    """
+    """Delete a push notification configuration, if it still exists. Raise `NotFound` for an unknown task."""
     try:
         await call.services.webhooks.unwatch(await _found(call, params))
     except NotFound as error:

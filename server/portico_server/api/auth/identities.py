@@ -37,9 +37,7 @@ token.
 
 @dataclass(frozen=True, slots=True)
 class SignedIn:
-    """The caller that presents a token, the caller's role, when the role expires, and when the token must be checked
-    again.
-    """
+    """The caller that presents a token, the caller's role, its expiry, and when the token needs a new check."""
 
     caller: Principal
     expires_at: float

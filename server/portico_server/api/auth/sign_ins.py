@@ -344,9 +344,7 @@ class SignIns:
         return self._keep(renewed_sign_in)
 
     async def _renewed_elsewhere(self, secret: str, sign_in: _Known) -> _Known:
-        """Return the sign-in that another daemon is renewing: the old one while its token is valid, otherwise the
-        renewed one.
-        """
+        """Return a sign-in that another daemon renews: unchanged while its token is valid, otherwise renewed."""
         if time.time() < sign_in.expires_at:
             sign_in.renew_at = time.time() + READ_TTL_S
             return sign_in

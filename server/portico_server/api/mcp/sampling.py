@@ -23,9 +23,7 @@ _FINISHED: Final = {"maxTokens": "length", "toolUse": "tool_calls"}
 
 
 def client_model_features(context: ServerRequestContext[Any]) -> frozenset[str]:
-    """Return the model features that the client of this request offers: see
-    `portico_server.runs.run.Run.client_model_features`.
-    """
+    """Return the client's model features: see `portico_server.runs.run.Run.client_model_features`."""
     capabilities = context.session.client_capabilities
     sampling_capability = None if capabilities is None else capabilities.sampling
     if sampling_capability is None:

@@ -1,4 +1,4 @@
-"""``/api/flows``: check a flow, or run a flow that is not deployed. Also traces, resumption and forks of flow runs."""
+"""``/api/flows``: check a flow, or run an undeployed flow. Also traces, resumes and forks flow runs."""
 
 from __future__ import annotations
 
@@ -197,9 +197,7 @@ def _result(services: ApiServices, row: RunRow | None, living: Run | None) -> An
 
 
 def _with_result(rows: Sequence[StepRow], result: Any) -> Sequence[StepRow]:
-    """Return the steps with the flow's result in the outermost step, because the result is stored only once, with the
-    run.
-    """
+    """Return the steps, the outermost with the flow's result, which is stored only once, with the run."""
     if not rows or result is None:
         return rows
     *inner, last = rows

@@ -164,9 +164,7 @@ class RunElsewhere:
     description: RunDescription
 
     async def ask(self, services: ApiServices, do: str, **arguments: Any) -> Any:
-        """Return that daemon's answer. Raise `Unavailable` if the daemon has stopped, and the run with it, or does not
-        respond.
-        """
+        """Return that daemon's answer. Raise `Unavailable` if it has stopped, and the run with it, or is silent."""
         run_id = self.description.id
         question = {"do": do, "run": run_id, **arguments}
         reply = await services.feed.ask(internal.RUN_QUESTION, question, self.daemon)

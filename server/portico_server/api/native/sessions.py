@@ -54,9 +54,7 @@ class AddedMessages(BaseModel, extra="forbid"):
 
 
 class SessionMessages(BaseModel):
-    """Messages in chronological order. If ``has_more`` is true, pass the last ``seq`` as ``after`` to get the next
-    page.
-    """
+    """Messages in order. If ``has_more`` is true, pass the last ``seq`` as ``after`` for the next page."""
 
     data: list[SessionMessage]
     has_more: bool

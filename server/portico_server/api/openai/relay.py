@@ -21,9 +21,7 @@ def caller_of(exchange: Exchange) -> Principal:
 
 
 async def find(services: ApiServices, name: str, operation: Operation, caller: Principal) -> Servable:
-    """Return the model or app ``name`` if it supports ``operation``. Otherwise raise an error that names one that
-    does.
-    """
+    """Return the model or app ``name`` if it supports ``operation``, or raise an error that names one that does."""
     servable = await services.registry.resolve(name, caller)
     capability = CAPABILITY[operation]
     if capability in servable.card.capabilities:
@@ -88,9 +86,7 @@ async def relaying(services: ApiServices, request: Relay, caller: Principal) -> 
 
 
 async def pass_on(exchange: Exchange, services: ApiServices, request: Relay) -> None:
-    """Pass on audio and transcripts: events and bytes as they arrive, documents whole. Cancelled when the client
-    leaves.
-    """
+    """Pass on audio and transcripts: events and bytes as they arrive, documents whole. Ends with the client."""
     caller = caller_of(exchange)
     servable = await relaying(services, request, caller)
     with Presence(exchange):

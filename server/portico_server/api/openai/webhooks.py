@@ -78,7 +78,7 @@ class WebhookEndpointWithSecret(WebhookEndpoint):
 
 
 class WebhookTest(BaseModel):
-    """The receiver's response; ``success`` is whether it responded successfully."""
+    """The receiver's response; ``success``: the receiver responded."""
 
     object: Literal["webhook_endpoint.test"] = "webhook_endpoint.test"
     webhook_endpoint_id: str

@@ -20,9 +20,7 @@ from portico_server.core.registry import Registry
 
 
 def name_of(spec: AgentSpec, function: str) -> str:
-    """Return the name of a function where the client answers itself: agents of a tree may have different functions of
-    one name.
-    """
+    """Return the name by which the client answers a function: agents of a tree may use the same name."""
     return f"{spec.name}.{function}"
 
 

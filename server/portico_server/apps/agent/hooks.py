@@ -1,11 +1,11 @@
 """Hooks: transformations of messages before and after an agent, and before and after its actions.
 
 ``prefix`` puts ``text`` before messages from ``senders``. ``redact`` replaces ``pattern`` with ``replacement``.
-``guard`` refuses a message that contains ``pattern``: around an agent this ends the turn; around an action the model
-gets the refusal instead of the result. ``limit`` truncates a message after ``most`` characters. ``code`` passes the
-message to a function in the sandbox, ``client`` to a function of the client; the returned value replaces it. For both,
-the content of an action is the object ``{"name", "parameters"}``. Patterns are matched in the sandbox, because a
-malicious expression can run forever.
+``guard`` refuses a message that contains ``pattern``: around an agent it ends the turn; around an action the model
+gets the refusal instead of the result. ``limit`` truncates after ``most`` characters. ``code`` passes the message to a
+function in the sandbox, ``client`` to a function of the client; the returned value replaces it. For both, the content
+of an action is the object ``{"name", "parameters"}``. Patterns are matched in the sandbox, because a malicious
+expression can run forever.
 """
 
 from __future__ import annotations

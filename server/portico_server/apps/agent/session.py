@@ -114,9 +114,7 @@ class AgentSession:
         return replace(found_recollection, state=was.state)
 
     async def memory(self, path: str) -> list[AgentMessage]:
-        """Return the messages that the agent at ``path`` has seen and sent, oldest first, except for the `earlier`
-        messages.
-        """
+        """Return the messages seen and sent by the agent at ``path``, oldest first, except `earlier` messages."""
         return (await self._of(path)).messages
 
     async def earlier(self, path: str) -> int:

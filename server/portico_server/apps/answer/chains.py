@@ -21,9 +21,7 @@ MAX_CHAINS = 2_000
 """Maximum number of chains compared."""
 
 COMMON_SHARE, MIN_COMMON_PASSAGES = 0.5, 2
-"""Limits for a name to be a link: names in more than this share of the passages, and in more than this number if there
-are few, are ignored.
-"""
+"""Names in more than this share of the passages, or than this number if there are few, are ignored as links."""
 
 MIN_STRONG_COSINE = 0.55
 """Cosine from which two words count as the same."""
@@ -78,9 +76,7 @@ class _ChainGraph:
             )
 
     def paths(self) -> list[tuple[int, ...]]:
-        """Return paths of candidate numbers: each names something from the previous candidate, the first something
-        from the question.
-        """
+        """Return paths of candidates: each names something from the previous one, the first from the question."""
         candidates = [
             number
             for number, candidate in enumerate(self._material.candidates)

@@ -42,9 +42,7 @@ MIN_SUPPORT_WITHOUT_VECTORS = 0.4
 """Minimum share of a claim's words, weighted by rarity, that its evidence must contain."""
 
 CONTEXT_WEIGHT = 0.7
-"""Weight of a word that occurs in the context of the unit (preceding text, headings or file name) instead of the unit
-itself.
-"""
+"""Weight of a word that occurs in preceding text, headings or the file name instead of the unit itself."""
 
 LIKENESS_WEIGHT = 0.5
 """Weight of the cosine between a claim and a unit, added for the missing words."""

@@ -72,7 +72,9 @@ Preference: TypeAlias = Literal["", "authority", "newer"]
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Two contradicting candidates from different files; ``first`` takes precedence, for the reason ``by``."""
+    """Two contradicting candidates from different files; ``first`` takes precedence over ``second``, for the reason
+    ``by``.
+    """
 
     first: QuoteCandidate
     second: QuoteCandidate

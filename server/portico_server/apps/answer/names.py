@@ -83,7 +83,7 @@ def names_in(text: str, folded_text: str) -> tuple[NameWord, ...]:
 
 
 def holds_name(name: NameWord, folded_text: str, terms: frozenset[str]) -> bool:
-    """Whether folded text with these stems has a name."""
+    """Return whether folded text with these stems contains a name."""
     if name.word in folded_text:
         return True
     return name.word.isalpha() and name.word.isascii() and stems([name.word])[0] in terms

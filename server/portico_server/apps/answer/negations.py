@@ -1,4 +1,4 @@
-"""Negations and opposites of a sentence, which an answer may not change. Pure functions."""
+"""Negations and opposites in a sentence, which an answer must not change. Pure functions."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _OPPOSITES = (
 
 
 def _opposites() -> Mapping[str, frozenset[str]]:
-    """By word: the words that say the opposite."""
+    """Return the opposites of each word."""
     opposites: dict[str, frozenset[str]] = {}
     for pair in _OPPOSITES.split():
         for word, other_word in itertools.permutations(pair.split("/")):
@@ -54,7 +54,7 @@ _OPPOSITE_WORD = re.compile(
 
 
 def clauses_of(folded_sentence: str) -> list[tuple[str, bool]]:
-    """The clauses of a folded sentence, and whether each is negated."""
+    """Return the clauses of a folded sentence, and whether each is negated."""
     plain = _NOT_A_NEGATION.sub(lambda match: "\x00" * len(match.group()), folded_sentence)
     clauses = []
     begin = 0
@@ -66,7 +66,7 @@ def clauses_of(folded_sentence: str) -> list[tuple[str, bool]]:
 
 
 def are_opposed(claim: str, source: str) -> bool:
-    """Whether folded ``claim`` has a word whose opposite folded ``source`` has in its place."""
+    """Return whether folded ``claim`` has a word for which folded ``source`` has the opposite."""
     claim_words = set(_OPPOSITE_WORD.findall(claim))
     if not claim_words:
         return False

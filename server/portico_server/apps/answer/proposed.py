@@ -1,4 +1,4 @@
-"""Questions that documents answer, made of their own headings and definitions without a model. Pure functions."""
+"""Questions that documents answer, built from their own headings and definitions without a model. Pure functions."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from portico_server.apps.language import CJK, language
 from portico_server.core.training_passages import StorePassage
 
 MAX_PROPOSED_CHARS = 90
-"""Characters of a question that is proposed to a reader."""
+"""Maximum length of a proposed question, in characters."""
 
 MIN_HEADING_CHARS, MAX_HEADING_CHARS = 4, 48
-"""Characters of a heading that a question names; a Chinese, Japanese or Korean one counts twice."""
+"""Length limits, in characters, for a heading in a question; a Chinese, Japanese or Korean character counts twice."""
 
 _ABOUT: Mapping[str, str] = {
     "en": "What does {file} say about {heading}?",
@@ -28,7 +28,7 @@ _ABOUT: Mapping[str, str] = {
     "it": "Che cosa dice {file} su «{heading}»?",
     "pt": "O que diz {file} sobre «{heading}»?",
 }
-"""What a document says about a heading, by the language of its text."""
+"""Questions about the contents of a document under a heading, by the language of its text."""
 
 _VAGUE_HEADING = re.compile(
     r"(?:introduction|overview|(?:table of )?contents|summary|notes?|faq|questions?|about|references?|see also|"
@@ -38,7 +38,7 @@ _VAGUE_HEADING = re.compile(
     re.IGNORECASE,
 )
 SAMPLE_LINES = 40
-"""Lines of a file by which its language is detected."""
+"""Number of lines of a file from which its language is detected."""
 
 _HEADING_LINE = re.compile(r"#{1,6}\s")
 _HEADING_MARKS = re.compile(r"^[#\s>*_\d.、)]+|[`*_#:：\s]+$|`")
@@ -55,10 +55,9 @@ _POINTER = re.compile(
 
 
 def proposed_questions(passages: Sequence[StorePassage]) -> Iterator[tuple[str, str]]:
-    """Questions that ``passages`` should answer, each with the file that it is taken from.
+    """Yield questions that ``passages`` should answer, each with its source file.
 
-    The files take turns. Of each file the headings that are questions come first, then its definitions, then its other
-    headings.
+    The files take turns. Headings that are questions come first, then definitions, then the other headings of a file.
     """
     by_file: dict[str, list[StorePassage]] = {}
     for passage in sorted(passages, key=lambda passage: (passage.file, passage.id)):
@@ -96,7 +95,7 @@ def _is_telling(heading: str) -> bool:
 
 
 def _definition_asked(line: str) -> str:
-    """What the first sentence of a line defines, as a question; empty if it defines nothing."""
+    """Return the definition in the first sentence of a line as a question; empty if it defines nothing."""
     plain = line.replace("**", "").replace("`", "").strip()
     if _POINTER.match(plain):
         return ""

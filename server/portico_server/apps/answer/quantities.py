@@ -1,4 +1,4 @@
-"""Numbers of a sentence with their units, which an answer may not change: English and Chinese. Pure functions."""
+"""Numbers in a sentence with their units, which an answer must not change: English and Chinese. Pure functions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TENS_NAMES = "twenty thirty forty fifty sixty seventy eighty ninety"
 _TENS = {name: 10 * value for value, name in enumerate(_TENS_NAMES.split(), 2)}
 _SCALES = {"hundred": 1e2, "thousand": 1e3, "million": 1e6, "billion": 1e9, "trillion": 1e12}
 NUMBER_WORDS = frozenset((*_ONES, *_TENS, *_SCALES))
-"""English words that are numbers, or parts of them."""
+"""English words that are numbers or parts of numbers."""
 
 _ORDINAL_NAMES = "first second third fourth fifth sixth seventh eighth ninth tenth"
 _ORDINALS = {name: value for value, name in enumerate(_ORDINAL_NAMES.split(), 1)}
@@ -38,7 +38,7 @@ _NOT_A_NUMBER_ZH = re.compile(
     r"一(?:些|般|样|直|起|定|旦|切|致|方面|边|度|下|种|个|名|位|家|座|场|次|条|部|项|系列|生|带|级|同|并|向|律|片|点|面|时|再|半|共|来)"
     r"|十分|万一|千万不|万物|百姓|百科|统一|唯一|之一|同一|第一手|进一步|九龙|三明|四川|五角|八卦|千克|千米|百度|亿万|万圣|两者|两岸|四分卫|三分球|[二两]分"
 )
-"""Words with a numeral in which nothing is counted."""
+"""Words with a numeral that count nothing."""
 
 _UNIT_NAMES: Mapping[str, str] = {
     "%": "% percent per-cent 百分之",
@@ -81,12 +81,12 @@ _ABOUT = re.compile(
     r"|(?:约|大约|近|将近|超过|逾|多达|至少|不到|接近)$"
 )
 _ABOUT_TOLERANCE_RATIO = 0.05
-"""How far a number that is said to be approximate may be off, as a part of it."""
+"""Tolerance of an approximate number, as a share of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """A number, its unit ("" if none is known), the stem of what is counted, and whether it is an approximate one."""
+    """A number, its unit ("" if unknown), the stem of what is counted, and whether it is approximate."""
 
     value: float
     unit: str = ""
@@ -96,7 +96,7 @@ class Quantity:
 
 
 def quantities_in(text: str) -> tuple[Quantity, ...]:
-    """The numbers of folded ``text``, without those of its dates."""
+    """Return the numbers in folded ``text``, except those in dates."""
     skipped_spans = [match.span() for match in _NOT_A_NUMBER_ZH.finditer(text)] if has_cjk(text) else []
     skipped_spans += [(start, end) for start, end, _parts in find_dates(text)]
     quantities = []
@@ -146,7 +146,7 @@ def _of_words(text: str) -> float:
 
 
 def _behind(text: str, end: int) -> tuple[str, str]:
-    """The unit behind a number, and the stem of what is counted."""
+    """Return the unit after a number, and the stem of what is counted."""
     match = _BEHIND.match(text, end)
     if match is None:
         return "", ""
@@ -162,7 +162,9 @@ def _behind(text: str, end: int) -> tuple[str, str]:
 
 
 def number_missing(claim: tuple[Quantity, ...], source: tuple[Quantity, ...], text: str) -> bool:
-    """Whether a number of a claim is not in its source, or counts something else there; ``text`` is the source's."""
+    """Return whether a number of a claim is missing from its source, or counts something else; ``text`` is the
+    source's text.
+    """
     return any(not _is_held(quantity, source, text) for quantity in claim)
 
 
@@ -170,7 +172,7 @@ def _is_held(wanted_quantity: Quantity, source: tuple[Quantity, ...], text: str)
     tolerance = abs(wanted_quantity.value) * (_ABOUT_TOLERANCE_RATIO if wanted_quantity.about else 1e-9)
     equal = [quantity for quantity in source if abs(quantity.value - wanted_quantity.value) <= tolerance]
     if not equal:
-        # Within a longer word or an address there is no number, but there may be the same characters.
+        # A longer word or an address contains no number, but may contain the same characters.
         return (
             len(wanted_quantity.surface) > 1
             and re.search(rf"(?<![\d.,]){re.escape(wanted_quantity.surface)}(?![\d]|[.,]\d)", text)
@@ -188,5 +190,5 @@ def _is_held(wanted_quantity: Quantity, source: tuple[Quantity, ...], text: str)
         quantity.counted == wanted_quantity.counted or not quantity.counted for quantity in same
     ):
         return True
-    # The source has the number for something else, and another number for this.
+    # The source has this number for something else, and another number for the same thing.
     return not any(quantity.counted == wanted_quantity.counted for quantity in source)

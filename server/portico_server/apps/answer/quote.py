@@ -1,4 +1,4 @@
-"""An answer made of quotations: Markdown block quotes, each with the number of its passage. Pure functions."""
+"""An answer built from quotations: Markdown block quotes, each with the number of its passage. Pure functions."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from portico_server.core.dataclass import dataclass
 MAX_QUOTES = 2
 
 MIN_SECOND_SHARE = 0.02
-"""The likelihood among all candidates from which a second one is quoted."""
+"""Likelihood among all candidates from which a second candidate is quoted."""
 
 NEAREST_COUNT = 3
-"""Passages that are named where none answers."""
+"""Number of passages named if none answers."""
 
 FAR_SCORE_RATIO = 0.1
-"""A passage whose score is less than this part of the best one's is not near."""
+"""Share of the best score below which a passage does not count as near."""
 
 
 @dataclass(frozen=True, slots=True)
 class QuotedAnswer:
-    """The pieces of an answer, to be joined as they are, and the passages that they quote, in that order.
+    """The pieces of an answer, to be joined unchanged, and the passages that they quote, in the same order.
 
-    ``introduced``: the first piece is a sentence of ours, not a quotation.
+    ``introduced``: the first piece is an introduction by Portico, not a quotation.
     """
 
     pieces: tuple[str, ...]
@@ -45,10 +45,10 @@ class QuotedAnswer:
 def quoted(
     question: str, judgement: Judgement, passages: Sequence[Passage], differing: Difference | None = None
 ) -> QuotedAnswer:
-    """The best one or two candidates of ``judgement`` as an answer to ``question``, those that answer it together, or
-    those that do not agree.
+    """Answer ``question`` with the best one or two candidates of ``judgement``, the candidates that answer it
+    together, or those that contradict each other.
 
-    Where the judgement is doubtful or sources differ, a fixed sentence in the question's language comes first.
+    If the judgement is doubtful or sources differ, a fixed sentence in the question's language comes first.
     """
     if differing is not None:
         intro = documents_differ(question, differing.by)
@@ -73,7 +73,7 @@ def quoted(
 
 
 def other_side(question: str, answer: str, differing: Difference, passages: Sequence[Passage]) -> str:
-    """What is added to a model's ``answer`` that does not cite both sides; empty if it does."""
+    """Return the addition to a model's ``answer`` that does not cite both sides; empty if it does."""
     cited_ranks = cited(answer, len(passages))
     missing = [side for side in differing.sides if passages[side.passage].rank not in cited_ranks]
     if not missing:
@@ -84,20 +84,20 @@ def other_side(question: str, answer: str, differing: Difference, passages: Sequ
 
 
 def near(passages: Sequence[Passage]) -> tuple[Passage, ...]:
-    """Those whose score is not far below the best one's, in their order."""
+    """Return the passages whose score is not far below the best score, in order."""
     best = max((passage.score for passage in passages), default=0.0)
     return tuple(passage for passage in passages if passage.score >= FAR_SCORE_RATIO * best)
 
 
 def nearest(passages: Sequence[Passage]) -> tuple[Passage, ...]:
-    """The passages to name where none answers, numbered from 1."""
+    """Return the passages to name if none answers, numbered from 1."""
     return tuple(
         replace(passage, rank=rank) for rank, passage in enumerate(near(passages)[:NEAREST_COUNT], 1)
     )
 
 
 def _chosen(question: str, candidates: Sequence[tuple[QuoteCandidate, float]]) -> list[QuoteCandidate]:
-    """The best candidate, and the next likely one that adds a fact to it."""
+    """Return the best candidate, and the next likely candidate that adds a fact."""
     if not candidates:
         return []
     best, best_score = candidates[0]
@@ -113,11 +113,11 @@ def _chosen(question: str, candidates: Sequence[tuple[QuoteCandidate, float]]) -
 
 
 def _adds(question: str, best: QuoteCandidate, quote_candidate: QuoteCandidate) -> bool:
-    """Whether ``quote_candidate`` adds a fact: a word of the question that ``best`` lacks, or what ``best``
-    does not answer.
+    """Return whether ``quote_candidate`` adds a fact: a question word that ``best`` lacks, or what ``best`` does not
+    answer.
 
-    A number or a date that is wanted is in one sentence: another sentence has the same or that of something
-    else, as another row of the table has that has fewer words of the question.
+    A requested number or date is in a single sentence. Other sentences repeat it or refer to something else, as does
+    another row of the table with fewer words of the question.
     """
     shared_terms, other_terms = (
         frozenset(stems(words(fold(question)))) & unit.terms for unit in (best, quote_candidate)
@@ -141,7 +141,7 @@ def _overlaps(quote_candidate: QuoteCandidate, other: QuoteCandidate) -> bool:
 
 
 def _block(candidate: QuoteCandidate, passage: Passage, rank: int) -> str:
-    """The quotation as the passage has it, each line behind ``>``, with what introduces it and its number."""
+    """Return the passage's own text, each line after ``>``, with its introduction and its number."""
     unit = candidate.unit
     text = passage.text[unit.start : unit.end]
     lead = passage.text[unit.lead[0] : unit.lead[1]].strip() if unit.lead is not None else ""
@@ -149,14 +149,14 @@ def _block(candidate: QuoteCandidate, passage: Passage, rank: int) -> str:
         text = _table(lead, text, rank)
     else:
         text = f"{lead}\n\n{text}" if lead else text
-        # Behind code the number would become a part of it.
+        # After code, the number would become part of the code.
         apart = unit.kind == "code" or text.rstrip().endswith(("```", "~~~"))
         text = f"{text}\n\n[{rank}]" if apart else f"{text} [{rank}]"
     return "\n".join(f"> {line}" if line.strip() else ">" for line in text.split("\n"))
 
 
 def _table(header: str, row: str, rank: int) -> str:
-    """A table of Markdown with one row, whose last cell ends in its number; a line of cells where it has no header."""
+    """Return a Markdown table with one row that ends in its number, or a line of cells if the table has no header."""
     names, cells = _cells(header.partition("\n")[0]), _cells(row)
     if not header:
         return f"{' · '.join(filter(None, cells))} [{rank}]"
@@ -166,7 +166,7 @@ def _table(header: str, row: str, rank: int) -> str:
 
 
 def _cells(row: str) -> list[str]:
-    """The cells of a line of a table, with or without bars around it."""
+    """Return the cells of a table line, with or without surrounding bars."""
     return [cell.strip() for cell in _BAR.split(_OUTER_BARS.sub("", row.strip()))]
 
 

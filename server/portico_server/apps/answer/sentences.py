@@ -1,4 +1,4 @@
-"""The sentences of an answer, read piece by piece: which of them claim something of the documents."""
+"""The sentences of an answer, read piece by piece: which of them make claims about the documents."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from portico_server.apps.answer.units import sentences
 from portico_server.core.citation_marks import MARK_PATTERN, marks
 
 MAX_CLAIMS = 1_000
-"""Sentences of an answer that are checked; all that is behind them is one claim without evidence (``too_long``)."""
+"""Maximum number of checked sentences in an answer; everything after them is one claim without evidence
+(``too_long``).
+"""
 
 MAX_CLAIM_CHARS = 2_000
-"""Characters from which a sentence is cut, so that each piece is checked by itself."""
+"""Length from which a sentence is split, in characters, so that each piece is checked separately."""
 
 MIN_CLAIM_TERMS = 2
-"""Words of meaning below which a sentence without a fact says nothing that could be checked."""
+"""Minimum number of meaningful words; a sentence below it without a fact contains nothing to check."""
 
 _MARKUP = re.compile(
     r"(?m)^[ \t]*(?:>[ \t]?)+(?:#{1,6}[ \t])?|^[ \t]*#{1,6}[ \t]|^[ \t]*(?:[-*+•]|\d{1,3}[.)])[ \t]+|\*\*|__"
@@ -32,7 +34,7 @@ _FENCE_END = re.compile(r"\n[ \t>]*(?:```|~~~)[^\n]*(?:\n|$)")
 _FENCE_BEGIN = re.compile(r"\n[ \t>]*(?:```|~~~)")
 _MARKS = re.compile(rf"(?:[ \t]*{MARK_PATTERN})+")
 _OPEN_MARK = re.compile(r"[ \t]*[\[【][\d\s,，、;]{0,20}")
-"""What may become a mark of the sentence before it."""
+"""Text that may become a mark of the preceding sentence."""
 
 _MAY_END = re.compile(r"[.!?…。！？｡\n]")
 _RULE = re.compile(r"[\s|:=*_-]*$")
@@ -46,10 +48,10 @@ _DENIAL = re.compile(
 
 
 class Sentence(NamedTuple):
-    """A sentence of an answer: its offsets, its text without markup, and the numbers of the passages it points at.
+    """A sentence of an answer: its offsets, its text without markup, and the numbers of the passages that it cites.
 
-    ``kind``: ``claim``; ``other`` for what says nothing of the documents, such as a heading or a question; ``rest`` for
-    all that is behind the last sentence that is checked.
+    ``kind``: ``claim``; ``other`` for a sentence that says nothing about the documents, such as a heading or a
+    question; ``rest`` for everything after the last checked sentence.
     """
 
     start: int
@@ -60,15 +62,15 @@ class Sentence(NamedTuple):
 
 
 def without_markup(text: str) -> str:
-    """``text`` with spaces in the place of Markdown and of marks: of the same length."""
+    """Replace Markdown and marks in ``text`` with spaces, keeping its length."""
     return _MARKUP.sub(lambda match: re.sub(r"[^\n]", " ", match.group()), text)
 
 
 class ClaimReader:
-    """Splits an answer that comes in pieces. A sentence is whole when the next one begins, or at the end.
+    """Splits an answer that arrives in pieces. A sentence is complete when the next sentence begins, or at the end.
 
-    `feed` and `close` return pieces of text and the sentences between them, in order: a sentence comes behind its
-    last character and before what follows it.
+    `feed` and `close` return pieces of text and the sentences between them, in order: a sentence follows its last
+    character and precedes the text after it.
     """
 
     def __init__(self) -> None:
@@ -85,7 +87,7 @@ class ClaimReader:
         self._size = 0
 
     def feed(self, text: str) -> list[str | Sentence]:
-        """The next piece of the answer."""
+        """Process the next piece of the answer."""
         self._size += len(text)
         if self._rest >= 0:
             return [text] if text else []
@@ -96,14 +98,14 @@ class ClaimReader:
         return [*found_sentences, *self._shown_rest()]
 
     def skip(self, text: str) -> list[str | Sentence]:
-        """A piece that is not checked, behind what is."""
+        """Pass a piece that is not checked, after the preceding text."""
         found_sentences = self.close()
         self._size += len(text)
         self._start += len(text)
         return [*found_sentences, text]
 
     def close(self) -> list[str | Sentence]:
-        """What is left, when nothing more comes."""
+        """Return the remaining text at the end of the answer."""
         if self._rest >= 0:
             return [Sentence(self._rest, self._size, "", kind="rest")]
         return [*self._split(last=True), *self._shown_rest()]
@@ -132,7 +134,7 @@ class ClaimReader:
         return found_sentences
 
     def _next_end(self, *, last: bool) -> int:
-        """Where the first sentence of what is open ends, with its marks; 0 if it may continue."""
+        """Return where the first open sentence ends, including its marks; 0 if it may continue."""
         if not self._open:
             return 0
         if _FENCE.match(self._open) or self._fenced:
@@ -155,12 +157,12 @@ class ClaimReader:
         return 0
 
     def _behind_marks(self, end: int, limit: int) -> int:
-        """Behind the marks that follow a sentence."""
+        """Return the position after the marks that follow a sentence."""
         match = _MARKS.match(self._open, end)
         return match.end() if match is not None and match.end() <= limit else end
 
     def _fence_end(self, *, last: bool) -> int:
-        """Code within a fence is one claim, as far as it is not too long."""
+        """Return the end of fenced code, which is one claim unless it is too long."""
         closing = _FENCE_END.search(self._open, 0 if self._fenced else 3, MAX_CLAIM_CHARS)
         if closing is not None and (last or closing.group().endswith("\n")):
             self._fenced = False
@@ -184,7 +186,9 @@ class ClaimReader:
 
 
 def is_claim(piece: str, plain: str) -> bool:
-    """Whether a sentence says something of the documents: not a heading, a question, a lead-in or a denial."""
+    """Return whether a sentence says something about the documents: not a heading, a question, a lead-in or a
+    denial.
+    """
     text = plain.strip()
     if not text or _RULE.match(text) or _HEADING.match(piece.lstrip(" >")) or text.endswith(("?", "？")):
         return False

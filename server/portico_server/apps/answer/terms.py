@@ -1,7 +1,7 @@
-"""The terms by which a question and a sentence are compared: rough stems of words, and pairs of CJK characters.
+"""The terms for comparing a question and a sentence: rough stems of words, and pairs of CJK characters.
 
-Chinese is also cut into words with their parts of speech, which tell words from pairs that cross a border of words,
-and names of persons and places from other words.
+Chinese is also split into words with parts of speech, which distinguish words from pairs across word boundaries, and
+names of persons and places from other words.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _FUNCTION_TAGS = frozenset(["x", "uj", "u", "r", "p", "c", "d", "f", "ul", "y", 
 
 
 def fold(text: str) -> str:
-    """``text`` in lower case and simplified characters, of the same length, with rare exceptions."""
+    """Return ``text`` in lower case and simplified characters, with the same length except in rare cases."""
     lower_text = text.lower()
     return _simplifier().convert(lower_text) if _IS_CJK.search(lower_text) else lower_text
 
 
 def words(text: str) -> list[str]:
-    """The words of folded ``text`` that carry meaning, in order; a run of CJK as its pairs of characters."""
+    """Return the meaningful words of folded ``text`` in order; a run of CJK is returned as its pairs of characters."""
     tokens: list[str] = []
     for token in _TOKEN.findall(text):
         if _IS_CJK.match(token):
@@ -41,24 +41,24 @@ def words(text: str) -> list[str]:
 
 
 def compounds(text: str) -> list[str]:
-    """Words of folded ``text`` with the particle behind each, as one word: "back up" as "backup"."""
+    """Return words of folded ``text`` joined with the particle after each: "back up" as "backup"."""
     return core_words.compounds(_TOKEN.findall(text), STOP_WORDS)
 
 
 def stems(tokens: list[str]) -> list[str]:
-    """The terms of `words`."""
+    """Return the terms for `words`."""
     return [word if _IS_CJK.match(word) else stem(word).removesuffix("e") for word in tokens]
 
 
 def characters(text: str) -> frozenset[str]:
-    """The CJK characters of folded ``text`` that carry meaning."""
+    """Return the meaningful CJK characters of folded ``text``."""
     runs = (token for token in _TOKEN.findall(text) if _IS_CJK.match(token))
     return frozenset(char for run in runs for part in STOP_CJK.split(run) for char in part)
 
 
 @dataclass(frozen=True, slots=True)
 class Tagged:
-    """A Chinese word and its part of speech as jieba names it (``nr``: a person, ``ns``: a place …)."""
+    """A Chinese word and its part of speech as named by jieba (``nr``: a person, ``ns``: a place …)."""
 
     word: str
     tag: str
@@ -81,7 +81,7 @@ class Tagged:
 
 
 def tagged(text: str) -> list[Tagged]:
-    """The words of folded Chinese ``text`` that carry meaning, in order."""
+    """Return the meaningful words of folded Chinese ``text`` in order."""
     return [
         Tagged(word, tag)
         for word, tag in _tagger()(text)
@@ -93,19 +93,19 @@ def tagged(text: str) -> list[Tagged]:
 
 
 def has_cjk(text: str) -> bool:
-    """Whether there is any character of Chinese, Japanese or Korean."""
+    """Return whether ``text`` contains a Chinese, Japanese or Korean character."""
     return _IS_CJK.search(text) is not None
 
 
 @cache
 def _tagger() -> Any:
-    import rjieba  # its dictionary is read by the first text
+    import rjieba  # the first text loads its dictionary
 
     return rjieba.tag
 
 
 @cache
 def _simplifier() -> Any:
-    import opencc  # its dictionaries are read by the first CJK text
+    import opencc  # the first CJK text loads its dictionaries
 
     return opencc.OpenCC("t2s")

@@ -1,7 +1,8 @@
-"""Whether a model answers from passages in its own words: found out by a short test, once for each model.
+"""Whether a model answers from passages in its own words, determined by a short self-test, once per model.
 
-A few tiny passages are asked about as they would be in an answer, in English and in Chinese, one question in each that
-the passages do not answer. A model that names what stands there and says what does not may write; others are quoted.
+The test asks about a few tiny passages as in a real answer, in English and in Chinese, with one question in each
+language that the passages do not answer. A model that answers correctly and reports missing answers may write; other
+models quote.
 """
 
 from __future__ import annotations
@@ -35,13 +36,13 @@ KIND: Final = "answer test"
 """The kind of run that tests a model."""
 
 VERSION: Final = 1
-"""Raised with the questions or the way they are judged: earlier results no longer count."""
+"""Incremented when the questions or the judgement change: earlier results then no longer count."""
 
 MAX_MISSES: Final = 1
-"""Wrong answers with which a model still may write."""
+"""Number of wrong answers that a model may give and still write."""
 
 TEST_TIMEOUT_S: Final = 180.0
-"""For all questions together, loading the model included. What is not answered by then is wrong."""
+"""Seconds for all questions together, including loading the model. Questions unanswered by then count as wrong."""
 
 MAX_ANSWER_TOKENS: Final = 80
 
@@ -50,7 +51,7 @@ _LABELS: Final = ("source", "engine", "revision", "parameters")
 
 @dataclass(frozen=True, slots=True)
 class TrustQuestion:
-    """A question about ``texts``. The answer must hold ``wanted`` and must not hold ``wrong``, both patterns."""
+    """A question about ``texts``. The answer must match ``wanted`` and must not match ``wrong``; both are patterns."""
 
     question: str
     texts: tuple[str, ...]
@@ -116,7 +117,7 @@ TRIALS: Final = (
 
 
 class ReaderTest:
-    """Tests models in the background and remembers how they did, in the database."""
+    """Tests models in the background and stores the results in the database."""
 
     def __init__(self, database: Database, registry: Registry, scheduler: Scheduler) -> None:
         self._database = database
@@ -127,7 +128,7 @@ class ReaderTest:
         scheduler.handle(KIND, self._test)
 
     async def way(self, card: Card) -> Way:
-        """How a model answers. One that was not tested is quoted, and its test begins."""
+        """Return how a model answers. An untested model quotes, and its test starts."""
         identity = identity_of(card)
         verdict = await self.known(card)
         if verdict is None and identity not in self._started:
@@ -136,7 +137,7 @@ class ReaderTest:
         return verdict or "quote"
 
     async def known(self, card: Card) -> Way | None:
-        """What its card says or its test has shown, if there was one."""
+        """Return the way on the model's card or from its test, if any."""
         if (label := card.labels.get("answers")) in ("write", "quote"):
             return "write" if label == "write" else "quote"
         identity = identity_of(card)
@@ -148,7 +149,7 @@ class ReaderTest:
         return self._known[identity]
 
     async def _test(self, payload: Mapping[str, Any], context: Context) -> JSON:
-        """Ask a model all questions; what it said to each. A model that fails as a whole is tested another time."""
+        """Ask a model all questions and return its answers. If the model fails entirely, it is tested another time."""
         name, identity = str(payload["model"]), str(payload["identity"])
         answers: list[str] = []
         try:
@@ -169,7 +170,7 @@ class ReaderTest:
         await self._database.write(answer_tests.put_answer_test, identity, name, sum(right), len(right))
         self._known.pop(identity, None)
         way: Way = "write" if sum(right) + MAX_MISSES >= len(right) else "quote"
-        logger.info("%s answered %d of %d questions of its test: %s", name, sum(right), len(right), way)
+        logger.info("%s answered %d of %d test questions correctly: %s", name, sum(right), len(right), way)
         return {
             "model": name,
             "answers": way,
@@ -183,7 +184,7 @@ class ReaderTest:
 
 
 def identity_of(card: Card) -> str:
-    """Identifies a model by where it comes from and what runs it."""
+    """Return the identity of a model, from its source and its engine."""
     labels = {name: card.labels.get(name) for name in _LABELS if card.labels.get(name)}
     text = json.dumps([VERSION, labels or card.name], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""What can be quoted of a passage: sentences, items of lists, rows of tables, code. Pure functions over offsets."""
+"""The quotable units of a passage: sentences, list items, table rows, code. Pure functions over offsets."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from portico_server.apps.language import CJK
 from portico_server.core.dataclass import dataclass
 
-# Where sentences begin and end in running text. Pure functions; what they return are offsets, so that a quotation is
-# the document's own text to the letter.
+# Sentence boundaries in running text. Pure functions that return offsets, so that a quotation is the
+# document's own text verbatim.
 
 
 Span = tuple[int, int]
-"""Offsets of the first character and of the one behind the last."""
+"""Offsets of the first character and of the character after the last."""
 
 _CLOSERS = "\"'”’»`)\\]）】》」』*_"
 _END = re.compile(
@@ -21,11 +21,11 @@ _END = re.compile(
     rf"|(?P<narrow>[.!?…]+[{_CLOSERS}]*)(?=\s|$|[{CJK}])"
     r"|(?<![ \t])(?:(?P<blank>[ \t]*\n[ \t]*\n\s*)|(?P<line>[ \t]*\n[ \t]*))"
 )
-"""A run of space is looked at from its beginning alone, so that long ones take no longer than other text."""
+"""A run of white space is matched only from its beginning, so that long runs take no longer than other text."""
 _LAST_WORD = re.compile(r"[^\s(\[\"'“‘]+$")
 _NEXT = re.compile(r"[\s\"'“‘(\[*_`«]*(?P<first>[^\W_]+)?")
 _SPEECH_VERB = re.compile(r"[^。！？\s，]{0,8}[说說道问問答喊叫][。，]")
-"""Behind what somebody said in Chinese: that it was said."""
+"""After direct speech in Chinese: the verb that reports it."""
 
 _INITIAL = re.compile(r"(?:[^\W\d_]\.)+$")
 _NUMBER = re.compile(r"\d+\.$")
@@ -38,10 +38,10 @@ _ABBREVIATED = (
     "bspw vgl sog ggf mme mlle"
 )
 ABBREVIATIONS = frozenset(_ABBREVIATED.split())
-"""Words after whose point a sentence rarely ends, in lower case and without the point."""
+"""Abbreviations whose period rarely ends a sentence, in lower case and without the period."""
 
 ENDING = frozenset({"etc", "inc", "ltd", "co", "corp", "jr", "sr", "al", "no", "usw"})
-"""Those of them that also stand at the end of one."""
+"""Abbreviations that can also end a sentence."""
 
 _OPENING = (
     "a an the this that these those it its he she they we i you his her their our in on at by from for "
@@ -53,14 +53,14 @@ _OPENERS = frozenset(_OPENING.split())
 """Words that begin a sentence far more often than they follow an initial."""
 
 MIN_WRAP_WIDTH = 48
-"""Columns (two for each CJK character) from which a line may have been broken because it was full."""
+"""Line width, in columns (two per CJK character), from which a line break may be due to a full line."""
 
 
 def sentences(text: str) -> list[Span]:
-    """The sentences of ``text``, in order, without the space around them.
+    """Return the sentences of ``text`` in order, without surrounding white space.
 
-    A point ends nothing in a number, an address, an initial or an abbreviation; a line ends a sentence unless it was
-    broken because it was full.
+    A period ends no sentence within a number, an address, an initial or an abbreviation. A line ends a sentence unless
+    it was broken because it was full.
     """
     spans: list[Span] = []
     begin = 0
@@ -92,7 +92,7 @@ def _add(spans: list[Span], text: str, begin: int, end: int) -> int:
 
 
 def _ends(text: str, begin: int, match: re.Match[str]) -> bool:
-    """Whether a point, a question mark … ends a sentence: by the word before it and the one behind."""
+    """Return whether a period, a question mark … ends a sentence, judged by the words before and after it."""
     after = _NEXT.match(text, match.end())
     first = after["first"] if after is not None else None
     if first is None:
@@ -114,7 +114,9 @@ def _ends(text: str, begin: int, match: re.Match[str]) -> bool:
 
 
 def _is_wrapped(text: str, start: int, end: int) -> bool:
-    """Whether the line that ends at ``start`` runs on behind the break: it is full, and what follows continues it."""
+    """Return whether the line that ends at ``start`` continues after the break: it is full, and the next line
+    continues it.
+    """
     line = text[text.rfind("\n", 0, start) + 1 : start]
     if _width(line) < MIN_WRAP_WIDTH or line.rstrip()[-1:] in ":：":
         return False
@@ -122,7 +124,7 @@ def _is_wrapped(text: str, start: int, end: int) -> bool:
     first_word = following.split(" ", 1)[0]
     if not following or re.match(r"[-*+•|#>]|\d+[.)]\s|```|~~~", following):
         return False
-    # Had the next word still found room in a line as long as its neighbour, the break would be the writer's own.
+    # If the next word had fitted into a line as long as its neighbour, the author made the break on purpose.
     return _width(line) + 1 + min(_width(first_word), 24) >= 0.75 * _width(following)
 
 
@@ -131,10 +133,10 @@ def _width(text: str) -> int:
 
 
 MAX_BLOCK_CHARACTERS = 900
-"""A list or code after its lead-in that is quoted as a whole; of a longer one the parts."""
+"""Maximum characters of a list or code with its lead-in that is quoted as a whole; a longer one is split."""
 
 MAX_ITEM_CHARACTERS = 320
-"""An item of a list that is quoted as a whole; of a longer one the sentences."""
+"""Maximum characters of a list item that is quoted as a whole; a longer one is split into sentences."""
 
 _FENCE = re.compile(r"[ \t]*(```+|~~~+)")
 _HEADING = re.compile(r"#{1,6}\s|<!--")
@@ -149,7 +151,7 @@ _UNDERLINE = re.compile(r"[=-]{3,}[ \t]*$")
 class QuotableUnit:
     """A quotable piece of a passage: from ``start`` to ``end`` of its text.
 
-    ``lead`` is quoted before it: the header of its table, the words that introduce its list.
+    ``lead`` is quoted before it: the header of its table, or the introduction of its list.
     """
 
     start: int
@@ -166,9 +168,9 @@ class _Block:
 
 
 def units(text: str, *, code: bool = False, headings: tuple[str, ...] = ()) -> list[QuotableUnit]:
-    """The quotable pieces of ``text`` in order; ``code`` for a passage that is source code or data as a whole.
+    """Return the quotable pieces of ``text`` in order. ``code``: the passage as a whole is source code or data.
 
-    Headings answer nothing and are left out, those of ``headings`` also where nothing marks them.
+    Headings answer nothing and are omitted, those in ``headings`` even if they are not marked up.
     """
     if code:
         return [QuotableUnit(start, end, "code") for start, end in _parts(text, 0, len(text))]
@@ -203,7 +205,7 @@ def units(text: str, *, code: bool = False, headings: tuple[str, ...] = ()) -> l
 
 
 def _blocks(text: str) -> Iterator[_Block]:
-    """Runs of lines of one kind: prose, list, table, code; headings and rules are left out."""
+    """Yield runs of lines of one kind: prose, list, table, code. Headings and rules are omitted."""
     kind, start, end = "", 0, 0
     fence = ""
     for begin, line in _lines(text):
@@ -229,7 +231,7 @@ def _blocks(text: str) -> Iterator[_Block]:
 
 
 def _kind(line: str, before: str) -> str:
-    """The kind of block that ``line`` belongs to, ``""`` for none, given the kind of the one before it."""
+    """Return the block kind of ``line``, ``""`` for none, given the kind of the preceding line."""
     bare = line.strip()
     if not bare:
         return "list" if before == "list" else ""
@@ -250,7 +252,7 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _rows(text: str, block: _Block, header: Span | None) -> tuple[list[QuotableUnit], Span | None]:
-    """A unit for each row of a table. Its first row is its header, together with the rule below it."""
+    """Return a unit for each row of a table. The first row with the rule below it is the header."""
     lines = [
         (block.start + begin, block.start + begin + len(line.rstrip()), line)
         for begin, line in _lines(text[block.start : block.end])
@@ -267,12 +269,12 @@ def _rows(text: str, block: _Block, header: Span | None) -> tuple[list[QuotableU
 
 
 def _starts_within(lines: list[tuple[int, int, str]], rules: list[int]) -> bool:
-    """Whether a table of Markdown lacks its beginning: then there is no rule below its first row."""
+    """Return whether a Markdown table lacks its beginning, which means that its first row has no rule below it."""
     return lines[0][2].lstrip().startswith("|") and 1 not in rules
 
 
 def _items(text: str, block: _Block, lead: Span | None) -> Iterator[QuotableUnit]:
-    """A unit for each item of a list, or for each sentence of a long one."""
+    """Yield a unit for each item of a list, or for each sentence of a long item."""
     starts = [
         block.start + begin
         for begin, line in _lines(text[block.start : block.end])
@@ -290,7 +292,7 @@ def _items(text: str, block: _Block, lead: Span | None) -> Iterator[QuotableUnit
 
 
 def _parts(text: str, start: int, end: int) -> Iterator[Span]:
-    """Code as a whole if it is short, otherwise its paragraphs."""
+    """Yield code as a whole if it is short, otherwise its paragraphs."""
     if end - start <= MAX_BLOCK_CHARACTERS:
         pieces = [(start, end)]
     else:

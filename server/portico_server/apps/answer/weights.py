@@ -1,4 +1,4 @@
-"""Trained weights of the features in `portico_server.apps.answer.material`, made by ``bench/answer_weights.py``."""
+"""Trained weights of the features in `portico_server.apps.answer.material`, created by ``bench/answer_weights.py``."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from portico_server.core.dataclass import dataclass
 
 @dataclass(frozen=True, slots=True)
 class DecisionLines:
-    """``constant`` of the sum. Below ``absent`` no answer is there, below ``doubtful`` it is uncertain.
+    """Decision lines for a weighted sum with ``constant``. Below ``absent`` no answer exists, below ``doubtful`` it is
+    uncertain.
 
-    Of the questions trained on, 94 in a hundred that cannot be answered lie below the first, unless more than one in
-    twenty that can be answered would; three in a hundred of all lie between the two.
+    Of the unanswerable training questions, 94 percent score below the first line, unless more than one in twenty
+    answerable questions would; three percent of all questions score between the two lines.
     """
 
     constant: float
@@ -58,7 +59,7 @@ SENTENCE: Mapping[str, float] = {
     "chinese_above": 0.616,
     "common": 0.638,
 }
-"""What makes a candidate the one that answers: only differences between the candidates of a question count."""
+"""Weights that determine which candidate answers: only differences between the candidates of a question matter."""
 
 EVIDENCE: Mapping[str, float] = {
     "passage": 0.156,
@@ -76,7 +77,7 @@ EVIDENCE: Mapping[str, float] = {
     "soft_plain": 3.17,
     "cosine": 7.46,
 }
-"""The logarithm of the odds that an answer is in the passages."""
+"""Weights for the log-odds that the passages contain an answer."""
 
 EVIDENCE_LINES = DecisionLines(-10.035, -0.752, 0.099)
 
@@ -101,7 +102,7 @@ EVIDENCE_CJK: Mapping[str, float] = {
     "soft_plain": 4.052,
     "cosine": 4.996,
 }
-"""The same for questions in Chinese."""
+"""Weights of the evidence for questions in Chinese."""
 
 EVIDENCE_CJK_LINES = DecisionLines(-17.079, -0.615, 0.079)
 
@@ -136,7 +137,7 @@ SENTENCE_WITHOUT_VECTORS: Mapping[str, float] = {
     "chinese_above": 0.818,
     "common": -1.179,
 }
-"""The same for stores without vectors of single words."""
+"""Weights of a sentence for stores without vectors of single words."""
 
 EVIDENCE_WITHOUT_VECTORS: Mapping[str, float] = {
     "passage": 0.828,
@@ -190,15 +191,17 @@ CHAIN: Mapping[str, float] = {
     "words_of_hop": 0.212,
     "words_square": -0.507,
 }
-"""The logarithm of the odds that sentences of which each names something of the one before answer together."""
+"""Weights for the log-odds that the sentences of a chain, each naming something from the previous one, answer
+together.
+"""
 
 CHAIN_LINES = DecisionLines(-3.685, 1.089, 2.015)
-"""Three in a hundred questions that nothing answers lie above the first; of those of which one hop is missing, one in
-ten above the second.
+"""Decision lines of chains. Three percent of the questions without an answer score above the first; of those with a
+missing hop, one in ten scores above the second.
 """
 
 CHAIN_ONE_SCORE = 0.650
-"""The line above which a single sentence that names what the question does keeps it from being denied."""
+"""Score above which a single sentence that names what the question names keeps the question from being denied."""
 
 CHAIN_CJK: Mapping[str, float] = {
     "cover": -0.758,

@@ -1,4 +1,4 @@
-"""Apps as pictures: what they are made of, written as Mermaid or drawn as SVG; and how long the steps of a run took.
+"""Apps as diagrams: their parts, as Mermaid or SVG, and how long the steps of a run took.
 
 May import the specifications of flows and agents, and `core`.
 """

@@ -1,4 +1,4 @@
-"""What an app is made of, as a tree that can be drawn: the same for flows and agents."""
+"""The parts of an app as a tree that can be drawn, in one form for flows and agents."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from portico_server.db.steps import StepRow
 Shape: TypeAlias = Literal["leaf", "chain", "fan", "choice", "frame", "graph"]
 
 MAX_BOXES: Final = 1_000
-"""Boxes of a picture that a person can still look at."""
+"""Maximum number of boxes in a diagram that a person can still read."""
 
 
 @dataclass(frozen=True, slots=True)
 class DiagramNode:
-    """A box, or several that belong together.
+    """A box, or several boxes that belong together.
 
-    ``chain``: its children one after the other. ``fan``: side by side, each of them. ``choice``: side by side, one of
-    them; ``labels`` says when. ``frame``: around one child; ``again`` draws a way back. ``graph``: each child behind
+    ``chain``: its children one after another. ``fan``: side by side, all of them. ``choice``: side by side, one of
+    them; ``labels`` says when. ``frame``: around one child; ``again`` draws a way back. ``graph``: each child after
     those in ``after``.
     """
 
@@ -37,20 +37,20 @@ class DiagramNode:
     children: tuple[DiagramNode, ...] = ()
     labels: tuple[str, ...] = ()
     passes: bool = False
-    """Of a choice: what flows in may continue untouched."""
+    """For a choice: whether the input may continue unchanged."""
     again: bool = False
     after: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 def of_flow(flow_spec: FlowSpec, *, conditions: bool = True) -> DiagramNode:
-    """A flow as a tree of boxes, with what its conditions say. Raises `InvalidRequest` for one that is too large to
-    look at.
+    """Return a flow as a tree of boxes, with its conditions. Raise `InvalidRequest` if the flow is too large to
+    read.
     """
     return _Tree(conditions).node(flow_spec.step)
 
 
 def of_agent(name: str, spec: Mapping[str, Any]) -> DiagramNode:
-    """An agent with its tools, its stores and the agents that it asks."""
+    """Return an agent with its tools, its stores and the agents that it calls."""
     nodes: dict[str, DiagramNode] = {}
     after: dict[str, frozenset[str]] = {}
     _agent(name, spec, "", nodes, after)
@@ -64,7 +64,7 @@ def _agent(
     nodes: dict[str, DiagramNode],
     after: dict[str, frozenset[str]],
 ) -> None:
-    """Put an agent and what it uses into ``nodes``; something that several use has one box."""
+    """Add an agent and what it uses to ``nodes``; whatever several agents use has one box."""
 
     def put(key: str, node: DiagramNode, user: str) -> None:
         if len(nodes) >= MAX_BOXES:
@@ -104,7 +104,7 @@ class _Tree:
                 return DiagramNode(step.name, step.kind, "fan", join, self._all(steps))
             case flow.WarpStep(step=inner, concurrency=most):
                 return DiagramNode(
-                    step.name, step.kind, "frame", f"each item, {most} at once", (self.node(inner),)
+                    step.name, step.kind, "frame", f"each item, {most} concurrently", (self.node(inner),)
                 )
             case flow.LoopStep(step=inner, limit=limit):
                 return DiagramNode(
@@ -144,7 +144,7 @@ class _Tree:
 
 
 def _what(step: FlowStep) -> str:
-    """What a step uses, in a word or two."""
+    """Return what a step uses, in one or two words."""
     match step.op:
         case (
             flow.LlmStep(model=model)
@@ -186,8 +186,8 @@ def _operand(expression: Expression) -> str:
 
 def _too_large() -> InvalidRequest:
     return InvalidRequest(
-        f"This app has more than {MAX_BOXES:,} steps: nobody could look at the picture. "
-        "Draw the apps that it is made of.",
+        f"This app has more than {MAX_BOXES:,} steps, too many for a readable diagram. Draw its component "
+        "apps instead.",
         code="too_large_to_draw",
     )
 
@@ -197,14 +197,14 @@ _ENTITIES = str.maketrans({"#": "#35;", "&": "#38;", '"': "#quot;", "<": "#lt;",
 
 @dataclass(frozen=True, slots=True)
 class _Ends:
-    """The boxes where a part begins, with what stands at the arrows to them; and those where it ends."""
+    """The first boxes of a part, with the labels of the arrows to them, and its last boxes."""
 
     entries: tuple[tuple[str, str], ...]
     exits: tuple[tuple[str, str], ...]
 
 
 def mermaid(root: DiagramNode) -> str:
-    """The flowchart, from ``input`` to ``output``."""
+    """Return the flowchart, from ``input`` to ``output``."""
     return _MermaidWriter().whole(root)
 
 
@@ -318,25 +318,24 @@ class _MermaidWriter:
 
 
 def _text(text: str) -> str:
-    """Text within quotes: what Mermaid would take for its own is written as an entity."""
+    """Return quoted text in which Mermaid's own syntax is written as entities."""
     short = " ".join(text.split())
     short = short if len(short) <= 60 else f"{short[:59]}…"
     return short.translate(_ENTITIES)
 
 
-# The steps of a run as a Mermaid gantt chart: which took how long, and what happened at the same time.
-#
-# Source: https://mermaid.js.org/syntax/gantt.html
+# The steps of a run as a Mermaid Gantt chart: their durations and their overlap. Source:
+# https://mermaid.js.org/syntax/gantt.html
 
 
 MAX_BARS = 500
-"""Bars of a chart that a person can still look at: the longest ones."""
+"""Maximum number of bars in a chart that a person can still read; the longest are shown."""
 
 _SIGNS = str.maketrans(dict.fromkeys(":;#,\n", " "))
 
 
 def gantt(run_id: str, rows: Sequence[StepRow]) -> str:
-    """The chart; its times begin with the first step. Skipped steps are left out, failed ones are marked."""
+    """Return the chart. Its times begin with the first step; skipped steps are omitted, failed steps are marked."""
     shown_rows = [row for row in rows if row.status != "skipped"]
     shown_rows = sorted(shown_rows, key=lambda row: -row.milliseconds)[:MAX_BARS]
     shown_rows.sort(key=lambda row: (row.started_at, len(row.path)))

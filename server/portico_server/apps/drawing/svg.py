@@ -1,8 +1,9 @@
-"""A diagram as SVG: boxes in layers with arrows between, readable on light and on dark ground. No browser is needed.
+"""A diagram as SVG: boxes in layers with arrows between them, readable on light and dark backgrounds, without a
+browser.
 
-Everything is measured in pixels. A part is laid out from the inside to the outside: each knows its size, and where the
-arrows enter and leave it, in the middle of its upper and lower edge. The box or frame of a step carries its path in
-``data-step``, as the trace of a run names it: the names of the steps around it and its own, without numbers of items.
+All measures are in pixels. A part is laid out from the inside out: each part knows its size, and where arrows enter
+and leave it, in the middle of its upper and lower edge. The box or frame of a step has its path in ``data-step``, as
+in the trace of a run: the names of the enclosing steps and its own, without item numbers.
 """
 
 from __future__ import annotations
@@ -16,18 +17,18 @@ from portico_server.apps.drawing.diagram import DiagramNode
 from portico_server.core.dataclass import dataclass
 
 CHARACTER_WIDTH: Final = 7.2
-"""The width of a letter in 12 pixel text; East Asian ones take nearly twice as much."""
+"""Width of a letter in 12 pixel text; East Asian letters are nearly twice as wide."""
 
 LINE_PIXELS: Final = 17.0
 PADDING_PIXELS: Final = 14.0
 LAYER_GAP_PIXELS: Final = 30.0
-"""Between two layers, room for an arrow."""
+"""Gap between two layers, with space for an arrow."""
 
 NEIGHBOUR_GAP_PIXELS: Final = 22.0
-"""Between two neighbours."""
+"""Gap between two neighbours."""
 
 MAX_LINE_CHARS: Final = 34
-"""Characters of a line."""
+"""Maximum characters per line."""
 
 STYLE: Final = """
 svg { background: transparent; color-scheme: light dark; }
@@ -47,7 +48,7 @@ Draw = Callable[[float, float], list[str]]
 
 @dataclass(frozen=True, slots=True)
 class _SvgPart:
-    """A part that is laid out. ``draw`` puts its upper left corner somewhere."""
+    """A part that is laid out. ``draw`` places its upper left corner at a position."""
 
     width: float
     height: float
@@ -55,7 +56,7 @@ class _SvgPart:
 
 
 def svg(root: DiagramNode) -> str:
-    """The whole picture, from ``input`` to ``output``."""
+    """Return the whole diagram, from ``input`` to ``output``."""
     part = _part(root, root.name)
     if root.kind != "agent":
         part = _stack([_end("input"), part, _end("output")])
@@ -129,7 +130,7 @@ def _end(word: str) -> _SvgPart:
 
 
 def _stack(parts: Sequence[_SvgPart]) -> _SvgPart:
-    """One below the other, an arrow between."""
+    """Stack parts vertically, with an arrow between each pair."""
     width = max(part.width for part in parts)
     height = sum(part.height for part in parts) + LAYER_GAP_PIXELS * (len(parts) - 1)
 
@@ -147,7 +148,7 @@ def _stack(parts: Sequence[_SvgPart]) -> _SvgPart:
 
 
 def _beside(node: DiagramNode, labels: Sequence[str], path: str) -> _SvgPart:
-    """Side by side, an arrow to each and from each; a label without a part is a way past all of them."""
+    """Place parts side by side, with an arrow to and from each; a label without a part is a path around all of them."""
     parts: list[_SvgPart | None] = [_part(child, f"{path}.{child.name}") for child in node.children]
     parts += [None] * (len(labels) - len(parts))
     texts = [_short(label) for label in labels]
@@ -185,7 +186,7 @@ def _beside(node: DiagramNode, labels: Sequence[str], path: str) -> _SvgPart:
 
 
 def _framed(node: DiagramNode, title: str, inner: _SvgPart, note: str, path: str) -> _SvgPart:
-    """A part with a dashed frame around it, its title above."""
+    """Draw a dashed frame around a part, with its title above."""
     title, note = _short(title, 2 * MAX_LINE_CHARS), _short(note)
     wide = _measure(title) + (_measure(note) + PADDING_PIXELS if note else 0)
     side = PADDING_PIXELS * (2 if node.again else 1)
@@ -216,12 +217,12 @@ def _framed(node: DiagramNode, title: str, inner: _SvgPart, note: str, path: str
 
 
 def _layered(node: DiagramNode, path: str) -> _SvgPart:
-    """The boxes of a graph in layers, each below all that it waits for; arrows bend where they cross layers."""
+    """Draw the boxes of a graph in layers, each below everything it waits for; arrows bend where they cross layers."""
     parts = {child.name: _part(child, f"{path}.{child.name}") for child in node.children}
     depth: dict[str, int] = {}
 
     def layer(name: str) -> int:
-        # The order of a graph has no circles: it was checked.
+        # The order of a graph is checked to be free of cycles.
         if name not in depth:
             depth[name] = 1 + max((layer(other_name) for other_name in node.after.get(name, ())), default=-1)
         return depth[name]
@@ -261,7 +262,7 @@ def _layered(node: DiagramNode, path: str) -> _SvgPart:
 
 
 def _bent(source: tuple[float, float, float], target: tuple[float, float, float], offset: float) -> str:
-    """An arrow between two layers; ``aside`` leads it past those between, which are in the middle."""
+    """Return an arrow between two layers. ``offset`` leads it around the layers between, which are in the middle."""
     (x1, _top, y1), (x2, y2, _bottom) = source, target
     bend = max(18.0, (y2 - y1) / 2)
     path = f"M{x1:.1f} {y1:.1f}C{x1 + offset:.1f} {y1 + bend:.1f} {x2 + offset:.1f} {y2 - bend:.1f} {x2:.1f} {y2:.1f}"

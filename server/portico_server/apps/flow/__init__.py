@@ -1,4 +1,4 @@
-"""Flows: apps that are data. A specification is read, checked as a whole, compiled, and run by one executor.
+"""Flows: apps as data. A specification is parsed, checked as a whole, compiled, and run by one executor.
 
-May import `portico_server.runs` and below; reaches models, stores and tools by name through `Context.call`.
+May import `portico_server.runs` and below; accesses models, stores and tools by name through `Context.call`.
 """

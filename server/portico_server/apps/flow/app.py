@@ -1,4 +1,4 @@
-"""A flow as a Servable: a chat model, a tool and an app of its own name."""
+"""A flow as a Servable: a chat model, a tool and an app under the same name."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from portico_server.core.request import AppInput, AppOutput, Chat, ChatReply, Me
 from portico_server.core.servable import Card
 
 MESSAGES = "messages"
-"""The key under which a flow whose input is an object may take the conversation as it is."""
+"""The key under which a flow with an object as input may receive the whole conversation."""
 
 
 class Executions(Protocol):
-    """Who executes a flow within a run: `portico_server.apps.flow.flows.Flows`."""
+    """Executes flows within a run: `portico_server.apps.flow.flows.Flows`."""
 
     address: str
 
@@ -32,9 +32,9 @@ class Executions(Protocol):
 class FlowApp:
     """Runs its flow within the run that calls it.
 
-    `AppInput` gives the flow its input as it is. `Chat` gives it the text of the last message, or, if its input
-    schema is an object: that message's text under its only required text property, and the whole conversation under
-    ``messages``. The earlier messages are the flow's ``history``.
+    `AppInput` passes the input unchanged. `Chat` passes the text of the last message, or, if the input schema is an
+    object: that text under its only required text property, and the whole conversation under ``messages``. The earlier
+    messages are the flow's ``history``.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class FlowApp:
             value, execution = await self._executions.call(self.flow, context, request.value)
             return AppOutput(value, execution.usage, execution.citations)
         if not isinstance(request, Chat):
-            raise InvalidRequest(f"'{self.card.name}' is an app: it takes chat messages, or its input.")
+            raise InvalidRequest(f"'{self.card.name}' is an app: it accepts chat messages, or its input.")
         input_value, history = as_input(self.flow, request.messages)
         value, execution = await self._executions.call(self.flow, context, input_value, history)
         text = as_answer(value, self._executions.address)
@@ -90,9 +90,9 @@ class FlowApp:
 
 
 def as_answer(value: Any, address: str = "") -> str:
-    """An output as text for whoever chats: what a tool made is Markdown with links, what it wrote down is text.
+    """Return an output as text for a chat: tool-made files as Markdown links, a transcript as text.
 
-    ``address``: where the daemon is reached, which the links begin with.
+    ``address`` is the daemon's address, with which the links begin.
     """
     if isinstance(value, list) and value and all(map(_is_made, value)):
         return "\n\n".join(as_answer(item, address) for item in value)
@@ -107,7 +107,7 @@ def as_answer(value: Any, address: str = "") -> str:
 
 
 def _is_made(value: Any) -> bool:
-    """Whether a value is what a tool step gives that made files, or wrote down a recording."""
+    """Return whether a value is the output of a tool step that made files or transcribed a recording."""
     if not isinstance(value, dict):
         return False
     links = value.get("artifacts")
@@ -117,7 +117,7 @@ def _is_made(value: Any) -> bool:
 
 
 def models_asked(flow: FlowSpec) -> tuple[str, ...]:
-    """The chat models and the apps that a flow asks, by the names that it has for them."""
+    """Return the chat models and apps that a flow calls, by the names in its specification."""
     names: list[str] = []
     for step in every(flow.step):
         match step.op:
@@ -129,13 +129,13 @@ def models_asked(flow: FlowSpec) -> tuple[str, ...]:
 
 
 def as_input(flow: FlowSpec, messages: Sequence[Message]) -> tuple[Any, Sequence[Message]]:
-    """What a conversation is as the input of a flow, and the messages before the last one."""
+    """Return a conversation as the input of a flow, and the messages before the last one."""
     last = messages[-1]
     content = last.get("content")
     text = content if isinstance(content, str) else _text(content)
     schema = flow.input_schema or {}
     if schema.get("type") != "object":
-        # Parts with images stay parts: a vision model further down can read them.
+        # Parts with images stay parts: a vision model in a later step can read them.
         plain = isinstance(content, str) or all(part.get("type") == "text" for part in content or ())
         return (text if plain else content), messages[:-1]
     properties: Mapping[str, Any] = schema.get("properties") or {}
@@ -148,8 +148,8 @@ def as_input(flow: FlowSpec, messages: Sequence[Message]) -> tuple[Any, Sequence
         value[texts[0]] = text
     elif texts:
         raise InvalidRequest(
-            f"The app '{flow.name}' needs {', '.join(texts)}, which a chat message cannot give. "
-            f"Call it with its input: POST /api/apps/{flow.name}/run.",
+            f"The app '{flow.name}' requires {', '.join(texts)}, which a chat message cannot provide. Call "
+            f"it with its input: POST /api/apps/{flow.name}/run.",
             code="needs_input",
             param="messages",
         )

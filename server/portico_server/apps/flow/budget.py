@@ -1,4 +1,4 @@
-"""What the values of a flow may hold: each of them, and all that its steps put out in one run."""
+"""Size limits for the values of a flow: for each value, and for all step outputs of a run."""
 
 from __future__ import annotations
 
@@ -16,38 +16,36 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 MAX_VALUE_MB: Final = 16
-"""Size of one value as JSON, in MiB, unless a setting says otherwise."""
+"""Maximum size of one value as JSON, in MiB, unless a setting overrides it."""
 
 MAX_RUN_MB: Final = 512
-"""Size of what the steps of one run put out, in MiB, unless a setting says otherwise."""
+"""Maximum total size of the step outputs of one run, in MiB, unless a setting overrides it."""
 
 
 MAX_TURN_MB: Final = 64
-"""Size of what the messages hold that the turn of an agent adds, those of its sub-agents included, in MiB."""
+"""Maximum size of the messages that an agent's turn adds, including those of its sub-agents, in MiB."""
 
 MAX_RUNS_PER_KEY: Final = 4
-"""How many of the largest runs those that one key has under way may be together."""
+"""Maximum total size of a key's runs in progress, in multiples of the largest run."""
 
 MAX_STEPS_AT_ONCE: Final = 1_000
-"""Steps that all flows which one key has under way do at the same time. What is beyond comes one after another. A step
-of a flow that others called counts for the square of them: its siblings may each call as many again, and what unwinds
-them all when one fails is as deep.
+"""Maximum number of concurrent steps of all flows that one key has in progress; further steps run one after another. A
+step counts for the square of the number of flows that called its flow: its siblings may each call as many again,
+and unwinding them after a failure is equally deep.
 """
 
 _BYTES_PER_TURN: Final = 256 * 2**10
-"""Size of what the steps of a run put out until everything else that is to be done has its turn: milliseconds."""
+"""Size of step outputs after which a run yields to all other work: milliseconds."""
 
 _MAX_PARTS_AT_ONCE: Final = 10_000
-"""Parts of values that are gone through in one piece: milliseconds."""
+"""Number of parts of values processed in one piece: milliseconds."""
 
 _STEP_BYTES: Final = 4 * 2**10
-"""Size that every step counts for in this, whatever it puts out."""
+"""Minimum size that every step counts for, whatever its output."""
 
 
 class _KeyRuns:
-    """What the runs of one key that are under way have used, how many steps they do at the same time, and whose turn it
-    is.
-    """
+    """The usage of one key's runs in progress, the number of their concurrent steps, and whose turn it is."""
 
     def __init__(self) -> None:
         self.taken = 0
@@ -57,8 +55,8 @@ class _KeyRuns:
         self.computing = asyncio.Lock()
 
     async def give_way(self) -> None:
-        """After many steps, or large ones, let everything else have its turn: of all the steps that could begin now,
-        one does each time that the event loop goes round, as long as others wait for it.
+        """Yield to other work after many or large steps. Of all steps that could begin, one runs per iteration of the
+        event loop while other work waits.
         """
         self.since += _STEP_BYTES
         if self.since >= _BYTES_PER_TURN or self._turn.locked():
@@ -68,12 +66,12 @@ class _KeyRuns:
 
 
 class ValueBudget:
-    """All limits, and what one run has used. Values are counted as their JSON before it is written."""
+    """All limits, and the usage of one run. Values are measured as JSON before they are serialized."""
 
     __slots__ = ("_all", "_bounded", "_max_run", "_max_value", "_runs", "_sizes", "_taken")
 
     def __init__(self, max_value_mb: int = MAX_VALUE_MB, max_run_mb: int = MAX_RUN_MB) -> None:
-        """In MiB; 0 means no limit."""
+        """Set the limits in MiB; 0 means no limit."""
         self._max_value = max_value_mb * 2**20 or 2**62
         self._max_run = max_run_mb * 2**20 or 2**62
         self._sizes = JsonSizes(self._max_value)
@@ -83,7 +81,7 @@ class ValueBudget:
         self._all: WeakValueDictionary[str, _KeyRuns] = WeakValueDictionary()
 
     def fresh(self, key: str = "") -> ValueBudget:
-        """The same limits for another run, which is the key's; without one it is in no key's account."""
+        """Return a budget with the same limits for another run of the key; without a key, it is on no key's account."""
         value_budget = ValueBudget()
         value_budget._max_value, value_budget._max_run = self._max_value, self._max_run
         value_budget._sizes = JsonSizes(self._max_value)
@@ -93,21 +91,23 @@ class ValueBudget:
         return value_budget
 
     def release(self) -> None:
-        """The run has ended: what it has put out is no longer in its key's account."""
+        """Remove the outputs of an ended run from its key's account."""
         self._runs.taken -= self._taken
         self._taken = 0
 
     async def give_way(self) -> None:
-        """A step begins, or has failed: after many, or large ones, everything else has its turn."""
+        """Yield to other work when a step begins or has failed, after many or large steps."""
         await self._runs.give_way()
 
     @contextmanager
     def workers(self, requested_count: int, depth: int = 0) -> Iterator[int]:
-        """How many of ``requested_count`` steps may be done at the same time within the block: as many as the
-        key has room for, and always one. ``depth``: how many flows are around that of the steps.
+        """Reserve up to ``requested_count`` concurrent steps for the block, as many as the key has room for and at
+        least one.
+
+        ``depth`` is the number of flows around the flow of the steps.
         """
         runs, weight = self._runs, (1 + depth) ** 2
-        # The first is done in place of this step.
+        # The first runs in place of this step.
         extra_count = max(0, min(requested_count - 1, (MAX_STEPS_AT_ONCE - runs.at_once) // weight))
         runs.at_once += extra_count * weight
         try:
@@ -116,8 +116,8 @@ class ValueBudget:
             runs.at_once -= extra_count * weight
 
     async def compute(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """What ``work``, which changes nothing, makes of values of the run. Where these turn out to be large it is done
-        in a thread, for one key one after another: everything else passes.
+        """Return the result of ``work``, a pure function, on values of the run. If the values are large, it runs in a
+        thread, one at a time per key, so that other work continues.
         """
         token = PARTS_LEFT.set([_MAX_PARTS_AT_ONCE])
         try:
@@ -130,38 +130,38 @@ class ValueBudget:
             return await pools.VALUES.run(work, *args, **kwargs)
 
     async def take_value(self, value: Any, at: str) -> None:
-        """Count what a run begins with, or what a step made of the outputs of others. Raises as `take`."""
+        """Count the input of a run, or a value built from step outputs. Raises as `take`."""
         self.take(await self.compute(self._sizes.of, value), at)
 
     def require(self, value: Any, at: str) -> Any:
-        """The value. Raises `InvalidRequest` that names ``at`` if it is too large."""
+        """Return the value. Raise `InvalidRequest` that names ``at`` if it is too large."""
         if not isinstance(value, bool | int | float | None):
             self.require_size(self._sizes.of(value), at)
         return value
 
     def require_size(self, size: int, at: str) -> None:
-        """The same for what has that many bytes."""
+        """Raise `InvalidRequest` that names ``at`` if the size in bytes is too large."""
         if size > self._max_value:
             raise InvalidRequest(
-                f"{at}: the value is larger than {self._max_value // 2**20} MiB, which is the most that a value of a "
-                "flow may have (the setting flow_value_mb).",
+                f"{at}: the value is larger than {self._max_value // 2**20} MiB, the maximum for a value "
+                "of a flow (the setting flow_value_mb).",
                 code="value_too_large",
                 param=at,
             )
 
     def take(self, size: int, at: str) -> None:
-        """Count the output of a step. Raises `InvalidRequest` if it, or all of them together, are too large, and
-        `TooMany` if the runs of the key hold too much together.
+        """Count the output of a step. Raise `InvalidRequest` if it, or all outputs of the run together, are too large,
+        and `TooMany` if the key's runs are too large together.
         """
         self.require_size(size, at)
         self._count(size, at)
 
     async def hold(self, value: Any, at: str) -> None:
-        """Count a message that the turn of an agent keeps, whatever its size. Raises as `take` for all of them."""
+        """Count a message that an agent's turn keeps, whatever its size. Raises as `take` for all messages together."""
         size = await self.compute(self._sizes.of, value)
         if self._taken + size > MAX_TURN_MB * 2**20:
             raise InvalidRequest(
-                f"{at}: the messages of this turn have more than {MAX_TURN_MB} MiB together.",
+                f"{at}: the messages of this turn exceed {MAX_TURN_MB} MiB in total.",
                 code="value_too_large",
             )
         self._count(size, at)
@@ -170,8 +170,8 @@ class ValueBudget:
         limit = MAX_RUNS_PER_KEY * self._max_run
         if self._bounded and self._runs.taken + size > limit:
             raise TooMany(
-                f"{at}: the steps of all flows that this key has under way have put out more than "
-                f"{limit // 2**20} MiB together. Wait for one to end, or cancel one.",
+                f"{at}: the step outputs of all flows that this key has in progress exceed "
+                f"{limit // 2**20} MiB in total. Wait for a flow to end, or cancel one.",
                 code="too_many_at_once",
                 param=at,
                 retry_after=5.0,
@@ -181,8 +181,8 @@ class ValueBudget:
         self._taken += size
         if self._taken > self._max_run:
             raise InvalidRequest(
-                f"{at}: the steps of this run have put out more than {self._max_run // 2**20} MiB, which is the most "
-                "that a run of a flow may hold (the setting flow_run_mb).",
+                f"{at}: the step outputs of this run exceed {self._max_run // 2**20} MiB, the maximum for "
+                "a run of a flow (the setting flow_run_mb).",
                 code="value_too_large",
                 param=at,
             )

@@ -1,4 +1,4 @@
-"""The whole flow, looked at before any of it runs: names, references, values that cannot fit."""
+"""Check of a whole flow before any of it runs: names, references, incompatible values."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ from portico_server.core.registry import Registry
 from portico_server.core.servable import Card
 
 Shape: TypeAlias = Literal["text", "list", "object", "number", "any"]
-"""What is known of a value before there is one."""
+"""What is known about a value in advance."""
 
 CODE_MAY_STAND: Final = ("input", "when", "on", "condition", "until", "over", "output", "value")
-"""Fields whose value the executor waits for, so that it may be code."""
+"""Fields whose value may be code, because the executor awaits it."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Later:
-    """The steps of a pipeline behind one of them, and those of the pipelines around it."""
+    """The later steps of a pipeline, and those of the enclosing pipelines."""
 
     places: Mapping[str, int]
-    """Where each step of the pipeline stands in it."""
+    """The position of each step in the pipeline."""
     at: int = 0
     outer: _Later | None = None
 
@@ -58,19 +58,19 @@ _NOWHERE: Final = _Later({})
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """What a step can see: the outputs of which steps, and in which combinators it is."""
+    """What a step can see: the outputs of earlier steps, and its enclosing combinators."""
 
     names: Mapping[str, Shape]
     value: Shape
     later: _Later = _NOWHERE
-    """Steps of the pipelines around it that an error may jump to."""
+    """Steps of the enclosing pipelines that an error may jump to."""
     item: bool = False
     index: bool = False
     state: bool = False
 
 
 async def check(flow: FlowSpec, registry: Registry, caller: Principal, world: FlowServices) -> None:
-    """Raise `InvalidRequest` that names the first place that is wrong, why, and the nearest name."""
+    """Raise `InvalidRequest` with the location of the first error, its reason, and the nearest name."""
     everywhere = {step.name: step.at for step in every(flow.step)}
     checker = _Checker(registry, caller, everywhere, world.agents)
     await checker.step(flow.step, _View({}, _of_schema(flow.input_schema)))
@@ -78,7 +78,7 @@ async def check(flow: FlowSpec, registry: Registry, caller: Principal, world: Fl
 
 
 _STEPS_AT_ONCE: Final = 200
-"""Steps that are looked at before others on the event loop have their turn."""
+"""Number of steps checked before yielding to the event loop."""
 
 
 class _Checker:
@@ -97,7 +97,7 @@ class _Checker:
         self._looked_at = 0
 
     async def step(self, step: FlowStep, view: _View) -> Shape:
-        """Look at a step and all below it; the shape of its output."""
+        """Check a step and all steps below it. Return the shape of its output."""
         self._looked_at += 1
         if not self._looked_at % _STEPS_AT_ONCE:
             await asyncio.sleep(0)  # a flow may have thousands
@@ -107,23 +107,23 @@ class _Checker:
         for expression in self._own(step):
             self._sees(step, expression, view)
         if isinstance(step.when, Constant) and not step.when.value:
-            raise _wrong(step, "when", "is always false: the step can never be reached", "unreachable_step")
+            raise _wrong(step, "when", "is always false, so the step is unreachable", "unreachable_step")
         if step.on_error is not None and step.on_error.goto and step.on_error.goto not in view.later:
             raise _wrong(
                 step,
                 "on_error.goto",
-                f"names '{step.on_error.goto}', which is not a later step of a pipeline around it."
+                f"names '{step.on_error.goto}', which is not a later step of an enclosing pipeline."
                 + nearest(step.on_error.goto, view.later),
                 "unknown_step",
             )
         if step.on_error is not None and step.on_error.value is not None:
             self._sees(step, step.on_error.value, replace(view, value="object"))
         if step.save and not view.state:
-            raise _wrong(step, "save", "works within a loop, whose state it writes", "not_in_loop")
+            raise _wrong(step, "save", "is only allowed within a loop, whose state it sets", "not_in_loop")
         return await self._op(step, view)
 
     def _own(self, step: FlowStep) -> list[Expression]:
-        """The step's expressions that are worked out with what it sees itself."""
+        """Return the step's expressions that are evaluated in its own scope."""
         inner = {"until", "output"}
         mine = expressions(step)
         apart = [getattr(step.op, name) for name in inner if getattr(step.op, name, None) is not None]
@@ -132,7 +132,7 @@ class _Checker:
         return [item for item in mine if not any(item is other_item for other_item in apart)]
 
     def _sees(self, step: FlowStep, expression: Expression, view: _View) -> None:
-        """Every reference leads somewhere, and code stands where it can be waited for."""
+        """Check that every reference resolves, and that code is only used where it can be awaited."""
         for part in walk(expression):
             if isinstance(part, CodeExpression) and part is not expression:
                 raise _wrong(
@@ -140,7 +140,7 @@ class _Checker:
                 )
             if isinstance(part, CodeExpression) and not self._may_be_code(step, expression):
                 raise _wrong(
-                    step, "", f"has code at {part.at}, where none may stand", "code_not_here", part.at
+                    step, "", f"has code at {part.at}, where code is not allowed", "code_not_here", part.at
                 )
             if isinstance(part, ReferenceExpression):
                 self._leads(part, view)
@@ -160,7 +160,7 @@ class _Checker:
         if reference.root in ("item", "index", "state") and not getattr(view, reference.root):
             where = {"item": "a warp", "index": "a warp or a loop", "state": "a loop"}[reference.root]
             raise InvalidRequest(
-                f"{reference.at}: '{reference.root}' exists only within {where}.",
+                f"{reference.at}: '{reference.root}' is only available within {where}.",
                 code="invalid_reference",
                 param=reference.at,
             )
@@ -169,9 +169,9 @@ class _Checker:
         name = reference.step
         if name in self._everywhere:
             raise InvalidRequest(
-                f"{reference.at} refers to the step '{name}', which has not ended there or lies within another step: "
-                f"it stands at {self._everywhere[name]}. Refer to a step before this one"
-                f"{', such as ' + ', '.join(list(view.names)[-3:]) if view.names else ''}.",
+                f"{reference.at} refers to the step '{name}', which has not ended at that point or is inside "
+                f"another step: it is at {self._everywhere[name]}. Refer to a step before this "
+                f"one{', such as ' + ', '.join(list(view.names)[-3:]) if view.names else ''}.",
                 code="step_not_visible",
                 param=reference.at,
             )
@@ -201,7 +201,7 @@ class _Checker:
             raise _wrong(
                 step,
                 field,
-                f"needs {' or '.join(_WORDS[shape] for shape in shapes)}, but gets {_WORDS[found_shape]}",
+                f"requires {' or '.join(_WORDS[shape] for shape in shapes)}, but gets {_WORDS[found_shape]}",
                 "type_clash",
             )
 
@@ -256,7 +256,9 @@ class _Checker:
                 inner = view
                 if isinstance(op, spec.DiverterStep):
                     if view.value in ("text", "number"):
-                        raise _wrong(step, "", f"needs a list, but gets {_WORDS[view.value]}", "type_clash")
+                        raise _wrong(
+                            step, "", f"requires a list, but gets {_WORDS[view.value]}", "type_clash"
+                        )
                     inner = replace(view, value="any")
                 for child in op.steps:
                     await self.step(child, inner)
@@ -297,7 +299,7 @@ class _Checker:
             later = _Later(places, number, view.later)
             shape = await self.step(child, replace(view, names=names, value=value, later=later))
             names[child.name] = shape
-            # An error, a condition or a jump may put another value in its place.
+            # An error, a condition or a jump may replace the value.
             value = shape if child.when is None and child.on_error is None else "any"
         if op.output is not None:
             inner = replace(view, names=names, value=value)
@@ -332,7 +334,8 @@ class _Checker:
             raise _wrong(
                 step,
                 field,
-                f"is '{name}', which cannot do '{capability}'; it can do {', '.join(sorted(card.capabilities))}",
+                f"is '{name}', which does not support '{capability}'; it supports "
+                f"{', '.join(sorted(card.capabilities))}",
                 "wrong_model",
             )
 
@@ -351,7 +354,10 @@ class _Checker:
         for name in schema.get("required") or ():
             if name not in arguments:
                 raise _wrong(
-                    step, "arguments", f"lacks '{name}', which the tool '{op.name}' needs", "missing_argument"
+                    step,
+                    "arguments",
+                    f"lacks '{name}', which the tool '{op.name}' requires",
+                    "missing_argument",
                 )
         if schema.get("additionalProperties") is False:
             for name in arguments:
@@ -365,7 +371,7 @@ class _Checker:
 
 
 def _both(inner: dict[str, Shape], outer: Mapping[str, Shape]) -> Mapping[str, Shape]:
-    """What is seen from within, without a copy of what is seen from outside."""
+    """Return what is visible from the inside, without copying what is visible from the outside."""
     maps: list[Any] = outer.maps if isinstance(outer, ChainMap) else [outer]
     return ChainMap(inner, *maps)
 

@@ -1,4 +1,4 @@
-"""Code and schemas in a flow, looked at before any of it runs."""
+"""Checks of the code and schemas in a flow before any of it runs."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from portico_server.core.principal import Principal
 
 
 async def check_code(flow: FlowSpec, evaluator: Evaluator, caller: Principal) -> None:
-    """Raise `InvalidRequest` for a JSON schema that is none, and for code that the sandbox can never run.
+    """Raise `InvalidRequest` for an invalid JSON schema, and for code that the sandbox can never run.
 
-    `Forbidden` if ``caller`` may not run code.
+    Raise `Forbidden` if ``caller`` may not run code.
     """
     _are_schemas(flow)
     for step in every(flow.step):
@@ -28,7 +28,7 @@ async def check_code(flow: FlowSpec, evaluator: Evaluator, caller: Principal) ->
 
 
 def _schemas(flow: FlowSpec) -> Iterator[tuple[str, Mapping[str, Any] | None]]:
-    """All JSON schemas in a flow, by their places."""
+    """Yield all JSON schemas in a flow with their locations."""
     yield "flow.input_schema", flow.input_schema
     yield "flow.output_schema", flow.output_schema
     for step in every(flow.step):
@@ -51,7 +51,7 @@ def _are_schemas(flow: FlowSpec) -> None:
 
 
 async def _runs(step: FlowStep, code: CodeExpression, evaluator: Evaluator) -> None:
-    """The sandbox can run a function, as far as can be told without calling it."""
+    """Check that the sandbox can run a function, as far as possible without calling it."""
     try:
         await evaluator.check(code.source)
     except InvalidRequest as error:

@@ -1,4 +1,4 @@
-"""The combinators: what flows into their steps, in which order these run, and what becomes of the outputs."""
+"""The combinators: the inputs of their steps, the order in which these run, and the use of their outputs."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ async def _diverter(
         items_value = [items_value[name] for name in names]
     if not isinstance(items_value, list) or len(items_value) != len(names):
         raise InvalidRequest(
-            f"A diverter hands one item to each of its {len(names)} steps: what flows in must be a list of "
+            f"A diverter passes one item to each of its {len(names)} steps: its input must be a list of "
             f"{len(names)}, or an object with the keys {', '.join(names)}.",
             code="type_clash",
             param=path,
@@ -98,7 +98,7 @@ async def _warp(host: StepHost, op: WarpStep, step: FlowStep, scope: Scope, path
     items = await host.value(op.over, scope)
     if not isinstance(items, list):
         raise InvalidRequest(
-            "A warp goes over a list; something else flows in. Give 'over' a reference to a list.",
+            "A warp iterates over a list, but its input is not a list. Set 'over' to a reference to a list.",
             code="type_clash",
             param=path,
         )
@@ -137,7 +137,7 @@ async def _switch(
     if op.default is not None:
         return await host.step(op.default, Scope(scope, scope.value), f"{path}.{op.default.name}")
     raise InvalidRequest(
-        f"No case of the switch fits {for_trace(value)}; give it a 'default'.", code="no_case", param=path
+        f"No case of the switch matches {for_trace(value)}; add a 'default'.", code="no_case", param=path
     )
 
 
@@ -167,7 +167,7 @@ async def _loop(host: StepHost, op: LoopStep, step: FlowStep, scope: Scope, path
             return value
     if op.until is not None and op.exhausted == "fail":
         raise InvalidRequest(
-            f"The loop's condition did not hold after {op.limit} rounds.", code="loop_exhausted", param=path
+            f"The loop's condition was not met after {op.limit} rounds.", code="loop_exhausted", param=path
         )
     return value
 
@@ -181,7 +181,7 @@ async def _graph(
     steps = {child.name: child for child in op.steps}
 
     async def work(number: int) -> None:
-        child = steps[op.order[number]]  # none waits for a later one: few workers suffice
+        child = steps[op.order[number]]  # no step waits for a later one: few workers suffice
         for name in op.after[child.name]:
             await events[name].wait()
         async with slots:
@@ -203,8 +203,8 @@ async def _subflow(
     app = await host.world.app(op.app, host.context.caller)
     if app.flow is None:
         reply = await ask(host, op.app, asking(scope.value), step, note)
-        return note.keep(reply.content)  # it is one step to us, and is not asked again
-    # A flow runs within ours: its steps stand in the same journal, and are found there.
+        return note.keep(reply.content)  # it is a single step here, and is not asked again
+    # The flow runs within this flow: its steps are stored in the same journal.
     below = f"{path}.{app.flow.step.name}"
     context = deeper(host.context, op.app)
     return await host.inner(app.flow, scope.value, context, below, is_streamed=step.at in host.voices)

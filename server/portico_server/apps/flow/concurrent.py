@@ -1,4 +1,4 @@
-"""Several pieces of work at once: bounded, in order, and all of them ended when one fails."""
+"""Concurrent work: limited, ordered, and cancelled as a whole when one piece fails."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from portico_server.core.context import depth_of
 async def each(
     budget: ValueBudget, count: int, limit: int, work: Callable[[int], Awaitable[Any]], *, depth: int = 0
 ) -> list[Any]:
-    """``await work(n)`` for n from 0 to ``count``, ``limit`` at once (0: all) or fewer where the key does much already;
-    the results in the order of n. ``depth``: how many flows are around that of the work.
+    """Run ``await work(n)`` for n from 0 to ``count``, ``limit`` at a time (0: all), or fewer if the key is busy.
 
-    The first error cancels the others and is raised when they have ended; of several, that of the lowest n.
+    Return the results in the order of n. ``depth`` is the number of flows around that of the work. The first error
+    cancels the other pieces and is raised once they have ended; of several errors, that of the lowest n.
     """
     results: list[Any] = [None] * count
     numbers = iter(range(count))
@@ -42,8 +42,8 @@ async def each(
 
 
 async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
-    """Cancel what has not ended, and wait for it. What stands within many flows takes long to unwind: one is told each
-    time that the event loop goes round, so that everything else has its turn.
+    """Cancel the unfinished tasks and wait for them. Tasks within many flows take long to unwind, so one is cancelled
+    per iteration of the event loop, to let other work run.
     """
     left = [task for task in tasks if not task.done()]
     untold = iter(left)
@@ -58,5 +58,5 @@ async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
 
 
 async def each_of(host: StepHost, count: int, limit: int, work: Callable[[int], Awaitable[Any]]) -> list[Any]:
-    """As `each`, within the budget of a flow that runs."""
+    """Run `each` within the budget of a running flow."""
     return await each(host.budget, count, limit, work, depth=depth_of(host.context))

@@ -1,8 +1,8 @@
-"""The executor: one for every flow, durable or not.
+"""The executor of all flows, durable or not.
 
-A step's path is the names that lead to it, with the iteration in brackets and the attempt behind ``#`` from the second
-on: ``story.chapters[3].draft``. What the journal holds under a path is not done again; combinators are walked again
-and find their steps there.
+A step's path consists of the names that lead to it, with the iteration in brackets and, from the second attempt on,
+the attempt after ``#``: ``story.chapters[3].draft``. Steps whose path is in the journal are not repeated; combinators
+are walked again and find their steps in the journal.
 """
 
 from __future__ import annotations
@@ -38,19 +38,18 @@ from portico_server.runs.journal import Journal, effect_key, specified
 from portico_server.runs.run import Deadline
 
 _MAKES_VALUES: Final = frozenset({"pipeline", "graph", "parallel", "diverter"})
-"""Steps of steps whose output may be another value than those that these put out."""
+"""Combinators whose output may differ from the outputs of their steps."""
 
 MAX_RETRY_S: Final = 300.0
-"""Seconds between two attempts."""
+"""Maximum seconds between two attempts."""
 
 
 class Execution:
-    """One run of one flow. ``usage`` and ``citations`` are those of all its steps so far.
+    """One run of one flow. ``usage`` and ``citations`` cover all its steps so far.
 
-    ``replays``: whether what the journal holds is taken from there. ``turn`` counts how often the run was
-    told to do steps again that had ended: what they do then is another effect, with another key.
-    ``answered_functions``: the functions of clients that whoever follows the run executes; ``None`` for all
-    that nobody serves. The others are asked of those who serve them.
+    ``replays``: whether outputs in the journal are reused. ``turn`` counts how often the run was asked to repeat steps
+    that had ended: a repeated step is a new effect, with a new key. ``answered_functions``: the client functions that
+    the listener of the run executes; ``None`` for all that no worker serves. All other functions go to their workers.
     """
 
     def __init__(
@@ -88,7 +87,7 @@ class Execution:
         journal.redaction.add(flow.redact)
 
     async def run(self, value: Any, history: Sequence[Mapping[str, Any]] = ()) -> Any:
-        """The output of the flow for an input. Raises `PorticoError` that names the step."""
+        """Return the output of the flow for an input. Raise `PorticoError` that names the step."""
         try:
             await self.budget.take_value(value, "The input")
             return await self.within(value, self._path, history)
@@ -97,7 +96,7 @@ class Execution:
             await self.journal.drained()
 
     async def within(self, value: Any, path: str, history: Sequence[Mapping[str, Any]] = ()) -> Any:
-        """The same as a part of another flow, under ``path``."""
+        """Return the output of the flow as part of another flow, under ``path``."""
         caller, owner = self.context.caller, self.flow.owner
         with specified(caller.id if owner == "" else owner, caller):
             return await self._within(value, path, history)
@@ -109,7 +108,7 @@ class Execution:
         if flow.input_schema is not None:
             await self.world.fits(flow.input_schema, value, "The input")
         if self.journal.redaction.active:
-            self.journal.redaction.of([value, *history])  # it knows them from here on
+            self.journal.redaction.of([value, *history])  # so that it knows them from now on
         await self.budget.compute(self.budget.require, value, "The input")
         scope = Scope(None, value, input=value, history=list(history), budget=self.budget)
         try:
@@ -117,9 +116,9 @@ class Execution:
                 result = await self.step(flow.step, scope, path)
             else:
                 result = await self._limited(flow.timeout, scope, path)
-        except JumpToStep as jump:  # the check makes sure that there is a step to jump to
+        except JumpToStep as jump:  # the check ensures that the target step exists
             raise InvalidRequest(
-                f"There is no step '{jump.step}' to continue with.", code="unknown_step"
+                f"The step '{jump.step}' to continue with does not exist.", code="unknown_step"
             ) from jump
         await self.journal.settled()
         result = None if result is SKIPPED else result
@@ -128,7 +127,7 @@ class Execution:
         return result
 
     async def _limited(self, seconds: float, scope: Scope, path: str) -> Any:
-        """All of it within the flow's own limit, which stands still while somebody is asked."""
+        """Run the whole flow within its own time limit, which pauses while the run waits for an answer."""
         deadline = asyncio.get_running_loop().time() + seconds
         try:
             async with asyncio.timeout_at(deadline) as until:
@@ -138,11 +137,11 @@ class Execution:
             if not until.expired():
                 raise
             raise DeadlineExceeded(
-                f"The flow '{self.flow.name}' did not end within {seconds:g} s and was stopped."
+                f"The flow '{self.flow.name}' did not finish within {seconds:g} s and was stopped."
             ) from error
 
     async def step(self, step: FlowStep, scope: Scope, path: str) -> Any:
-        """Do one step, or take its output from the journal; its output, or `SKIPPED`."""
+        """Run a step, or reuse its output from the journal. Return its output, or `SKIPPED`."""
         journal = self.journal
         if self._replays:
             finished_step = journal.find(path)
@@ -153,10 +152,10 @@ class Execution:
             return SKIPPED
         if step.input is not None:
             scope = Scope(scope, await self.value(step.input, scope))
-        await self.budget.give_way()  # not after it: steps within steps begin before any of them ends
+        await self.budget.give_way()  # not afterwards: inner steps begin before any of them ends
         effect = step.kind in EFFECTS
         if effect and journal.durable:
-            await journal.settled()  # what it is asked must be the same when it is asked again
+            await journal.settled()  # a repeated question must be identical
         await self.context.emit(StepStarted(path))
         note = StepNote(path)
         started_at, clock = time.time(), time.perf_counter()
@@ -173,7 +172,7 @@ class Execution:
         return value
 
     def _again(self, step: FlowStep, scope: Scope, step_row: StepRow) -> Any:
-        """What a step was in an earlier attempt of this run."""
+        """Return the result of a step from an earlier attempt of this run."""
         self._replay(step_row)
         if step_row.status == "skipped":
             return SKIPPED
@@ -185,7 +184,7 @@ class Execution:
         return value
 
     async def collected(self, step: FlowStep, scope: Scope, path: str) -> Any:
-        """`step`, an error of which is its output: ``{"error": {...}}``."""
+        """Run `step`; an error becomes its output: ``{"error": {...}}``."""
         if self._replays:
             failed_step = self.journal.failure(path)
             if failed_step is not None:
@@ -197,20 +196,20 @@ class Execution:
             return {"error": as_value(error)}
 
     def _replay(self, step_row: StepRow) -> None:
-        """Count what a step has used in an earlier attempt."""
+        """Count what a step used in an earlier attempt."""
         usage = step_usage(step_row)
         self.usage += usage
         if self.journal.is_inner:
             self.journal.replayed += usage
 
     def known(self, path: str) -> StepRow | None:
-        """The step, if an earlier attempt of this run has ended it."""
+        """Return the step if an earlier attempt of this run finished it."""
         return self.journal.find(path) if self._replays else None
 
     async def inner(
         self, flow: FlowSpec, value: Any, context: Context, path: str, *, is_streamed: bool
     ) -> Any:
-        """The output of another flow that runs as a part of this one, its steps under ``path``."""
+        """Return the output of another flow that runs as part of this one, with its steps under ``path``."""
         part = Execution(
             flow,
             context,
@@ -219,7 +218,8 @@ class Execution:
             voices=flow.voices if is_streamed else frozenset(),
             replays=self._replays,
             turn=self.turn,
-            answered_functions=frozenset(),  # it is deployed: who follows the run knows nothing of its functions
+            # the flow is deployed: the listener of the run does not know its functions
+            answered_functions=frozenset(),
             budget=self.budget,
         )
         try:
@@ -251,7 +251,7 @@ class Execution:
         return value
 
     async def _guarded(self, step: FlowStep, scope: Scope, path: str, note: StepNote) -> Any:
-        """A step with a cache, a limit on its time and further attempts around it."""
+        """Run a step with its cache, its time limit and its retries."""
         key = ""
         if step.cache is not None:
             key = await self.world.cache_key(step, scope, self.context.caller)
@@ -286,7 +286,7 @@ class Execution:
             except TimeoutError as error:
                 if not until.expired():
                     raise
-                failure = DeadlineExceeded(f"It did not end within {step.timeout:g} s.")
+                failure = DeadlineExceeded(f"The step did not finish within {step.timeout:g} s.")
                 failure.__cause__ = error
             except PorticoError as error:
                 failure = error
@@ -304,7 +304,7 @@ class Execution:
     async def finished(
         self, step: FlowStep, scope: Scope, note: StepNote, started_at: float, *, settle: bool = False
     ) -> None:
-        """Write down that a step has ended well, and say so."""
+        """Record and announce that a step has finished successfully."""
         if note.usage is not NO_USAGE:
             await self.spend(note.usage)
         journal = self.journal
@@ -314,7 +314,7 @@ class Execution:
         await self.context.emit(StepFinished(note.path, note.milliseconds))
 
     async def swept(self, rows: Sequence[StepRow]) -> None:
-        """`finished` for many items of a step that began together."""
+        """Record and announce, as `finished` does, many items of a step that began together."""
         journal, emit = self.journal, self.context.emit
         for row in rows:
             journal.add(row)
@@ -326,7 +326,7 @@ class Execution:
     async def _failed(
         self, step: FlowStep, scope: Scope, note: StepNote, started_at: float, error: PorticoError
     ) -> Any:
-        """Write down that a step has failed; what stands in place of its output, or the error again."""
+        """Record that a step has failed. Return its replacement output, or raise the error again."""
         await self.budget.give_way()
         instead: Any = None
         text: str | None = None
@@ -349,7 +349,7 @@ class Execution:
         return instead
 
     async def _instead(self, step: FlowStep, scope: Scope, error: PorticoError) -> Any:
-        """What an error becomes."""
+        """Return what an error becomes."""
         assert step.on_error is not None
         error_scope = {"error": as_value(error)}
         if step.on_error.value is None:
@@ -357,7 +357,7 @@ class Execution:
         return await self.value(step.on_error.value, Scope(scope, error_scope))
 
     async def spend(self, usage: Usage) -> None:
-        """Count tokens, and tell the run about them."""
+        """Count tokens and report them to the run."""
         if usage.prompt_tokens or usage.completion_tokens:
             self.usage += usage
             if self._counts_usage:
@@ -365,7 +365,7 @@ class Execution:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Within it, the flow's own limit stands still."""
+        """Pause the flow's own time limit within the block."""
         self._clock.stop()
         try:
             yield
@@ -373,22 +373,22 @@ class Execution:
             self._clock.go_on()
 
     async def ask(self, question: NewQuestion) -> GivenAnswer:
-        """`Context.ask`, for which the flow's own limit stands still."""
+        """Ask as `Context.ask` does, and pause the flow's own time limit meanwhile."""
         with self.waiting():
             return await self.context.ask(question)
 
     def key(self, path: str) -> str:
-        """What makes an effect of the step at ``path`` known as the same when it is done again."""
+        """Return the key that identifies an effect of the step at ``path`` when it is repeated."""
         return effect_key(self.context.run, self.turn, path, self.journal.nonce)
 
     async def value(self, expression: Expression, scope: Scope) -> Any:
-        """The value of an expression, which may be code."""
+        """Return the value of an expression, which may be code."""
         if isinstance(expression, CodeExpression):
             return await self.call(expression, scope)
         return await self.budget.compute(expression.of, scope)
 
     async def truth(self, expression: Expression, scope: Scope) -> bool:
-        """Whether a condition holds."""
+        """Return whether a condition is true."""
         return bool(await self.value(expression, scope))
 
     async def call(self, code: CodeExpression, scope: Scope) -> Any:

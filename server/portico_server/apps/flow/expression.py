@@ -1,19 +1,19 @@
-"""Expressions: what a step's fields may hold, how they are written in JSON, and their value where the step runs.
+"""Expressions: the contents of a step's fields, their JSON syntax, and their evaluation where the step runs.
 
-Any JSON value stands for itself, save an object with one of these keys:
+Any JSON value is a literal, except an object with one of these keys:
 
 ======================  ================================================================================
 ``{"$ref": R}``         a reference: ``input``, ``value``, ``history``, ``item``, ``index``, ``state`` or
                         ``steps.NAME``, then ``.key``, ``["any key"]`` or ``[0]`` (negative: from the end).
                         With ``"$default": X`` a missing key or a skipped step is ``X``.
-``{"$template": T,``    text with ``{name}`` for each variable of ``$with``; braces are doubled to stand for
-``"$with": {...}}``     themselves. Without ``$with`` the names are keys of the value that flows in.
+``{"$template": T,``    text with ``{name}`` for each variable of ``$with``; doubled braces are literal
+``"$with": {...}}``     braces. Without ``$with`` the names are keys of the input value.
 ``{"$eq": [a, b]}``     and ``$ne $lt $lte $gt $gte $in``: comparisons.
 ``{"$and": [...]}``     and ``$or``, ``{"$not": x}``.
 ``{"$code": SOURCE,``   a function in the light sandbox: ``$args`` and ``$kwargs`` are expressions; by default it
-``"$args": [...]}``     gets the value that flows in.
+``"$args": [...]}``     gets the input value.
 ``{"$literal": X}``     ``X`` itself, whatever it looks like.
-``{"$spread": E}``      within a list of arguments: the items of ``E``, each an argument of its own.
+``{"$spread": E}``      within a list of arguments: the items of ``E``, each a separate argument.
 ======================  ================================================================================
 """
 
@@ -38,17 +38,17 @@ MISSING = object()
 
 
 class Expression(Protocol):
-    """Something that has a value in a scope."""
+    """An expression that has a value in a scope."""
 
     def of(self, scope: Scope) -> Any: ...
 
     def parts(self) -> Iterator[Expression]:
-        """The expressions that it is made of."""
+        """Yield the direct subexpressions."""
 
 
 @dataclass(frozen=True, slots=True)
 class LiteralExpression:
-    """A value that is always the same."""
+    """A constant value."""
 
     value: Any
 
@@ -61,7 +61,9 @@ class LiteralExpression:
 
 @dataclass(frozen=True, slots=True)
 class ReferenceExpression:
-    """``root`` is one of `ROOTS`; ``step`` is set for ``steps``; ``keys`` lead into the value; ``at``: where it is."""
+    """A reference. ``root`` is one of `ROOTS`; ``step`` is set for ``steps``; ``keys`` lead into the value; ``at`` is
+    its location.
+    """
 
     root: str
     step: str
@@ -71,7 +73,7 @@ class ReferenceExpression:
 
     @property
     def text(self) -> str:
-        """The reference as it is written."""
+        """Return the reference in its written form."""
         head = f"steps.{self.step}" if self.root == "steps" else self.root
         return head + "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in self.keys)
 
@@ -80,7 +82,8 @@ class ReferenceExpression:
         if value is SKIPPED:
             if self.default is MISSING:
                 raise InvalidRequest(
-                    f"{self.at} refers to the step '{self.step}', which was skipped. Give the reference a '$default'.",
+                    f"{self.at} refers to the step '{self.step}', which was skipped. Add a '$default' to the "
+                    "reference.",
                     code="step_skipped",
                     param=self.at,
                 )
@@ -90,8 +93,8 @@ class ReferenceExpression:
             if value is MISSING:
                 return self.default
         if self.keys or self.root != "state":
-            return value  # it was measured when it was made
-        # A state is put together by steps, which continue with that.
+            return value  # it was measured when it was created
+        # A state is assembled by steps, which continue to use it.
         return scope.budget.require(dict(value), self.at)
 
     def _into(self, value: Any, key: Key) -> Any:
@@ -102,7 +105,7 @@ class ReferenceExpression:
         if self.default is not MISSING:
             return MISSING
         raise InvalidRequest(
-            f"{self.at}: '{self.text}' leads nowhere, because {short(value)} has no {key!r}.",
+            f"{self.at}: '{self.text}' does not resolve, because {short(value)} has no {key!r}.",
             code="reference_not_found",
             param=self.at,
         )
@@ -113,7 +116,7 @@ class ReferenceExpression:
 
 @dataclass(frozen=True, slots=True)
 class TemplateExpression:
-    """Text between which variables stand: an even piece is text, an odd one the name of a variable."""
+    """Text with variables: even pieces are text, odd pieces are names of variables."""
 
     pieces: tuple[str, ...]
     variables: Mapping[str, Expression] | None
@@ -131,8 +134,8 @@ class TemplateExpression:
                 value = scope.value
                 if not isinstance(value, dict) or name not in value:
                     raise InvalidRequest(
-                        f"{self.at} has the variable '{{{name}}}', but {short(value)} flows in, without such a key. "
-                        "Declare it under '$with', or double the braces to have them in the text.",
+                        f"{self.at} has the variable '{{{name}}}', but its input is {short(value)}, without "
+                        "such a key. Declare it under '$with', or double the braces to use literal braces.",
                         code="missing_variable",
                         param=self.at,
                     )
@@ -147,7 +150,7 @@ class TemplateExpression:
 
 @dataclass(frozen=True, slots=True)
 class ComparisonExpression:
-    """An operator over expressions."""
+    """An operator applied to expressions."""
 
     operator: str
     sides: tuple[Expression, ...]
@@ -164,7 +167,7 @@ class ComparisonExpression:
             return bool(OPERATORS[self.operator](left_value, right))
         except TypeError:
             raise InvalidRequest(
-                f"{self.at}: {short(left_value)} and {short(right)} cannot be compared by {self.operator}.",
+                f"{self.at}: {short(left_value)} and {short(right)} cannot be compared with {self.operator}.",
                 code="type_clash",
                 param=self.at,
             ) from None
@@ -175,7 +178,7 @@ class ComparisonExpression:
 
 @dataclass(frozen=True, slots=True)
 class CodeExpression:
-    """A call of a function; its value is worked out by the executor, because the sandbox is waited for."""
+    """A function call. The executor evaluates it, because it must await the sandbox."""
 
     source: str
     args: tuple[Expression, ...]
@@ -184,7 +187,8 @@ class CodeExpression:
 
     def of(self, scope: Scope) -> Any:
         raise InvalidRequest(
-            f"{self.at}: code can stand as a condition or a stop condition, or be a step of its own; not here.",
+            f"{self.at}: code is not allowed here; use it as a condition or a stop condition, or as a "
+            "separate step.",
             code="code_not_here",
             param=self.at,
         )
@@ -196,7 +200,7 @@ class CodeExpression:
 
 @dataclass(frozen=True, slots=True)
 class SpreadExpression:
-    """The items of a list, each an argument of its own."""
+    """The items of a list, each as a separate argument."""
 
     inner: Expression
     at: str
@@ -205,7 +209,7 @@ class SpreadExpression:
         value = self.inner.of(scope)
         if not isinstance(value, list):
             raise InvalidRequest(
-                f"{self.at}: {short(value)} is not a list that could be spread over arguments.",
+                f"{self.at}: {short(value)} is not a list and cannot be spread over arguments.",
                 code="type_clash",
                 param=self.at,
             )
@@ -243,7 +247,7 @@ class ObjectExpression:
 
 
 def same(value: Any, other_value: Any) -> bool:
-    """Whether two JSON values are the same: to Python, true is 1, to nobody else."""
+    """Return whether two JSON values are equal. Unlike in Python, true does not equal 1."""
     return bool(value == other_value) and isinstance(value, bool) == isinstance(other_value, bool)
 
 
@@ -258,11 +262,11 @@ OPERATORS: Mapping[str, Callable[[Any, Any], Any]] = {
 }
 
 VALUE: Final = ReferenceExpression("value", "", (), "value")
-"""What flows into a step."""
+"""The input value of a step."""
 
 
 def arguments(args: Sequence[Expression], scope: Scope) -> list[Any]:
-    """The values of positional arguments, what is spread laid out."""
+    """Return the values of positional arguments, with spread lists expanded."""
     out: list[Any] = []
     for arg in args:
         if isinstance(arg, SpreadExpression):
@@ -273,20 +277,20 @@ def arguments(args: Sequence[Expression], scope: Scope) -> list[Any]:
 
 
 def named_arguments(kwargs: Mapping[str, Expression], scope: Scope) -> dict[str, Any]:
-    """The values of arguments by name."""
+    """Return the values of named arguments."""
     new_arguments = {name: part.of(scope) for name, part in kwargs.items()}
     return scope.budget.require(new_arguments, "arguments")  # type: ignore[no-any-return]
 
 
 def walk(expression: Expression) -> Iterator[Expression]:
-    """An expression and all that it is made of."""
+    """Yield an expression and all its subexpressions."""
     yield expression
     for part in expression.parts():
         yield from walk(part)
 
 
 def as_text(value: Any) -> str:
-    """A value as text for a model: text as it is, everything else as JSON, laid out for reading if it is not large."""
+    """Return a value as text for a model: text unchanged, everything else as JSON, indented unless it is large."""
     if isinstance(value, str):
         return value
     try:
@@ -301,7 +305,7 @@ def as_text(value: Any) -> str:
 
 
 def short(value: Any) -> str:
-    """A value in a few words, for messages."""
+    """Return a short description of a value for messages."""
     match value:
         case None:
             return "null"
@@ -321,14 +325,14 @@ def short(value: Any) -> str:
 
 
 MAX_BRACES: Final = 50_000
-"""Opening braces in a template, doubled ones too: each is a piece of its own."""
+"""Maximum number of opening braces in a template, including doubled ones: each forms a separate piece."""
 
 _REF = re.compile(r"[A-Za-z_]\w*|\.[\w-]+|\[-?\d+\]|\[\"(?:[^\"\\]|\\.)*\"\]")
 _FIELD = re.compile(r"\{\{|\}\}|\{([A-Za-z_]\w*)\}|[{}]")
 
 
 def parse(value: Any, at: str) -> Expression:
-    """The expression that a JSON value stands for. ``at`` is where it stands, for messages."""
+    """Parse a JSON value as an expression. ``at`` is its location, for messages."""
     if isinstance(value, list):
         items = tuple(parse(item, f"{at}[{number}]") for number, item in enumerate(value))
         if all(isinstance(item, LiteralExpression) for item in items):
@@ -361,8 +365,9 @@ def _marked(value: Mapping[str, Any], at: str) -> Expression:
         case operator if len(keys) == 1 and operator in (*OPERATORS, "$and", "$or", "$not"):
             return _comparison(operator, value[operator], at)
     raise InvalidRequest(
-        f"{at} has the keys {', '.join(sorted(keys))}, which is not an expression. Expressions are $ref, $template, "
-        "$code, $literal, $spread and the comparisons; to pass such an object as it is, put it under '$literal'.",
+        f"{at} has the keys {', '.join(sorted(keys))}, which do not form an expression. Expressions are "
+        "$ref, $template, $code, $literal, $spread and the comparisons; to pass such an object unchanged, "
+        "put it under '$literal'.",
         code="invalid_expression",
         param=at,
     )
@@ -372,12 +377,14 @@ def _comparison(operator: str, operands: Any, at: str) -> ComparisonExpression:
     sides = [operands] if operator == "$not" else operands
     operand_count = {"$not": 1, "$and": None, "$or": None}.get(operator, 2)
     if not isinstance(sides, list) or (operand_count is not None and len(sides) != operand_count):
-        raise InvalidRequest(f"{at}: {operator} takes a list of {operand_count or 'conditions'}.", param=at)
+        raise InvalidRequest(
+            f"{at}: {operator} requires a list of {operand_count or 'conditions'}.", param=at
+        )
     return ComparisonExpression(operator, tuple(parse(side, f"{at}.{operator}") for side in sides), at)
 
 
 def reference(text: Any, at: str, default: Any = MISSING) -> ReferenceExpression:
-    """Read ``steps.outline[0].title`` and its like."""
+    """Parse a reference such as ``steps.outline[0].title``."""
     tokens = _REF.findall(text) if isinstance(text, str) else []
     if not tokens or "".join(tokens) != text or tokens[0] not in ROOTS:
         raise InvalidRequest(
@@ -391,7 +398,7 @@ def reference(text: Any, at: str, default: Any = MISSING) -> ReferenceExpression
     if root == "steps":
         if not remaining_tokens or not remaining_tokens[0].startswith("."):
             raise InvalidRequest(
-                f"{at}: 'steps' needs the name of a step, such as steps.outline.",
+                f"{at}: 'steps' requires the name of a step, such as steps.outline.",
                 code="invalid_reference",
                 param=at,
             )
@@ -408,9 +415,9 @@ def _key(token: str) -> Key:
 
 
 def is_template(text: str) -> bool:
-    """Whether braces in a text are meant as those of a template: not if they close and hold no name, as JSON does."""
+    """Return whether a text is a template: not if its braces are closed without a name inside, as in JSON."""
     if text.count("{") > MAX_BRACES:
-        return True  # which is refused, rather than looked through
+        return True  # it is refused, not scanned
     matches = list(_FIELD.finditer(text))
     if any(match.group(1) for match in matches) or all(len(match.group()) == 2 for match in matches):
         return bool(matches)
@@ -418,25 +425,29 @@ def is_template(text: str) -> bool:
 
 
 def template(text: Any, declared_names: Any, at: str) -> TemplateExpression:
-    """Read text with ``{name}`` in it. Every name must be declared in ``declared_names``, if there is one."""
+    """Parse text with ``{name}`` in it. Every name must be in ``declared_names``, if given."""
     if not isinstance(text, str):
-        raise InvalidRequest(f"{at}: a template is text, not {short(text)}.", param=at)
+        raise InvalidRequest(f"{at}: a template must be text, not {short(text)}.", param=at)
     if text.count("{") > MAX_BRACES:
         raise InvalidRequest(
-            f"{at}: the template has more than {MAX_BRACES:,} opening braces. Give a text that is not a template as a "
-            "variable, or under '$literal'.",
+            f"{at}: the template has more than {MAX_BRACES:,} opening braces. Pass text that is not a "
+            "template as a variable, or under '$literal'.",
             code="invalid_template",
             param=at,
         )
     if declared_names is not None and not isinstance(declared_names, dict):
-        raise InvalidRequest(f"{at}: '$with' names the variables of the template, as an object.", param=at)
+        raise InvalidRequest(
+            f"{at}: '$with' must be an object that names the variables of the template.", param=at
+        )
     variables = (
         None
         if declared_names is None
         else {name: parse(item, f"{at}.{name}") for name, item in declared_names.items()}
     )
     pieces: list[str] = []
-    bare: list[str] = []  # of the text between two variables: joined at the end, as braces may be many
+    bare: list[
+        str
+    ] = []  # text pieces between two variables, joined at the end because there may be many braces
     end = 0
     for match in _FIELD.finditer(text):
         bare.append(text[end : match.start()])
@@ -445,8 +456,8 @@ def template(text: Any, declared_names: Any, at: str) -> TemplateExpression:
         if name is None:
             if len(match.group()) == 1:
                 raise InvalidRequest(
-                    f"{at}: there is a single '{match.group()}' at character {match.start()}. Variables are written "
-                    "{name}; double the braces to have them in the text.",
+                    f"{at}: single '{match.group()}' at character {match.start()}. Write variables as "
+                    "{name}; double the braces to use literal braces.",
                     code="invalid_template",
                     param=at,
                 )
@@ -454,8 +465,8 @@ def template(text: Any, declared_names: Any, at: str) -> TemplateExpression:
             continue
         if variables is not None and name not in variables:
             raise InvalidRequest(
-                f"{at}: the variable '{{{name}}}' is not declared under '$with'. Double the braces to have them in "
-                "the text.",
+                f"{at}: the variable '{{{name}}}' is not declared under '$with'. Double the braces to use "
+                "literal braces.",
                 code="missing_variable",
                 param=at,
             )
@@ -466,14 +477,14 @@ def template(text: Any, declared_names: Any, at: str) -> TemplateExpression:
 
 
 def code(source: Any, args: Any, kwargs: Any, at: str) -> CodeExpression:
-    """Read a function and its arguments."""
+    """Parse a function and its arguments."""
     if not isinstance(source, str) or not source.strip():
-        raise InvalidRequest(f"{at}: code is the source of a Python function or lambda.", param=at)
+        raise InvalidRequest(f"{at}: code must be the source of a Python function or lambda.", param=at)
     if args is not None and not isinstance(args, list):
-        raise InvalidRequest(f"{at}: the arguments of a function are a list.", param=f"{at}.args")
+        raise InvalidRequest(f"{at}: the arguments of a function must be a list.", param=f"{at}.args")
     if kwargs is not None and not isinstance(kwargs, dict):
         raise InvalidRequest(
-            f"{at}: the keyword arguments of a function are an object.", param=f"{at}.kwargs"
+            f"{at}: the keyword arguments of a function must be an object.", param=f"{at}.kwargs"
         )
     if args is None and kwargs is None:
         return CodeExpression(source, (VALUE,), {}, at)

@@ -1,4 +1,4 @@
-"""Fields of a flow's specification: those of any specification, and expressions."""
+"""Fields of a flow's specification: the fields of any specification, and expressions."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ class FlowFields(JsonObject):
     """An object whose fields may be expressions."""
 
     def expression(self, key: str, default: Expression | None = None) -> Expression | None:
-        """A field that is an expression. A field that is there and null is the literal null."""
+        """Return a field that is an expression. A field set to null is the literal null."""
         self._known.append(key)
         if key not in self._left:
             return default
         return expression.parse(self._left.pop(key), self.path(key))
 
     def prompt(self, key: str) -> Expression | None:
-        """A field that is text for a model: a bare text with ``{name}`` in it is a template.
+        """Return a field with text for a model: plain text that contains ``{name}`` is a template.
 
-        One without any is as it stands, whatever braces it has: prompts show JSON.
+        Text without a name stays unchanged, whatever braces it has, because prompts may contain JSON.
         """
         self._known.append(key)
         if key not in self._left:
@@ -32,14 +32,14 @@ class FlowFields(JsonObject):
         return expression.parse(value, self.path(key))
 
     def options(self, key: str) -> Expression | None:
-        """Options of a model. Those that are written as an object are checked now, all others when they are there."""
+        """Return the options of a model. An object literal is checked now, all other options at run time."""
         options = self._left.get(key)
         if isinstance(options, dict) and not any(name.startswith("$") for name in options):
             known_options(options, self.path(key))
         return self.expression(key)
 
     def arguments(self) -> tuple[tuple[Expression, ...] | None, dict[str, Expression]]:
-        """``args`` and ``kwargs``; ``args`` is ``None`` if neither is given."""
+        """Return ``args`` and ``kwargs``. ``args`` is ``None`` if neither is given."""
         args, kwargs = self.items("args"), self.mapping("kwargs")
         if args is None and kwargs is None:
             return None, {}

@@ -1,4 +1,4 @@
-"""Runs flows: at once and in memory, or durably, from their journal after a crash."""
+"""Runs flows: immediately and in memory, or durably, resumed from their journal after a crash."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ from portico_server.runs.turn_steps import place_of_flow
 KIND: Final = "flow"
 
 CALLED: Final = "called"
-"""Under which name the payload of a run that keeps the steps of a flow holds what the flow was called with."""
+"""Key in the payload of a run that stores a flow's steps, for the arguments with which the flow was called."""
 
 MAX_RUNNING_FLOWS: Final = 10_000
-"""Flows that run at once; those that wait for somebody do not count."""
+"""Maximum number of flows running at once; flows that wait for an answer do not count."""
 
 
 class StartedFlow(dict[str, Any]):
-    """What a durable run is taken up with, and the flow as it was read; what comes from the database has to be read."""
+    """The payload of a durable run with the parsed flow; a payload from the database has to be parsed."""
 
     def __init__(self, read: FlowSpec, /, **fields: Any) -> None:
         super().__init__(fields)
@@ -60,10 +60,10 @@ class StartedFlow(dict[str, Any]):
 
 
 class Flows:
-    """Begins, resumes and forks runs of flows, and knows their steps.
+    """Begins, resumes and forks runs of flows, and finds their steps.
 
-    The payload of a durable run holds the flow, its input and the history: what it needs, whatever becomes of the app
-    that it was begun by.
+    The payload of a durable run contains the flow, its input and the history, so it does not depend on the app that it
+    was started from.
     """
 
     def __init__(
@@ -98,28 +98,28 @@ class Flows:
         scheduler.handle(KIND, self._work, concurrency=MAX_RUNNING_FLOWS, is_shared=True, is_owned=True)
 
     async def read(self, spec: Any, caller: Principal) -> FlowSpec:
-        """A flow from its JSON, checked as a whole. Raises `InvalidRequest` that names what is wrong first."""
+        """Parse a flow from JSON and check it as a whole. Raise `InvalidRequest` for the first error."""
         flow = await self._read(spec, caller.id)
         await check(flow, self._registry, caller, self.world)
         return flow
 
     async def _read(self, spec: Any, key: str) -> FlowSpec:
-        """The flow that a specification says; a large one takes tenths of a second, but not on the event loop."""
+        """Parse a specification. A large one takes tenths of a second, off the event loop."""
         if has_parts(spec, MIN_LARGE_PARTS_COUNT):
             return await pools.DOCUMENTS.run_for(key, read.flow, spec)
         return read.flow(spec)
 
     async def _kept(self, payload: Mapping[str, Any], key: str) -> FlowSpec:
-        """The flow of a durable run that is taken up."""
+        """Return the flow of a durable run that is resumed."""
         return replace(await self._read(payload["flow"], key), owner=payload.get("owner", ""))
 
     async def check(self, name: str, spec: Mapping[str, Any], caller: Principal) -> None:
-        """`portico_server.apps.deployed.Check` of flows."""
+        """Check a flow, as `portico_server.apps.deployed.Check`."""
         await self.read({**spec, "name": name}, caller)
 
     def unserved(self, flow: FlowSpec, caller: Principal) -> list[str]:
-        """The functions of clients that the flow needs and nobody serves the caller just now, by the steps that call
-        them.
+        """Describe the client functions that a flow needs and that no worker currently serves for the caller, with the
+        steps that call them.
         """
         found_names = []
         for step in every(flow.step):
@@ -130,8 +130,9 @@ class Flows:
                     else f"a run in the background waits for it, {step.op.limit:g} s at most, and a call is refused"
                 )
                 found_names.append(
-                    f"The step '{step.name}' calls the function '{step.op.function}', which nobody serves just now: "
-                    f"portico serve FILE.py:{flow.name} does, or client.serve(…). Until then {advice}."
+                    f"The step '{step.name}' calls the function '{step.op.function}', which no worker "
+                    f"currently serves: run portico serve FILE.py:{flow.name}, or client.serve(…). Until "
+                    f"then {advice}."
                 )
             elif (
                 isinstance(step.op, AgentStep) and step.op.agent is not None and self.world.agents is not None
@@ -140,14 +141,14 @@ class Flows:
         return found_names
 
     async def refuse_unserved(self, name: str, spec: Mapping[str, Any], caller: Principal) -> None:
-        """Raise `Conflict` if a flow that is to be deployed has a function of a client that nobody serves just now."""
+        """Raise `Conflict` if a flow to deploy calls a client function that no worker currently serves."""
         flow = await self._read({**spec, "name": name}, caller.id)
         for step in every(flow.step):
             if isinstance(step.op, ClientStep) and not self.world.served.has(step.op.function, caller):
                 raise Conflict(
-                    f"'{name}' calls the function '{step.op.function}', which no client serves now, so that it cannot "
-                    f"answer. Serve it first (portico serve FILE.py:{name}, or client.serve(…)), or deploy with "
-                    "'serve_later': true (--serve-later).",
+                    f"'{name}' calls the function '{step.op.function}', which no client currently serves, so "
+                    f"it cannot answer. Serve it first (portico serve FILE.py:{name}, or client.serve(…)), "
+                    "or deploy with 'serve_later': true (--serve-later).",
                     code="not_served",
                     param=f"{step.at}.function",
                 )
@@ -155,7 +156,7 @@ class Flows:
     def require_served(
         self, flow: FlowSpec, caller: Principal, answered_functions: frozenset[str] | None = frozenset()
     ) -> None:
-        """Raise `Unavailable` if a run would reach a function that nobody serves just now, before anything is done.
+        """Raise `Unavailable` before anything runs if a run would reach a function that no worker currently serves.
 
         ``answered_functions``: see `Execution`.
         """
@@ -169,7 +170,7 @@ class Flows:
                 self.world.served.require(op.function, caller, app=flow.name)
 
     def build(self, name: str, spec: Mapping[str, Any], row: AppRow) -> FlowApp:
-        """`portico_server.apps.deployed.Build` of flows."""
+        """Build a flow, as `portico_server.apps.deployed.Build`."""
         flow = replace(read.flow({**spec, "name": name}), owner=row.owner)
         created_at = int(row.created_at)
         return FlowApp(flow, self, owner=row.owner, created_at=created_at, version=row.version, id=row.id)
@@ -182,13 +183,14 @@ class Flows:
         counts_usage: bool = False,
         answered_functions: frozenset[str] | None = frozenset(),
     ) -> Execution:
-        """The execution of a flow within a run that keeps no journal on disk. ``counts_usage``: its usage is the run's.
+        """Return the execution of a flow within a run without a journal on disk. ``counts_usage``: its usage counts
+        for the run.
 
         ``answered_functions``: see `Execution`.
         """
         journal = self.journals.in_memory(context.run)
         around = AROUND.get()
-        # Of a call that is begun again by nobody: an evaluation calls one flow for many items in one run.
+        # For a call that is never repeated: an evaluation calls one flow for many items in a single run.
         above = around.journal if around is not None else None
         journal.nonce = new_id("call_") if above is None else above.nonce
         if around is None:
@@ -201,7 +203,7 @@ class Flows:
                 counts_usage=counts_usage,
                 answered_functions=answered_functions,
             )
-        # It is called by a step of a flow: that one's journal is the run's, and it has the step as a whole.
+        # A step of a flow calls it: that flow's journal is the run's, and it records the step as a whole.
         path, turn = around.place(flow.step.name), around.turn
         return Execution(
             flow, context, journal, self.world, path=path, turn=turn, answered_functions=answered_functions
@@ -216,13 +218,13 @@ class Flows:
         *,
         answered_functions: frozenset[str] | None = frozenset(),
     ) -> Run:
-        """Begin a run of a flow that was checked. Raises `InvalidRequest` if the input is not as its schema says.
+        """Begin a run of a checked flow. Raise `InvalidRequest` if the input does not match its schema.
 
         ``answered_functions``: see `Execution`.
         """
         if flow.input_schema is not None:
             await self.world.fits(flow.input_schema, value, "The input")
-        # The execution itself knows the flow's limit, which stands still while somebody is asked.
+        # The execution itself applies the flow's time limit, which pauses while the run waits for an answer.
         if flow.durability == "off":
             self.require_served(flow, caller, answered_functions)
             return self._runner.begin(
@@ -250,7 +252,9 @@ class Flows:
         return run
 
     async def _bind(self, flow: FlowSpec, caller: Principal) -> None:
-        """Note what the names of a flow mean now. One that means nothing yet is bound when it is first used."""
+        """Record what the names of a flow currently refer to. A name that refers to nothing yet is bound at its first
+        use.
+        """
         inline = [step.op.agent for step in every(flow.step) if isinstance(step.op, AgentStep)]
         called_names = [
             name
@@ -263,13 +267,14 @@ class Flows:
                 await self._registry.resolve(key, caller)
 
     def _recordable(self, flow: FlowSpec, input_value: Any) -> None:
-        """Raise `InvalidRequest` if an input must not be recorded, without which no run can be taken up again."""
+        """Raise `InvalidRequest` if an input must not be recorded, because a run cannot be resumed without it."""
         redaction = Redaction(self._rules)
         redaction.add(flow.redact)
         if redaction.active and redaction.of(input_value) is not input_value:
             raise InvalidRequest(
-                f"The input of '{flow.name}' holds something that must not be recorded, and a durable run is taken up "
-                'from its recorded input. Give the flow "durability": "off", or let a step fetch what is secret.',
+                f"The input of '{flow.name}' contains data that must not be recorded, and a durable run is "
+                'resumed from its recorded input. Give the flow "durability": "off", or let a step fetch the '
+                "secret.",
                 code="redacted_input",
                 param="input",
             )
@@ -277,16 +282,16 @@ class Flows:
     async def call(
         self, flow: FlowSpec, context: Context, value: Any, history: Sequence[Message] = ()
     ) -> tuple[Any, Execution]:
-        """What a flow that is called by its name gives, and how it was done.
+        """Return the output of a flow that is called by name, and its execution.
 
-        If it is durable, and what the run was begun for, a row stands for the run from here on. One that a run calls
-        which keeps its steps continues from these, as it was when it was called first.
+        If the flow is durable and the run was started for it, a row represents the run from now on. A flow called by a
+        run that stores its steps continues from them, in the version of the first call.
         """
         run = self._runner.get(context.run)
         if run is not None and not (run.durable or run.behind):
             self.require_served(flow, context.caller)
         if flow.durability != "off" and run is not None and run.keeps_steps:
-            run.keeps_steps = False  # what is called after it is not this flow
+            run.keeps_steps = False  # later calls are not this flow
             return await self._within(flow, run, context, value, history)
         outermost = isinstance(context, RunContext) and context.depth == 0
         if flow.durability == "off" or not outermost or run is None or run.durable:
@@ -317,13 +322,15 @@ class Flows:
         value: Any,
         history: Sequence[Message],
     ) -> tuple[Any, Execution]:
-        """A flow that is called within a step of a durable run, by an agent perhaps: its steps stand below that."""
+        """Run a flow that is called within a step of a durable run, possibly by an agent: its steps are stored below
+        that step.
+        """
         arguments = {"input": value, "history": list(history)}
         place = await place_of_flow(around, outer, flow.name, flow.source, arguments)
         journal = InnerJournal(outer, self._rules)
         path = f"{place}.{flow.step.name}"
         if outer.failure(around.path) is not None and outer.failure(path) is None:
-            await outer.forget(place)  # the step could not use what it gave
+            await outer.forget(place)  # the step could not use its output
         execution = Execution(
             flow, context, journal, self.world, path=path, turn=around.turn, answered_functions=frozenset()
         )
@@ -334,7 +341,7 @@ class Flows:
     async def _within(
         self, flow: FlowSpec, run: Run, context: Context, value: Any, history: Sequence[Message]
     ) -> tuple[Any, Execution]:
-        """A flow whose steps are those of the durable run that calls it."""
+        """Run a flow whose steps are those of the calling durable run."""
         row = await self._database.read(runs.get, run.id)
         payload = row.payload.get(CALLED) if row is not None else None
         if payload is None:
@@ -358,7 +365,7 @@ class Flows:
         history: Sequence[Message],
         answered_functions: frozenset[str] | None,
     ) -> StartedFlow:
-        """What a durable run is taken up with. Raises `InvalidRequest` if the rules forbid to record it."""
+        """Return the payload for resuming a durable run. Raise `InvalidRequest` if the rules forbid recording it."""
         self._recordable(flow, [value, *history])
         functions = None if answered_functions is None else sorted(answered_functions)
         return StartedFlow(
@@ -367,8 +374,10 @@ class Flows:
 
     @asynccontextmanager
     async def turn(self, name: str, context: Context) -> AsyncIterator[Callable[[Usage], None]]:
-        """Within it the turn of the agent ``name`` is the only step of a durable run: calls that an attempt before this
-        one has recorded are not made again. What it gives is told what the turn has used.
+        """Make the turn of the agent ``name`` the only step of a durable run: calls recorded by an earlier attempt are
+        not repeated.
+
+        The yielded function receives the usage of the turn.
         """
         finished_steps = await self._database.read(steps.finished, context.run)
         budget = self.world.budget.fresh("" if context.caller.admin else context.caller.id)
@@ -399,7 +408,7 @@ class Flows:
                 await journal.drained()
 
     async def _work(self, payload: Mapping[str, Any], context: Context) -> Any:
-        """A durable run, from the beginning or from where it stopped."""
+        """Execute a durable run, from the beginning or from where it stopped."""
         flow = (
             payload.read if isinstance(payload, StartedFlow) else await self._kept(payload, context.caller.id)
         )
@@ -418,15 +427,15 @@ class Flows:
             return await execution.run(payload["input"], payload.get("history") or ())
 
     async def resume(self, run_id: str, caller: Principal, *, start: str = "") -> RunRow:
-        """Go on with a run that has ended: behind its last finished step, or from the step ``start`` on.
+        """Resume a run that has ended, after its last finished step, or from the step ``start`` on.
 
-        Raises `Conflict` if it has not ended, `NotFound` if there is no such run or step.
+        Raise `Conflict` if it has not ended, or `NotFound` if the run or step does not exist.
         """
         row = await self._ended(run_id, caller)
         payload: dict[str, Any] | None = None
         if start:
             await self._database.write(steps.forget, run_id, await self._from(run_id, start))
-            # What they do now is wanted once more: it goes out under another key.
+            # Repeated steps are new effects, so they get another key.
             payload = {**row.payload, "turn": row.payload.get("turn", 0) + 1}
         if not await self._scheduler.again(row, caller, payload):
             raise Conflict(f"The run '{run_id}' has not ended.", code="run_not_ended", param="id")
@@ -435,7 +444,7 @@ class Flows:
     async def fork(
         self, run_id: str, caller: Principal, *, start: str = "", value: Any = None, new_input: bool = False
     ) -> Run:
-        """A new run like this one: with another input if ``again``, else with all steps before ``start`` done."""
+        """Fork a run: with another input if ``new_input``, otherwise with all steps before ``start`` reused."""
         row = await self._database.read(runs.get, run_id)
         if row is None or row.kind != KIND or not caller.sees(row.owner):
             raise _unknown(run_id)
@@ -452,7 +461,7 @@ class Flows:
         write = partial(steps.fork, source=run_id, paths=kept_paths)
         with binding(row.bound):
             run = await self._scheduler.begin(KIND, row.name, payload, caller, write=write)
-        run.reported = None  # by the run that it is a copy of
+        run.reported = None  # reported by the original run
         return run
 
     async def _ended(self, run_id: str, caller: Principal) -> RunRow:
@@ -464,7 +473,9 @@ class Flows:
         return row
 
     async def _from(self, run_id: str, start: str) -> list[str]:
-        """The paths of a step, by path or by its end, and of all that ended after it began."""
+        """Return the paths of a step, given by its path or its last part, and of all steps that ended after it
+        began.
+        """
         rows = await self._database.read(steps.of_run, run_id)
         matching_rows = [row for row in rows if row.path == start or row.path.endswith(f".{start}")]
         if not matching_rows:
@@ -487,13 +498,14 @@ class Flows:
 
 
 def _within(path: str, outer: str) -> bool:
-    """Whether a step lies below another one."""
+    """Return whether a step is below another step."""
     return path.startswith(outer) and path[len(outer) : len(outer) + 1] in (".", "[", "#")
 
 
 def _unknown(run_id: str) -> NotFound:
     return NotFound(
-        f'There is no durable run of a flow \'{run_id}\'. Flows are durable if they say so: "durability": "normal".',
+        f"No durable run of a flow has the id '{run_id}'. Flows are durable if they set \"durability\": "
+        '"normal".',
         code="run_not_found",
         param="id",
     )

@@ -1,4 +1,4 @@
-"""Formatters: the text of a model as a value, and a JSON schema as ``response_format`` wants it."""
+"""Formatters: parse a model's text as a value, and convert a JSON schema to ``response_format``."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from portico_server.core.interfaces import Evaluator
 from portico_server.core.untrusted_yaml import InvalidYaml, read_yaml
 
 MAX_BLOCKS: Final = 10
-"""Fenced blocks of an answer in which JSON is looked for."""
+"""Maximum number of fenced blocks of an answer that are searched for JSON."""
 
 MAX_JSON_CHARS: Final = 2 * 2**20
-"""Characters of an answer in which JSON is looked for: a tenth of a second."""
+"""Maximum characters of an answer that are searched for JSON: a tenth of a second."""
 
 MAX_WORD_CHARS: Final = 2_000
-"""Characters of an answer that may be a member of an enumeration with marks around it."""
+"""Maximum characters of an answer that may be a member of an enumeration with surrounding marks."""
 
 _LINE_ENDS: Final = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 _FENCE: Final = re.compile(r"```[\w-]*[ \t]*\n(.*?)(?:\n```|\Z)", re.S)
@@ -35,7 +35,9 @@ def search(pattern, text, group):
 
 
 async def formatted(form: OutputFormat, text: str, evaluator: Evaluator) -> Any:
-    """``text`` as ``form`` wants it. Raises `InvalidRequest` with the code ``format_failed`` and what is missing."""
+    """Return ``text`` in the form ``form``. Raise `InvalidRequest` with the code ``format_failed`` and what is
+    missing.
+    """
     match form.type:
         case "text":
             return text
@@ -47,21 +49,21 @@ async def formatted(form: OutputFormat, text: str, evaluator: Evaluator) -> Any:
         case "yaml":
             return _yaml(text)
         case "regex":
-            # In the sandbox, because an expression can be made to search for ever.
+            # In the sandbox, because a malicious expression can search forever.
             matched_text = await evaluator.evaluate(_SEARCH, [form.pattern, text, form.group], {})
             if matched_text is None:
-                raise _failed(f"nothing in it matches {form.pattern!r}", text)
+                raise _failed(f"nothing in the answer matches {form.pattern!r}", text)
             return matched_text
 
 
 def _last(text: str) -> str:
-    """The last line that is not empty."""
+    """Return the last non-empty line."""
     text = text.rstrip()
     return text[max(text.rfind(end) for end in _LINE_ENDS) + 1 :].strip()
 
 
 def _chosen(schema: Mapping[str, Any], text: str) -> str | None:
-    """The member of an enumeration of texts that an engine which constrains nothing has named without any JSON."""
+    """Return the member of a text enumeration that an engine without constraints named without JSON."""
     members = schema.get("enum")
     if not isinstance(members, list) or not all(isinstance(member, str) for member in members):
         return None
@@ -75,13 +77,13 @@ def _chosen(schema: Mapping[str, Any], text: str) -> str | None:
 
 
 def _plain(text: str) -> str:
-    """A word without its case and width, and without the marks and spaces around it."""
+    """Return a word with normalized case and width, without surrounding marks and spaces."""
     folded_text = unicodedata.normalize("NFKC", text).casefold()
     return re.sub(r"^[\W_]+|[\W_]+$", "", folded_text)
 
 
 def _json(text: str) -> Any:
-    """The JSON in a text: the whole of it, a fenced block, or the first object or list."""
+    """Return the JSON in a text: the whole text, a fenced block, or the first object or list."""
     if len(text) > MAX_JSON_CHARS:
         raise _failed(f"it is longer than {MAX_JSON_CHARS:,} characters", text)
     blocks = (match.group(1) for match in islice(_FENCE.finditer(text), MAX_BLOCKS))
@@ -93,11 +95,11 @@ def _json(text: str) -> Any:
             continue
     starts = [place for place in (text.find("{"), text.find("[")) if place >= 0]
     if not starts:
-        raise _failed("there is no JSON in it", text)
+        raise _failed("it contains no JSON", text)
     try:
         value, _end = json.JSONDecoder().raw_decode(text, min(starts))
     except (ValueError, RecursionError) as error:
-        raise _failed(f"its JSON is broken: {error}", text) from error
+        raise _failed(f"its JSON is invalid: {error}", text) from error
     return value
 
 
@@ -106,24 +108,27 @@ def _yaml(text: str) -> Any:
     try:
         return read_yaml(block.group(1) if block else text)
     except InvalidYaml as error:
-        raise _failed(f"its YAML is broken: {error}", text) from error
+        raise _failed(f"its YAML is invalid: {error}", text) from error
 
 
 def _failed(reason: str, text: str) -> InvalidRequest:
     return InvalidRequest(
-        f"The model's answer has not the wanted format: {reason}. It begins {text[:80]!r}.",
+        f"The model's answer does not have the required format: {reason}. It begins {text[:80]!r}.",
         code="format_failed",
     )
 
 
 WRAPPED: Final = "value"
-"""The only field of the object around a schema that is not an object itself: OpenAI wants an object at the top."""
+"""The only field of the object around a schema that is not an object itself, because OpenAI requires an object at the
+top.
+"""
 
 
 def response_format(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The option that constrains an answer to ``schema``; `unwrapped` undoes what it adds.
+    """Return the option that constrains an answer to ``schema``; `unwrapped` reverses the wrapping.
 
-    ``strict`` is set where OpenAI's strict mode can hold it: every property required, none beside them.
+    ``strict`` is set if OpenAI's strict mode supports the schema: every property is required, and no others are
+    allowed.
     """
     inner = schema if schema.get("type") == "object" else _around(schema)
     closed_schema = _closed(inner)
@@ -135,7 +140,7 @@ def response_format(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unwrapped(schema: Mapping[str, Any], value: Any) -> Any:
-    """The value within the object that was put around its schema. A model that left it out is understood too."""
+    """Return the value inside the object that was wrapped around its schema. A model may also omit the wrapper."""
     if schema.get("type") != "object" and isinstance(value, dict) and set(value) == {WRAPPED}:
         return value[WRAPPED]
     return value
@@ -146,7 +151,7 @@ def _around(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _closed(schema: Any) -> Any:
-    """The schema with every object closed that does not say otherwise."""
+    """Return the schema with every object closed unless it states otherwise."""
     if isinstance(schema, list):
         return [_closed(item) for item in schema]
     if not isinstance(schema, Mapping):

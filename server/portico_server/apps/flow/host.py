@@ -1,4 +1,4 @@
-"""What a step may use: of the execution that it is a part of, and of the daemon (the sandbox, the step cache, the
+"""The resources that a step may use: those of its execution, and those of the daemon (the sandbox, the step cache, the
 deployed apps, the functions that clients serve).
 """
 
@@ -35,7 +35,7 @@ from portico_server.runs.journal import Journal
 
 
 class ServedFunctions:
-    """The functions that are there, and those that come. Made once, because it listens to the registry."""
+    """The served functions, including those that appear later. Created once, because it listens to the registry."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
@@ -48,25 +48,26 @@ class ServedFunctions:
             self._tools_changed = asyncio.Event()
 
     def has(self, name: str, caller: Principal) -> bool:
-        """Whether a client serves it to the caller just now."""
+        """Return whether a client currently serves the function for the caller."""
         servable = self._registry.get(f"tool/{name}", caller)
         return servable is not None and servable.card.labels.get("source") == "client"
 
     def require(self, name: str, caller: Principal, *, app: str = "NAME") -> None:
-        """Raise `Unavailable`, for a caller who waits for the answer, if no client serves it just now."""
+        """Raise `Unavailable` if no client currently serves the function, for a caller that waits for the answer."""
         servable = self._registry.get(f"tool/{name}", caller)
         if servable is None:
             raise Unavailable(
-                f"No client serves the function '{name}' now. Start one that does: portico serve FILE.py:{app}, or "
-                f"client.serve([{name}]). A durable flow that is begun with POST /api/apps/{app}/run waits for it.",
+                f"No client currently serves the function '{name}'. Start one: portico serve FILE.py:{app}, "
+                f"or client.serve([{name}]). A durable flow started with POST /api/apps/{app}/run waits for "
+                "it.",
                 code="not_served",
             )
 
     async def function(self, name: str, caller: Principal, seconds: float) -> Card:
-        """The function, waited for until a client serves it.
+        """Return the function, waiting until a client serves it.
 
-        Raises `DeadlineExceeded` if none does within so many seconds, `NotFound` or `Forbidden` if it is not for this
-        caller, `InvalidRequest` if the name is that of another tool.
+        Raise `DeadlineExceeded` if no client serves it within this many seconds, `NotFound` or `Forbidden` if it is
+        not available to this caller, or `InvalidRequest` if the name belongs to another tool.
         """
         try:
             async with asyncio.timeout(seconds) as until:
@@ -75,8 +76,8 @@ class ServedFunctions:
             if not until.expired():
                 raise
             raise DeadlineExceeded(
-                f"No client has served the function '{name}' within {seconds:g} s. Start one that does: "
-                f"portico serve FILE.py:{name}, or client.serve([{name}]).",
+                f"No client served the function '{name}' within {seconds:g} s. Start one: portico serve "
+                f"FILE.py:{name}, or client.serve([{name}]).",
                 code="question_expired",
             ) from error
 
@@ -87,8 +88,8 @@ class ServedFunctions:
                 card = (await self._registry.resolve(f"tool/{name}", caller)).card
                 if card.labels.get("source") != "client":
                     raise InvalidRequest(
-                        f"'{name}' is a tool of the daemon and no function of a client. Use a tool step, or name the "
-                        "function differently.",
+                        f"'{name}' is a tool of the daemon, not a client function. Use a tool step, or "
+                        "rename the function.",
                         code="not_a_function",
                     )
                 return card
@@ -96,7 +97,9 @@ class ServedFunctions:
 
 
 def by_name(card: Card, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments by the names of the function's schema, whose properties stand in the order of its parameters."""
+    """Return arguments keyed by the names in the function's schema, whose properties are in the order of its
+    parameters.
+    """
     names = list((card.input_schema or {}).get("properties") or ())
     if len(args) > len(names):
         raise InvalidRequest(
@@ -107,17 +110,18 @@ def by_name(card: Card, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[
     twice = named_arguments.keys() & kwargs.keys()
     if twice:
         raise InvalidRequest(
-            f"The function '{card.name}' gets '{min(twice)}' twice, by place and by name.", code="type_clash"
+            f"The function '{card.name}' gets '{min(twice)}' twice, by position and by name.",
+            code="type_clash",
         )
     return {**named_arguments, **kwargs}
 
 
 MAX_FLOW_DEPTH: Final = 32
-"""Flows within flows: one that calls itself ends here."""
+"""Maximum depth of flows that call flows; recursion ends here."""
 
 
 class HasFlow(Protocol):
-    """An app; ``flow`` is ``None`` for one that is not a flow."""
+    """An app. ``flow`` is ``None`` unless the app is a flow."""
 
     @property
     def flow(self) -> FlowSpec | None: ...
@@ -129,11 +133,11 @@ class _Foreign:
 
 
 class InlineAgents(Protocol):
-    """Agents that stand in a flow, each as its specification: `portico_server.apps.agent.app.AgentApps`."""
+    """Inline agents of a flow, each given by its specification: `portico_server.apps.agent.app.AgentApps`."""
 
     async def inline_exists(self, agent: Mapping[str, Any], caller: Principal, at: str) -> bool:
-        """Raise `PorticoError` with the place of what is wrong with an agent, or is not there; whether it answers with
-        more than text.
+        """Raise `PorticoError` with the location of an invalid or missing part of an agent. Return whether the agent
+        answers with more than text.
         """
 
     async def ask(
@@ -145,21 +149,23 @@ class InlineAgents(Protocol):
         session: str = "",
         near: bool = False,
     ) -> tuple[Any, ChatReply]:
-        """What the agent answers, and the same as a reply. ``near``: the client that follows has its functions."""
+        """Return the agent's answer as a value and as a reply. ``near``: the listening client executes its
+        functions.
+        """
 
     def functions(self, agent: Mapping[str, Any]) -> Iterable[str]:
-        """What its functions and hooks are called where the client that began the run executes them."""
+        """Return the names of its functions and hooks where the client that began the run executes them."""
 
     def inline_names(self, agent: Mapping[str, Any]) -> Iterable[str]:
-        """What it calls by name, as keys of the registry."""
+        """Return what it calls by name, as registry keys."""
 
     def inline_unserved(self, agent: Mapping[str, Any], caller: Principal) -> list[str]:
-        """The functions of clients that it needs and nobody serves now, in sentences."""
+        """Describe, in sentences, the client functions that it needs and that no worker currently serves."""
 
 
 @dataclass(frozen=True, slots=True)
 class FlowServices:
-    """Put together once. ``filters`` reads an attribute filter of a search from JSON (value, place)."""
+    """The daemon's services for flows, built once. ``filters`` parses a search filter from JSON (value, place)."""
 
     registry: Registry
     evaluator: Evaluator
@@ -170,29 +176,29 @@ class FlowServices:
     agents: InlineAgents | None = None
 
     async def app(self, name: str, caller: Principal) -> HasFlow:
-        """The app that the caller means by ``name``. Raises `NotFound` or `Forbidden`."""
+        """Return the app that ``name`` refers to for the caller. Raise `NotFound` or `Forbidden`."""
         servable = await self.registry.resolve(name, caller)
         flow = getattr(servable, "flow", None)
         return servable if flow is not None else _Foreign()  # type: ignore[return-value]  # it has a flow
 
     async def fits(self, schema: Mapping[str, Any], value: Any, subject: str) -> None:
-        """Raise `InvalidRequest` if a value is not as its schema says."""
-        # jsonschema costs a tenth of a second to import, which the start of the daemon does not pay.
+        """Raise `InvalidRequest` if a value does not match its schema."""
+        # Importing jsonschema takes a tenth of a second, which the start of the daemon avoids.
         from portico_server.core.json_schema import JsonSchema
 
         fault = JsonSchema(subject, schema).fault(value)
         if fault is not None:
             raise InvalidRequest(
-                f"{subject} is not as its schema says: at {fault.path or 'the top'}, {fault.message}.",
+                f"{subject} does not match its schema: at {fault.path or 'the top'}, {fault.message}.",
                 code="schema_mismatch",
                 param=fault.path or None,
             )
 
     async def cache_key(self, step: FlowStep, scope: Scope, caller: Principal) -> str:
-        """What the output of a step depends on: whose it is and what that may read, what the step is, the model
-        behind each name, the version of each app, and all that it refers to.
+        """Return a key for everything that the output of a step depends on: the caller and the caller's filters, the
+        step, the model behind each name, the version of each app, and everything it refers to.
         """
-        # What a caller finds depends on the filters of its key, which a configuration may change.
+        # A caller's results depend on the filters of its key, which a configuration may change.
         key_parts: list[Any] = [caller.id, repr(caller.filters), step.source, scope.value]
         stack = [step]
         while stack:
@@ -210,23 +216,24 @@ class FlowServices:
             for outer in expressions(inner):
                 for part in walk(outer):
                     if isinstance(part, ReferenceExpression):
-                        # That of a step within leads nowhere yet; it follows from the others.
+                        # A reference to an inner step does not resolve yet; its value follows from the
+                        # others.
                         key_parts.append([part.text, _quietly(part, scope)])
         text = orjson.dumps(key_parts, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS, default=repr)
         return hashlib.sha256(text).hexdigest()
 
     async def cached(self, key: str) -> str | None:
-        """A kept output as JSON text."""
+        """Return a cached output as JSON text."""
         return await self.database.read(steps.cached, key) if self.database is not None else None
 
     async def keep(self, key: str, value: str, seconds: float) -> None:
-        """Keep an output for so many seconds."""
+        """Cache an output for this many seconds."""
         if self.database is not None:
             await self.database.write_soon(steps.keep, key, value, seconds)
 
 
 def _quietly(reference: ReferenceExpression, scope: Scope) -> Any:
-    """The value of a reference; ``None`` if it leads nowhere, which the step itself will say."""
+    """Return the value of a reference, or ``None`` if it does not resolve, which the step itself reports."""
     try:
         value = reference.of(scope)
     except InvalidRequest:
@@ -235,7 +242,7 @@ def _quietly(reference: ReferenceExpression, scope: Scope) -> Any:
 
 
 class _Deeper(ContextWithin):
-    """The context of a flow or an agent within a flow: the same, one level further down, perhaps heard by another."""
+    """The context of a flow or an agent within a flow: one level deeper, possibly with a different listener."""
 
     def __init__(self, outer: Context, depth: int, listener: Listener | None = None) -> None:
         super().__init__(outer)
@@ -246,25 +253,26 @@ class _Deeper(ContextWithin):
     def depth(self) -> int:
         return self._depth
 
-    def emit(self, event: Event) -> Awaitable[None]:  # no coroutine at each of many levels
+    def emit(self, event: Event) -> Awaitable[None]:  # not a coroutine at each of many levels
         return self._listener(event)
 
 
 def deeper(context: Context, name: str, listener: Listener | None = None) -> Context:
-    """The context for the flow or agent ``name`` within this one; ``listener`` hears its events in our place.
+    """Return the context for the flow or agent ``name`` within this context; ``listener`` receives its events instead
+    of ours.
 
-    Raises `InvalidRequest` where flows go too deep.
+    Raise `InvalidRequest` if flows are nested too deeply.
     """
     depth = depth_of(context) + 1
     if depth > MAX_FLOW_DEPTH:
         raise InvalidRequest(
-            f"'{name}' was called {MAX_FLOW_DEPTH} flows deep: something calls itself.", code="too_deep"
+            f"'{name}' was called {MAX_FLOW_DEPTH} flows deep: a flow calls itself.", code="too_deep"
         )
     return _Deeper(context, depth, listener)
 
 
 class StepHost(Protocol):
-    """`portico_server.apps.flow.execute.Execution`, seen from within."""
+    """The interface of `portico_server.apps.flow.execute.Execution` for its steps."""
 
     context: Context
     world: FlowServices
@@ -278,39 +286,39 @@ class StepHost(Protocol):
     budget: ValueBudget
 
     async def step(self, step: FlowStep, scope: Scope, path: str) -> Any:
-        """Do one step, or take its output from the journal; its output, or `SKIPPED`."""
+        """Run a step, or reuse its output from the journal. Return its output, or `SKIPPED`."""
 
     async def collected(self, step: FlowStep, scope: Scope, path: str) -> Any:
-        """`step`, an error of which is its output: ``{"error": {...}}``."""
+        """Run `step`; an error becomes its output: ``{"error": {...}}``."""
 
     def known(self, path: str) -> StepRow | None:
-        """The step, if an earlier attempt of this run has ended it."""
+        """Return the step if an earlier attempt of this run finished it."""
 
     async def swept(self, rows: Sequence[StepRow]) -> None:
-        """Write down that many items of a step have ended well, and say so."""
+        """Record and announce that many items of a step have finished successfully."""
 
     async def inner(
         self, flow: FlowSpec, value: Any, context: Context, path: str, *, is_streamed: bool
     ) -> Any:
-        """The output of another flow that runs as a part of this one, its steps under ``path``."""
+        """Return the output of another flow that runs as part of this one, with its steps under ``path``."""
 
     async def value(self, expression: Expression, scope: Scope) -> Any:
-        """The value of an expression, which may be code."""
+        """Return the value of an expression, which may be code."""
 
     async def truth(self, expression: Expression, scope: Scope) -> bool:
-        """Whether a condition holds."""
+        """Return whether a condition is true."""
 
     async def call(self, code: CodeExpression, scope: Scope) -> Any:
         """Call a function in the sandbox."""
 
     def waiting(self) -> AbstractContextManager[None]:
-        """Within it, the flow's own limit stands still."""
+        """Pause the flow's own time limit within the block."""
 
     async def ask(self, question: NewQuestion) -> GivenAnswer:
-        """`Context.ask`, for which the flow's own limit stands still."""
+        """Ask as `Context.ask` does, and pause the flow's own time limit meanwhile."""
 
     async def spend(self, usage: Usage) -> None:
-        """Count tokens, and tell the run about them."""
+        """Count tokens and report them to the run."""
 
     def key(self, path: str) -> str:
-        """What makes an effect of the step at ``path`` known as the same when it is done again."""
+        """Return the key that identifies an effect of the step at ``path`` when it is repeated."""

@@ -1,4 +1,6 @@
-"""Which of several intents a text has: by a model with constrained output, or by embeddings without asking one."""
+"""Intent classification of a text: by a model with constrained output, or by embeddings without calling a chat
+model.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ from portico_server.core.request import Chat, ChatReply, Embed, Message, Vectors
 async def choose_intent(
     context: Context, op: spec.IntentStep, text: str, history: Sequence[Message]
 ) -> tuple[str, Usage]:
-    """The name of the intent, and the tokens that it took."""
+    """Return the name of the intent, and the tokens used."""
     if op.embedding:
         return await _by_likeness(context, op, text)
     return await _by_model(context, op, text, history)
@@ -62,12 +64,12 @@ async def _by_model(
 
 
 def _named(op: spec.IntentStep, content: str) -> str:
-    """The intent in a model's answer: as JSON, or by its bare name from engines that constrain nothing."""
+    """Return the intent in a model's answer: from JSON, or as a plain name from engines without constraints."""
     try:
         payload: Any = orjson.loads(content)
         name = payload.get("intent") if isinstance(payload, dict) else payload
     except orjson.JSONDecodeError:
-        # The longest first: one name may be a part of another.
+        # Longest first, because a name may be part of another.
         name = next(
             (intent for intent in sorted(op.intents, key=len, reverse=True) if intent in content), None
         )
@@ -76,13 +78,14 @@ def _named(op: spec.IntentStep, content: str) -> str:
     if op.default:
         return op.default
     raise InvalidRequest(
-        f"The model named none of the intents {', '.join(op.intents)}: {content[:80]!r}. Give the step a 'default'.",
+        f"The model named none of the intents {', '.join(op.intents)}: {content[:80]!r}. Add a 'default' to "
+        "the step.",
         code="format_failed",
     )
 
 
 async def _by_likeness(context: Context, op: spec.IntentStep, text: str) -> tuple[str, Usage]:
-    """The intent with the example, or the description, that is nearest to the text."""
+    """Return the intent with the example, or the description, that is nearest to the text."""
     owners: list[str] = []
     texts: list[str] = [text]
     for name, intent in op.intents.items():

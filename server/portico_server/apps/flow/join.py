@@ -1,4 +1,4 @@
-"""How the outputs of steps that ran at once become one value."""
+"""Joining the outputs of concurrent steps into one value."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from portico_server.core.errors import InvalidRequest
 def join_outputs(
     join: Join, separator: str, names: Sequence[str], outputs: Sequence[Any], path: str, budget: ValueBudget
 ) -> Any:
-    """``outputs`` in one value; those of skipped steps are left out.
+    """Join ``outputs`` into one value; skipped steps are omitted.
 
-    ``list``: as they are. ``dict``: by the steps' names. ``sum``: added up (numbers), put together (lists, texts,
-    objects). ``text``: with ``separator`` between them. ``zip``: the first items together, the second, and so on.
-    Raises `InvalidRequest` if that is larger than ``budget``, before it is made.
+    ``list``: unchanged. ``dict``: by the steps' names. ``sum``: added (numbers) or concatenated (lists, texts,
+    objects). ``text``: joined with ``separator``. ``zip``: the first items together, the second items, and so on.
+    Raise `InvalidRequest` if the result would be larger than ``budget``, before it is created.
     """
     kept_outputs = [
         (name, output) for name, output in zip(names, outputs, strict=True) if output is not SKIPPED
@@ -39,7 +39,7 @@ def join_outputs(
         case "zip":
             if not all(isinstance(value, list) for value in values):
                 raise InvalidRequest(
-                    "'join': 'zip' needs a list from every step.", code="type_clash", param=path
+                    "'join': 'zip' requires a list from every step.", code="type_clash", param=path
                 )
             return [list(row) for row in zip(*values, strict=False)]
 
@@ -63,7 +63,7 @@ def _sum(values: Sequence[Any], path: str) -> Any:
             for value in values:
                 if not isinstance(value, kind):
                     _cannot_add(value, first, path)
-    # Each value is gone through once, however many there are.
+    # Each value is processed once, whatever their number.
     if isinstance(first, list):
         return list(chain.from_iterable(values))
     if isinstance(first, str):

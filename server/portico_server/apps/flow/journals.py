@@ -1,4 +1,4 @@
-"""The journals of the runs of flows: those that are being written, and those in memory that can still be looked at."""
+"""The journals of flow runs: those being written, and those kept in memory for inspection."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
 
 MAX_KEPT_JOURNALS: Final = 200
-"""Journals of runs in memory that can still be looked at."""
+"""Maximum number of journals kept in memory for inspection."""
 
 MAX_KEPT_CHARS: Final = 64 * 2**20
-"""Characters of inputs and outputs in all of them."""
+"""Maximum total characters of inputs and outputs in these journals."""
 
 
 class FlowJournals:
@@ -39,7 +39,7 @@ class FlowJournals:
     def durable(
         self, durability: Durability, run_id: str, step_rows: Sequence[StepRow] = ()
     ) -> Iterator[Journal]:
-        """The journal of a durable run while it lives."""
+        """Return the journal of a durable run while it is active."""
         journal = Journal(
             run_id,
             self._database,
@@ -61,11 +61,11 @@ class FlowJournals:
             self._journals.pop(run_id, None)
 
     def in_memory(self, run_id: str) -> Journal:
-        """A journal that is written to no database."""
+        """Return a journal that is not written to a database."""
         return Journal(run_id, on_step=self._step_listener(run_id), rules=self._rules)
 
     def remember(self, run_id: str, journal: Journal) -> None:
-        """Keep the journal of a run in memory, so that its steps can be looked at."""
+        """Keep the journal of a run in memory so that its steps can be inspected."""
         self._journals[run_id] = journal
         self._journals.move_to_end(run_id)
         size = sum(kept_journal.size for kept_journal in self._journals.values())
@@ -73,7 +73,9 @@ class FlowJournals:
             size -= self._journals.popitem(last=False)[1].size
 
     async def steps(self, run_id: str) -> list[StepRow]:
-        """The finished steps of a run, in the order in which they ended; empty if it is not known (any more)."""
+        """Return the finished steps of a run in the order in which they ended; empty if the run is unknown or
+        forgotten.
+        """
         journal = self._journals.get(run_id)
         if journal is not None and not journal.durable:
             return sorted(journal.rows.values(), key=lambda row: row.seq)
@@ -82,7 +84,9 @@ class FlowJournals:
         return await self._database.read(steps.of_run, run_id)
 
     def without_secrets(self, run_id: str, value: Any) -> Any:
-        """What a run in memory has made, with what its rules hide replaced; ``None`` if they are not known any more."""
+        """Return the output of a run in memory with hidden values replaced; ``None`` if the run's rules are
+        forgotten.
+        """
         journal = self._journals.get(run_id)
         if journal is None:
             return None

@@ -1,4 +1,4 @@
-"""The steps that do something: ask a model, search, call a tool, wait for a person."""
+"""The steps that do work: call a model, search, call a tool, wait for a person."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ async def _llm(
 
 
 async def ask(host: StepHost, model: str, request: Chat, step: spec.FlowStep, note: StepNote) -> ChatReply:
-    """Ask a model or an app; what it says goes to the listener if this step is the flow's voice."""
+    """Call a model or an app. Its text goes to the listener if this step is the flow's voice."""
 
     async def asked(listener: Listener) -> ChatReply:
         reply = await host.context.call(model, request, listener=listener)
@@ -93,7 +93,7 @@ async def ask(host: StepHost, model: str, request: Chat, step: spec.FlowStep, no
 async def _heard(
     host: StepHost, asked_ask: Callable[[Listener], Awaitable[ChatReply]], step: spec.FlowStep, note: StepNote
 ) -> ChatReply:
-    """A reply, whose events go to the listener of the flow if this step is its voice."""
+    """Return a reply, passing its events to the flow's listener if this step is its voice."""
     is_streamed = step.at in host.voices and getattr(step.op, "format", spec.OutputFormat()).type == "text"
     spoke = False
 
@@ -122,7 +122,7 @@ async def _heard(
 
 
 def _messages(op: spec.LlmStep, scope: Scope) -> list[Message]:
-    """System, few-shot examples, history, then what the user says: the same order whatever the engine."""
+    """Return system, few-shot examples, history, then the user's message, in this order for every engine."""
     out: list[Message] = []
     if op.system is not None:
         out.append({"role": "system", "content": as_text(op.system.of(scope))})
@@ -161,7 +161,7 @@ def _is_conversation(value: Any) -> bool:
 
 
 def _content(value: Any) -> Any:
-    """A message's content: parts (text, images) as they are, everything else as text."""
+    """Return a message's content: parts (text, images) unchanged, everything else as text."""
     return value if _are_parts(value) else as_text(value)
 
 
@@ -174,7 +174,7 @@ def _are_parts(value: Any) -> bool:
 
 
 def _words(value: Any) -> str:
-    """A value as the text that it is classified by: what is attached counts as its kind, not as its bytes."""
+    """Return a value as text for classification: an attachment counts as its kind, not as its bytes."""
     if not _are_parts(value):
         return as_text(value)
     return "\n".join(
@@ -187,7 +187,7 @@ _ATTACHED: Final = {"input_audio": "[audio recording]", "image_url": "[image]"}
 
 
 def _object(expression: Expression | None, scope: Scope, field: str) -> dict[str, Any]:
-    """A field that must be an object, or nothing."""
+    """Return a field that must be an object or absent."""
     value = expression.of(scope) if expression is not None else None
     if value is not None and not isinstance(value, dict):
         raise InvalidRequest(f"'{field}' must be an object.", code="type_clash", param=field)
@@ -244,7 +244,7 @@ async def _inline(
     step: spec.FlowStep,
     note: StepNote,
 ) -> Any:
-    """What an agent of the flow itself answers: what its output format makes of it, else its text."""
+    """Return the answer of an inline agent: the value of its output format, otherwise its text."""
     agents, value = host.world.agents, None
     assert agents is not None
     near = any(_is_listener_s(host, name) for name in agents.functions(agent))
@@ -266,7 +266,8 @@ async def _tool(
     given_arguments = await host.value(op.arguments, scope)
     if not isinstance(given_arguments, dict):
         raise InvalidRequest(
-            f"The tool '{op.name}' takes an object of arguments; something else flows in. Give 'arguments'.",
+            f"The tool '{op.name}' requires an object of arguments, but the input is not an object. Set "
+            "'arguments'.",
             code="type_clash",
         )
     given_arguments = _with_files(host, op.name, given_arguments)
@@ -276,7 +277,9 @@ async def _tool(
 
 
 def _with_files(host: StepHost, tool: str, given_arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments; a message with a recording in it, where the tool takes text, is the recording as a data URL."""
+    """Return the arguments. A message with a recording, where the tool expects text, becomes the recording as a
+    data URL.
+    """
     servable = host.world.registry.get(f"tool/{tool}", host.context.caller)
     properties = ((servable.card.input_schema if servable is not None else None) or {}).get(
         "properties"
@@ -288,7 +291,7 @@ def _with_files(host: StepHost, tool: str, given_arguments: Mapping[str, Any]) -
 
 
 def _recording(value: Any) -> Any:
-    """The one recording in the parts of a message, as a data URL; anything else as it is."""
+    """Return the single recording in the parts of a message as a data URL; anything else unchanged."""
     if not _are_parts(value):
         return value
     sounds = [part["input_audio"] for part in value if part["type"] == "input_audio"]
@@ -298,7 +301,7 @@ def _recording(value: Any) -> Any:
 
 
 def _result(name: str, result: Result) -> Any:
-    """What a tool answered, as a value: its structure where it has one, else its text."""
+    """Return a tool's result as a value: its structured content if it has any, otherwise its text."""
     assert isinstance(result, ToolResult)
     if result.is_error:
         raise InvalidRequest(f"The tool '{name}' failed: {result.text[:2000]}", code="tool_failed")
@@ -329,7 +332,7 @@ async def _http(
     status = answer["status"]
     if status >= 400:
         message = f"{op.method} {answer['url']} answered {status}: {answer['text'][:500]}"
-        # What may pass by itself is worth another attempt.
+        # Temporary errors are worth a retry.
         passing = status in (408, 425, 429) or status >= 500
         raise (
             EngineFailed(message, code="http_error")
@@ -368,7 +371,7 @@ async def _rerank(
 ) -> Any:
     documents = await host.value(op.documents, scope)
     if not isinstance(documents, list):
-        raise InvalidRequest("A rerank step takes a list of texts or passages.", code="type_clash")
+        raise InvalidRequest("A rerank step requires a list of texts or passages.", code="type_clash")
     if not documents:
         return []
     texts = tuple(
@@ -419,7 +422,7 @@ async def _client(
 
 
 def _is_listener_s(host: StepHost, function: str) -> bool:
-    """Whether a function is asked of whoever follows the run."""
+    """Return whether the listener of the run executes a function."""
     if host.answered is None:
         return not host.world.served.has(function, host.context.caller)
     return function in host.answered
@@ -428,7 +431,7 @@ def _is_listener_s(host: StepHost, function: str) -> bool:
 async def _served(
     host: StepHost, op: spec.ClientStep, args: Sequence[Any], kwargs: Mapping[str, Any], key: str
 ) -> NewQuestion:
-    """The question for those who serve the function, as soon as one does; an operator's approval comes before it."""
+    """Return the question for the workers of a function, as soon as one serves it; operator approval comes first."""
     if not host.journal.durable:
         host.world.served.require(op.function, host.context.caller)
     loop = asyncio.get_running_loop()
@@ -437,7 +440,9 @@ async def _served(
         card = await host.world.served.function(op.function, host.context.caller, op.limit)
     given_arguments = by_name(card, args, kwargs)
     if card.input_schema is not None:
-        await host.world.fits(card.input_schema, given_arguments, f"What the function '{op.function}' gets")
+        await host.world.fits(
+            card.input_schema, given_arguments, f"The input of the function '{op.function}'"
+        )
     if card.labels.get("needs_approval"):
         question = NewQuestion(
             "approval",
@@ -448,10 +453,10 @@ async def _served(
         )
         answer = await host.ask(question)
         if not answer.accepted:
-            raise InvalidRequest(f"It was refused. {answer.note}".rstrip(), code="refused")
+            raise InvalidRequest(f"The call was refused. {answer.note}".rstrip(), code="refused")
         started_at = loop.time()
     remaining_s = max(0.01, op.limit - (loop.time() - started_at))
-    title = f"Call of the function '{op.function}'."
+    title = f"Call to the function '{op.function}'."
     name = function_name(op.function, card.owner)
     return NewQuestion(
         "function", name, title, arguments=given_arguments, key=key, limit=remaining_s, served=True
@@ -459,7 +464,7 @@ async def _served(
 
 
 def _turned(host: StepHost, path: str) -> str:
-    """What an answer is found under when the question is asked again."""
+    """Return the key of an answer for when the question is asked again."""
     return host.key(path).partition(":")[2]
 
 
@@ -481,7 +486,7 @@ async def _approve(
         )
     )
     if not answer.accepted:
-        raise InvalidRequest(f"It was refused. {answer.note}".rstrip(), code="refused")
+        raise InvalidRequest(f"Approval was refused. {answer.note}".rstrip(), code="refused")
     return scope.value if op.answer_schema is None else answer.value
 
 
@@ -509,7 +514,7 @@ LEAVES: Mapping[str, Leaf] = {
 
 
 def asking(value: Any) -> Chat:
-    """A value as a request to an app that is not a flow: it is asked like a chat model."""
+    """Return a value as a request to an app that is not a flow; it is called like a chat model."""
     messages: Sequence[Message] = (
         value if _is_conversation(value) else [{"role": "user", "content": _content(value)}]
     )

@@ -1,4 +1,4 @@
-"""What is known of one step, other than its output."""
+"""What is known about one step, apart from its output."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ NO_USAGE: Final = Usage()
 
 @dataclass(slots=True)
 class StepNote:
-    """``path`` is the step's place in the run, without its own attempt; ``input``: what it was asked, for the trace,
-    where that is not simply what flowed in; ``text``: its output as JSON.
+    """Details of one step. ``path`` is the step's place in the run, without its own attempt number.
+
+    ``input`` is what the step asked, for the trace, if it differs from the step's input; ``text`` is its output as
+    JSON.
     """
 
     path: str
@@ -24,30 +26,30 @@ class StepNote:
     usage: Usage = NO_USAGE
     hit: bool = False
     spoke: bool = False
-    """Whether it has sent text to the listener, so that it cannot begin again unseen."""
+    """Whether the step has sent text to the listener, so that it cannot be repeated unnoticed."""
     input: Any = None
     text: bytes | None = None
     milliseconds: float = 0.0
 
     def keep(self, value: Any) -> Any:
-        """The output as the JSON that the next step sees. Raises `InvalidRequest` if it is none."""
+        """Return the output as the JSON value that the next step sees. Raise `InvalidRequest` if it is not JSON."""
         self.text = as_json(value, self.path)
         return as_seen(value, self.text)
 
 
 def as_json(value: Any, path: str) -> bytes:
-    """The output of the step at ``path`` as JSON. Raises `InvalidRequest` if it is none."""
+    """Return the output of the step at ``path`` as JSON. Raise `InvalidRequest` if it is not JSON."""
     try:
         return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS)
     except (TypeError, orjson.JSONEncodeError) as error:
         raise InvalidRequest(
-            f"The output is not JSON: {error}. Return text, numbers, lists and objects.",
+            f"The output is not valid JSON: {error}. Return text, numbers, lists and objects.",
             code="not_json",
             param=path,
         ) from error
 
 
 def as_seen(value: Any, text: bytes) -> Any:
-    """An output as the next step sees it: what its JSON says."""
-    # Texts and whole numbers are what they were; a number may have been no JSON (NaN becomes null).
+    """Return an output as the next step sees it, after conversion to JSON."""
+    # Texts and whole numbers stay the same; other numbers may not be valid JSON (NaN becomes null).
     return value if isinstance(value, str | int) or value is None else orjson.loads(text)

@@ -1,4 +1,6 @@
-"""The words of a specification: for each op, from its fields to its value in `portico_server.apps.flow.spec`."""
+"""The operations of a specification: each is parsed from its fields into its value in
+`portico_server.apps.flow.spec`.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,7 @@ from portico_server.core.pattern import require_python_pattern
 
 
 class StepParser(Protocol):
-    """Who reads the steps within a step."""
+    """Parses the steps within a step."""
 
     def steps(self, fields: FlowFields) -> tuple[FlowStep, ...]: ...
 
@@ -56,11 +58,13 @@ def _format(fields: FlowFields) -> OutputFormat:
 
 
 def format_of(value: Any, at: str) -> OutputFormat:
-    """A formatter: its word, or an object with ``type`` and what belongs to it."""
+    """Parse a formatter: its name, or an object with ``type`` and its options."""
     inner = FlowFields({"type": value} if isinstance(value, str) else value, at)
     kind = inner.text("type") or "json"
     if kind not in ("text", "json", "yaml", "regex", "last"):
-        raise InvalidRequest(f"{at}.type is '{kind}'; it is one of text, json, yaml, regex, last.", param=at)
+        raise InvalidRequest(
+            f"{at}.type is '{kind}'; it must be one of text, json, yaml, regex, last.", param=at
+        )
     pattern = inner.text("pattern")
     if kind == "regex":
         if not pattern:
@@ -94,7 +98,7 @@ def _intent(_reader: StepParser, fields: FlowFields) -> Op:
     given_intents = fields.mapping("intents") or {}
     at = fields.path("intents")
     if not given_intents:
-        raise InvalidRequest(f"{at} names at least one intent, as an object NAME: WHAT IT IS.", param=at)
+        raise InvalidRequest(f"{at} must name at least one intent, as an object NAME: DESCRIPTION.", param=at)
     intents: dict[str, Mapping[str, Any]] = {}
     for name, item in given_intents.items():
         inner = FlowFields({"description": item} if isinstance(item, str) else item, f"{at}.{name}")
@@ -103,7 +107,8 @@ def _intent(_reader: StepParser, fields: FlowFields) -> Op:
     default = fields.text("default")
     if default and default not in intents:
         raise InvalidRequest(
-            f"{fields.path('default')} is '{default}', which is none of the intents.{nearest(default, intents)}",
+            f"{fields.path('default')} is '{default}', which is not one of the "
+            f"intents.{nearest(default, intents)}",
             param=fields.path("default"),
         )
     return IntentStep(
@@ -123,7 +128,7 @@ def _embed(_reader: StepParser, fields: FlowFields) -> Op:
 def _agent(_reader: StepParser, fields: FlowFields) -> Op:
     inline = fields.mapping("agent") if fields.is_mapping("agent") else None
     if inline is None:
-        name = fields.needed("agent", "the name of an agent or app, or an agent")
+        name = fields.needed("agent", "the name of an agent or app, or an agent specification")
     else:
         name = str(inline.get("name") or "agent")
     return AgentStep(name, fields.prompt("message") or VALUE, fields.expression("session"), inline)
@@ -139,13 +144,13 @@ def _retrieve(_reader: StepParser, fields: FlowFields) -> Op:
     stores = fields.texts("stores") or ((fields.text("store"),) if fields.has("store") else ())
     if not stores or not all(stores):
         raise InvalidRequest(
-            f"{fields.at} needs 'store', the name of a store, or 'stores'.", param=fields.path("store")
+            f"{fields.at} requires 'store', the name of a store, or 'stores'.", param=fields.path("store")
         )
     ranker = fields.text("ranker") or "auto"
     rankers = ("auto", "lexical", "vector", "hybrid", "rrf")
     if ranker not in rankers:
         at = fields.path("ranker")
-        raise InvalidRequest(f"{at} is '{ranker}'; it is one of {', '.join(rankers)}.", param=at)
+        raise InvalidRequest(f"{at} is '{ranker}'; it must be one of {', '.join(rankers)}.", param=at)
     return RetrieveStep(
         stores=stores,
         query=fields.expression("query", VALUE) or VALUE,
@@ -161,7 +166,7 @@ def _rerank(_reader: StepParser, fields: FlowFields) -> Op:
     query = fields.expression("query")
     if query is None:
         raise InvalidRequest(
-            f'{fields.at} needs \'query\', such as {{"$ref": "input"}}.', param=fields.path("query")
+            f'{fields.at} requires \'query\', such as {{"$ref": "input"}}.', param=fields.path("query")
         )
     top_k = fields.whole("top_k", 0, limit=10_000)
     return RerankStep(
@@ -201,7 +206,7 @@ def _subflow(reader: StepParser, fields: FlowFields) -> Op:
     step = reader.inner(fields, "step", is_needed=not app)
     if app and step is not None:
         raise InvalidRequest(
-            f"{fields.at} has both 'app' and 'step'; leave one out.", param=fields.path("step")
+            f"{fields.at} has both 'app' and 'step'; omit one of them.", param=fields.path("step")
         )
     return SubflowStep(app, step, VALUE)
 
@@ -217,7 +222,8 @@ def _http(_reader: StepParser, fields: FlowFields) -> Op:
     method = (fields.text("method") or "GET").upper()
     if method not in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"):
         raise InvalidRequest(
-            f"{fields.path('method')} is '{method}', which is not a method.", param=fields.path("method")
+            f"{fields.path('method')} is '{method}', which is not an HTTP method.",
+            param=fields.path("method"),
         )
     return HttpStep(method, url, fields.expression("headers"), fields.expression("body"))
 
@@ -230,7 +236,7 @@ def _joined(reader: StepParser, fields: FlowFields) -> tuple[tuple[FlowStep, ...
     join = fields.text("join") or "list"
     if join not in get_args(Join):
         at = fields.path("join")
-        raise InvalidRequest(f"{at} is '{join}'; it is one of {', '.join(get_args(Join))}.", param=at)
+        raise InvalidRequest(f"{at} is '{join}'; it must be one of {', '.join(get_args(Join))}.", param=at)
     return (
         reader.steps(fields),
         join,  # type: ignore[return-value]  # it is one of them
@@ -263,7 +269,7 @@ def _switch(reader: StepParser, fields: FlowFields) -> Op:
     items = fields.items("cases")
     if not items:
         raise InvalidRequest(
-            f"{fields.at} needs 'cases', a list with at least one.", param=fields.path("cases")
+            f"{fields.at} requires 'cases', a list with at least one case.", param=fields.path("cases")
         )
     cases: list[Case] = []
     seen_values: list[Any] = []
@@ -274,11 +280,11 @@ def _switch(reader: StepParser, fields: FlowFields) -> Op:
         )
         inner.done()
         if (case.equals is None) == (case.when is None):
-            raise InvalidRequest(f"{inner.at} needs either 'equals' or 'when'.", param=inner.at)
+            raise InvalidRequest(f"{inner.at} requires either 'equals' or 'when'.", param=inner.at)
         if isinstance(case.equals, expression.LiteralExpression):
             if any(same(case.equals.value, seen_value) for seen_value in seen_values):
                 raise InvalidRequest(
-                    f"{inner.at} can never be reached: an earlier case has the same 'equals'.",
+                    f"{inner.at} is unreachable: an earlier case has the same 'equals'.",
                     code="unreachable_step",
                     param=inner.at,
                 )
@@ -308,7 +314,7 @@ def _loop(reader: StepParser, fields: FlowFields) -> Op:
     at = fields.path("limit")
     if not fields.has("limit"):
         raise InvalidRequest(
-            f"{fields.at} needs 'limit': how many rounds at most.", code="loop_without_end", param=at
+            f"{fields.at} requires 'limit', the maximum number of rounds.", code="loop_without_end", param=at
         )
     on_exhausted = fields.text("exhausted") or "return"
     if on_exhausted not in ("return", "fail"):
@@ -334,7 +340,7 @@ def _graph(reader: StepParser, fields: FlowFields) -> Op:
         at = f"{fields.path('after')}.{step.name}"
         wanted_names = dependencies.pop(step.name, [])
         if not isinstance(wanted_names, list) or not all(isinstance(name, str) for name in wanted_names):
-            raise InvalidRequest(f"{at} must be a list of names of steps.", param=at)
+            raise InvalidRequest(f"{at} must be a list of step names.", param=at)
         for name in wanted_names:
             _known(name, names, at)
         after[step.name] = frozenset(wanted_names) | (references(step) & step_names) - {step.name}
@@ -348,12 +354,12 @@ def _graph(reader: StepParser, fields: FlowFields) -> Op:
 def _known(name: str, names: Sequence[str], at: str) -> None:
     if name not in names:
         raise InvalidRequest(
-            f"{at}: there is no step '{name}'.{nearest(name, names)}", code="unknown_step", param=at
+            f"{at}: the step '{name}' does not exist.{nearest(name, names)}", code="unknown_step", param=at
         )
 
 
 def _ordered(after: Mapping[str, frozenset[str]], at: str) -> tuple[str, ...]:
-    """The steps, each behind those that it waits for. Raises `InvalidRequest` if they wait for each other."""
+    """Return the steps in dependency order. Raise `InvalidRequest` if they wait for each other."""
     try:
         return tuple(TopologicalSorter(after).static_order())
     except CycleError as error:

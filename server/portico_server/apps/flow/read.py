@@ -1,4 +1,4 @@
-"""From JSON to `portico_server.apps.flow.spec`. What is wrong is named by its path, before anything runs."""
+"""Parses JSON into `portico_server.apps.flow.spec`. Errors are located by their path before anything runs."""
 
 from __future__ import annotations
 
@@ -24,21 +24,22 @@ __all__ = ["flow", "format_of"]
 
 NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 MAX_DEPTH: Final = 64
-"""Combinators within combinators."""
+"""Maximum nesting depth of combinators."""
 
 MAX_STEPS: Final = 20_000
 
 MAX_PARTS: Final = 100_000
-"""Values in a specification, those under ``$literal`` aside: each is read as an expression."""
+"""Maximum number of values in a specification, except under ``$literal``: each is parsed as an expression."""
 
 
 def flow(value: Any) -> FlowSpec:
-    """Read a whole specification. Raises `InvalidRequest` that names the place of the first thing that is wrong."""
+    """Parse a whole specification. Raise `InvalidRequest` with the location of the first error."""
     fields = FlowFields(value, "flow")
     version = fields.raw("portico_flow")
     if version is None:
         raise InvalidRequest(
-            f"The flow has no 'portico_flow', the version of its specification. Write \"portico_flow\": {VERSION}.",
+            "The flow lacks 'portico_flow', the version of its specification. Add \"portico_flow\": "
+            f"{VERSION}.",
             code="invalid_spec",
             param="flow.portico_flow",
         )
@@ -48,8 +49,8 @@ def flow(value: Any) -> FlowSpec:
         )
     if version > VERSION:
         raise InvalidRequest(
-            f"The flow is written for version {version} of the specification; this daemon reads up to {VERSION}. "
-            "Update the daemon, or deploy with an older SDK.",
+            f"The flow uses version {version} of the specification; this daemon supports versions up to "
+            f"{VERSION}. Update the daemon, or deploy with an older SDK.",
             code="unsupported_version",
             param="flow.portico_flow",
         )
@@ -57,7 +58,7 @@ def flow(value: Any) -> FlowSpec:
     durability = fields.text("durability") or "off"
     if durability not in get_args(Durability):
         raise InvalidRequest(
-            f"flow.durability is '{durability}'; it is one of {', '.join(get_args(Durability))}.",
+            f"flow.durability is '{durability}'; it must be one of {', '.join(get_args(Durability))}.",
             param="flow.durability",
         )
     step = fields.raw("step")
@@ -91,42 +92,47 @@ def _root(value: Any) -> FlowStep:
         return _FlowReader().step(value, "flow.step", 1)
     except RecursionError:
         raise InvalidRequest(
-            "Somewhere in flow.step, values lie too deep within each other. Put such a value into the input.",
+            "Values in flow.step are nested too deeply. Put such a value into the input.",
             code="too_deep",
             param="flow.step",
         ) from None
 
 
 class _FlowReader:
-    """Reads steps and counts them."""
+    """Parses steps and counts them."""
 
     def __init__(self) -> None:
         self._count = 0
         self._depth = 0
 
     def step(self, value: Any, at: str, number: int) -> FlowStep:
-        """One step; ``number`` is its place among its siblings, from 1, of which its name is made if it has none."""
+        """Parse one step. ``number`` is its position among its siblings, from 1, which forms its name if it has
+        none.
+        """
         self._count += 1
         self._depth += 1
         if self._depth > MAX_DEPTH:
             raise InvalidRequest(
-                f"{at} lies more than {MAX_DEPTH} steps within each other.", code="too_deep", param=at
+                f"{at} is nested more than {MAX_DEPTH} steps deep.", code="too_deep", param=at
             )
         if self._count > MAX_STEPS:
-            raise InvalidRequest(f"A flow has at most {MAX_STEPS:,} steps.", code="too_many_steps", param=at)
+            raise InvalidRequest(
+                f"A flow may have at most {MAX_STEPS:,} steps.", code="too_many_steps", param=at
+            )
         fields = FlowFields(value, at)
         kind = fields.needed("op", f"one of {', '.join(OPS)}")
         build = OPS.get(kind)
         if build is None:
             raise InvalidRequest(
-                f"{at}.op is '{kind}', which is not a step.{nearest(kind, OPS)}",
+                f"{at}.op is '{kind}', which is not a step type.{nearest(kind, OPS)}",
                 code="unknown_op",
                 param=f"{at}.op",
             )
         name = fields.text("name") or f"{kind}{number}"
         if not NAME.fullmatch(name):
             raise InvalidRequest(
-                f"{at}.name is {name!r}; names begin with a letter and continue with letters, digits, '_' and '-'.",
+                f"{at}.name is {name!r}; names must begin with a letter and continue with letters, digits, "
+                "'_' and '-'.",
                 code="invalid_name",
                 param=f"{at}.name",
             )
@@ -151,12 +157,12 @@ class _FlowReader:
         return step
 
     def steps(self, fields: FlowFields) -> tuple[FlowStep, ...]:
-        """The ``steps`` of a combinator: at least one, each name once."""
+        """Parse the ``steps`` of a combinator: at least one step, with unique names."""
         items = fields.items("steps")
         at = fields.path("steps")
         if not items:
             raise InvalidRequest(
-                f"{fields.at} needs 'steps', a list with at least one.", code="invalid_spec", param=at
+                f"{fields.at} requires 'steps', a list with at least one step.", code="invalid_spec", param=at
             )
         flow_steps: list[FlowStep] = []
         seen_names: set[str] = set()
@@ -173,7 +179,7 @@ class _FlowReader:
         return tuple(flow_steps)
 
     def inner(self, fields: FlowFields, key: str, *, is_needed: bool = True) -> FlowStep | None:
-        """A single step under ``key``."""
+        """Parse a single step under ``key``."""
         value = fields.raw(key)
         if value is None:
             if not is_needed:
@@ -202,11 +208,11 @@ def _retry(fields: FlowFields) -> RetryPolicy | None:
 
 
 MAX_CACHE_S: Final = 30 * 86_400.0
-"""Seconds for which an output is kept at most: it belongs to no key, and only its age removes it."""
+"""Maximum seconds for which an output is cached: it belongs to no key, and is only removed by age."""
 
 
 def _cache(fields: FlowFields) -> float | None:
-    """The lifetime in seconds of what is kept; ``true`` is a day, `MAX_CACHE_S` the longest."""
+    """Return the cache lifetime in seconds; ``true`` means a day, and `MAX_CACHE_S` is the maximum."""
     value = fields.raw("cache")
     if value is None or value is False:
         return None

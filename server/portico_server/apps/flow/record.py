@@ -1,4 +1,4 @@
-"""What stands in the journal of a step that has ended."""
+"""Journal entries of finished steps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from portico_server.runs.journal import Journal, for_trace
 
 
 def completed(journal: Journal, step: FlowStep, scope: Scope, note: StepNote, started_at: float) -> StepRow:
-    """A step that has ended well. Of a combinator, what happened stands with its steps."""
+    """Return the row of a successful step. For a combinator, the details are stored with its inner steps."""
     if note.text is None:
         return _row(journal, step, note, "completed", started_at)
     output, is_redacted = _redacted(journal, note.text.decode())
@@ -43,9 +43,9 @@ def swept(
     started_at: float,
     milliseconds: float,
 ) -> list[StepRow]:
-    """Many items of one step that have ended well: their places, what went in, what came out as JSON.
+    """Return the rows of many successful items of one step, from their places, inputs and outputs as JSON.
 
-    In one loop, because a row costs as much as a small function does.
+    Written as one loop, because creating a row costs as much as a small function.
     """
     kind, next, durable, hides = step.kind, journal.next, journal.durable, journal.redaction.active
     rows = []
@@ -75,7 +75,7 @@ def swept(
 
 
 def skipped(journal: Journal, step: FlowStep, path: str) -> StepRow:
-    """A step whose ``when`` was false."""
+    """Return the row of a step whose ``when`` was false."""
     return _row(journal, step, StepNote(path), "skipped", time.time())
 
 
@@ -88,7 +88,7 @@ def failed(
     error: Mapping[str, Any],
     instead: str | None,
 ) -> StepRow:
-    """A step that has failed; ``instead`` is the JSON of what stands in place of its output, if anything does."""
+    """Return the row of a failed step; ``instead`` is the JSON of its replacement output, if it has one."""
     why, is_redacted = _redacted(journal, orjson.dumps(error).decode())
     if instead is not None:
         instead, has_more = _redacted(journal, instead)
@@ -98,13 +98,13 @@ def failed(
 
 
 def _open_question(journal: Journal, scope: Scope, note: StepNote) -> str | None:
-    """What went into a step, for the trace."""
+    """Return the input of a step, for the trace."""
     value = note.input if note.input is not None else scope.value
     return for_trace(journal.redaction.of(value) if journal.redaction.active else value)
 
 
 def _redacted(journal: Journal, text: str) -> tuple[str, bool]:
-    """JSON as it may be recorded, and whether it is another one."""
+    """Return JSON in the form that may be recorded, and whether it differs from the original."""
     if not journal.redaction.active:
         return text, False
     value = orjson.loads(text)

@@ -1,6 +1,6 @@
-"""The JSON schema of a flow's specification: the form alone. What names mean is checked by `check`.
+"""The JSON schema of a flow's specification. It covers only the form; `check` checks the names.
 
-`portico_server.apps.flow.read` takes what this describes; a test compares them, op by op.
+`portico_server.apps.flow.read` accepts what this schema describes; a test compares them, op by op.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ _ARGUMENTS: Final = {
 
 
 def number(minimum: float = 0, maximum: float = 1e9) -> dict[str, Any]:
-    """A number within bounds, both included."""
+    """Return the schema of a number within inclusive bounds."""
     return {"type": "number", "minimum": minimum, "maximum": maximum}
 
 
 def whole(minimum: int = 0, limit: int = 10**9) -> dict[str, Any]:
-    """A whole number within bounds, both included."""
+    """Return the schema of a whole number within inclusive bounds."""
     return {"type": "integer", "minimum": minimum, "maximum": limit}
 
 
 def one_of(*words: str) -> dict[str, Any]:
-    """One of some words."""
+    """Return the schema of one of the given words."""
     return {"type": "string", "enum": list(words)}
 
 
 def closed(fields: Mapping[str, Any], *required_names: str) -> dict[str, Any]:
-    """An object with these fields and no others."""
+    """Return the schema of an object with these fields and no others."""
     object_schema: dict[str, Any] = {
         "type": "object",
         "properties": dict(fields),
@@ -187,7 +187,7 @@ OPS: Final[Mapping[str, tuple[Mapping[str, Any], tuple[str, ...]]]] = {
         ("steps",),
     ),
 }
-"""For each op its fields, and those that it needs."""
+"""The fields of each op, and those that it requires."""
 
 _SHARED: Final[Mapping[str, Any]] = {
     "expression": {
@@ -219,7 +219,7 @@ _SHARED: Final[Mapping[str, Any]] = {
 }
 
 EITHER: Final[Mapping[str, tuple[str, str]]] = {"retrieve": ("store", "stores"), "subflow": ("app", "step")}
-"""Two fields of which an op has exactly one."""
+"""Pairs of fields of which an op has exactly one."""
 
 AROUND: Final[Mapping[str, Any]] = {
     "name": {"$ref": "#/$defs/name"},
@@ -237,7 +237,7 @@ AROUND: Final[Mapping[str, Any]] = {
 
 
 def schema() -> dict[str, Any]:
-    """The whole schema, draft 2020-12."""
+    """Return the whole schema, draft 2020-12."""
     steps = {
         op: {
             "allOf": [{"$ref": "#/$defs/around"}],
@@ -266,7 +266,7 @@ def schema() -> dict[str, Any]:
     )
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "A flow of Portico",
+        "title": "A Portico flow",
         **full_schema,
         "$defs": {
             **_SHARED,

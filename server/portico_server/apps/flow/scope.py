@@ -1,4 +1,4 @@
-"""What a step can see while it runs: its value, the steps before it, and the iteration it is in."""
+"""What a step can see while it runs: its input value, the earlier steps, and its current iteration."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from portico_server.core.errors import InvalidRequest
 
 
 class Skipped:
-    """The output of a step whose ``when`` was false: there is none."""
+    """The output of a step whose ``when`` was false: it has none."""
 
     def __repr__(self) -> str:
         return "skipped"
@@ -19,11 +19,11 @@ SKIPPED: Final = Skipped()
 
 
 class Scope:
-    """The names of one combinator's steps, and those around it.
+    """The names of one combinator's steps, and those of the enclosing combinators.
 
-    ``value`` is what flows in: the output of the step before. An inner scope sees the outer one's steps, never the
-    other way round. ``state`` belongs to the nearest loop, whose steps write it with ``save``. ``budget`` is what the
-    values that expressions make are held to.
+    ``value`` is the input: the output of the previous step. An inner scope sees the steps of the outer scope, never
+    the other way round. ``state`` belongs to the nearest loop, whose steps set it with ``save``. ``budget`` limits the
+    values that expressions create.
     """
 
     __slots__ = ("budget", "history", "index", "input", "item", "names", "outer", "state", "value")
@@ -51,12 +51,12 @@ class Scope:
             self.item, self.index, self.state = outer.item, outer.index, outer.state
 
     def output(self, name: str) -> Any:
-        """The output of the nearest step of this name. The check before the run has made sure that there is one."""
+        """Return the output of the nearest step with this name. The check before the run ensures that it exists."""
         scope: Scope | None = self
         while scope is not None:
             if name in scope.names:
                 return scope.names[name]
             scope = scope.outer
         raise InvalidRequest(
-            f"The step '{name}' has not run when it is referred to.", code="step_not_run", param=name
+            f"The step '{name}' has not run at the time of the reference.", code="step_not_run", param=name
         )

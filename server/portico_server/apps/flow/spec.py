@@ -1,6 +1,6 @@
-"""The specification of a flow as typed values: what `portico_server.apps.flow.read` makes of the JSON.
+"""The specification of a flow as typed values, parsed from JSON by `portico_server.apps.flow.read`.
 
-Field names are those of the JSON (docs/flow-spec.md). ``at`` is the place of a step in it, for messages.
+Field names are those of the JSON (docs/flow-spec.md). ``at`` is the location of a step in it, for messages.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from portico_server.apps.flow.expression import CodeExpression, Expression
 from portico_server.core.dataclass import dataclass
 
 VERSION = 1
-"""The value of ``portico_flow`` that this code reads."""
+"""The ``portico_flow`` version that this code reads."""
 
 Durability: TypeAlias = Literal["off", "normal", "full"]
 Join: TypeAlias = Literal["list", "dict", "sum", "text", "zip"]
@@ -22,7 +22,7 @@ FormatType: TypeAlias = Literal["text", "json", "yaml", "regex", "last"]
 
 @dataclass(frozen=True, slots=True)
 class OutputFormat:
-    """How a model's text becomes a value. ``schema`` constrains JSON; ``attempts`` counts askings in all."""
+    """How a model's text becomes a value. ``schema`` constrains JSON; ``attempts`` is the total number of attempts."""
 
     type: FormatType = "text"
     schema: Mapping[str, Any] | None = None
@@ -33,9 +33,9 @@ class OutputFormat:
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """Try again up to ``times`` times, after ``delay`` seconds, each time ``factor`` longer.
+    """Retry up to ``times`` times, after ``delay`` seconds, each time ``factor`` longer.
 
-    ``on`` holds the codes or types of the errors that are worth it; none: what may pass by itself.
+    ``on`` lists the codes or types of the errors to retry; if empty, temporary errors are retried.
     """
 
     times: int
@@ -54,7 +54,7 @@ class ErrorPolicy:
 
 @dataclass(frozen=True, slots=True)
 class LlmStep:
-    """Ask a chat model. Without ``user`` and ``messages`` the value that flows in is what the user says."""
+    """Call a chat model. Without ``user`` and ``messages``, the input value is the user's message."""
 
     model: str
     system: Expression | None = None
@@ -68,7 +68,7 @@ class LlmStep:
 
 @dataclass(frozen=True, slots=True)
 class IntentStep:
-    """Choose one of ``intents`` (name → what it is, with examples) for a text: by a model, or by embeddings alone."""
+    """Choose one of ``intents`` (name → description, with examples) for a text: by a model, or by embeddings alone."""
 
     text: Expression
     intents: Mapping[str, Mapping[str, Any]]
@@ -80,7 +80,7 @@ class IntentStep:
 
 @dataclass(frozen=True, slots=True)
 class EmbedStep:
-    """Vectors for a text or a list of texts."""
+    """Embed a text or a list of texts."""
 
     model: str
     text: Expression
@@ -88,9 +88,9 @@ class EmbedStep:
 
 @dataclass(frozen=True, slots=True)
 class AgentStep:
-    """Ask an agent or any app that takes chat messages; ``session`` names its memory.
+    """Call an agent or any app that accepts chat messages; ``session`` names its memory.
 
-    ``agent``: the specification of one that stands in the flow itself and need not be deployed.
+    ``agent``: the specification of an inline agent, which need not be deployed.
     """
 
     name: str
@@ -101,7 +101,7 @@ class AgentStep:
 
 @dataclass(frozen=True, slots=True)
 class ToolStep:
-    """Call a tool. Without ``arguments`` the object that flows in is taken."""
+    """Call a tool. Without ``arguments``, the input object is passed."""
 
     name: str
     arguments: Expression
@@ -109,7 +109,7 @@ class ToolStep:
 
 @dataclass(frozen=True, slots=True)
 class RetrieveStep:
-    """Search stores; the passages of several are put in one ranking."""
+    """Search stores; the passages of several stores are ranked together."""
 
     stores: tuple[str, ...]
     query: Expression
@@ -122,7 +122,7 @@ class RetrieveStep:
 
 @dataclass(frozen=True, slots=True)
 class RerankStep:
-    """Put documents (texts, or passages with ``text``) in the order in which they answer a question."""
+    """Rank documents (texts, or passages with ``text``) by how well they answer a question."""
 
     model: str
     query: Expression
@@ -139,7 +139,7 @@ class CodeStep:
 
 @dataclass(frozen=True, slots=True)
 class ClientStep:
-    """Call a function that lives with the client; ``limit``: seconds to wait for it."""
+    """Call a function of a client; ``limit``: seconds to wait for it."""
 
     function: str
     args: tuple[Expression, ...]
@@ -149,7 +149,7 @@ class ClientStep:
 
 @dataclass(frozen=True, slots=True)
 class ApproveStep:
-    """Wait for a person. The value that flowed in continues; with ``answer_schema`` what the person entered does."""
+    """Wait for a person. The input value continues; with ``answer_schema``, the person's entry continues instead."""
 
     message: Expression
     answer_schema: Mapping[str, Any] | None = None
@@ -158,7 +158,7 @@ class ApproveStep:
 
 @dataclass(frozen=True, slots=True)
 class SubflowStep:
-    """Run a deployed app (``app``) or a step of its own (``step``), which sees only its input."""
+    """Run a deployed app (``app``) or an inline step (``step``), which sees only its input."""
 
     app: str
     step: FlowStep | None
@@ -167,14 +167,14 @@ class SubflowStep:
 
 @dataclass(frozen=True, slots=True)
 class EmitStep:
-    """Send text to whoever listens to the run; the value that flowed in continues."""
+    """Send text to the listener of the run; the input value continues."""
 
     text: Expression
 
 
 @dataclass(frozen=True, slots=True)
 class HttpStep:
-    """Ask a web address, by the tool ``http_request``."""
+    """Send a request to a web address, with the tool ``http_request``."""
 
     method: str
     url: Expression
@@ -184,7 +184,7 @@ class HttpStep:
 
 @dataclass(frozen=True, slots=True)
 class PipelineStep:
-    """One step after the other, each fed with the output of the one before."""
+    """Steps one after another, each with the output of the previous step as its input."""
 
     steps: tuple[FlowStep, ...]
     output: Expression | None = None
@@ -192,7 +192,7 @@ class PipelineStep:
 
 @dataclass(frozen=True, slots=True)
 class _Abreast:
-    """Steps at once, and what is made of their outputs. ``collect``: an error of a step becomes its output."""
+    """Concurrent steps, and how their outputs are joined. ``collect``: an error of a step becomes its output."""
 
     steps: tuple[FlowStep, ...]
     join: Join = "list"
@@ -202,20 +202,20 @@ class _Abreast:
 
 
 class ParallelStep(_Abreast):
-    """The same value to every step."""
+    """Pass the same value to every step."""
 
     __slots__ = ()
 
 
 class DiverterStep(_Abreast):
-    """The first item to the first step, the second to the second."""
+    """Pass the first item to the first step, the second to the second."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
 class WarpStep:
-    """One step for every item, ``concurrency`` at once; outputs in the order of the items."""
+    """Run one step for every item, ``concurrency`` at a time; outputs are in the order of the items."""
 
     step: FlowStep
     over: Expression
@@ -225,7 +225,7 @@ class WarpStep:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One way of a switch: taken if the value equals ``equals``, or if ``when`` holds."""
+    """One case of a switch: chosen if the value equals ``equals``, or if ``when`` is true."""
 
     step: FlowStep
     equals: Expression | None = None
@@ -234,7 +234,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class SwitchStep:
-    """The first case that fits, or ``default``; without one, an error."""
+    """Run the first case that matches, or ``default``; without a default, raise an error."""
 
     on: Expression
     cases: tuple[Case, ...]
@@ -243,7 +243,7 @@ class SwitchStep:
 
 @dataclass(frozen=True, slots=True)
 class BranchStep:
-    """``then`` or ``otherwise``; without the latter the value continues."""
+    """Run ``then`` or ``otherwise``; without the latter, the value continues."""
 
     condition: Expression
     then: FlowStep
@@ -252,9 +252,9 @@ class BranchStep:
 
 @dataclass(frozen=True, slots=True)
 class LoopStep:
-    """A step again and again, its output its next input, until ``until`` holds (looked at after each round).
+    """Repeat a step, with its output as its next input, until ``until`` is true (checked after each round).
 
-    ``limit`` rounds at most; reaching it is an error unless ``exhausted`` is ``return``.
+    Runs at most ``limit`` rounds; reaching the limit is an error unless ``exhausted`` is ``return``.
     """
 
     step: FlowStep
@@ -266,13 +266,13 @@ class LoopStep:
 
 @dataclass(frozen=True, slots=True)
 class GraphStep:
-    """Steps as soon as those that they refer to, or name in ``after``, have ended."""
+    """Run steps as soon as all steps that they refer to, or name in ``after``, have ended."""
 
     steps: tuple[FlowStep, ...]
     after: Mapping[str, frozenset[str]]
-    """What each step waits for, references included."""
+    """The dependencies of each step, including references."""
     order: tuple[str, ...]
-    """Their names, each behind those that it waits for."""
+    """The step names in dependency order."""
     output: Expression
     concurrency: int = 0
 
@@ -286,12 +286,12 @@ Op: TypeAlias = (
 
 @dataclass(frozen=True, slots=True)
 class FlowStep:
-    """A named step. ``source`` is its JSON; ``plain``: no retry, limit, cache or condition stands around it."""
+    """A named step. ``source`` is its JSON; ``plain``: it has no retry, limit, cache or condition."""
 
     name: str
     op: Op
     kind: str
-    """The word in the JSON: ``llm``, ``warp`` …"""
+    """The op in the JSON: ``llm``, ``warp`` …"""
     at: str
     source: Mapping[str, Any] = field(repr=False)
     input: Expression | None = None
@@ -319,13 +319,13 @@ class FlowStep:
 
 @dataclass(frozen=True, slots=True)
 class FlowSpec:
-    """A whole flow. ``timeout`` in seconds; waiting for people and clients does not count."""
+    """A whole flow. ``timeout`` is in seconds; waiting for people and clients does not count."""
 
     name: str
     step: FlowStep
     source: Mapping[str, Any] = field(repr=False)
     voices: frozenset[str] = frozenset()
-    """The places of the steps whose tokens are the flow's own answer."""
+    """The locations of the steps whose tokens form the flow's own answer."""
     title: str = ""
     description: str = ""
     input_schema: Mapping[str, Any] | None = None
@@ -335,10 +335,10 @@ class FlowSpec:
     redact: tuple[str, ...] = ()
     """Names of fields whose values are not recorded."""
     code: str = ""
-    """The place of its first step that is code, if it has one."""
+    """The location of its first code step, if it has one."""
     owner: str | None = ""
-    """Whose app it is, ``None`` for the operator's; empty for what its caller has brought along."""
+    """The owner of its app, ``None`` for the operator; empty for a flow supplied by its caller."""
 
 
 EFFECTS = frozenset({"llm", "intent", "agent", "tool", "client", "approve", "http", "subflow"})
-"""Kinds whose end is in the journal before the next step begins; the others can be done again without harm."""
+"""Kinds of steps whose end is journaled before the next step begins; all other steps can be repeated safely."""

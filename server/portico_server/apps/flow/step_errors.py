@@ -1,4 +1,4 @@
-"""Errors of steps: where they happened, whether another attempt makes sense, and what they are as a value."""
+"""Errors of steps: their location, whether a retry makes sense, and their form as a value."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from portico_server.core.errors import PorticoError
 
 
 class StepFailed(PorticoError):
-    """What ended a step, with its place: status, type, code and param are the cause's."""
+    """The error that ended a step, with its location: status, type, code and param are those of the cause."""
 
     def __init__(self, cause: PorticoError, path: str) -> None:
         super().__init__(f"Step {path}: {cause.message}", param=cause.param, retry_after=cause.retry_after)
@@ -18,18 +18,18 @@ class StepFailed(PorticoError):
 
 
 def at_step(error: PorticoError, path: str) -> PorticoError:
-    """The error with the step in its message, told once: the innermost step is the one that matters."""
+    """Return the error with the step in its message, added only once: the innermost step is the relevant one."""
     return error if isinstance(error, StepFailed) else StepFailed(error, path)
 
 
 def as_value(error: PorticoError) -> Mapping[str, Any]:
-    """The error as a value: ``message``, ``type``, ``param``, ``code``."""
+    """Return the error as a value: ``message``, ``type``, ``param``, ``code``."""
     error_document: Mapping[str, Any] = error.body().to_json()["error"]
     return error_document
 
 
 def retryable(error: PorticoError, on: Sequence[str]) -> bool:
-    """Whether another attempt makes sense: by code or type if ``on`` says so, else for what may pass by itself."""
+    """Return whether a retry makes sense: by code or type if ``on`` lists any, otherwise for temporary errors."""
     if on:
         return error.code in on or error.type in on
     return error.status in (408, 429) or error.status >= 500 or error.code == "format_failed"

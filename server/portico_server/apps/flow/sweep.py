@@ -1,6 +1,6 @@
-"""A warp whose step is a function in the sandbox: many items in one call of it.
+"""A warp whose step is a function in the sandbox: many items per call.
 
-What comes of it is the same as item by item: an output, a row in the journal and two events for each.
+The results are the same as item by item: an output, a row in the journal and two events for each.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from portico_server.core.errors import InvalidRequest
 from portico_server.core.json_size import JsonSizes
 
 BATCH_ITEMS: Final = 250
-"""Items in one call: so many that the way into the sandbox costs little, so few that a cancel is soon felt."""
+"""Items per call: enough to make the sandbox overhead small, few enough for a quick response to cancellation."""
 
 BATCH_BYTES: Final = 8 * 2**20
-"""Bytes of arguments, as JSON, in one call: items with more of them go one by one."""
+"""Maximum bytes of arguments, as JSON, per call; larger items are processed one by one."""
 
 MAX_CALLS: Final = 4
-"""Calls at once."""
+"""Maximum number of concurrent calls."""
 
 
 def can_sweep(step: FlowStep) -> bool:
-    """Whether items can go through a step many at a time."""
+    """Return whether a step can process many items at a time."""
     return (
         isinstance(step.op, CodeStep)
         and step.plain
@@ -40,7 +40,7 @@ def can_sweep(step: FlowStep) -> bool:
 
 
 async def sweep(host: StepHost, op: WarpStep, scope: Scope, path: str, items: Sequence[Any]) -> list[Any]:
-    """The outputs of all items, in their order."""
+    """Return the outputs of all items in order."""
 
     async def work(number: int) -> list[Any]:
         first = number * BATCH_ITEMS
@@ -68,7 +68,7 @@ async def _batch(
 
 
 def item_scope(scope: Scope, item: Any, number: int) -> Scope:
-    """The scope in which a step is done for one item."""
+    """Return the scope in which a step runs for one item."""
     new_scope = Scope(scope, item)
     new_scope.item, new_scope.index = item, number
     return new_scope
@@ -83,7 +83,7 @@ async def _together(
     items: Sequence[Any],
     places: Sequence[str],
 ) -> list[Any] | None:
-    """The outputs from one call; ``None`` if it failed: one by one, it shows which item it is that fails."""
+    """Return the outputs of one call, or ``None`` if it failed: running one by one then shows which item fails."""
     started_at, clock = time.time(), time.perf_counter()
     try:
         ready = await host.budget.compute(_calls, step, code, scope, first, items)
@@ -103,10 +103,10 @@ async def _together(
 def _calls(
     step: FlowStep, code: CodeExpression, scope: Scope, first: int, items: Sequence[Any]
 ) -> tuple[list[Any], list[tuple[list[Any], dict[str, Any]]]] | None:
-    """What flows into each item's step, and the arguments of its call; ``None`` if these are too large together."""
+    """Return the input of each item's step and the arguments of its call; ``None`` if they are too large together."""
     one = item_scope(
         scope, None, first
-    )  # for all of them: a scope each is most of what a small function costs
+    )  # one scope for all items: creating a scope each would be most of the cost of a small function
     values: list[Any] = []
     calls: list[tuple[list[Any], dict[str, Any]]] = []
     size, sizes = 0, JsonSizes(BATCH_BYTES)

@@ -1,4 +1,4 @@
-"""The tree of a flow's steps: what lies below a step, what it refers to, which steps speak."""
+"""The tree of a flow's steps: the steps below a step, its references, and which steps are voices."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from portico_server.apps.flow.spec import (
 
 
 def children(step: FlowStep) -> tuple[FlowStep, ...]:
-    """The steps right below a step."""
+    """Return the direct child steps."""
     match step.op:
         case (
             PipelineStep(steps=steps)
@@ -49,7 +49,7 @@ def children(step: FlowStep) -> tuple[FlowStep, ...]:
 
 
 def names(root: FlowStep) -> Iterator[str]:
-    """What a flow calls by name, as keys of the registry."""
+    """Yield what a flow calls by name, as registry keys."""
     for step in every(root):
         match step.op:
             case LlmStep(model=model) | EmbedStep(model=model) | RerankStep(model=model):
@@ -67,7 +67,7 @@ def names(root: FlowStep) -> Iterator[str]:
 
 
 def every(root: FlowStep) -> Iterator[FlowStep]:
-    """A step and all below it."""
+    """Yield a step and all steps below it."""
     stack = [root]
     while stack:
         step = stack.pop()
@@ -76,7 +76,7 @@ def every(root: FlowStep) -> Iterator[FlowStep]:
 
 
 def certain(root: FlowStep) -> Iterator[FlowStep]:
-    """A step and those below it that a run reaches if nothing fails before: no cases, no items of a list."""
+    """Yield a step and those below it that a run reaches unless a step fails: no cases, no items of a list."""
     if root.when is not None or root.on_error is not None:
         return
     yield root
@@ -86,7 +86,7 @@ def certain(root: FlowStep) -> Iterator[FlowStep]:
 
 
 def expressions(step: FlowStep) -> list[Expression]:
-    """The expressions that stand in a step itself, not in those below it."""
+    """Return the expressions in a step itself, not those in steps below it."""
     found_expressions: list[Expression] = [
         item
         for item in (step.input, step.when, step.on_error.value if step.on_error else None)
@@ -108,7 +108,7 @@ def expressions(step: FlowStep) -> list[Expression]:
 
 
 def references(step: FlowStep) -> set[str]:
-    """The names of all steps that a step or those below it refer to."""
+    """Return the names of all steps that a step or the steps below it refer to."""
     found_names = {
         part.step
         for outer in expressions(step)
@@ -121,7 +121,9 @@ def references(step: FlowStep) -> set[str]:
 
 
 def voices(root: FlowStep) -> frozenset[str]:
-    """The places of the steps whose tokens are the flow's own answer: those marked ``stream``, else the last one."""
+    """Return the locations of the steps whose tokens form the flow's own answer: those marked ``stream``, otherwise
+    the last step.
+    """
     marked_places: set[str] = set()
     stack = [root]
     while stack:

@@ -1,4 +1,4 @@
-"""Prompts in files: YAML, Markdown with front matter, or as other tools keep them; a folder, or a Git repository."""
+"""Prompts in files: YAML, Markdown with front matter, or formats of other tools; in a folder or a Git repository."""
 
 from __future__ import annotations
 
@@ -20,42 +20,42 @@ from portico_server.core.untrusted_yaml import InvalidYaml, read_yaml
 SUFFIXES: Final = (".yaml", ".yml", ".md", ".prompty", ".prompt", ".json")
 _FOREIGN: Final = {".prompty": prompty, ".prompt": dotprompt}
 MAX_FILES: Final = 1_000
-"""Files that are read at once."""
+"""Maximum number of files read at once."""
 
 _CLONE_TIMEOUT_S: Final = 120.0
-"""Seconds that Git may take."""
+"""Maximum seconds for Git."""
 
 _FRONT = re.compile(r"\A---[ \t]*\r?\n(.*?)^---[ \t]*(?:\r?\n|\Z)", re.DOTALL | re.MULTILINE)
 _ROLE = re.compile(r"^#[ \t]+(system|user|assistant)[ \t]*$", re.IGNORECASE | re.MULTILINE)
 
 
 def read_texts(files: Mapping[str, str]) -> list[PromptSpec]:
-    """The prompts in files, given as path and text, in the order of their paths.
+    """Return the prompts in files, given as path and text, in the order of their paths.
 
-    A prompt that names itself nowhere is called after its file. Markdown without front matter is not a prompt, nor is
-    JSON that is not LangChain's. Raises
-    `InvalidRequest` that names the file, for what is wrong in it and for a name that two files have.
+    A prompt without a name is named after its file. Markdown without front matter is not a prompt, nor is JSON that is
+    not LangChain's. Raise `InvalidRequest` that names the file for an error in it, or if two files have a prompt with
+    the same name.
     """
     prompt_specs: dict[str, PromptSpec] = {}
     for path, text in sorted(files.items()):
         for spec in _read(path, text):
             if spec.name in prompt_specs:
-                raise InvalidRequest(f"{path}: another file has a prompt '{spec.name}' too.", param="name")
+                raise InvalidRequest(f"{path}: another file also has a prompt '{spec.name}'.", param="name")
             prompt_specs[spec.name] = spec
     return list(prompt_specs.values())
 
 
 def read_folder(folder: Path) -> list[PromptSpec]:
-    """The prompts of a folder and those below it; hidden folders and links are left out."""
+    """Return the prompts of a folder and its subfolders; hidden folders and links are skipped."""
     if not folder.is_dir():
-        raise InvalidRequest(f"There is no folder {folder}.", param="folder")
+        raise InvalidRequest(f"The folder {folder} does not exist.", param="folder")
     return read_texts(dict(_texts(folder)))
 
 
 async def read_repository(url: str, addresses: Sequence[str] = ()) -> list[PromptSpec]:
-    """The prompts of a Git repository's default branch, fetched from one of the IP ``addresses`` if there are any.
+    """Return the prompts of a Git repository's default branch, fetched from one of the IP ``addresses`` if given.
 
-    Raises `InvalidRequest` for a URL that is not one on https.
+    Raise `InvalidRequest` unless the URL is an https URL.
     """
     with tempfile.TemporaryDirectory(prefix="portico-prompts-") as folder:
         checkout = Path(folder) / "checkout"
@@ -64,7 +64,7 @@ async def read_repository(url: str, addresses: Sequence[str] = ()) -> list[Promp
 
 
 def checked(url: str) -> str:
-    """The address, if Git may be sent there."""
+    """Return the address if Git may connect to it."""
     try:
         parts = urlsplit(url)
         right = parts.scheme == "https" and bool(parts.hostname) and parts.port in (None, 443)
@@ -73,8 +73,8 @@ def checked(url: str) -> str:
         parts = urlsplit("")
     if not right or parts.username or parts.password or any(c.isspace() or not c.isprintable() for c in url):
         raise InvalidRequest(
-            "A repository is given as https://HOST/PATH, without a user and on the usual port. Clone any other one "
-            "yourself and import the folder.",
+            "A repository must be given as https://HOST/PATH, without a user and on the default port. Clone "
+            "any other repository yourself and import the folder.",
             code="invalid_url",
             param="url",
         )
@@ -82,9 +82,9 @@ def checked(url: str) -> str:
 
 
 async def clone(url: str, into: Path, *, protocol: str = "https", addresses: Sequence[str] = ()) -> None:
-    """Fetch the newest state with Git, over ``protocol`` alone, without hooks, submodules, links or questions.
+    """Fetch the latest commit with Git, only over ``protocol``, without hooks, submodules, links or prompts.
 
-    ``addresses``: what the name of the host has been found to mean, and continues to mean during the fetch.
+    ``addresses``: the resolved addresses of the host, which stay fixed during the fetch.
     """
     options = ("--depth", "1", "--single-branch", "--no-tags", "--quiet", "--template=")
     try:
@@ -114,7 +114,7 @@ def _texts(folder: Path) -> Iterable[tuple[str, str]]:
                 continue
             count += 1
             if count > MAX_FILES:
-                raise InvalidRequest(f"{folder} has more than {MAX_FILES} files of prompts.", param="folder")
+                raise InvalidRequest(f"{folder} has more than {MAX_FILES} prompt files.", param="folder")
             shown_path = path.relative_to(folder).as_posix()
             if path.stat().st_size > MAX_PROMPT_CHARS:
                 raise InvalidRequest(
@@ -167,9 +167,9 @@ def _parsed(document: Any, at: str) -> PromptSpec:
 
 
 def _sections(body: str) -> list[dict[str, str]]:
-    """The messages of a Markdown body: one under each heading ``# system``, ``# user``, ``# assistant``.
+    """Return the messages of a Markdown body: one under each heading ``# system``, ``# user``, ``# assistant``.
 
-    What stands before the first such heading, or all of it without one, is the user's.
+    Text before the first such heading, or all text if there is none, is a user message.
     """
     parts = _ROLE.split(body)
     pairs = [("user", parts[0]), *zip(parts[1::2], parts[2::2], strict=True)]

@@ -1,8 +1,8 @@
-"""Prompts as other tools keep them, written from ours; `import_formats` reads them.
+"""Prompts in the formats of other tools, written from Portico's format; `import_formats` reads them.
 
 ``prompty``: Prompty, Markdown with front matter, roles as ``system:`` and Jinja's ``{{name}}``. ``dotprompt``:
 Dotprompt, with Handlebars' ``{{role "system"}}`` and ``{{name}}``. ``langchain``: the JSON of a ChatPromptTemplate
-(written), and of a PromptTemplate (read). ``markdown`` and ``yaml`` are our own and lose nothing; the others have no
+(written), and of a PromptTemplate (read). ``markdown`` and ``yaml`` are Portico's own and lossless; the others have no
 cases.
 """
 
@@ -21,11 +21,11 @@ from portico_server.core.template import Piece
 
 
 def written(spec: PromptSpec, format: str) -> tuple[str, str]:
-    """A prompt in another form: what its file is called, and its text. Raises `InvalidRequest`."""
+    """Return a prompt in another format: its file name and its text. Raises `InvalidRequest`."""
     if format not in _WRITERS:
         raise InvalidRequest(
-            f"'{format[:40]}' is not a format of prompts. Formats are {', '.join(_WRITERS)}."
-            f"{nearest(format, _WRITERS)}",
+            f"'{format[:40]}' is not a prompt format. Formats: "
+            f"{', '.join(_WRITERS)}.{nearest(format, _WRITERS)}",
             param="format",
         )
     suffix, write = _WRITERS[format]
@@ -40,7 +40,7 @@ def _yaml(value: Any) -> str:
 
 
 def _own(spec: PromptSpec) -> dict[str, Any]:
-    """Our JSON without what says nothing."""
+    """Return Portico's JSON without empty fields."""
     document = {key: value for key, value in spec.to_json().items() if value}
     if "arguments" in document:
         document["arguments"] = [
@@ -58,7 +58,7 @@ def _markdown(spec: PromptSpec) -> str:
 
 
 def _turns(spec: PromptSpec) -> list[tuple[str, tuple[Piece, ...]]]:
-    """The messages in the order in which they are sent, with the examples among them."""
+    """Return the messages in the order in which they are sent, including the examples."""
     leading = [(turn.role, turn.template) for turn in spec.messages if turn.role == "system"]
     turns = [(turn.role, turn.template) for turn in spec.messages if turn.role != "system"]
     shots: list[tuple[str, tuple[Piece, ...]]] = []
@@ -68,7 +68,7 @@ def _turns(spec: PromptSpec) -> list[tuple[str, tuple[Piece, ...]]]:
 
 
 def _double(template: tuple[Piece, ...], escape: Callable[[str], str]) -> str:
-    """A template with ``{{name}}`` in it; ``escape`` is given the whole text between two names."""
+    """Return a template with ``{{name}}`` in it; ``escape`` receives the whole text between two names."""
     parts: list[str] = []
     for is_name, pieces in groupby(template, key=lambda piece: piece[1]):
         texts = [text for text, _is_name in pieces]
@@ -78,15 +78,15 @@ def _double(template: tuple[Piece, ...], escape: Callable[[str], str]) -> str:
 
 def _jinja(text: str) -> str:
     text = re.sub(r"\{\{|\}\}|\{%|%\}|\{#|#\}", lambda brace_match: f"{{{{ '{brace_match[0]}' }}}}", text)
-    # Right before a name, a single brace would belong to that.
+    # A single brace directly before a name would become part of the name's braces.
     return f"{text[:-1]}{{{{ '{{' }}}}" if text.endswith("{") else text
 
 
 def _handlebars(text: str) -> str:
     if text.endswith("{"):
         raise InvalidRequest(
-            "Dotprompt has no form for a brace right before an argument. Put a space between them, or export to "
-            "another format.",
+            "Dotprompt cannot represent a brace directly before an argument. Put a space between them, or "
+            "export to another format.",
             code="unsupported_template",
             param="format",
         )

@@ -1,4 +1,4 @@
-"""Prompts in the formats of other programs, read as ours: see `formats`."""
+"""Prompts in the formats of other programs, converted to Portico's format: see `formats`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ _ROLES: Final[Mapping[str, str]] = {
 
 
 def _ours(text: str, at: str) -> tuple[str, list[str]]:
-    """A text with ``{{name}}`` in it as our template, and the names. Raises `InvalidRequest` for what would be run."""
+    """Return a text with ``{{name}}`` as a Portico template, and the names. Raise `InvalidRequest` for anything
+    executable.
+    """
     out: list[str] = []
     names: list[str] = []
     end = 0
@@ -46,7 +48,8 @@ def _ours(text: str, at: str) -> tuple[str, list[str]]:
             out.append(f"{{{word[1]}}}")
         else:
             raise InvalidRequest(
-                f"{at} has {{{{{inner[:60]}}}}}. Only names stand between braces here: no loops, filters or partials.",
+                f"{at} has {{{{{inner[:60]}}}}}. Only names are allowed between braces: no loops, filters or "
+                "partials.",
                 code="unsupported_template",
                 param=at,
             )
@@ -55,12 +58,12 @@ def _ours(text: str, at: str) -> tuple[str, list[str]]:
 
 
 def escape_braces(text: str) -> str:
-    """A text of ours that has the braces of ``text`` as they stand."""
+    """Return a template that renders the braces of ``text`` literally."""
     return text.replace("{", "{{").replace("}", "}}")
 
 
 def prompty(front: Mapping[str, Any], body: str, at: str) -> dict[str, Any]:
-    """A Prompty file as our JSON."""
+    """Return a Prompty file as Portico's JSON."""
     parts = _ROLE_LINE.split(body)
     turns = [("user", parts[0]), *zip(parts[1::2], parts[2::2], strict=True)]
     declared_inputs = front.get("inputs")
@@ -71,7 +74,7 @@ def prompty(front: Mapping[str, Any], body: str, at: str) -> dict[str, Any]:
 
 
 def dotprompt(front: Mapping[str, Any], body: str, at: str) -> dict[str, Any]:
-    """A Dotprompt file as our JSON."""
+    """Return a Dotprompt file as Portico's JSON."""
     parts = _ROLE_CALL.split(body)
     turns = [("user", parts[0]), *zip(parts[1::2], parts[2::2], strict=True)]
     declared_input = front.get("input")
@@ -100,7 +103,7 @@ def _made(
         if not text.strip():
             continue
         if role.lower() not in _ROLES:
-            raise InvalidRequest(f"{at} has the role '{role}', which no message has here.", param=at)
+            raise InvalidRequest(f"{at} has the role '{role}', which is not supported.", param=at)
         content, names = _ours(text.strip(), at)
         used_names += names
         messages.append({"role": _ROLES[role.lower()], "content": content})
@@ -128,7 +131,9 @@ def _argument(name: str, about: Any) -> dict[str, Any]:
 
 
 def langchain(document: Any, at: str) -> dict[str, Any] | None:
-    """A PromptTemplate or a ChatPromptTemplate of LangChain as our JSON; ``None`` if a document is neither."""
+    """Return LangChain's PromptTemplate or ChatPromptTemplate as Portico's JSON; ``None`` if the document is
+    neither.
+    """
     if not isinstance(document, Mapping):
         return None
     if document.get("_type") in ("prompt", "chat") or document.get("lc"):
@@ -153,7 +158,7 @@ def langchain(document: Any, at: str) -> dict[str, Any] | None:
 
 
 def _typed(default: Any) -> dict[str, Any]:
-    """An argument whose default is known; one that is empty may be left out."""
+    """Return an argument with a known default. An argument with an empty default is optional."""
     kinds = {bool: "boolean", int: "integer", float: "number"}
     return {} if default is None else {"type": kinds.get(type(default), "string"), "default": default}
 
@@ -171,7 +176,8 @@ def _turn(item: Any, at: str) -> tuple[str, tuple[str, list[str]]]:
     kwargs = item.get("kwargs") if isinstance(item, Mapping) else None
     if role is None or not isinstance(kwargs, Mapping):
         raise InvalidRequest(
-            f"{at} has a message '{kind or str(item)[:60]}', which is neither a template nor a message with a text.",
+            f"{at} has a message '{kind or str(item)[:60]}', which is neither a template nor a message with "
+            "text.",
             code="unsupported_template",
             param=at,
         )
@@ -191,7 +197,9 @@ def _template(kwargs: Mapping[str, Any], at: str) -> tuple[str, list[str]]:
         return _ours(text, at)
     if form != "f-string":
         raise InvalidRequest(
-            f"{at} has templates of the form '{form}'.", code="unsupported_template", param=at
+            f"{at} has templates in the format '{form}', which is not supported.",
+            code="unsupported_template",
+            param=at,
         )
     matches = re.findall(r"\{\{|\}\}|\{([A-Za-z_][A-Za-z0-9_]*)\}", text)
     return text, list(dict.fromkeys(name for name in matches if name))

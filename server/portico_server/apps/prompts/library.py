@@ -26,10 +26,12 @@ StoredPrompt: TypeAlias = PromptRow[PromptSpec]
 
 
 class PromptLibrary:
-    """Every version is kept; the newest is meant where none is named. Saving what is already there makes none.
+    """A versioned prompt library. Every version is kept, the newest is the default, and saving identical content adds
+    none.
 
-    A name means the caller's own prompt, then a shared one, which an admin wrote; an admin reaches those of other keys
-    by their ids. A key writes its own with the scope ``chat``; ``reserve`` raises for names that no key may take.
+    A name refers to the caller's own prompt, then to a shared prompt, which an admin wrote; an admin reaches the
+    prompts of other keys by their ids. A key writes its own prompts with the scope ``chat``; ``reserve`` raises for
+    reserved names.
     """
 
     def __init__(
@@ -44,15 +46,17 @@ class PromptLibrary:
         self._watchers: list[Callable[[], None]] = []
 
     def watch(self, watcher: Callable[[], None]) -> None:
-        """Call ``watcher`` whenever the list of prompts, or one of them, has changed."""
+        """Call ``watcher`` whenever the list of prompts, or one of them, changes."""
         self._watchers.append(watcher)
 
     async def refresh(self) -> None:
-        """Another daemon on the same database has saved or removed a prompt: each call reads it, watchers are told."""
+        """Notify the watchers that another daemon on the same database has saved or removed a prompt. Each call reads
+        the database.
+        """
         self._changed()
 
     async def start(self, prompt_specs: Iterable[PromptSpec]) -> None:
-        """Keep those that come with Portico, and take over the prompts of the configuration file."""
+        """Save the prompts that come with Portico, and those of the configuration file."""
         specs = await pools.DOCUMENTS.run(_shipped)
         if await self._database.write(rows.ship, specs, builtin.ORIGIN):
             self._changed()
@@ -60,7 +64,9 @@ class PromptLibrary:
             await self.save(spec, SYSTEM, origin="configuration")
 
     async def list(self, caller: Principal, *, include_all: bool = False) -> Sequence[StoredPrompt]:
-        """The newest version of each prompt that the caller means by a name; ``include_all``: for an admin, of all."""
+        """List the newest version of each prompt that a name refers to for the caller; ``include_all``: for an admin,
+        of all prompts.
+        """
         prompt_rows = await self._database.read(
             rows.newest, caller.id, include_all=include_all and caller.admin
         )
@@ -70,26 +76,27 @@ class PromptLibrary:
         ]
 
     async def get(self, ref: str, caller: Principal, version: int | None = None) -> StoredPrompt:
-        """One version by name or id, the newest without ``version``. Raises `NotFound`."""
+        """Return a version by name or id, the newest without ``version``. Raises `NotFound`."""
         last = await self._meant(ref, caller)
         if last is None:
             prompt_names = [prompt.name for prompt in await self.list(caller)]
             raise NotFound(
-                f"There is no prompt '{ref[:200]}' here or you have no access to it.{nearest(ref, prompt_names)}",
+                f"The prompt '{ref[:200]}' does not exist, or you have no access to "
+                f"it.{nearest(ref, prompt_names)}",
                 code="prompt_not_found",
                 param="name",
             )
         row = last if version is None else await self._database.read(rows.one, last.id, version)
         if row is None:
             raise NotFound(
-                f"The prompt '{last.name}' has no version {version}; its newest is {last.version}.",
+                f"The prompt '{last.name}' has no version {version}; its newest version is {last.version}.",
                 code="prompt_not_found",
                 param="version",
             )
         return _prompt(row)
 
     async def _meant(self, ref: str, caller: Principal) -> PromptJson | None:
-        """The newest version of the caller's own prompt of a name, of the shared one, or of what has this id."""
+        """Return the newest version of the caller's prompt of a name, of the shared one, or of the one with this id."""
         return await meant(f"prompt/{ref}", ref, lambda known_as: self._found(known_as, caller))
 
     async def _found(self, ref: str, caller: Principal) -> PromptJson | None:
@@ -99,14 +106,16 @@ class PromptLibrary:
         return await self._database.read(own_or_shared, rows.named, ref, caller.id)
 
     async def history(self, ref: str, caller: Principal) -> Sequence[StoredPrompt]:
-        """Every version, newest first. Raises `NotFound`."""
+        """Return every version, newest first. Raises `NotFound`."""
         prompt = await self.get(ref, caller)
         return [_prompt(row) for row in await self._database.read(rows.versions, prompt.id)]
 
     async def save(
         self, spec: PromptSpec, caller: Principal, *, origin: str = ""
     ) -> tuple[StoredPrompt, bool]:
-        """A new version, and whether it had to be made; an admin's is shared. Raises `Conflict` for a shared name."""
+        """Save a version. Return it, and whether it is new; an admin's is shared. Raise `Conflict` if the name is
+        shared.
+        """
         await self._writable(spec.name, caller)
         await self._quota.admit(self._database, owner_of(caller), json_bytes(spec.to_json()))
         row, is_made = await self._database.write(
@@ -119,7 +128,7 @@ class PromptLibrary:
     async def take(
         self, specs: Sequence[PromptSpec], caller: Principal, *, origin: str, dry_run: bool = False
     ) -> ImportedPrompts:
-        """Save several, or only say what that would do. Raises `Conflict` before any of them is saved."""
+        """Save several prompts, or only report what would happen. Raise `Conflict` before any of them is saved."""
         before = {spec.name: await self._writable(spec.name, caller) for spec in specs}
         added_names: dict[str, None] = {}
         changed_names: dict[str, None] = {}
@@ -133,7 +142,7 @@ class PromptLibrary:
         return ImportedPrompts(tuple(added_names), tuple(changed_names), tuple(unchanged_names))
 
     async def remove(self, ref: str, caller: Principal) -> None:
-        """Forget a prompt with all its versions. Raises `NotFound`, and `Forbidden` for a shared one."""
+        """Delete a prompt and all its versions. Raise `NotFound`, or `Forbidden` for a shared prompt."""
         prompt = await self.get(ref, caller)
         if prompt.owner != caller.id:
             caller.require("admin")
@@ -149,12 +158,12 @@ class PromptLibrary:
         version: int | None = None,
         as_text: bool = False,
     ) -> tuple[Message, ...]:
-        """The messages of a prompt with these arguments; see `PromptSpec.render`."""
+        """Return the messages of a prompt with these arguments; see `PromptSpec.render`."""
         prompt = await self.get(name, caller, version)
         return prompt.spec.render(arguments, as_text=as_text)
 
     async def _writable(self, name: str, caller: Principal) -> PromptJson | None:
-        """The newest version that a new one would follow. Raises `Forbidden` and `Conflict`."""
+        """Return the newest version, which a new version would follow. Raises `Forbidden` and `Conflict`."""
         caller.require("chat")
         owner = owner_of(caller)
         last = await self._database.read(rows.named, name, owner)
@@ -162,7 +171,7 @@ class PromptLibrary:
             self._reserved(name, owner)
             if is_id(name, "prompt_"):
                 raise InvalidRequest(
-                    f"'{name}' is an id, so it cannot be the name of a prompt.",
+                    f"'{name}' has the form of an id, so it cannot be the name of a prompt.",
                     code="invalid_name",
                     param="name",
                 )

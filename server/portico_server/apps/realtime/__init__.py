@@ -1,3 +1,3 @@
-"""Realtime sessions: a conversation over one connection, in events as OpenAI defines them. Answers are those of
-`portico_server.apps.responses`.
+"""Realtime sessions: a conversation over one connection, in events as OpenAI defines them.
+`portico_server.apps.responses` creates the answers.
 """

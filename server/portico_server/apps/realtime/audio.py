@@ -1,4 +1,4 @@
-"""Sounds of a session: their formats, what is said in them, and texts said aloud sentence by sentence."""
+"""Audio of a session: its formats, its transcription, and speech synthesis sentence by sentence."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ if TYPE_CHECKING:
 
 PCM: Final = "audio/pcm"
 RATES_HZ: Final[Mapping[str, int]] = {PCM: 24_000, "audio/pcmu": 8_000, "audio/pcma": 8_000}
-"""The formats of sounds: 16-bit samples, and G.711 as telephones have it (µ-law, A-law)."""
+"""Sample rates of the audio formats: 16-bit samples, and G.711 as used in telephony (µ-law, A-law)."""
 
 MIN_COMMIT_MS: Final = 100
 MAX_BUFFER_BYTES: Final = 15 * 2**20
 MAX_INLINE_BYTES: Final = 64 * 1024
-"""Bytes of a sound that is changed at once, in some milliseconds."""
+"""Maximum bytes of audio converted inline, in some milliseconds."""
 
 _LONG_SOUNDS: Final = FairSlots(2)
-"""Of which keys take turns."""
+"""Slots for longer audio, for which keys take turns."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 MAX_DELTA_BYTES: Final = 24_000
-"""Bytes of a sound in one event: half a second of samples."""
+"""Maximum bytes of audio in one event: half a second of samples."""
 
 _SENTENCE: Final = re.compile(r"(?<=[.!?…])\s+|(?<=[。！？])|\n+")
 _ULAW_BIAS_LEVEL: Final = 132
@@ -48,28 +48,28 @@ _ULAW_MAX_LEVEL: Final = 32_635
 
 
 def decoded(text: str, kind: str) -> bytes:
-    """The bytes of an ``audio`` field. Raises `InvalidRequest`."""
+    """Return the bytes of an ``audio`` field. Raises `InvalidRequest`."""
     try:
         data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         wrong("audio", "is not base64")
     if kind == PCM and len(data) % 2:
-        wrong("audio", f"has {len(data)} bytes, but a sample has two: it ends in the middle of one")
+        wrong("audio", f"has {len(data)} bytes and ends within a sample, which has two bytes")
     return data
 
 
 def bytes_per_ms(kind: str) -> int:
-    """Bytes of a millisecond of sound."""
+    """Return the number of bytes per millisecond of audio."""
     return RATES_HZ[kind] // 1000 * (2 if kind == PCM else 1)
 
 
 def duration_ms(data: bytes | bytearray, kind: str) -> int:
-    """How long a sound is."""
+    """Return the duration of the audio."""
     return len(data) // bytes_per_ms(kind)
 
 
 async def work_on(is_long: bool, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Work on a sound, in a thread if that is long."""
+    """Run work on audio, in a thread if the audio is long."""
     if not is_long:
         return work(*args, **kwargs)
     async with _LONG_SOUNDS.taken():
@@ -77,17 +77,17 @@ async def work_on(is_long: bool, work: Callable[P, T], *args: P.args, **kwargs: 
 
 
 def narrowed(data: bytes, kind: str) -> bytes:
-    """A sound as 16-bit samples at 8 kHz, the rate of telephones."""
+    """Return audio as 16-bit samples at 8 kHz, the telephone rate."""
     return bytes(_at_8_khz(data).astype("<i2").tobytes()) if kind == PCM else _from_g711(data, kind)
 
 
 def samples_of(data: bytes, kind: str) -> bytes:
-    """A sound of a format as 16-bit samples at the rate of that format."""
+    """Return audio as 16-bit samples at the rate of its format."""
     return data if kind == PCM else _from_g711(data, kind)
 
 
 def as_wav(data: bytes, kind: str) -> bytes:
-    """A sound as a file."""
+    """Return audio as a WAV file."""
     samples = samples_of(data, kind)
     rate = RATES_HZ[kind]
     head = struct.pack("<IHHIIHH", 16, 1, 1, rate, 2 * rate, 2, 16)
@@ -96,7 +96,7 @@ def as_wav(data: bytes, kind: str) -> bytes:
 
 
 def encoded(samples: bytes, kind: str) -> bytes:
-    """16-bit samples at 24 kHz in a format of the session."""
+    """Return 16-bit samples at 24 kHz in a format of the session."""
     samples = samples[: len(samples) // 2 * 2]
     return samples if kind == PCM else as_g711(_at_8_khz(samples), kind)
 
@@ -126,7 +126,7 @@ def _at_8_khz(samples: bytes) -> NDArray[np.int32]:
 
 
 def as_g711(level: NDArray[np.int32], kind: str) -> bytes:
-    """16-bit samples at 8 kHz in a format of telephones."""
+    """Return 16-bit samples at 8 kHz in a telephone format."""
     import numpy as np
 
     if kind == "audio/pcmu":
@@ -142,13 +142,13 @@ def as_g711(level: NDArray[np.int32], kind: str) -> bytes:
 
 
 class Sentences:
-    """Takes the pieces of a text and gives its sentences, as soon as each of them is whole."""
+    """Takes the pieces of a text and returns its sentences as soon as they are complete."""
 
     def __init__(self) -> None:
         self._rest = ""
 
     def take(self, piece: str) -> list[str]:
-        """The sentences that are whole now."""
+        """Return the sentences that are now complete."""
         self._rest += piece
         sentences, start = [], 0
         for match in _SENTENCE.finditer(self._rest):
@@ -159,13 +159,13 @@ class Sentences:
         return sentences
 
     def end(self) -> list[str]:
-        """What is left."""
+        """Return the remaining text."""
         remainder, self._rest = self._rest, ""
         return [remainder] if remainder else []
 
 
 class Voices:
-    """The models of a session that listen and speak: those that it names, or the first that can."""
+    """The speech models of a session: those that it names, or the first capable models."""
 
     def __init__(self, registry: Registry, runner: Runner, caller: Principal) -> None:
         self._registry = registry
@@ -173,13 +173,13 @@ class Voices:
         self._caller = caller
 
     async def able(self, capability: str, model_name: str | None, param: str) -> str:
-        """The name of a model. Raises `NotFound`, `InvalidRequest`, `Unavailable`."""
+        """Return the name of a model. Raises `NotFound`, `InvalidRequest`, `Unavailable`."""
         if model_name is None:
             cards = await self._registry.cards(self._caller, "model", "app")
             found_model_name = next((card.name for card in cards if capability in card.capabilities), None)
             if found_model_name is None:
                 raise Unavailable(
-                    f"No model here does {capability}. Add one, as docs/audio.md says.",
+                    f"No model supports {capability}. Add a model as described in docs/audio.md.",
                     code="no_such_model",
                     param=param,
                 )
@@ -192,7 +192,7 @@ class Voices:
         if capability not in card.capabilities:
             can = ", ".join(sorted(card.capabilities)) or "nothing else"
             raise InvalidRequest(
-                f"The model '{model_name}' does not do {capability}; it does {can}.",
+                f"The model '{model_name}' does not support {capability}; it supports {can}.",
                 code="unsupported_operation",
                 param=param,
             )
@@ -201,8 +201,8 @@ class Voices:
     async def heard(
         self, data: bytes, audio: Mapping[str, Any], tell: Callable[[str], Awaitable[None]]
     ) -> Transcription:
-        """What is said in a sound, by the ``audio.input`` of a session; ``tell`` is given each part of it as it comes,
-        from a model that streams.
+        """Return the transcript of audio, using the ``audio.input`` of a session. ``tell`` receives each part as it
+        arrives from a streaming model.
         """
         settings = audio["transcription"] or {}
         model = await self.able("transcription", settings.get("model"), "audio.input.transcription.model")
@@ -222,19 +222,19 @@ class Voices:
             raise
         transcription = await self._runner.wait(run)
         if not isinstance(transcription, Transcription):
-            raise EngineFailed(f"'{model}' answered something that is not a transcript.")
+            raise EngineFailed(f"'{model}' did not answer with a transcript.")
         return transcription
 
     async def spoken(self, text: str, audio: Mapping[str, Any]) -> bytes:
-        """A text said aloud, by the ``audio.output`` of a session and in its format."""
+        """Return synthesized speech for a text, using the ``audio.output`` of a session and its format."""
         model = await self.able("speech", audio["model"], "audio.output.model")
         voice = audio["voice"]["id"] if isinstance(audio["voice"], dict) else audio["voice"]
         speak = Speak(text, voice or "", "pcm", audio["speed"])
         speech = await self._runner.call("audio/speech", model, speak, self._caller)
         if not isinstance(speech, Speech):
-            raise EngineFailed(f"'{model}' answered something that is not a sound.")
+            raise EngineFailed(f"'{model}' did not answer with audio.")
         return await self._changed(encoded, speech.audio, audio["format"]["type"])
 
     async def _changed(self, change: Callable[[bytes, str], bytes], data: bytes, kind: str) -> bytes:
-        """A sound in another form. Half an hour on the telephone takes a second."""
+        """Return audio converted to another form. Half an hour of telephone audio takes a second."""
         return await work_on(kind != PCM and len(data) > MAX_INLINE_BYTES, change, data, kind)

@@ -1,4 +1,4 @@
-"""What a session is told to be, read from what its client sends, and what each of its responses asks for."""
+"""The configuration of a session, parsed from its client's events, and the options of each response."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from portico_server.core.ids import new_id
 from portico_server.core.invalid import not_one_of, wrong
 
 Config: TypeAlias = dict[str, Any]
-"""A session as its client is told it, with all its fields."""
+"""A session as its client sees it, with all its fields."""
 
 MAX_SESSION_S: Final = 3600
-"""Seconds that a session lasts, as at OpenAI."""
+"""Maximum duration of a session in seconds, as at OpenAI."""
 
 MAX_PADDING_MS: Final = 5_000
 MAX_SILENCE_MS: Final = 10_000
@@ -42,14 +42,14 @@ SEMANTIC_VAD: Final[Mapping[str, Any]] = {
     "create_response": True,
     "interrupt_response": True,
 }
-"""How turns are detected unless the client says otherwise."""
+"""The default turn detection."""
 
 PAUSES_MS: Final[Mapping[str, int]] = {"low": 1_600, "medium": 800, "high": 400}
-"""How long a pause ends a turn, by the eagerness of ``semantic_vad``. What is said is not looked at."""
+"""Pause that ends a turn, in milliseconds, by the eagerness of ``semantic_vad``. Content is not considered."""
 
 REALTIME: Final = "realtime"
 TRANSCRIPTION: Final = "transcription"
-"""The types of sessions: of the second sort are those that write down what they hear, and answer nothing."""
+"""The session type that only transcribes audio and does not answer."""
 
 UNLIMITED: Final = "inf"
 TOOL_KINDS: Final = ("function", "mcp")
@@ -64,7 +64,7 @@ def _most_tokens(value: Any, path: str) -> None:
 def _modalities(value: Any, path: str) -> None:
     if value not in (["text"], ["audio"]):
         fields.items(fields.choice("text", "audio"), "a list of words").check(value, path)
-        wrong(path, 'must be ["text"] or ["audio"]: a sound always comes with its text')
+        wrong(path, 'must be ["text"] or ["audio"]: audio always includes its text')
 
 
 def _tools(value: Any, path: str) -> None:
@@ -76,13 +76,13 @@ def _tools(value: Any, path: str) -> None:
 
 def _truncation(value: Any, path: str) -> None:
     if isinstance(value, dict):
-        wrong(path, "cannot be an object here: send 'auto' or 'disabled'", code="unsupported_parameter")
+        wrong(path, "must not be an object: send 'auto' or 'disabled'", code="unsupported_parameter")
     fields.choice("auto", "disabled").check(value, path)
 
 
 def _include(value: Any, path: str) -> None:
     if value:
-        wrong(path, "cannot be had: no probabilities are computed", code="unsupported_parameter")
+        wrong(path, "is not available: probabilities are not computed", code="unsupported_parameter")
 
 
 def _noise(value: Any, path: str) -> None:
@@ -90,7 +90,7 @@ def _noise(value: Any, path: str) -> None:
     if not reduces_noise():
         wrong(
             path,
-            "needs the package webrtc-noise-gain, which is not installed here: send null",
+            "requires the package webrtc-noise-gain, which is not installed: send null",
             code="unsupported_parameter",
         )
 
@@ -154,7 +154,7 @@ _ASKED: Final[Mapping[str, BodyField]] = {
     "tool_choice": fields.anything(),
     "tools": BodyField(_tools, {}),
 }
-"""What a session says for all of its responses, and each of them for itself."""
+"""Options that a session sets for all its responses, and each response for itself."""
 
 _SESSION: Final = fields.closed(
     {
@@ -165,7 +165,7 @@ _SESSION: Final = fields.closed(
         "truncation": BodyField(_truncation, {}),
         "tracing": fields.anything(),
         "include": BodyField(_include, {}),
-        # What a session is told back, and clients send again.
+        # Fields that the daemon sends and clients send back.
         "id": fields.text(),
         "object": fields.text(),
         "expires_at": fields.anything(),
@@ -244,29 +244,29 @@ def _begun(kind: str, model: str | None) -> Config:
 
 
 def opened(model: str) -> Config:
-    """A session as it begins."""
+    """Return the initial configuration of a session."""
     return _begun(REALTIME, model)
 
 
 def opened_to_write(model: str | None = None) -> Config:
-    """A session as it begins that writes down what it hears, with a model for that if one is named."""
+    """Return the initial configuration of a transcription session, with its model if one is named."""
     return _begun(TRANSCRIPTION, model)
 
 
 def require(given_fields: Any, at: str = "session") -> None:
-    """Raises `InvalidRequest` unless it is what a client may say of a session."""
+    """Raise `InvalidRequest` unless a client may set these fields of a session."""
     writes = isinstance(given_fields, dict) and given_fields.get("type") == TRANSCRIPTION
     (_WRITING if writes else _SESSION).check(given_fields, at)
 
 
 def updated(config: Config, given_changes: Any, at: str = "session") -> Config:
-    """The session with what a client changes of it; ``null`` takes a field back to what it was at first."""
+    """Return the session with a client's changes; ``null`` resets a field to its initial value."""
     require(given_changes, at)
     if given_changes["type"] != config["type"]:
-        wrong(f"{at}.type", f"cannot be changed from '{config['type']}': open another session")
+        wrong(f"{at}.type", f"cannot be changed from '{config['type']}': open a new session")
     model = given_changes.get("model")
     if model is not None and model != config["model"]:
-        wrong(f"{at}.model", f"cannot be changed from '{config['model']}': open another session")
+        wrong(f"{at}.model", f"cannot be changed from '{config['model']}': open a new session")
     first = _begun(config["type"], config.get("model"))
     changes = {name: first[name] if value is None else value for name, value in given_changes.items()}
     new_config = {**config, **{name: value for name, value in changes.items() if name not in _TOLD}}
@@ -277,18 +277,20 @@ def updated(config: Config, given_changes: Any, at: str = "session") -> Config:
 
 
 def transcription_of(session: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What a client says of the model that writes down what is heard, in something that `require` let pass."""
+    """Return a client's settings for the transcription model, from fields that `require` accepted."""
     input_settings = (session.get("audio") or {}).get("input") or {}
     return input_settings.get("transcription") or {}
 
 
 def detection_of(config: Config) -> Mapping[str, Any] | None:
-    """How the turns of a session are found, as a whole ``server_vad``; ``None`` if its client says when they end."""
+    """Return the turn detection of a session as a complete ``server_vad``; ``None`` if the client marks the end of
+    turns.
+    """
     detection: Mapping[str, Any] | None = config["audio"]["input"]["turn_detection"]
     if detection is not None and "eagerness" in detection:
         pause = PAUSES_MS.get(detection["eagerness"], PAUSES_MS["medium"])
         detection = {**SERVER_VAD, **detection, "silence_duration_ms": pause}
-    if detection is not None and config["type"] == TRANSCRIPTION:  # nothing is answered
+    if detection is not None and config["type"] == TRANSCRIPTION:  # such a session answers nothing
         detection = {
             **detection,
             "create_response": False,
@@ -299,13 +301,13 @@ def detection_of(config: Config) -> Mapping[str, Any] | None:
 
 
 def noise_of(config: Config) -> str | None:
-    """Of what kind of microphone noise is to be taken out, if at all."""
+    """Return the type of microphone for noise reduction, or ``None`` to disable it."""
     noise_reduction: Mapping[str, Any] | None = config["audio"]["input"]["noise_reduction"]
     return None if noise_reduction is None else str(noise_reduction["type"])
 
 
 def _audio(now: Config, given_changes: Mapping[str, Any] | None, first: Config) -> Config:
-    """What is said of sounds, with what a client changes of it."""
+    """Return the audio settings with a client's changes."""
     if given_changes is None:
         return first
     config: Config = {}
@@ -332,7 +334,7 @@ def _check_tools(new_fields: Mapping[str, Any], at: str) -> None:
 
 
 def asked(config: Config, given_fields: Any, at: str = "response") -> Config:
-    """What one response asks for: the session, with what the client says of this one."""
+    """Return the options of one response: those of the session, with the client's changes for this response."""
     if given_fields is None:
         given_fields = {}
     _RESPONSE.check(given_fields, at)
@@ -343,7 +345,7 @@ def asked(config: Config, given_fields: Any, at: str = "response") -> Config:
 
 
 def named(config: Config, granted_config: Config) -> Iterator[tuple[str, Any, Sequence[Any]]]:
-    """What a session names of the daemon's: where, the name, and what may stand there of what was granted."""
+    """Yield each daemon object that a session names: its location, its name, and the granted values allowed there."""
     transcription_model, granted_model = (
         transcription_of(settings).get("model") for settings in (config, granted_config)
     )
@@ -362,7 +364,7 @@ def named(config: Config, granted_config: Config) -> Iterator[tuple[str, Any, Se
 
 
 def body_of(config: Config, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The request for a response, in which ``items`` is the conversation."""
+    """Return the request for a response with ``items`` as the conversation."""
     body: dict[str, Any] = {
         "model": config["model"],
         "input": list(items),
@@ -373,7 +375,7 @@ def body_of(config: Config, items: Sequence[Mapping[str, Any]]) -> dict[str, Any
     if config["instructions"]:
         if items or config["prompt"]:
             body["instructions"] = config["instructions"]
-        else:  # a model is always asked something
+        else:  # a model always needs an input
             body["input"] = [{"role": "developer", "content": config["instructions"]}]
     if config["tools"]:
         body |= {name: config[name] for name in ("tools", "tool_choice", "parallel_tool_calls")}
@@ -385,7 +387,7 @@ def body_of(config: Config, items: Sequence[Mapping[str, Any]]) -> dict[str, Any
 
 @contextmanager
 def inside(at: str) -> Iterator[None]:
-    """Name what is wrong inside by its place below ``at``."""
+    """Locate errors raised inside the block below ``at``."""
     try:
         yield
     except PorticoError as error:

@@ -1,4 +1,4 @@
-"""What the parts of a session share: its configuration, its conversation, the bytes that it holds, its client."""
+"""The state shared by the parts of a session: its configuration, its conversation, its memory use and its client."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from portico_server.core.errors import Forbidden, PorticoError, TooLarge, TooMan
 from portico_server.core.ids import new_id
 
 Emit: TypeAlias = Callable[..., Awaitable[None]]
-"""Sends an event: its type, and its fields."""
+"""Sends an event, given its type and its fields."""
 
 Heard: TypeAlias = dict[str, list[tuple[int, str]]]
-"""By message of the conversation: its sentences that were said aloud, each with the milliseconds at which it ends."""
+"""By message of the conversation: its spoken sentences, each with its end in milliseconds."""
 
 MAX_CONFIG_BYTES: Final = 2 * 2**20
-"""Bytes of what a session is told to be, which it is told back with each change."""
+"""Maximum bytes of a session's configuration, which is sent back after each change."""
 
 MAX_EVENT_ID_CHARS: Final = 512
 
 
 class SessionMemory:
-    """Counts the bytes that a session holds: its ``buffer``, its conversation, and what it is asked for. ``keep`` takes
-    their sum and returns whether there is room for it.
+    """Counts the bytes of a session: its ``buffer``, its conversation, and its options. ``keep`` receives their sum
+    and returns whether it fits.
     """
 
     def __init__(self, keep: Callable[[int], bool], buffer: Sized, config_bytes: int) -> None:
@@ -39,39 +39,40 @@ class SessionMemory:
         self._request_bytes = config_bytes
 
     def count(self, extra_bytes: int = 0) -> bool:
-        """Count what is held, and ``extra_bytes`` bytes that are to come. Return whether there is room for them."""
+        """Count the held bytes plus ``extra_bytes`` expected bytes. Return whether they fit."""
         return self._keep(self._request_bytes + self._items_bytes + len(self._buffer) + extra_bytes)
 
     def keep_items(self, size: int) -> bool:
-        """Count ``size`` bytes as the conversation. Return whether there is room for them."""
+        """Count ``size`` bytes as the conversation. Return whether they fit."""
         self._items_bytes = size
         return self.count()
 
     def add(self, size: int) -> bool:
-        """Count ``size`` bytes more. Return whether there is room for them."""
+        """Count ``size`` additional bytes. Return whether they fit."""
         self._request_bytes += size
         return self.count()
 
     def hold(self, size: int, param: str) -> None:
-        """Count ``size`` bytes more of what the session and its responses are asked for. Raises `TooMany`."""
+        """Count ``size`` additional bytes of options of the session and its responses. Raises `TooMany`."""
         if not self.add(size):
             self.release(size)
             raise TooMany(
-                f"There is no room for '{param}' beside the other calls of this key. Wait for one of them to end.",
+                f"No room for '{param}' besides the other calls of this key. Wait for a call to end.",
                 code="too_many_at_once",
                 param=param,
                 retry_after=1.0,
             )
 
     def release(self, size: int) -> None:
-        """Count ``size`` bytes less."""
+        """Release ``size`` bytes."""
         self._request_bytes -= size
         self.count()
 
 
 class SessionConfig:
-    """The configuration of a session, which its client can change. In a ``bound`` session, which somebody has opened
-    with a client secret, the daemon's tools are those with which it begins.
+    """The configuration of a session, which its client can change.
+
+    In a ``bound`` session, opened with a client secret, the daemon's tools cannot be changed after the start.
     """
 
     def __init__(self, first: Config, *, bound: bool) -> None:
@@ -82,32 +83,32 @@ class SessionConfig:
 
     @property
     def only_transcribes(self) -> bool:
-        """Whether the session writes down what it hears and answers nothing."""
+        """Return whether the session only transcribes and answers nothing."""
         return bool(self.current["type"] == config.TRANSCRIPTION)
 
     @property
     def input(self) -> Mapping[str, Any]:
-        """How the client sends sound."""
+        """Return how the client sends audio."""
         input_settings: Mapping[str, Any] = self.current["audio"]["input"]
         return input_settings
 
     @property
     def detection(self) -> Mapping[str, Any]:
-        """How the turns of the client are found."""
+        """Return how the client's turns are detected."""
         return config.detection_of(self.current) or config.SERVER_VAD
 
     @property
     def transcription_model(self) -> str | None:
-        """The model that writes down what is said, if the client names one."""
+        """Return the transcription model, if the client names one."""
         model: str | None = config.transcription_of(self.current).get("model")
         return model
 
     def change(self, changed_config: Config, memory: SessionMemory) -> None:
-        """Take another configuration, which ``memory`` counts. Raises `TooLarge` and `TooMany`."""
+        """Replace the configuration, whose size ``memory`` counts. Raises `TooLarge` and `TooMany`."""
         size = len(orjson.dumps(changed_config))
         if size > MAX_CONFIG_BYTES:
             raise TooLarge(
-                f"The session would have {size:,} bytes; at most {MAX_CONFIG_BYTES:,} are kept.",
+                f"The session would have {size:,} bytes; at most {MAX_CONFIG_BYTES:,} are allowed.",
                 code="session_too_large",
                 param="session",
             )
@@ -116,15 +117,14 @@ class SessionConfig:
         self.current = changed_config
 
     def require_granted(self, new_config: Config, at: str) -> None:
-        """Raises `Forbidden` for what is the daemon's and the client secret of this session does not have."""
+        """Raise `Forbidden` for daemon resources that the client secret of this session does not grant."""
         if self._granted is None:
             return
         for path, name, granted_names in config.named(new_config, self._granted):
             if name not in granted_names:
                 raise Forbidden(
-                    "A session that was opened with a client secret has the tools of the daemon, the prompt "
-                    "and the models that were named when the secret was made, as they were named there, and "
-                    "functions of its client.",
+                    "A session opened with a client secret can only use the daemon's tools, prompt and "
+                    "models exactly as named when the secret was created, and functions of its client.",
                     code="not_in_client_secret",
                     param=f"{at}.{path}",
                 )
@@ -132,7 +132,7 @@ class SessionConfig:
 
 @dataclass(frozen=True, slots=True)
 class SessionContext:
-    """What the parts of a session share. ``heard`` has what was said aloud of each message."""
+    """The state shared by the parts of a session. ``heard`` records the spoken text of each message."""
 
     config: SessionConfig
     conversation: SessionItems
@@ -142,12 +142,12 @@ class SessionContext:
     heard: Heard
 
     async def report(self, error: PorticoError) -> None:
-        """Send an error that no event of the client has caused."""
+        """Send an error that was not caused by a client event."""
         await self.emit("error", error=error_event(error, None)["error"])
 
 
 def error_event(error: PorticoError, event_id: Any) -> dict[str, Any]:
-    """An error as an event; ``event_id`` is that of the client's event that caused it, if it has one."""
+    """Return an error as an event; ``event_id`` is the id of the client event that caused it, if it has one."""
     error_body = error.body()
     cause = event_id[:MAX_EVENT_ID_CHARS] if isinstance(event_id, str) else None
     return {

@@ -1,4 +1,4 @@
-"""The conversation of a session: its items in their order, and how much of them is kept."""
+"""The conversation of a session: its items in order, and how many of them are kept."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_ITEMS_BYTES: Final = 16 * 2**20
 
 
 class SessionItems:
-    """Items in their order. ``keep`` is called with the bytes of all of them; whether there is room for so many."""
+    """Items in order. ``keep`` receives their total size in bytes and returns whether they fit."""
 
     def __init__(self, keep: Callable[[int], bool]) -> None:
         self.id = new_id("conv_")
@@ -32,23 +32,23 @@ class SessionItems:
         return item_id in self._sizes
 
     def get(self, item_id: str, at: str = "item_id") -> Item:
-        """One of them. Raises `NotFound`."""
+        """Return an item. Raises `NotFound`."""
         return self._items[self._index(item_id, at)]
 
     def size(self, item_id: str) -> int:
-        """Bytes of one of them."""
+        """Return the size of an item in bytes."""
         return self._sizes[item_id]
 
     def before(self, item_id: str) -> str | None:
-        """The id of the item before one of them."""
+        """Return the id of the preceding item."""
         index = self._index(item_id, "item_id")
         return self._items[index - 1]["id"] if index else None
 
     def add(self, item: Item, after: str | None = None) -> None:
-        """Put one at the end, or ``after`` another one. Raises `NotFound`, `Conflict`, `TooMany`."""
+        """Add an item at the end, or ``after`` another item. Raises `NotFound`, `Conflict`, `TooMany`."""
         if item["id"] in self._sizes:
             raise Conflict(
-                f"There is an item '{item['id']}' already. Send another id, or none.",
+                f"An item with the id '{item['id']}' already exists. Send another id, or none.",
                 code="item_already_exists",
                 param="item.id",
             )
@@ -59,28 +59,28 @@ class SessionItems:
         self._items.insert(index, item)
 
     def change(self, item: Item) -> None:
-        """One of them, as it is now. One that is there no longer is left out."""
+        """Replace an item with its current state. Ignore an item that no longer exists."""
         if item["id"] in self._sizes:
             index = self._index(item["id"], "item_id")
             self._resize(item["id"], len(orjson.dumps(item)))
             self._items[index] = item
 
     def delete(self, item_id: str) -> None:
-        """Forget one. Raises `NotFound`."""
+        """Delete an item. Raises `NotFound`."""
         del self._items[self._index(item_id, "item_id")]
         self._bytes -= self._sizes.pop(item_id)
         self._keep(self._bytes)
 
     def forget_oldest(self) -> None:
-        """Make room for one more item where no model is asked with those before."""
+        """Make room for one more item if no model is called with the earlier items."""
         if len(self._items) >= MAX_ITEMS:
             self.delete(self._items[0]["id"])
 
     def require_call(self, call_id: str) -> None:
-        """Raises `InvalidRequest` unless there is a call of this id."""
+        """Raise `InvalidRequest` unless the conversation has a call with this id."""
         if not any(item["type"] == "function_call" and item["call_id"] == call_id for item in self._items):
             raise InvalidRequest(
-                f"There is no function call with the call_id '{call_id[:100]}' in the conversation.",
+                f"The conversation has no function call with the call_id '{call_id[:100]}'.",
                 code="invalid_tool_call_id",
                 param="item.call_id",
             )
@@ -88,9 +88,7 @@ class SessionItems:
     def _index(self, item_id: str, at: str) -> int:
         if item_id in self._sizes:
             return next(index for index, item in enumerate(self._items) if item["id"] == item_id)
-        raise NotFound(
-            f"There is no item '{item_id[:100]}' in this conversation.", code="item_not_found", param=at
-        )
+        raise NotFound(f"The conversation has no item '{item_id[:100]}'.", code="item_not_found", param=at)
 
     def _resize(self, item_id: str, size: int) -> None:
         total = self._bytes + size - self._sizes.get(item_id, 0)
@@ -98,9 +96,9 @@ class SessionItems:
         if many or total > MAX_ITEMS_BYTES or not self._keep(total):
             self._keep(self._bytes)
             raise TooMany(
-                f"The conversation is full: it has {len(self._sizes):,} items of {self._bytes:,} bytes together. At "
-                f"most {MAX_ITEMS:,} items of {MAX_ITEMS_BYTES:,} bytes are kept, or fewer where other calls of this "
-                "key need the room. Delete items.",
+                f"The conversation is full: it has {len(self._sizes):,} items with {self._bytes:,} bytes in "
+                f"total. The maximum is {MAX_ITEMS:,} items with {MAX_ITEMS_BYTES:,} bytes, or less if other "
+                "calls of this key need the memory. Delete items.",
                 code="conversation_full",
                 param="item",
             )

@@ -1,4 +1,4 @@
-"""The sound that a client has sent and nobody has taken yet, and where somebody speaks in it."""
+"""The client's audio that has not been processed yet, and where speech occurs in it."""
 
 from __future__ import annotations
 
@@ -26,39 +26,39 @@ if TYPE_CHECKING:
 
 FRAME_MS: Final = 20
 FRAME_BYTES: Final = 320
-"""Bytes of a frame of 16-bit samples at 8 kHz, which is what the detector hears, whatever the format."""
+"""Bytes of a frame of 16-bit samples at 8 kHz, the detector's input for every audio format."""
 
 ONSET_MS: Final = 140
-"""How long it must sound like speech before somebody speaks: a click or a knock is shorter."""
+"""Minimum duration of speech-like sound, in milliseconds, before a turn starts; a click or a knock is shorter."""
 
 MAX_TURN_MS: Final = 120_000
-"""A turn that is longer ends, and another one begins."""
+"""Maximum duration of a turn, in milliseconds; a longer turn ends and a new turn begins."""
 
 BATCH_MS: Final = 1_000
-"""How much sound is converted at a time."""
+"""Milliseconds of audio converted at a time."""
 
 
 NOISE_LEVELS: Final[Mapping[str, int]] = {"near_field": 2, "far_field": 3}
-"""How much noise is taken out, from 1 to 4: of a microphone at the mouth, and of one on the table."""
+"""Strength of the noise reduction, from 1 to 4: for a microphone at the mouth, and for a microphone on the table."""
 
 CLEAN_FRAME_MS: Final = 10
 CLEAN_RATE_HZ: Final = 16_000
-"""What `NoiseFilter` works on."""
+"""Sample rate of `NoiseFilter`."""
 
 _KERNEL_MS: Final = 2
-"""How far a sample reaches in another rate, to either side."""
+"""Reach of a sample to either side after resampling, in milliseconds."""
 
 _NOISE_LIBRARY: Final = "webrtc_noise_gain"
 
 
 def load_detector() -> None:
-    """Import what a detector needs: a start of the daemon does without it. Raises `Unavailable` where it is missing."""
+    """Import the detector, which the start of the daemon skips. Raise `Unavailable` if it is not installed."""
     if importlib.util.find_spec("webrtcvad") is None:
         from portico._installed import how_to_add
 
         raise Unavailable(
-            "What detects turns of speech is not installed here. Send 'turn_detection': null, or install it and "
-            f"start the daemon again: {how_to_add('realtime')}",
+            "Turn detection is not installed. Send 'turn_detection': null, or install it and restart the "
+            f"daemon: {how_to_add('realtime')}",
             code="not_installed",
         )
     for name in ("numpy", "webrtcvad"):
@@ -67,7 +67,7 @@ def load_detector() -> None:
 
 @cache
 def reduces_noise() -> bool:
-    """Whether the package that takes out noise is there. It is made for Linux alone."""
+    """Return whether the noise reduction package is installed. It exists only for Linux."""
     return importlib.util.find_spec(_NOISE_LIBRARY) is not None
 
 
@@ -78,9 +78,10 @@ def load_noise_filter() -> None:
 
 
 class NoiseFilter:
-    """Takes steady noise out of sound in a format, by WebRTC's noise suppression. ``field`` is one of `NOISE_LEVELS`.
+    """Removes steady noise from audio in a given format, with WebRTC's noise suppression. ``field`` is one of
+    `NOISE_LEVELS`.
 
-    What comes out has the same format, is a few milliseconds late, and ends with the last whole frame. Source:
+    The output has the same format, is a few milliseconds late, and ends with the last complete frame. Source:
     https://webrtc.googlesource.com/src/+/main/modules/audio_processing/ns.
     """
 
@@ -94,7 +95,7 @@ class NoiseFilter:
         self._back = _Resampler(CLEAN_RATE_HZ, RATES_HZ[kind])
 
     def clean(self, data: bytes) -> bytes:
-        """What comes of a further piece of sound. A second of it takes two milliseconds."""
+        """Return the output for another piece of audio. A second of audio takes two milliseconds."""
         import numpy as np
 
         data = self._rest + data
@@ -114,7 +115,9 @@ class NoiseFilter:
 
 
 class _Resampler:
-    """Brings whole frames of samples to another rate, `_KERNEL_MS` late: a sum of windowed sines, as one matrix."""
+    """Converts complete frames of samples to another rate, delayed by `_KERNEL_MS`: a sum of windowed sines, as one
+    matrix.
+    """
 
     def __init__(self, rate_hz: int, to_hz: int) -> None:
         import numpy as np
@@ -144,14 +147,14 @@ class _Resampler:
 
 @dataclass(frozen=True, slots=True)
 class TurnMark:
-    """Somebody begins to speak (``started``), or has ended, at so many milliseconds of all the session's sound."""
+    """The start (``started``) or end of speech, in milliseconds of the session's total audio."""
 
     started: bool
     at_ms: int
 
 
 class TurnDetector:
-    """Finds turns with the voice activity detector of WebRTC. ``detection`` is a whole ``server_vad`` of a session.
+    """Detects turns with WebRTC's voice activity detector. ``detection`` is a complete ``server_vad`` of a session.
 
     Source: https://webrtc.googlesource.com/src/+/main/common_audio/vad.
     """
@@ -164,20 +167,20 @@ class TurnDetector:
         self.reset(at_ms)
 
     def change(self, detection: Mapping[str, Any]) -> None:
-        """From here on detect so."""
-        # WebRTC has four steps where OpenAI has a number.
+        """Change the detection settings from now on."""
+        # WebRTC has four levels where OpenAI has a number.
         self._vad.set_mode(min(int(detection["threshold"] * 4), 3))
         self._silence_ms: int = detection["silence_duration_ms"]
 
     def reset(self, at_ms: int) -> None:
-        """Nobody speaks, and what comes begins at ``at_ms``."""
+        """Assume silence, with the following audio starting at ``at_ms``."""
         self.at_ms = at_ms
         self.speaking = False
         self._rest = b""
         self._voiced_ms = self._silent_ms = self._turn_ms = 0
 
     def take(self, data: bytes, kind: str) -> list[TurnMark]:
-        """What begins and ends in a sound of a format."""
+        """Return the turns that start and end in audio of a given format."""
         marks: list[TurnMark] = []
         data = self._rest + data
         frame = FRAME_MS * bytes_per_ms(kind)
@@ -194,7 +197,7 @@ class TurnDetector:
         return marks
 
     def _next(self, is_voiced: bool) -> TurnMark | None:
-        """What the frame that ends at ``at_ms`` means."""
+        """Return the mark for the frame that ends at ``at_ms``, if any."""
         if not self.speaking:
             self._voiced_ms = self._voiced_ms + FRAME_MS if is_voiced else 0
             if self._voiced_ms < ONSET_MS:
@@ -210,7 +213,7 @@ class TurnDetector:
 
 
 class InputBuffer:
-    """Sound in one format. While turns are detected and nobody speaks, only the last of it is kept."""
+    """Audio in one format. During turn detection, only the most recent audio is kept while nobody speaks."""
 
     def __init__(self) -> None:
         self.kind: str = PCM
@@ -227,21 +230,21 @@ class InputBuffer:
 
     @property
     def end_ms(self) -> int:
-        """How much sound has come in the session."""
+        """Return the total duration of audio received in the session."""
         return self._begin_ms + self.length_ms
 
     @property
     def length_ms(self) -> int:
-        """How much sound waits."""
+        """Return the duration of the buffered audio."""
         return duration_ms(self._data, self.kind)
 
     @property
     def is_needed(self) -> bool:
-        """Whether a turn is in it, as far as anybody knows."""
+        """Return whether the buffer contains a turn, as far as is known."""
         return bool(self._data) and (self._detector is None or self._detector.speaking)
 
     def configure(self, kind: str, detection: Mapping[str, Any] | None, noise: str | None = None) -> None:
-        """From here on take sound of this format, detect turns so, or not at all, and take out noise so."""
+        """Set the audio format, the turn detection (or none) and the noise reduction from now on."""
         if noise != self._noise_field or kind != self.kind:
             self._noise_field = noise
             self._noise = None if noise is None else NoiseFilter(noise, kind)
@@ -258,25 +261,25 @@ class InputBuffer:
             self._detector.change(detection)
 
     def clean(self, data: bytes) -> bytes:
-        """A sound that is about to be added, without its noise if that is wanted."""
+        """Return audio before it is added, with its noise removed if enabled."""
         return data if self._noise is None else self._noise.clean(data)
 
     def detect(self, data: bytes) -> Sequence[TurnMark]:
-        """Where turns begin and end in a sound that is about to be added. A second of it takes a third of a
+        """Return where turns start and end in audio before it is added. A second of audio takes a third of a
         millisecond.
         """
         return () if self._detector is None else self._detector.take(data, self.kind)
 
     def add(self, data: bytes) -> None:
-        """Sound that has come."""
+        """Add received audio."""
         self._data += data
 
     def start_ms(self, mark: TurnMark) -> int:
-        """Where the sound of a turn begins that begins with a mark: a bit before it, as the client wants."""
+        """Return where the audio of a turn starts: slightly before its mark, according to the client's setting."""
         return max(mark.at_ms - self._padding_ms, self._begin_ms)
 
     def take_turn(self, start_ms: int, end_ms: int) -> bytes:
-        """The sound of a turn, and forget what was before it."""
+        """Return the audio of a turn, and discard the audio before it."""
         scale = bytes_per_ms(self.kind)
         end = (end_ms - self._begin_ms) * scale
         data = bytes(self._data[(start_ms - self._begin_ms) * scale : end])
@@ -285,7 +288,7 @@ class InputBuffer:
         return data
 
     def take(self) -> bytes:
-        """All of it. Who is speaking begins again with what comes."""
+        """Return all audio. Turn detection starts over with the following audio."""
         self._begin_ms = self.end_ms
         data = bytes(self._data)
         self._data.clear()
@@ -294,7 +297,7 @@ class InputBuffer:
         return data
 
     def trim(self) -> None:
-        """Forget what no turn can have any more."""
+        """Discard audio that can no longer be part of a turn."""
         detector = self._detector
         if detector is None or detector.speaking:
             return

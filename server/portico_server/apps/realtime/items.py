@@ -1,4 +1,4 @@
-"""The items of a session's conversation, as a client sends them."""
+"""The items of a session's conversation, as sent by a client."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from portico_server.core.ids import new_id
 from portico_server.core.invalid import missing, not_one_of
 
 Item: TypeAlias = dict[str, Any]
-"""One item as OpenAI's Realtime API defines it."""
+"""An item as defined by OpenAI's Realtime API."""
 
 MAX_ID_CHARS: Final = 64
 ROOT: Final = "root"
-"""What the item before the first one is called."""
+"""The id of the item before the first item."""
 
 
 def _part(*kinds: str, **properties: BodyField) -> BodyField:
@@ -37,7 +37,7 @@ _PARTS: Final[Mapping[str, Mapping[str, BodyField]]] = {
         "output_audio": _part("output_audio", transcript=_TEXT),
     },
 }
-"""By role, then by type: the parts that a message may have."""
+"""The allowed parts of a message, by role and type."""
 
 _NEEDED: Final = {
     "input_text": "text",
@@ -93,7 +93,7 @@ _ITEM: Final = fields.by_type(
 
 
 def read_item(value: Any, at: str) -> Item:
-    """An item that a client sends, whole. Raises `InvalidRequest` with the path below ``at``."""
+    """Parse an item sent by a client. Raise `InvalidRequest` with the path below ``at``."""
     _ITEM.check(value, at)
     given_fields = {name: field_value for name, field_value in value.items() if field_value is not None}
     kind = given_fields["type"]
@@ -102,7 +102,8 @@ def read_item(value: Any, at: str) -> Item:
     item_id = given_fields.get("id") or new_id("item_")
     if len(item_id) > MAX_ID_CHARS or item_id == ROOT:
         raise InvalidRequest(
-            f"'{at}.id' must have at most {MAX_ID_CHARS} characters, and not be '{ROOT}'.", param=f"{at}.id"
+            f"'{at}.id' must have at most {MAX_ID_CHARS} characters, and must not be '{ROOT}'.",
+            param=f"{at}.id",
         )
     if kind == "function_call":
         given_fields.setdefault("call_id", new_id("call_"))

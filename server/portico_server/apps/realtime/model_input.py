@@ -1,4 +1,4 @@
-"""The items of a session's conversation, as a model is asked."""
+"""Conversion of a session's conversation items into model input."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from portico_server.core import fields
 from portico_server.core.invalid import wrong
 
 NO_OUTPUT: Final = "There is no result yet."
-"""What a model is told of a call whose output is still to come."""
+"""The text that a model sees for a call whose output is still missing."""
 
 
 def to_input(items: Iterable[Item]) -> list[dict[str, Any]]:
-    """The items as the input of a response: each output behind its call, and one for each call."""
+    """Return the items as the input of a response: each output follows its call, and every call has an output."""
     item_list = list(items)
     outputs = {item["call_id"]: item for item in item_list if item["type"] == "function_call_output"}
     input_items: list[dict[str, Any]] = []
@@ -37,14 +37,14 @@ def to_input(items: Iterable[Item]) -> list[dict[str, Any]]:
 
 
 def _asked(part: Mapping[str, Any]) -> dict[str, Any]:
-    """A part of a message as a response takes it: of a sound, what is said in it."""
+    """Return a message part in the format of a response; audio is replaced by its transcript."""
     if part["type"] in ("input_audio", "output_audio"):
         return {"type": part["type"].replace("audio", "text"), "text": part["transcript"] or ""}
     return dict(part)
 
 
 def resolve_references(references: Sequence[Any], conversation: SessionItems, at: str) -> list[Item]:
-    """The ``input`` of a response: items, and references to those of the conversation by their ids."""
+    """Return the ``input`` of a response with references to conversation items resolved by id."""
     if len(references) > MAX_ITEMS:
         wrong(at, f"has {len(references):,} items, more than {MAX_ITEMS:,}")
     resolved_items = []
@@ -56,7 +56,7 @@ def resolve_references(references: Sequence[Any], conversation: SessionItems, at
             resolved_items.append(conversation.get(reference["id"], f"{path}.id"))
             referenced_bytes += conversation.size(reference["id"])
             if referenced_bytes > MAX_ITEMS_BYTES:
-                wrong(at, f"refers to more than {MAX_ITEMS_BYTES:,} bytes, each reference counted")
+                wrong(at, f"refers to more than {MAX_ITEMS_BYTES:,} bytes, counting each reference")
         else:
             resolved_items.append(read_item(reference, path))
     return resolved_items

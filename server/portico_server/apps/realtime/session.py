@@ -1,4 +1,4 @@
-"""A session: the events of its client are handled in their order, while responses are made.
+"""A session: it handles its client's events in order while responses are created.
 
 Source: https://platform.openai.com/docs/api-reference/realtime-client-events.
 """
@@ -33,12 +33,13 @@ from portico_server.core.invalid import missing, wrong, wrong_type
 from portico_server.core.principal import Principal
 
 APPEND: Final = "input_audio_buffer.append"
-"""The event with a piece of sound."""
+"""The event with a piece of audio."""
 
 
 class RealtimeSession:
-    """``emit`` sends an event; ``keep`` counts what the conversation holds (see `SessionItems`). In a ``bound``
-    session, which somebody has opened with a client secret, the daemon's tools are those with which it begins.
+    """A Realtime session. ``emit`` sends an event; ``keep`` counts the size of the conversation (see `SessionItems`).
+
+    In a ``bound`` session, opened with a client secret, the daemon's tools cannot be changed after the start.
     """
 
     def __init__(
@@ -84,16 +85,16 @@ class RealtimeSession:
 
     @property
     def busy(self) -> bool:
-        """Whether something is being made."""
+        """Return whether work is in progress."""
         return bool(self._turns.tasks or self._transcriber.tasks or self._speech.prompting)
 
     async def begin(self) -> None:
-        """Say that it begins."""
+        """Announce the start of the session."""
         await self._speech.configure()
         await self._emit("session.created", session=self._config.current)
 
     def weight(self, event: Mapping[str, Any]) -> int:
-        """Bytes of the session that an event has read and told again, whatever its own size."""
+        """Return how many bytes of the session an event causes to be read and sent again, whatever its own size."""
         kind = event.get("type")
         if kind in ("session.update", "response.create"):
             return self._config.size
@@ -107,7 +108,7 @@ class RealtimeSession:
         return 0
 
     async def handle(self, event: Mapping[str, Any]) -> None:
-        """Do what an event of the client says. Raises `PorticoError` for one that cannot be done."""
+        """Handle a client event. Raise `PorticoError` if it cannot be handled."""
         kind = event.get("type")
         if kind is None:
             missing("type")
@@ -116,14 +117,14 @@ class RealtimeSession:
         body = _EVENTS.get(kind)
         if body is None:
             raise InvalidRequest(
-                f"There is no event '{kind[:100]}'.{nearest(kind, _EVENTS)}",
+                f"Unknown event '{kind[:100]}'.{nearest(kind, _EVENTS)}",
                 code="unknown_event",
                 param="type",
             )
         if self._config.only_transcribes and kind in _CONVERSING:
             raise InvalidRequest(
-                f"A session of the type 'transcription' answers nothing, so it does not take '{kind}'. Open one of the "
-                "type 'realtime', with a model.",
+                f"A session of the type 'transcription' does not answer, so it does not support '{kind}'. "
+                "Open a session of the type 'realtime', with a model.",
                 code="invalid_event",
                 param="type",
             )
@@ -131,7 +132,7 @@ class RealtimeSession:
         await self._handlers[kind](event)
 
     async def close(self) -> None:
-        """End what is being made."""
+        """Stop the work in progress."""
         self._speech.close()
         tasks: list[asyncio.Task[Any]] = [*self._turns.tasks, *self._transcriber.tasks]
         if self._speech.prompting is not None:
@@ -148,7 +149,8 @@ class RealtimeSession:
         if input_settings["format"] != before["format"] and self._input.is_needed:
             wrong(
                 "session.audio.input.format",
-                "cannot be changed while sound is waiting: send input_audio_buffer.commit or input_audio_buffer.clear",
+                "cannot be changed while audio is buffered: send input_audio_buffer.commit or "
+                "input_audio_buffer.clear",
             )
         model_name = config.transcription_of(changed_config).get("model")
         if model_name is not None and model_name != self._config.transcription_model:
@@ -183,15 +185,15 @@ class RealtimeSession:
     async def _truncate_item(self, event: Mapping[str, Any]) -> None:
         item = self._conversation.get(event["item_id"])
         if item["type"] != "message" or item["role"] != "assistant":
-            wrong("item_id", "must be that of a message of the assistant")
+            wrong("item_id", "must be the id of an assistant message")
         sentences = self._heard.get(item["id"])
         if sentences is None:
-            wrong("item_id", "is that of a message that was not said aloud: there is nothing to truncate")
+            wrong("item_id", "is the id of a message that was not spoken: it has no audio to truncate")
         if event["content_index"] != 0:
             wrong("content_index", "must be 0")
         end = event["audio_end_ms"]
         if end > (sentences[-1][0] if sentences else 0):
-            wrong("audio_end_ms", f"is {end}, but the sound has {sentences[-1][0] if sentences else 0} ms")
+            wrong("audio_end_ms", f"is {end}, but the audio has {sentences[-1][0] if sentences else 0} ms")
         self._heard[item["id"]] = sentences = [sentence for sentence in sentences if sentence[0] <= end]
         transcript = "".join(text for _end, text in sentences)
         self._conversation.change({**item, "content": [{"type": "output_audio", "transcript": transcript}]})
@@ -226,9 +228,9 @@ _EVENTS: Final[Mapping[str, BodyField]] = {
     "response.create": _event(response=fields.mapping()),
     "response.cancel": _event(response_id=_ID),
 }
-"""By type: the fields of each event that a client can send."""
+"""The fields of each event that a client can send, by type."""
 
 _CONVERSING: Final = frozenset(
     {"conversation.item.create", "conversation.item.truncate", "response.create", "response.cancel"}
 )
-"""What is not done in a session that only writes down."""
+"""Events that are not supported in a transcription session."""

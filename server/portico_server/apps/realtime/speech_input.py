@@ -1,4 +1,4 @@
-"""The sound of a session's client: when somebody begins and ends to speak, and when nobody does for too long."""
+"""The audio of a session's client: when speech starts and ends, and when the client is idle for too long."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from portico_server.core.ids import new_id
 from portico_server.core.pools import LOADING
 
 MAX_INLINE_CHARS: Final = 32_000
-"""Characters of a sound that is read at once, in half a millisecond. A longer one is read in a thread."""
+"""Maximum characters of audio decoded inline, in half a millisecond. Longer audio is decoded in a thread."""
 
 
 class SpeechInput:
-    """Takes the sound of the client and makes recordings of it, when the client says so or when a turn is detected."""
+    """Receives the client's audio and splits it into recordings, on the client's request or when a turn is detected."""
 
     def __init__(
         self, context: SessionContext, buffer: InputBuffer, transcriber: Transcriber, turns: RealtimeTurns
@@ -43,7 +43,7 @@ class SpeechInput:
         """The task that asks the model because nobody has spoken for too long."""
 
     async def configure(self) -> None:
-        """Take sound as the session says now."""
+        """Apply the session's current audio settings."""
         detection = config.detection_of(self._config.current)
         if detection is not None:
             await LOADING.run(load_detector)
@@ -53,17 +53,17 @@ class SpeechInput:
         self._buffer.configure(self._config.input["format"]["type"], detection, noise)
 
     def forget_turn(self) -> None:
-        """Detect no turns any longer: the one that somebody may have begun does not end."""
+        """Stop detecting turns; a turn that may have started does not end."""
         self._spoken = None
         self.stop_waiting()
 
     def close(self) -> None:
-        """Wait for nobody any longer."""
+        """Stop waiting for speech."""
         self.stop_waiting()
         self._closed = True
 
     async def append(self, event: Mapping[str, Any]) -> None:
-        """Take a piece of sound. Raises `TooMany`."""
+        """Accept a piece of audio. Raises `TooMany`."""
         text = event["audio"]
         is_long = len(text) > MAX_INLINE_CHARS  # the session reads no further events meanwhile
         data = await work_on(is_long, decoded, text, self._buffer.kind)

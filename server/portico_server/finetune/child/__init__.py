@@ -1,1 +1,3 @@
-"""The process that trains: ``python -m child ORDER`` in the environment `finetune`. It knows nothing else of ours."""
+"""The training process: ``python -m child ORDER`` in the environment `finetune`. It imports no other part of
+Portico.
+"""

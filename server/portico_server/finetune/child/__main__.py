@@ -1,4 +1,4 @@
-"""``python -m child ORDER``: trains, and ends with one sentence for what went wrong."""
+"""``python -m child ORDER``: trains, and reports an error in one sentence."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from . import checkpoints
 from .daemon import DaemonLink, TrainingOrder, end_with_starter
 
 MIN_FREE_BYTES = 64 * 1024 * 1024
-"""Bytes below which a disk is full."""
+"""Free bytes below which a disk counts as full."""
 
 
 def main() -> None:
-    """Train as the file says."""
+    """Train according to the order file."""
     end_with_starter()
     order = TrainingOrder.read(Path(sys.argv[1]))
     voice = DaemonLink(first=os.environ.get("RANK", "0") == "0")
     os.nice(min(max(order.nice, 0), 19))
-    # These take seconds to import, and the daemon is listened to already.
+    # These imports take seconds; the link to the daemon is already open.
     import torch
 
     from .run import run
@@ -33,8 +33,8 @@ def main() -> None:
         _fail(
             voice,
             "not_a_number",
-            f"The loss was not a number any more at step {error.step}. {_last_checkpoint(order)} A lower "
-            "learning rate, or float32 instead of 16 bits, usually helps; so does looking at the examples.",
+            f"The loss was no longer a number at step {error.step}. {_last_checkpoint(order)} A lower "
+            "learning rate, or float32 instead of 16 bits, usually helps; checking the examples does too.",
         )
     except (DiskFull, OSError, RuntimeError, ValueError) as error:
         traceback.print_exc()
@@ -45,7 +45,7 @@ def main() -> None:
             _fail(
                 voice,
                 "out_of_memory",
-                f"The memory of the GPU is not enough: {words}. {_last_checkpoint(order)}",
+                f"The GPU has too little memory: {words}. {_last_checkpoint(order)}",
             )
         else:
             _fail(voice, "training_failed", f"Training failed: {words}. {_last_checkpoint(order)}")
@@ -54,8 +54,8 @@ def main() -> None:
 def _last_checkpoint(order: TrainingOrder) -> str:
     last = checkpoints.last_checkpoint(order.checkpoints)
     if last is None:
-        return "There is no checkpoint yet."
-    return f"The checkpoint of step {checkpoints.step_of(last)} is kept."
+        return "No checkpoint exists yet."
+    return f"The checkpoint of step {checkpoints.step_of(last)} is still available."
 
 
 def _fail(voice: DaemonLink, code: str, message: str) -> None:

@@ -1,4 +1,4 @@
-"""The recipe in the words of transformers and trl."""
+"""The recipe as arguments of transformers and trl."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Any
 from .daemon import TrainingOrder
 
 CHECKPOINT_COUNT = 10
-"""About how many are written in all where the recipe has no interval."""
+"""Approximate number of checkpoints if the recipe sets no interval."""
 
 MAX_KEPT_CHECKPOINTS = 2
-"""Checkpoints that stay on disk: the last one, and the best one where there is validation."""
+"""Number of checkpoints kept on disk: the last, and the best if there is validation."""
 
 
 BEST_METRICS = {"reinforcement": "eval_reward", "embedding": "eval_ndcg_10", "rerank": "eval_ndcg_10"}
-"""What is largest at the best checkpoint; with other methods the loss is least there."""
+"""The measure that is highest at the best checkpoint; for other methods, the loss is lowest."""
 
 
 def common_arguments(
     order: TrainingOrder, micro_batch: int, accumulation: int, *, is_validated: bool
 ) -> dict[str, Any]:
-    """Arguments of every method's trainer."""
+    """Return the arguments common to the trainers of all methods."""
     recipe = order.recipe
     interval = recipe["eval_interval"] or max(1, recipe["steps"] // CHECKPOINT_COUNT)
     arguments: dict[str, Any] = {
@@ -42,7 +42,7 @@ def common_arguments(
         "seed": recipe["seed"],
         "logging_steps": 1,
         "logging_first_step": False,
-        "logging_nan_inf_filter": False,  # it would hide a loss that is none
+        "logging_nan_inf_filter": False,  # it would hide a loss that is not a number
         "save_strategy": "steps",
         "save_steps": interval,
         "save_total_limit": MAX_KEPT_CHECKPOINTS,
@@ -51,7 +51,7 @@ def common_arguments(
         "report_to": "none",
         "disable_tqdm": True,
         "dataloader_pin_memory": recipe["device"] != "cpu",
-        # Ours removes nothing that the collators of trl want.
+        # Portico's own trainer removes nothing that trl's collators need.
         "remove_unused_columns": False,
     }
     if recipe["checkpointing"]:
@@ -67,7 +67,7 @@ def common_arguments(
 
 
 def _optimiser(name: str) -> str:
-    """Those with 8 bits where their package is."""
+    """Return the 8-bit optimiser if its package is installed."""
     if name != "adamw_torch" and importlib.util.find_spec("bitsandbytes") is None:
         return "adamw_torch"
     return name

@@ -1,4 +1,4 @@
-"""The base model and its tokenizer, as the recipe wants them."""
+"""The base model and its tokenizer, in the form that the recipe requires."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ LORA_LAYERS = frozenset(
         *("qkv_proj", "gate_up_proj"),
     )
 )
-"""The linear layers of a block that adapters are made for; what serves the result knows them all."""
+"""The linear layers of a block that receive adapters; the engines that serve the result support all of them."""
 
 _OFFLINE: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 
 
 def tokenizer_of(order: TrainingOrder) -> Any:
-    """The tokenizer, with something to fill short examples up with."""
+    """Return the tokenizer, with a token for padding short examples."""
     tokenizer = AutoTokenizer.from_pretrained(order.model, **_OFFLINE)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -39,27 +39,28 @@ def tokenizer_of(order: TrainingOrder) -> Any:
 
 
 def dtype_of(order: TrainingOrder) -> torch.dtype:
-    """The numbers that the base is kept in."""
+    """Return the data type of the base's weights."""
     config = AutoConfig.from_pretrained(order.model, **_OFFLINE)
     return config.dtype if isinstance(config.dtype, torch.dtype) else torch.bfloat16
 
 
 def factory_of(order: TrainingOrder, voice: DaemonLink) -> Any:
-    """What makes the trainer of the method."""
+    """Return the factory for the trainer of the method."""
     tokenizer = tokenizer_of(order)
     if order.method in RETRIEVAL_TASKS:
         return RetrievalFactory(order, voice, tokenizer)
-    from .methods import TrainerFactory  # trl takes seconds to import
+    from .methods import TrainerFactory  # importing trl takes seconds
 
     return TrainerFactory(order, voice, tokenizer)
 
 
 def model_of(order: TrainingOrder) -> Any:
-    """The weights, on the device of this process."""
+    """Return the weights, on the device of this process."""
     recipe = order.recipe
     dtype = getattr(torch, recipe["precision"])
     if recipe["kind"] == "full":
-        # Steps are smaller than the last bit of 16: the weights have 32, what is computed with them 16.
+        # Steps are smaller than the last bit of a 16-bit float: weights have 32 bits, and computation uses
+        # 16.
         dtype = torch.float32
     options: dict[str, Any] = {
         "dtype": dtype,
@@ -73,14 +74,14 @@ def model_of(order: TrainingOrder) -> Any:
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=dtype,
-            # What is cut up over several GPUs must be kept as numbers of one kind.
+            # Weights sharded over several GPUs must all have the same data type.
             bnb_4bit_quant_storage=dtype if cut else torch.uint8,
         )
         if not cut:
             options["device_map"] = {"": int(os.environ.get("LOCAL_RANK", "0"))}
     if recipe["tensor_parallel"] > 1:
         parts = recipe["tensor_parallel"]
-        PartialState(cpu=recipe["device"] == "cpu")  # the processes find each other
+        PartialState(cpu=recipe["device"] == "cpu")  # initializes communication between the processes
         options["distributed_config"] = DistributedConfig(
             tp_size=parts, fsdp_size=recipe["processes"] // parts
         )
@@ -91,7 +92,7 @@ def model_of(order: TrainingOrder) -> Any:
 
 
 def lora_of(order: TrainingOrder, model: Any) -> LoraConfig | None:
-    """Adapters on every linear layer of the blocks, or nothing where the whole model is trained."""
+    """Return adapters for every linear layer of the blocks, or ``None`` if the whole model is trained."""
     recipe = order.recipe
     if recipe["kind"] == "full":
         return None
@@ -106,7 +107,7 @@ def lora_of(order: TrainingOrder, model: Any) -> LoraConfig | None:
         )
     layer_names = {name.rpartition(".")[2] for name, _ in model.named_modules()} & LORA_LAYERS
     if not layer_names:
-        raise ValueError(f"'{order.name}' has none of the layers that adapters are made for")
+        raise ValueError(f"'{order.name}' has none of the layers that support adapters")
     return LoraConfig(
         task_type="CAUSAL_LM",
         r=recipe["rank"],

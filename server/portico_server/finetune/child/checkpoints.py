@@ -1,4 +1,4 @@
-"""Checkpoints on disk: whole ones have a mark, which is written last; the others are deleted."""
+"""Checkpoints on disk: a complete checkpoint has a marker, which is written last; the others are deleted."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 COMPLETE_MARK = "whole.json"
-"""The file that makes a checkpoint one; what was measured is in it."""
+"""The marker file of a complete checkpoint, which contains its measurements."""
 
 _NAME = re.compile(r"checkpoint-(\d+)")
 
 
 def mark_complete(checkpoint: Path, values: dict[str, float]) -> None:
-    """Everything of ``checkpoint`` is on disk: say so."""
+    """Mark ``checkpoint`` as complete once all of its files are on disk."""
     for path in checkpoint.rglob("*"):
         if path.is_file():
             with path.open("rb") as file:
@@ -27,7 +27,7 @@ def mark_complete(checkpoint: Path, values: dict[str, float]) -> None:
 
 
 def checkpoint_named(folder: Path, base: str) -> None:
-    """Let an adapter say by name what it was trained on, and not where that lay."""
+    """Record the name of the base in an adapter, instead of its local path."""
     config = folder / "adapter_config.json"
     if config.is_file():
         document = json.loads(config.read_text(encoding="utf-8"))
@@ -36,16 +36,16 @@ def checkpoint_named(folder: Path, base: str) -> None:
 
 
 def finish(draft: Path, target: Path) -> None:
-    """The result is whole: it gets its place."""
-    for name in ("training_args.bin", "README.md"):  # of no use to whoever gets it
+    """Move a complete result to its place."""
+    for name in ("training_args.bin", "README.md"):  # of no use to the recipient
         (draft / name).unlink(missing_ok=True)
-    if target.exists():  # an attempt that was cut off before it wrote its result
+    if target.exists():  # an attempt that was interrupted before it wrote its result
         target.rename(target.with_suffix(f".{os.getpid()}.old"))
     draft.rename(target)
 
 
 def complete_checkpoints(checkpoint: Path) -> dict[str, Any] | None:
-    """What was measured at a whole checkpoint."""
+    """Return the measurements of a complete checkpoint."""
     try:
         values = json.loads((checkpoint / COMPLETE_MARK).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -54,13 +54,13 @@ def complete_checkpoints(checkpoint: Path) -> dict[str, Any] | None:
 
 
 def step_of(checkpoint: Path) -> int:
-    """The step after which it was made."""
+    """Return the step after which a checkpoint was made."""
     match = _NAME.fullmatch(checkpoint.name)
     return int(match[1]) if match else -1
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The last whole one, after deleting those that a killed process left half."""
+    """Return the last complete checkpoint, after deleting the incomplete ones of a killed process."""
     paths = []
     for checkpoint in folder.glob("checkpoint-*"):
         if step_of(checkpoint) >= 0 and complete_checkpoints(checkpoint) is not None:

@@ -16,9 +16,9 @@ from typing import Any
 
 @dataclass(frozen=True)
 class TrainingOrder:
-    """One training. ``name`` is the base as the daemon calls it, ``model`` the folder with its weights, ``folder`` the
-    job's own: checkpoints and the result are written there. ``recipe`` has the words of the daemon's recipe; ``nice``
-    is how far behind everything else on the machine it stands.
+    """A training order. ``name`` is the daemon's name of the base, ``model`` the folder with its weights, ``folder``
+    the job's own folder for checkpoints and the result. ``recipe`` uses the terms of the daemon's recipe; ``nice``
+    is the process priority relative to everything else on the machine.
     """
 
     method: str
@@ -32,7 +32,7 @@ class TrainingOrder:
 
     @classmethod
     def read(cls, path: Path) -> TrainingOrder:
-        """As the daemon wrote it."""
+        """Read an order that the daemon has written."""
         document = json.loads(path.read_text(encoding="utf-8"))
         validation = document.get("validation")
         return cls(
@@ -51,54 +51,56 @@ class TrainingOrder:
 
     @property
     def adapter(self) -> Path:
-        """Where the result goes."""
+        """The folder of the result."""
         return self.folder / "adapter"
 
     @property
     def result(self) -> Path:
-        """The file that is written last: with it the training is done."""
+        """The file that is written last: it marks the training as done."""
         return self.folder / "result.json"
 
 
-# The tie to the daemon: JSON lines out on what was standard output, JSON lines in on standard input.
-#
-# Out: ``step``, ``checkpoint``, ``say``, ``grade``, ``done``, ``error``. In: ``pause``, ``grades``. When standard input
-# closes the daemon is gone, and so are we at once; what is whole on disk is what the next attempt continues from.
+# The link to the daemon: JSON lines out on the original standard output, JSON lines in on standard input.
+# Out: ``step``, ``checkpoint``, ``say``, ``grade``, ``done``, ``error``. In: ``pause``, ``grades``. If
+# standard input closes, the daemon has ended, and this process exits immediately; the next attempt continues
+# from the complete data on disk.
 
 
 STARTER_VARIABLE = "PORTICO_TRAINING_STARTER"
-"""The number of the process that has started this one as one of several."""
+"""Id of the process that has started this process as one of several."""
 
 _PR_SET_PDEATHSIG_CODE = 1
 
 
 def end_with_starter() -> None:
-    """End when what has started this process has ended, however: torchrun gives each a session of its own."""
+    """Exit when the parent process ends for any reason, because torchrun puts each process in its own session."""
     starter = os.environ.get(STARTER_VARIABLE)
     if starter is None:
         return
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG_CODE, signal.SIGKILL)
-    if os.getppid() != int(starter):  # it has ended before
+    if os.getppid() != int(starter):  # the parent has already ended
         os._exit(1)
 
 
 class DaemonLink:
-    """``first`` is set in the first of several processes, which alone speaks and listens."""
+    """The link to the daemon. ``first`` is set in the first of several processes, the only one that sends and
+    receives.
+    """
 
     def __init__(self, *, first: bool = True) -> None:
         self.paused = threading.Event()
         """Set once the daemon has asked for a checkpoint and the end."""
         self.first = first
         self._out = os.fdopen(os.dup(1), "w", encoding="utf-8")
-        os.dup2(2, 1)  # a library that prints goes to the log
+        os.dup2(2, 1)  # the output of libraries goes to the log
         self._lock = threading.Lock()
         self._grades: queue.Queue[list[float]] = queue.Queue()
         if first:
             threading.Thread(target=self._listen, daemon=True, name="daemon").start()
 
     def send(self, event: str, **values: Any) -> None:
-        """Tell the daemon."""
+        """Send an event to the daemon."""
         if not self.first:
             return
         with self._lock:
@@ -106,7 +108,7 @@ class DaemonLink:
             self._out.flush()
 
     def grade(self, answers: list[dict[str, Any]]) -> list[float]:
-        """What the daemon's grader gives for answers (``text`` and the line's ``item``), in order."""
+        """Return the scores of the daemon's grader for answers (``text`` and the line's ``item``), in order."""
         self.send("grade", answers=answers)
         return self._grades.get()
 
@@ -117,4 +119,4 @@ class DaemonLink:
                 self.paused.set()
             elif command["do"] == "grades":
                 self._grades.put(command["rewards"])
-        os._exit(1)  # with this one the others end
+        os._exit(1)  # the other processes end with this one

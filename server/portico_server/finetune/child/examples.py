@@ -11,21 +11,21 @@ from typing import Any
 from datasets import Dataset
 from trl import DPOTrainer, GRPOTrainer
 
-# Conversations as token ids, by the template that the model is served with; labels say which of them are learnt.
-#
-# Only what an assistant says is learnt, its end-of-turn token included. Where the template writes earlier turns
-# otherwise than the last one (it leaves out thoughts, say), a conversation becomes one example for each turn.
+# Conversations as token ids, by the template that the model is served with; labels mark the tokens to learn.
+# Only an assistant's messages are learned, including the end-of-turn token. If the template writes earlier
+# turns differently from the last (for example, without reasoning), a conversation becomes one example per
+# turn.
 
 
 IGNORED_LABEL_CODE = -100
-"""The label of a token that is not learnt."""
+"""The label of a token that is not learned."""
 
 Message = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class TokenizedExample:
-    """Token ids, and for each its own id or `IGNORED_LABEL_CODE`."""
+    """Token ids with their labels: the same id, or `IGNORED_LABEL_CODE`."""
 
     input_ids: list[int]
     labels: list[int]
@@ -36,15 +36,15 @@ class TokenizedExample:
 
 
 class ChatTemplate:
-    """How ``tokenizer`` writes and reads conversations."""
+    """Writes and parses conversations for ``tokenizer``."""
 
     def __init__(self, tokenizer: Any) -> None:
         if tokenizer.chat_template is None:
-            raise ValueError("the model has no chat template, so it cannot be told how conversations look")
+            raise ValueError("the model has no chat template, so the format of its conversations is unknown")
         self._tokenizer = tokenizer
 
     def text(self, messages: list[Message], tools: list[Any] | None = None, *, answer: bool = False) -> str:
-        """The conversation as the model reads it; ``answer``: up to where the model begins to answer."""
+        """Return the conversation as the model reads it; with ``answer``, up to where the model begins to answer."""
         text: str = self._tokenizer.apply_chat_template(
             [_plain(message) for message in messages],
             tools=tools or None,
@@ -54,19 +54,19 @@ class ChatTemplate:
         return text
 
     def ids(self, text: str) -> list[int]:
-        """Special tokens are those that the text has: the template wrote them."""
+        """Return token ids. Special tokens come only from the text, because the template wrote them."""
         ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
 
     def completion(self, prompt: list[Message], answer: list[Message], tools: list[Any] | None) -> str:
-        """What follows the prompt when ``answer`` is said, up to its end-of-turn token."""
+        """Return the text of ``answer`` after the prompt, up to its end-of-turn token."""
         before = self.text(prompt, tools, answer=True)
         full_text = self.text([*prompt, *answer], tools)
         begin = len(before) if full_text.startswith(before) else len(_common(before, full_text))
         return full_text[begin : begin + self._end(full_text[begin:])]
 
     def supervised(self, messages: list[Message], tools: list[Any] | None) -> Iterator[TokenizedExample]:
-        """The examples of one conversation; those without anything to learn are left out."""
+        """Yield the examples of a conversation; those with nothing to learn are skipped."""
         turns = [place for place, message in enumerate(messages) if message.get("role") == "assistant"]
         if not turns:
             return
@@ -90,7 +90,7 @@ class ChatTemplate:
                 yield self._labelled(text, [span])
 
     def _end(self, text: str) -> int:
-        """Characters up to the end-of-turn token, which the template may follow with a newline."""
+        """Return the number of characters up to the end-of-turn token, which the template may follow with a newline."""
         mark = self._tokenizer.eos_token or ""
         place = text.rfind(mark) if mark else -1
         return len(text) if place < 0 else place + len(mark)
@@ -103,14 +103,16 @@ class ChatTemplate:
         for place, (begin, end) in enumerate(encoding["offset_mapping"]):
             while current < len(spans) and begin >= spans[current][1]:
                 current += 1
-            # A character of several tokens has its place in each of them; an empty stretch is not a text.
+            # Each token of a multi-token character has the same offsets; an empty span contains no text.
             if current < len(spans) and begin >= spans[current][0] and end > begin:
                 labels[place] = ids[place]
         return TokenizedExample(ids, labels)
 
 
 def _plain(message: Message) -> Message:
-    """Without what is for the training alone, and with text parts as one text, as the daemon's engines take them."""
+    """Return a message without training fields, and with text parts merged, in the form that the daemon's engines
+    accept.
+    """
     fields = {name: value for name, value in message.items() if name != "weight"}
     content = fields.get("content")
     if isinstance(content, list):
@@ -131,7 +133,9 @@ Row = dict[str, Any]
 
 
 def supervised_examples(path: Path, template: ChatTemplate, longest: int) -> Dataset:
-    """Columns ``input_ids`` and ``labels``, cut at ``longest`` tokens; examples with nothing to learn are left out."""
+    """Return a data set with the columns ``input_ids`` and ``labels``, truncated to ``longest`` tokens; examples with
+    nothing to learn are skipped.
+    """
 
     def rows() -> Iterator[Row]:
         for line in _lines(path):
@@ -144,7 +148,9 @@ def supervised_examples(path: Path, template: ChatTemplate, longest: int) -> Dat
 
 
 def preference_pairs(path: Path, template: ChatTemplate, longest: int) -> Dataset:
-    """Columns ``prompt_ids``, ``chosen_ids`` and ``rejected_ids``; too long prompts are left out."""
+    """Return a data set with the columns ``prompt_ids``, ``chosen_ids`` and ``rejected_ids``; too long prompts are
+    skipped.
+    """
 
     def rows() -> Iterator[Row]:
         for line in _lines(path):
@@ -159,7 +165,9 @@ def preference_pairs(path: Path, template: ChatTemplate, longest: int) -> Datase
 
 
 def graded_prompts(path: Path, template: ChatTemplate, longest: int) -> Dataset:
-    """Columns ``prompt``, as the model reads it, and ``item``: what graders see of the line, as JSON text."""
+    """Return a data set with the columns ``prompt``, in the model's format, and ``item``, the line for graders as JSON
+    text.
+    """
 
     def rows() -> Iterator[Row]:
         for line in _lines(path):
@@ -171,7 +179,7 @@ def graded_prompts(path: Path, template: ChatTemplate, longest: int) -> Dataset:
 
 
 def longest_example(data: Dataset) -> Row:
-    """The row with the most tokens, which shows what a step may take."""
+    """Return the row with the most tokens, which determines the memory of a step."""
     sizes = [sum(len(value) for value in row.values()) for row in data]
     row: Row = data[max(range(len(sizes)), key=sizes.__getitem__)]
     return row
@@ -180,7 +188,7 @@ def longest_example(data: Dataset) -> Row:
 def _dataset(rows: Callable[[], Iterator[Row]]) -> Dataset:
     examples = list(rows())
     if not examples:
-        raise ValueError("no example has anything left to learn within the length that training takes")
+        raise ValueError("no example has anything left to learn within the maximum length for training")
     return Dataset.from_list(examples)
 
 
@@ -192,14 +200,14 @@ def _lines(path: Path) -> Iterator[Row]:
 
 
 class Pairs(DPOTrainer):  # type: ignore[misc]  # trl has no types
-    """Takes the token ids as we made them, by the template that the model is served with."""
+    """A trainer that uses Portico's token ids, made by the template that the model is served with."""
 
     def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
         return dataset
 
 
 class Graded(GRPOTrainer):  # type: ignore[misc]
-    """Prompts come as the template wrote them: nothing is added in front."""
+    """A trainer whose prompts are already formatted by the template, so nothing is added before them."""
 
     def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
         return self.processing_class(prompts, add_special_tokens=False)["input_ids"], None, {}
@@ -212,4 +220,4 @@ READERS: dict[str, Read] = {
     "dpo": preference_pairs,
     "reinforcement": graded_prompts,
 }
-"""How the files of a method are read."""
+"""The reader of each method's files."""

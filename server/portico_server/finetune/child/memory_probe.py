@@ -1,4 +1,4 @@
-"""Tries one step with the longest example, to find the micro batch that fits the memory."""
+"""A trial step with the longest example, to find the micro batch that fits into memory."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import psutil
 import torch
 
 USABLE_MEMORY_SHARE = 0.9
-"""Part of the free memory that a step may take."""
+"""Share of the free memory that a step may use."""
 
 POLL_INTERVAL_S = 0.01
-"""Seconds between two looks at the memory of this process: its peak shows nothing else."""
+"""Seconds between two checks of this process's memory, the only way to find its peak."""
 
 
 def fits_memory(step: Callable[[int], None], micro_batch: int) -> int:
-    """The largest micro batch up to ``micro_batch``, halved as often as needed; at least 1.
+    """Return the largest micro batch up to ``micro_batch``, halved as often as needed; at least 1.
 
-    ``step`` computes a gradient for so many of the longest examples. On a GPU it is tried as it is; on a CPU, where
-    too much would end the process, one example is measured and the rest follows.
+    ``step`` computes a gradient for a number of copies of the longest example. A GPU tries each size. On a CPU, where
+    too much memory would kill the process, one example is measured and the rest is extrapolated.
     """
     if not torch.cuda.is_available():
         free = psutil.virtual_memory().available * USABLE_MEMORY_SHARE
@@ -44,7 +44,7 @@ def fits_memory(step: Callable[[int], None], micro_batch: int) -> int:
 
 
 class _Peak:
-    """How far this process grows while it is entered, in bytes."""
+    """Measures the memory growth of this process within the block, in bytes."""
 
     def __init__(self) -> None:
         self.grown = 0

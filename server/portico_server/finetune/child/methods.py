@@ -19,7 +19,7 @@ from .watch import TrainingMonitor
 
 
 class TrainerFactory:
-    """Everything that a training is made of, before it begins."""
+    """The components of a training run before it begins."""
 
     def __init__(self, order: TrainingOrder, voice: DaemonLink, tokenizer: Any) -> None:
         self.order = order
@@ -34,7 +34,7 @@ class TrainerFactory:
         return READERS[self.order.method](path, self._template, self.order.recipe["max_length"])
 
     def trial(self, model: Any) -> Callable[[int], None]:
-        """A gradient for some copies of the longest example, forgotten at once."""
+        """Return a function that computes and discards a gradient for some copies of the longest example."""
         row = longest_example(self.training)
         if "prompt" in row:
             size = len(self._template.ids(row["prompt"])) + self.order.recipe["completion"]
@@ -53,7 +53,7 @@ class TrainerFactory:
         return step
 
     def trainer(self, model: Any, lora: Any, micro_batch: int, accumulation: int) -> Any:
-        """The method's own, ready to train ``model``."""
+        """Return the method's own trainer, ready to train ``model``."""
         make = {"supervised": self._supervised, "dpo": self._dpo, "reinforcement": self._reinforcement}
         trainer_arguments = {
             "model": model,
@@ -90,7 +90,7 @@ class TrainerFactory:
     def _reinforcement(self, trainer_arguments: dict[str, Any], micro_batch: int, accumulation: int) -> Any:
         recipe = self.order.recipe
         group = recipe["group"]
-        # All answers to a prompt are compared with each other, so they are of one step.
+        # All answers to a prompt are compared with each other, so they must be in the same step.
         common = self._common(group * max(1, micro_batch // group), accumulation)
         arguments = GRPOConfig(
             **common,
@@ -102,7 +102,9 @@ class TrainerFactory:
         return Graded(args=arguments, reward_funcs=[self._reward], **trainer_arguments)
 
     def _reward(self, prompts: list[str], completions: list[str], item: list[str], **_: Any) -> list[float]:
-        """What the daemon's grader says: to the first process, which alone is heard, of the answers of all of them."""
+        """Return the scores of the daemon's grader: the first process, the only one with a link, sends the answers of
+        all processes.
+        """
         answers = [
             {"text": text, "item": json.loads(line)} for text, line in zip(completions, item, strict=True)
         ]

@@ -1,7 +1,8 @@
-"""``python -m child.node MODULE …``: becomes the module that starts the processes of a training on this machine.
+"""``python -m child.node MODULE …``: replaces itself with the module that starts the training processes of this
+machine.
 
-On several nodes, where Slurm's ``srun`` runs it once on each, ``{rank}`` in the arguments becomes the number of this
-node, and ``{address}`` and ``{port}`` where all of them meet: at the first one.
+On several nodes, Slurm's ``srun`` runs it once on each. In the arguments, ``{rank}`` becomes the number of this node,
+and ``{address}`` and ``{port}`` the meeting point of all nodes, which is the first node.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ PORT_COUNT = 10_000
 
 
 def main() -> None:
-    """Become the module; the processes that it starts end with it."""
+    """Replace this process with the module; the processes that it starts end with it."""
     replacements = {}
     if "SLURM_JOB_ID" in os.environ:
-        port = FIRST_PORT + int(os.environ["SLURM_JOB_ID"]) % PORT_COUNT  # another one for another job
+        port = FIRST_PORT + int(os.environ["SLURM_JOB_ID"]) % PORT_COUNT  # a different port for each job
         address = os.environ["SLURM_LAUNCH_NODE_IPADDR"]
         replacements = {"{rank}": os.environ["SLURM_NODEID"], "{address}": address, "{port}": str(port)}
     words = [replacements.get(word, word) for word in sys.argv[1:]]

@@ -1,4 +1,6 @@
-"""What the files of sentence-transformers say of an embedding model; the engine that serves it reads the same."""
+"""The configuration of an embedding model in sentence-transformers files, read in the same way by the engine that
+serves it.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ import torch
 
 
 def pooling_of(folder: Path) -> str:
-    """``mean``, ``cls``, ``last`` or ``max``. Raises `ValueError` for what cannot be trained."""
+    """Return ``mean``, ``cls``, ``last`` or ``max``. Raises `ValueError` for a model that cannot be trained."""
     modules = folder / "modules.json"
     if not modules.is_file():
         return "mean"
@@ -30,14 +32,14 @@ def pooling_of(folder: Path) -> str:
             pooling = pooling_mode if isinstance(pooling_mode, str) else on[0] if len(on) == 1 else ""
             pooling = "last" if pooling == "lasttoken" else pooling
         elif kind not in ("Transformer", "Normalize"):
-            raise ValueError(f"the model has a module '{kind}', which training does not compute")
+            raise ValueError(f"the model has a module '{kind}', which training does not support")
     if pooling not in ("mean", "cls", "last", "max"):
-        raise ValueError(f"the model's pooling {pooling!r} is not one that training computes")
+        raise ValueError(f"training does not support the model's pooling {pooling!r}")
     return pooling
 
 
 def prompt_of(folder: Path) -> str:
-    """What the engine puts before each text."""
+    """Return the prefix that the engine adds to each text."""
     path = folder / "config_sentence_transformers.json"
     config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     prompt = (config.get("prompts") or {}).get(config.get("default_prompt_name"))
@@ -45,7 +47,7 @@ def prompt_of(folder: Path) -> str:
 
 
 def pool(states: Any, mask: Any, pooling: str) -> Any:
-    """From states [rows, tokens, width] and their mask to [rows, width]; padding is on the right."""
+    """Pool states [rows, tokens, width] with their mask to [rows, width]; padding is on the right."""
     if pooling == "cls":
         return states[:, 0]
     if pooling == "last":

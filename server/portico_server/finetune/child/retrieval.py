@@ -1,6 +1,7 @@
-"""Models for search: embedding models by InfoNCE, rerankers by binary cross-entropy, measured on questions held back.
+"""Training of search models: embedding models with InfoNCE, rerankers with binary cross-entropy, both validated on
+held-out questions.
 
-A. van den Oord et al. 2018, https://arxiv.org/abs/1807.03748, with the other answers of a step as wrong ones.
+A. van den Oord et al. 2018, https://arxiv.org/abs/1807.03748, with the other answers of a step as negatives.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ RETRIEVAL_TASKS: dict[str, tuple[Any, Any]] = {
     "embedding": (AutoModel, TaskType.FEATURE_EXTRACTION),
     "rerank": (AutoModelForSequenceClassification, TaskType.SEQ_CLS),
 }
-"""The class of a model by its method, and what an adapter calls that."""
+"""The model class for each method, and the adapter's task type."""
 
 TEMPERATURE_RATIO = 0.05
-"""What cosines are divided by."""
+"""Divisor of the cosine similarities."""
 
 MEASURE_BATCH_SIZE = 32
-"""Texts that are computed at once when nothing is learnt."""
+"""Number of texts computed at once outside training."""
 
 NDCG_RANK_COUNT = 10
 RECALL_RANK_COUNT = 5
@@ -44,13 +45,13 @@ Row = dict[str, Any]
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The questions of a file."""
+    """Read the questions of a file."""
     with path.open(encoding="utf-8") as file:
         return [json.loads(line) for line in file if line.strip()]
 
 
 def ranking_measures(relevant: Sequence[Sequence[bool]]) -> dict[str, float]:
-    """nDCG@10 and recall@5, the mean over questions; each is a ranking, which says what answers its question."""
+    """Return the means of nDCG@10 and recall@5 over questions; each question is a ranking of relevance flags."""
     gains, recalls = [], []
     for ranking in relevant:
         relevant_count = sum(ranking)
@@ -71,7 +72,9 @@ class _Embedding:
         self._prompt = prompt_of(order.model)
 
     def batch(self, rows: list[Row]) -> dict[str, Any]:
-        """All questions, then all answers, then the wrong answers; ``hidden`` are answers that are right for others."""
+        """Return all questions, then all answers, then the negatives; ``hidden`` masks answers that are correct for
+        other questions.
+        """
         answers = [row["positives"][0] for row in rows]
         texts = answers + [text for row in rows for text in row["negatives"]]
         hidden = [
@@ -89,7 +92,7 @@ class _Embedding:
         return torch.nn.functional.cross_entropy(scores, torch.arange(len(hidden), device=scores.device))
 
     def measure(self, model: Any, rows: list[Row]) -> dict[str, float]:
-        """Each question against the passages of all."""
+        """Rank the passages of all questions for each question."""
         texts = sorted({text for row in rows for text in (*row["positives"], *row["negatives"])})
         queries, passages = self._all(model, [row["query"] for row in rows]), self._all(model, texts)
         order = (queries @ passages.T).argsort(dim=1, descending=True).tolist()
@@ -143,7 +146,7 @@ class _Rerank:
         return torch.nn.functional.binary_cross_entropy_with_logits(self._scores(model, batch), right)
 
     def measure(self, model: Any, rows: list[Row]) -> dict[str, float]:
-        """Each question with its own passages, the wrong ones first: scores that are the same earn nothing."""
+        """Rank the passages of each question, negatives first, so that equal scores earn nothing."""
         rankings = []
         for row in rows:
             texts = [*row["negatives"], *row["positives"]]
@@ -167,7 +170,7 @@ class _Rerank:
 
 
 class _RetrievalTrainer(Trainer):  # type: ignore[misc]  # transformers has no types
-    """Computes the loss of the method, and measures rankings in place of a loss on what is held back."""
+    """A trainer that computes the loss of the method, and measures rankings on held-out data instead of a loss."""
 
     def __init__(
         self, kind: Any, held_back: list[Row], monitor: watch.TrainingMonitor, **trainer_arguments: Any
@@ -180,7 +183,7 @@ class _RetrievalTrainer(Trainer):  # type: ignore[misc]  # transformers has no t
         return self._kind.loss(model, dict(inputs))
 
     def measure(self) -> dict[str, float]:
-        """How good the model is now. All processes compute the same."""
+        """Return the current measures of the model. All processes compute the same values."""
         model = self.model_wrapped if self.is_fsdp_enabled else self.model
         with learning_nothing(model):
             measures: dict[str, float] = self._kind.measure(model, self._held_back)
@@ -195,7 +198,7 @@ class _RetrievalTrainer(Trainer):  # type: ignore[misc]  # transformers has no t
 
 @contextmanager
 def learning_nothing(model: Any) -> Iterator[None]:
-    """Without gradients and without chance."""
+    """Disable gradients and randomness within the block."""
     was = model.training
     model.eval()
     try:
@@ -206,7 +209,7 @@ def learning_nothing(model: Any) -> Iterator[None]:
 
 
 class RetrievalFactory:
-    """Everything that a training for search is made of, before it begins."""
+    """The components of a training run for search before it begins."""
 
     def __init__(self, order: TrainingOrder, voice: DaemonLink, tokenizer: Any) -> None:
         tokenizer.padding_side = "right"
@@ -220,14 +223,15 @@ class RetrievalFactory:
         self._before = order.folder / "before.json"
 
     def measure_base(self, model: Any) -> None:
-        """How good the base is, once: a later attempt has the weights of a checkpoint."""
+        """Measure the base, once, because a later attempt starts with the weights of a checkpoint."""
         if self.order.method == "rerank" and model.config.num_labels != 1:
             raise ValueError(
-                f"'{self.order.name}' has {model.config.num_labels} classes, and a reranker one score"
+                f"'{self.order.name}' has {model.config.num_labels} classes, but a reranker must have a "
+                "single score"
             )
         if self._before.is_file() or not self.held_back:
             return
-        self._voice.send("stage", stage="measure", message="Measuring the base on the questions held back")
+        self._voice.send("stage", stage="measure", message="Measuring the base on the held-out questions")
         if self.order.recipe["device"] == "cuda":
             model.to("cuda")
         with learning_nothing(model):
@@ -240,7 +244,7 @@ class RetrievalFactory:
         self._voice.send("say", level="info", message=f"The base on {len(self.held_back)} questions: {words}")
 
     def trial(self, model: Any) -> Callable[[int], None]:
-        """A gradient for some copies of the longest example, forgotten at once."""
+        """Return a function that computes and discards a gradient for some copies of the longest example."""
         longest = max(
             self.training, key=lambda row: sum(map(len, (row["query"], *row["positives"], *row["negatives"])))
         )
@@ -254,7 +258,7 @@ class RetrievalFactory:
         return step
 
     def trainer(self, model: Any, lora: Any, micro_batch: int, accumulation: int) -> Any:
-        """Ready to train ``model``."""
+        """Return the trainer, ready to train ``model``."""
         common = common_arguments(self.order, micro_batch, accumulation, is_validated=bool(self.held_back))
         return _RetrievalTrainer(
             self._kind,
@@ -269,7 +273,7 @@ class RetrievalFactory:
         )
 
     def write(self, trainer: Any, dtype: torch.dtype) -> dict[str, float]:
-        """The whole model with all that its folder has beside the weights; what was measured, before and after."""
+        """Write the complete model with the other files of its folder; return the measurements before and after."""
         order = self.order
         draft = order.adapter.with_suffix(".new")
         model = trainer.model
@@ -284,7 +288,7 @@ class RetrievalFactory:
                 model.merge_and_unload().to(dtype).save_pretrained(draft)
         else:
             if not trainer.is_fsdp_enabled:
-                model.to(dtype)  # it was trained in 32 bits
+                model.to(dtype)  # training used 32 bits
             trainer.save_model(str(draft))
         if trainer.is_world_process_zero():
             for path in order.model.rglob("*"):

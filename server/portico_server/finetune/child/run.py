@@ -1,4 +1,4 @@
-"""One training, from the order to the adapter: the model, a probe of its memory, the trainer."""
+"""A training run, from the order to the adapter: the model, the memory probe, the trainer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .retrieval import RetrievalFactory
 
 
 def run(order: TrainingOrder, voice: DaemonLink) -> None:
-    """Train from the last whole checkpoint on, or from the start; say ``done`` unless the daemon asked to pause."""
+    """Train from the last complete checkpoint, or from the start; send ``done`` unless the daemon asked to pause."""
     logging.disable_progress_bar()
     disable_progress_bars()
     recipe = order.recipe
@@ -71,18 +71,18 @@ def run(order: TrainingOrder, voice: DaemonLink) -> None:
 
 
 def _confirmed(order: TrainingOrder, bench: Any, model: Any, lora: Any, voice: DaemonLink) -> tuple[int, int]:
-    """The micro batch that fits, and the accumulation that keeps the batch as it was."""
+    """Return the micro batch that fits, and the accumulation that preserves the batch size."""
     recipe = order.recipe
     micro_batch, accumulation = recipe["micro_batch"], recipe["accumulation"]
     if micro_batch <= 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1:
         return micro_batch, accumulation
-    if recipe["device"] == "cuda" and recipe["kind"] != "qlora":  # weights in four bits are there already
+    if recipe["device"] == "cuda" and recipe["kind"] != "qlora":  # 4-bit weights are already on the device
         model.to("cuda")
     trial_model = get_peft_model(model, lora) if lora is not None else model
     if recipe["checkpointing"]:
         trial_model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         trial_model.enable_input_require_grads()
-    voice.send("stage", stage="memory", message="Measuring the memory that one step takes")
+    voice.send("stage", stage="memory", message="Measuring the memory of one step")
     micro_batch_limit = fits_memory(bench.trial(trial_model), micro_batch)
     if lora is not None:
         trial_model.unload()
@@ -91,19 +91,19 @@ def _confirmed(order: TrainingOrder, bench: Any, model: Any, lora: Any, voice: D
         voice.send(
             "say",
             level="warn",
-            message=f"{micro_batch} examples at once do not fit the memory: {micro_batch_limit} at once, "
+            message=f"{micro_batch} examples at once do not fit into memory: {micro_batch_limit} at once, "
             f"{accumulation} times a step.",
         )
     return micro_batch_limit, accumulation
 
 
 def _write(order: TrainingOrder, trainer: Any) -> dict[str, float]:
-    """The adapter, or the whole model: whole or not there. Nothing is measured with it."""
+    """Write the adapter or the whole model, completely or not at all; nothing is measured."""
     draft = order.adapter.with_suffix(".new")
     if order.recipe["kind"] == "full":
         trainer.model.config.use_cache = True
         if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-            trainer.model.to(dtype_of(order))  # it was trained in 32 bits
+            trainer.model.to(dtype_of(order))  # training used 32 bits
     trainer.save_model(str(draft))
     if trainer.is_world_process_zero():
         checkpoints.checkpoint_named(draft, order.name)

@@ -1,4 +1,4 @@
-"""What happens around the steps: metrics, checkpoints, and an end where one is asked for or needed."""
+"""Callbacks around the steps: metrics, checkpoints, and stopping when requested or necessary."""
 
 from __future__ import annotations
 
@@ -36,22 +36,22 @@ METRIC_NAMES = {
     "grad_norm": "grad_norm",
     "epoch": "epoch",
 }
-"""Ours for the trainers' names of what is measured."""
+"""Maps the trainers' metric names to Portico's."""
 
 SPARE_CHECKPOINT_COUNT = 3
-"""Checkpoints that must have room on the disk beyond the one that is written."""
+"""Number of additional checkpoints that must fit on the disk when one is written."""
 
 
 class NotANumber(Exception):
-    """The loss is none any more; ``step`` is where that showed."""
+    """The loss is no longer a number; ``step`` is where this was detected."""
 
     def __init__(self, step: int) -> None:
-        super().__init__(f"the loss is not a number any more at step {step}")
+        super().__init__(f"the loss is no longer a number at step {step}")
         self.step = step
 
 
 class DiskFull(Exception):
-    """There is no room for the next checkpoint."""
+    """The disk has no space for the next checkpoint."""
 
 
 class TrainingMonitor(TrainerCallback):  # type: ignore[misc]  # transformers has no types
@@ -77,7 +77,7 @@ class TrainingMonitor(TrainerCallback):  # type: ignore[misc]  # transformers ha
             self._since = time.monotonic()
 
     def on_substep_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """How far the first step is: with many parts it may take minutes."""
+        """Report the progress of the first step, which may take minutes if it has many parts."""
         if not state.global_step:
             self._parts += 1
             message = f"Step 1: {self._parts} of {args.gradient_accumulation_steps} parts"
@@ -101,7 +101,7 @@ class TrainingMonitor(TrainerCallback):  # type: ignore[misc]  # transformers ha
         self._voice.send("step", step=state.global_step, total=state.max_steps, values=values)
 
     def _pace(self, tokens: int) -> dict[str, float]:
-        """Tokens in a second since the last time, and the memory that is taken."""
+        """Return the tokens per second since the last call, and the memory in use."""
         self.tokens = tokens
         now = time.monotonic()
         values: dict[str, float] = {"tokens": float(tokens), "memory_bytes": float(self._memory())}
@@ -116,7 +116,7 @@ class TrainingMonitor(TrainerCallback):  # type: ignore[misc]  # transformers ha
         return int(self._process.memory_info().rss)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
-        if distributed.is_initialized():  # the first process alone hears of it; all stop after the same step
+        if distributed.is_initialized():  # only the first process receives it; all stop after the same step
             pause_flag = torch.tensor(float(self._voice.paused.is_set()), device=args.device)
             distributed.all_reduce(pause_flag, distributed.ReduceOp.MAX)
             if pause_flag.item():
@@ -127,7 +127,7 @@ class TrainingMonitor(TrainerCallback):  # type: ignore[misc]  # transformers ha
         return control
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **_: Any) -> Any:
-        """Early stopping: so many evaluations in a row that were not better than the best."""
+        """Stop early after a number of consecutive evaluations without improvement."""
         gain = metrics.get("eval_ndcg_10")
         loss = metrics.get("eval_loss", math.nan) if gain is None else -gain
         self._worse = 0 if loss < self._best else self._worse + 1
@@ -139,14 +139,14 @@ class TrainingMonitor(TrainerCallback):  # type: ignore[misc]  # transformers ha
             self._voice.send(
                 "say",
                 level="info",
-                message=f"Stopped early at step {state.global_step}: {patience} evaluations in a row were not better "
-                f"than {best}.",
+                message=f"Stopped early at step {state.global_step}: {patience} consecutive evaluations were not "
+                f"better than {best}.",
             )
         return control
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if distributed.is_initialized():
-            distributed.barrier()  # each process has written its part
+            distributed.barrier()  # all processes have written their parts
         if not state.is_world_process_zero:
             return
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
@@ -157,5 +157,6 @@ class TrainingMonitor(TrainerCallback):  # type: ignore[misc]  # transformers ha
         free = shutil.disk_usage(folder).free
         if free < SPARE_CHECKPOINT_COUNT * self._size:
             raise DiskFull(
-                f"{free / 1e6:.0f} MB are free on the disk, and a checkpoint takes {self._size / 1e6:.0f}"
+                f"the disk has {free / 1000000.0:.0f} MB free, and a checkpoint takes "
+                f"{self._size / 1000000.0:.0f}"
             )

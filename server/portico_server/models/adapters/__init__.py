@@ -1,5 +1,5 @@
-"""Adapters: small sets of weights on top of a model's own, each a model name of its own.
+"""Adapters: small sets of weights on top of a model's own, each with its own model name.
 
-Reads and checks what people bring, keeps it by its content, makes of it what an engine takes. NumPy is imported where
-tensors are computed with, never when a module is imported.
+Validates imported adapters, stores them by content, and converts them for engines. NumPy is imported only where
+tensors are computed, never with a module.
 """

@@ -1,4 +1,4 @@
-"""LoRA adapters as llama.cpp takes them: a PEFT folder made into a GGUF file, or a GGUF adapter checked. Blocks.
+"""LoRA adapters for llama.cpp: a PEFT folder converted to GGUF, or a validated GGUF adapter. Blocks.
 
 Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md; names and the order of rows in q and k are those of
 llama.cpp's own conversion of the base model.
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from portico_server.models.adapters.peft import Array
 
 ALIGNMENT_BYTES = 32
-"""Bytes: where tensors begin in a GGUF file."""
+"""Alignment of tensors in a GGUF file, in bytes."""
 
 _SPLIT = {
     "self_attn.q_proj": "attn_q",
@@ -43,24 +43,24 @@ _JOINED = {
 }
 
 LAYERS: Mapping[str, Mapping[str, str]] = {
-    "llama": _SPLIT,  # Mistral is of this architecture too
+    "llama": _SPLIT,  # also the architecture of Mistral
     "qwen2": _SPLIT,
     "qwen3": _SPLIT,
     "gemma2": _SPLIT,
     "gemma3": _SPLIT,
     "phi3": _JOINED,
 }
-"""By architecture: what llama.cpp calls the linear layers of a block."""
+"""llama.cpp's names of a block's linear layers, by architecture."""
 
 PERMUTED_ARCHITECTURES = frozenset({"llama"})
-"""Architectures whose q and k rows llama.cpp keeps in another order than transformers."""
+"""Architectures whose q and k rows llama.cpp stores in another order than transformers."""
 
 _BLOCK = re.compile(r"(?:language_model\.)?(?:model\.)?(?:language_model\.)?layers\.(\d+)\.(.+)")
 
 
 @dataclass(frozen=True, slots=True)
 class GgufBase:
-    """What an adapter must fit: a model's header, and the dimensions of its tensors, the innermost first."""
+    """The base of an adapter: a model's header, and the dimensions of its tensors, innermost first."""
 
     path: Path
     file: Gguf
@@ -68,19 +68,22 @@ class GgufBase:
 
     @classmethod
     def read(cls, path: Path) -> GgufBase:
-        """Raises `InvalidRequest`, or `NotFound`."""
+        """Read the header of a model. Raises `InvalidRequest`, or `NotFound`."""
         return cls(path, read_gguf(path), read_shapes(path))
 
     @property
     def key(self) -> str:
-        """Says how a file made for this model differs from one made for another."""
+        """A key for the properties of the model on which a converted adapter depends."""
         return f"{self.file.architecture}-{self.file.head_count}-{self.file.head_count_kv}"
 
 
 def prepare_gguf_adapter(source: Path, base: GgufBase) -> Path:
-    """What llama.cpp loads for an adapter: the file itself, or a file made of a PEFT folder, once, beside its weights.
+    """Return the file that llama.cpp loads for an adapter: the file itself, or a file converted once from a PEFT
+    folder.
 
-    Raises `InvalidRequest` if it does not fit the model.
+    The converted file is stored beside the weights.
+
+    Raises `InvalidRequest` if the adapter does not fit the model.
     """
     if source.is_file():
         check_gguf_adapter(source, base)
@@ -94,12 +97,12 @@ def prepare_gguf_adapter(source: Path, base: GgufBase) -> Path:
 
 
 def check_gguf_adapter(path: Path, base: GgufBase) -> None:
-    """Whether a GGUF file is a LoRA adapter for this model. Raises `InvalidRequest`."""
+    """Raise `InvalidRequest` unless a GGUF file is a LoRA adapter for this model."""
     file = read_gguf(path)
     if file.kind != "adapter" or file.values.get("adapter.type") != "lora":
         raise _bad(path, f"is a {file.kind or 'file of unknown kind'}, not a LoRA adapter")
     if file.truncated:
-        raise _bad(path, f"is cut short: it has {file.file_size} of {file.end_offset} bytes")
+        raise _bad(path, f"is truncated: it has {file.file_size} of {file.end_offset} bytes")
     if file.architecture != base.file.architecture:
         raise _bad(path, f"is for '{file.architecture}' models, but the base is '{base.file.architecture}'")
     shapes = read_shapes(path)
@@ -121,10 +124,10 @@ def check_gguf_adapter(path: Path, base: GgufBase) -> None:
 
 
 def convert_peft(adapter: PeftAdapter, base: GgufBase, target: Path) -> None:
-    """Write ``adapter`` as a GGUF file, whole or not at all.
+    """Write ``adapter`` as a GGUF file, completely or not at all.
 
-    All pairs share one alpha there, so what differs from it goes into B. Raises `InvalidRequest` for numbers that are
-    none.
+    All pairs share one alpha in GGUF, so deviating scales are multiplied into B. Raises `InvalidRequest` for numbers
+    that are not finite.
     """
     import numpy as np
 
@@ -134,7 +137,7 @@ def convert_peft(adapter: PeftAdapter, base: GgufBase, target: Path) -> None:
         name = _name(adapter, pair.module, base)
         a, b = adapter.file.array(pair.a), adapter.file.array(pair.b)
         if not (np.isfinite(a).all() and np.isfinite(b).all()):
-            raise _bad(adapter.folder, f"has numbers in '{pair.module}' that are not finite: it is worthless")
+            raise _bad(adapter.folder, f"has non-finite numbers in '{pair.module}': it is unusable")
         b = b * np.float32(pair.scaling * pair.rank / alpha)
         if base.file.architecture in PERMUTED_ARCHITECTURES:
             if name.endswith("attn_q.weight"):
@@ -158,15 +161,15 @@ def convert_peft(adapter: PeftAdapter, base: GgufBase, target: Path) -> None:
 
 
 def permute_rows(rows: Array, heads: int) -> Array:
-    """The rows of q or k in llama.cpp's order: the two halves of each head interleaved, as its rotary embedding takes
-    them.
+    """Return the rows of q or k in llama.cpp's order: its rotary embedding expects the halves of each head
+    interleaved.
     """
     count = rows.shape[0]
     return rows.reshape(heads, 2, count // heads // 2, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
 
 
 def write_gguf(path: Path, values: Mapping[str, str | float], tensors: Sequence[tuple[str, Array]]) -> None:
-    """A GGUF file of version 3. Tensors are kept in 16 bits, those with numbers too large for that in 32."""
+    """Write a GGUF file of version 3. Tensors are stored in 16 bits, or in 32 if their numbers are too large."""
     import numpy as np
 
     formats = ["F16" if np.abs(array).max(initial=0) < 65_504 else "F32" for _, array in tensors]
@@ -192,7 +195,7 @@ def write_gguf(path: Path, values: Mapping[str, str | float], tensors: Sequence[
 
 
 def _renamed(adapter: PeftAdapter, base: GgufBase) -> dict[str, tuple[int, int]]:
-    """The adapted tensors by llama.cpp's names, each with its inputs and outputs."""
+    """Return the adapted tensors by llama.cpp's names, each with its inputs and outputs."""
     return {_name(adapter, pair.module, base): (pair.inputs, pair.outputs) for pair in adapter.pairs}
 
 
@@ -201,8 +204,9 @@ def _name(adapter: PeftAdapter, module: str, base: GgufBase) -> str:
     layers = LAYERS.get(architecture)
     if layers is None:
         raise InvalidRequest(
-            f"A PEFT adapter for a '{architecture}' model cannot be converted here; that is known for "
-            f"{', '.join(LAYERS)}. Convert it with llama.cpp's convert_lora_to_gguf.py and give the .gguf file.",
+            f"A PEFT adapter for a '{architecture}' model cannot be converted; supported are "
+            f"{', '.join(LAYERS)}. Convert it with llama.cpp's convert_lora_to_gguf.py and use the .gguf "
+            "file.",
             code="adapter_unsupported",
             param="path",
         )
@@ -213,8 +217,8 @@ def _name(adapter: PeftAdapter, module: str, base: GgufBase) -> str:
     if match is None or name is None:
         raise _bad(
             adapter.folder,
-            f"adapts '{module}', which a '{architecture}' model does not have. Is it for another model? It says that "
-            f"it was trained on '{adapter.base or 'nothing'}'",
+            f"adapts '{module}', which a '{architecture}' model does not have. It may be for another model: "
+            f"its configuration says it was trained on '{adapter.base or 'nothing'}'",
         )
     return f"blk.{match[1]}.{name}.weight"
 
@@ -223,15 +227,15 @@ def _fits(source: Path, pairs: Mapping[str, tuple[int, int]], base: GgufBase) ->
     for name, (inputs, outputs) in pairs.items():
         shape = base.shapes.get(name)
         if shape is None and base.file.split_count > 1:
-            continue  # in another part of the model; llama.cpp looks there
+            continue  # in another part of the model, which llama.cpp searches too
         if shape is None:
-            tied_note = " The model uses its embedding for that." if name == "output.weight" else ""
+            tied_note = " The model uses its embedding instead." if name == "output.weight" else ""
             raise _bad(source, f"adapts '{name}', which the base model does not have.{tied_note}".rstrip("."))
         if shape[:2] != (inputs, outputs):
             raise _bad(
                 source,
-                f"does not fit: '{name}' has {inputs} inputs and {outputs} outputs in it, {shape[0]} and {shape[1]} in "
-                "the base model. It was trained on another one",
+                f"does not fit: '{name}' has {inputs} inputs and {outputs} outputs in the adapter, but "
+                f"{shape[0]} and {shape[1]} in the base model. It was trained on another model",
             )
 
 

@@ -1,4 +1,4 @@
-"""A PEFT folder with its safetensors, read and checked. LoRA only."""
+"""Reads and validates a PEFT folder with safetensors. LoRA only."""
 
 from __future__ import annotations
 
@@ -21,16 +21,15 @@ if TYPE_CHECKING:
     Array = npt.NDArray[np.float32]
 
 
-# Safetensors files: the header, checked, and tensors as NumPy arrays.
-#
-# Format: https://huggingface.co/docs/safetensors (eight bytes of length, a JSON header, raw little-endian numbers).
+# Safetensors files: the validated header, and tensors as NumPy arrays. Format:
+# https://huggingface.co/docs/safetensors (eight bytes of length, a JSON header, raw little-endian numbers).
 
 
 MAX_HEADER_BYTES = 32 * 1024 * 1024
-"""Bytes that a header may have."""
+"""Maximum size of a header, in bytes."""
 
 FLOAT_WIDTHS: Mapping[str, int] = {"F32": 4, "F16": 2, "BF16": 2}
-"""Bytes of one number in the formats that are read as tensors."""
+"""Bytes per number in the supported tensor formats."""
 
 _OTHER_WIDTHS: Mapping[str, int] = {
     "F64": 8, "I64": 8, "U64": 8, "I32": 4, "U32": 4, "I16": 2, "U16": 2, "I8": 1, "U8": 1, "BOOL": 1,
@@ -40,7 +39,7 @@ _OTHER_WIDTHS: Mapping[str, int] = {
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """Where a tensor lies: ``start`` and ``end`` are bytes from the beginning of the file."""
+    """The position of a tensor: ``start`` and ``end`` are bytes from the beginning of the file."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -65,7 +64,9 @@ class Safetensors:
     metadata: Mapping[str, str]
 
     def array(self, name: str) -> Array:
-        """A tensor as float32, whatever it is kept as. Blocks. Raises `InvalidRequest` for other formats."""
+        """Return a tensor as float32, whatever its stored format. Blocks. Raises `InvalidRequest` for unsupported
+        formats.
+        """
         tensor = self.tensors[name]
         if tensor.dtype not in FLOAT_WIDTHS:
             raise _invalid_file(
@@ -78,7 +79,7 @@ class Safetensors:
 
 
 def as_floats(data: bytes, dtype: str) -> Array:
-    """Raw little-endian numbers as float32."""
+    """Convert raw little-endian numbers to float32."""
     import numpy as np
 
     if dtype == "F32":
@@ -90,7 +91,7 @@ def as_floats(data: bytes, dtype: str) -> Array:
 
 
 def pack_floats(array: Array, dtype: str) -> bytes:
-    """The reverse of reading an array; bfloat16 is rounded to the nearest, ties to even."""
+    """Convert float32 to raw numbers, the reverse of reading; bfloat16 is rounded to the nearest, ties to even."""
     import numpy as np
 
     if dtype == "F32":
@@ -103,7 +104,7 @@ def pack_floats(array: Array, dtype: str) -> bytes:
 
 
 def read_safetensors(path: Path) -> Safetensors:
-    """Read a header. Raises `NotFound`, or `InvalidRequest` for a file that is damaged or cut short."""
+    """Read a header. Raises `NotFound`, or `InvalidRequest` for a damaged or truncated file."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -111,11 +112,11 @@ def read_safetensors(path: Path) -> Safetensors:
             length = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
             if not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
                 raise _invalid_file(
-                    path, "has no header of a credible length: it is damaged or of another kind"
+                    path, "has a header with an implausible length: it is damaged or has another format"
                 )
             data = file.read(length)
     except FileNotFoundError as error:
-        raise NotFound(f"There is no file {path}.", code="model_file_missing", param="path") from error
+        raise NotFound(f"The file {path} does not exist.", code="model_file_missing", param="path") from error
     except OSError as error:
         raise Unavailable(f"The file {path} cannot be read: {error.strerror or error}.") from error
     try:
@@ -132,7 +133,7 @@ def read_safetensors(path: Path) -> Safetensors:
     last = max((tensor.end for tensor in tensors.values()), default=begin)
     if last != size:
         raise _invalid_file(
-            path, f"has {size} bytes, but its tensors end at {last}: it was cut short or changed"
+            path, f"has {size} bytes, but its tensors end at {last}: it was truncated or changed"
         )
     return Safetensors(path, size, tensors, {str(key): str(value) for key, value in metadata.items()})
 
@@ -142,15 +143,15 @@ def _tensor(path: Path, name: str, value: Any, begin: int, size: int) -> Tensor:
         dtype, shape, (start, end) = str(value["dtype"]), tuple(value["shape"]), value["data_offsets"]
         is_whole = all(isinstance(number, int) and number >= 0 for number in (*shape, start, end))
     except (KeyError, TypeError, ValueError) as error:
-        raise _invalid_file(
-            path, f"describes the tensor '{name[:80]}' in a way that is not understood"
-        ) from error
+        raise _invalid_file(path, f"describes the tensor '{name[:80]}' in an unsupported way") from error
     width = FLOAT_WIDTHS.get(dtype) or _OTHER_WIDTHS.get(dtype)
     if not is_whole or len(shape) > 8 or width is None:
-        raise _invalid_file(path, f"describes the tensor '{name[:80]}' in a way that is not understood")
+        raise _invalid_file(path, f"describes the tensor '{name[:80]}' in an unsupported way")
     tensor = Tensor(dtype, shape, begin + start, begin + end)
     if tensor.end > size or end - start != tensor.elements * width:
-        raise _invalid_file(path, f"has the tensor '{name[:80]}' cut short or of another size than it says")
+        raise _invalid_file(
+            path, f"has a truncated tensor '{name[:80]}', or one whose size differs from the header"
+        )
     return tensor
 
 
@@ -161,7 +162,7 @@ def _invalid_file(path: Path, problem: str) -> InvalidRequest:
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 MAX_CONFIG_BYTES = 1024 * 1024
-"""Bytes that an ``adapter_config.json`` may have."""
+"""Maximum size of an ``adapter_config.json``, in bytes."""
 
 _KEY = re.compile(r"base_model\.model\.(?P<module>[A-Za-z0-9_.]+)\.lora_(?P<side>[AB])\.weight")
 _PATTERN = re.compile(r"\^?[A-Za-z0-9_.]+")
@@ -169,7 +170,7 @@ _PATTERN = re.compile(r"\^?[A-Za-z0-9_.]+")
 _UNSUPPORTED: Mapping[str, str] = {
     "use_dora": "DoRA",
     "lora_bias": "biases",
-    "modules_to_save": "whole modules saved in addition (modules_to_save)",
+    "modules_to_save": "additional whole modules (modules_to_save)",
     "target_parameters": "adapted parameters (target_parameters)",
     "trainable_token_indices": "trained tokens (trainable_token_indices)",
     "alora_invocation_tokens": "activated LoRA (alora_invocation_tokens)",
@@ -178,14 +179,14 @@ _UNSUPPORTED: Mapping[str, str] = {
     "fan_in_fan_out": "transposed weights (fan_in_fan_out)",
     "megatron_config": "Megatron's layers",
 }
-"""What makes an adapter more than two matrices for each linear layer."""
+"""Features with which an adapter is more than two matrices per linear layer."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoraPair:
     """The two matrices of one linear layer: A has ``rank`` × ``inputs`` numbers, B ``outputs`` × ``rank``.
 
-    What is added to the layer's weights is ``scaling`` · B · A.
+    ``scaling`` · B · A is added to the layer's weights.
     """
 
     module: str
@@ -199,7 +200,7 @@ class LoraPair:
 
 @dataclass(frozen=True, slots=True)
 class PeftAdapter:
-    """A LoRA adapter. ``base`` is what it says it was trained on; nobody checks that."""
+    """A LoRA adapter. ``base`` is the model named in its configuration, which is not verified."""
 
     folder: Path
     base: str
@@ -207,13 +208,13 @@ class PeftAdapter:
     alpha: float
     rslora: bool
     patterned: bool
-    """Whether some layers have another rank or alpha than the rest."""
+    """Whether some layers have a different rank or alpha."""
     pairs: tuple[LoraPair, ...]
     file: Safetensors
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """The names of the adapted layers, without their places."""
+        """The names of the adapted layers, without their positions."""
         return tuple(sorted({pair.module.rpartition(".")[2] for pair in self.pairs}))
 
     @property
@@ -225,8 +226,8 @@ def read_peft(folder: Path) -> PeftAdapter:
     """Read the configuration and the header of the weights. Blocks. Raises `InvalidRequest`, or `NotFound`."""
     if not folder.is_dir():
         raise NotFound(
-            f"There is no adapter at {folder}. Give the folder that PEFT wrote, with {CONFIG} and {WEIGHTS}, or a "
-            ".gguf file.",
+            f"No adapter found at {folder}. Specify the folder that PEFT wrote, with {CONFIG} and {WEIGHTS}, "
+            "or a .gguf file.",
             code="adapter_not_found",
             param="path",
         )
@@ -235,8 +236,8 @@ def read_peft(folder: Path) -> PeftAdapter:
         if any(folder.glob("*.bin")) or any(folder.glob("*.pt")):
             raise _invalid_adapter(
                 folder,
-                f"has its weights as a pickle, which can run code and is never opened. Save them as {WEIGHTS} "
-                "(PEFT: safe_serialization=True)",
+                "has its weights as a pickle, which can run code and is never loaded. Save them as "
+                f"{WEIGHTS} (PEFT: safe_serialization=True)",
             )
         raise _invalid_adapter(folder, f"has no {WEIGHTS}")
     config = _config(folder)
@@ -287,18 +288,20 @@ def _config(folder: Path) -> dict[str, Any]:
 def _only_lora(folder: Path, config: Mapping[str, Any]) -> None:
     kind = config.get("peft_type")
     if kind != "LORA":
-        raise _invalid_adapter(folder, f"is of the kind {kind!r}; only LORA adapters are taken")
+        raise _invalid_adapter(folder, f"is of the kind {kind!r}; only LORA adapters are supported")
     for field, words in _UNSUPPORTED.items():
         if config.get(field):
             raise _invalid_adapter(
-                folder, f"uses {words}, which is not taken. Train with plain LoRA, or merge it into its model"
+                folder,
+                f"uses {words}, which is not supported. Train with plain LoRA, or merge the adapter into "
+                "its model",
             )
     if config.get("bias") not in (None, "none"):
-        raise _invalid_adapter(folder, "trains biases, which is not taken. Train with bias='none'")
+        raise _invalid_adapter(folder, "trains biases, which is not supported. Train with bias='none'")
 
 
 def _modules(folder: Path, file: Safetensors) -> dict[str, dict[str, str]]:
-    """Adapted modules, each with the names of its two tensors."""
+    """Return the adapted modules, each with the names of its two tensors."""
     modules: dict[str, dict[str, str]] = {}
     for name in file.tensors:
         match = _KEY.fullmatch(name)
@@ -306,7 +309,7 @@ def _modules(folder: Path, file: Safetensors) -> dict[str, dict[str, str]]:
             if "magnitude" in name:
                 problem = "of DoRA"
             elif "embedding" in name or "embed_tokens" in name:
-                problem = "of an adapted embedding, which is not taken"
+                problem = "of an adapted embedding, which is not supported"
             else:
                 problem = "that is not half of a LoRA pair"
             raise _invalid_adapter(folder, f"has a tensor '{name[:120]}' {problem}")
@@ -329,8 +332,8 @@ def _pair(
     if a.shape[0] != rank or b.shape[1] != rank:
         raise _invalid_adapter(
             folder,
-            f"has the matrices {list(a.shape)} and {list(b.shape)} for '{module}', but its configuration says rank "
-            f"{rank}",
+            f"has the matrices {list(a.shape)} and {list(b.shape)} for '{module}', but its configuration "
+            f"specifies rank {rank}",
         )
     return LoraPair(module, rank, a.shape[1], b.shape[0], scaling, sides["A"], sides["B"])
 
@@ -342,7 +345,7 @@ def _patterns(folder: Path, config: Mapping[str, Any], field: str) -> dict[str, 
     for name, value in patterns.items():
         if not _PATTERN.fullmatch(name):
             raise _invalid_adapter(
-                folder, f"has the pattern '{name[:80]}' in '{field}': only names of layers are taken"
+                folder, f"has the pattern '{name[:80]}' in '{field}': only layer names are supported"
             )
         if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
             raise _invalid_adapter(
@@ -352,7 +355,9 @@ def _patterns(folder: Path, config: Mapping[str, Any], field: str) -> dict[str, 
 
 
 def _own(patterns: Mapping[str, float], module: str, usual: float) -> float:
-    """The first pattern that names the module: whole, or its last parts."""
+    """Return the value of the first pattern that matches the module's full name or its last parts, otherwise
+    ``usual``.
+    """
     for name, value in patterns.items():
         bare = name.removeprefix("^")
         if module == bare or (bare == name and module.endswith(f".{bare}")):

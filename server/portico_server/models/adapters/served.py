@@ -1,4 +1,4 @@
-"""An adapter as a model name of its own."""
+"""An adapter served under its own model name."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ FindDeployment = Callable[[str], Deployment | None]
 
 @dataclass(frozen=True, slots=True)
 class AdapterInfo(Adapter):
-    """An adapter with the key whose it is.
+    """An adapter with the key that owns it.
 
-    ``trained_on`` is what its files say; ``configured``: it comes from the configuration file.
+    ``trained_on`` is the base named in its files; ``configured``: it is defined in the configuration file.
     """
 
     owner: str | None
 
 
 class AdaptedModel:
-    """A `Servable` that also `Relays`: the base model, answering with one adapter. ``find`` gives the base."""
+    """A `Servable` that also `Relays`: the base model with one adapter. ``find`` returns the base."""
 
     def __init__(
         self,
@@ -63,11 +63,11 @@ class AdaptedModel:
 
     @property
     def path(self) -> Path:
-        """Where it is kept."""
+        """The path at which the adapter is stored."""
         return self.adapter.path
 
     def scale(self, scale: float) -> None:
-        """From the next call on."""
+        """Change the scale, starting with the next call."""
         self.adapter = replace(self.adapter, scale=scale)
         self._card = self._make_card(self._base_card)
 
@@ -99,7 +99,7 @@ class AdaptedModel:
         )
 
     def info(self) -> AdapterInfo:
-        """As the daemon shows it."""
+        """Return the adapter as shown by the API."""
         base, facts = self._find(self.base), self.facts
         return AdapterInfo(
             name=self.name,
@@ -128,12 +128,14 @@ class AdaptedModel:
         return "ready" if isinstance(client, AttachesAdapters) and client.fits(self.adapter) else "failed"
 
     async def call(self, request: Request, context: Context) -> Result:
-        """`Chat` gives a `ChatReply` and its events; tokens are those of the base."""
+        """Answer `Chat` with a `ChatReply` and its events; token counts are those of the base."""
         if isinstance(request, Chat):
             return await answers.read_reply(self, request, context)
         if isinstance(request, Tokenize | Detokenize):
             return await self._require_base().call(request, context)
-        raise InvalidRequest(f"'{self.name}' is a chat model, which does not take {type(request).__name__}.")
+        raise InvalidRequest(
+            f"'{self.name}' is a chat model, which does not support {type(request).__name__}."
+        )
 
     async def relay(self, request: Relay, context: Context) -> RelayResponse:
         """See `portico_server.core.servable.Relays`."""
@@ -143,8 +145,8 @@ class AdaptedModel:
         base = self._find(self.base)
         if base is None:
             raise Unavailable(
-                f"'{self.name}' is an adapter of the model '{self.base}', which is not here any more. Add that model "
-                "again, or remove the adapter.",
+                f"'{self.name}' is an adapter of the model '{self.base}', which is no longer available. Add "
+                "the model again, or remove the adapter.",
                 code="base_model_missing",
             )
         return base

@@ -1,4 +1,4 @@
-"""All adapters of the daemon: taken in, checked, stored by content, served under names of their own, removed."""
+"""All adapters of the daemon: imported, validated, stored by content, served under their own names, removed."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ logger = logging.getLogger(__name__)
 
 
 class AdapterService:
-    """``folder`` is where they are kept, ``find`` gives a model by name or alias, ``gone`` is told of names that mean
-    nothing any more.
+    """The adapters of the daemon.
 
-    Changes of one base model's adapters happen one after another.
+    ``folder`` is where they are stored, ``find`` returns a model by name or alias, and ``gone`` receives names that
+    are no longer valid. Changes of one base model's adapters happen one after another.
     """
 
     def __init__(
@@ -55,13 +55,13 @@ class AdapterService:
         self._on_removed = on_removed
         self._models: dict[str, AdaptedModel] = {}
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        # Files must not be deleted between the moment an adapter finds them there and the moment it is listed.
+        # Files must not be deleted between the check that an adapter's files exist and its registration.
         self._files = asyncio.Lock()
         self._coming: list[Path] = []
 
     async def start(self) -> None:
-        """Register those in the database; nothing is loaded."""
-        if self._database.postgres is None:  # else another daemon may be copying
+        """Register the adapters in the database without loading them."""
+        if self._database.postgres is None:  # otherwise another daemon may be copying
             await pools.MODELS.run(remove_partial, self._folder)
         for row in await self._database.read(adapters.list_adapters):
             self._enter(await self._read(row))
@@ -70,7 +70,7 @@ class AdapterService:
         facts = row.spec["facts"]
         adapter = AdapterScale(row.name, adapter_folder(self._folder, facts), float(row.spec["scale"]))
         if not await pools.MODELS.run(is_complete, self._folder, facts):
-            logger.error("the files of the adapter %s are not in %s any more", row.name, adapter.path)
+            logger.error("the files of the adapter %s no longer exist in %s", row.name, adapter.path)
         return AdaptedModel(
             adapter,
             row.base,
@@ -82,7 +82,7 @@ class AdapterService:
         )
 
     async def refresh(self) -> None:
-        """Take over adapters that other daemons on the same database added, scaled or removed."""
+        """Apply changes of adapters that other daemons on the same database added, scaled or removed."""
         before = {name: model for name, model in self._models.items() if not model.configured}
         adapter_rows = {row.name: row for row in await self._database.read(adapters.list_adapters)}
         for name, model in before.items():
@@ -102,38 +102,38 @@ class AdapterService:
                 if deployment is not None:
                     await deployment.attach(model.adapter)
             except PorticoError as error:
-                logger.error("the adapter %s of another daemon is left out: %s", name, error.message)
+                logger.error("skipping the adapter %s of another daemon: %s", name, error.message)
 
     def of(self, base: str) -> tuple[AdapterScale, ...]:
-        """The adapters that a model is to be started with, oldest first."""
+        """Return the adapters with which a model must be started, oldest first."""
         return tuple(model.adapter for model in self._models.values() if model.base == base)
 
     def get(self, name: str) -> AdapterInfo:
-        """One of them, by name or alias. Raises `NotFound`."""
+        """Return an adapter by name or alias. Raises `NotFound`."""
         return self._model(name).info()
 
     def files(self, name: str) -> AdapterScale:
-        """Where one is kept, and its scale. Raises `NotFound`."""
+        """Return the path and scale of an adapter. Raises `NotFound`."""
         return self._model(name).adapter
 
     def has(self, name: str) -> bool:
-        """Whether this is the name of one, and no alias."""
+        """Return whether this is the name of an adapter, not an alias."""
         return name in self._models
 
     def _model(self, name: str) -> AdaptedModel:
         adapted_model = self._models.get(name) or self._models.get(self._registry.aliases.get(name, ""))
         if adapted_model is None:
             raise NotFound(
-                f"There is no adapter '{name}'.{nearest(name, self._models)}",
+                f"Adapter '{name}' not found.{nearest(name, self._models)}",
                 code="adapter_not_found",
                 param="name",
             )
         return adapted_model
 
     async def configure(self, base: str, specs: tuple[AdapterSpec, ...]) -> None:
-        """Give a model these adapters, in addition to those that were added to it.
+        """Give a model these adapters, in addition to adapters that were added to it.
 
-        They are checked against the model when it is loaded. Raises as `add` does for what is wrong in itself.
+        They are checked against the model when it is loaded. Invalid adapters raise the errors of `add`.
         """
         for model in list(self._models.values()):
             if model.base == base and model.configured:
@@ -163,9 +163,9 @@ class AdapterService:
     ) -> AdapterInfo:
         """Copy an adapter, and serve ``base`` with it as ``name`` from now on and after a restart.
 
-        It is tried first; calls in flight are answered, later ones wait if the engine must restart. Raises
-        `Conflict` for a name that is taken, `NotFound`, `InvalidRequest` for what is not an adapter, does not fit or is
-        not taken by the engine; everything is as before then.
+        The adapter is tested first; calls in progress are completed, and later calls wait if the engine must restart.
+        Raises `Conflict` for a name in use, `NotFound`, and `InvalidRequest` for an adapter that is invalid, does not
+        fit or is rejected by the engine; then nothing is changed.
         """
         check_name(name, "name")
         check_scale(name, scale)
@@ -173,7 +173,7 @@ class AdapterService:
         base = deployment.spec.name
         async with self._locks[base]:
             self._check_free(name)
-            async with self._registry.claims.hold(owner, name):  # a store's chat app may have it
+            async with self._registry.claims.hold(owner, name):  # a store's chat app may have the name
                 pass
             async with self._files:
                 stored_adapter = await self._take_in(path, deployment)
@@ -194,19 +194,19 @@ class AdapterService:
             finally:
                 self._coming.remove(stored_adapter.path)
                 await self._forget_files(model)
-        logger.info("the adapter %s of %s is there", name, base)
+        logger.info("added the adapter %s of %s", name, base)
         return model.info()
 
     async def _attach(self, deployment: Deployment, model: AdaptedModel) -> None:
-        """Have it loaded, written down and listed, or none of these."""
+        """Load, store and register an adapter, or undo all of these."""
         self._check_free(model.name)
-        self._models[model.name] = model  # a start from here on brings it along
+        self._models[model.name] = model  # any start of the engine now includes it
         try:
             await deployment.attach(model.adapter)
             if not deployment.takes(model.adapter):
                 raise InvalidRequest(
-                    f"The engine of '{model.base}' does not load the adapter '{model.name}'; the daemon's log says "
-                    f"why.",
+                    f"The engine of '{model.base}' cannot load the adapter '{model.name}'; see the daemon's "
+                    "log for the reason.",
                     code="adapter_invalid",
                     param="path",
                 )
@@ -221,7 +221,7 @@ class AdapterService:
         self._enter(model)
 
     async def scale(self, name: str, scale: float) -> AdapterInfo:
-        """Multiply its effect by ``scale`` from now on. Raises `NotFound`, `InvalidRequest`."""
+        """Set the factor by which an adapter's effect is multiplied. Raises `NotFound`, `InvalidRequest`."""
         model = self._model(name)
         check_scale(model.name, scale)
         if model.configured:
@@ -242,7 +242,7 @@ class AdapterService:
         return model.info()
 
     async def remove(self, name: str) -> None:
-        """Take it away, after the calls in flight. Raises `NotFound`."""
+        """Remove an adapter after the calls in progress. Raises `NotFound`."""
         model = self._model(name)
         if model.configured:
             raise _configured(model)
@@ -258,8 +258,8 @@ class AdapterService:
         if deployment is not None:
             try:
                 await deployment.detach(model.name)
-            except PorticoError as error:  # the model's own trouble, which its next call hears of
-                logger.warning("without the adapter %s: %s", model.name, error.message)
+            except PorticoError as error:  # a problem of the model, which its next call reports
+                logger.warning("unloading the adapter %s: %s", model.name, error.message)
 
     def _enter(self, model: AdaptedModel) -> None:
         self._registry.add(model)
@@ -275,39 +275,40 @@ class AdapterService:
         return await pools.MODELS.run(store_adapter, path, self._folder, is_scripted=is_scripted)
 
     async def _forget_files(self, model: AdaptedModel) -> None:
-        """Delete its files, unless an adapter has them."""
+        """Delete the files of an adapter, unless another adapter uses them."""
         async with self._files:
             paths = [*self._coming, *(adapted_model.path for adapted_model in self._models.values())]
-            if self._database.postgres is not None:  # other daemons have theirs in the same folder
+            if self._database.postgres is not None:  # other daemons store theirs in the same folder
                 adapter_rows = await self._database.read(adapters.list_adapters)
                 paths += [adapter_folder(self._folder, row.spec["facts"]) for row in adapter_rows]
             if model.path not in paths:
                 await pools.MODELS.run(delete_adapter, self._folder, model.facts)
 
     def _base(self, name: str) -> Deployment:
-        """The model, if its engine takes adapters."""
+        """Return the model if its engine supports adapters."""
         deployment = self._find(name)
         if deployment is None:
             raise NotFound(
-                f"There is no model '{name}' that an adapter could be added to.",
+                f"There is no model '{name}' to add an adapter to.",
                 code="model_not_found",
                 param="base",
             )
         kind = deployment.process.launch.kind
         if not isinstance(kind, TriesAdapters):
             raise InvalidRequest(
-                f"The engine '{kind.name}' of '{deployment.spec.name}' takes no adapters. "
+                f"The engine '{kind.name}' of '{deployment.spec.name}' does not support adapters. "
                 + (
-                    "What runs elsewhere has to be given them there; add the result as a model of its own."
+                    "Add adapters of a remote model on its own server, and add the result as a separate "
+                    "model."
                     if "hosted" in deployment.card.capabilities
-                    else f"Chat models on {engines_that(TriesAdapters)} do."
+                    else f"Chat models on {engines_that(TriesAdapters)} support them."
                 ),
                 code="adapters_unsupported",
                 param="base",
             )
         if "chat" not in deployment.card.capabilities:
             raise InvalidRequest(
-                f"'{deployment.spec.name}' is not a chat model; only those take adapters.",
+                f"'{deployment.spec.name}' is not a chat model; only chat models support adapters.",
                 code="adapters_unsupported",
                 param="base",
             )
@@ -317,26 +318,27 @@ class AdapterService:
         servable = self._models.get(name) or self._registry.get(name)
         if servable is not None:
             raise Conflict(
-                f"The name '{name}' is taken by a {servable.card.kind}. Remove that first, or choose another name.",
+                f"The name '{name}' is in use by a {servable.card.kind}. Remove that first, or choose "
+                "another name.",
                 code="name_taken",
                 param="name",
             )
 
-    # Last in the class: from here on its name hides the built-in `list`.
+    # Defined last in the class, because its name hides the built-in `list` in the code below.
     def list(self, base: str | None = None) -> list[AdapterInfo]:
-        """All of them, or those of one model, by name. Raises `NotFound`."""
+        """List all adapters, or those of one model, by name. Raises `NotFound`."""
         if base is not None:
             deployment = self._find(base)
             base = deployment.spec.name if deployment is not None else base
             if deployment is None and not self.of(base):
-                raise NotFound(f"There is no model '{base}'.", code="model_not_found", param="base")
+                raise NotFound(f"Model '{base}' not found.", code="model_not_found", param="base")
         models = sorted(self._models.values(), key=lambda model: model.name)
         return [model.info() for model in models if base in (None, model.base)]
 
 
 def _configured(model: AdaptedModel) -> Conflict:
     return Conflict(
-        f"The adapter '{model.name}' comes from the configuration file; change it there.",
+        f"The adapter '{model.name}' is defined in the configuration file; change it there.",
         code="configured",
         param="name",
     )

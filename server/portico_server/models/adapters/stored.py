@@ -1,4 +1,4 @@
-"""Where adapters are kept: below the home, by their content, each whole or not there. Blocks."""
+"""Stores adapters below the home by content, each completely or not at all. Blocks."""
 
 from __future__ import annotations
 
@@ -25,16 +25,18 @@ _GGUF, _SCRIPT = "adapter.gguf", "script.yaml"
 
 @dataclass(frozen=True, slots=True)
 class StoredAdapter:
-    """An adapter in its place. ``facts`` is what its files say: ``kind``, ``sha256``, ``bytes``, ``rank`` and so on."""
+    """A stored adapter. ``facts`` is the information from its files: ``kind``, ``sha256``, ``bytes``, ``rank`` and
+    so on.
+    """
 
     path: Path
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def store_adapter(source: Path, folder: Path, *, is_scripted: bool) -> StoredAdapter:
-    """Check what is at ``source``, and copy it below ``folder`` unless the same is there.
+    """Validate the adapter at ``source``, and copy it below ``folder`` unless an identical one exists.
 
-    A PEFT folder, a GGUF file, or the script of a fake model if ``is_scripted``. Raises `InvalidRequest`,
+    Accepts a PEFT folder, a GGUF file, or the script of a fake model if ``is_scripted``. Raises `InvalidRequest`,
     `NotFound`, or `Unavailable` if it cannot be copied.
     """
     if source.is_dir():
@@ -71,24 +73,24 @@ def store_adapter(source: Path, folder: Path, *, is_scripted: bool) -> StoredAda
 
 
 def adapter_folder(folder: Path, facts: Mapping[str, Any]) -> Path:
-    """Where an adapter with these facts is kept: a folder for PEFT, a file for others."""
+    """Return the path of an adapter with these facts: a folder for PEFT, a file for others."""
     copy = folder / str(facts["sha256"])
     return copy / {"peft": "", "gguf": _GGUF, "script": _SCRIPT}[str(facts["kind"])]
 
 
 def delete_adapter(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Delete it, with whatever engines made of it."""
+    """Delete an adapter, including files that engines derived from it."""
     shutil.rmtree(folder / str(facts["sha256"]), ignore_errors=True)
 
 
 def is_complete(folder: Path, facts: Mapping[str, Any]) -> bool:
-    """Whether it is where it should be."""
+    """Return whether the files of an adapter exist."""
     path = adapter_folder(folder, facts)
     return (path / peft.WEIGHTS).is_file() if facts["kind"] == "peft" else path.is_file()
 
 
 def remove_partial(folder: Path) -> None:
-    """Delete what a daemon left that was killed while it copied."""
+    """Delete partial copies of a daemon that was killed while copying."""
     for draft in folder.glob(".*.new"):
         shutil.rmtree(draft, ignore_errors=True)
 
@@ -106,11 +108,12 @@ def _keep(files: Mapping[str, Path], folder: Path, facts: dict[str, Any]) -> Sto
                 _copy(path, draft / name)
             if _digest({name: draft / name for name in files}) != (digest, size):
                 raise InvalidRequest(
-                    "The adapter changed while it was copied. Try again when it is written.", param="path"
+                    "The adapter changed while it was copied. Try again when its files are complete.",
+                    param="path",
                 )
             draft.rename(target)
         except OSError:
-            if not target.is_dir():  # else somebody else has kept the same
+            if not target.is_dir():  # otherwise somebody else has stored an identical adapter
                 raise
         finally:
             shutil.rmtree(draft, ignore_errors=True)
@@ -118,7 +121,7 @@ def _keep(files: Mapping[str, Path], folder: Path, facts: dict[str, Any]) -> Sto
 
 
 def _digest(files: Mapping[str, Path]) -> tuple[str, int]:
-    """What names these files by their content, and how many bytes they have."""
+    """Return an identifier of the files by their content, and their total size in bytes."""
     digest, size = hashlib.sha256(), 0
     for name, path in files.items():
         digest.update(f"{name} {path.stat().st_size}\n".encode())
@@ -138,14 +141,13 @@ def _copy(source: Path, target: Path) -> None:
 
 def _unknown(source: Path, *, is_scripted: bool) -> PorticoError:
     if not source.exists():
-        return NotFound(f"There is no adapter at {source}.", code="adapter_not_found", param="path")
+        return NotFound(f"No adapter found at {source}.", code="adapter_not_found", param="path")
     is_pickled = source.suffix in (".bin", ".pt", ".pth", ".pkl")
-    pickle_note = " It is a pickle, which can run code and is never opened." if is_pickled else ""
+    pickle_note = " It is a pickle, which can run code and is never loaded." if is_pickled else ""
     script = ", or the YAML script of a fake model's adapter" if is_scripted else ""
     return InvalidRequest(
-        f"{source} is not an adapter.{pickle_note} Give the folder that PEFT wrote, with {peft.CONFIG} "
-        f"and {peft.WEIGHTS}, "
-        f"or a .gguf file{script}.",
+        f"{source} is not an adapter.{pickle_note} Specify the folder that PEFT wrote, with {peft.CONFIG} "
+        f"and {peft.WEIGHTS}, or a .gguf file{script}.",
         code="adapter_invalid",
         param="path",
     )

@@ -45,8 +45,9 @@ class FileChoice:
 
 
 def choose_files(names: Iterable[str], wanted_file: str, source: object) -> FileChoice:
-    """Choose a model's files by name: ``wanted_file``, else the parts of an image model, else the preferred GGUF, else
-    all safetensors.
+    """Choose a model's files by their names.
+
+    The choice is ``wanted_file``, else the parts of an image model, else the preferred GGUF, else all safetensors.
 
     Raise `NotFound` with the nearest names, or `InvalidRequest` if nothing can be opened.
     """

@@ -1,6 +1,6 @@
-"""The tools that every daemon has: one file each, and one line in a table of this package.
+"""The built-in tools of every daemon: one file each, and one line in a table of this package.
 
-A file has a function ``tool(registry) -> Tool``; tools that reach the network take the policy instead, tools that run
+A file has a function ``tool(registry) -> Tool``; tools that use the network receive the policy instead, tools that run
 code the sandbox.
 """
 
@@ -55,7 +55,7 @@ BUILTIN: Final[tuple[Callable[[Registry], Tool], ...]] = (
 
 
 def outward(settings: Settings) -> tuple[Tool, ...]:
-    """The tools that reach what the operator's settings allow."""
+    """Return the tools that access what the operator's settings allow."""
     policy = AddressPolicy.of(settings.tool_hosts)
     choice = web_search.SearchSettings(settings.web_search, settings.web_search_url, settings.web_search_key)
     tools = [web_fetch.tool(policy), web_search.tool(policy, choice), http_request.tool(policy)]
@@ -66,7 +66,9 @@ def outward(settings: Settings) -> tuple[Tool, ...]:
 
 
 class CodeTools:
-    """``python_light``, ``calculator``, ``code_interpreter``, shells, containers. No process runs before a call."""
+    """``python_light``, ``calculator``, ``code_interpreter``, shells, containers. No process runs before the first
+    call.
+    """
 
     def __init__(
         self,
@@ -98,7 +100,7 @@ class CodeTools:
         )
 
     async def close(self) -> None:
-        """End every interpreter and every kernel."""
+        """Stop every interpreter and every kernel."""
         await self.light.close()
         await self._notebooks.close()
 
@@ -106,7 +108,9 @@ class CodeTools:
 def media_tools(
     registry: Registry, artifacts: ArtifactStore, files: PictureFiles, fetcher: Fetcher
 ) -> tuple[Tool, ...]:
-    """What they make is kept in ``artifacts``; ``files`` are what clients uploaded and runs made."""
+    """Return the media tools. Their results are stored in ``artifacts``; ``files`` are uploads of clients and files of
+    runs.
+    """
     return (
         draw.tool(registry, artifacts, files, fetcher),
         speak.tool(registry, artifacts),

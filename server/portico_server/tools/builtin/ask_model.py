@@ -1,4 +1,4 @@
-"""A chat model of this daemon, asked like a tool."""
+"""A tool that asks a chat model of this daemon."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SETTINGS: Final = ("max_tokens", "temperature")
 
 
 def tool(_registry: Registry) -> Tool:
-    """``ask_model``: a text to a chat model, and its answer."""
+    """Return ``ask_model``, which sends a text to a chat model and returns its answer."""
     return Tool(
         name="ask_model",
         title="Ask a model",

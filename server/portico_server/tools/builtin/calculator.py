@@ -1,4 +1,4 @@
-"""Arithmetic that a model should not do in its head."""
+"""Arithmetic for models, which are unreliable at it."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _MATH: Final = (
     "from math import acos, asin, atan, atan2, ceil, comb, cos, cosh, degrees, e, exp, factorial, floor, gcd, hypot, "
     "lcm, log, log2, log10, perm, pi, prod, radians, sin, sinh, sqrt, tan, tanh"
 )
-"""The interpreter knows no ``import *``."""
+"""Explicit names, because the interpreter does not support ``import *``."""
 
 
 def tool(light: LightSandbox) -> Tool:
-    """``calculator``: one expression, evaluated by the embedded interpreter."""
+    """Return ``calculator``, which evaluates one expression in the embedded interpreter."""
 
     async def work(arguments: Mapping[str, Any], _context: Context) -> ToolResult:
         expression = " ".join(arguments["expression"].split())
-        if not is_formula(expression):  # it would be code, which takes the right to another tool
+        if not is_formula(expression):  # it would be code, for which another tool has the permission
             return ToolResult(
-                f"'{expression}' cannot be calculated: numbers, operators and functions of math were expected.",
+                f"'{expression}' cannot be calculated: expected numbers, operators and functions of math.",
                 is_error=True,
             )
         evaluated_code = await light.run(f"{_MATH}\n({expression}\n)")

@@ -1,4 +1,4 @@
-"""Python with packages, in a notebook that cannot leave its sandbox."""
+"""Python with packages, in a sandboxed notebook."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from portico_server.tools.skills.library import SKILLS_SCHEMA, SkillLibrary
 from portico_server.tools.tool import Tool
 
 FILES: Final = 16 * MB
-"""Bytes of all files that one call may bring."""
+"""Maximum total size of the files in one call, in bytes."""
 
 _NAME: Final = r"^[^./\\\x00-\x1f][^/\\\x00-\x1f]{0,149}$"
 
@@ -29,14 +29,16 @@ _NAME: Final = r"^[^./\\\x00-\x1f][^/\\\x00-\x1f]{0,149}$"
 def tool(
     containers: ContainerService, artifacts: ArtifactStore, skills: SkillLibrary, limits: SandboxLimits
 ) -> Tool:
-    """``code_interpreter``: cells of a notebook."""
+    """Return ``code_interpreter``, which runs cells of a notebook."""
 
     async def work(arguments: Mapping[str, Any], context: Context) -> ToolResult:
         reason = await containers.missing()
         if reason is not None:
             return ToolResult(reason, is_error=True)
 
-        code = arguments["code"].encode("utf-8", "replace").decode()  # half a surrogate pair is not a text
+        code = (
+            arguments["code"].encode("utf-8", "replace").decode()
+        )  # half of a surrogate pair is not valid text
         files = await brought(arguments.get("files") or (), artifacts, context)
         folders = await skills.folders(arguments.get("skills") or (), context.caller)
         cell = Cell(code, files, folders)
@@ -86,7 +88,7 @@ FILES_SCHEMA: Final[Mapping[str, Any]] = {
         "additionalProperties": False,
     },
 }
-"""Files that a call brings along."""
+"""Files that a call includes."""
 
 
 def _input() -> dict[str, Any]:
@@ -129,7 +131,7 @@ _OUTPUT: Final[Mapping[str, Any]] = {
 async def brought(
     file_items: Sequence[Mapping[str, Any]], artifacts: ArtifactStore, context: Context
 ) -> dict[str, bytes]:
-    """Name to content. Raises `InvalidRequest` that names the file, `NotFound` for an artifact."""
+    """Return the files by name. Raise `InvalidRequest` that names the file, `NotFound` for an artifact."""
     files: dict[str, bytes] = {}
     for number, item in enumerate(file_items):
         where = f"arguments.files[{number}]"
@@ -149,7 +151,8 @@ async def brought(
         files[item["name"].encode("utf-8", "replace").decode()] = data
     if sum(len(data) for data in files.values()) > FILES:
         raise InvalidRequest(
-            f"The files of one call may have {FILES // MB} MB in all. Send fewer, in several calls of one session.",
+            f"The files of one call can have at most {FILES // MB} MB in total. Send fewer, in several calls "
+            "of one session.",
             code="files_too_large",
             param="arguments.files",
         )
@@ -168,5 +171,5 @@ def _result(outcome: CellOutcome, session: str | None, artifacts: tuple[Artifact
         "session": session,
         "artifacts": [asdict(item) for item in artifacts],
     }
-    text = text or "Done. Nothing was printed and the last line has no value."
+    text = text or "Done. The code printed nothing, and the last line has no value."
     return ToolResult(text, structured_content, is_error=outcome.error is not None, artifacts=artifacts)

@@ -1,4 +1,4 @@
-"""What time it is, here or elsewhere."""
+"""The current time in a time zone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from portico_server.tools.tool import Tool
 
 
 def tool(_registry: Registry) -> Tool:
-    """``current_time``: date, time and weekday in a time zone."""
+    """Return ``current_time``, which returns the date, time and weekday in a time zone."""
     return Tool(
         name="current_time",
         title="Current time",
@@ -49,9 +49,9 @@ async def _work(arguments: Mapping[str, Any], _context: Context) -> ToolResult:
     name = arguments.get("timezone") or "UTC"
     try:
         zone = UTC if name == "UTC" else ZoneInfo(name)
-    except (KeyError, ValueError, OSError):  # unknown; not a name; a folder of zones
+    except (KeyError, ValueError, OSError):  # an unknown name, an invalid name, or a folder of zones
         return ToolResult(
-            f"'{name}' is not a time zone known here. Use an IANA name such as Europe/Berlin or UTC.",
+            f"'{name}' is not a known time zone. Use an IANA name such as Europe/Berlin or UTC.",
             is_error=True,
         )
     now = datetime.now(zone)

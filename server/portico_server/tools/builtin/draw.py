@@ -1,4 +1,4 @@
-"""Pictures of words and of other pictures, by a model of this daemon that draws."""
+"""Images from text and from other images, by an image model of this daemon."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from portico_server.tools.artifact import FIELDS
 from portico_server.tools.tool import Tool
 
 MAX_IMAGES: Final = 10
-"""Pictures of one call."""
+"""Maximum number of images in one call."""
 
 BYTES: Final = 64 * 1024 * 1024
-"""Of a picture that is fetched from its provider."""
+"""Maximum size of an image fetched from its provider, in bytes."""
 
 FETCH_TIMEOUT_S: Final = 60.0
-"""Seconds in which it must be here."""
+"""Timeout for fetching an image, in seconds."""
 
 EXAMPLE: Final = (
     "portico models add painter hf://stable-diffusion-v1-5/stable-diffusion-v1-5 --task image, or "
@@ -47,16 +47,16 @@ _OPTIONS: Final = ("quality", "background", "output_format", "seed", "steps", "n
 
 
 class PictureFiles(Protocol):
-    """What was uploaded or made before."""
+    """Files that were uploaded or created before."""
 
     async def read(
         self, file_id: str, caller: Principal, *, limit: int, param: str | None = None
     ) -> tuple[str, bytes]:
-        """Name and content. Raises `NotFound`, and `TooLarge` for more than ``limit`` bytes, of ``param``."""
+        """Return name and content. Raise `NotFound`, and `TooLarge` with ``param`` for more than ``limit`` bytes."""
 
 
 def tool(registry: Registry, artifacts: ArtifactStore, files: PictureFiles, fetcher: Fetcher) -> Tool:
-    """``draw``: pictures, kept as artifacts."""
+    """Return ``draw``, which creates images and stores them as artifacts."""
 
     async def attached(file_id: str, field: str, at: str, context: Context) -> Attachment:
         name, data = await files.read(file_id, context.caller, limit=BYTES, param=at)
@@ -93,7 +93,7 @@ def tool(registry: Registry, artifacts: ArtifactStore, files: PictureFiles, fetc
             request = Draw(arguments["prompt"], arguments.get("n") or 1, size, tuple(images), mask, options)
             generated_images = await context.call(name, request)
             if not isinstance(generated_images, GeneratedImages):
-                raise EngineFailed(f"'{name}' answered something that is not pictures.")
+                raise EngineFailed(f"'{name}' returned something other than images.")
             image_data = [await bytes_of(generated_image) for generated_image in generated_images.images]
         except PorticoError as error:
             if error.status >= 500:

@@ -1,4 +1,4 @@
-"""Read files of the folders that the operator has declared."""
+"""Reads files of the folders that the operator has declared."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from portico_server.tools.folders import Folders
 from portico_server.tools.tool import Tool
 
 CHARACTERS: Final = 20_000
-"""Of a file in one answer, unless more or fewer are asked for."""
+"""Default number of characters of a file in one result."""
 
 _ENTRIES: Final = 1_000
 _MAX_FILE_BYTES: Final = 20 * 1024 * 1024
 
 
 def tool(folders: Folders) -> Tool:
-    """``files``: what a folder holds, or the text of a file."""
+    """Return ``files``, which lists a folder or returns the text of a file."""
 
     async def work(arguments: Mapping[str, Any], _context: Context) -> ToolResult:
         try:
@@ -69,12 +69,12 @@ def _work(arguments: Mapping[str, Any], folders: Folders) -> ToolResult:
     with open(descriptor, "rb") as file:
         data = file.read(_MAX_FILE_BYTES + 1)
     if len(data) > _MAX_FILE_BYTES or b"\0" in data[:8192]:
-        return ToolResult(f"'{folders.name(path)}' is too large or is not a text.", is_error=True)
+        return ToolResult(f"'{folders.name(path)}' is too large or is not text.", is_error=True)
     text = data.decode("utf-8-sig", "replace")
     start = int(arguments.get("start", 0))
     part = text[start : start + int(arguments.get("max_chars", CHARACTERS))]
     following = start + len(part) if start + len(part) < len(text) else None
-    tail = f"\n[{len(text)} characters in all; continue with start={following}]" if following else ""
+    tail = f"\n[{len(text)} characters in total; continue with start={following}]" if following else ""
     document = {"path": folders.name(path), "text": part, "next_start": following, "total_chars": len(text)}
     return ToolResult(part + tail, document)
 

@@ -1,4 +1,4 @@
-"""Which stores there are to search."""
+"""Lists the stores that can be searched."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from portico_server.tools.tool import Tool
 
 
 def list_stores_tool(registry: Registry) -> Tool:
-    """``list_stores``: the stores that the caller may read."""
+    """Return ``list_stores``, which lists the stores that the caller can read."""
 
     async def work(_arguments: Mapping[str, Any], context: Context) -> ToolResult:
         cards = await registry.cards(context.caller, "store")
@@ -20,7 +20,7 @@ def list_stores_tool(registry: Registry) -> Tool:
         lines = [
             f"- {card.name}: {card.description}" if card.description else f"- {card.name}" for card in cards
         ]
-        return ToolResult("\n".join(lines) or "There are no stores here yet.", {"stores": stores})
+        return ToolResult("\n".join(lines) or "No stores exist yet.", {"stores": stores})
 
     return Tool(
         name="list_stores",

@@ -1,4 +1,4 @@
-"""Short pieces of Python, without files, network or packages."""
+"""Runs short pieces of Python without files, network or packages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RESULT: Final[Mapping[str, Any]] = {
 
 
 def tool(light: LightSandbox) -> Tool:
-    """``python_light``: code in the embedded interpreter."""
+    """Return ``python_light``, which runs code in the embedded interpreter."""
 
     async def work(arguments: Mapping[str, Any], _context: Context) -> ToolResult:
         evaluated_code = await light.run(arguments["code"])

@@ -1,4 +1,4 @@
-"""A skill's instructions and further files, as a model asks for them."""
+"""A skill's instructions and further files, read on a model's request."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from portico_server.tools.skills.library import SkillLibrary, as_text
 from portico_server.tools.tool import Tool
 
 MAX_LISTED: Final = 100
-"""Skills in one answer."""
+"""Maximum number of skills in one result."""
 
 
 def tool(skills: SkillLibrary) -> Tool:
-    """``read_skill``: the skills that there are, or a file of one."""
+    """Return ``read_skill``, which lists the skills or returns a file of a skill."""
 
     async def work(arguments: Mapping[str, Any], context: Context) -> ToolResult:
         ref = arguments.get("skill")
@@ -23,7 +23,7 @@ def tool(skills: SkillLibrary) -> Tool:
             skill_rows = (await skills.list(context.caller))[:MAX_LISTED]
             lines = [f"- {row.name}: {row.description}" for row in skill_rows]
             listed_skills = [{"name": row.name, "description": row.description} for row in skill_rows]
-            return ToolResult("\n".join(lines) or "There are no skills.", {"skills": listed_skills})
+            return ToolResult("\n".join(lines) or "No skills exist.", {"skills": listed_skills})
         skill, path, data = await skills.read(ref, context.caller, arguments.get("path"))
         files = [at for at, _size, _digest in skill.version.files]
         about = {"skill": skill.name, "version": skill.version.version, "path": path, "files": files}

@@ -1,4 +1,4 @@
-"""Search any store by its name."""
+"""Searches any store by its name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from portico_server.tools.tool import Tool
 
 
 def tool(_registry: Registry) -> Tool:
-    """``search``: the passages of a store that fit a question best."""
+    """Return ``search``, which returns the passages of a store that best match a question."""
     return Tool(
         name="search",
         title="Search a store",

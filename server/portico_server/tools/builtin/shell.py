@@ -1,4 +1,4 @@
-"""Commands and patches in the working folder of a notebook, which cannot leave its sandbox."""
+"""Commands and patches in the working folder of a sandboxed notebook."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MIN_TIMEOUT_MS: Final = 1
 def tool(
     containers: ContainerService, artifacts: ArtifactStore, skills: SkillLibrary, limits: SandboxLimits
 ) -> Tool:
-    """``shell``: commands, one after the other."""
+    """Return ``shell``, which runs commands one after another."""
 
     async def work(arguments: Mapping[str, Any], context: Context) -> ToolResult:
         reason = await containers.missing()
@@ -129,7 +129,7 @@ def tool(
 
 
 def patch_tool(containers: ContainerService) -> Tool:
-    """``apply_patch``: a file made, changed or deleted in the working folder of a session."""
+    """Return ``apply_patch``, which creates, changes or deletes a file in the working folder of a session."""
 
     async def work(arguments: Mapping[str, Any], context: Context) -> ToolResult:
         reason = await containers.missing()
@@ -178,7 +178,7 @@ def patch_tool(containers: ContainerService) -> Tool:
 
 
 def _cut(result: CommandResult, limit: int | None) -> CommandResult:
-    """As much of what a command wrote as was asked for, its errors last."""
+    """Return the requested amount of a command's output, with its errors last."""
     if limit is None:
         return result
     out = result.stdout[:limit]
@@ -186,24 +186,25 @@ def _cut(result: CommandResult, limit: int | None) -> CommandResult:
 
 
 def _as_text(result: CommandResult) -> str:
-    end = "took too long and was ended" if result.exit_code is None else f"exit status {result.exit_code}"
+    end = "took too long and was stopped" if result.exit_code is None else f"exit status {result.exit_code}"
     return "\n".join(filter(None, (result.stdout.rstrip("\n"), result.stderr.rstrip("\n"), f"[{end}]")))
 
 
 def _told(outcome: CellOutcome, done_text: str, path: str) -> ToolResult:
     if outcome.error is not None:
         missing = "FileNotFoundError" in outcome.error
-        reason = f"there is no file '{path}' in the working folder" if missing else outcome.error
+        reason = f"the file '{path}' does not exist in the working folder" if missing else outcome.error
         return ToolResult(f"The patch does not apply: {reason}.", is_error=True)
     return ToolResult(done_text)
 
 
 def _plain(path: str) -> str:
-    """A path within the working folder. Raises `InvalidRequest` for any other."""
+    """Return a path within the working folder. Raise `InvalidRequest` for any other path."""
     relative_path = path.removeprefix("/work/").removeprefix("./")
     if not is_path(relative_path):
         raise InvalidRequest(
-            f"'{path[:80]}' is not the path of a file in the working folder: relative, without '..'.",
+            f"'{path[:80]}' is not a valid path of a file in the working folder: use a relative path without "
+            "'..'.",
             code="invalid_path",
             param="arguments.path",
         )

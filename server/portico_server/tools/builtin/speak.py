@@ -1,4 +1,4 @@
-"""A text said aloud, or music made of a description, by a model that can."""
+"""Speech from a text, or music from a description, by a suitable model."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _ENDINGS = {
 
 
 def tool(registry: Registry, artifacts: ArtifactStore) -> Tool:
-    """``speak``: a sound, kept as an artifact."""
+    """Return ``speak``, which creates audio and stores it as an artifact."""
 
     async def work(arguments: Mapping[str, Any], context: Context) -> ToolResult:
         try:
@@ -47,7 +47,7 @@ def tool(registry: Registry, artifacts: ArtifactStore) -> Tool:
                 raise
             return ToolResult(error.message, is_error=True)
         if not isinstance(speech, Speech):
-            raise EngineFailed(f"'{model}' answered something that is not a sound.")
+            raise EngineFailed(f"'{model}' returned something other than audio.")
         kind = speech.media_type.partition(";")[0].strip()
         ending = _ENDINGS.get(kind) or (mimetypes.guess_extension(kind) or ".bin").removeprefix(".")
         [artifact] = await artifacts.keep([NewArtifact(f"speech.{ending}", kind, speech.audio)], context)

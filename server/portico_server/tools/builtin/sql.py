@@ -1,4 +1,4 @@
-"""Ask the SQLite and DuckDB files in the folders that the operator has declared."""
+"""Queries the SQLite and DuckDB files in the folders that the operator has declared."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _DATABASE: Final = {
 
 
 def tool(folders: Folders) -> Tool:
-    """``sql``: the rows that a query finds."""
+    """Return ``sql``, which returns the rows of a query."""
 
     async def work(arguments: Mapping[str, Any], context: Context) -> ToolResult:
         try:
@@ -51,7 +51,7 @@ def tool(folders: Folders) -> Tool:
 
 
 def schema_tool(folders: Folders) -> Tool:
-    """``sql_schema``: the tables of a database file."""
+    """Return ``sql_schema``, which lists the tables of a database file."""
 
     async def work(arguments: Mapping[str, Any], context: Context) -> ToolResult:
         try:

@@ -1,4 +1,4 @@
-"""What is said in a recording, written down by a model that listens."""
+"""Transcribes a recording with a speech recognition model."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _STRETCHES: Mapping[str, Any] = {
 
 
 def tool(registry: Registry, files: PictureFiles) -> Tool:
-    """``transcribe``: a file by its id into text."""
+    """Return ``transcribe``, which turns a file, named by its id, into text."""
 
     async def work(arguments: Mapping[str, Any], context: Context) -> ToolResult:
         try:
@@ -60,7 +60,7 @@ def tool(registry: Registry, files: PictureFiles) -> Tool:
                 raise
             return ToolResult(error.message, is_error=True)
         if not isinstance(transcription, Transcription):
-            raise EngineFailed(f"'{model}' answered something that is not a transcript.")
+            raise EngineFailed(f"'{model}' returned something other than a transcript.")
         structured_content = {
             "model": model,
             "text": transcription.text,
@@ -69,7 +69,7 @@ def tool(registry: Registry, files: PictureFiles) -> Tool:
             "segments": _shown(transcription.segments),
             "words": _shown(transcription.words),
         }
-        return ToolResult(transcription.text or "Nothing is said in it.", structured_content)
+        return ToolResult(transcription.text or "The recording contains no speech.", structured_content)
 
     return Tool(
         name="transcribe",
@@ -118,7 +118,7 @@ def tool(registry: Registry, files: PictureFiles) -> Tool:
 
 
 def _decoded(url: str) -> tuple[str, bytes]:
-    """The name and the bytes of a recording in a data URL. Raises `InvalidRequest`."""
+    """Return the name and the bytes of a recording in a data URL. Raise `InvalidRequest`."""
     match = _DATA_URL.match(url)
     try:
         if match is None:
@@ -126,7 +126,7 @@ def _decoded(url: str) -> tuple[str, bytes]:
         return f"recording.{match['format']}", base64.b64decode(url[match.end() :], validate=True)
     except ValueError as error:
         raise InvalidRequest(
-            "The recording is not a data URL of a sound in base64: data:audio/wav;base64,….",
+            "The recording is not a base64 data URL of audio: data:audio/wav;base64,….",
             param="arguments.file",
         ) from error
 

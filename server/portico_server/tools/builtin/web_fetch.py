@@ -1,4 +1,4 @@
-"""Read a web page."""
+"""Reads a web page."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from portico_server.tools.fetch.policy import AddressPolicy
 from portico_server.tools.tool import Tool
 
 CHARACTERS: Final = 20_000
-"""Of a page in one answer, unless more or fewer are asked for."""
+"""Default number of characters of a page in one result."""
 
 _TEXTS: Final = {
     "application/json",
@@ -26,7 +26,7 @@ _TEXTS: Final = {
 
 
 def tool(policy: AddressPolicy) -> Tool:
-    """``web_fetch``: the readable text of a page, with its links."""
+    """Return ``web_fetch``, which returns the readable text of a page, with its links."""
 
     async def work(arguments: Mapping[str, Any], context: Context) -> ToolResult:
         return await _work(arguments, policy, context.caller.id)
@@ -83,7 +83,7 @@ def tool(policy: AddressPolicy) -> Tool:
 
 
 async def _work(arguments: Mapping[str, Any], policy: AddressPolicy, caller: str) -> ToolResult:
-    # aiohttp and lxml are not for the start of the daemon.
+    # The daemon's start must not import aiohttp and lxml.
     from portico_server.tools.fetch import client, readable
 
     ask = client.FetchRequest(arguments["url"], headers={"Accept": "text/html, text/*;q=0.9, */*;q=0.5"})
@@ -109,17 +109,21 @@ async def _work(arguments: Mapping[str, Any], policy: AddressPolicy, caller: str
         )
     if fetched_page.status >= 400:
         return ToolResult(
-            f"{fetched_page.url} answered with status {fetched_page.status}.\n\n{page.text[:2_000]}",
+            f"{fetched_page.url} responded with status {fetched_page.status}.\n\n{page.text[:2000]}",
             is_error=True,
         )
     start = int(arguments.get("start", 0))
     part = page.text[start : start + int(arguments.get("max_chars", CHARACTERS))]
     following = start + len(part) if start + len(part) < len(page.text) else None
     head = f"{page.title}\n{fetched_page.url}\n\n" if page.title and not start else f"{fetched_page.url}\n\n"
-    tail = f"\n\n[{len(page.text)} characters in all; continue with start={following}]" if following else ""
-    cut = "\n\n[The page was longer than is fetched; its end is missing.]" if fetched_page.truncated else ""
+    tail = f"\n\n[{len(page.text)} characters in total; continue with start={following}]" if following else ""
+    cut = (
+        "\n\n[The page was longer than the fetch limit; its end is missing.]"
+        if fetched_page.truncated
+        else ""
+    )
     return ToolResult(
-        head + (part or "There is no text here.") + tail + cut,
+        head + (part or "The page contains no text.") + tail + cut,
         {
             "url": fetched_page.url,
             "status": fetched_page.status,

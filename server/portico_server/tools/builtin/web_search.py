@@ -1,4 +1,4 @@
-"""Search the web through whichever provider the operator has chosen."""
+"""Searches the web through the provider that the operator has chosen."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from portico_server.tools.tool import Tool
 
 @dataclass(frozen=True, slots=True)
 class SearchProvider:
-    """How one search service is asked and read.
+    """The request and response format of one search service.
 
-    ``query`` and ``count`` name the parameters; ``header`` carries the key as ``key_form`` says. ``rows`` is the
-    path to the list of results in the JSON answer, ``fields`` name title, URL and text in a row. Without ``rows``
-    the answer is DuckDuckGo's page.
+    ``query`` and ``count`` name the parameters; ``header`` carries the key in the form ``key_form``. ``rows`` is the
+    path to the list of results in the JSON response; ``fields`` names title, URL and text in a row. Without ``rows``
+    the response is DuckDuckGo's page.
     """
 
     url: str
@@ -67,7 +67,7 @@ PROVIDERS: Final[Mapping[str, SearchProvider]] = {
 
 @dataclass(frozen=True, slots=True)
 class SearchSettings:
-    """The operator's settings: a provider's name or ``none``, another URL for it, its key."""
+    """The operator's settings: a provider's name or ``none``, a custom URL for it, its key."""
 
     provider: str = "none"
     url: str = ""
@@ -75,7 +75,7 @@ class SearchSettings:
 
 
 def tool(policy: AddressPolicy, choice: SearchSettings) -> Tool:
-    """``web_search``: titles, addresses and excerpts for a query."""
+    """Return ``web_search``, which returns titles, addresses and excerpts for a query."""
 
     async def work(arguments: Mapping[str, Any], context: Context) -> ToolResult:
         try:
@@ -126,8 +126,9 @@ async def _work(
     provider = PROVIDERS.get(choice.provider)
     if provider is None:
         return ToolResult(
-            "No web search is set up here. The operator chooses one with the setting 'web_search' "
-            f"({', '.join(PROVIDERS)}), and gives 'web_search_url' or 'web_search_key' where it needs them.",
+            "Web search is not configured. The operator chooses a provider with the setting 'web_search' "
+            f"({', '.join(PROVIDERS)}), and sets 'web_search_url' or 'web_search_key' if the provider needs "
+            "it.",
             is_error=True,
         )
     address = choice.url or provider.url
@@ -152,7 +153,8 @@ async def _work(
     fetched_page = await fetch(ask, policy)
     if fetched_page.status >= 400:
         return ToolResult(
-            f"The search of '{choice.provider}' answered with status {fetched_page.status}: {fetched_page.text[:300]}",
+            f"The search of '{choice.provider}' responded with status {fetched_page.status}: "
+            f"{fetched_page.text[:300]}",
             is_error=True,
         )
     read: Callable[..., list[dict[str, str]]] = _from_json if provider.rows else _from_page
@@ -160,7 +162,7 @@ async def _work(
         :count
     ]
     lines = [f"[{n}] {row['title']}\n{row['url']}\n{row['text']}" for n, row in enumerate(results, 1)]
-    return ToolResult("\n\n".join(lines) or "Nothing was found.", {"results": results})
+    return ToolResult("\n\n".join(lines) or "No results were found.", {"results": results})
 
 
 def _from_json(provider: SearchProvider, data: bytes, _url: str) -> list[dict[str, str]]:
@@ -171,8 +173,8 @@ def _from_json(provider: SearchProvider, data: bytes, _url: str) -> list[dict[st
         rows = [row for row in document if isinstance(row, dict)]
     except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise PorticoError(
-            "The search service answered with something that is not its JSON form. For SearXNG, the operator "
-            "of it must allow the format json.",
+            "The search service did not respond in its JSON format. For SearXNG, its operator must allow the "
+            "format json.",
             code="bad_answer",
         ) from error
     title, link, text = provider.fields
@@ -184,7 +186,7 @@ def _from_json(provider: SearchProvider, data: bytes, _url: str) -> list[dict[st
 
 
 def _from_page(_provider: SearchProvider, data: bytes, url: str) -> list[dict[str, str]]:
-    """The results on DuckDuckGo's page without scripts; its links lead through a redirect that names the target."""
+    """Return the results on DuckDuckGo's page without scripts; its links use a redirect that names the target."""
     from lxml.html import HTMLParser, document_fromstring
 
     if not data.strip():

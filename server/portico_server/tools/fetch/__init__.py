@@ -1,5 +1,5 @@
-"""Fetching on behalf of tools: one client that goes nowhere it should not.
+"""Fetching on behalf of tools: one client that refuses forbidden addresses.
 
-`address` says which addresses are refused, `client` fetches, `fetcher` does so for other parts of the daemon,
-`readable` turns a page into text. May import core.
+`address` decides which addresses are refused, `client` fetches, `fetcher` does so for other parts of the daemon,
+`readable` turns a page into text. Can import core.
 """

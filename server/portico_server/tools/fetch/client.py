@@ -1,7 +1,7 @@
-"""The one client through which tools fetch. Imports aiohttp: import this module when the first tool fetches.
+"""The single client through which tools fetch. Imports aiohttp: import this module when the first tool fetches.
 
-The address that was checked is the one that is connected to, for every hop of a redirect; one deadline holds
-over everything, since socket time-outs start again with every byte.
+The client connects to the address that was checked, for every hop of a redirect. One deadline applies to everything,
+because socket timeouts restart with every byte.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _KEPT_ACROSS_ORIGINS: Final = {"accept", "accept-language", "user-agent"}
 
 
 class FetchFailed(PorticoError):
-    """The other side could not be reached, or did not answer as HTTP wants it."""
+    """The server could not be reached, or did not respond with valid HTTP."""
 
     status = 502
     type = "server_error"
@@ -42,7 +42,7 @@ class FetchFailed(PorticoError):
 
 @dataclass(frozen=True, slots=True)
 class FetchRequest:
-    """What to fetch. ``headers`` are not sent on to another origin."""
+    """A request to fetch. ``headers`` are not forwarded to another origin."""
 
     url: str
     method: str = "GET"
@@ -52,7 +52,7 @@ class FetchRequest:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """The answer from ``url``, the last one of a chain of redirects. ``truncated``: there was more than allowed."""
+    """The response from ``url``, the last URL of a chain of redirects. ``truncated``: it exceeded the size limit."""
 
     url: str
     status: int
@@ -64,12 +64,12 @@ class Fetched:
 
     @property
     def text(self) -> str:
-        """The body, decoded as it declares, or as UTF-8."""
+        """Return the body, decoded with its declared encoding, or as UTF-8."""
         return decoded(self.data, self.charset or "utf-8")
 
 
 async def fetch(ask: FetchRequest, policy: AddressPolicy) -> Fetched:
-    """Fetch. Raises `InvalidRequest` for an address that is not allowed, `FetchFailed` for everything else."""
+    """Fetch a URL. Raise `InvalidRequest` for a forbidden address, `FetchFailed` for everything else."""
     try:
         async with (
             asyncio.timeout(policy.timeout),
@@ -84,18 +84,20 @@ async def fetch(ask: FetchRequest, policy: AddressPolicy) -> Fetched:
 
 
 def too_slow(url: str, seconds: float) -> FetchFailed:
-    """What there is to say when the deadline has passed."""
-    return FetchFailed(f"{_shown(url)} did not answer in full within {seconds:g} s.", code="fetch_timeout")
+    """Return the error for an expired deadline."""
+    return FetchFailed(
+        f"{_shown(url)} did not respond completely within {seconds:g} s.", code="fetch_timeout"
+    )
 
 
 def failed(url: str, error: Exception) -> FetchFailed:
-    """What there is to say when the connection or the protocol failed."""
+    """Return the error for a failed connection or an invalid protocol."""
     why = str(error) or type(error).__name__
     return FetchFailed(f"{_shown(url)} could not be fetched: {why[:300]}")
 
 
 def opened(policy: AddressPolicy, *, keep: bool = False) -> aiohttp.ClientSession:
-    """A session that goes where ``policy`` lets it; ``keep``: it keeps its connections for its further requests."""
+    """Return a session restricted by ``policy``; ``keep``: it keeps its connections for further requests."""
     connector = aiohttp.TCPConnector(
         resolver=_Checked(policy), use_dns_cache=False, force_close=not keep, limit=8 if keep else 4
     )
@@ -104,7 +106,7 @@ def opened(policy: AddressPolicy, *, keep: bool = False) -> aiohttp.ClientSessio
         response_class=HttpAnswer,
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
-        trust_env=False,  # a proxy would resolve the name again, where we cannot look
+        trust_env=False,  # a proxy would resolve the name again, where we cannot check it
         headers={"User-Agent": _AGENT},
         max_line_size=16_384,
         max_field_size=16_384,
@@ -115,11 +117,11 @@ def opened(policy: AddressPolicy, *, keep: bool = False) -> aiohttp.ClientSessio
 async def answered(
     session: aiohttp.ClientSession, ask: FetchRequest, policy: AddressPolicy, *, is_signed: bool = False
 ) -> AsyncIterator[aiohttp.ClientResponse]:
-    """The answer at the end of the redirects. ``is_signed``: the first one, to a URL that is sent exactly as it is."""
+    """Yield the response at the end of the redirects. ``is_signed``: the first URL must be sent unchanged."""
     for name, value in ask.headers.items():
         if is_unsafe(value):
             raise InvalidRequest(
-                f"The header '{name[:100]}' has control characters, which no header may have.",
+                f"The header '{name[:100]}' contains control characters, which are not allowed in headers.",
                 code="invalid_header",
                 param="headers",
             )
@@ -134,7 +136,8 @@ async def answered(
                 return
             ask = _redirected(ask, url, location, response.status)
     raise FetchFailed(
-        f"{_shown(ask.url)} is the {policy.redirects + 1}th redirect in a row; {policy.redirects} are followed.",
+        f"{_shown(ask.url)} is the {policy.redirects + 1}th redirect in a row; at most {policy.redirects} "
+        "are followed.",
         code="too_many_redirects",
     )
 
@@ -143,7 +146,7 @@ def _redirected(ask: FetchRequest, url: URL, location: str, status: int) -> Fetc
     try:
         target = url.join(URL(location))
     except ValueError as error:
-        raise FetchFailed(f"{_shown(ask.url)} redirects to something that is no URL.") from error
+        raise FetchFailed(f"{_shown(ask.url)} redirects to something that is not a URL.") from error
     headers = ask.headers
     if not target.is_absolute() or target.origin() != url.origin():
         headers = {name: value for name, value in headers.items() if name.lower() in _KEPT_ACROSS_ORIGINS}
@@ -154,9 +157,9 @@ def _redirected(ask: FetchRequest, url: URL, location: str, status: int) -> Fetc
 
 
 def checked(text: str, policy: AddressPolicy, *, exact: bool = False, secure: bool = False) -> URL:
-    """The URL, if it may be fetched as far as can be told without resolving its name.
+    """Return the URL if it can be fetched, without resolving its name.
 
-    ``secure``: only https, except to a host that the operator has named. Raises `InvalidRequest`.
+    ``secure``: only https, except for hosts that the operator has named. Raise `InvalidRequest`.
     """
     try:
         url = URL(text, encoded=exact)
@@ -165,20 +168,20 @@ def checked(text: str, policy: AddressPolicy, *, exact: bool = False, secure: bo
         raise InvalidRequest(f"'{text[:200]}' is not a URL.", code="invalid_url", param="url") from error
     if url.scheme not in ("http", "https") or not host or port is None:
         raise InvalidRequest(
-            f"'{_shown(text)}' cannot be fetched: only http:// and https:// URLs with a host can.",
+            f"'{_shown(text)}' cannot be fetched: use an http:// or https:// URL with a host.",
             code="invalid_url",
             param="url",
         )
     if url.user is not None or url.password is not None:
         raise InvalidRequest(
-            "A URL with a user name or password in it is not fetched.", code="invalid_url", param="url"
+            "URLs with a user name or password cannot be fetched.", code="invalid_url", param="url"
         )
     if _is_literal(host) and not policy.trusts(host, port) and not is_public(host):
         raise _refused(host)
     if secure and url.scheme != "https" and not policy.trusts(host, port):
         raise InvalidRequest(
-            f"'{_shown(text)}' is not encrypted: only https:// URLs are taken here. The operator can allow a host by "
-            "name with the setting 'tool_hosts'.",
+            f"'{_shown(text)}' is not encrypted: use an https:// URL. The operator can allow a host by name "
+            "with the setting 'tool_hosts'.",
             code="insecure_url",
             param="url",
         )
@@ -186,7 +189,7 @@ def checked(text: str, policy: AddressPolicy, *, exact: bool = False, secure: bo
 
 
 async def addresses(text: str, policy: AddressPolicy) -> list[str]:
-    """The IP addresses behind a URL, for who connects to them without us. Raises `InvalidRequest`, `FetchFailed`."""
+    """Return the IP addresses of a URL, for callers that connect themselves. Raise `InvalidRequest`, `FetchFailed`."""
     url = checked(text, policy)
     try:
         address_infos = await _Checked(policy).resolve(url.host or "", url.port or 0)
@@ -200,7 +203,7 @@ def _is_literal(host: str) -> bool:
 
 
 class _Checked(AbstractResolver):
-    """Resolves names, and refuses those with an address that is not public. What it returns is connected to."""
+    """A resolver that refuses names with a non-public address. The connection uses the addresses that it returns."""
 
     def __init__(self, policy: AddressPolicy) -> None:
         self._policy = policy
@@ -224,13 +227,13 @@ class _Checked(AbstractResolver):
         return address_infos
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: there is nothing to release."""
 
 
 def _refused(host: str) -> InvalidRequest:
     return InvalidRequest(
-        f"'{host}' is in a private, local or reserved network, which tools may not reach. The operator can allow "
-        "a host by name with the setting 'tool_hosts'.",
+        f"'{host}' is in a private, local or reserved network, which tools cannot access. The operator can "
+        "allow a host by name with the setting 'tool_hosts'.",
         code="address_refused",
         param="url",
     )
@@ -254,5 +257,5 @@ async def _read(response: aiohttp.ClientResponse, policy: AddressPolicy) -> Fetc
 
 
 def _shown(url: str) -> str:
-    """A URL for a sentence: without its query, which may hold a secret."""
+    """Return a URL for a message, without its query, which may contain a secret."""
     return url.partition("?")[0][:200]

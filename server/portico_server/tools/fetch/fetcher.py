@@ -1,4 +1,4 @@
-"""The client of tools for those parts that take large things: bodies as they come, connections that are kept."""
+"""The tools' client for parts that fetch large bodies: streamed bodies, persistent connections."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ _BLOCK_BYTES: Final = 65_536
 
 
 class OutwardFetcher:
-    """A `portico_server.core.interfaces.Fetcher` within the ``policy`` of the tools, whose limits on time and size do
-    not hold here: who asks sets their own.
+    """A `portico_server.core.interfaces.Fetcher` with the ``policy`` of the tools, but without its limits on time and
+    size.
+
+    The caller sets its own limits.
     """
 
     def __init__(self, policy: AddressPolicy) -> None:

@@ -1,4 +1,4 @@
-"""What a header that a tool sends may hold."""
+"""Checks the headers that a tool sends."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 def is_unsafe(value: str) -> bool:
-    """Whether a value has control characters: a line break would begin another header (RFC 9110, 5.5)."""
+    """Return whether a value has control characters: a line break would start another header (RFC 9110, 5.5)."""
     return _CONTROL.search(value) is not None

@@ -1,4 +1,4 @@
-"""Which addresses a tool may reach: public ones, and hosts that the operator has named."""
+"""The addresses that a tool can reach: public addresses, and hosts that the operator has named."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from portico_server.settings import comma_separated
 _REFUSED: Final = tuple(
     ip_network(network)
     for network in (
-        "168.63.129.16/32",  # Azure's host service: a public address that is not
-        "192.0.0.0/24",  # protocol assignments, one cloud's metadata among them
+        "168.63.129.16/32",  # Azure's host service: a public address that is not really public
+        "192.0.0.0/24",  # protocol assignments, including one cloud's metadata
         "192.88.99.0/24",  # 6to4 relays
-        "100.64.0.0/10",  # carrier NAT, one cloud's metadata among them
+        "100.64.0.0/10",  # carrier NAT, including one cloud's metadata
         "240.0.0.0/4",
         "64:ff9b:1::/48",  # NAT64 into private networks
-        "fec0::/10",  # site-local of old
+        "fec0::/10",  # deprecated site-local addresses
         "5f00::/16",  # segment routing
         "3fff::/20",  # documentation
     )
@@ -30,10 +30,10 @@ _COMPATIBLE: Final = ip_network("::/96")
 
 @dataclass(frozen=True, slots=True)
 class AddressPolicy:
-    """``hosts`` may be fetched from wherever they are, as ``NAME`` or ``NAME:PORT``, in lower case.
+    """The addresses and limits of fetches.
 
-    ``timeout`` in seconds over everything: names, redirects, headers and body. ``max_bytes`` of a body after
-    decompression.
+    Fetches from ``hosts`` are always allowed, as ``NAME`` or ``NAME:PORT``, in lower case. ``timeout`` is in seconds
+    and covers names, redirects, headers and body. ``max_bytes`` applies to a body after decompression.
     """
 
     hosts: frozenset[str] = field(default_factory=frozenset)
@@ -43,17 +43,17 @@ class AddressPolicy:
 
     @classmethod
     def of(cls, hosts: str) -> AddressPolicy:
-        """From the setting ``tool_hosts``: names separated by commas."""
+        """Parse the setting ``tool_hosts``: names separated by commas."""
         return cls(frozenset(comma_separated(hosts.lower())))
 
     def trusts(self, host: str, port: int) -> bool:
-        """Whether the operator has named this host."""
+        """Return whether the operator has named this host."""
         host = host.lower().rstrip(".")
         return host in self.hosts or f"{host}:{port}" in self.hosts
 
 
 def is_public(address: str) -> bool:
-    """Whether this IP address is one of the public internet, also when it is wrapped in another one."""
+    """Return whether an IP address is on the public internet, even if it is embedded in another address."""
     try:
         ip = ip_address(address.partition("%")[0])
     except ValueError:
@@ -71,7 +71,7 @@ def _is_public(address: IPv4Address | IPv6Address) -> bool:
 
 
 def _unwrapped(address: IPv4Address | IPv6Address) -> Iterator[IPv4Address | IPv6Address]:
-    """The address itself, or the IPv4 addresses that an IPv6 one stands for."""
+    """Yield the address itself, or the IPv4 addresses that are embedded in an IPv6 address."""
     if isinstance(address, IPv4Address):
         yield address
         return

@@ -1,4 +1,4 @@
-"""A web page as text for a model: headings, paragraphs, lists, tables and links, in Markdown's signs.
+"""A web page as text for a model: headings, paragraphs, lists, tables and links, in Markdown.
 
 Imports lxml: import this module when the first page is read.
 """
@@ -30,7 +30,7 @@ class ReadablePage:
 
 
 def read(data: bytes, charset: str | None, url: str) -> ReadablePage:
-    """The readable text of an HTML document; links are absolute. A document without any text has none."""
+    """Return the readable text of an HTML document, with absolute links; empty for a document without text."""
     root = parse(data, charset or declared_charset(data) or "utf-8")
     if root is None:
         return ReadablePage("", "")

@@ -1,5 +1,5 @@
-"""Other people's MCP servers: started or reached, watched, and their tools offered as ours.
+"""Third-party MCP servers: started or reached, monitored, and their tools offered as ours.
 
-`spec` says what is known of a server, `offered` what it has beside tools, `connection` holds one (and imports ``mcp``),
-`host` holds them all. May import runs, db and core.
+`spec` describes a server, `offered` what it has besides tools, `connection` manages one server (and imports ``mcp``),
+`host` manages all of them. Can import runs, db and core.
 """

@@ -1,6 +1,6 @@
-"""One server of somebody else: its owner task starts it, watches it, and starts it again with a growing pause.
+"""A connection to one third-party server: its task starts it, monitors it, and restarts it with growing pauses.
 
-Imports ``mcp``, which takes most of a second: import this module when there is a server to hold.
+Imports ``mcp``, which takes most of a second: import this module when the first server is needed.
 """
 
 from __future__ import annotations
@@ -53,29 +53,30 @@ from portico_server.tools.mcp.translate import (
     result_of,
 )
 
-# What a program says on standard output, as text whose lines have an end.
-#
-# The ``mcp`` package collects a line until it is whole, however long it is; the one thing of its reader that is ours to
-# choose is the encoding. So this is UTF-8 whose decoder ends a line that is too long and drops the rest of it: the
-# package reads a message that is no JSON, and continues with the next. If the line is an answer, an error stands in its
-# place, so that whoever asked does not wait in vain.
+# Decodes a program's standard output as text with limited line lengths. The ``mcp`` package buffers a line
+# until it is complete, however long it is; the only part of its reader that we can choose is the encoding.
+# This encoding is UTF-8 whose decoder ends a line that is too long and drops the rest: the package reads a
+# message that is not JSON, and continues with the next one. If the line is a response, an error replaces it,
+# so that its caller does not wait in vain.
 
 
 ENCODING: Final = "portico_utf8_lines"
 
 MAX_LINE_CHARS: Final = 16 * 1024 * 1024
-"""Characters of a line."""
+"""Maximum characters of a line."""
 
 MAX_PARTS: Final = 100_000
-"""Objects, lists and values of a message: the event loop waits while the ``mcp`` package makes objects of them."""
+"""Maximum number of objects, lists and values in a message: the event loop is blocked while the ``mcp`` package parses
+them.
+"""
 
 _BODY: Final = r'"[^"\\]*+(?:\\.[^"\\]*+)*+'
 _TEXTS: Final = re.compile(rf'{_BODY}"|({_BODY}\\?\Z)', re.DOTALL)
-"""A text in JSON, and as a group one that continues behind the end."""
+"""Matches a JSON string; the group is a string that continues after the end."""
 
 
 class _Parts:
-    """Counts the parts of a message that comes in pieces."""
+    """Counts the parts of a message that arrives in pieces."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -83,7 +84,7 @@ class _Parts:
         """What a text begins with that continues in the next piece."""
 
     def are_too_many(self, piece: str) -> bool:
-        """Whether there are more than `MAX_PARTS` with this piece."""
+        """Return whether the message has more than `MAX_PARTS` with this piece."""
         outside, quote, text = _TEXTS.sub(r"\1", self._open + piece).partition('"')
         self._count += outside.count("{") + outside.count("[") + outside.count(",")
         escape_count = (len(text) - len(text.rstrip("\\"))) % 2
@@ -92,22 +93,22 @@ class _Parts:
 
 
 _TOO_LARGE_CODE: Final = -32_099
-"""The code of the error in the place of an answer that is too large."""
+"""Code of the error that replaces a response that is too large."""
 
 MAX_ENVELOPE_CHARS: Final = 200
-"""Characters at either end of a line among which the id of an answer is looked for."""
+"""Number of characters at either end of a line that are searched for the id of a response."""
 
 _VERSION: Final = r'"jsonrpc"\s*:\s*"2\.0"'
 _ANSWER: Final = re.compile(
     rf'\s*\{{\s*(?:{_VERSION}\s*,\s*)?(?:"id"\s*:\s*(\d{{1,18}})\s*,\s*(?:{_VERSION}\s*,\s*)?)?"(?:result|error)"\s*:'
 )
-"""How an answer begins; the group is its id, if that comes first."""
+"""Matches the beginning of a response; the group is its id, if the id comes first."""
 _LAST_ID: Final = re.compile(rf'[}}\]\w"]\s*,\s*"id"\s*:\s*(\d{{1,18}})\s*(?:,\s*{_VERSION}\s*)?\}}\s*\Z')
-"""How one ends whose id comes last."""
+"""Matches the end of a response whose id comes last."""
 
 
 class _Decoder(codecs.IncrementalDecoder):
-    """UTF-8 in pieces."""
+    """An incremental decoder of UTF-8."""
 
     def __init__(self, errors: str = "strict") -> None:
         super().__init__(errors)
@@ -131,13 +132,13 @@ class _Decoder(codecs.IncrementalDecoder):
         return "".join(kept_lines)
 
     def _instead(self) -> str:
-        """The error in the place of the answer that was dropped, if it was one."""
+        """Return the error that replaces a dropped response, if it was one."""
         answer = _ANSWER.match(self._head)
         last = _LAST_ID.search(self._tail) if answer is not None else None
         request_id = (answer and answer[1]) or (last and last[1])
         if not request_id:
             return ""
-        error = {"code": _TOO_LARGE_CODE, "message": "The answer is too large."}
+        error = {"code": _TOO_LARGE_CODE, "message": "The response is too large."}
         return json.dumps({"jsonrpc": "2.0", "id": int(request_id), "error": error}) + "\n"
 
     def _bounded(self, piece: str) -> str:
@@ -181,32 +182,32 @@ T = TypeVar("T")
 State: TypeAlias = Literal["starting", "ready", "waiting", "stopped"]
 
 START_TIMEOUT_S: Final = 120.0
-"""Seconds that a server may take to say hello: package runners fetch it first."""
+"""Maximum seconds for a server's first response, because package runners fetch it first."""
 
 RESTART_WAIT_SECONDS: Final = 15.0
-"""Seconds that a call waits for a server that is being started again."""
+"""Seconds that a call waits for a server that is restarting."""
 
 _FIRST_RETRY_S: Final = 0.5
 _MAX_RETRY_S: Final = 60.0
 RELIST_INTERVAL_S: Final = 1.0
-"""Seconds between two looks at the tools of a server, however often it says that they have changed."""
+"""Minimum seconds between two listings of a server's tools, regardless of how often it reports changes."""
 
 MESSAGES_PER_SECOND: Final = 500
-"""Messages of a server that are taken, answers and notices of progress among them."""
+"""Maximum rate of messages from a server, including responses and progress notifications."""
 
 MESSAGES_AT_ONCE: Final = 100
-"""Messages that may come at once before that holds."""
+"""Maximum burst of messages before that rate applies."""
 
 _PAGES: Final = 50
 _KEY: Final = "portico/idempotency-key"
-"""Under which name ``_meta`` of a call has its key, for which MCP has no name of its own."""
+"""Name in ``_meta`` for the key of a call, which MCP does not define."""
 _FAILED: Final = "mcp_server_failed"
 _REFUSED: Final = "mcp_server_refused"
 LOG_BYTES: Final = 1024 * 1024
-"""Bytes of the log of a server from which on it is emptied."""
+"""Size of a server's log, in bytes, at which it is emptied."""
 
 LOG_INTERVAL_S: Final = 1.0
-"""Seconds between two looks at how long it is."""
+"""Seconds between checks of the log's size."""
 
 _BROKEN: Final = (
     OSError,
@@ -217,11 +218,11 @@ _BROKEN: Final = (
     RuntimeError,
     ValueError,
 )
-"""What a connection breaks with, or an answer that is none."""
+"""Errors of a broken connection, or of an invalid response."""
 
 
 class ServerConnection:
-    """Runs in the task that calls `run`; calls may come from any task."""
+    """A connection that runs in the task that calls `run`; calls can come from any task."""
 
     def __init__(
         self,
@@ -253,7 +254,7 @@ class ServerConnection:
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
-        """Hold the server until `stop`."""
+        """Keep the server connected until `stop`."""
         pause = _FIRST_RETRY_S
         while not self._stopping.is_set():
             began = asyncio.get_running_loop().time()
@@ -267,8 +268,8 @@ class ServerConnection:
             if self._stopping.is_set():
                 break
             if asyncio.get_running_loop().time() - began > _MAX_RETRY_S:
-                pause = _FIRST_RETRY_S  # it had been well for a while
-            logger.warning("the MCP server %s is gone: %s", self.spec.name, self.error)
+                pause = _FIRST_RETRY_S  # it had worked for a while
+            logger.warning("lost the MCP server %s: %s", self.spec.name, self.error)
             self.state = "waiting"
             await self._pause(pause)
             pause = min(pause * 2, _MAX_RETRY_S)
@@ -284,7 +285,7 @@ class ServerConnection:
             return
 
     async def _hold(self) -> None:
-        """From start to end of one life of the server."""
+        """Connect to the server once, until the connection ends."""
         self._over.clear()
         self.state, self.error = "starting", None
         async with AsyncExitStack() as stack:
@@ -317,7 +318,7 @@ class ServerConnection:
                 await asyncio.wait(beside)
 
     async def _stays(self, seconds: float) -> bool:
-        """Wait so long, if at all; whether the connection is of use then."""
+        """Wait up to ``seconds``; return whether the connection is then usable."""
         try:
             async with asyncio.timeout(max(0.0, seconds)):
                 await self._over.wait()
@@ -362,7 +363,7 @@ class ServerConnection:
             self._wake.set()
 
     async def _listen(self, client: Client) -> None:
-        """Servers of 2026-07-28 tell of changes to those who ask."""
+        """Listen for changes, which servers of 2026-07-28 report on request."""
         if client.protocol_version not in MODERN_PROTOCOL_VERSIONS:
             return
         try:
@@ -373,23 +374,23 @@ class ServerConnection:
             logger.debug("%s reports no changes: %s", self.spec.name, error)
 
     def lost(self, why: str = "It ended.") -> None:
-        """The connection is of no more use."""
+        """Mark the connection as unusable."""
         self.error = why
         self._over.set()
         self._wake.set()
 
     def restart(self) -> None:
-        """Begin a new life, at once."""
-        self.lost("It is started again.")
+        """Restart the connection immediately."""
+        self.lost("It is being restarted.")
 
     def stop(self) -> None:
-        """Let `run` end in good order."""
+        """End `run` in an orderly way."""
         self._stopping.set()
         self._over.set()
         self._wake.set()
 
     async def call(self, tool: str, call: ToolCall, context: Context) -> ToolResult:
-        """Call a tool of the server. All that goes wrong is a result for the asking model to read."""
+        """Call a tool of the server. Return every failure as a result for the calling model."""
         arguments = dict(call.arguments)
         meta: Any = {_KEY: call.key} if call.key else None
 
@@ -407,9 +408,7 @@ class ServerConnection:
         return result_of(result, await self._keep(made_in(result), context))
 
     async def resources(self) -> list[McpResource]:
-        """What the server has to read, templates of addresses last, the first `MAX_OFFERED` of each. Raises
-        `PorticoError`.
-        """
+        """Return the server's resources, URI templates last, at most `MAX_OFFERED` of each. Raise `PorticoError`."""
 
         async def work(client: Client) -> list[McpResource]:
             if client.server_capabilities.resources is None:
@@ -420,18 +419,18 @@ class ServerConnection:
             except MCPError as error:
                 if error.error.code != types.METHOD_NOT_FOUND:
                     raise
-                templates = []  # a server need not have them
+                templates = []  # templates are optional for a server
             return [resource_of(resource) for resource in (*resources, *templates)]
 
         return await self._ask(work)
 
     async def read(self, uri: str) -> list[McpContent]:
-        """What stands at an address. Raises `PorticoError`."""
+        """Return the content of an address. Raise `PorticoError`."""
         resource_result = await self._ask(lambda client: client.read_resource(uri, cache_mode="bypass"))
         return contents_of(resource_result)
 
     async def prompts(self) -> list[McpPrompt]:
-        """The prompts of the server, the first `MAX_OFFERED`. Raises `PorticoError`."""
+        """Return the prompts of the server, at most `MAX_OFFERED`. Raise `PorticoError`."""
 
         async def work(client: Client) -> list[McpPrompt]:
             if client.server_capabilities.prompts is None:
@@ -443,13 +442,13 @@ class ServerConnection:
         return await self._ask(work)
 
     async def prompt(self, name: str, arguments: Mapping[str, str]) -> list[McpPromptMessage]:
-        """A prompt filled in. Raises `PorticoError`."""
+        """Return a prompt with its arguments filled in. Raise `PorticoError`."""
         return messages_of(await self._ask(lambda client: client.get_prompt(name, dict(arguments))))
 
     async def _ask(self, work: Callable[[Client], Awaitable[T]], action: str = "request") -> T:
-        """Ask the server something. Raises `Conflict` and `InvalidRequest` that say what is wrong with it.
+        """Send a request to the server. Raise `Conflict` and `InvalidRequest` that describe the problem.
 
-        ``action``: the word for what is asked.
+        ``action``: the word for the request in messages.
         """
         try:
             async with asyncio.timeout(RESTART_WAIT_SECONDS):
@@ -467,16 +466,14 @@ class ServerConnection:
         except MCPError as error:
             if error.error.code == types.CONNECTION_CLOSED:
                 self.lost(f"It ended in the middle of a {action}.")
-                raise self._trouble(
-                    f"ended in the middle of the {action}; it is being started again"
-                ) from error
+                raise self._trouble(f"ended in the middle of the {action}; it is being restarted") from error
             if error.error.code == _TOO_LARGE_CODE:
                 raise self._trouble(
-                    f"answered with more than {MAX_LINE_CHARS:,} characters or {MAX_PARTS:,} objects, lists and "
-                    "values, which is not read: ask it for less"
+                    f"returned more than {MAX_LINE_CHARS:,} characters or {MAX_PARTS:,} objects, lists and "
+                    "values, which exceeds the limit: request less from it"
                 ) from error
             if error.error.code == types.REQUEST_TIMEOUT:
-                raise self._trouble(f"did not answer within {self.spec.timeout:g} s") from error
+                raise self._trouble(f"did not respond within {self.spec.timeout:g} s") from error
             raise InvalidRequest(
                 f"The MCP server '{self.spec.name}' refused the {action}: {plain(error.error.message)[:1_000]}",
                 code=_REFUSED,
@@ -484,11 +481,11 @@ class ServerConnection:
         except _BROKEN as error:
             if isinstance(error, httpx2.HTTPError):
                 self.lost(f"It could not be reached: {_line(error)}")
-            raise self._trouble(f"answered with something that cannot be used: {_line(error)}") from error
+            raise self._trouble(f"returned an invalid response: {_line(error)}") from error
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
-        """Around a request: a server that may ask a model works for one key at a time. Raises `Conflict`."""
+        """Wrap a request: a server that can ask a model works for one key at a time. Raise `Conflict`."""
         if self._sampler is None:
             yield
             return
@@ -498,7 +495,7 @@ class ServerConnection:
                     await stack.enter_async_context(self._sampler.turn(work_slots.KEY.get()))
             except TimeoutError:
                 raise self._trouble(
-                    f"works for other keys, and had no turn for this one within {self.spec.timeout:g} s"
+                    f"is working for other keys, and had no turn for this key within {self.spec.timeout:g} s"
                 ) from None
             yield
 
@@ -507,14 +504,14 @@ class ServerConnection:
 
 
 async def _tools(client: Client) -> list[types.Tool]:
-    """All pages of the server's tools, as far as anybody could use them."""
+    """Return all pages of the server's tools, up to a usable number."""
     if client.server_capabilities.tools is None:
         return []
     return await _pages(client.list_tools, lambda page: page.tools)
 
 
 async def _pages(ask: Callable[..., Awaitable[Any]], rows: Callable[[Any], Sequence[T]]) -> list[T]:
-    """The rows of all pages of a list, the first `MAX_OFFERED`."""
+    """Return the rows of all pages of a list, at most `MAX_OFFERED`."""
     ts: list[T] = []
     cursor: str | None = None
     for _page in range(_PAGES):
@@ -528,14 +525,15 @@ async def _pages(ask: Callable[..., Awaitable[Any]], rows: Callable[[Any], Seque
 
 @asynccontextmanager
 async def _watched(transport: Any, on_end: Callable[[], None]) -> AsyncIterator[tuple[Any, Any]]:
-    """A transport that says when the other side has closed it."""
+    """Yield a transport that reports when the other side has closed it."""
     async with transport as (reading, writing):
         yield _Reading(reading, on_end), writing
 
 
 class _Reading:
-    """A read stream of the ``mcp`` package that notes its own end, and lets the other side wait that sends too often:
-    the package works on whatever has come at once.
+    """A read stream of the ``mcp`` package that detects its own end, and slows down a server that sends too often.
+
+    Without it, the package would process any number of messages at once.
     """
 
     def __init__(self, stream: Any, on_end: Callable[[], None]) -> None:
@@ -581,7 +579,7 @@ class _Reading:
 
 
 class _BoundedBody(httpx2.AsyncByteStream):
-    """The bytes of an answer, up to as many as a line of a program may have characters."""
+    """The bytes of a response, limited to the maximum length of a program's line."""
 
     def __init__(self, stream: httpx2.AsyncByteStream) -> None:
         self._stream = stream
@@ -591,9 +589,9 @@ class _BoundedBody(httpx2.AsyncByteStream):
         async for piece in self._stream:
             length += len(piece)
             if length > MAX_LINE_CHARS:
-                raise httpx2.ReadError(f"the answer has more than {MAX_LINE_CHARS:,} bytes")
+                raise httpx2.ReadError(f"the response has more than {MAX_LINE_CHARS:,} bytes")
             if parts.are_too_many(piece.decode("latin-1")):
-                raise httpx2.ReadError(f"the answer has more than {MAX_PARTS:,} objects, lists and values")
+                raise httpx2.ReadError(f"the response has more than {MAX_PARTS:,} objects, lists and values")
             yield piece
 
     async def aclose(self) -> None:
@@ -601,16 +599,16 @@ class _BoundedBody(httpx2.AsyncByteStream):
 
 
 async def _bound(response: httpx2.Response) -> None:
-    """Bound the body of an answer. Streams of events may be endless: the ``mcp`` package bounds each event."""
+    """Limit the body of a response. Event streams can be endless: the ``mcp`` package limits each event."""
     if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise httpx2.DecodingError("the answer is compressed, which was not asked for")
+        raise httpx2.DecodingError("the response is compressed, which was not requested")
     if not response.headers.get("Content-Type", "").lower().startswith("text/event-stream"):
         assert isinstance(response.stream, httpx2.AsyncByteStream)
         response.stream = _BoundedBody(response.stream)
 
 
 def _opened(log: Path) -> TextIO:
-    """The log that the server's standard error goes to; what is written goes to its end, wherever that is."""
+    """Open the log for the server's standard error in append mode."""
     log.parent.mkdir(parents=True, exist_ok=True)
     cut(log)
     return log.open("a", encoding="utf-8", errors="replace")
@@ -625,7 +623,7 @@ async def _bounded(log: Path) -> None:
 
 
 def cut(log: Path) -> bool:
-    """Empty a log that is too long; whether it was."""
+    """Empty a log that is too long; return whether it was."""
     has_grown = log.exists() and log.stat().st_size > LOG_BYTES
     if has_grown:
         os.truncate(log, 0)
@@ -633,21 +631,23 @@ def cut(log: Path) -> bool:
 
 
 def _language() -> dict[str, str]:
-    """What a process needs that ``mcp`` does not pass on (PATH, HOME, USER, SHELL and TERM are): its language."""
+    """Return the language variables, which ``mcp`` does not pass to a process (unlike PATH, HOME, USER, SHELL and
+    TERM).
+    """
     return {name: os.environ[name] for name in ("LANG", "LC_ALL", "TZ", "TMPDIR") if name in os.environ}
 
 
 def _sentence(error: BaseException, program: str) -> str:
-    """An exception, or the first of a group, in words; of one that names no file, it is the ``program``."""
+    """Describe an exception, or the first of a group; if it names no file, it concerns the ``program``."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     match error:
         case FileNotFoundError(filename=name):
-            return f"There is no program '{name or program}' here."
+            return f"The program '{name or program}' does not exist on this machine."
         case MCPError():
             return f"It refused: {error.error.message[:500]}"
         case TimeoutError():
-            return f"It did not say hello within {START_TIMEOUT_S:g} s."
+            return f"It did not respond within {START_TIMEOUT_S:g} s of its start."
     return f"{type(error).__name__}: {_line(error)}" if str(error) else type(error).__name__
 
 

@@ -1,4 +1,4 @@
-"""One server of other people that this daemon holds, and its tools in the registry."""
+"""One third-party server of this daemon, and its tools in the registry."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 class HeldServer:
-    """A server by what was said of it. ``log`` is the file for what it writes to standard error."""
+    """A server with its spec. ``log`` is the file for its standard error."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class HeldServer:
         self._runner = runner
 
     async def begin(self) -> None:
-        """Start it, and take over its tools whenever they are others."""
+        """Start the server, and register its tools whenever they change."""
         connection_class = await pools.FILES.run(_connection_class)
         self.connection = connection_class(
             self.spec, self.log, lambda _connection, tools: self.offer(tools), self._keep, self._runner
@@ -58,18 +58,18 @@ class HeldServer:
         self.task = asyncio.create_task(self.connection.run(), name=f"mcp server {self.spec.name}")
 
     async def tried(self) -> None:
-        """Wait until it was started, well or not."""
+        """Wait until its first start has succeeded or failed."""
         if self.connection is not None:
             await self.connection.tried.wait()
 
     def connected(self) -> ServerConnection:
-        """What speaks to it. Raises `Conflict` if nothing does."""
+        """Return its connection. Raise `Conflict` if there is none."""
         if self.connection is None:
             raise Conflict(f"The MCP server '{self.spec.name}' is not running.", code="mcp_server_failed")
         return self.connection
 
     def offer(self, tools: Sequence[types.Tool]) -> None:
-        """Put its tools into the registry, and take those out that it no longer has."""
+        """Register its tools, and remove tools that it no longer has."""
         for name in self.names:
             self._toolbox.remove(name)
         self.names = {}
@@ -97,10 +97,12 @@ class HeldServer:
             try:
                 self._toolbox.add(tool, spec.approval)
             except Conflict:
-                continue  # somebody else has the plain name: the server's own goes before it
+                continue  # the plain name is in use: the server's own prefix is added
             self.names[name] = found_tool.name
             return
-        logger.warning("the name of the tool %s of the MCP server %s is taken", found_tool.name, spec.name)
+        logger.warning(
+            "the name of the tool %s of the MCP server %s is already in use", found_tool.name, spec.name
+        )
 
 
 def _connection_class() -> type[ServerConnection]:

@@ -1,4 +1,4 @@
-"""All servers of other people that this daemon holds, and their tools in the registry."""
+"""All third-party servers of this daemon, and their tools in the registry."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from portico_server.tools.mcp.spec import ServerSpec, parse
 from portico_server.tools.toolbox import Toolbox
 
 SHUTDOWN_TIMEOUT_S: Final = 6.0
-"""Seconds that all servers together are given to end."""
+"""Seconds in which all servers together must end."""
 
 
 class McpHost:
-    """Owns a task for each server. ``logs`` is the folder for what they write to standard error.
+    """Owns a task for each server. ``logs`` is the folder for their standard error.
 
-    ``runner`` calls the model of those that may ask one.
+    ``runner`` calls the model for servers that can ask one.
     """
 
     def __init__(
@@ -51,14 +51,14 @@ class McpHost:
         """Set once all servers of the start are being started."""
 
     async def start(self, server_specs: Iterable[ServerSpec]) -> None:
-        """Read what there is to hold. Nothing is started before `run`."""
+        """Read the configured servers. Nothing is started before `run`."""
         for row in await self._database.read(rows.list_specs, rows.MCP_SERVERS_TABLE):
             self._held[row.name] = self._new(parse(row.spec), is_configured=False)
         for spec in server_specs:
             self._held[spec.name] = self._new(spec, is_configured=True)
 
     async def refresh(self) -> None:
-        """Take over what other daemons on the same database added or removed."""
+        """Apply additions and removals of other daemons on the same database."""
         before = {name: held_server for name, held_server in self._held.items() if not held_server.configured}
         spec_rows = await self._database.read(rows.list_specs, rows.MCP_SERVERS_TABLE)
         server_specs = {row.name: parse(row.spec) for row in spec_rows}
@@ -74,7 +74,7 @@ class McpHost:
                     await server.begin()
 
     async def run(self) -> None:
-        """Hold all servers until cancelled, then end them."""
+        """Keep all servers connected until cancelled, then end them."""
         self._open = True
         try:
             for server in tuple(self._held.values()):
@@ -86,11 +86,13 @@ class McpHost:
             await self._end(*self._held.values())
 
     async def prepared(self, key: str) -> None:
-        """As `started`: whoever calls a server that is gone waits for it there."""
+        """Wait as `started` does: a caller of a server that is gone waits for it there."""
         await self.started(key)
 
     async def started(self, key: str) -> None:
-        """Wait until each server that may have the tool of a registry ``key`` was started, well or not."""
+        """Wait until the first start of each server that may have the tool of a registry ``key`` has succeeded or
+        failed.
+        """
         if not key.startswith("tool/") or not self._held:
             return
         await self._begun.wait()
@@ -98,9 +100,9 @@ class McpHost:
             await server.tried()
 
     async def add(self, spec: ServerSpec, owner: str | None) -> McpServer:
-        """Hold a server from now on, and wait until its first start has gone well or not."""
+        """Add a server, and wait until its first start has succeeded or failed."""
         if spec.name in self._held:
-            raise Conflict(f"There is an MCP server '{spec.name}' already; remove it first.", param="name")
+            raise Conflict(f"The MCP server '{spec.name}' already exists; remove it first.", param="name")
         server = self._held[spec.name] = self._new(spec, is_configured=False)
         await self._database.write(rows.put_spec, rows.MCP_SERVERS_TABLE, spec.name, owner, spec.to_json())
         if self._open:
@@ -109,23 +111,23 @@ class McpHost:
         return _info(server)
 
     def spec(self, name: str) -> ServerSpec | None:
-        """What was said of a server."""
+        """Return the spec of a server."""
         server = self._held.get(name)
         return server.spec if server is not None else None
 
     async def put(self, spec: ServerSpec) -> None:
-        """Hold a server for the daemon, in the place of the one of this name."""
+        """Add a server of the daemon, replacing a server with the same name."""
         if spec.name in self._held:
             self._held[spec.name].configured = False
             await self.remove(spec.name)
         await self.add(spec, None)
 
     async def remove(self, name: str) -> None:
-        """End a server and forget it."""
+        """Stop a server and delete it."""
         server = self._find(name)
         if server.configured:
             raise Conflict(
-                f"'{name}' stands in the configuration file; take it out there and start the daemon again."
+                f"'{name}' is in the configuration file; remove it from the file and restart the daemon."
             )
         del self._held[name]
         await self._database.write(rows.remove_spec, rows.MCP_SERVERS_TABLE, name)
@@ -133,42 +135,42 @@ class McpHost:
         server.offer(())
 
     async def restart(self, name: str) -> McpServer:
-        """Begin a new life of a server at once, whatever it is doing."""
+        """Restart a server immediately, whatever it is doing."""
         server = self._find(name)
         if server.connection is not None:
             server.connection.restart()
         return _info(server)
 
     def every(self) -> list[McpServer]:
-        """All of them, by name."""
+        """Return all servers, by name."""
         return [_info(server) for _name, server in sorted(self._held.items())]
 
     def addresses(self) -> dict[str, str]:
-        """The URLs of all of them, by their names; empty for those that are commands."""
+        """Return the URLs of all servers by name; empty for commands."""
         return {name: server.spec.url for name, server in self._held.items()}
 
     def get(self, name: str) -> McpServer:
-        """One of them. Raises `NotFound`."""
+        """Return one server. Raise `NotFound`."""
         return _info(self._find(name))
 
     async def log(self, name: str, lines: int) -> list[str]:
-        """The last lines that a server wrote to standard error, oldest first."""
+        """Return the last lines of a server's standard error, oldest first."""
         return await pools.FILES.run(_tail, self._find(name).log, lines)
 
     async def resources(self, name: str) -> list[McpResource]:
-        """What a server has to read. Raises `PorticoError`."""
+        """Return the resources of a server. Raise `PorticoError`."""
         return (await self._find(name).connected().resources())[:MAX_OFFERED]
 
     async def read(self, name: str, uri: str) -> list[McpContent]:
-        """What stands at an address of a server. Raises `PorticoError`."""
+        """Return the content of an address of a server. Raise `PorticoError`."""
         return await self._find(name).connected().read(uri)
 
     async def prompts(self, name: str) -> list[McpPrompt]:
-        """The prompts of a server. Raises `PorticoError`."""
+        """Return the prompts of a server. Raise `PorticoError`."""
         return (await self._find(name).connected().prompts())[:MAX_OFFERED]
 
     async def prompt(self, name: str, prompt: str, arguments: Mapping[str, str]) -> list[McpPromptMessage]:
-        """A prompt of a server, filled in. Raises `PorticoError`."""
+        """Return a prompt of a server with its arguments filled in. Raise `PorticoError`."""
         return await self._find(name).connected().prompt(prompt, arguments)
 
     def _new(self, spec: ServerSpec, *, is_configured: bool) -> HeldServer:
@@ -181,7 +183,7 @@ class McpHost:
         server = self._held.get(name)
         if server is None:
             raise NotFound(
-                f"There is no MCP server '{name}' here.{nearest(name, self._held)}",
+                f"The MCP server '{name}' does not exist.{nearest(name, self._held)}",
                 code="mcp_server_not_found",
             )
         return server

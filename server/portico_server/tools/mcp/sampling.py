@@ -1,6 +1,6 @@
-"""What a server of somebody else may ask of a model here, where the operator allows it: MCP calls it sampling.
+"""Requests of a third-party server to a model, if the operator allows them: MCP's sampling.
 
-From the protocol's words to those of a chat and back, within the limits of the entry. Imports the types of ``mcp``.
+Translates between the protocol and chats, within the limits of the entry. Imports the types of ``mcp``.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from portico_server.runs.runner import Runner
 from portico_server.tools.mcp.spec import SamplingSpec
 
 OPERATION: Final = "mcp_sampling"
-"""What usage rows call these runs. Their key is that which called the server, without one ``mcp:`` and its name."""
+"""Name of these runs in usage rows. Their key is the key that called the server; without one, ``mcp:`` and its name."""
 
 HOUR_S: Final = 3600.0
 
 MAX_MESSAGES: Final = 1_000
-"""Messages of one request."""
+"""Maximum number of messages in one request."""
 
 MAX_TOOLS: Final = 128
-"""Tools that one may offer the model."""
+"""Maximum number of tools that one request can offer the model."""
 
 MAX_STOP_SEQUENCES: Final = 16
 
 DECLARED: Final = types.SamplingCapability(tools=types.SamplingToolsCapability())
-"""What such a server is told in the handshake."""
+"""Capabilities that the handshake declares to such a server."""
 
 _STOPPED: Final = {"stop": "endTurn", "length": "maxTokens", "tool_calls": "toolUse"}
 
@@ -44,8 +44,10 @@ Sampled = types.CreateMessageResult | types.CreateMessageResultWithTools | types
 
 
 class KeyTurns:
-    """Lets in the requests of one key at a time: the protocol does not say for which of them a server asks something,
-    and so it is for this key. Keys take turns in the order in which they came.
+    """Admits the requests of one key at a time.
+
+    The protocol does not say to which request a server's question belongs, so it is attributed to this key. Keys take
+    turns in order of arrival.
     """
 
     def __init__(self) -> None:
@@ -57,8 +59,9 @@ class KeyTurns:
 
     @asynccontextmanager
     async def turn(self, key: str) -> AsyncIterator[None]:
-        """Around a request of a key."""
-        # What the server asks may come back to it: that is let in before those who wait for the end of it.
+        """Wrap a request of a key."""
+        # A server's question can lead back to the server: such a call is admitted before calls that wait for
+        # its end.
         is_own_turn = key == self.key and (self._asking or not self._queue)
         if self._inside and not is_own_turn:
             let_in: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -82,7 +85,7 @@ class KeyTurns:
 
     @asynccontextmanager
     async def asking(self) -> AsyncIterator[None]:
-        """While the server waits for what it asked for."""
+        """Mark the time in which the server waits for its question."""
         self._asking += 1
         try:
             yield
@@ -103,8 +106,9 @@ class KeyTurns:
 
 
 class Sampler:
-    """Answers one server, within its limits, with rights to that one model and to nothing else, at the expense of the
-    key whose request the server works on.
+    """Answers one server, within its limits, with rights only to that one model.
+
+    It is charged to the key whose request the server is processing.
     """
 
     def __init__(self, server: str, sampling_spec: SamplingSpec, runner: Runner) -> None:
@@ -117,18 +121,18 @@ class Sampler:
         self._calls = RateBucket(sampling_spec.calls, HOUR_S, asyncio.get_running_loop().time())
 
     def turn(self, key: str) -> AbstractAsyncContextManager[None]:
-        """Around a request to the server for a key, whose turn it has to be."""
+        """Wrap a request to the server for a key, which must have its turn."""
         return self._turns.turn("" if key == self._caller.id else key)
 
     async def __call__(
         self, context: ClientRequestContext, params: types.CreateMessageRequestParams
     ) -> Sampled:
-        """What the protocol calls the sampling callback. An error is one of the protocol, in words for the server."""
+        """Handle the protocol's sampling callback. Errors are returned in the protocol's form, for the server."""
         now = asyncio.get_running_loop().time()
         if self._calls.level(now) < 1:
             return types.ErrorData(
                 code=types.INVALID_REQUEST,
-                message=f"'{self._server}' may ask a model {self._allowed.calls} times an hour; next in "
+                message=f"'{self._server}' can ask a model {self._allowed.calls} times an hour; next in "
                 f"{self._calls.wait(1, now):.0f} s.",
             )
         self._calls.take(1, now)
@@ -141,14 +145,15 @@ class Sampler:
             return types.ErrorData(code=types.INTERNAL_ERROR, message=error.message)
         if not isinstance(reply, ChatReply):
             return types.ErrorData(
-                code=types.INTERNAL_ERROR, message=f"'{self._allowed.model}' is not a model that chats."
+                code=types.INTERNAL_ERROR, message=f"'{self._allowed.model}' is not a chat model."
             )
         return result_of(reply, tools=bool(params.tools))
 
 
 def chat_of(params: types.CreateMessageRequestParams, most: int) -> Chat:
-    """A request for a message as a chat, for an answer of at most ``most`` tokens. Raises `InvalidRequest` for one that
-    is larger than a client's may be.
+    """Return a sampling request as a chat, for an answer of at most ``most`` tokens.
+
+    Raise `InvalidRequest` for a request that is larger than the limit for clients.
     """
     for items, limit, noun in (
         (params.messages, MAX_MESSAGES, "messages"),
@@ -156,7 +161,7 @@ def chat_of(params: types.CreateMessageRequestParams, most: int) -> Chat:
         (params.stop_sequences, MAX_STOP_SEQUENCES, "stop sequences"),
     ):
         if items is not None and len(items) > limit:
-            raise InvalidRequest(f"The request has {len(items):,} {noun}; at most {limit:,} are taken.")
+            raise InvalidRequest(f"The request has {len(items):,} {noun}; at most {limit:,} are allowed.")
     messages: list[Message] = []
     if params.system_prompt:
         messages.append({"role": "system", "content": params.system_prompt})
@@ -175,7 +180,7 @@ def chat_of(params: types.CreateMessageRequestParams, most: int) -> Chat:
 
 
 def result_of(reply: ChatReply, *, tools: bool) -> Sampled:
-    """A model's answer as a message; with calls of tools only to one who gave tools."""
+    """Return a model's answer as a message; tool calls are included only for a server that sent tools."""
     text = types.TextContent(type="text", text=reply.content)
     reason = _STOPPED.get(reply.finish_reason, reply.finish_reason)
     if not tools:
@@ -195,7 +200,7 @@ def result_of(reply: ChatReply, *, tools: bool) -> Sampled:
 
 
 def _turn(role: types.Role, blocks: Sequence[types.SamplingMessageContentBlock]) -> Iterator[Message]:
-    """One turn as messages: results of tools are messages of their own, before the rest."""
+    """Yield one turn as messages: tool results are separate messages, before the rest."""
     for block in blocks:
         if isinstance(block, types.ToolResultContent):
             text = "\n".join(part.text for part in block.content if isinstance(part, types.TextContent))

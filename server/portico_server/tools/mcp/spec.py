@@ -1,4 +1,4 @@
-"""What an operator says of another MCP server, from the configuration, the API or a row."""
+"""The spec of a third-party MCP server, from the configuration, the API or a row."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from portico_server.tools.entry import (
 )
 
 _LIMITS: Final = {"max_tokens": 100_000, "calls": 100_000}
-"""Fields of `SamplingSpec` that are numbers, and the most that each may be."""
+"""Numeric fields of `SamplingSpec`, and their maximum values."""
 
 
 @dataclass(frozen=True, slots=True)
 class SamplingSpec:
-    """What a server may ask of a model: of which one, how many tokens an answer has, how many calls an hour."""
+    """A server's limits for asking a model: the model, the tokens of an answer, the calls per hour."""
 
     model: str
     max_tokens: int = 1_000
@@ -36,9 +36,9 @@ class SamplingSpec:
 
 @dataclass(frozen=True, slots=True)
 class ServerSpec(ToolEntry):
-    """Either a ``command`` to start, or a ``url`` to reach.
+    """A server: either a ``command`` to start, or a ``url`` to reach.
 
-    ``prefix`` goes before the names of its tools. ``sampling``: that it may ask a model; ``None``: that it may not.
+    ``prefix`` is added before the names of its tools. ``sampling`` allows it to ask a model; ``None`` forbids it.
     """
 
     prefix: str = ""
@@ -46,7 +46,7 @@ class ServerSpec(ToolEntry):
 
 
 def parse(item: Mapping[str, Any], at: str = "mcp") -> ServerSpec:
-    """A spec from JSON or YAML. Raises `InvalidRequest` that names the field under ``at``."""
+    """Parse a spec from JSON or YAML. Raise `InvalidRequest` that names the field under ``at``."""
     known_fields = [field.name for field in fields(ServerSpec)]
     for key in item:
         if key not in known_fields:
@@ -102,7 +102,9 @@ def _sampling(item: Any, at: str) -> SamplingSpec | None:
             )
     model = item.get("model")
     if not isinstance(model, str) or not model:
-        raise InvalidRequest(f"{at}.model is missing: name the model that may be asked.", param=f"{at}.model")
+        raise InvalidRequest(
+            f"{at}.model is missing: name the model that the server can ask.", param=f"{at}.model"
+        )
     numbers: dict[str, int] = {}
     for key, limit in _LIMITS.items():
         value = item.get(key)

@@ -1,4 +1,4 @@
-"""Between the words of MCP and ours: a server's tools and its results. Imports the ``mcp`` package's types."""
+"""Translates between MCP and our own types: a server's tools and its results. Imports the ``mcp`` package's types."""
 
 from __future__ import annotations
 
@@ -38,17 +38,20 @@ _MAX_DESCRIPTION_CHARS: Final = 4_000
 _MAX_NAME_CHARS: Final = 128
 _MAX_CAPABILITIES: Final = 50
 MAX_FILES: Final = 100
-"""Files of one result that are kept."""
+"""Maximum number of files of one result that are stored."""
 
 
 def name_of(prefix: str, tool: str) -> str:
-    """The name of a tool here."""
+    """Return the name of a tool in the registry."""
     name = _FOREIGN.sub("_", f"{prefix}{tool}")[:_MAX_NAME_CHARS]
     return name if name.strip(".") else "_"
 
 
 def tool_of(tool: types.Tool, name: str, source: str, timeout: float, work: Keyed) -> Tool | None:
-    """A server's tool as ours; ``None`` if its schema is none. Its words are text, whatever they ask of a reader."""
+    """Return a server's tool as ours, or ``None`` if its schema is invalid.
+
+    Its description is treated as plain text, whatever instructions it contains.
+    """
     try:
         for schema in (tool.input_schema, tool.output_schema):
             if schema is not None:
@@ -74,12 +77,12 @@ def tool_of(tool: types.Tool, name: str, source: str, timeout: float, work: Keye
 
 
 def plain(text: str) -> str:
-    """Text without the characters that a reader cannot see."""
+    """Return the text without invisible characters."""
     return _CONTROLS.sub("", text)
 
 
 def made_in(result: types.CallToolResult) -> list[NewArtifact]:
-    """The first `MAX_FILES` pictures, sounds and files of a result; what is not base64 is left out."""
+    """Return the first `MAX_FILES` images, audio and files of a result; invalid base64 is skipped."""
     artifacts: list[NewArtifact] = []
     for number, block in enumerate(result.content, 1):
         if len(artifacts) >= MAX_FILES:
@@ -105,13 +108,13 @@ def made_in(result: types.CallToolResult) -> list[NewArtifact]:
 
 
 def _file_of(uri: str) -> str:
-    """The name of the file that an address ends in, without a folder; it may be any text."""
+    """Return the file name at the end of an address, without a folder; it can be any text."""
     path = unquote(uri.partition("#")[0].partition("?")[0]).replace("\\", "/")
     return plain(path.rpartition("/")[2])[:150].strip(". ")
 
 
 def result_of(result: types.CallToolResult, artifacts: tuple[Artifact, ...]) -> ToolResult:
-    """A server's result as ours; what is not a text is named with its type and size, and ``artifacts``."""
+    """Return a server's result as ours, with ``artifacts``; non-text content is described by type and size."""
     text = "\n".join(_text(block) for block in result.content)
     structured_content: Any = result.structured_content
     if not isinstance(structured_content, dict):
@@ -134,12 +137,12 @@ def _text(block: types.ContentBlock) -> str:
 
 
 def _short(text: str | None) -> str:
-    """A server's name or title for something, in one line."""
+    """Return a server's name or title in one line."""
     return " ".join(plain(text or "")[:1_000].split())[:200]
 
 
 def card_of(client: Client) -> McpCard:
-    """What a connected server says of itself."""
+    """Return what a connected server says about itself."""
     info = client.server_info
     return McpCard(
         title=_short((info.title or info.name) if info else ""),
@@ -151,7 +154,7 @@ def card_of(client: Client) -> McpCard:
 
 
 def _capabilities(server_capabilities: types.ServerCapabilities) -> Iterator[str]:
-    """Their names, each followed by those that it has within."""
+    """Yield the names of the capabilities, each followed by the names nested in it."""
     for name, value in server_capabilities.model_dump(mode="json", by_alias=True, exclude_none=True).items():
         yield _short(name)
         if isinstance(value, dict):
@@ -159,7 +162,7 @@ def _capabilities(server_capabilities: types.ServerCapabilities) -> Iterator[str
 
 
 def resource_of(listed_resource: types.Resource | types.ResourceTemplate) -> McpResource:
-    """A server's resource, or a template of addresses of some, as ours."""
+    """Return a server's resource, or a URI template of resources, as ours."""
     template = isinstance(listed_resource, types.ResourceTemplate)
     return McpResource(
         uri=listed_resource.uri_template
@@ -175,7 +178,7 @@ def resource_of(listed_resource: types.Resource | types.ResourceTemplate) -> Mcp
 
 
 def contents_of(resource_result: types.ReadResourceResult) -> list[McpContent]:
-    """What stands in a resource. Raises `TooLarge`."""
+    """Return the contents of a resource. Raise `TooLarge`."""
     contents = [
         McpContent(
             uri=str(content.uri),
@@ -190,7 +193,7 @@ def contents_of(resource_result: types.ReadResourceResult) -> list[McpContent]:
 
 
 def prompt_of(prompt: types.Prompt) -> McpPrompt:
-    """A server's prompt as ours."""
+    """Return a server's prompt as ours."""
     return McpPrompt(
         name=prompt.name,
         title=_short(prompt.title),
@@ -208,7 +211,7 @@ def prompt_of(prompt: types.Prompt) -> McpPrompt:
 
 
 def messages_of(prompt_result: types.GetPromptResult) -> list[McpPromptMessage]:
-    """The messages of a prompt that was filled in. Raises `TooLarge`."""
+    """Return the messages of a filled-in prompt. Raise `TooLarge`."""
     messages = [_message(prompt_message) for prompt_message in prompt_result.messages]
     _require_size(
         sum(len(prompt_message.text) + len(prompt_message.data or "") for prompt_message in messages)
@@ -227,7 +230,7 @@ def _message(prompt_message: types.PromptMessage) -> McpPromptMessage:
 def _require_size(chars: int) -> None:
     if chars > MAX_CONTENT_CHARS:
         raise TooLarge(
-            f"It has {chars:,} characters, and {MAX_CONTENT_CHARS:,} can be shown. Let a tool of the server read it in "
-            "parts.",
+            f"It has {chars:,} characters, but the maximum is {MAX_CONTENT_CHARS:,}. Use a tool of the "
+            "server to read it in parts.",
             code="mcp_content_too_large",
         )

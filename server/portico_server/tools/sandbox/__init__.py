@@ -1,4 +1,4 @@
-"""Where code that a model wrote runs: an embedded interpreter, and notebooks behind namespaces.
+"""Sandboxes for code that a model wrote: an embedded interpreter, and notebooks in namespaces.
 
-Nothing here runs code in the daemon's own process. May import runs, db and core.
+No such code runs in the daemon's own process. Can import runs, db and core.
 """

@@ -1,4 +1,4 @@
-"""What the processes of one kernel hold together: read from /proc, outside of what they could touch."""
+"""The resources that the processes of one kernel use together: read from /proc, outside of their reach."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Final
 from portico_server.core.dataclass import dataclass
 
 FOLDERS: Final = ("work", "tmp", "dev/shm")  # inside the sandbox
-"""What a kernel can write to."""
+"""Folders to which a kernel can write."""
 
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """Processes, bytes of memory that is theirs alone, and files in the fullest folder."""
+    """Number of processes, bytes of their private memory, and files in the fullest folder."""
 
     processes: int
     memory: int
@@ -27,7 +27,7 @@ class Census:
 
 
 def take(root: int) -> Census:
-    """Count the process ``root`` and all that descend from it. Processes that end meanwhile count as nothing."""
+    """Count the process ``root`` and all its descendants. Processes that end in the meantime count as nothing."""
     pids = list(dict.fromkeys(_tree(root)))
     inside = pids[1] if len(pids) > 1 else root
     return Census(
@@ -36,14 +36,14 @@ def take(root: int) -> Census:
 
 
 def end(root: int) -> None:
-    """Kill bubblewrap, a child of ours, and the namespace below it.
+    """Kill bubblewrap, our child process, and the namespace below it.
 
-    Killed while it starts, bubblewrap would leave a process behind that waits for it for ever: so it is held still
-    first, and what it has started dies before it.
+    If bubblewrap were killed while it starts, it would leave a process behind that waits for it for ever. It is
+    therefore stopped first, and its children are killed before it.
     """
     with contextlib.suppress(ProcessLookupError):
         os.kill(root, signal.SIGSTOP)
-        for _ in range(10_000):  # some microseconds each: until it stands still, or has ended
+        for _ in range(10_000):  # a few microseconds each: until it is stopped, or has ended
             if _state(root) in "TZX":
                 break
         for child in _children(root):
@@ -53,7 +53,7 @@ def end(root: int) -> None:
 
 
 def _state(pid: int) -> str:
-    """One letter, as ps shows it; ``X`` for a process that is gone."""
+    """Return the state letter of ps; ``X`` for a process that is gone."""
     try:
         return (
             Path("/proc", str(pid), "stat")
@@ -77,8 +77,8 @@ def _children(pid: int) -> list[int]:
             child_ids += [int(child) for child in (task / "children").read_text(encoding="ascii").split()]
     except (FileNotFoundError, ProcessLookupError):
         if Path("/proc/self/task", str(os.getpid()), "children").exists():
-            return child_ids  # it has just ended
-        import psutil  # only where /proc lists no children
+            return child_ids  # it has ended a moment ago
+        import psutil  # only if /proc lists no children
 
         try:
             return [child.pid for child in psutil.Process(pid).children()]
@@ -88,7 +88,9 @@ def _children(pid: int) -> list[int]:
 
 
 def _memory(pid: int) -> int:
-    """Resident bytes without what is shared with files: the libraries, and the folders, which have their own limit."""
+    """Return the resident bytes without file-backed memory: the libraries, and the folders, which have a separate
+    limit.
+    """
     try:
         _size, resident, shared_pages, *_counts = (
             Path("/proc", str(pid), "statm").read_text(encoding="ascii").split()
@@ -99,7 +101,10 @@ def _memory(pid: int) -> int:
 
 
 def _inodes(pid: int, name: str) -> int:
-    """Files in one of its folders; none as long as it still sees ours, because bubblewrap has only begun."""
+    """Return the number of files in one of its folders.
+
+    Return 0 while the process still sees our folders, because bubblewrap is starting.
+    """
     root = f"/proc/{pid}/root"
     try:
         if os.path.samefile(root, "/"):

@@ -1,4 +1,4 @@
-"""The light level: a Python interpreter of its own kind (pydantic-monty) without files, network or environment."""
+"""The light sandbox: a special Python interpreter (pydantic-monty) without files, network or environment."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ if TYPE_CHECKING:
     from pydantic_monty import AsyncMonty, ResourceLimits
 
 SECONDS: Final = 5.0
-"""Longest that a piece of code may run."""
+"""Maximum run time of a piece of code, in seconds."""
 
 MAX_MEMORY_BYTES: Final = 64 * 2**20
-"""Bytes of its heap."""
+"""Maximum heap of the interpreter, in bytes."""
 
 MAX_OUTPUT_BYTES: Final = 256 * 2**10
-"""Bytes that it may print."""
+"""Maximum printed output, in bytes."""
 
 MAX_VALUE_CHARS: Final = 64 * 2**10
-"""Characters of the value's text that are passed on."""
+"""Maximum characters of the value's text that are returned."""
 
 MAX_REMEMBERED_SOURCES_COUNT: Final = 4096
-"""Sources of which it is known that the interpreter can run them."""
+"""Maximum number of sources that are remembered as runnable by the interpreter."""
 
 WORKERS: Final = 4
-"""Interpreter processes at most; one piece of code at a time in each, a clean one for every piece."""
+"""Maximum number of interpreter processes; each runs one piece of code at a time, in a clean state."""
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluatedCode:
-    """What a piece of code printed, the text of its last expression's value, and the error that ended it."""
+    """The output of a piece of code, the text of its last expression's value, and the error that ended it."""
 
     output: str = ""
     value: str | None = None
@@ -46,13 +46,13 @@ class EvaluatedCode:
 
     @property
     def text(self) -> str:
-        """All of it, for a model to read."""
+        """Return everything as text for a model."""
         parts = [part for part in (self.output.rstrip("\n"), self.value, self.error) if part]
-        return "\n".join(parts) or "Done. Nothing was printed and the last line has no value."
+        return "\n".join(parts) or "Done. The code printed nothing, and the last line has no value."
 
 
 class LightSandbox:
-    """Interpreters, started with the first call. A call costs less than a millisecond."""
+    """Interpreters that start with the first call. A call costs less than a millisecond."""
 
     def __init__(self) -> None:
         self._pool: AsyncMonty | None = None
@@ -63,7 +63,7 @@ class LightSandbox:
         self._slots = FairSlots(WORKERS)
 
     async def run(self, code: str) -> EvaluatedCode:
-        """Run ``code`` from scratch; whatever goes wrong in it is an evaluation."""
+        """Run ``code`` from scratch; its errors are part of the result."""
         from pydantic_monty import CollectString, MontyError
 
         pool = self._pool or await self._start()
@@ -74,19 +74,21 @@ class LightSandbox:
         except MontyError as error:
             return EvaluatedCode(collect_string.output, error=_explain(error))
         except (ValueError, OverflowError, RecursionError) as error:
-            # The value came out of the interpreter but has no form here: an integer of a million digits, a circle.
+            # The value left the interpreter but cannot be represented: an integer of a million digits, a
+            # circular reference.
             return EvaluatedCode(collect_string.output, error=f"The value cannot be shown: {error}")
         return EvaluatedCode(collect_string.output, value=_shown(value))
 
     async def evaluate(self, source: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        """`portico_server.core.interfaces.Evaluator`: call the function or lambda that ``source`` is."""
+        """Implement `portico_server.core.interfaces.Evaluator`: call the function or lambda in ``source``."""
         return await self._feed(calling(source), {"portico_args": list(args), "portico_kwargs": dict(kwargs)})
 
     async def evaluate_all(
         self, source: str, calls: Sequence[tuple[Sequence[Any], Mapping[str, Any]]]
     ) -> list[Any]:
-        """The same for several calls in one interpreter."""
-        # What crosses into the interpreter costs more than a small function: no more goes than is needed.
+        """Make several calls in one interpreter."""
+        # Passing a value to the interpreter costs more than a small function, so only the necessary values
+        # are passed.
         inputs: list[Any]
         if any(kwargs for _args, kwargs in calls):
             how, inputs = "*portico_call[0], **portico_call[1]", [[list(a), dict(k)] for a, k in calls]
@@ -98,7 +100,9 @@ class LightSandbox:
         return values
 
     async def check(self, source: str) -> None:
-        """Define the function without calling it: what the interpreter has no word for is an `InvalidRequest`."""
+        """Define the function without calling it. Raise `InvalidRequest` for syntax that the interpreter does not
+        support.
+        """
         if source in self._sound:
             return
         before, name = _named(source)
@@ -120,11 +124,11 @@ class LightSandbox:
             raise InvalidRequest(f"The code failed: {_explain(error)}", code="code_failed") from error
         except (ValueError, TypeError, OverflowError, RecursionError) as error:
             raise InvalidRequest(
-                f"A value cannot cross into or out of the sandbox: {error}", code="not_json"
+                f"A value cannot be passed into or out of the sandbox: {error}", code="not_json"
             ) from error
 
     async def close(self) -> None:
-        """End the interpreters."""
+        """Stop the interpreters."""
         self._closed = True
         self._pool = None
         await self._stack.aclose()
@@ -144,24 +148,24 @@ class LightSandbox:
 
 @lru_cache(maxsize=512)
 def calling(source: str) -> str:
-    """``source`` with a call of it behind: of the lambda that it is, or of the function that it defines last."""
+    """Return ``source`` followed by a call of its lambda, or of the function that it defines last."""
     before, name = _named(source)
     return f"{before}{name}(*portico_args, **portico_kwargs)"
 
 
 @lru_cache(maxsize=512)
 def calling_all(source: str, how: str) -> str:
-    """The same with a call behind for each ``portico_call`` of several, ``how`` it is laid out as arguments."""
+    """Return ``source`` followed by a call for each ``portico_call``; ``how`` is the form of its arguments."""
     before, name = _named(source)
     return f"{before}portico_function = {name}\n[portico_function({how}) for portico_call in portico_calls]"
 
 
 def _named(source: str) -> tuple[str, str]:
-    """What comes before a function, and the expression that it is. Raises `InvalidRequest` if there is none."""
+    """Return the code before a function, and the function's expression. Raise `InvalidRequest` if there is none."""
     try:
         body = ast.parse(source.strip()).body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise InvalidRequest(f"The code is no Python: {error}.", code="invalid_code") from error
+        raise InvalidRequest(f"The code is not valid Python: {error}.", code="invalid_code") from error
     match body[-1] if body else None:
         case ast.Expr(value=ast.Lambda() | ast.Name()) as last:
             lines = source.strip().split("\n")
@@ -177,7 +181,7 @@ def _named(source: str) -> tuple[str, str]:
 
 
 def _text(code: str) -> str:
-    # JSON can carry half a surrogate pair, which is not a text.
+    # JSON can contain half of a surrogate pair, which is not valid text.
     return code.encode("utf-8", "replace").decode()
 
 
@@ -190,14 +194,14 @@ def _limits() -> ResourceLimits:
 
 
 def _explain(error: Any) -> str:
-    """Python's own words: the traceback where there is one."""
+    """Return Python's own error message, with the traceback if there is one."""
     show = getattr(error, "display", None)
     text = str(show("traceback")) if show else str(error)
     return text.rstrip()[-MAX_VALUE_CHARS:]
 
 
 def _shown(value: Any) -> str | None:
-    """A value as text: strings as they are, everything else as Python writes it."""
+    """Return a value as text: strings unchanged, everything else as Python prints it."""
     if value is None:
         return None
     try:
@@ -205,10 +209,10 @@ def _shown(value: Any) -> str | None:
     except (ValueError, RecursionError) as error:
         text = f"<{type(value).__name__} that cannot be shown: {error}>"
     if len(text) > MAX_VALUE_CHARS:
-        return f"{text[:MAX_VALUE_CHARS]}\n[cut off here: {len(text)} characters in all]"
+        return f"{text[:MAX_VALUE_CHARS]}\n[truncated: {len(text)} characters in total]"
     return text
 
 
 def as_json(evaluation: EvaluatedCode) -> dict[str, Any]:
-    """An evaluation as a tool's structured result."""
+    """Return an evaluation as a tool's structured result."""
     return asdict(evaluation)

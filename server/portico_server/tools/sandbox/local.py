@@ -1,4 +1,4 @@
-"""Kernels on this machine: a worker behind bubblewrap, spoken to in lines of JSON and watched from outside."""
+"""Kernels on this machine: a worker in bubblewrap, controlled with lines of JSON and monitored from outside."""
 
 from __future__ import annotations
 
@@ -38,25 +38,25 @@ from portico_server.tools.sandbox.protocol import (
 )
 
 START_TIMEOUT_S: Final = 30.0
-"""Seconds that a kernel may take to be ready."""
+"""Timeout for the start of a kernel, in seconds."""
 
 INTERRUPT_TIMEOUT_S: Final = 3.0
-"""Seconds that a cell may take to stop when it is interrupted, before its kernel is ended."""
+"""Seconds that an interrupted cell has to stop before its kernel is killed."""
 
 COMMANDS_GRACE_S: Final = 5.0
-"""Seconds by which the end of commands may be late."""
+"""Additional seconds that commands can take to end."""
 
 MAX_GONE_FILES: Final = 2_000
-"""Files of a cell that are said to be no more."""
+"""Maximum number of deleted files that are reported for a cell."""
 
 WATCH_INTERVAL_S: Final = 0.2
-"""Seconds between two looks at what a kernel holds."""
+"""Seconds between checks of a kernel's resources."""
 
 MAX_SKILLS_BYTES: Final = 64 * MB
-"""Bytes of all skills that one kernel sees."""
+"""Maximum size of all skills that one kernel sees, in bytes."""
 
 _SPARE: Final = 256 * MB
-"""What the interpreter and its packages hold before a cell has done anything."""
+"""Memory of the interpreter and its packages before a cell has run."""
 
 
 class LocalSandbox:
@@ -64,11 +64,11 @@ class LocalSandbox:
 
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
-        # From anywhere: another daemon of root's counts through the same user ids.
+        # A random start, because another daemon running as root uses the same range of user ids.
         self._numbers = itertools.count(secrets.randbelow(len(namespace.UIDS)))
 
     def missing(self) -> str | None:
-        """See `Sandbox`; takes some milliseconds."""
+        """See `Sandbox`; takes a few milliseconds."""
         return namespace.missing()
 
     async def prepare(self, report: Report) -> None:
@@ -76,7 +76,7 @@ class LocalSandbox:
         await self._environment.ensure(report)
 
     async def open(self, limits: SandboxLimits) -> LocalKernel:
-        """See `Sandbox`. No process is left behind when it fails or is cancelled."""
+        """See `Sandbox`. No process is left behind on an error or cancellation."""
         skills = await pools.FILES.run(SkillShelf)
         try:
             return await self._open(limits, skills)
@@ -88,8 +88,8 @@ class LocalSandbox:
         with _file(namespace.program()) as handle:
             arguments = namespace.options(self._environment.path, skills.path, limits, filter_fd=handle)
             with _file(b"".join(os.fsencode(option) + b"\0" for option in arguments)) as options:
-                # From the loop's own thread, which lives as long as the daemon: bubblewrap dies with the thread it
-                # has for a parent.
+                # Started from the event loop's thread, which exists as long as the daemon: bubblewrap ends
+                # with its parent thread.
                 starting = asyncio.ensure_future(
                     asyncio.create_subprocess_exec(
                         *namespace.command(next(self._numbers), options_fd=options),
@@ -100,10 +100,10 @@ class LocalSandbox:
                         pass_fds=(handle, options),
                         env={},
                         cwd="/",
-                        start_new_session=True,  # Ctrl-C in the terminal is for the daemon
+                        start_new_session=True,  # Ctrl-C in the terminal is meant for the daemon
                     )
                 )
-                # Not cancelled half-way: bubblewrap must be ended as `census.end` does.
+                # Not cancelled half-way: bubblewrap must be ended by `census.end`.
                 try:
                     process = await asyncio.shield(starting)
                 except asyncio.CancelledError:
@@ -119,18 +119,18 @@ class LocalSandbox:
 
 
 class SkillShelf:
-    """A folder of the daemon's that one kernel reads as ``/skills``: what is laid into it appears there."""
+    """A folder of the daemon that one kernel reads as ``/skills``: new files in it appear there."""
 
     def __init__(self) -> None:
-        self._home = tempfile.mkdtemp(prefix="portico-skills-")  # nobody else on this machine gets in
+        self._home = tempfile.mkdtemp(prefix="portico-skills-")  # only this user has access to it
         self.path = Path(self._home, "skills")
         self.path.mkdir()
-        self.path.chmod(0o755)  # whatever the umask: a kernel has a user id of its own
+        self.path.chmod(0o755)  # regardless of the umask: a kernel has its own user id
         self._laid: dict[str, tuple[str, int]] = {}
         """Digest and bytes of each skill, by its name."""
 
     def lay(self, skills: Mapping[str, Mapping[str, bytes]]) -> None:
-        """Put folders there; one that is there already with other files is replaced. Raises `TooLarge`."""
+        """Add folders; replace an existing folder with different files. Raise `TooLarge`."""
         for name, files in skills.items():
             size = sum(map(len, files.values()))
             digest = hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()
@@ -139,7 +139,8 @@ class SkillShelf:
             kept_bytes = sum(bytes for at, (_digest, bytes) in self._laid.items() if at != name)
             if kept_bytes + size > MAX_SKILLS_BYTES:
                 raise TooLarge(
-                    f"The skills of one notebook may have {MAX_SKILLS_BYTES // MB} MB. Use fewer, or another session.",
+                    f"The skills of one notebook can have at most {MAX_SKILLS_BYTES // MB} MB. Use fewer, or "
+                    "another session.",
                     code="skills_too_large",
                     param="skills",
                 )
@@ -148,18 +149,18 @@ class SkillShelf:
                 path = self.path / name / at
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(data)
-                path.chmod(0o555)  # whoever a kernel runs as reads it
+                path.chmod(0o555)  # readable for every user id of a kernel
             for folder in (self.path / name, *filter(Path.is_dir, (self.path / name).rglob("*"))):
                 folder.chmod(0o755)
             self._laid[name] = (digest, size)
 
     def remove(self) -> None:
-        """Take all of it away."""
+        """Delete everything."""
         shutil.rmtree(self._home, ignore_errors=True)
 
 
 class LocalKernel:
-    """One worker. What it says is taken for nothing more than what some code has written."""
+    """One worker. Its output is untrusted, because any code in it can write there."""
 
     def __init__(self, process: Process, limits: SandboxLimits, skills: SkillShelf) -> None:
         self._process = process
@@ -174,7 +175,7 @@ class LocalKernel:
         return self._process.returncode is None and not self._broken
 
     async def greet(self) -> None:
-        """Tell the worker its limits and wait until it is ready. Raises `Unavailable`."""
+        """Send the worker its limits and wait until it is ready. Raise `Unavailable`."""
         limits = self._limits
         first = {
             "memory": limits.memory,
@@ -209,7 +210,7 @@ class LocalKernel:
         if cell.commands:
             seconds = limit if cell.seconds is None else min(cell.seconds, limit)
             request |= {"commands": cell.commands, "seconds": seconds}
-            limit += COMMANDS_GRACE_S  # they are ended by the worker, one by one
+            limit += COMMANDS_GRACE_S  # the worker ends them one by one
         for field_name, name in (("fetch", cell.fetch), ("remove", cell.remove)):
             if name:
                 request[field_name] = name
@@ -218,9 +219,9 @@ class LocalKernel:
                 await self._send(request)
                 return await self._answer(number)
         except TimeoutError:
-            return await self._interrupt(number, f"stopped after {limit:g} s, the most a cell may take")
+            return await self._interrupt(number, f"stopped after {limit:g} s, the maximum for a cell")
         except asyncio.CancelledError:
-            # The caller has left: the cell ends, what it has defined so far stays.
+            # The caller has left: the cell is stopped, and its definitions so far remain.
             try:
                 await self._interrupt(number, "cancelled")
             except asyncio.CancelledError:
@@ -244,22 +245,22 @@ class LocalKernel:
                 outcome = await self._answer(number)
                 if not self.alive:
                     return outcome
-                note = f"The cell was {why}; what it had defined by then is still there."
+                note = f"The cell was {why}; its definitions up to that point remain."
                 return replace(
                     outcome, error=outcome.error or "KeyboardInterrupt", notes=(*outcome.notes, note)
                 )
-        self._break(f"was {why} and did not obey")
+        self._break(f"was {why} and did not stop")
         await self._process.wait()
         return CellOutcome(error=self._fate())
 
     async def _answer(self, number: int) -> CellOutcome:
-        """The answer to a cell, or what ended the kernel before it came."""
+        """Return the result of a cell, or the reason that ended the kernel before it."""
         assert self._process.stdout is not None
         while not self._broken:
             try:
                 line = await self._process.stdout.readline()
-            except ValueError:  # longer than anything that the worker would say
-                self._break("answered with more than can be taken")
+            except ValueError:  # longer than any message of the worker
+                self._break("sent a result that is too large")
                 break
             if not line.endswith(b"\n"):
                 break
@@ -274,7 +275,7 @@ class LocalKernel:
         return CellOutcome(error=self._fate())
 
     async def _watch(self) -> None:
-        """End the kernel as soon as all its processes together hold more than it may."""
+        """End the kernel as soon as all its processes together exceed its limits."""
         task = asyncio.ensure_future(self._process.wait())  # once: each wait leaves a trace until the end
         try:
             while not (await asyncio.wait([task], timeout=WATCH_INTERVAL_S))[0]:
@@ -286,11 +287,11 @@ class LocalKernel:
         limits = self._limits
         census = await pools.FILES.run(take, self._process.pid)
         if census.memory > limits.memory + _SPARE:
-            self._break(f"held more than {limits.memory // MB} MB of memory")
-        elif census.processes > limits.processes + 8:  # ours are among them
+            self._break(f"used more than {limits.memory // MB} MB of memory")
+        elif census.processes > limits.processes + 8:  # the count includes our own processes
             self._break(f"had more than {limits.processes} processes")
         elif census.inodes > limits.inodes:
-            self._break(f"made more than {limits.inodes} files")
+            self._break(f"created more than {limits.inodes} files")
 
     def _break(self, why: str) -> None:
         self._broken = self._broken or why
@@ -298,11 +299,14 @@ class LocalKernel:
             end(self._process.pid)
 
     def _fate(self) -> str:
-        return f"The session {self._broken} and is over: its variables and files are gone. The next call starts again."
+        return (
+            f"The session {self._broken} and has ended: its variables and files are lost. The next call "
+            "starts a new one."
+        )
 
     async def _send(self, message: Mapping[str, Any]) -> None:
         assert self._process.stdin is not None
-        with contextlib.suppress(ConnectionError):  # it has ended: reading says how
+        with contextlib.suppress(ConnectionError):  # it has ended: the read shows how
             self._process.stdin.write(orjson.dumps(message) + b"\n")
             await self._process.stdin.drain()
 
@@ -313,12 +317,12 @@ class LocalKernel:
         words = (await self._process.stderr.read(64 * 1024)).decode("utf-8", "replace").strip()
         if message := words.rpartition("\n")[2][:500]:
             return message
-        return f"it {why}" if why else f"it ended without a word (status {exit_status})"
+        return f"it {why}" if why else f"it ended without a message (status {exit_status})"
 
 
 @contextlib.contextmanager
 def _file(content: bytes) -> Iterator[int]:
-    """An open file that is nowhere in a folder."""
+    """Yield an open file that is in no folder."""
     handle = os.memfd_create("portico")
     try:
         os.write(handle, content)
@@ -329,12 +333,12 @@ def _file(content: bytes) -> Iterator[int]:
 
 
 def _longest(limits: SandboxLimits) -> int:
-    """Bytes of the longest line that an honest worker says: files in base64, and text in escapes."""
+    """Return the maximum bytes of a well-behaved worker's line: files in base64, and text with escapes."""
     return limits.artifacts * 3 // 2 + 64 * limits.output
 
 
 def _parse(line: bytes) -> dict[str, Any]:
-    """A line of JSON, or nothing if it is none."""
+    """Parse a line of JSON; return an empty object if it is invalid."""
     try:
         message = orjson.loads(line)
     except orjson.JSONDecodeError:
@@ -343,7 +347,7 @@ def _parse(line: bytes) -> dict[str, Any]:
 
 
 def _outcome(message: Mapping[str, Any], limits: SandboxLimits) -> CellOutcome:
-    """An answer whose every part is what it should be, or is left out."""
+    """Return a result with only its valid parts."""
 
     def text(name: str) -> str | None:
         field_value = message.get(name)
@@ -395,7 +399,7 @@ def _paths(items: Any) -> Iterator[str]:
 
 
 def _plain(name: str) -> str:
-    """A file name without a folder, in characters that mislead nobody."""
+    """Return a file name without a folder, in unambiguous characters."""
     last = name.replace("\\", "/").rpartition("/")[2]
     clean_name = "".join(character for character in last if character.isprintable())[:150].strip(". ")
     return clean_name or "file"

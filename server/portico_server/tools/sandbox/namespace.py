@@ -1,4 +1,4 @@
-"""The command line of bubblewrap: what a kernel sees of this machine, which is its own folders and little else."""
+"""The command line of bubblewrap: a kernel sees its own folders and little else of this machine."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ from typing import Final
 from portico_server.core.dataclass import dataclass
 from portico_server.tools.sandbox.protocol import SandboxLimits
 
-# The system calls that a notebook may not make, as a filter for bubblewrap.
-#
-# The namespaces already keep these from doing harm; without them the kernel offers less to attack. A classic BPF
-# program over ``struct seccomp_data`` (see seccomp(2)): a refused call gets EPERM.
+# The system calls that are forbidden in a notebook, as a filter for bubblewrap. The namespaces already
+# prevent harm; without these calls, the kernel has a smaller attack surface. A classic BPF program over
+# ``struct seccomp_data`` (see seccomp(2)): a refused call gets EPERM.
 
 
 _LOAD, _EQUAL, _GREATER_OR_EQUAL, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
@@ -30,12 +29,12 @@ _NEW_NAMESPACE_BITS: Final = 0x7E020000
 """CLONE_NEW*: user, pid, net, ipc, uts, cgroup, mount."""
 
 _FAMILIES: Final = (1, 2, 10)
-"""AF_UNIX, AF_INET, AF_INET6: of these there is only what is inside. Others, such as AF_VSOCK, know no namespaces."""
+"""AF_UNIX, AF_INET, AF_INET6: limited to the namespace. Other families, such as AF_VSOCK, ignore namespaces."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Machine:
-    """One architecture: its audit number, and the numbers of its calls."""
+    """One architecture: its audit number, and the numbers of its system calls."""
 
     audit: int
     clone: int
@@ -94,26 +93,26 @@ _MACHINES: Final = {"x86_64": _X86_64, "aarch64": _AARCH64}
 
 
 def supported() -> bool:
-    """Whether this machine's calls are known."""
+    """Return whether the system calls of this machine are known."""
     return platform.machine() in _MACHINES
 
 
 def program(name: str = "") -> bytes:
-    """The filter for an architecture (this machine's unless it is named). Raises `KeyError` for an unknown one."""
+    """Return the filter for an architecture (this machine's by default). Raise `KeyError` for an unknown one."""
     machine = _MACHINES[name or platform.machine()]
     refuse = (_RETURN, 0, 0, _ERRNO | errno.EPERM)
     allow = (_RETURN, 0, 0, _ALLOW)
     steps = [
         (_LOAD, 0, 0, _ARCHITECTURE),
         (_EQUAL, 1, 0, machine.audit),
-        (_RETURN, 0, 0, _KILL),  # a call of another architecture, such as int 0x80
+        (_RETURN, 0, 0, _KILL),  # a system call of another architecture, such as int 0x80
         (_LOAD, 0, 0, _NUMBER),
         (_GREATER_OR_EQUAL, 0, 1, 0x40000000),  # the x32 calls
         refuse,
     ]
     for number in machine.refused:
         steps += [(_EQUAL, 0, 1, number), refuse]
-    # clone3 hides its flags behind a pointer: told that there is none, the C library takes clone.
+    # clone3 passes its flags through a pointer: if it appears missing, the C library uses clone.
     steps += [(_EQUAL, 0, 1, machine.clone3), (_RETURN, 0, 0, _ERRNO | errno.ENOSYS)]
     steps += [
         (_EQUAL, 0, 4, machine.clone),
@@ -133,24 +132,27 @@ def program(name: str = "") -> bytes:
 WORKER: Final = Path(__file__).with_name("worker.py")
 
 UIDS: Final = range(60_514, 61_184)
-"""User ids that no distribution gives away. A daemon that runs as root gives each kernel one of its own, so that the
-limit on processes counts that kernel alone and root's files are not its own even where something is left open."""
+"""User ids that no distribution assigns.
+
+A daemon that runs as root gives each kernel a separate user id, so that the limit on processes counts only that
+kernel, and root's files are not accessible even if something is left open.
+"""
 
 INSIDE_USER_NUMBER: Final = 65_534
-"""The user id that a kernel of an ordinary user sees as its own."""
+"""User id that a kernel of an ordinary user sees as its own."""
 
 _TURN_ON: Final = "Code tools are off until then; nothing runs outside a sandbox."
 
 
 def missing() -> str | None:
-    """What to do before the sandbox can work on this machine; ``None`` if it can. Takes some milliseconds."""
+    """Return what to do before the sandbox can work on this machine, or ``None``. Takes a few milliseconds."""
     if sys.platform != "linux":
-        return f"Running code needs Linux with bubblewrap, and this is {sys.platform}. {_TURN_ON}"
+        return f"Running code needs Linux with bubblewrap, but this is {sys.platform}. {_TURN_ON}"
     if not supported():
-        return f"Running code needs an x86-64 or arm64 machine, and this is {os.uname().machine}. {_TURN_ON}"
+        return f"Running code needs an x86-64 or arm64 machine, but this is {os.uname().machine}. {_TURN_ON}"
     if shutil.which("bwrap") is None:
         return (
-            "Running code needs bubblewrap, which is not installed here: 'apt install bubblewrap' on Debian and "
+            "Running code needs bubblewrap, which is not installed: 'apt install bubblewrap' on Debian and "
             f"Ubuntu, 'dnf install bubblewrap' on Fedora. {_TURN_ON}"
         )
     if os.geteuid() == 0 and shutil.which("setpriv") is None:
@@ -159,7 +161,7 @@ def missing() -> str | None:
 
 
 def _try() -> str:
-    """What bubblewrap complains of when it is asked for the namespaces we need; empty if it is content."""
+    """Return bubblewrap's error when it creates the required namespaces; empty on success."""
     try:
         completed_process = subprocess.run(
             ["bwrap", *_namespaces(), "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "true"],
@@ -182,23 +184,26 @@ def _refusal(complaint: str) -> str | None:
     if not complaint:
         return None
     if "Unknown option" in complaint:
-        return f"Running code needs bubblewrap 0.8 or newer; the one here is older. {_TURN_ON}"
+        return f"Running code needs bubblewrap 0.8 or newer; the installed version is older. {_TURN_ON}"
     if os.geteuid() == 0:
-        hint = "In a container, give it the capability SYS_ADMIN ('docker run --cap-add SYS_ADMIN') or leave code off."
+        hint = (
+            "In a container, add the capability SYS_ADMIN ('docker run --cap-add SYS_ADMIN') or leave code "
+            "tools off."
+        )
     else:
         hint = (
             "User namespaces are off for this user: 'sysctl kernel.unprivileged_userns_clone=1' on Debian, "
             "'sysctl kernel.apparmor_restrict_unprivileged_userns=0' on Ubuntu, or an AppArmor profile for bwrap."
         )
-    return f"bubblewrap cannot make a sandbox here ({complaint[:200]}). {hint} {_TURN_ON}"
+    return f"bubblewrap cannot create a sandbox on this machine ({complaint[:200]}). {hint} {_TURN_ON}"
 
 
 def _namespaces() -> list[str]:
-    """The namespaces, and what a process that leaves its parent behind comes to: nothing."""
+    """Return the options for namespaces, and for killing processes that outlive their parent."""
     options = ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
     if os.geteuid() == 0:
-        # Not a user namespace: in one of root's making, the kernel's processes would still be root's to the files
-        # outside. The worker is given a user id of its own, and every capability is gone before it starts.
+        # Not a user namespace: in a namespace that root creates, files outside would see the kernel's
+        # processes as root. The worker gets its own user id, and loses every capability before it starts.
         options += ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
     else:
         options += [
@@ -213,10 +218,10 @@ def _namespaces() -> list[str]:
 
 
 def options(environment: Path, skills: Path, limits: SandboxLimits, *, filter_fd: int) -> Sequence[str]:
-    """The options of bubblewrap: what a kernel sees.
+    """Return the options of bubblewrap, which define what a kernel sees.
 
-    ``environment`` is a virtual environment, ``skills`` a folder that it reads at ``/skills``,
-    ``filter_fd`` an open file with a seccomp program.
+    ``environment`` is a virtual environment, ``skills`` a folder that the kernel reads at ``/skills``, ``filter_fd``
+    an open file with a seccomp program.
     """
     half = str(limits.disk // 2)
     return [
@@ -238,9 +243,9 @@ def options(environment: Path, skills: Path, limits: SandboxLimits, *, filter_fd
 
 
 def command(number: int, *, options_fd: int) -> Sequence[str]:
-    """The command that starts a worker; ``number`` counts kernels.
+    """Return the command that starts a worker; ``number`` counts kernels.
 
-    The options are in the open file ``options_fd``, each ended by a zero byte: what a kernel sees of the command line
+    The open file ``options_fd`` contains the options, each ended by a zero byte: the command line that a kernel sees
     names no folder of this machine.
     """
     bwrap = shutil.which("bwrap") or "bwrap"
@@ -249,7 +254,7 @@ def command(number: int, *, options_fd: int) -> Sequence[str]:
 
 
 def _identity(number: int) -> list[str]:
-    """What turns root's process into nobody's, before anything of the worker runs."""
+    """Return the command that drops root's identity before any of the worker's code runs."""
     if os.geteuid() != 0:
         return []
     uid = str(UIDS[number % len(UIDS)])
@@ -257,7 +262,7 @@ def _identity(number: int) -> list[str]:
 
 
 def _system() -> list[str]:
-    """The programs and libraries of this machine, read-only; nothing of /etc, /home, /var or /sys."""
+    """Return the read-only programs and libraries of this machine; nothing of /etc, /home, /var or /sys."""
     options = ["--ro-bind", "/usr", "/usr"]
     for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
         path = Path("/", name)
@@ -270,11 +275,11 @@ def _system() -> list[str]:
         "/etc",
         "--dir",
         "/opt",
-    ]  # open to all, which those that bubblewrap makes by itself are not
+    ]  # open to all users, unlike folders that bubblewrap creates itself
     for system_path in ("/etc/ld.so.cache", "/etc/fonts", "/etc/alternatives"):
         options += ["--ro-bind-try", system_path, system_path]
     base = Path(sys.base_prefix).resolve()
-    # Python may live anywhere, but a folder that would lay open the machine is none.
+    # Python can be installed anywhere, but not in a folder that would expose the machine.
     if not base.is_relative_to("/usr") and len(base.parts) > 2:
         for above in list(base.parents)[-2::-1]:
             options += ["--dir", str(above)]
@@ -283,7 +288,7 @@ def _system() -> list[str]:
 
 
 def _variables() -> list[str]:
-    """The whole environment of a kernel."""
+    """Return the complete environment of a kernel."""
     values = {
         "PATH": "/opt/notebook/bin:/usr/local/bin:/usr/bin:/bin",
         "HOME": "/work",
@@ -293,7 +298,8 @@ def _variables() -> list[str]:
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
         "MPLCONFIGDIR": "/tmp/matplotlib",  # noqa: S108
         "IPYTHONDIR": "/tmp/ipython",  # noqa: S108
-        # As many threads as libraries like would each claim address space and a share of the limit on processes.
+        # With their default number of threads, libraries would use up address space and the limit on
+        # processes.
         "OMP_NUM_THREADS": "2",
         "OPENBLAS_NUM_THREADS": "2",
     }

@@ -1,4 +1,4 @@
-"""Sessions: one kernel each, kept while it is used; and one kernel ahead of demand."""
+"""Sessions: one kernel each, kept while it is used; and one spare kernel ahead of demand."""
 
 from __future__ import annotations
 
@@ -20,13 +20,15 @@ logger = logging.getLogger(__name__)
 RunCell: TypeAlias = Callable[[Cell], Awaitable[CellOutcome]]
 
 Around: TypeAlias = Callable[[RunCell, dict[str, str]], Awaitable[CellOutcome]]
-"""Runs cells in a session that nobody else uses meanwhile. The second argument is a note of what its kernel has, empty
-for a new one."""
+"""A function that runs cells in a session with exclusive access.
+
+The second argument records what its kernel has; it is empty for a new kernel.
+"""
 
 
 @dataclass(slots=True)
 class _Session:
-    """One notebook. Its lock is held by whoever opens its kernel or runs a cell."""
+    """One notebook. The task that opens its kernel or runs a cell holds its lock."""
 
     used: float
     kernel: Kernel | None = None
@@ -35,10 +37,10 @@ class _Session:
 
 
 class Notebooks:
-    """At most ``limit`` kernels at once, those of sessions that were not used for ``idle`` seconds ended.
+    """At most ``limit`` concurrent kernels; sessions unused for ``idle`` seconds are ended.
 
-    A session belongs to its caller: another caller's session of the same name is another session. One caller has at
-    most half of all, unless ``whole`` says otherwise.
+    A session belongs to its caller: another caller's session with the same name is a different session. One caller can
+    use at most half of all kernels, unless ``whole`` allows all.
     """
 
     def __init__(self, sandbox: Sandbox, limits: SandboxLimits, *, limit: int, idle: float) -> None:
@@ -56,7 +58,9 @@ class Notebooks:
         self._closed = False
 
     async def missing(self) -> str | None:
-        """The sentence that says why no code can run here, or ``None``. Asked again until it is ``None``."""
+        """Return the sentence that says why no code can run on this machine, or ``None``. Checked again until it is
+        ``None``.
+        """
         if self._works:
             return None
         reason = await pools.FILES.run(self._sandbox.missing)
@@ -73,10 +77,10 @@ class Notebooks:
         is_whole: bool = False,
         around: Around | None = None,
     ) -> CellOutcome:
-        """Run a cell in a session of this caller, or without a name in a kernel that is gone afterwards.
+        """Run a cell in a session of this caller, or without a name in a temporary kernel.
 
-        ``around`` runs it in place of the session itself, with what has to come before and after.
-        ``report`` is told of a long first start. Cancelling stops the cell; the session stays. Raises `Unavailable` and
+        ``around`` runs the cell instead of the session itself, with preparation and cleanup. ``report`` receives the
+        progress of a long first start. Cancelling stops the cell; the session stays. Raise `Unavailable` and
         `TooMany`.
         """
         self._require_open()
@@ -92,17 +96,17 @@ class Notebooks:
             self._refill()
 
     async def end(self, caller: str, session: str) -> None:
-        """End a session of this caller, if there is one."""
+        """End a session of this caller, if it exists."""
         if (caller, session) in self._sessions:
             await self._end((caller, session))
 
     async def revoke(self, caller: str) -> None:
-        """End every session of a caller whose key was revoked, with what its code left running."""
+        """End every session of a caller whose key was revoked, including processes that its code left running."""
         caller_keys = [key for key in self._sessions if key[0] == caller]
         await asyncio.gather(*map(self._end, caller_keys))
 
     async def close(self) -> None:
-        """End every kernel."""
+        """Stop every kernel."""
         self._closed = True
         for task in (self._culler, self._spare):
             if task is not None:
@@ -141,7 +145,7 @@ class Notebooks:
                 except BaseException:
                     self._sessions.pop(key, None)
                     raise
-            # It may have been culled while we waited for the lock.
+            # It may have been removed while we waited for the lock.
             self._sessions[key] = session
             session.used = self._now()
             try:
@@ -155,8 +159,9 @@ class Notebooks:
                     self._sessions.pop(key, None)
 
     async def _evict(self, caller: str, is_whole: bool) -> None:
-        """Room for one kernel more of this caller, if need be that of a session which rests now: of its own if there is
-        one, and of all such the one that was used least recently.
+        """Make room for another kernel of this caller, if necessary by ending an idle session.
+
+        The caller's own sessions are preferred, and among those the least recently used.
         """
         share = self._most if is_whole else max(1, self._most // 2)
         while True:
@@ -169,7 +174,7 @@ class Notebooks:
                 resting = [key for key, session in self._sessions.items() if not session.lock.locked()]
             if not resting:
                 subject = (
-                    f"The {share} notebooks that one key may have"
+                    f"The {share} notebooks that one key can use"
                     if at_share
                     else f"All {self._most} notebooks"
                 )
@@ -188,7 +193,7 @@ class Notebooks:
                 session.kernel = None
 
     async def _take(self) -> Kernel:
-        """The spare kernel if there is one, otherwise a new one."""
+        """Return the spare kernel if there is one, otherwise a new kernel."""
         task, self._spare = self._spare, None
         if task is not None:
             try:
@@ -213,12 +218,15 @@ class Notebooks:
         await asyncio.wait([task])
         try:
             kernel = task.result()
-        except (PorticoError, asyncio.CancelledError):  # its own end; whoever cancels us is obeyed
+        except (
+            PorticoError,
+            asyncio.CancelledError,
+        ):  # its own end; a cancellation of this task still propagates
             return
         await kernel.stop()
 
     async def _cull(self) -> None:
-        """End what has not been used for long, until cancelled."""
+        """End sessions that have been idle too long, until cancelled."""
         while True:
             await asyncio.sleep(min(30.0, max(0.05, self._idle / 4)))
             before = self._now() - self._idle

@@ -1,4 +1,4 @@
-"""Diffs as models write them for ``apply_patch``: hunks of lines that stay, go and come, found by what is around them.
+"""Diffs as models write them for ``apply_patch``: hunks of kept, removed and added lines, located by their context.
 
 Pure: texts in, a text out. Source: the V4A form of OpenAI's guide to ``apply_patch``.
 """
@@ -16,13 +16,13 @@ MAX_DIFF_CHARS: Final = 1_000_000
 MAX_FILE_CHARS: Final = 4_000_000
 MAX_HUNKS: Final = 1_000
 MAX_COMPARED_LINES: Final = 2_000_000
-"""Lines that are compared before a patch is given up, after a second or so."""
+"""Maximum number of line comparisons before a patch is abandoned, after about a second."""
 END: Final = "*** End of File"
 
 
 @dataclass(slots=True)
 class _Hunk:
-    """Lines that are there before, and what stands in their place; behind a line that begins with each ``anchor``."""
+    """Existing lines and their replacement, after lines that begin with each ``anchor``."""
 
     anchors: list[str] = field(default_factory=list)
     before: list[str] = field(default_factory=list)
@@ -31,7 +31,7 @@ class _Hunk:
 
 
 def created(diff: str) -> str:
-    """The text of a new file: each line of the diff begins with ``+``. Raises `InvalidRequest`."""
+    """Return the text of a new file: each line of the diff begins with ``+``. Raise `InvalidRequest`."""
     lines = _lines(diff)
     wrong = next((number for number, line in enumerate(lines, 1) if not line.startswith("+")), None)
     if wrong is not None:
@@ -40,7 +40,9 @@ def created(diff: str) -> str:
 
 
 def patched(text: str, diff: str) -> str:
-    """A text with the hunks of a diff applied, in order. Raises `InvalidRequest` for one that does not fit."""
+    """Return a text with the hunks of a diff applied in order. Raise `InvalidRequest` for a hunk that does not
+    match.
+    """
     if len(text) > MAX_FILE_CHARS:
         raise _invalid(f"the file has more than {MAX_FILE_CHARS:,} characters")
     ending = "\r\n" if "\r\n" in text else "\n"
@@ -77,7 +79,7 @@ def _hunks(lines: Sequence[str]) -> list[_Hunk]:
                 hunks.append(hunk)
                 hunk = _Hunk()
             anchor = line[2:].strip()
-            # The numbers of a unified diff are a guess of the model's: what is around a hunk says where it belongs.
+            # The numbers of a unified diff are the model's guess: the context of a hunk determines its place.
             if anchor and not (anchor.startswith("-") and anchor.endswith("@@")):
                 hunk.anchors.append(anchor)
         elif line == END:
@@ -102,7 +104,7 @@ def _hunks(lines: Sequence[str]) -> list[_Hunk]:
 
 
 class _Search:
-    """Finds lines, until it has compared too many of them."""
+    """Finds lines until it has made too many comparisons."""
 
     def __init__(self) -> None:
         self._left = MAX_COMPARED_LINES
@@ -110,7 +112,9 @@ class _Search:
     def find(
         self, wanted_lines: Sequence[str], lines: Sequence[str], start: int, *, anchor: bool = False
     ) -> int:
-        """Where these lines stand from ``start`` on: exactly, else but for white space at the ends."""
+        """Return the position of these lines from ``start`` on: an exact match, else ignoring white space at the
+        ends.
+        """
         for same in (str, str.rstrip, str.strip):
             folded_lines = [same(line) for line in wanted_lines]
             for at in range(start, len(lines) - len(wanted_lines) + 1):
@@ -129,7 +133,7 @@ class _Search:
             self._left -= 1
             if self._left < 0:
                 raise _invalid(
-                    "it takes too long to find its places; send fewer hunks, with lines that are rare"
+                    "finding its places takes too long; send fewer hunks, with lines that are rare"
                 )
             if same(lines[place]) != line:
                 return False

@@ -1,7 +1,7 @@
-"""What runs notebooks, seen from outside: a sandbox opens kernels, a kernel runs cells.
+"""The interface of notebook sandboxes: a sandbox opens kernels, a kernel runs cells.
 
-The one implementation here is `portico_server.tools.sandbox.local`. A sandbox on another machine is another one:
-nothing above this module knows where a kernel runs, or what it needs to run there.
+The only implementation is `portico_server.tools.sandbox.local`. A sandbox on another machine would be another one:
+nothing above this module knows where a kernel runs, or what it needs.
 """
 
 from __future__ import annotations
@@ -17,57 +17,59 @@ MB = 2**20
 MAX_PATH_CHARS = 255
 
 MAX_COMMANDS = 50
-"""Commands of one cell."""
+"""Maximum number of commands in one cell."""
 
 
 def is_path(text: str) -> bool:
-    """Whether it is the path of a file in a working folder: relative, and without a way out of it."""
+    """Return whether the text is a valid path in a working folder: relative, and never outside of it."""
     fits = text.isprintable() and "\\" not in text and len(text.encode()) <= MAX_PATH_CHARS
     return fits and not any(part in ("", ".", "..") for part in text.split("/"))
 
 
 @dataclass(frozen=True, slots=True)
 class SandboxLimits:
-    """What one kernel may use, all its processes together unless it says otherwise."""
+    """The limits of one kernel, for all its processes together unless stated otherwise."""
 
     seconds: float = 60.0
-    """Wall time of a cell."""
+    """Wall time of a cell, in seconds."""
     memory: int = 1024 * MB
     processes: int = 64
     disk: int = 256 * MB
-    """Bytes of its working folder; as much again is shared memory and temporary files. All of it is memory."""
+    """Size of its working folder in bytes; shared memory and temporary files have the same limit. All of it is
+    memory.
+    """
     inodes: int = 20_000
-    """Files in each of its folders."""
+    """Maximum number of files in each of its folders."""
     output: int = 64 * 1024
-    """Characters of printed text, and of the value, that are passed on."""
+    """Maximum characters of printed text, and of the value, that are returned."""
     artifacts: int = 16 * MB
-    """Bytes of all files that one cell may hand over."""
+    """Maximum total size of the files that one cell can return, in bytes."""
     artifact_count: int = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """Code, and files to lay into the working folder before it runs: name to content.
+    """Code, and files to write to the working folder before it runs: name to content.
 
-    ``skills`` are folders that it finds below ``/skills`` and cannot change: by their names, the files by their paths.
+    ``skills`` are read-only folders below ``/skills``: by name, with their files by path.
     """
 
     code: str
     files: Mapping[str, bytes] = field(default_factory=dict)
     skills: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict)
     commands: tuple[str, ...] = ()
-    """Commands of a shell, one after the other, in place of code."""
+    """Shell commands to run one after another, instead of code."""
     seconds: float | None = None
-    """What all commands together may take, if that is less than a cell may."""
+    """Timeout of all commands together, if it is less than the limit of a cell."""
     fetch: str = ""
-    """A file of the working folder that is handed over, in place of code."""
+    """A file of the working folder to return, instead of code."""
     remove: str = ""
-    """A file of the working folder that is deleted, in place of code."""
+    """A file of the working folder to delete, instead of code."""
 
 
 @dataclass(frozen=True, slots=True)
 class CommandResult:
-    """What a command wrote; ``exit_code`` is ``None`` for one that took too long."""
+    """The output of a command; ``exit_code`` is ``None`` for a command that took too long."""
 
     stdout: str
     stderr: str
@@ -76,7 +78,7 @@ class CommandResult:
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """A figure or a file that a cell made: its plain name, and its path in the working folder."""
+    """A figure or a file that a cell created: its plain name, and its path in the working folder."""
 
     name: str
     data: bytes
@@ -85,9 +87,9 @@ class Product:
 
 @dataclass(frozen=True, slots=True)
 class CellOutcome:
-    """What a cell printed, its value as text, the error that ended it, and what it made.
+    """The output of a cell, its value as text, the error that ended it, and the files that it created.
 
-    ``notes`` are sentences about what the sandbox did: stopped it, left something out.
+    ``notes`` are sentences about actions of the sandbox: the cell was stopped, or something was left out.
     """
 
     output: str = ""
@@ -95,39 +97,39 @@ class CellOutcome:
     error: str | None = None
     products: Sequence[Product] = ()
     gone: Sequence[str] = ()
-    """Files that were there before the cell."""
+    """Files that the cell deleted."""
     results: Sequence[CommandResult] = ()
     notes: Sequence[str] = ()
 
 
 class Kernel(Protocol):
-    """One interpreter with its state, in a place that it cannot leave."""
+    """A stateful interpreter in a sandbox."""
 
     @property
     def alive(self) -> bool: ...
 
     async def run(self, cell: Cell) -> CellOutcome:
-        """Run a cell; one at a time. Cancelling interrupts the cell and keeps the state, if the code obeys.
+        """Run one cell at a time. Cancelling interrupts the cell and keeps the state, if the code reacts.
 
-        A cell that breaks a limit is an outcome with an error; the kernel may be dead then.
+        If a cell exceeds a limit, the outcome has an error, and the kernel may have ended.
         """
 
     async def stop(self) -> None:
-        """End it and everything that it started. Returns when it is gone."""
+        """Stop the kernel and everything that it started. Return when it is gone."""
 
 
 Report: TypeAlias = Callable[[str], Awaitable[None]]
-"""Told what is continuing, in a few words."""
+"""Callback with a short text about the current activity."""
 
 
 class Sandbox(Protocol):
-    """A place for kernels."""
+    """A factory of kernels."""
 
     def missing(self) -> str | None:
-        """The sentence that says what to do before it can work here, or ``None`` if it can."""
+        """Return a sentence that says what to do before the sandbox can work on this machine, or ``None`` if it can."""
 
     async def prepare(self, report: Report) -> None:
-        """Have what is needed before the first kernel; ``report`` is told if that takes long. Raises `Unavailable`."""
+        """Prepare what the first kernel needs; ``report`` is called if that takes long. Raise `Unavailable`."""
 
     async def open(self, limits: SandboxLimits) -> Kernel:
-        """A fresh kernel, ready for its first cell. Raises `Unavailable`."""
+        """Return a new kernel, ready for its first cell. Raise `Unavailable`."""

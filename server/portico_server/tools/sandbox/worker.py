@@ -1,9 +1,9 @@
-"""The inside of a kernel: an IPython shell that runs cells told over standard input. Runs in the sandbox alone.
+"""The inside of a kernel: an IPython shell that runs cells from standard input. Runs only in the sandbox.
 
-Speaks JSON lines: in come ``{"id", "code", "files"}``, with commands or a file in place of code, and
-``{"interrupt": id}``, out go ``{"ready": true}`` and one answer for each cell. Code in a cell can do anything here,
-forge answers included: whoever reads them trusts nothing.
-Imports the standard library and, from its own environment, IPython.
+The protocol is JSON lines: the input is ``{"id", "code", "files"}``, with commands or a file instead of code, and
+``{"interrupt": id}``; the output is ``{"ready": true}`` and one result for each cell. Code in a cell can do anything
+in this process, including forging results: readers must not trust them. Imports the standard library and, from its own
+environment, IPython.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from typing import Any
 WORK = Path("/work")
 FONTS = Path("/opt/notebook/matplotlib")
 MAX_INTERRUPT_ATTEMPTS = 5
-"""How often a cell is interrupted, once a second, until it ends."""
+"""Maximum number of times that a cell is interrupted, once a second, until it ends."""
 
 
 class Printed:
-    """Whatever is written to the descriptors 1 and 2, by this process or one that it starts; bounded."""
+    """Limited output of this process and its children to the descriptors 1 and 2."""
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit * 4  # bytes; characters are counted when a cell ends
+        self._limit = limit * 4  # in bytes; characters are counted when a cell ends
         self._kept = bytearray()
         self._dropped = 0
         self._lock = threading.Lock()
@@ -49,7 +49,7 @@ class Printed:
         threading.Thread(target=self._pump, daemon=True, name="output").start()
 
     def take(self) -> tuple[bytes, int]:
-        """What was printed since the last time, and how many bytes were left out."""
+        """Return the output since the last call, and the number of dropped bytes."""
         with self._lock:
             self._drain()
             kept_output, dropped_bytes = bytes(self._kept), self._dropped
@@ -69,7 +69,7 @@ class Printed:
                 self._drain()
 
     def _drain(self) -> None:
-        for _ in range(64):  # a flood must not hold the lock for ever
+        for _ in range(64):  # excessive output must not hold the lock for ever
             try:
                 data = os.read(self._read, 65_536)
             except BlockingIOError:
@@ -96,7 +96,7 @@ class Shell:
         self._shell = self._make()
 
     def run(self, code: str) -> None:
-        """Run a cell to its end, whatever that is; `value`, `error` and `pictures` hold what came of it."""
+        """Run a cell to its end; `value`, `error` and `pictures` contain the result."""
         self._code = code
         result = self._shell.run_cell(code, store_history=False)
         error = result.error_before_exec or result.error_in_exec
@@ -104,12 +104,12 @@ class Shell:
             self.fail(f"{type(error).__name__}: {error}")
 
     def forget(self) -> None:
-        """Make room for what the next cell displays."""
+        """Clear the displayed output for the next cell."""
         self.value = self.error = None
         self.pictures = []
 
     def fail(self, error: str) -> None:
-        """Note what went wrong, unless something is noted already."""
+        """Record an error, unless an error is already recorded."""
         self.error = self.error or error
 
     def _make(self) -> Any:
@@ -127,7 +127,7 @@ class Shell:
         )
         shell._showtraceback = self._failed
         shell.ask_exit = lambda: self._printed.add(
-            "The session continues: it ends by itself when it is not used.\n"
+            "The session continues: it ends automatically when it is not used.\n"
         )
         return shell
 
@@ -181,7 +181,7 @@ def _publisher_class(tell: Callable[[dict[str, Any]], None]) -> type[Any]:
 
 
 class Folder:
-    """The working folder: what was laid into it, and what cells made or changed."""
+    """The working folder: the files that were added, and those that cells created or changed."""
 
     def __init__(self, limit: int, count: int) -> None:
         self._limit = limit
@@ -190,8 +190,10 @@ class Folder:
         self.gone: list[str] = []
 
     def lay(self, files: dict[str, str]) -> None:
-        """Write files, base64 by name. A link, a pipe or a device under such a name makes way, and so does what is no
-        folder where one is needed. Raises `OSError` for those that cannot be written, once the others are.
+        """Write files, base64 by name.
+
+        A link, a pipe or a device with the same name is removed, and so is a non-folder where a folder is needed.
+        Raise `OSError` for files that cannot be written, after the others are written.
         """
         problems = []
         for name, data in files.items():
@@ -210,14 +212,14 @@ class Folder:
 
     @staticmethod
     def _make_way(path: Path, stays: Callable[[int], bool]) -> None:
-        """Remove what is there, unless its mode says that it stays."""
+        """Remove the existing entry, unless its mode says that it stays."""
         if os.path.lexists(path) and not stays(path.lstat().st_mode):
             path.unlink()
 
     def take(self, pictures: list[bytes]) -> tuple[list[dict[str, str]], list[str]]:
-        """Pictures and changed files within the limits, base64 with their names, and notes about the rest.
+        """Return images and changed files within the limits, base64 with their names, and notes about the rest.
 
-        `gone` holds the names of those that are no more.
+        `gone` contains the names of deleted files.
         """
         products: list[dict[str, str]] = []
         notes: list[str] = []
@@ -237,7 +239,7 @@ class Folder:
         return products, notes
 
     def _read(self, path: Path) -> bytes | None:
-        """A file that may be another one by now, or none: what runs in the background changes the folder, too."""
+        """Read a file that may have changed or disappeared, because background processes also change the folder."""
         try:
             with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
                 return file.read(self._limit + 1) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else None
@@ -245,7 +247,7 @@ class Folder:
             return None
 
     def fetch(self, name: str) -> list[dict[str, str]]:
-        """One file, base64 with its name. Raises `OSError`, and `ValueError` for one that is too large or no file."""
+        """Return one file, base64 with its name. Raise `OSError`, and `ValueError` if it is too large or not a file."""
         with open(os.open(WORK / name, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise ValueError(f"'{name}' is not a file.")
@@ -268,7 +270,7 @@ class Folder:
     ) -> int:
         if data is None or len(data) > remaining_bytes or len(products) >= self._count:
             notes.append(
-                f"'{name}' was left out: a cell may hand over {self._count} files of {self._limit} bytes."
+                f"'{name}' was left out: a cell can return {self._count} files of {self._limit} bytes."
             )
             return remaining_bytes
         products.append({"name": name, "data": base64.b64encode(data).decode()})
@@ -292,13 +294,13 @@ class Folder:
 
 
 class Commands:
-    """Commands of a shell: each one's output is kept as far as ``most`` bytes of a stream."""
+    """Shell commands: the output of each is kept up to ``most`` bytes per stream."""
 
     def __init__(self, most: int) -> None:
         self._most = most
 
     def run(self, commands: list[str], seconds: float) -> list[dict[str, Any]]:
-        """Run them one after the other; those that are late, and all after them, have no exit status."""
+        """Run the commands one after another; late commands, and all after them, have no exit status."""
         deadline = time.monotonic() + seconds
         return [self._one(command, deadline) for command in commands]
 
@@ -319,7 +321,7 @@ class Commands:
             code = self._watch(process, outputs, deadline)
         finally:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # what it has left behind, too
+                os.killpg(process.pid, signal.SIGKILL)  # including processes that it left behind
             process.wait()
             for stream in (process.stdout, process.stderr):
                 if stream is not None:
@@ -332,7 +334,8 @@ class Commands:
             remaining_s = deadline - time.monotonic()
             if remaining_s <= 0:
                 return None
-            # A look now and then at the shell itself: what it has left behind may hold its streams for ever.
+            # Check the shell itself from time to time: processes that it left behind can hold its streams
+            # open for ever.
             ready, _, _ = select.select(list(names), [], [], min(remaining_s, 0.1))
             for stream in ready:
                 data = os.read(stream, 65_536)
@@ -355,10 +358,10 @@ class Commands:
 
 
 class Voice:
-    """The line to the daemon: cells come in, answers go out."""
+    """The connection to the daemon: receives cells, sends results."""
 
     def __init__(self) -> None:
-        # Both get numbers that no cell is given, and are closed in whatever a cell starts.
+        # Both get descriptors that no cell receives, and are closed in all child processes of a cell.
         self._in = os.fdopen(os.dup(0), "rb")
         self._out = os.dup(1)
         null_descriptor = os.open(os.devnull, os.O_RDONLY)
@@ -372,7 +375,7 @@ class Voice:
         self.first: dict[str, Any] = json.loads(self._in.readline() or b"{}")
 
     def listen(self) -> None:
-        """Hear what comes in, from a thread, so that a running cell can be interrupted."""
+        """Read the input in a thread, so that a running cell can be interrupted."""
         main = threading.main_thread().ident
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
@@ -380,9 +383,10 @@ class Voice:
             for line in self._in:
                 message = json.loads(line)
                 if "interrupt" in message:
-                    # Noted before it is signalled: the cell may be in the queue, and deaf to signals.
+                    # Recorded before the signal: the cell may still be queued and not receive signals.
                     self.unwanted = message["interrupt"]
-                    # Again, while it continues: what runs around a cell may swallow an interrupt (IPython's events do).
+                    # Repeated while the cell continues: code around a cell can swallow an interrupt
+                    # (IPython's events do).
                     for _ in range(MAX_INTERRUPT_ATTEMPTS):
                         signal.pthread_kill(main or 0, signal.SIGINT)
                         if self.idle.wait(1):
@@ -390,7 +394,7 @@ class Voice:
                 else:
                     self.idle.clear()
                     self._cells.put(message)
-            os._exit(0)  # the daemon is gone or done with us
+            os._exit(0)  # the daemon is gone or no longer needs this process
 
         threading.Thread(target=hear, daemon=True, name="voice").start()
 
@@ -398,17 +402,17 @@ class Voice:
         return self._cells.get()
 
     def say(self, message: dict[str, Any]) -> None:
-        # The name of a file may be any bytes, and then what Python makes of it stands in no JSON of the daemon's.
+        # A file name can be any bytes, and Python's text for it is then not valid in the daemon's JSON.
         data = memoryview(json.dumps(message, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
         while data:
             data = data[os.write(self._out, data) :]
 
 
 def limit(first: dict[str, Any]) -> None:
-    """The limits that the system itself keeps, for this process and its children; none can be raised again."""
+    """Set the limits that the system itself enforces, for this process and its children; none can be raised again."""
     Path("/proc/self/oom_score_adj").write_text(
         "1000", encoding="ascii"
-    )  # if memory runs out, it is us who go
+    )  # if memory runs out, this process is killed
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
     held_bytes = pages * resource.getpagesize()
     for resource_kind, most in (
@@ -422,16 +426,18 @@ def limit(first: dict[str, Any]) -> None:
 
 
 def clean(text: str | None, most: int) -> str | None:
-    """Text that JSON and people can carry."""
+    """Return text that is valid in JSON and readable for people."""
     if text is None:
         return None
     if len(text) > most:
-        text = f"{text[:most]}\n[cut off here: {len(text)} characters in all]"
+        text = f"{text[:most]}\n[truncated: {len(text)} characters in total]"
     return text.encode("utf-8", "replace").decode()
 
 
 def go_deaf() -> None:
-    """Hear no more interrupts. One that is under way is raised by the call that would end them: it comes too late."""
+    """Ignore further interrupts. An interrupt in progress is raised by the call that would disable it: it is too
+    late.
+    """
     while True:
         try:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -441,7 +447,7 @@ def go_deaf() -> None:
 
 
 def work(voice: Voice, shell: Shell, output: Printed, folder: Folder, most: int) -> None:
-    """One cell."""
+    """Run one cell."""
     cell = voice.cell()
     notes: list[str] = []
     products: list[dict[str, str]] = []
@@ -476,10 +482,10 @@ def work(voice: Voice, shell: Shell, output: Printed, folder: Folder, most: int)
         try:
             stream.flush()
         except (OSError, ValueError, AttributeError):
-            notes.append("Standard output was closed; reset the session to see what is printed.")
+            notes.append("Standard output was closed; reset the session to see printed output.")
     kept_output, dropped_bytes = output.take()
     if dropped_bytes:
-        notes.append(f"{dropped_bytes} more bytes were printed and left out.")
+        notes.append(f"{dropped_bytes} more bytes of output were dropped.")
     voice.say(
         {
             "id": cell.get("id"),

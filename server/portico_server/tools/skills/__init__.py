@@ -1,4 +1,4 @@
-"""Agent Skills: folders with a SKILL.md, read from archives, kept in versions, and read by models bit by bit.
+"""Agent Skills: folders with a SKILL.md, read from archives, stored in versions, and read by models step by step.
 
-May import `portico_server.archives`, `portico_server.db`, `portico_server.runs` and `portico_server.core`.
+Can import `portico_server.archives`, `portico_server.db`, `portico_server.runs` and `portico_server.core`.
 """

@@ -1,4 +1,4 @@
-"""The folder of a skill, as it is sent: checked by the specification, and packed into one archive.
+"""The folder of a skill as uploaded: validated against the specification, and packed into one archive.
 
 Source: https://agentskills.io/specification.
 """
@@ -26,53 +26,53 @@ MB: Final = 2**20
 SKILL_FILE: Final = "SKILL.md"
 
 MAX_ARCHIVE_BYTES: Final = 16 * MB
-"""Bytes of an archive that is sent, and of the files that are sent one by one, together."""
+"""Maximum size of an uploaded archive, and of individually uploaded files together, in bytes."""
 
 MAX_SKILL_BYTES: Final = 16 * MB
-"""Bytes of all files of a skill."""
+"""Maximum total size of the files of a skill, in bytes."""
 
 MAX_FILES: Final = 500
 MAX_TEXT_BYTES: Final = 256 * 1024
-"""Bytes of SKILL.md."""
+"""Maximum size of SKILL.md, in bytes."""
 
 MAX_PATH_CHARS: Final = 255
 MAX_DEPTH: Final = 16
-"""Folders within each other."""
+"""Maximum depth of nested folders."""
 
 MAX_NAME_CHARS: Final = 64
 MAX_DESCRIPTION_CHARS: Final = 1_024
 MAX_COMPATIBILITY_CHARS: Final = 500
 MAX_METADATA: Final = 100
-"""Entries of the metadata."""
+"""Maximum number of metadata entries."""
 
 NAME: Final = r"[a-z0-9]+(?:-[a-z0-9]+)*"
-"""A pattern of the specification: small letters, digits and single hyphens within."""
+"""The specification's pattern: lower-case letters, digits and single hyphens between them."""
 
 FIELDS: Final = ("name", "description", "license", "compatibility", "metadata", "allowed-tools")
 
 _RATIO: Final = 1_000
-"""How many times its size an archive may unpack to; what it unpacks to is bounded too."""
+"""Maximum compression ratio of an archive; the unpacked size is also limited."""
 
 _FRONT: Final = re.compile(r"\A---[ \t]*\r?\n(.*?)^---[ \t]*(?:\r?\n|\Z)", re.DOTALL | re.MULTILINE)
 _PART: Final = re.compile(r"[^\x00-\x1f\x7f\\/:*?\"<>|]+")
 _DEVICE: Final = re.compile(r"(?:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(?:\..*)?", re.IGNORECASE)
-"""Names that mean devices on Windows, in every folder and with every ending."""
+"""Names of devices on Windows, in every folder and with every extension."""
 
 _MAX_PART_BYTES: Final = 255
-"""Bytes that the name of one file has at most on nearly every system."""
+"""Maximum bytes of a file name on nearly every system."""
 
 _NOISE: Final = (".DS_Store", "Thumbs.db")
-"""Files that systems leave in every folder."""
+"""Files that operating systems leave in every folder."""
 
 _MAX_ENTRIES: Final = 4 * MAX_FILES
-"""Files and folders of an archive that is looked at."""
+"""Maximum number of files and folders in an archive that are inspected."""
 
-_refused: Final = refusal("taken as a skill", "files")
+_refused: Final = refusal("accepted as a skill", "files")
 
 
 @dataclass(frozen=True, slots=True)
 class SkillFolder:
-    """A skill that is right. ``front_matter`` is that of its SKILL.md, ``files`` all of them by their paths."""
+    """A valid skill. ``front_matter`` is that of its SKILL.md; ``files`` are all files by path."""
 
     name: str
     front_matter: Mapping[str, Any]
@@ -80,13 +80,13 @@ class SkillFolder:
 
     @property
     def sizes(self) -> list[tuple[str, int, str]]:
-        """Path, bytes and SHA-256 of each file, by path."""
+        """Return the path, bytes and SHA-256 of each file, by path."""
         return [
             (path, len(data), hashlib.sha256(data).hexdigest()) for path, data in sorted(self.files.items())
         ]
 
     def archive(self) -> bytes:
-        """A zip archive with the folder in it: the same files give the same bytes."""
+        """Return a zip archive of the folder: the same files yield the same bytes."""
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as zip_file:
             for path, data in sorted(self.files.items()):
@@ -98,13 +98,15 @@ class SkillFolder:
 
 
 def unpacked(data: bytes) -> dict[str, bytes]:
-    """The files of an archive that this daemon has packed, by their paths within the skill."""
+    """Return the files of an archive packed by this daemon, by their paths within the skill."""
     with zipfile.ZipFile(io.BytesIO(data)) as zip_file:
         return {name.partition("/")[2]: zip_file.read(name) for name in zip_file.namelist()}
 
 
 def read_archive(data: bytes) -> SkillFolder:
-    """The skill in a zip or tar archive, compressed or not. Raises `InvalidRequest` with what is wrong, `TooLarge`."""
+    """Read the skill in a zip or tar archive, compressed or not. Raise `InvalidRequest` with the problem,
+    `TooLarge`.
+    """
     if len(data) > MAX_ARCHIVE_BYTES:
         raise _too_large()
     if data.startswith(b"PK"):
@@ -113,17 +115,17 @@ def read_archive(data: bytes) -> SkillFolder:
 
 
 def read_folder(folder: Path) -> SkillFolder:
-    """The skill in a folder. Links are refused; hidden files and folders are left out."""
+    """Read the skill in a folder. Links are refused; hidden files and folders are skipped."""
     files: dict[str, bytes] = {}
     if not folder.is_dir():
-        raise InvalidRequest(f"There is no folder {folder}.", param="folder")
+        raise InvalidRequest(f"The folder {folder} does not exist.", param="folder")
     total = 0
     for path in sorted(folder.rglob("*")):
         at = path.relative_to(folder)
         if any(part.startswith(".") or part == "__pycache__" for part in at.parts):
             continue
         if path.is_symlink():
-            raise _wrong(f"'{at}' is a link; a skill has files and folders alone")
+            raise _wrong(f"'{at}' is a link; a skill can contain only files and folders")
         if path.is_dir():
             continue
         if not path.is_file():
@@ -136,7 +138,7 @@ def read_folder(folder: Path) -> SkillFolder:
 
 
 def read_files(given_files: Mapping[str, bytes]) -> SkillFolder:
-    """The skill of files by their paths, with or without its folder. Raises `InvalidRequest`, `TooLarge`."""
+    """Read the skill from files by path, with or without its folder. Raise `InvalidRequest`, `TooLarge`."""
     files = {path.removeprefix("./"): data for path, data in given_files.items() if not _is_noise(path)}
     if len(files) > MAX_FILES:
         raise _wrong(f"it has more than {MAX_FILES} files")
@@ -150,26 +152,28 @@ def read_files(given_files: Mapping[str, bytes]) -> SkillFolder:
         folder = tops.pop() if len(tops) == 1 else ""
         if not folder or f"{folder}/{SKILL_FILE}" not in files:
             raise _wrong(
-                f"there is no {SKILL_FILE}, in the folder itself or in the one folder that it holds; its name is "
-                "written exactly so"
+                f"{SKILL_FILE} is missing, in the folder itself or in its only subfolder; the name must be "
+                "spelled exactly like this"
             )
         files = {path.partition("/")[2]: data for path, data in files.items()}
     _check_apart(files)
     front = _front_matter(files[SKILL_FILE])
     if folder and folder != front["name"]:
-        raise _wrong(f"its folder is '{folder[:80]}' and its name '{front['name']}'; they must be the same")
+        raise _wrong(
+            f"its folder is '{folder[:80]}' and its name is '{front['name']}'; they must be the same"
+        )
     return SkillFolder(front["name"], front, files)
 
 
 def _front_matter(data: bytes) -> dict[str, Any]:
     if len(data) > MAX_TEXT_BYTES:
         raise _wrong(
-            f"{SKILL_FILE} is larger than {MAX_TEXT_BYTES // 1024} KB; put details into files of their own"
+            f"{SKILL_FILE} is larger than {MAX_TEXT_BYTES // 1024} KB; move details to separate files"
         )
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise _wrong(f"{SKILL_FILE} is not text in UTF-8") from error
+        raise _wrong(f"{SKILL_FILE} is not UTF-8 text") from error
     front = _FRONT.match(text)
     if front is None:
         raise _wrong(f"{SKILL_FILE} must begin with front matter: YAML between two lines of ---")
@@ -182,8 +186,8 @@ def _front_matter(data: bytes) -> dict[str, Any]:
     for field in value:
         if field not in FIELDS:
             raise _wrong(
-                f"'{field[:80]}' is not a field of {SKILL_FILE}.{nearest(field, FIELDS)} Fields are "
-                f"{', '.join(FIELDS)}; your own go under 'metadata'"
+                f"'{field[:80]}' is not a field of {SKILL_FILE}.{nearest(field, FIELDS)} Valid fields: "
+                f"{', '.join(FIELDS)}; put your own under 'metadata'"
             )
     return _checked(value)
 
@@ -192,7 +196,7 @@ def _checked(value: Mapping[str, Any]) -> dict[str, Any]:
     name = _text(value, "name", MAX_NAME_CHARS)
     if re.fullmatch(NAME, name) is None:
         raise _wrong(
-            f"the name '{name}' may have small letters, digits and single hyphens between them, and nothing else"
+            f"the name '{name}' can contain only lower-case letters, digits and single hyphens between them"
         )
     frontmatter: dict[str, Any] = {
         "name": name,
@@ -208,7 +212,7 @@ def _checked(value: Mapping[str, Any]) -> dict[str, Any]:
     metadata = value.get("metadata")
     if metadata is not None:
         if not isinstance(metadata, dict) or len(metadata) > MAX_METADATA:
-            raise _wrong(f"'metadata' must be at most {MAX_METADATA} texts by their names")
+            raise _wrong(f"'metadata' must map at most {MAX_METADATA} names to texts")
         for key, metadata_value in metadata.items():
             if (
                 isinstance(metadata_value, dict | list)
@@ -242,23 +246,24 @@ def _check_path(path: str) -> None:
     fits = len(path) <= MAX_PATH_CHARS and len(parts) <= MAX_DEPTH and path.isprintable()
     if not fits or any(not _is_part(part) for part in parts):
         raise _wrong(
-            f"{path[:100]!a} is not the path of a file in its folder: relative, without '..', of at most {MAX_DEPTH} "
-            f"parts and {MAX_PATH_CHARS} characters, of names that every system has"
+            f"{path[:100]!a} is not a valid path of a file in its folder: use a relative path without '..', "
+            f"of at most {MAX_DEPTH} parts and {MAX_PATH_CHARS} characters, with names that are valid on "
+            "every system"
         )
 
 
 def _check_apart(files: Mapping[str, bytes]) -> None:
-    """Every file has a place of its own, on systems too that do not tell A from a, or é from e with an accent."""
+    """Check that all paths differ even on systems that do not distinguish A from a, or forms of accented letters."""
     places = {_place(path): path for path in files}
     if len(places) < len(files):
         twice = next(path for path in files if places[_place(path)] != path)
-        raise _wrong(f"'{twice}' and '{places[_place(twice)]}' are one file on many systems")
+        raise _wrong(f"'{twice}' and '{places[_place(twice)]}' are the same file on many systems")
     for path in files:
         parts = path.split("/")
         for number in range(1, len(parts)):
             folder = "/".join(parts[:number])
             if _place(folder) in places:
-                raise _wrong(f"'{folder}' is a file and a folder")
+                raise _wrong(f"'{folder}' is both a file and a folder")
 
 
 def _place(path: str) -> str:
@@ -266,7 +271,7 @@ def _place(path: str) -> str:
 
 
 def _is_part(part: str) -> bool:
-    """Whether a file or folder may be called so on every system, in a folder that somebody takes elsewhere too."""
+    """Return whether a file or folder name is valid on every system, because folders can be moved between systems."""
     return (
         _PART.fullmatch(part) is not None
         and not part.endswith((".", " "))
@@ -297,7 +302,7 @@ def _from_tar(data: bytes) -> dict[str, bytes]:
     try:
         for name, content in read_tar(io.BytesIO(data), MAX_SKILL_BYTES + MAX_FILES * 2_048, _refused):
             if name in files or len(files) >= MAX_FILES:
-                raise _wrong(f"it has more than {MAX_FILES} files, or one of them twice")
+                raise _wrong(f"it has more than {MAX_FILES} files, or a file twice")
             files[name] = content
     except TooLong as error:
         raise _too_large() from error
@@ -305,12 +310,12 @@ def _from_tar(data: bytes) -> dict[str, bytes]:
 
 
 def _wrong(problem: str) -> InvalidRequest:
-    return InvalidRequest(f"This is not a skill: {problem}.", code="invalid_skill", param="files")
+    return InvalidRequest(f"This is not a valid skill: {problem}.", code="invalid_skill", param="files")
 
 
 def _too_large() -> TooLarge:
     return TooLarge(
-        f"A skill may have {MAX_SKILL_BYTES // MB} MB in all. Leave large files out of it.",
+        f"A skill can have at most {MAX_SKILL_BYTES // MB} MB in total. Leave out large files.",
         code="skill_too_large",
         param="files",
     )

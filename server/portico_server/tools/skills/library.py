@@ -1,4 +1,4 @@
-"""The shared skills and those of each key, by name and version."""
+"""The shared skills and the skills of each key, by name and version."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from portico_server.tools.skills.folder import SKILL_FILE, SkillFolder, read_arc
 BOUNDS: Final = SkillBounds(skills=200, versions=100)
 
 FROM_FILE: Final = "configuration"
-"""The origin of a skill that a configuration names."""
+"""Origin of a skill that a configuration names."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredSkill:
-    """One version of a skill, and the skill that it is of."""
+    """One version of a skill, together with the skill."""
 
     row: SkillRow
     version: SkillVersionRow
@@ -78,11 +78,11 @@ SKILLS_SCHEMA: Final[Mapping[str, Any]] = {
         ]
     },
 }
-"""The skills that a call of a tool names."""
+"""JSON schema of the skills in a tool call."""
 
 
 def inline(archive: str) -> SkillFolder:
-    """A skill that is sent along. Raises `InvalidRequest`, `TooLarge`."""
+    """Return a skill sent with the call. Raise `InvalidRequest`, `TooLarge`."""
     try:
         return read_archive(base64.b64decode(archive, validate=True))
     except (binascii.Error, ValueError) as error:
@@ -90,7 +90,7 @@ def inline(archive: str) -> SkillFolder:
 
 
 def as_text(skill: StoredSkill, path: str, data: bytes) -> str:
-    """A file of a skill as a model reads it; behind SKILL.md stand the names of the other files."""
+    """Return a file of a skill as text for a model; SKILL.md is followed by the names of the other files."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -104,10 +104,11 @@ def as_text(skill: StoredSkill, path: str, data: bytes) -> str:
 
 
 class SkillLibrary:
-    """A version once made never changes; the default version is meant where none is named.
+    """The skills of all callers. A version never changes; without a version, the default version is used.
 
-    A name means the caller's own skill, then a shared one, which an admin made; an admin reaches those of other keys by
-    their ids. A key makes its own with the scope ``chat``; ``reserve`` raises for names that no key may take.
+    A name means the caller's own skill, then a shared skill, which an admin created; an admin addresses those of other
+    keys by id. A key creates its own skills with the scope ``chat``; ``reserve`` raises for names that keys cannot
+    use.
     """
 
     def __init__(
@@ -121,24 +122,25 @@ class SkillLibrary:
         self._reserved = reserve
 
     async def start(self, skill_folders: Iterable[SkillFolder]) -> None:
-        """Take over the skills of the configuration file."""
+        """Add the skills of the configuration file."""
         for folder in skill_folders:
             await self.save(folder, SYSTEM, origin=FROM_FILE)
 
     async def list(self, caller: Principal, *, include_all: bool = False) -> Sequence[SkillRow]:
-        """Those that the caller means by a name; ``include_all``: for an admin, all there are."""
+        """Return the skills that the caller can address by name; ``include_all``: for an admin, all skills."""
         skill_rows = await self._database.read(
             rows.visible, caller.id, include_all=include_all and caller.admin
         )
         return skill_rows if include_all and caller.admin else as_meant(skill_rows, caller.id)
 
     async def get(self, ref: str, caller: Principal) -> SkillRow:
-        """One by name or id. Raises `NotFound`."""
+        """Return one skill by name or id. Raise `NotFound`."""
         row = await meant(f"skill/{ref}", ref, lambda known_as: self._found(known_as, caller))
         if row is None:
             skill_names = [skill.name for skill in await self.list(caller)]
             raise NotFound(
-                f"There is no skill '{ref[:80]}' here or you have no access to it.{nearest(ref, skill_names)}",
+                f"The skill '{ref[:80]}' does not exist or you have no access to "
+                f"it.{nearest(ref, skill_names)}",
                 code="skill_not_found",
                 param="skill_id",
             )

@@ -1,4 +1,6 @@
-"""Agents of a daemon as models of the same daemon, by its own A2A: over every API, for each key by itself."""
+"""Agents of a daemon used as models of the same daemon through its own A2A, over every API and separately for each
+key.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from tests.server.api.openai.conftest import KEYS, bearer, secret
 
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """A daemon that wants keys. ``far-desk`` is its own agent ``desk``; ``mirror`` is itself."""
+    """A daemon that requires keys. ``far-desk`` is its own agent ``desk``; ``mirror`` is the daemon itself."""
     home = tmp_path_factory.mktemp("elsewhere")
     models = [{"name": "echo", "source": "fake://", "aliases": ["default"]}]
     agents = [{"name": "desk", "description": "Remembers.", "portico_agent": 1, "model": "echo"}]
@@ -43,7 +45,7 @@ def chat(daemon: Daemon, *texts: str, model: str = "far-desk", key: str = "one")
 
 
 def contexts(daemon: Daemon) -> list[str]:
-    """The contexts of the tasks that the desk was given, the last one first."""
+    """Return the contexts of the tasks that the desk received, newest first."""
     headers = {**bearer("boss"), "A2A-Version": "1.0"}
     got = httpx.get(f"{daemon.url}/a2a/desk/tasks", headers=headers, timeout=60).json()
     return [task["contextId"] for task in got["tasks"]]

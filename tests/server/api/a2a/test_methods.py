@@ -1,4 +1,4 @@
-"""The Agent2Agent protocol, by its official client: tasks of models and agents, in both bindings."""
+"""The Agent2Agent protocol, used by its official client: tasks of models and agents, in both bindings."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Iterator[Daemon]:
-    """A daemon that wants keys, with an agent whose tool asks first."""
+    """A daemon that requires keys, with an agent whose tool asks for approval."""
     home = tmp_path_factory.mktemp("a2a")
     models = [
         {"name": "echo", "source": "fake://", "aliases": ["default"]},
@@ -83,7 +83,7 @@ async def agent(
     *,
     streaming: bool = False,
 ) -> AsyncIterator[Client]:
-    """The official client of one agent, from the agent's own card."""
+    """Open the official client of one agent, built from the agent's own card."""
     async with httpx.AsyncClient(headers=bearer(key), timeout=60) as http:
         card = await A2ACardResolver(http, f"{daemon.url}/a2a/{name}").get_agent_card()
         config = ClientConfig(streaming=streaming, httpx_client=http, supported_protocol_bindings=[binding])
@@ -107,7 +107,7 @@ STATE = types.TaskState
 
 async def test_cards_say_where_an_agent_is_and_what_it_needs(daemon: Daemon) -> None:
     async with httpx.AsyncClient(headers=bearer("three"), timeout=60) as http:
-        # Lists have what is there; who asks for one of them waits for its tool.
+        # Lists contain what already exists; a request for a single entry waits for its tool.
         (await http.get(f"{daemon.url}/a2a/janitor/.well-known/agent-card.json")).raise_for_status()
         root = await A2ACardResolver(http, daemon.url).get_agent_card()
         desk = await A2ACardResolver(http, f"{daemon.url}/a2a/desk").get_agent_card()
@@ -247,7 +247,7 @@ async def test_addresses_that_hear_of_a_task(daemon: Daemon, receiver: Receiver,
         )
         made = await client.create_task_push_notification_config(config)
         assert (made.id, made.token) == ("mine", "")
-        # The task has ended already, so that is told at once.
+        # The task has already ended, so the client learns that immediately.
         assert (
             json.loads(receiver.take(path).body)["statusUpdate"]["status"]["state"] == "TASK_STATE_COMPLETED"
         )
@@ -264,7 +264,7 @@ async def test_addresses_that_hear_of_a_task(daemon: Daemon, receiver: Receiver,
             await client.get_task_push_notification_config(
                 types.GetTaskPushNotificationConfigRequest(**named)
             )
-        # Whoever deletes one twice is not told that it had been there.
+        # Deleting a configuration twice does not reveal that it existed.
         await client.delete_task_push_notification_config(
             types.DeleteTaskPushNotificationConfigRequest(**named)
         )
@@ -503,7 +503,9 @@ def test_a_task_survives_a_killed_daemon(tmp_path: Path) -> None:
         first.process.wait(60)
     with daemons.running(tmp_path / "data", "--file", str(tmp_path / "a2a.yaml")) as second:
         call = {"jsonrpc": "2.0", "id": 1, "method": "SubscribeToTask", "params": {"id": task["id"]}}
-        httpx.post(f"{second.url}/a2a/echo", json=call, headers=version, timeout=60)  # until it has ended
+        httpx.post(
+            f"{second.url}/a2a/echo", json=call, headers=version, timeout=60
+        )  # until the task has ended
         found = httpx.get(f"{second.url}/a2a/echo/tasks/{task['id']}", headers=version, timeout=60).json()
     assert found["status"]["state"] == "TASK_STATE_COMPLETED"
     assert found["artifacts"][0]["parts"][0]["text"] == "x"

@@ -1,4 +1,4 @@
-"""AG-UI, judged by its official types: every event is read by them."""
+"""AG-UI, checked by its official types, which parse every event."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 def events_of(
     daemon: Daemon, name: str, messages: list[Message], key: str = "boss", **more: Any
 ) -> Iterator[Event]:
-    """The events of a run, each read by the official types."""
+    """Yield the events of a run, each parsed by the official types."""
     asked = RunAgentInput(thread_id="thread", run_id="run", messages=messages, **more)
     body = asked.model_dump(mode="json", by_alias=True)
     with httpx.stream(
@@ -199,7 +199,7 @@ def test_a_front_end_that_leaves_ends_its_run(daemon: Daemon) -> None:
     events.close()  # type: ignore[attr-defined]  # it is a generator
     httpx.get(
         f"{daemon.url}/api/runs/{run}/events", headers=bearer("three"), timeout=60
-    )  # until it has ended
+    )  # until the run has ended
     found = httpx.get(f"{daemon.url}/api/runs/{run}", headers=bearer("three"), timeout=60).json()
     assert found["status"] == "cancelled"
 

@@ -1,4 +1,4 @@
-"""A served house for each module here, with no model or app in it when a test begins."""
+"""A served registry for each module of this folder, without models or apps when a test begins."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Short ways to send a Messages request and to read what comes back."""
+"""Shortcuts for sending a Messages request and reading the answer."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ async def ask(served: ApiServer, model: str = "m", path: str = "", **fields: Any
 
 
 def frames(text: str) -> list[dict[str, Any]]:
-    """The documents of a stream's events."""
+    """Return the documents of a stream's events."""
     return [json.loads(line[6:]) for line in text.split("\n") if line.startswith("data: ")]
 
 
 def refused(response: httpx.Response) -> tuple[int, str]:
-    """Status and type of an error, after a look at its form."""
+    """Return the status and type of an error, after checking its format."""
     document = response.json()
     assert document["type"] == "error"
     assert document["error"]["message"]

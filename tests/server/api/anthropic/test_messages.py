@@ -94,7 +94,7 @@ async def test_leaving_cancels_the_work_behind(served: ApiServer, stream: bool) 
 async def test_a_call_counts_as_a_chat_does(served: ApiServer) -> None:
     served.add(RelayModel("counted", WHOLE))
     await ask(served, "counted")
-    await served.services.runner.close()  # writes what was collected
+    await served.services.runner.close()  # writes the collected rows
     totals = (await served.client.get("/api/usage")).json()["data"]
     [total] = [total for total in totals if total["name"] == "counted"]
     assert (total["operation"], total["calls"], total["prompt_tokens"]) == ("chat/completions", 1, 3)
@@ -186,7 +186,7 @@ async def test_either_header_carries_the_key_and_its_scopes_and_limits_hold(serv
 
 
 async def cited(request: Request, context: Context) -> ChatReply:
-    """An app that cites and says two words."""
+    """Answer as an app with a citation and two words."""
     passages = (passage(1, "The port is 7419."),)
     await context.emit(Cited(passages))
     await context.emit(Delta("Port "))

@@ -1,4 +1,4 @@
-"""Anthropic itself behind ``/v1/messages``: requests and answers that continue in their own words."""
+"""Anthropic itself behind ``/v1/messages``: requests and answers are relayed unchanged."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ BETA = {"anthropic-beta": "interleaved-thinking-2025-05-14", "anthropic-version"
 
 @asynccontextmanager
 async def claude(served: ApiServer, *answers: Answer, **spec: Any) -> AsyncIterator[Provider]:
-    """The model ``claude`` of a provider that gives these answers."""
+    """Serve the model ``claude`` of a provider that gives these answers."""
     async with serving(*answers) as provider:
         parameters = {"base_url": provider.url, "retries": 0, **spec.pop("parameters", {})}
         source = "remote://anthropic/claude-sonnet-4-5"

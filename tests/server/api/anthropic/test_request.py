@@ -1,4 +1,4 @@
-"""A Messages request as a chat: what each kind of block becomes, and what is refused by its name."""
+"""A Messages request as a chat: the translation of each block type, and the types that are refused by name."""
 
 from __future__ import annotations
 

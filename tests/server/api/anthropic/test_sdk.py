@@ -70,7 +70,7 @@ async def test_an_app_cites_its_passages(client: AsyncAnthropic) -> None:
     assert block.type == "text" and block.citations
     first = block.citations[0]
     assert first.type == "char_location" and "7419" in first.cited_text and first.document_title == "port.md"
-    # What was said is sent back as it came.
+    # The conversation is sent back as it arrived.
     again: Any = [*PORT, message.to_param(), *PORT]
     assert (await client.messages.create(model="handbook", max_tokens=200, messages=again)).content
 
@@ -98,7 +98,7 @@ async def test_a_tool_is_called_and_answered(client: AsyncAnthropic, streams: bo
 
 
 class Answer(BaseModel):
-    """What the model must answer with."""
+    """The schema that the model must answer with."""
 
     name: str
     number: int
@@ -119,7 +119,7 @@ async def test_tokens_are_counted_with_the_system_prompt_and_the_tools(client: A
     text = {"type": "text", "text": "a" * 2_000_001}
     with pytest.raises(
         anthropic.BadRequestError, match="at most 4,000,000"
-    ):  # their numbers would be megabytes
+    ):  # their numbers would fill megabytes
         await count(model="echo", messages=[{"role": "user", "content": [text, text]}])
 
 

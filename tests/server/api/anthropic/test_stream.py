@@ -1,4 +1,4 @@
-"""The machine behind a streamed message: chunks of a chat go in, events come out."""
+"""The machine behind a streamed message, which turns the chunks of a chat into events."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def calls(*parts: dict[str, Any]) -> dict[str, Any]:
 
 
 def events(frames: bytes) -> list[dict[str, Any]]:
-    """The events of a stream; each is announced by its own name."""
+    """Return the events of a stream, each announced by its own name."""
     found = []
     for frame in frames.decode().strip().split("\n\n"):
         first, second = frame.split("\n")
@@ -46,7 +46,7 @@ def told(*chunks: dict[str, Any], stops: tuple[str, ...] = ()) -> list[dict[str,
 
 
 def blocks(found: list[dict[str, Any]]) -> list[str]:
-    """The blocks of a stream as short texts, after a look at their order: numbered without gaps, one at a time."""
+    """Return the blocks of a stream as short texts; they must be numbered without gaps and arrive one at a time."""
     shown: list[str] = []
     is_open = False
     for event in found[1:-2]:
@@ -99,14 +99,14 @@ def blocks(found: list[dict[str, Any]]) -> list[str]:
             ["text:I look.", 'look:{"x":1}'],
             "tool_use",
         ),
-        # Some engines call such an end a stop, and some tools need no arguments.
+        # Some engines report such an end as a stop, and some tools need no arguments.
         ([calls(part(0, "", "now")), delta("stop")], ["now:"], "tool_use"),
         (
             [calls(part(0, "{}", "a"), part(1, "{}", "b")), delta("tool_calls")],
             ["a:{}", "b:{}"],
             "tool_use",
         ),
-        # Two calls written at once: the second waits until the first is whole.
+        # If two calls are written at once, the second waits until the first is complete.
         (
             [
                 calls(part(0, '{"x"', "a")),

@@ -1,4 +1,4 @@
-"""Signing in by an issuer of OpenID Connect: which tokens are taken, at every protocol adapter, and what they open."""
+"""Sign-in through an OpenID Connect issuer: the tokens accepted, at every protocol adapter, and what they allow."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def issuer() -> Iterator[Issuer]:
 
 @asynccontextmanager
 async def signing_in(folder: Path, issuer: str, **settings: Any) -> AsyncIterator[ApiServer]:
-    """A daemon that takes tokens of an issuer on this machine."""
+    """A daemon that accepts tokens of an issuer on this machine."""
     given = {"oidc_audience": CLIENT, "oidc_hosts": "127.0.0.1", "api_key": ADMIN, **settings}
     async with api_server(folder, roles=ROLES, oidc_issuer=issuer, **given) as served:
         yield served
@@ -129,7 +129,7 @@ async def test_a_token_of_a_real_provider_is_taken_everywhere_a_key_is(
 
 
 async def rest(answer: httpx.Response) -> str:
-    """What still comes of an answer until it is broken off."""
+    """Return the remainder of an answer until the connection breaks."""
     text = ""
     with suppress(httpx.RemoteProtocolError):
         async for piece in answer.aiter_text():
@@ -249,7 +249,7 @@ async def test_the_issuer_is_asked_again_as_time_passes(issuer: Issuer) -> None:
     with pytest.raises(Exception, match="does not publish"):
         await verifier.verify(withdrawn)
     issuer.down, now = True, 8_000.0
-    await verifier.verify(issuer.token(key="two"))  # what is known stays
+    await verifier.verify(issuer.token(key="two"))  # cached keys remain
     with pytest.raises(Exception, match="cannot be had"):
         await keys.find("three", "EdDSA")
 
@@ -276,7 +276,8 @@ async def test_what_somebody_makes_is_theirs_whatever_token_they_come_with(
         }
         assert stored == {"": 0, "ada": len(b"Sail at noon."), "bob": 0}
 
-        # A limit is the subject's: every token of theirs spends it, and another subject has its own.
+        # A limit applies to the subject: every token of the subject spends it, and another subject has its
+        # own.
         daemon.add(RelayModel("teller", b"{}"))
         roles = {"realm_access": {"roles": ["guest"]}}
         ask = {"model": "teller", "messages": [{"role": "user", "content": "Hello"}]}
@@ -368,7 +369,7 @@ async def test_the_newest_token_says_what_somebody_may_do_in_the_background(
             False,
             True,
             False,
-        ]  # each call has what its token gives
+        ]  # each call has the permissions of its token
         (owner,) = {caller.id for caller in signed}
         assert daemon.auth.keys.principal(owner).admin
         with pytest.raises(Forbidden, match="none of the roles"):
@@ -392,7 +393,7 @@ async def test_a_client_secret_gives_no_more_and_no_longer_than_the_token_it_was
             token = issuer.token(groups=[group], iat=now - age, exp=now + 60)
             session = {"type": "realtime", "model": "teller"}
             answer = await daemon.client.post(path, json={"session": session}, headers=bearer(token))
-            assert answer.json()["expires_at"] <= now + 60 + 30  # the clocks may differ by as much
+            assert answer.json()["expires_at"] <= now + 60 + 30  # the clocks may differ by that much
             secret: str = answer.json()["value"]
             return secret
 

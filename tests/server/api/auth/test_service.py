@@ -1,4 +1,4 @@
-"""Keys: who needs one, what a wrong one gets, and what one key may not see of another."""
+"""Keys: who needs a key, what an invalid key gets, and what one key cannot see of another."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def test_a_word_that_clients_send_for_no_key_is_refused_with_what_to_do(
     assert (await asked()).status_code == 200
     await daemon.auth.create("friend", ["chat"])
     answer = await asked()
-    if not word:  # no key at all, which nobody needs on loopback
+    if not word:  # no key at all; loopback needs none
         assert answer.status_code == 200
         return
     assert answer.status_code == 401

@@ -1,4 +1,4 @@
-"""Signing in by an issuer in the page: what the daemon asks the issuer, what the browser holds, and what that opens."""
+"""Sign-in through an issuer in the page: the requests to the issuer, the browser's cookies, and what they allow."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from portico_server.tools.fetch.fetcher import OutwardFetcher
 from portico_server.tools.fetch.policy import AddressPolicy
 
 OURS = {"sec-fetch-site": "same-origin"}
-"""What a browser says of a request of our own page."""
+"""Headers that a browser sends with a request of our own page."""
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def issuer() -> Iterator[Provider]:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A daemon, and the browsers that are closed before it ends."""
+    """A daemon and the browsers that are closed before it ends."""
 
     api_server: ApiServer
     browsers: AsyncExitStack
@@ -79,7 +79,7 @@ async def daemon(folder: Path, issuer: Provider, **settings: Any) -> AsyncIterat
 
 
 class Browser:
-    """What a browser does with the daemon: it keeps cookies and says where a request comes from."""
+    """A browser as the daemon sees it: it keeps cookies and states where a request comes from."""
 
     def __init__(self, served: Served, issuer: Provider) -> None:
         self.url = served.url
@@ -88,19 +88,19 @@ class Browser:
         served.browsers.push_async_callback(self.client.aclose)
 
     async def start(self) -> str:
-        """The address that the page is given to go to."""
+        """Return the address that the page receives to navigate to."""
         answer = await self.client.post("/api/sign-in", json={}, headers=OURS)
         assert answer.status_code == 200, answer.text
         return str(answer.json()["address"])
 
     async def agree(self, address: str, subject: str, **form: str) -> str:
-        """Sign in at the issuer; where it sends the browser back to."""
+        """Sign in at the issuer and return the address of its redirect."""
         async with httpx.AsyncClient(timeout=60) as there:
             answer = await there.post(address, data={"sub": subject, **form})
         return answer.headers["location"]
 
     async def back(self, location: str) -> str:
-        """Come back to the daemon; where that sends the browser."""
+        """Return to the daemon and follow its redirect; return the address."""
         answer = await self.client.get(location, headers={"sec-fetch-site": "cross-site"})
         assert answer.status_code == 303, answer.text
         assert (
@@ -117,7 +117,7 @@ class Browser:
 
 
 def holds(folder: Path, *words: bytes) -> bool:
-    """Whether a file has one of them."""
+    """Return whether a file in the folder contains any of the words."""
     return any(word in path.read_bytes() for path in folder.rglob("*") if path.is_file() for word in words)
 
 
@@ -152,11 +152,11 @@ async def test_somebody_signs_in_in_the_page_and_has_what_their_token_gives(
         assert {**with_token, "by": "page", "expires_at": 0} == {**who, "expires_at": 0}
         assert code(await browser.get("/api/keys")) == (403, "insufficient_scope")
 
-        # A key that is sent counts alone, whatever it is.
+        # If a request carries a key, only the key counts, whatever it is.
         assert (await browser.get("/api/whoami", {**OURS, **bearer(ADMIN)})).json()["name"] == "operator"
         assert code(await browser.get(headers={**OURS, **bearer("pk-unknown")})) == (401, "invalid_api_key")
 
-        # Nothing of it can be read where it is kept, and nothing of it is logged.
+        # Neither the stored data nor the log reveals it.
         assert await asyncio.to_thread(holds, tmp_path, b"ada")
         assert not await asyncio.to_thread(holds, tmp_path, session.encode(), b"eyJ")
 
@@ -179,7 +179,7 @@ async def test_a_cookie_counts_for_requests_of_our_own_page_alone(tmp_path: Path
             (OURS, 200),
             ({**OURS, "origin": served.url}, 200),
             ({"origin": served.url}, 200),
-            ({}, 200),  # a browser over http from another machine says nothing when it reads
+            ({}, 200),  # over http, a browser on another machine omits the header when it reads
             ({"sec-fetch-site": "none"}, 401),
             ({"sec-fetch-site": "same-site"}, 401),
             ({"sec-fetch-site": "cross-site", **elsewhere}, 401),
@@ -193,7 +193,7 @@ async def test_a_cookie_counts_for_requests_of_our_own_page_alone(tmp_path: Path
         refused = await browser.client.get("/api/tools", headers={"origin": f"https://evil.{host}"})
         assert code(refused) == (403, "origin_not_allowed")
 
-        # Signing in and out is begun by our page alone.
+        # Only our page can start signing in and out.
         for headers in ({}, {"sec-fetch-site": "cross-site"}, {"sec-fetch-site": "same-site"}, elsewhere):
             for method in ("POST", "DELETE"):
                 body = {"json": {}} if method == "POST" else {}
@@ -201,7 +201,7 @@ async def test_a_cookie_counts_for_requests_of_our_own_page_alone(tmp_path: Path
                 assert code(answer) == (403, "origin_not_allowed"), (method, headers)
         assert (await browser.get()).status_code == 200
 
-        # A WebSocket names its origin always.
+        # A WebSocket always names its origin.
         address = served.url.replace("http", "ws", 1) + "/v1/responses"
         cookies = {"cookie": f"{SIGNED_IN}={browser.client.cookies[SIGNED_IN]}"}
         async with connect(address, additional_headers={**cookies, **OURS}, origin=served.url):  # type: ignore[arg-type]
@@ -222,7 +222,7 @@ async def test_who_cannot_sign_in_is_sent_to_the_page_with_one_word_and_nowhere_
         denied = await browser.agree(await browser.start(), "ada", action="deny")
         assert await browser.back(denied) == "/?sign-in=denied"
 
-        # What another began, or nobody: no browser is signed in by a link that somebody sends.
+        # A link that somebody sends cannot sign a browser in: another browser, or none, began that sign-in.
         location = await browser.agree(await browser.start(), "eve")
         assert await victim.back(location) == "/?sign-in=expired"
         await victim.start()
@@ -230,7 +230,7 @@ async def test_who_cannot_sign_in_is_sent_to_the_page_with_one_word_and_nowhere_
         assert await browser.back(f"{served.url}/api/sign-in/callback") == "/?sign-in=expired"
         assert SIGNED_IN not in victim.client.cookies
 
-        # Everything in the address that is not what the issuer said.
+        # Every part of the address that the issuer did not send.
         for change in (
             "state=&",
             "iss=https%3A%2F%2Fevil.example.com&",
@@ -248,7 +248,7 @@ async def test_who_cannot_sign_in_is_sent_to_the_page_with_one_word_and_nowhere_
         await browser.start()
         assert (await browser.back(f"{served.url}/api/sign-in/callback?{without}")).startswith("/?sign-in=")
 
-        # A code and a state count once.
+        # A code and a state are valid once.
         address = await browser.start()
         started = browser.client.cookies[STARTED]
         location = await browser.agree(address, "ada")
@@ -256,7 +256,7 @@ async def test_who_cannot_sign_in_is_sent_to_the_page_with_one_word_and_nowhere_
         browser.client.cookies.set(STARTED, started)
         assert await browser.back(location) == "/?sign-in=failed"
 
-        # An issuer that hangs, or answers with nonsense, or with a token for somebody else's sign-in.
+        # An issuer that hangs, answers with nonsense, or returns a token for somebody else's sign-in.
         location = await browser.agree(await browser.start(), "ada")
         issuer.behave(hangs=True)
         try:
@@ -313,7 +313,7 @@ async def test_over_https_the_cookies_are_such_that_no_other_host_sets_them(
         assert {part.strip() for part in made.split(";")[1:]} == {
             *("Path=/", "HttpOnly", "SameSite=Lax", "Max-Age=600", "Secure"),
         }
-        # One that came over http counts for nothing there.
+        # A cookie that arrived over http is worth nothing there.
         address = answer.json()["address"]
         location = await Browser(served, issuer).agree(address, "ada")
         secret = made.partition("=")[2].partition(";")[0]
@@ -332,8 +332,10 @@ SLACK = {"oidc_leeway": 1_000.0}
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """The time by which sign-ins are renewed and end, ``later`` than it is. With `SLACK` a token lasts 4,600 seconds
-    and is renewed after 2,600; one given after that, by the issuer's clock, halfway to the end of the first.
+    """The clock that decides when sign-ins are renewed and end, shifted by ``later``.
+
+    With `SLACK`, a token lasts 4,600 seconds and is renewed after 2,600. A token issued after that, by the issuer's
+    clock, is renewed halfway to the end of the first.
     """
     found = SimpleNamespace(later=0.0, monotonic=time.monotonic)
     found.time = lambda: time.time() + found.later
@@ -357,14 +359,14 @@ async def test_a_sign_in_lasts_as_long_as_its_issuer_renews_it(
         assert issuer.seen()["grants"][-2:] == ["authorization_code", "refresh_token"]  # one for all eight
         assert (await browser.get("/api/whoami")).json()["id"] == before["id"]
 
-        # While the issuer is down, the token of before counts.
+        # While the issuer is down, the previous token remains valid.
         issuer.behave(down=True)
         try:
             clock.later = 4_000.0
             assert (await browser.get()).status_code == 200
         finally:
             issuer.behave(down=False)
-        # One without another ID token renews nothing, and the last one counts to its end.
+        # An answer without a new ID token renews nothing, and the last token remains valid until it expires.
         issuer.behave(id_tokens=False)
         try:
             clock.later = 4_100.0
@@ -374,7 +376,7 @@ async def test_a_sign_in_lasts_as_long_as_its_issuer_renews_it(
         finally:
             issuer.behave(id_tokens=True)
 
-        # Who is gone at the issuer is signed out with the next renewal.
+        # A user whom the issuer has removed is signed out at the next renewal.
         clock.later = 0.0
         assert await browser.sign_in("ada") == "/"
         issuer.forget("ada")
@@ -415,7 +417,7 @@ async def test_what_an_admin_ends_ends_in_every_browser_until_the_admin_lets_the
         await served.client.delete(f"/api/keys/{key}", headers=admin)
         revoked = await served.client.post(f"/api/keys/{key}/unblock", headers=admin)
         assert code(revoked) == (404, "key_not_found")
-        assert code(await browsers[1].get()) == (401, "sign_in_ended")  # what was signed in before
+        assert code(await browsers[1].get()) == (401, "sign_in_ended")  # the browser was signed in before
         assert await browsers[0].sign_in("ada") == "/"
         assert (await browsers[0].get()).status_code == 200
         assert (await served.client.get("/v1/models", headers=bearer(issuer.token("ada")))).status_code == 200
@@ -432,7 +434,8 @@ async def test_sign_ins_are_bounded_end_when_idle_and_are_shared_by_daemons(
             assert await browser.sign_in("ada") == "/"
         assert [(await browser.get()).status_code for browser in (eve, *ada)] == [200, 401, 200, 200]
 
-        # Another daemon on the same database knows them, and what one ends, the other ends too.
+        # Another daemon on the same database knows the sign-ins, and a sign-in that one daemon ends also ends
+        # on the other.
         services = served.services
         other = SignIns(
             services.database,
@@ -451,7 +454,7 @@ async def test_sign_ins_are_bounded_end_when_idle_and_are_shared_by_daemons(
         assert code(await ada[2].get()) == (401, "sign_in_ended")
         clock.later = 0.0
 
-        # Nobody used it for too long. The database has its own clock.
+        # The sign-in was idle for too long. The database has its own clock.
         object.__setattr__(services.settings, "sign_in_idle", -1.0)
         assert code(await ada[1].get()) == (401, "sign_in_ended")
         assert await services.database.read(lambda connection: connection.execute(select(table)).all()) != []

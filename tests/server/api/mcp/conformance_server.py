@@ -1,4 +1,4 @@
-"""A server of somebody else with the tools of the conformance suite that answer with pictures and sounds."""
+"""A third-party server with the tools of the conformance suite that answer with pictures and sounds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A house behind the MCP face, and clients of both eras."""
+"""A registry behind the MCP endpoint, and clients of both protocol eras."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ def era(request: pytest.FixtureRequest) -> Era:
 
 @pytest.fixture
 def connect(service: Service, era: Era) -> Connect:
-    """Open a client of the era: ``key`` says who calls, ``below`` which endpoint; the rest is the client's own."""
+    """Open a client of the era: ``key`` identifies the caller, ``below`` the endpoint; other arguments go to the
+    client.
+    """
 
     @asynccontextmanager
     async def opened(key: str = "", below: str = "", **options: Any) -> AsyncIterator[Client]:

@@ -1,4 +1,4 @@
-"""The MCP endpoint as bytes: what clients send in the field, and what they must get."""
+"""The MCP endpoint at byte level: requests of clients in the field, and the answers they must receive."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def call(method: str, modern: bool = False, **params: Any) -> dict[str, Any]:
 
 
 async def opened(service: Service, http: httpx.AsyncClient, key: str = "") -> dict[str, str]:
-    """The headers of a session."""
+    """Return the headers of a session."""
     headers = {"accept": BOTH, **({"authorization": f"Bearer {key}"} if key else {})}
     response = await http.post(service.url, json=initialize(), headers=headers)
     headers["mcp-session-id"] = response.headers["mcp-session-id"]
@@ -217,9 +217,7 @@ async def test_white_space_around_header_values_means_nothing(service: Service) 
         "mcp-method: tools/call ",
         "mcp-name: \tsearch_docs\t",
     ]
-    reader, writer = await asyncio.open_connection(
-        address.host, address.port
-    )  # clients strip the white space
+    reader, writer = await asyncio.open_connection(address.host, address.port)  # clients strip white space
     writer.write("\r\n".join([*head, "", ""]).encode() + body)
     answered = await asyncio.wait_for(reader.read(), 60)
     writer.close()

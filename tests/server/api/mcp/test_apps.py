@@ -30,7 +30,7 @@ SUM = {"type": "object", "properties": {"sum": {"type": "integer"}}, "required":
 
 @pytest.fixture(scope="module")
 def apps(daemon: Daemon) -> Iterator[Client]:
-    """A daemon with an app that has both schemas, one over a list, one without any, and one that fails."""
+    """A daemon with four apps: with both schemas, over a list, without a schema, and a failing one."""
     with Client(daemon.url) as client:
         client.apps.deploy(
             "adds", flow(step(add), input=PAIR, output=SUM, title="Adds", description="Adds two.")

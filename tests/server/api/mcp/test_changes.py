@@ -1,4 +1,4 @@
-"""Files that are watched: notices when they change, and for nobody who may not read them."""
+"""Watched files: clients are notified when the files change, unless they may not read them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GUIDE = uri_of("docs", "guide.md")
 COMING = uri_of("docs", "coming.md")
 SECRET = uri_of("secret", "x.txt")
 
-# In the era of sessions it is the one way to watch a file.
+# In the era of sessions, this is the only way to watch a file.
 pytestmark = pytest.mark.filterwarnings("ignore:resources/(un)?subscribe is removed")
 
 
@@ -40,7 +40,7 @@ async def test_a_file_that_is_watched_is_told_of_when_it_changes(
             number = 0
             while (
                 not {GUIDE, COMING} <= heard
-            ):  # what is said before the standing stream stands is lost by design
+            ):  # messages sent before the standing stream opens are lost by design
                 number += 1
                 service.shelves.write("docs", "guide.md", b"%d" % number)
                 service.shelves.write("docs", "coming.md", b"%d" % number)

@@ -1,4 +1,4 @@
-"""Approvals and questions of a run, as forms of clients that show forms."""
+"""Approvals and questions of a run, as forms in clients that show forms."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def daemon(service: Service) -> Service:
 
 
 def answering(*results: types.ElicitResult) -> tuple[Any, list[types.ElicitRequestFormParams]]:
-    """A client's side of forms: the answers in turn, and the forms that were shown."""
+    """Return a client's form handler: it gives the answers in order and records the forms that it showed."""
     shown: list[types.ElicitRequestFormParams] = []
     left = list(results)
 
@@ -118,7 +118,7 @@ async def test_an_answer_that_is_none_ends_the_call_with_a_sentence(
     show, _shown = answering(types.ElicitResult(action="accept", content={"value": "many"}))
     async with asyncio.timeout(60), connect(elicitation_callback=show) as client:
         call = asyncio.create_task(client.call_tool("order"))
-        if era == "legacy":  # the form is gone, so the question is for others
+        if era == "legacy":  # the form is gone, so others get the question
             async for question in daemon.daemon.questions.watch(LOCAL):
                 if question.status == "pending":
                     await daemon.daemon.runner.get(question.run_id).cancel()  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""Log messages: as much as a session asks for, and in the later era what each request asks for."""
+"""Log messages: as many as a session asks for; in the later era, as many as each request asks for."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def busy(service: Service) -> Service:
 
 
 def messages(body: bytes) -> list[dict[str, Any]]:
-    """The parameters of the log messages in a stream of events."""
+    """Return the parameters of the log messages in an event stream."""
     lines = [line[5:] for line in body.decode().splitlines() if line.startswith("data:")]
     found = [json.loads(line) for line in lines if line.strip()]
     return [item["params"] for item in found if item.get("method") == "notifications/message"]

@@ -1,4 +1,4 @@
-"""Endpoints that show one thing alone, completion of names, and files that tools have made."""
+"""Endpoints that expose a single thing, completion of names, and files that tools have created."""
 
 from __future__ import annotations
 

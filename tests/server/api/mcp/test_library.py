@@ -1,4 +1,4 @@
-"""The files of stores as the MCP face lists and reads them: pages, namesakes, limits."""
+"""The files of stores, as the MCP endpoint lists and reads them: pages, equal names, limits."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from portico_server.runs.artifacts import ARTIFACT_BLOBS, ArtifactStore
 
 
 class Held:
-    """Stands for `Stores` where rows are enough."""
+    """Stands in for `Stores` where rows suffice."""
 
     def __init__(self, database: Database, files: FileStorage) -> None:
         self._database = database
@@ -61,7 +61,7 @@ class Case:
         )
 
     async def store(self, name: str, *files: tuple[str, bytes], status: str = "completed") -> list[str]:
-        """Make a store with files; their ids."""
+        """Create a store with files and return their ids."""
         now = time.time()
         row = StoreRow(f"vs_{name}", name, "", None, None, False, "", {}, None, now, now)
         await self.database.write(rows.add, row)

@@ -44,7 +44,7 @@ async def service(tmp_path: Path) -> AsyncIterator[Service]:
             FixedStore("文档", [], app=False),
             FixedModel(
                 "Port ", "7419 [1].", labels={"parameters": 1}
-            ),  # so small that it is not asked for other words
+            ),  # so small that it is not asked for different words
         )
         yield running
 
@@ -247,8 +247,9 @@ async def test_a_new_store_is_announced(connect: Connect, service: Service, era:
     async with asyncio.timeout(60), connect(message_handler=note) as client:
         if era == "legacy":
             service.daemon.add(FixedStore("new"))
-            # The client opens the session's standing stream beside the handshake, and what is said before it
-            # stands is lost by design: so it is said again with each round trip until it is heard.
+            # The client opens the session's standing stream alongside the handshake, and messages sent before
+            # the stream opens are lost by design. So the message is repeated with each round trip until it
+            # arrives.
             while not {"ToolListChangedNotification", "ResourceListChangedNotification"} <= heard:
                 service.daemon.registry.changed("store")
                 await client.list_tools(cache_mode="bypass")

@@ -1,4 +1,4 @@
-"""`portico mcp`: MCP over standard input and output, passed on to the daemon."""
+"""`portico mcp`: MCP over standard input and output, forwarded to the daemon."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ def command(url: str, *more: str) -> list[str]:
 
 
 def unused_url() -> str:
-    """The URL of a port that nobody listens on."""
+    """Return the URL of a port on which nothing listens."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
 async def piped(url: str, *lines: bytes) -> tuple[int, list[Any], bytes]:
-    """Run the command with these lines as its whole input: exit code, messages, standard error."""
+    """Run the command with these lines as its whole input, and return exit code, messages and standard error."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *command(url),
@@ -77,7 +77,7 @@ async def piped(url: str, *lines: bytes) -> tuple[int, list[Any], bytes]:
 
 
 class Talk:
-    """A bridge in this process, spoken to message by message."""
+    """A bridge in this process, driven message by message."""
 
     def __init__(self, url: str) -> None:
         self._lines: asyncio.Queue[bytes | None] = asyncio.Queue()
@@ -211,7 +211,7 @@ async def test_what_the_daemon_says_unasked_comes_through(service: Service) -> N
         talk.say(INITIALIZED)
         heard: dict[str, Any] = {}
         while heard.get("method") != "notifications/tools/list_changed":
-            # What is said before the standing stream is open is lost, so it is said again.
+            # Messages sent before the standing stream opens are lost, so the message is repeated.
             service.daemon.registry.changed("app")
             talk.say({**LIST, "id": 7})
             heard = await talk.hear()

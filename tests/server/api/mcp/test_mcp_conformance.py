@@ -1,9 +1,9 @@
-"""The protocol's own conformance suite, as far as its scenarios ask for what there is here.
+"""The protocol's own conformance suite, limited to the scenarios that Portico supports.
 
-Left out are those that want resources under addresses of their own, and prompts and results that hold resources. The
-tools, apps and prompts that the others name are added; those that answer with pictures and sounds are a hosted one's.
-Both revisions: the release of the suite knows the sessions, its coming one 2026-07-28. It needs Node 22, which npm
-fetches along with it.
+Excluded are scenarios that need resources under their own addresses, and prompts or results that contain resources.
+The tools, apps and prompts that the other scenarios name are added; those that answer with pictures and sounds come
+from a hosted server. Both revisions run: the suite's release covers sessions, its coming release covers 2026-07-28.
+The suite needs Node 22, which npm fetches with it.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ apps:
 
 
 def _form(**fields: Any) -> dict[str, Any]:
-    """A flow that asks a person for some fields."""
+    """Return a flow that asks a person for some fields."""
     step = {"op": "approve", "message": "Please fill this in.", "answer_schema": _object(**fields)}
     return {"input_schema": {"type": "object"}, "step": step}
 
@@ -128,7 +128,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory, docs: Path) -> Iterator[Daemon]:
-    """A daemon over the folder ``handbook`` with what the scenarios name."""
+    """A daemon over the folder ``handbook`` with the names that the scenarios use."""
     home = tmp_path_factory.mktemp("home")
     configuration = home / "test.yaml"
     configuration.write_text(CONFIGURATION, encoding="utf-8")

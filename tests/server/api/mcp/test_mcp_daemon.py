@@ -1,4 +1,4 @@
-"""MCP against a whole daemon over real files: by the Python client, by `portico mcp`, by the inspector's command."""
+"""MCP against a whole daemon over real files, through the Python client, `portico mcp` and the inspector's command."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def indexed(daemon: Daemon) -> Daemon:
 
 
 def connected(daemon: Daemon, way: str) -> Client:
-    """A client over HTTP in one era or the other, or over the bridge."""
+    """Open a client over HTTP in either protocol era, or over the bridge."""
     if way == "bridge":
         program = "import sys; from portico.cli import main; sys.exit(main())"
         command = StdioServerParameters(

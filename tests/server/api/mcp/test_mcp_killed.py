@@ -1,4 +1,4 @@
-"""Tasks of a daemon that is killed: what it has told a client of is found by the next one."""
+"""Tasks of a killed daemon: the next daemon finds the tasks that a client was told of."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CONFIGURATION = """
 tools:
   - {name: nap, command: [sleep, "{seconds}"], parameters: {seconds: {type: number}}}
 """
-# Whatever is asked within the first second is asked by the call itself, so it naps before it asks.
+# The call itself asks any question within its first second, so the flow sleeps before asking.
 FLOW = {
     "portico_flow": 1,
     "durability": "normal",
@@ -62,7 +62,7 @@ async def test_tasks_outlive_a_kill(tmp_path: Path) -> None:
 
             again = await wire.until(
                 durable, "input_required"
-            )  # a durable flow continues, and its task with it
+            )  # a durable flow continues, and so does its task
             assert again["inputRequests"] == asking["inputRequests"]
             responses = {key: {"action": "accept", "content": {}} for key in again["inputRequests"]}
             await wire.result("tasks/update", taskId=durable, inputResponses=responses)

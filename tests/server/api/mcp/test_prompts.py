@@ -130,7 +130,7 @@ async def test_a_new_prompt_is_announced(connect: Connect, service: Service, era
     async with asyncio.timeout(60), connect(message_handler=note) as client:
         if era == "legacy":
             number = 0
-            while not heard.is_set():  # what is said before the standing stream stands is lost by design
+            while not heard.is_set():  # messages sent before the standing stream opens are lost by design
                 number += 1
                 await service.prompts.save(parse({"name": "new", "messages": f"{number}"}), LOCAL)
                 await client.list_prompts()

@@ -1,4 +1,4 @@
-"""The model that a client lends to what it calls: the name ``client``, in both eras."""
+"""The model that a client lends to what it calls, under the name ``client``, in both protocol eras."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TOOLS = types.SamplingCapability(tools=types.SamplingToolsCapability())
 
 @pytest.fixture
 def daemon(service: Service) -> Service:
-    """A tool that puts its arguments to the caller's model, once for each of ``times``."""
+    """A tool that passes its arguments to the caller's model, once for each of ``times``."""
 
     async def ask(request: Request, context: Context) -> ToolResult:
         assert isinstance(request, ToolCall)
@@ -50,7 +50,7 @@ def daemon(service: Service) -> Service:
 def speaking(
     answer: Callable[[types.CreateMessageRequestParams], Any],
 ) -> tuple[Any, list[types.CreateMessageRequestParams]]:
-    """A client's side: what its model says, and what it was asked."""
+    """Return a client's sampling handler: the answers of its model, and the requests it received."""
     asked: list[types.CreateMessageRequestParams] = []
 
     async def sample(_context: Any, params: types.CreateMessageRequestParams) -> Any:
@@ -173,7 +173,7 @@ async def test_a_user_who_says_no_ends_the_call_with_that(
         if era == "legacy":
             result: Any = await client.call_tool("ask", {})
             assert result.is_error and "The user said no." in result.content[0].text
-        else:  # the client itself gives the call up
+        else:  # the client itself abandons the call
             with pytest.raises(MCPError, match="The user said no"):
                 await client.call_tool("ask", {})
     assert len(asked) == 1

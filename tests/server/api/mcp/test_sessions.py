@@ -1,4 +1,4 @@
-"""Sessions of MCP that nobody ends: they make way for new ones, those that are in use do not."""
+"""MCP sessions that nobody ends: idle sessions make way for new ones, sessions in use do not."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def status(http: httpx.AsyncClient, session: str) -> int:
 
 async def test_the_session_that_was_left_longest_ago_makes_way(http: httpx.AsyncClient) -> None:
     first, second, third = [await opened(http) for _ in range(MOST)]
-    assert await status(http, first) == 200  # so that the second is the one left longest ago
+    assert await status(http, first) == 200  # so that the second session is the longest idle
     fourth = await opened(http)
     found = {session: await status(http, session) for session in (second, first, third, fourth)}
     assert found == {second: 404, first: 200, third: 200, fourth: 200}

@@ -1,4 +1,4 @@
-"""Calls that take long, as tasks: https://github.com/modelcontextprotocol/ext-tasks."""
+"""Long calls as tasks: https://github.com/modelcontextprotocol/ext-tasks."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ EXTENSION = "io.modelcontextprotocol/tasks"
 
 
 class Work:
-    """A tool that continues when it is told to."""
+    """A tool that continues on demand."""
 
     def __init__(self) -> None:
         self.go = asyncio.Event()
@@ -48,7 +48,7 @@ class Work:
                 assert isinstance(reply, ChatReply)
                 return ToolResult(reply.content)
             if self.asks:
-                await asyncio.sleep(0.5)  # what is asked before a call becomes a task is asked by the call
+                await asyncio.sleep(0.5)  # the call itself asks questions until it becomes a task
                 answer = await context.ask(NewQuestion("approval", "bake", "Take it out?"))
                 return ToolResult("Out" if answer.accepted else "In")
             await self.go.wait()
@@ -67,7 +67,7 @@ def work(service: Service) -> Work:
 
 
 class Wire:
-    """A client of the later era as bytes."""
+    """A client of the later era that works at byte level."""
 
     def __init__(self, http: httpx.AsyncClient, url: str) -> None:
         self._http = http
@@ -168,7 +168,7 @@ async def test_a_task_is_cancelled_and_its_run_with_it(wire: Wire, work: Work) -
     assert await wire.result("tasks/cancel", taskId=task["taskId"])
     await work.ended.wait()
     assert (await wire.until(task["taskId"], "cancelled"))["status"] == "cancelled"
-    await wire.result("tasks/cancel", taskId=task["taskId"])  # again: it stays as it is
+    await wire.result("tasks/cancel", taskId=task["taskId"])  # again: the task is unchanged
 
 
 async def test_a_task_is_its_caller_s_alone(wire: Wire, work: Work) -> None:
@@ -191,7 +191,7 @@ async def test_one_key_holds_half_of_all_calls(
     for _ in range(2):
         assert (await wire.result("tools/call", name="bake", arguments={}))["resultType"] == "task"
     third = asyncio.create_task(wire.result("tools/call", name="bake", arguments={}))
-    # It was asked before, and would be a task by now.
+    # The question was asked earlier; now the call would be a task.
     other = await wire.post("tools/call", key="other", name="bake", arguments={})
     assert other["result"]["resultType"] == "task"
     refused = await wire.result("tools/call", name="order", arguments={})
@@ -285,7 +285,7 @@ async def test_after_a_restart_the_end_of_a_task_is_found(tmp_path: Path) -> Non
             }
             failed = await wire.result("tasks/get", taskId=lost)
             assert failed["status"] == "failed" and "Call again" in failed["error"]["message"]
-            for method in ("tasks/cancel", "tasks/update"):  # it stays as it is
+            for method in ("tasks/cancel", "tasks/update"):  # the task is unchanged
                 assert await wire.result(method, taskId=ended, inputResponses={})
             assert "no task" in (await wire.post("tasks/get", key="other", taskId=ended))["error"]["message"]
 

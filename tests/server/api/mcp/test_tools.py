@@ -79,7 +79,7 @@ async def test_many_tools_are_found_instead_of_listed(tmp_path: Path) -> None:
                     refused = await client.call_tool(name, wrong)
                     assert refused.is_error and said in refused.content[0].text, wrong  # type: ignore[union-attr]
 
-        # A key that may call little sees what there is, and finds and calls nothing else.
+        # A key with few rights sees only what it may call, and finds and calls nothing else.
         async with (
             httpx2.AsyncClient(headers={"authorization": "Bearer reader"}, timeout=60) as http,
             Client(streamable_http_client(service.url, http_client=http)) as client,

@@ -1,5 +1,6 @@
-"""Views: what hosts that show pages are told of them, the tools behind them, and the pages themselves in a browser,
-where a host that speaks the extension's protocol shows them and passes their calls to the daemon.
+"""Views: what hosts that show pages learn about them, the tools behind them, and the pages themselves in a browser.
+
+A host that speaks the extension's protocol shows the pages and passes their calls to the daemon.
 """
 
 from __future__ import annotations

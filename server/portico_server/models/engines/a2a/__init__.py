@@ -1,4 +1,4 @@
-"""The engine `a2a`: agents elsewhere that speak the Agent2Agent protocol 1.0, as models here.
+"""The engine `a2a`: remote agents with the Agent2Agent protocol 1.0, as models.
 
-Source: https://a2a-protocol.org/latest/specification/. It knows nothing of `api/a2a`, which is the other side.
+Source: https://a2a-protocol.org/latest/specification/. It is independent of `api/a2a`, which is the server side.
 """

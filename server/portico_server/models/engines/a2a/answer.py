@@ -1,4 +1,4 @@
-"""What an agent sends back, read as the text of a chat: messages, tasks and their updates. Pure."""
+"""Converts an agent's responses to the text of a chat: messages, tasks and their updates. Pure."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from portico_server.models.engines.a2a.card import line
 from portico_server.models.token_usage import usage_from_json
 
 MAX_ARTIFACTS_COUNT: Final = 1_000
-"""Artifacts of one task."""
+"""Maximum number of artifacts of a task."""
 
 MAX_TOKENS_COUNT: Final = 2**40
-"""Tokens that a task may say it took."""
+"""Maximum number of tokens that a task may report."""
 
 MAX_LINK_CHARS: Final = 4_000
 
 MAX_ANSWER_CHARS: Final = 32 * 1024 * 1024
-"""Characters of all that an agent says for one message, however often it is asked how its task stands."""
+"""Maximum total length of an agent's answer to one message, in characters, regardless of the number of requests."""
 
 _TEXTS: Final = ("text/", "application/json", "application/xml", "application/yaml")
 _ENDED: Final = frozenset({"COMPLETED", "FAILED", "CANCELED", "REJECTED"})
@@ -32,14 +32,14 @@ _PREFIX: Final = "TASK_STATE_"
 
 
 class AnswerPiece(NamedTuple):
-    """Some of the answer, or, where it is a ``thought``, of what the agent says while it works."""
+    """A piece of the answer, or of the agent's status messages if it is a ``thought``."""
 
     text: str
     thought: bool = False
 
 
 class AgentAnswer:
-    """One answer as it comes. ``shorten`` takes out of an agent's words what no error may have."""
+    """One answer as it arrives. ``shorten`` removes text that must not occur in errors from an agent's messages."""
 
     def __init__(self, name: str, shorten: Callable[[str], str]) -> None:
         self.context_id = ""
@@ -55,12 +55,12 @@ class AgentAnswer:
         self._room = MAX_ANSWER_CHARS
 
     def settled(self) -> bool:
-        """Whether nothing more comes before the next message."""
+        """Return whether nothing more arrives before the next message."""
         return self._settled
 
     @property
     def open(self) -> bool:
-        """Whether the agent still works at a task, or waits for what never comes."""
+        """Whether the agent is still working on a task, or waiting for input that never comes."""
         return bool(self.task_id) and self.state not in _ENDED | {"INPUT_REQUIRED"}
 
     @property
@@ -69,12 +69,15 @@ class AgentAnswer:
         return self.state == "INPUT_REQUIRED"
 
     def read(self, update: Mapping[str, Any]) -> Iterator[AnswerPiece]:
-        """A ``StreamResponse`` or ``SendMessageResponse``: what is new in it. Raises how the task ended, if badly."""
+        """Yield the new pieces of a ``StreamResponse`` or ``SendMessageResponse``. Raise an error if the task has
+        failed.
+        """
         for piece in self._pieces(update):
             self._room -= len(piece.text)
             if self._room < 0:
                 raise EngineFailed(
-                    f"The agent '{self._name}' said more than {MAX_ANSWER_CHARS:,} characters; it was cut off.",
+                    f"The agent '{self._name}' sent more than {MAX_ANSWER_CHARS:,} characters; its answer "
+                    "was truncated.",
                     code="answer_too_large",
                 )
             yield piece
@@ -103,7 +106,7 @@ class AgentAnswer:
             yield from self._changed(update.get("status"), {})
 
     def _is_other(self, task_id: Any) -> bool:
-        """Whether this is about another task than ours."""
+        """Return whether an update belongs to another task."""
         return bool(self.task_id) and task_id != self.task_id
 
     def _know(self, update: Mapping[str, Any]) -> None:
@@ -121,7 +124,8 @@ class AgentAnswer:
         artifact_text = self._artifacts.get(key)
         if artifact_text is None and len(self._artifacts) >= MAX_ARTIFACTS_COUNT:
             raise EngineFailed(
-                f"The agent '{self._name}' made more than {MAX_ARTIFACTS_COUNT:,} artifacts; its answer was cut off.",
+                f"The agent '{self._name}' created more than {MAX_ARTIFACTS_COUNT:,} artifacts; its answer "
+                "was truncated.",
                 code="answer_too_large",
             )
         text = "".join(f"\n{text}\n" if has_more else text for text, has_more in _parts(artifact))
@@ -141,7 +145,7 @@ class AgentAnswer:
             yield AnswerPiece(text)
 
     def _changed(self, status: Any, task: Mapping[str, Any]) -> Iterator[AnswerPiece]:
-        """What a status means. ``task``: all of the task, where it came with it."""
+        """Handle a change of status. ``task`` is the whole task, if it was sent."""
         if not isinstance(status, Mapping):
             return
         self.state = line(status.get("state")).removeprefix(_PREFIX)
@@ -158,24 +162,25 @@ class AgentAnswer:
             if not self._said:
                 yield from self._say(message_text or _last_words(task))
         elif self.state == "INPUT_REQUIRED":
-            message_text = message_text or "More is needed to continue."
+            message_text = message_text or "More input is needed to continue."
             yield from self._say(f"\n\n{message_text}" if self._said else message_text)
         else:
             raise self._failure(message_text)
 
     def _failure(self, message_text: str) -> PorticoError:
-        """How a task ended that has no answer."""
-        why = self._shown(message_text) or "it gives no reason."
+        """Return the error for a task that ended without an answer."""
+        why = self._shown(message_text) or "it gave no reason."
         match self.state:
             case "REJECTED":
                 return InvalidRequest(
-                    f"The agent '{self._name}' does not take this task: {why}",
+                    f"The agent '{self._name}' rejected this task: {why}",
                     code="task_rejected",
                     param="messages",
                 )
             case "AUTH_REQUIRED":
                 return EngineFailed(
-                    f"The agent '{self._name}' wants somebody to sign in for this task, which is not done here: {why}",
+                    f"The agent '{self._name}' requires a sign-in for this task, which is not supported: "
+                    f"{why}",
                     code="agent_auth_required",
                 )
             case "CANCELED":
@@ -187,7 +192,7 @@ class AgentAnswer:
 
 
 class _ArtifactText:
-    """The text of one artifact, of which everything is said once, also where it comes again from its beginning."""
+    """The text of one artifact. Each piece is reported once, even if the text is sent again from the beginning."""
 
     def __init__(self) -> None:
         self._said: list[str] = []
@@ -195,7 +200,7 @@ class _ArtifactText:
         """Characters that came since it began again, while these are what was said."""
 
     def append(self, text: str) -> str:
-        """What is new with some more of it."""
+        """Append text, and return what is new."""
         if self._again is None:
             self._said.append(text)
             return text
@@ -207,7 +212,7 @@ class _ArtifactText:
         return self.replace(known_text[:at] + text)
 
     def replace(self, text: str) -> str:
-        """What is new with all of it, as it stands now."""
+        """Replace the text by its current version, and return what is new."""
         known_text = "".join(self._said)
         if len(text) < len(known_text) and known_text.startswith(text):
             self._said, self._again = [known_text], len(text)
@@ -217,7 +222,7 @@ class _ArtifactText:
 
 
 def _last_words(task: Mapping[str, Any]) -> str:
-    """The last message of a task, if the agent said it."""
+    """Return the last message of a task if the agent sent it."""
     history = task.get("history")
     last = history[-1] if isinstance(history, list) and history else None
     return _words(last) if isinstance(last, Mapping) and last.get("role") == "ROLE_AGENT" else ""
@@ -228,12 +233,14 @@ def _words(message: Mapping[str, Any]) -> str:
 
 
 def _whole(number: Any) -> Any:
-    """A count: protocol buffers have numbers with a fraction alone. What cannot be one is none."""
+    """Return a count as an integer, because protocol buffers have only floating-point numbers; 0 for an invalid
+    value.
+    """
     return int(number) if isinstance(number, int | float) and 0 <= number < MAX_TOKENS_COUNT else 0
 
 
 def _parts(holder: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
-    """The parts as texts, and whether each is something else than words."""
+    """Yield the parts as text, and whether each is something other than prose."""
     parts = holder.get("parts")
     for part in parts if isinstance(parts, list) else ():
         if isinstance(part, Mapping) and (text := _shown(part)):
@@ -241,13 +248,13 @@ def _parts(holder: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
 
 
 def _shown(part: Mapping[str, Any]) -> str:
-    """A part as text: files and pictures as Markdown."""
+    """Return a part as text: files and images as Markdown."""
     if isinstance(text := part.get("text"), str):
         return text
     if "data" in part:
         try:
             return orjson.dumps(part["data"]).decode()
-        except orjson.JSONEncodeError:  # it was read, and is too deep to be written
+        except orjson.JSONEncodeError:  # it was parsed, but is nested too deeply to be serialized
             return ""
     kind = line(part.get("mediaType")).lower()
     name = line(part.get("filename")).translate({ord(char): "_" for char in "[]()"}) or "file"
@@ -263,6 +270,6 @@ def _shown(part: Mapping[str, Any]) -> str:
         data = base64.b64decode(raw, validate=True)
         if kind.startswith(_TEXTS):
             return data.decode()
-    except (binascii.Error, ValueError):  # what is not text is not a text file
+    except (binascii.Error, ValueError):  # content that is not text is not a text file
         return ""
     return f"{picture}[{name}](data:{kind or 'application/octet-stream'};base64,{raw})"

@@ -1,4 +1,4 @@
-"""The card of an agent: where it takes messages, what it reads and writes, and how it wants its key. Pure."""
+"""The card of an agent: its endpoint, its input and output types, and its authentication. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import EngineFailed
 
 VERSION: Final = "1.0"
-"""The version of the protocol that is spoken."""
+"""The supported version of the protocol."""
 
 CARD_PATH: Final = "/.well-known/agent-card.json"
 
@@ -26,7 +26,7 @@ MAX_SKILLS_COUNT: Final = 50
 MAX_MODES_COUNT: Final = 50
 
 MAX_WORD_CHARS: Final = 200
-"""Characters of a name or a media type in a card."""
+"""Maximum length of a name or media type in a card, in characters."""
 
 Binding: TypeAlias = Literal["JSONRPC", "HTTP+JSON"]
 
@@ -48,12 +48,12 @@ _NOT_FOR_KEYS: Final = frozenset(
         *("trailer", "transfer-encoding", "upgrade"),
     )
 )
-"""Headers by which a card could change what a request is."""
+"""Headers that a card must not use for the key, because they would change the request."""
 
 
 @dataclass(frozen=True, slots=True)
 class AgentSource:
-    """Where an agent is and how it is to be treated, settled from the spec of its model. ``idle`` in seconds."""
+    """The source of an agent and how to use it, derived from the spec of its model. ``idle`` is in seconds."""
 
     name: str
     location: str
@@ -65,9 +65,9 @@ class AgentSource:
 
 @dataclass(frozen=True, slots=True)
 class RemoteAgent:
-    """What the card of an agent says. ``header``: the one that carries its key; empty where it wants none.
+    """The information in an agent's card. ``header`` is the header for its key; empty if no key is required.
 
-    ``inputs`` and ``outputs`` are media types, ``skills`` have an id, a name and a description each.
+    ``inputs`` and ``outputs`` are media types; each of the ``skills`` has an id, a name and a description.
     """
 
     name: str
@@ -83,46 +83,47 @@ class RemoteAgent:
     header: str
 
     def reads(self, media_type: str) -> bool:
-        """Whether messages may have a part of this type; one that says nothing reads anything."""
+        """Return whether messages may have a part of this type; an agent without declared types accepts any."""
         return not self.inputs or any(fnmatchcase(media_type, mode) for mode in self.inputs)
 
     @property
     def sees(self) -> bool:
-        """Whether it says that it reads pictures."""
+        """Whether the agent declares that it accepts images."""
         return any(mode == "*/*" or mode.startswith("image/") for mode in self.inputs)
 
     @property
     def reads_files(self) -> bool:
-        """Whether it says that it reads files that are neither text nor pictures."""
+        """Whether the agent declares that it accepts files other than text and images."""
         return any(mode.startswith(("application/pdf", "application/*", "*/*")) for mode in self.inputs)
 
 
 def card_address(location: str) -> str:
-    """Where the card of an agent is: the address itself if it is that of a document."""
+    """Return the URL of an agent's card: the location itself if it is the URL of a document."""
     return location if location.endswith(".json") else location.rstrip("/") + CARD_PATH
 
 
 def origin(url: str) -> tuple[str, str, int]:
-    """Scheme, host and port. Raises `ValueError`."""
+    """Return scheme, host and port. Raises `ValueError`."""
     parts: SplitResult = urlsplit(url)
     port = parts.port or _PORTS.get(parts.scheme)
     if port is None or not parts.hostname or parts.username is not None or parts.password is not None:
-        raise ValueError("not an http(s) address")
+        raise ValueError("not an http(s) URL")
     return parts.scheme, parts.hostname, port
 
 
 def parse_card(
     card: Any, name: str, address: str, *, base_url: str = "", is_keyed: bool, is_own: bool
 ) -> RemoteAgent:
-    """Read the card at ``address`` of the model ``name``. ``base_url`` goes before the address that it names;
-    ``is_keyed``: there is a key; ``is_own``: the operator gives headers of his own, which may hold one.
+    """Parse the card at ``address`` of the model ``name``.
 
-    Raises `EngineFailed` for what is not a card, and for an agent that cannot be called.
+    ``base_url`` overrides the URL in the card; ``is_keyed``: a key is configured; ``is_own``: the operator has
+    configured headers, which may contain a key. Raises `EngineFailed` for an invalid card, and for an agent that
+    cannot be called.
     """
     if not isinstance(card, Mapping) or not isinstance(card.get("supportedInterfaces"), list):
         raise EngineFailed(
-            f"What is at {address} is not the card of an agent that speaks A2A {VERSION}: it has no "
-            "'supportedInterfaces'. Give the address of its card as the source of the model.",
+            f"{address} did not return the card of an agent with A2A {VERSION}: it has no "
+            "'supportedInterfaces'. Use the URL of its card as the source of the model.",
             code="invalid_agent_card",
         )
     where, binding, tenant = _interface(card["supportedInterfaces"], name)
@@ -131,8 +132,8 @@ def parse_card(
     for extension in _mappings(capabilities.get("extensions")):
         if extension.get("required") is True:
             raise EngineFailed(
-                f"The agent '{name}' wants the extension '{line(extension.get('uri'))}' of the protocol, which is not "
-                "spoken here.",
+                f"The agent '{name}' requires the protocol extension '{line(extension.get('uri'))}', which "
+                "is not supported.",
                 code="agent_unsupported",
             )
     return RemoteAgent(
@@ -151,7 +152,7 @@ def parse_card(
 
 
 def _interface(interfaces: Sequence[Any], name: str) -> tuple[str, Binding, str]:
-    """The first interface that is spoken here: its address, binding and tenant."""
+    """Return the first supported interface: its URL, binding and tenant."""
     offered_bindings = []
     for interface in _mappings(interfaces):
         binding, version = interface.get("protocolBinding"), str(interface.get("protocolVersion") or "")
@@ -160,37 +161,39 @@ def _interface(interfaces: Sequence[Any], name: str) -> tuple[str, Binding, str]
             if binding == supported_binding and version.partition(".")[0] == "1":
                 return str(interface.get("url") or ""), supported_binding, line(interface.get("tenant"))
     raise EngineFailed(
-        f"The agent '{name}' speaks {', '.join(offered_bindings[:8]) or 'nothing'}; only A2A {VERSION} over "
-        f"{' or '.join(_BINDINGS)} is spoken here.",
+        f"The agent '{name}' offers {', '.join(offered_bindings[:8]) or 'nothing'}; only A2A {VERSION} over "
+        f"{' or '.join(_BINDINGS)} is supported.",
         code="agent_unsupported",
     )
 
 
 def _checked(url: str, name: str, address: str, *, is_trusted: bool) -> str:
-    """The address of messages. Only the operator may name another server than that of the card: messages, and the key,
-    would go wherever a card says, into the daemon's own network too.
+    """Return the URL for messages.
+
+    Only the operator may choose another server than that of the card: otherwise, a card could redirect messages and
+    the key to any address, even in the daemon's own network.
     """
     try:
         if not (url.isascii() and url.isprintable()) or " " in url:
-            raise ValueError("not an address as requests have it")
+            raise ValueError("not a valid URL for requests")
         card_origin = origin(url)
     except ValueError as error:
         raise EngineFailed(
-            f"The card of '{name}' names '{line(url)}' as its address, which is not an http(s) URL. The parameter "
-            "'base_url' of the model goes before it.",
+            f"The card of '{name}' has the URL '{line(url)}', which is not an http(s) URL. Set the model's "
+            "parameter 'base_url' to override it.",
             code="invalid_agent_card",
         ) from error
     if not is_trusted and card_origin != origin(address):
         raise EngineFailed(
-            f"The card of '{name}' at {address} names another server as its address: {line(url)}. If that is right, "
-            "give the model the parameter 'base_url' with the address to which messages go.",
+            f"The card of '{name}' at {address} refers to another server: {line(url)}. If that is correct, "
+            "set the model's parameter 'base_url' to the URL for messages.",
             code="agent_elsewhere",
         )
     return url
 
 
 def _key_header(card: Mapping[str, Any], name: str, *, is_keyed: bool, is_own: bool) -> str:
-    """The header that carries the key, by the first requirement that can be met."""
+    """Return the header for the key, from the first requirement that can be met."""
     requirements = [
         _mapping(requirement.get("schemes")) for requirement in _mappings(card.get("securityRequirements"))
     ]
@@ -206,7 +209,7 @@ def _key_header(card: Mapping[str, Any], name: str, *, is_keyed: bool, is_own: b
         if len(headers) == 1 and headers[0]:
             if not is_keyed:
                 raise EngineFailed(
-                    f"The agent '{name}' wants a key: give the model an 'api_key'.",
+                    f"The agent '{name}' requires a key: set an 'api_key' for the model.",
                     code="missing_provider_key",
                 )
             return headers[0]
@@ -214,14 +217,14 @@ def _key_header(card: Mapping[str, Any], name: str, *, is_keyed: bool, is_own: b
         {_kind(_mapping(schemes.get(scheme))) for requirement in requirements for scheme in requirement}
     )
     raise EngineFailed(
-        f"The agent '{name}' wants {', '.join(kinds)}, which is not done here: a bearer token or a key in one header "
-        "is. If you have such a token, leave 'api_key' out and give the parameter 'headers'.",
+        f"The agent '{name}' requires {', '.join(kinds)}, which is not supported: only a bearer token or a "
+        "key in one header is. If you have such a token, omit 'api_key' and set the parameter 'headers'.",
         code="agent_auth_unsupported",
     )
 
 
 def _header_of(scheme: Mapping[str, Any]) -> str:
-    """The header in which a security scheme wants the key; empty for what is not done."""
+    """Return the header in which a security scheme expects the key; empty for an unsupported scheme."""
     bearer = _mapping(scheme.get("httpAuthSecurityScheme"))
     if str(bearer.get("scheme") or "").lower() == "bearer":
         return "Authorization"
@@ -233,9 +236,9 @@ def _header_of(scheme: Mapping[str, Any]) -> str:
 
 
 def _kind(scheme: Mapping[str, Any]) -> str:
-    """A security scheme in words."""
+    """Describe a security scheme."""
     names = {"oauth2SecurityScheme": "OAuth 2", "openIdConnectSecurityScheme": "OpenID Connect"}
-    names |= {"mtlsSecurityScheme": "mutual TLS", "apiKeySecurityScheme": "a key elsewhere than in a header"}
+    names |= {"mtlsSecurityScheme": "mutual TLS", "apiKeySecurityScheme": "a key outside the headers"}
     for name, words in names.items():
         if name in scheme:
             return words
@@ -243,12 +246,12 @@ def _kind(scheme: Mapping[str, Any]) -> str:
     return (
         f"HTTP authentication by '{line(http.get('scheme'))}'"
         if http
-        else "a scheme that its card does not explain"
+        else "a scheme that its card does not describe"
     )
 
 
 def _modes(card: Mapping[str, Any], direction: str) -> tuple[str, ...]:
-    """The media types of all that it does, in lower case and without parameters."""
+    """Return the media types of all skills, in lower case and without parameters."""
     mode_lists = [card.get(f"default{direction}Modes")]
     mode_lists += [
         skill.get(f"{direction.lower()}Modes") for skill in _mappings(card.get("skills"))[:MAX_SKILLS_COUNT]
@@ -273,12 +276,12 @@ def _skill(skill: Mapping[str, Any]) -> Mapping[str, str]:
 
 
 def line(value: Any) -> str:
-    """A word of others for a sentence or a list: printable and short; empty if it is not text."""
+    """Return an external value for a sentence or a list: printable and short; empty if it is not text."""
     return text_of(value, MAX_WORD_CHARS).replace("\n", " ")
 
 
 def text_of(value: Any, limit: int) -> str:
-    """A text of others: printable, at most so many characters; empty if it is not one."""
+    """Return external text, printable and with at most ``limit`` characters; empty if it is not text."""
     if not isinstance(value, str):
         return ""
     shown_text = "".join(char for char in value[: limit + 1] if char.isprintable() or char == "\n").strip()

@@ -1,4 +1,4 @@
-"""Speaks to an agent as if it were OpenAI's chat: one message, one task, its answer as it comes. Imports aiohttp."""
+"""Calls an agent through OpenAI's chat interface: one message, one task, its answer as it arrives. Imports aiohttp."""
 
 from __future__ import annotations
 
@@ -40,35 +40,37 @@ CARD_AGE_S: Final = 600.0
 """Seconds after which the next call reads the card again."""
 
 CARD_RETRY_S: Final = 60.0
-"""Seconds after which a card is tried again that could not be read; the one that is known holds meanwhile."""
+"""Seconds after which a failed card is read again; the known card stays valid in the meantime."""
 
 CALL_TIMEOUT_S: Final = 30.0
-"""Seconds for what an agent answers without working at it: the state of a task, its end."""
+"""Timeout for requests that need no work by the agent, in seconds: the state of a task, its cancellation."""
 
 CANCEL_TIMEOUT_S: Final = 5.0
 
 FIRST_POLL_S: Final = 0.1
-"""Seconds between two looks at a task whose agent does not stream; they grow."""
+"""Initial interval for polling a task of an agent that does not stream, in seconds; it grows."""
 
 MAX_POLL_S: Final = 5.0
 
 MAX_LOST_COUNT: Final = 5
-"""How often the connection to an agent may be lost while it works at one task."""
+"""Maximum number of times that the connection to an agent may be lost during one task."""
 
 MAX_HOPS_COUNT: Final = 8
-"""Agents that may be called by agents: one that calls itself by this daemon would do so for ever."""
+"""Maximum number of agents that call each other: an agent that calls itself through this daemon would do so
+endlessly.
+"""
 
 _REFUSABLE: Final = {
-    "tools": "it has tools of its own and calls none of yours",
-    "functions": "it has tools of its own and calls none of yours",
-    "logprobs": "it returns no probabilities of tokens",
-    "audio": "it answers with text and files",
+    "tools": "it has its own tools and cannot call yours",
+    "functions": "it has its own tools and cannot call yours",
+    "logprobs": "it does not return token probabilities",
+    "audio": "it returns text and files",
 }
-"""What a chat may ask for and an agent cannot be told."""
+"""Chat options that an agent does not support, with the reasons."""
 
 
 class AgentClient:
-    """A `EngineClient` for chats. ``on_change`` hears of a card that says something new."""
+    """An `EngineClient` for chats. ``on_change`` is called when a card has changed."""
 
     def __init__(
         self, link: AgentLink, name: str, agent: RemoteAgent, on_change: Callable[[RemoteAgent], None]
@@ -86,7 +88,7 @@ class AgentClient:
         self._check(request)
         if agent_depth.hops() >= MAX_HOPS_COUNT:
             raise InvalidRequest(
-                f"'{self._name}' was called by {MAX_HOPS_COUNT} agents in a row: something calls itself.",
+                f"'{self._name}' was called through {MAX_HOPS_COUNT} agents in a row: an agent calls itself.",
                 code="too_deep",
             )
         turns = ChatTurns.of(request.body.get("messages"))
@@ -122,7 +124,7 @@ class AgentClient:
     def _check(self, request: Relay) -> None:
         if request.operation != "chat/completions":
             raise InvalidRequest(
-                f"'{self._name}' is an agent elsewhere: it does chats; it does not do {request.operation}.",
+                f"'{self._name}' is a remote agent: it supports chat but not {request.operation}.",
                 code="model_lacks_capability",
                 param="model",
             )
@@ -130,18 +132,18 @@ class AgentClient:
         form = body.get("response_format")
         refusals = {param: why for param, why in _REFUSABLE.items() if body.get(param)}
         if isinstance(form, Mapping) and form.get("type") not in (None, "text"):
-            refusals["response_format"] = "the form of its answers is its own"
+            refusals["response_format"] = "it determines the format of its answers"
         if body.get("n") not in (None, 1):
-            refusals["n"] = "it answers once"
+            refusals["n"] = "it returns only one answer"
         for param, why in refusals.items():
             raise InvalidRequest(
-                f"'{self._name}' is an agent elsewhere, so it takes no '{param}': {why}.",
+                f"'{self._name}' is a remote agent, so it does not support '{param}': {why}.",
                 code="unsupported_parameter",
                 param=param,
             )
 
     async def _renew_card(self, deadline: float | None) -> None:
-        """Read the card again if it is old. One that cannot be read changes nothing."""
+        """Read the card again if it is old. A failure keeps the known card."""
         loop = asyncio.get_running_loop()
         if loop.time() < self._card_due or self._reading.locked():
             return
@@ -149,7 +151,7 @@ class AgentClient:
             try:
                 remote_agent = await self._link.read_card(deadline)
             except PorticoError as error:
-                logger.warning("the card of %s is not renewed: %s", self._name, error.message)
+                logger.warning("failed to refresh the card of %s: %s", self._name, error.message)
                 self._card_due = loop.time() + CARD_RETRY_S
                 return
             self._card_due = loop.time() + CARD_AGE_S
@@ -190,7 +192,9 @@ class AgentClient:
     async def _converse(
         self, caller: str, turns: ChatTurns, answer: AgentAnswer, deadline: float | None
     ) -> AsyncGenerator[AnswerPiece, None]:
-        """The answer to what is new in a chat; where the agent has forgotten the conversation, it is told all of it."""
+        """Yield the answer to the new messages of a chat. If the agent has forgotten the conversation, send all of
+        it.
+        """
         context = self._contexts.take(caller, turns.known)
         texts: list[str] = []
         try:
@@ -213,7 +217,7 @@ class AgentClient:
     async def _ask(
         self, turns: ChatTurns, context: AgentContext | None, answer: AgentAnswer, deadline: float | None
     ) -> AsyncGenerator[AnswerPiece, None]:
-        """Send a message and follow what becomes of it. A task that nobody waits for any more is cancelled."""
+        """Send a message and follow its task. A task that nobody waits for is cancelled."""
         agent = self._agent
         message: dict[str, Any] = {
             "messageId": str(uuid.uuid4()),
@@ -229,7 +233,7 @@ class AgentClient:
             async for piece in self._answered(agent, params, answer, deadline):
                 yield piece
         except AgentRefused:
-            if not answer.state:  # nothing has become of the message
+            if not answer.state:  # the message has not led to a task
                 answer.task_id = answer.context_id = ""
             raise
         finally:
@@ -251,7 +255,7 @@ class AgentClient:
                             return
             else:
                 params["configuration"]["returnImmediately"] = (
-                    True  # its task is known then, and can be cancelled
+                    True  # the task is then known and can be cancelled
                 )
                 for piece in answer.read(await self._link.call(agent, "SendMessage", params, deadline)):
                     yield piece
@@ -260,7 +264,7 @@ class AgentClient:
                 raise self._link.explain(error) from error
         if not answer.settled() and not answer.task_id:
             raise EngineFailed(
-                f"The agent '{self._name}' ended without an answer.", code="invalid_agent_answer"
+                f"The agent '{self._name}' finished without an answer.", code="invalid_agent_answer"
             )
         async for piece in self._followed(agent, answer, deadline):
             yield piece
@@ -268,12 +272,12 @@ class AgentClient:
     async def _followed(
         self, agent: RemoteAgent, answer: AgentAnswer, deadline: float | None
     ) -> AsyncGenerator[AnswerPiece, None]:
-        """What becomes of a task whose answer is not complete: looked at again and again, or streamed again."""
+        """Follow a task whose answer is incomplete, by polling or by streaming it again."""
         loop = asyncio.get_running_loop()
         lost_count, pause = 0, FIRST_POLL_S
         while not answer.settled():
             if not agent.streaming or lost_count:
-                # Nothing announces that an agent which does not stream is ready, or is there again.
+                # An agent that does not stream sends no notification when it is ready or available again.
                 if deadline is not None and loop.time() + pause >= deadline:
                     raise deadline_exceeded(self._name)
                 await asyncio.sleep(pause)
@@ -295,17 +299,17 @@ class AgentClient:
                     raise self._link.explain(error) from error
             if answer.settled():
                 return
-            lost_count += 1  # a stream that ends before its task counts as well
+            lost_count += 1  # a stream that ends before its task counts too
             if lost_count > MAX_LOST_COUNT:
                 raise EngineFailed(
-                    f"The agent '{self._name}' broke off {lost_count} times while it worked at the task.",
+                    f"The agent '{self._name}' lost the connection {lost_count} times during the task.",
                     code="upstream_unreachable",
                 )
 
     async def _subscribed(
         self, agent: RemoteAgent, answer: AgentAnswer, deadline: float | None
     ) -> AsyncGenerator[AnswerPiece, None]:
-        """What comes of a task that is streamed again; one that has ended meanwhile is refused, and looked at."""
+        """Yield the pieces of a task that is streamed again. A task that has ended is refused, and then polled."""
         try:
             async with aclosing(
                 self._link.stream(agent, "SubscribeToTask", {"id": answer.task_id}, deadline)
@@ -316,12 +320,12 @@ class AgentClient:
                     if answer.settled():
                         return
         except AgentRefused as error:
-            logger.info("a task of %s is not streamed again: %s", self._name, error.reason)
+            logger.info("cannot resume the stream of a task of %s: %s", self._name, error.reason)
 
     async def _cancel(self, agent: RemoteAgent, task_id: str) -> None:
-        """Let the agent end a task."""
+        """Cancel a task of the agent."""
         until = asyncio.get_running_loop().time() + CANCEL_TIMEOUT_S
         try:
             await self._link.call(agent, "CancelTask", {"id": task_id}, until)
         except (PorticoError, *CONNECTION_ERRORS) as error:
-            logger.info("a task of %s is not cancelled: %s", self._name, type(error).__name__)
+            logger.info("failed to cancel a task of %s: %s", self._name, type(error).__name__)

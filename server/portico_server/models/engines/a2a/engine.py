@@ -1,4 +1,4 @@
-"""Agents elsewhere that speak the Agent2Agent protocol, as models that chat."""
+"""Remote agents with the Agent2Agent protocol, as chat models."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from portico_server.models.spec import ModelSpec
 IDLE_TIMEOUT_S: Final = 120.0
 
 PARAMETERS: Final[Mapping[str, str]] = {
-    "base_url": "where messages go, in place of the address that the card names",
-    "headers": "further HTTP headers, an object of texts",
-    "stall_timeout": f"seconds of silence after which a connection counts as broken, {IDLE_TIMEOUT_S:g} unless given",
-    "fallback": "names of models that are asked when this one fails before its first byte",
+    "base_url": "URL for messages, instead of the URL in the card",
+    "headers": "additional HTTP headers, an object of texts",
+    "stall_timeout": f"seconds of silence after which a connection counts as broken, default {IDLE_TIMEOUT_S:g}",
+    "fallback": "names of models to call if this one fails before its first byte",
 }
-"""What ``parameters`` of an agent may hold."""
+"""Valid ``parameters`` of an agent."""
 
 
 def find_source(spec: ModelSpec) -> AgentSource:
-    """Settle everything. Raises `InvalidRequest` that names the parameter."""
+    """Derive the source from the spec. Raise `InvalidRequest` that names the invalid parameter."""
     parameters = spec.parameters
     unknown = sorted(parameters.keys() - PARAMETERS.keys())
     if unknown:
         raise InvalidRequest(
-            f"An agent has no parameter '{unknown[0]}'.{nearest(unknown[0], PARAMETERS)} It has "
-            f"{', '.join(PARAMETERS)}.",
+            f"An agent has no parameter '{unknown[0]}'.{nearest(unknown[0], PARAMETERS)} Valid parameters "
+            f"are {', '.join(PARAMETERS)}.",
             param=f"parameters.{unknown[0]}",
         )
     if spec.task not in ("auto", "chat"):
         raise InvalidRequest(
-            f"'{spec.name}' is an agent elsewhere: it chats, and has no other task.", param="task"
+            f"'{spec.name}' is a remote agent, which supports only the task chat.", param="task"
         )
     if not parse_source(spec.source).scheme.startswith("a2a+"):
         raise InvalidRequest(
-            f"The engine 'a2a' takes a2a+https://HOST[/PATH], not '{spec.source}'.", param="source"
+            f"The engine 'a2a' requires a2a+https://HOST[/PATH], not '{spec.source}'.", param="source"
         )
     headers = parameters.get("headers") or {}
     if not isinstance(headers, dict) or not all(
@@ -53,7 +53,7 @@ def find_source(spec: ModelSpec) -> AgentSource:
     url = parameters.get("base_url")
     if url is not None and (not isinstance(url, str) or urlsplit(url).scheme not in ("http", "https")):
         raise InvalidRequest(
-            f"The address of '{spec.name}' must be an http(s) URL, not '{url}'.", param="parameters.base_url"
+            f"The URL of '{spec.name}' must be an http(s) URL, not '{url}'.", param="parameters.base_url"
         )
     idle = parameters.get("stall_timeout")
     if idle is not None and (not isinstance(idle, int | float) or isinstance(idle, bool) or idle <= 0):
@@ -66,7 +66,7 @@ def find_source(spec: ModelSpec) -> AgentSource:
 
 
 class A2a:
-    """``a2a+https://HOST[/PATH]``: the address of an agent, or of its card.
+    """Agents with the source ``a2a+https://HOST[/PATH]``, the URL of an agent or of its card.
 
     Parameters: see `PARAMETERS`.
     """
@@ -79,7 +79,7 @@ class A2a:
         return ModelDescription("chat", answers="write", long_prompts=True, hosted=True, files=True)
 
     async def start(self, spec: ModelSpec, path: Path | None, site: LaunchContext) -> RunningEngine:
-        # aiohttp is imported by now; this module is imported before it.
+        # aiohttp has been imported by now; this module is imported before it.
         from portico_server.models.engines.a2a.client import AgentClient
         from portico_server.models.engines.a2a.link import AgentLink
 
@@ -95,7 +95,7 @@ class A2a:
 
 
 def describe_agent(agent: RemoteAgent) -> ModelDescription:
-    """What the card of an agent says of it as a model."""
+    """Return the description of an agent as a model, from its card."""
     labels = {
         "agent": {
             "name": agent.name,

@@ -1,4 +1,4 @@
-"""The HTTP side of another server's agent: its card, its methods and its events. Imports aiohttp."""
+"""The HTTP client for a remote agent: its card, its methods and its events. Imports aiohttp."""
 
 from __future__ import annotations
 
@@ -49,16 +49,16 @@ from portico_server.models.transport import (
 logger = logging.getLogger(__name__)
 
 CARD_TIMEOUT_S: Final = 10.0
-"""Seconds in which a card is read, from the connection to the last byte."""
+"""Timeout for reading a card, from connecting to the last byte, in seconds."""
 
 MAX_ANSWER_BYTES: Final = 32 * 1024 * 1024
-"""Bytes of all that an agent sends for one message."""
+"""Maximum total size of an agent's responses to one message, in bytes."""
 
 MAX_EVENT_BYTES: Final = 16 * 1024 * 1024
-"""Bytes of one event: a picture is one."""
+"""Maximum size of an event, in bytes; an image is one event."""
 
 MAX_VALUES_COUNT: Final = 250_000
-"""Values in one event: reading so many takes some hundredths of a second."""
+"""Maximum number of values in an event, whose parsing takes some hundredths of a second."""
 
 DONE: Final = b"data: [DONE]\n\n"
 
@@ -80,7 +80,7 @@ _NOT_TAKEN: Final = (
 
 
 class AgentRefused(EngineFailed):
-    """The agent read a message and did not take it, or does not know the task; ``reason`` is the protocol's word."""
+    """The agent has rejected a message, or does not know the task; ``reason`` is the protocol's reason."""
 
     def __init__(self, message: str, reason: str) -> None:
         super().__init__(message, code="agent_refused")
@@ -88,7 +88,7 @@ class AgentRefused(EngineFailed):
 
 
 class AgentLink:
-    """Calls of one agent's methods, in either binding. Everything that it sends is bounded."""
+    """Calls one agent's methods in either binding. The size of all responses is limited."""
 
     def __init__(self, transport: EngineTransport, source: AgentSource) -> None:
         self._transport = transport
@@ -96,11 +96,11 @@ class AgentLink:
         self._name = source.name
 
     async def read_card(self, deadline: float | None) -> RemoteAgent:
-        """Fetch its card. Raises `PorticoError`."""
+        """Fetch the agent's card. Raises `PorticoError`."""
         source, address = self._source, card_address(self._source.location)
         soon = asyncio.get_running_loop().time() + CARD_TIMEOUT_S
         until = soon if deadline is None else min(soon, deadline)
-        for header in ("", "Authorization"):  # without the key, unless the card itself wants it
+        for header in ("", "Authorization"):  # without the key, unless the card requires it
             try:
                 response = await self._open("GET", address, None, self._headers(header), until)
                 if response.status in (401, 403) and not header and source.key:
@@ -126,16 +126,16 @@ class AgentLink:
     async def call(
         self, agent: RemoteAgent, method: str, params: dict[str, Any], deadline: float | None
     ) -> Mapping[str, Any]:
-        """The result of a method. Raises `PorticoError`, and `CONNECTION_ERRORS`, which `explain` explains."""
+        """Return the result of a method. Raises `PorticoError`, and `CONNECTION_ERRORS`, which `explain` converts."""
         response = await self._send(agent, method, params, deadline)
         return self._result(agent, self._parse(await self._whole(response, deadline, MAX_EVENT_BYTES)))
 
     async def stream(
         self, agent: RemoteAgent, method: str, params: dict[str, Any], deadline: float | None
     ) -> AsyncGenerator[Mapping[str, Any], None]:
-        """The events of a method that streams. Errors as those of `call`."""
+        """Yield the events of a streaming method. Raises the errors of `call`."""
         response = await self._send(agent, method, params, deadline, streams=True)
-        if response.content_type != "text/event-stream":  # a refusal, or a whole answer
+        if response.content_type != "text/event-stream":  # a rejection, or a complete answer
             yield self._result(agent, self._parse(await self._whole(response, deadline, MAX_EVENT_BYTES)))
             return
         size = 0
@@ -151,14 +151,14 @@ class AgentLink:
                         yield self._result(agent, self._parse(data))
 
     def explain(self, error: BaseException, *, late: str = "") -> PorticoError:
-        """What a broken connection means."""
+        """Convert a connection error to a `PorticoError`."""
         if type(error) is TimeoutError:
             if late:
                 return EngineFailed(f"The agent '{self._name}' {late}.", code="upstream_unreachable")
             return deadline_exceeded(self._name)
         return EngineFailed(
-            f"The agent '{self._name}' cannot be reached or broke off: {failure_reason(error)}. Check the address in "
-            "its source and that it runs.",
+            f"The agent '{self._name}' cannot be reached or lost the connection: {failure_reason(error)}. "
+            "Check the URL in its source, and that the agent is running.",
             code="upstream_unreachable",
         )
 
@@ -171,7 +171,7 @@ class AgentLink:
         *,
         streams: bool = False,
     ) -> aiohttp.ClientResponse:
-        """An answer with status 200, whose body is still to be read."""
+        """Send a request, and return a response with status 200 whose body is not yet read."""
         headers = self._headers(agent.header)
         headers["Accept"] = "text/event-stream" if streams else _ACCEPTED[agent.binding]
         if agent.binding == "JSONRPC":
@@ -229,13 +229,13 @@ class AgentLink:
             return orjson.loads(data)
         except orjson.JSONDecodeError as error:
             raise EngineFailed(
-                f"The agent '{self._name}' sent something that is not JSON.", code="invalid_agent_answer"
+                f"The agent '{self._name}' sent invalid JSON.", code="invalid_agent_answer"
             ) from error
 
     def _too_much(self, limit: int) -> EngineFailed:
         return EngineFailed(
-            f"The agent '{self._name}' sent more than {limit >> 20} MB, or more than {MAX_VALUES_COUNT:,} values at "
-            "once; it was cut off.",
+            f"The agent '{self._name}' sent more than {limit >> 20} MB, or more than {MAX_VALUES_COUNT:,} "
+            "values at once; its answer was truncated.",
             code="answer_too_large",
         )
 
@@ -247,19 +247,19 @@ class AgentLink:
             if isinstance(result, Mapping):
                 return result
         raise EngineFailed(
-            f"The agent '{self._name}' sent something that the protocol does not have.",
+            f"The agent '{self._name}' sent a response that the protocol does not define.",
             code="invalid_agent_answer",
         )
 
     async def _refuse(self, response: aiohttp.ClientResponse, deadline: float | None) -> NoReturn:
-        """Raise what a status other than 200 means."""
+        """Raise the error for a status other than 200."""
         status, retry_after = response.status, retry_after_s(response.headers.get("Retry-After"))
         if 300 <= status < 400:
             response.close()
             raise EngineFailed(
                 f"The agent '{self._name}' redirects from {response.url.with_query(None)} to "
-                f"'{line(response.headers.get('Location')).partition('?')[0]}', which is not followed: give the model "
-                "the address where the agent is.",
+                f"'{line(response.headers.get('Location')).partition('?')[0]}', but redirects are not "
+                "followed: set the model's source to the final URL.",
                 code="agent_redirects",
             )
         data = await self._whole(response, deadline, MAX_CARD_BYTES)
@@ -268,15 +268,13 @@ class AgentLink:
             document = orjson.loads(data)
         error = document.get("error") if isinstance(document, Mapping) else None
         error = error if isinstance(error, Mapping) else {"message": error}
-        why = self.shown(error.get("message")) or f"status {status} and no reason."
+        why = self.shown(error.get("message")) or f"status {status} without a reason."
         if status in (401, 403):
-            problem = (
-                "wants a key, or refuses the one that the model has" if status == 401 else "forbids this"
-            )
+            problem = "requires a key, or rejects the model's key" if status == 401 else "forbids this"
             raise EngineFailed(f"The agent '{self._name}' {problem}: {why}", code="agent_key_refused")
         if status == 429:
             raise TooMany(
-                f"The agent '{self._name}' has too many calls: {why}",
+                f"The agent '{self._name}' receives too many calls: {why}",
                 code="provider_limit",
                 retry_after=retry_after,
             )
@@ -285,27 +283,27 @@ class AgentLink:
         if error.get("code") is not None:
             self._raise_refusal(error)
         raise EngineFailed(
-            f"The agent '{self._name}' at {response.url.with_query(None)} answered with status {status}: {why}",
+            f"The agent '{self._name}' at {response.url.with_query(None)} returned status {status}: {why}",
             code="agent_failed",
         )
 
     def _raise_refusal(self, error: Mapping[str, Any]) -> NoReturn:
-        """Raise what an error of the protocol means, in either form."""
+        """Raise the error for a protocol error in either format."""
         details = error.get("data") or error.get("details")
         first = details[0] if isinstance(details, list) and details else {}
         reason = line(first.get("reason")) if isinstance(first, Mapping) else ""
         reason = reason or next((word for code, word in _NOT_TAKEN if error.get("code") == code), "")
-        why = self.shown(error.get("message")) or "it gives no reason."
+        why = self.shown(error.get("message")) or "it gave no reason."
         if reason == "CONTENT_TYPE_NOT_SUPPORTED":
             raise InvalidRequest(
-                f"The agent '{self._name}' does not read this: {why}",
+                f"The agent '{self._name}' does not support this content: {why}",
                 code="content_type_not_supported",
                 param="messages",
             )
-        raise AgentRefused(f"The agent '{self._name}' refused: {why}", reason)
+        raise AgentRefused(f"The agent '{self._name}' rejected the request: {why}", reason)
 
     def shown(self, text: Any) -> str:
-        """Words of the agent for an error, without the key, should it repeat that."""
+        """Return the agent's text for an error, without the key if it repeats it."""
         shown_text = text_of(text, MAX_MESSAGE_CHARS)
         for secret in (self._source.key, *self._source.headers.values()):
             shown_text = shown_text.replace(secret, "…") if len(secret) > 3 else shown_text
@@ -318,5 +316,5 @@ def _closable(items: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
 
 
 def _quoted(text: str) -> str:
-    """A word in a path."""
+    """Escape a value for use in a path."""
     return URL.build(path=text).raw_path.replace("/", "%2F").replace(":", "%3A") if text else ""

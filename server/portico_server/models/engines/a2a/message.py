@@ -1,4 +1,4 @@
-"""A chat as a message to an agent, and which conversation with it a chat continues. Pure."""
+"""A chat as a message to an agent, and the conversation with the agent that a chat continues. Pure."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ from portico_server.core.errors import InvalidRequest
 from portico_server.models.engines.a2a.card import RemoteAgent
 
 MAX_CONVERSATIONS_COUNT: Final = 256
-"""Conversations of one key that are continued with their context; older ones are sent whole."""
+"""Maximum number of a key's conversations that are continued by their context; older conversations are sent
+completely.
+"""
 
 MAX_CALLERS_COUNT: Final = 1_000
-"""Keys whose conversations are remembered."""
+"""Maximum number of keys whose conversations are remembered."""
 
 _INSTRUCTING: Final = ("system", "developer")
 _AUDIO: Final = {"mp3": "audio/mpeg", "wav": "audio/wav"}
@@ -34,8 +36,9 @@ _SPEAKERS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class AgentContext:
-    """A conversation with an agent. ``task_id``: of the task that waits for the next message, if one does;
-    ``instructions``: those that it was told, as a digest.
+    """A conversation with an agent. ``task_id`` is the task that waits for the next message, if any.
+
+    ``instructions`` is a digest of the instructions that the agent has received.
     """
 
     context_id: str
@@ -44,19 +47,21 @@ class AgentContext:
 
 
 class AgentContexts:
-    """Finds the context of a chat by what was said in it: a chat that repeats what the agent and one key said to each
-    other continues there, once. Another chat that begins with the same words has a context of its own.
+    """Finds the context of a chat by its previous messages.
+
+    A chat that repeats a conversation between the agent and one key continues its context, once. Another chat that
+    begins with the same messages gets a separate context.
     """
 
     def __init__(self) -> None:
         self._held: OrderedDict[str, OrderedDict[bytes, AgentContext]] = OrderedDict()
 
     def take(self, caller: str, digest: bytes) -> AgentContext | None:
-        """The context in which all of this was said, which nobody else gets then."""
+        """Remove and return the context with these previous messages, so that no other chat gets it."""
         return self._held.get(caller, OrderedDict()).pop(digest, None)
 
     def put(self, caller: str, digest: bytes, context: AgentContext) -> None:
-        """Remember it for the next message."""
+        """Store the context for the next message."""
         agent_contexts = self._held.setdefault(caller, OrderedDict())
         self._held.move_to_end(caller)
         agent_contexts[digest] = context
@@ -69,7 +74,7 @@ class AgentContexts:
 
 @dataclass(frozen=True, slots=True)
 class ChatTurns:
-    """A chat taken apart: what instructs the agent, what was said up to its last answer, and what is new."""
+    """The parts of a chat: the instructions, the messages up to the agent's last answer, and the new messages."""
 
     instructions: tuple[Mapping[str, Any], ...]
     earlier: tuple[Mapping[str, Any], ...]
@@ -77,7 +82,7 @@ class ChatTurns:
 
     @classmethod
     def of(cls, messages: Any) -> ChatTurns:
-        """Raises `InvalidRequest` where there is nothing to send."""
+        """Split messages into parts. Raise `InvalidRequest` if there is nothing to send."""
         message_list = (
             [message for message in messages if isinstance(message, Mapping)]
             if isinstance(messages, list)
@@ -85,29 +90,29 @@ class ChatTurns:
         )
         turns = [message for message in message_list if message.get("role") not in _INSTRUCTING]
         last = max((n for n, message in enumerate(turns, 1) if message.get("role") == "assistant"), default=0)
-        if last == len(turns) and turns:  # it is to continue its own words
+        if last == len(turns) and turns:  # the agent must continue its own message
             last = 0
         if not message_list:
-            raise InvalidRequest("'messages' must have a message.", param="messages")
+            raise InvalidRequest("'messages' must contain a message.", param="messages")
         instructions = tuple(message for message in message_list if message.get("role") in _INSTRUCTING)
         return cls(instructions, tuple(turns[:last]), tuple(turns[last:]))
 
     @property
     def instructed(self) -> bytes:
-        """A digest of the instructions."""
+        """Digest of the instructions."""
         return _digest(self.instructions)
 
     @property
     def known(self) -> bytes:
-        """A digest of what was said up to the agent's last answer; empty where there is none."""
+        """Digest of the messages up to the agent's last answer; empty if there is none."""
         return _digest(self.earlier) if self.earlier else b""
 
     def with_answer(self, text: str) -> bytes:
-        """What `known` will be in the chat that continues with this answer."""
+        """Return the value of `known` for the chat that continues with this answer."""
         return _digest((*self.earlier, *self.new, {"role": "assistant", "content": text}))
 
     def parts(self, agent: RemoteAgent, context: AgentContext | None) -> list[dict[str, Any]]:
-        """What is sent: what is new in a ``context`` that knows the rest, otherwise everything."""
+        """Return the parts to send: only new messages if the ``context`` contains the others, otherwise all."""
         before: list[str] = []
         if self.instructions and (context is None or context.instructions != self.instructed):
             before += ["Instructions:", *(_text(instruction) for instruction in self.instructions), ""]
@@ -124,14 +129,16 @@ class ChatTurns:
             else:
                 parts.append({"text": _told(message)})
         if not parts:
-            raise InvalidRequest("There is no text, file or picture to send to the agent.", param="messages")
+            raise InvalidRequest(
+                "The messages contain no text, file or image to send to the agent.", param="messages"
+            )
         if agent.inputs and not agent.reads("text/plain") and agent.reads("application/json"):
             parts = [_as_data(part) for part in parts]
         return parts
 
 
 def _as_data(part: dict[str, Any]) -> dict[str, Any]:
-    """JSON for an agent that reads no text."""
+    """Convert a part to JSON data for an agent that does not accept text."""
     try:
         return {"data": orjson.loads(part["text"])} if "text" in part else part
     except orjson.JSONDecodeError:
@@ -139,7 +146,7 @@ def _as_data(part: dict[str, Any]) -> dict[str, Any]:
 
 
 def _digest(messages: Sequence[Mapping[str, Any]]) -> bytes:
-    """What was said, whether it is written as a text or as parts."""
+    """Return a digest of the messages that is equal for texts and equivalent parts."""
     digest = blake2b(digest_size=16)
     for message in messages:
         other_parts = [
@@ -152,7 +159,7 @@ def _digest(messages: Sequence[Mapping[str, Any]]) -> bytes:
 
 
 def _told(message: Mapping[str, Any]) -> str:
-    """A message of a conversation as the agent is told of it."""
+    """Return a message of a conversation as text for the agent."""
     text = _text(message)
     for call in _listed(message.get("tool_calls")):
         function = call.get("function") or {}
@@ -188,7 +195,7 @@ def _content(content: Any, agent: RemoteAgent, at: str) -> Iterator[dict[str, An
         kind = new_part.get("mediaType") or ""
         if "text" not in new_part and kind and not agent.reads(kind):
             raise InvalidRequest(
-                f"The agent does not read '{kind}'; it reads {', '.join(agent.inputs)}.",
+                f"The agent does not support '{kind}'; it supports {', '.join(agent.inputs)}.",
                 code="content_type_not_supported",
                 param=f"{at}[{number}]",
             )
@@ -203,7 +210,7 @@ def _part(part: Mapping[str, Any], at: str) -> dict[str, Any]:
             image_url = part.get("image_url")
             url = image_url.get("url") if isinstance(image_url, Mapping) else image_url
             if not isinstance(url, str) or not url:
-                raise InvalidRequest(f"'{at}' has no address of a picture.", param=at)
+                raise InvalidRequest(f"'{at}' has no image URL.", param=at)
             if url.startswith("data:"):
                 return _raw(url, at)
             kind = mimetypes.guess_type(url.partition("?")[0])[0] or ""
@@ -219,7 +226,7 @@ def _part(part: Mapping[str, Any], at: str) -> dict[str, Any]:
             data = file.get("file_data")
             if not isinstance(data, str):
                 raise InvalidRequest(
-                    f"'{at}' must be a file as 'file_data', a data URL with its content.", param=f"{at}.file"
+                    f"'{at}' must be a file with 'file_data', a data URL of its content.", param=f"{at}.file"
                 )
             name = str(file.get("filename") or "")
             if not data.startswith("data:"):
@@ -228,7 +235,7 @@ def _part(part: Mapping[str, Any], at: str) -> dict[str, Any]:
             return {**_raw(data, at), **({"filename": name} if name else {})}
         case kind:
             raise InvalidRequest(
-                f"An agent takes text, pictures, sounds and files, not '{str(kind)[:80]}'.",
+                f"An agent accepts text, images, audio and files, not '{str(kind)[:80]}'.",
                 param=f"{at}.type",
             )
 
@@ -237,7 +244,7 @@ def _raw(url: str, at: str) -> dict[str, Any]:
     head, _, data = url.removeprefix("data:").partition(",")
     kind, _, form = head.partition(";")
     if not form.endswith("base64"):
-        raise InvalidRequest(f"The data URL in '{at}' is not base64.", param=at)
+        raise InvalidRequest(f"The data URL in '{at}' is not valid base64.", param=at)
     return {"raw": _base64(data, at), "mediaType": kind.strip().lower() or "application/octet-stream"}
 
 
@@ -245,5 +252,5 @@ def _base64(data: Any, at: str) -> str:
     try:
         base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError, TypeError) as error:
-        raise InvalidRequest(f"The content of '{at}' is not base64.", param=at) from error
+        raise InvalidRequest(f"The content of '{at}' is not valid base64.", param=at) from error
     return str(data)

@@ -1,1 +1,1 @@
-"""Engines that are somebody else's servers: started in a guarded process, spoken to in their own dialects."""
+"""Engines that are third-party servers, started in a guarded process and called with their own API variants."""

@@ -1,4 +1,4 @@
-"""An engine that is an OpenAI-compatible server of its own, for folders of safetensors on NVIDIA GPUs."""
+"""An engine that is a separate OpenAI-compatible server, for folders of safetensors on NVIDIA GPUs."""
 
 from __future__ import annotations
 
@@ -28,47 +28,47 @@ from portico_server.models.spec import ModelSpec
 
 
 class GpuServer(ABC):
-    """What such engines have in common: a subclass sets the attributes and gives `program`.
+    """The common base of such engines: a subclass sets the attributes and implements `program`.
 
-    It is an `Engine` that measures memory, occupies GPUs, is counted in by plans and tries adapters
+    It is an `Engine` that measures memory, occupies GPUs, takes part in plans and tests adapters
     (`portico_server.models.protocol`). Methods that read files block; the engine calls them off the event loop.
     """
 
     name: ClassVar[str]
     gpu_traits: ClassVar[GpuTraits]
     own_options: ClassVar[server_options.ServerOptions]
-    """Parameters of a model, beside those that every such engine takes."""
+    """Parameters of a model in addition to the common ones."""
     fetches = True
     adapter_format: AdapterFormat = "weights"
     default_share: ClassVar[float] = 0.0
-    """Of a GPU's memory, where neither the model nor its plan has a ``memory_share``; 0 if that is not known."""
+    """Default share of a GPU's memory if neither the model nor its plan has a ``memory_share``; 0 if unknown."""
     quirks: ClassVar[Quirks] = Quirks(developer=False)
     tool_parsers: ClassVar[Mapping[str, str] | None] = None
-    """What the server calls formats of tool calls, by vLLM's name; ``None`` if it calls them the same."""
+    """The server's names of tool call formats by vLLM's names, or ``None`` if they are the same."""
     thought_parsers: ClassVar[Mapping[str, str] | None] = None
-    """The same for thoughts."""
+    """The server's names of reasoning formats by vLLM's names, or ``None`` if they are the same."""
 
     @abstractmethod
     def program(
         self, spec: ModelSpec, path: Path | None, adapters: Sequence[AdapterScale]
     ) -> server.ServerProgram:
-        """The server's command line for a model and ``adapters``. Blocks."""
+        """Return the server's command line for a model and ``adapters``. Blocks."""
 
     @property
     def options(self) -> server_options.ServerOptions:
-        """All parameters that a model may have."""
+        """All valid parameters of a model."""
         return {**self.own_options, **server_options.COMMON_OPTIONS}
 
     def arguments(self, spec: ModelSpec) -> list[str]:
-        """The parameters of a model as options of the command line. Raises `InvalidRequest`."""
+        """Return the parameters of a model as command line options. Raises `InvalidRequest`."""
         return server_options.option_arguments(spec.name, self.name, spec.parameters, self.own_options)
 
     def advice(self, message: str) -> str:
-        """What to do here about what the server says; empty if nothing is known."""
+        """Return advice for a server's error message; empty if there is none."""
         return server_options.advice(message, self.own_options)
 
     def check_adapter(self, spec: ModelSpec, path: Path | None, adapter: AdapterScale) -> None:
-        """Raise `InvalidRequest` for an adapter that the server cannot be started with. Blocks."""
+        """Raise `InvalidRequest` for an adapter with which the server cannot start. Blocks."""
         peft_adapters.check_adapter(self.name, adapter, path)
 
     def describe(self, spec: ModelSpec, path: Path | None) -> ModelDescription:
@@ -83,7 +83,7 @@ class GpuServer(ABC):
 
     def occupies(self, spec: ModelSpec, path: Path | None) -> GpuShare:
         """See `portico_server.models.protocol.OccupiesGpus`."""
-        # psutil is imported by now or may be; this module is imported before it.
+        # psutil may have been imported by now; this module is imported before it.
         from portico_server.models.hardware import this_machine
         from portico_server.models.plan.planned_parameters import fill_parameters
 
@@ -99,20 +99,20 @@ class GpuServer(ABC):
         return GpuShare(count, held_bytes) if held_bytes else GpuShare()
 
     def start_bytes(self, spec: ModelSpec, path: Path | None, gpu_bytes: int) -> int:
-        """What must be free of a GPU with ``gpu_bytes`` for the server to start. Blocks."""
+        """Return the bytes that must be free on a GPU with ``gpu_bytes`` for the server to start. Blocks."""
         return int(spec.parameters.get("memory_share", self.default_share) * gpu_bytes)
 
     def held_bytes(self, spec: ModelSpec, path: Path | None, gpu_bytes: int) -> int:
-        """What a running server holds of such a GPU; 0 if that is not known. Blocks."""
+        """Return the bytes that a running server occupies on such a GPU; 0 if unknown. Blocks."""
         from portico_server.models.plan.outcome import GPU_OVERHEAD_BYTES
 
         share = self.start_bytes(spec, path, gpu_bytes)
         return share + GPU_OVERHEAD_BYTES if share and self.gpu_traits.share_covers == "static" else share
 
     async def prepare(self, spec: ModelSpec, path: Path | None, site: LaunchContext) -> ModelSpec:
-        """The spec with planned parameters and the parsers of its model, for GPUs that have room for it.
+        """Return the spec with planned parameters and the parsers of its model, for GPUs with enough room.
 
-        Raises `InvalidRequest` for what cannot fit, `Unavailable` while other programs hold the memory.
+        Raises `InvalidRequest` if the model cannot fit, `Unavailable` while other programs occupy the memory.
         """
         from portico_server.models.plan.planned_parameters import fill_parameters
 
@@ -143,7 +143,7 @@ class GpuServer(ABC):
     async def launch(
         self, spec: ModelSpec, path: Path | None, site: LaunchContext, adapters: Sequence[AdapterScale]
     ) -> RunningEngine:
-        """Start the server with these adapters and wait until it answers. Raises `PorticoError`."""
+        """Start the server with these adapters and wait until it responds. Raises `PorticoError`."""
         running = await server.start_server(
             self.name,
             await pools.MODELS.run(self.program, spec, path, adapters),
@@ -160,14 +160,14 @@ class GpuServer(ABC):
     def client_maker(
         self, spec: ModelSpec, path: Path | None, site: LaunchContext, adapters: Sequence[AdapterScale]
     ) -> server.MakeClient | None:
-        """What makes the client of a server whose requests and answers are not OpenAI's byte by byte. Blocks."""
+        """Return a factory for the client, if the server's requests or responses differ from OpenAI's. Blocks."""
         return None
 
     def complete(
         self, running: RunningEngine, spec: ModelSpec, site: LaunchContext, adapters: Sequence[AdapterScale]
     ) -> RunningEngine:
-        """The engine with a client that knows its adapters: those that the server was started with, and no others."""
-        # aiohttp is imported by now; this module is imported before it.
+        """Return the engine with a client for the adapters with which the server was started, and no others."""
+        # aiohttp has been imported by now; this module is imported before it.
         from portico_server.models.engines.openai_client.adapter_clients import FixedAdapterClient
 
         return replace(running, client=FixedAdapterClient(running.client, spec.name, adapters))
@@ -175,5 +175,7 @@ class GpuServer(ABC):
     async def try_adapter(
         self, spec: ModelSpec, path: Path | None, adapter: AdapterScale, site: LaunchContext
     ) -> None:
-        """See `portico_server.models.protocol.TriesAdapters`. What only the server knows shows when it starts."""
+        """See `portico_server.models.protocol.TriesAdapters`. Problems that only the server can detect appear when it
+        starts.
+        """
         await pools.MODELS.run(self.check_adapter, spec, path, adapter)

@@ -1,4 +1,4 @@
-"""Finds an engine that answers but has lost its GPU, and ends it, so that the next call starts a new one."""
+"""Detects an engine that responds but has lost its GPU, and ends it, so that the next call starts a new one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 HEALTH_TIMEOUT_S = 5.0
-"""Seconds in which a healthy engine answers."""
+"""Timeout for the health check of an engine, in seconds."""
 
 _FULL = re.compile(r"out of memory|OutOfMemory", re.IGNORECASE)
 
@@ -60,7 +60,7 @@ class GpuWatchdog:
             if self._reports_lost_gpu and not (is_lost and isinstance(error, UpstreamFailed)):
                 raise
             if not await self._well():
-                logger.warning("the engine of %s is ended: %s", self._name, error.message)
+                logger.warning("ending the engine of %s: %s", self._name, error.message)
                 await self._child.kill()
                 raise EngineFailed(f"{error.message} The next call restarts it.{_advice(full)}",
                                    code="engine_lost") from error  # fmt: skip
@@ -83,4 +83,7 @@ class GpuWatchdog:
 def _advice(full: bool) -> str:
     if not full:
         return ""
-    return " Give the model a smaller 'context_length', 'max_sequences' or 'memory_share', if this happens again."
+    return (
+        " If this happens again, give the model a smaller 'context_length', 'max_sequences' or "
+        "'memory_share'."
+    )

@@ -1,7 +1,8 @@
-"""How a model writes its tool calls and its thoughts, judged by its chat template and its configuration.
+"""Detects how a model writes tool calls and reasoning, by its chat template and configuration.
 
 The names are those of vLLM 0.32 (``vllm/tool_parsers/__init__.py`` and ``vllm/reasoning/__init__.py``); other engines
-translate them. What is not recognised stays open: a wrong parser loses answers, none only leaves them as text.
+translate them. An unrecognized format is left unset: a wrong parser loses answers, but no parser only leaves them as
+text.
 """
 
 from __future__ import annotations
@@ -18,18 +19,18 @@ from portico_server.core.dataclass import dataclass
 from portico_server.models.spec import ModelSpec
 
 MAX_TEMPLATE_BYTES = 1024 * 1024
-"""Bytes of a chat template, and of the file that holds it, that are read."""
+"""Maximum number of bytes read of a chat template and of the file that contains it."""
 
 MAX_TOKENIZER_CONFIG_BYTES = 32 * 1024 * 1024
-"""Bytes of a ``tokenizer_config.json``; those with many added tokens have some megabytes."""
+"""Maximum size of a ``tokenizer_config.json``, in bytes; files with many added tokens have several megabytes."""
 
 NO_PARSER = "none"
-"""What the parameters take for: leave the model's text as it is."""
+"""Parameter value that leaves the model's text unchanged."""
 
 
 @dataclass(frozen=True, slots=True)
 class WrittenFormat:
-    """Names of parsers; empty where the format is not known, or the template shows no tools to the model."""
+    """Names of parsers; empty if the format is unknown, or the template does not show tools to the model."""
 
     tools: str = ""
     thoughts: str = ""
@@ -52,7 +53,7 @@ TOOL_FORMATS_BY_TYPE: Mapping[str, str] = {
     "seed_oss": "seed_oss",
     "step3p5": "step3p5",
 }
-"""By ``model_type``: families whose format is their own, or whose template is part of vLLM."""
+"""Formats by ``model_type``, for families with their own format, or whose template is part of vLLM."""
 
 THOUGHT_FORMATS_BY_TYPE: Mapping[str, str] = {
     "deepseek_v4": "deepseek_v4",
@@ -92,10 +93,10 @@ TOOL_FORMATS: Sequence[tuple[str, Sequence[str]]] = (
     ("llama3_json", ("<|start_header_id|>", '"parameters": ')),
     ("pythonic", ("[func_name1(",)),
 )
-"""The first whose marks all stand in the chat template."""
+"""Formats with their marks. The first format whose marks all occur in the chat template is used."""
 
 _SHOWS_TOOLS = re.compile(r"(?<!['\".])\btools\b(?!['\"])")
-"""A template that reads the variable ``tools``; a text about tools, or a field of a message, is something else."""
+"""Matches templates that read the variable ``tools``, but not texts about tools, or message fields of that name."""
 
 _THINKS_UNLESS_TOLD = re.compile(
     r"enable_thinking is defined and (?:enable_thinking is false|not enable_thinking)"
@@ -111,9 +112,9 @@ def fill_parsers(
     tools: Mapping[str, str] | None = None,
     thoughts: Mapping[str, str] | None = None,
 ) -> ModelSpec:
-    """The spec with the parsers of its model where it leaves them open, and without those that it sets to `NO_PARSER`.
+    """Return the spec with its model's parsers for unset parameters, and without those set to `NO_PARSER`.
 
-    ``tools`` and ``thoughts``: what the engine calls the formats that it knows, if not as vLLM does. Blocks.
+    ``tools`` and ``thoughts`` are the engine's names of its formats if they differ from vLLM's. Blocks.
     """
     parameters = dict(spec.parameters)
     written_format = output_format(path, parameters.get("chat_template"))
@@ -132,7 +133,7 @@ def fill_parsers(
 
 
 def output_format(path: Path | None, template_file: str | None = None) -> WrittenFormat:
-    """Of the model in ``path``, with the template in ``template_file`` instead of its own. Blocks."""
+    """Return the format of the model in ``path``, optionally with the template in ``template_file``. Blocks."""
     if path is None:
         return WrittenFormat()
     config = _object(path / "config.json", MAX_TEMPLATE_BYTES)
@@ -146,8 +147,10 @@ def output_format(path: Path | None, template_file: str | None = None) -> Writte
 
 
 def recognise(template: str, kinds: Sequence[str], *, mistral: bool = False) -> WrittenFormat:
-    """From a template, which may be empty, and the model types. ``mistral``: the tokenizer is Mistral's own, which has
-    the template in it."""
+    """Return the format for a template, which may be empty, and the model types.
+
+    ``mistral``: the tokenizer is Mistral's own, which includes the template.
+    """
     if mistral:
         return WrittenFormat("mistral", "mistral" if "[THINK]" in template else "")
     tools = next((TOOL_FORMATS_BY_TYPE[kind] for kind in kinds if kind in TOOL_FORMATS_BY_TYPE), "")
@@ -178,7 +181,7 @@ def _thoughts(template: str) -> str:
 
 
 def chat_template(path: Path, template_file: str | None = None) -> str:
-    """The text of a model's chat template; of several, the one for tools. Empty if there is none. Blocks."""
+    """Return a model's chat template; if there are several, the template for tools. Empty if there is none. Blocks."""
     own = Path(template_file).expanduser() if template_file else path / "chat_template.jinja"
     try:
         with own.open("rb") as file:
@@ -196,7 +199,7 @@ def chat_template(path: Path, template_file: str | None = None) -> str:
 
 
 def _object(path: Path, limit: int) -> Mapping[str, Any]:
-    """A JSON file; empty if it cannot be read: starting the model says what is wrong."""
+    """Return the object in a JSON file; empty if it cannot be read, which the start of the model reports."""
     try:
         with path.open("rb") as file:
             data = file.read(limit + 1)

@@ -1,4 +1,4 @@
-"""Starts somebody else's server for a folder of safetensors, finds out what it serves, and watches its GPU."""
+"""Starts a third-party server for a folder of safetensors, detects what it serves, and watches its GPU."""
 
 from __future__ import annotations
 
@@ -32,49 +32,51 @@ from portico_server.models.engines.external.gpu_watchdog import GpuWatchdog
 
 @dataclass(frozen=True, slots=True)
 class ServerProgram:
-    """What to run after the interpreter; ``{host}``, ``{port}`` and ``{key}`` are put in where they stand alone."""
+    """The command to run after the interpreter; arguments ``{host}``, ``{port}`` and ``{key}`` are replaced."""
 
     arguments: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
     health: str = "/health"
     reports_lost_gpu: bool = True
-    """Whether its errors say that it lost its GPU; if not, its health is checked after each."""
+    """Whether its errors report a lost GPU; otherwise, its health is checked after each error."""
 
 
 MakeClient: TypeAlias = Callable[[ServerProcess, ModelDescription], EngineClient]
 
 
 def engine_interpreter(engine: str, spec: ModelSpec, site: LaunchContext) -> Path:
-    """The parameter ``python``, or the engine's environment. Raises `InvalidRequest`, `Unavailable`."""
+    """Return the parameter ``python``, or the engine's environment. Raises `InvalidRequest`, `Unavailable`."""
     python_path = spec.parameters.get("python")
     if python_path is None:
         recipe = RECIPES.get(engine)
         found_path = require_built(site.environments / engine, recipe) if recipe else find_interpreter(engine)
         if found_path is None:
             raise Unavailable(
-                f"The engine '{engine}' has no environment of Portico's: give '{spec.name}' the parameter 'python' "
-                "with the path of an interpreter that has it, or put its command on the PATH of the daemon.",
+                f"Portico has no environment for the engine '{engine}': set the parameter 'python' of "
+                f"'{spec.name}' to the path of an interpreter that has it, or put its command on the PATH of "
+                "the daemon.",
                 code="engine_not_installed",
             )
         return found_path
     path = Path(str(python_path)).expanduser()
     if not path.is_absolute() or not path.is_file() or not path.name.startswith("python"):
         raise InvalidRequest(
-            f"The parameter 'python' of '{spec.name}' must be the absolute path of an interpreter; there is none "
-            f"at {python_path}.",
+            f"The parameter 'python' of '{spec.name}' must be the absolute path of an interpreter; "
+            f"{python_path} does not exist.",
             param="parameters.python",
         )
     return path
 
 
 HOST_BYTES = 4 * 1024**3
-"""Memory of the machine that a server and the processes which it starts hold, as far as is known before it ran.
+"""Estimated memory of the machine used by a server and its processes, before it has run.
 
-vLLM 0.32 without a GPU and with a model of 0.3 GB: 4.55 GB, of which 4 are for its cache."""
+vLLM 0.32 without a GPU and with a model of 0.3 GB: 4.55 GB, of which 4 are for its cache.
+"""
 
 
 def host_memory(path: Path | None) -> int:
-    """Bytes of the machine's memory that a model takes on a server of its own. Blocks."""
+    """Return the bytes of the machine's memory that a model needs on a separate server. Blocks."""
     from portico_server.models.hardware import this_machine
 
     if path is None or any(not gpu.shared for gpu in this_machine().gpus):
@@ -83,14 +85,14 @@ def host_memory(path: Path | None) -> int:
 
 
 MAX_CONFIG_BYTES = 1 << 20
-"""Size of a model's configuration; those of real ones have some kilobytes."""
+"""Maximum size of a model's configuration, in bytes; real ones have several kilobytes."""
 
 MAX_COUNT = 1 << 31
-"""Tokens, layers or dimensions above which a configuration is not believed."""
+"""Number of tokens, layers or dimensions above which a configuration is considered invalid."""
 
 
 def describe_folder(spec: ModelSpec, path: Path | None) -> ModelDescription:
-    """What the profile and the folder's configuration say. Reads small files only."""
+    """Return the description from the profile and the folder's configuration. Reads only small files."""
     model_profile = profile_of(spec.source)
     facts = _configuration(path)
     task: Task = "chat"
@@ -116,13 +118,13 @@ def describe_folder(spec: ModelSpec, path: Path | None) -> ModelDescription:
 
 
 def _hears(path: Path | None) -> bool:
-    """Whether the folder holds a Whisper, which vLLM serves as such."""
+    """Return whether the folder contains a Whisper model, which vLLM serves for transcription."""
     names = _document(path).get("architectures")
     return isinstance(names, list) and "WhisperForConditionalGeneration" in names
 
 
 def _configuration(path: Path | None) -> dict[str, int]:
-    """The numbers in a model's configuration that can be counts; others say nothing that could be true."""
+    """Return the plausible counts in a model's configuration."""
     document = _document(path)
     inner = document.get("text_config")
     return {
@@ -133,8 +135,9 @@ def _configuration(path: Path | None) -> dict[str, int]:
 
 
 def _document(path: Path | None) -> dict[str, Any]:
-    """A folder's ``config.json``; empty for one that says nothing: starting it will say what is wrong, the list of
-    models must not fail for it.
+    """Return a folder's ``config.json``; empty if it is unreadable.
+
+    Starting the model reports the error; the list of models must not fail because of it.
     """
     if path is None:
         return {}
@@ -149,11 +152,11 @@ def _document(path: Path | None) -> dict[str, Any]:
 def check_free(
     spec: ModelSpec, machine: Hardware, numbers: Sequence[int], needed_bytes: Callable[[Gpu], float]
 ) -> None:
-    """Raise `Unavailable` if other programs hold what the engine needs of a GPU: it would fail after a minute.
+    """Raise `Unavailable` if other programs occupy GPU memory that the engine needs: it would fail after a minute.
 
-    ``numbers`` are those of the GPUs that it may use, ``needed_bytes`` returns bytes. Blocks.
+    ``numbers`` are the GPUs that it may use; ``needed_bytes`` returns bytes. Blocks.
     """
-    # psutil is imported by now or may be; this module is imported before it.
+    # psutil may have been imported by now; this module is imported before it.
     from portico_server.models.hardware import free_gpu_memory
 
     own = [gpu for gpu in machine.gpus if not gpu.shared]
@@ -164,10 +167,8 @@ def check_free(
         free_gb, total_gb = free[number] / gpus.GB, own[number].memory_bytes / gpus.GB
         raise Unavailable(
             f"'{spec.name}' needs {needed_bytes(own[number]) / gpus.GB:.1f} GB of GPU {number} "
-            f"({own[number].name}), which "
-            f"has {free_gb:.1f} of {total_gb:.1f} GB free: other programs hold the rest (nvidia-smi names "
-            "them). End them, "
-            "or give the model a smaller 'memory_share'.",
+            f"({own[number].name}), but only {free_gb:.1f} of {total_gb:.1f} GB are free: other programs use "
+            "the rest (nvidia-smi lists them). End them, or give the model a smaller 'memory_share'.",
             code="gpu_memory_in_use",
         )
 
@@ -184,12 +185,12 @@ async def start_server(
     enforces: bool = False,
     make_client: MakeClient | None = None,
 ) -> RunningEngine:
-    """Start ``program`` and wait until it answers. ``enforces``: it reads the model's tool calls, and sees to it that
-    tools which must be called are; ``make_client`` makes who speaks to it, if bytes cannot just be passed on.
+    """Start ``program`` and wait until it responds.
 
-    Raises `PorticoError`; nothing is left behind then or when cancelled.
+    ``enforces``: it parses the model's tool calls, and enforces required tools. ``make_client`` creates its client, if
+    its bytes cannot be passed on unchanged. Raises `PorticoError`; a failed or cancelled start leaves nothing behind.
     """
-    # aiohttp is imported by now; this module is imported before it.
+    # aiohttp has been imported by now; this module is imported before it.
     from portico_server.models.engines.openai_client.client import ConstrainedTools
     from portico_server.models.engines.openai_client.passthrough import Passthrough
     from portico_server.models.engines.openai_client.quirks_client import QuirksClient
@@ -198,8 +199,8 @@ async def start_server(
     assert path is not None
     if not await pools.MODELS.run(path.is_dir):
         raise InvalidRequest(
-            f"'{spec.source}' is one file, but the engine '{engine}' takes a folder with safetensors. Use the engine "
-            "'llamacpp' for it, or name the repository of the original model.",
+            f"'{spec.source}' is one file, but the engine '{engine}' requires a folder with safetensors. Use "
+            "the engine 'llamacpp' for the file, or specify the repository of the original model.",
             code="model_file_invalid",
             param="source",
         )
@@ -213,7 +214,7 @@ async def start_server(
         description = _served(describe_folder(spec, path), orjson.loads(listing))
     except (*CONNECTION_ERRORS, orjson.JSONDecodeError) as error:
         await child.stop()
-        raise EngineFailed(f"The engine of '{spec.name}' started but does not answer: {error}.") from error
+        raise EngineFailed(f"The engine of '{spec.name}' started but does not respond: {error}.") from error
     except BaseException:
         await child.stop()
         raise
@@ -257,7 +258,7 @@ async def _child(
 
 
 def _served(model_description: ModelDescription, listing: Any) -> ModelDescription:
-    """What the server says about its model, over what its files say."""
+    """Return the description with the server's information about its model, which overrides that of its files."""
     models = listing.get("data") if isinstance(listing, dict) else None
     length = models[0].get("max_model_len") if models else None
     if not isinstance(length, int):

@@ -1,4 +1,4 @@
-"""Parameters of a model as options of a server's command line. Pure."""
+"""Converts parameters of a model to command line options of a server. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ Kind: TypeAlias = Literal["whole", "number", "share", "text", "flag", "path", "t
 
 @dataclass(frozen=True, slots=True)
 class ServerOption:
-    """``flag`` is how the server calls it; a ``flag`` kind has no value. ``share`` is in (0, 1]."""
+    """An option of a server. ``flag`` is its name on the command line; an option of the kind ``flag`` has no value.
+
+    A ``share`` is in (0, 1].
+    """
 
     flag: str
     kind: Kind
@@ -24,7 +27,7 @@ class ServerOption:
 ServerOptions: TypeAlias = Mapping[str, ServerOption]
 
 TEMPLATE_SUFFIXES = (".jinja", ".jinja2", ".j2", ".json")
-"""How files with a chat template are called: any other file is not handed to a server that shows what is in it."""
+"""Suffixes of chat template files. Other files are not passed to the server, which would reveal their contents."""
 
 FREE_ARGUMENTS = frozenset(
     {
@@ -73,19 +76,22 @@ FREE_ARGUMENTS = frozenset(
         "--vision-max-batch-size",
     }
 )
-"""Options of the servers that the parameter ``arguments`` may hold: they change how a model is computed. All others may
-open a port, write or read a file, or load code."""
+"""Server options allowed in the parameter ``arguments``: they change how a model is computed. All others may open a
+port, write or read a file, or load code.
+"""
 
 COMMON_OPTIONS: ServerOptions = {
-    "python": ServerOption("", "path", "an interpreter that has the engine, instead of the environment"),
-    "arguments": ServerOption("", "text", "further arguments of the server's command line, a list of texts"),
-    "fallback": ServerOption("", "text", "names of models that are asked when this one fails"),
+    "python": ServerOption(
+        "", "path", "an interpreter with the engine installed, instead of the environment"
+    ),
+    "arguments": ServerOption("", "text", "additional command line arguments of the server, a list of texts"),
+    "fallback": ServerOption("", "text", "names of models to call if this one fails"),
 }
-"""What every such engine takes in addition to its own."""
+"""Parameters of every such engine, in addition to its own."""
 
 
 def advice(message: str, options: ServerOptions) -> str:
-    """What the flags that a message of the server speaks of are called here; empty if it speaks of none."""
+    """Return the parameters for the flags that a server's message mentions; empty if it mentions none."""
     sentences = [
         f"'{option.flag}' is the parameter '{key}'"
         for key, option in options.items()
@@ -97,7 +103,7 @@ def advice(message: str, options: ServerOptions) -> str:
 def option_arguments(
     name: str, engine: str, parameters: Mapping[str, Any], options: ServerOptions
 ) -> list[str]:
-    """The command line for ``parameters``, in the order of ``options``.
+    """Return the command line for ``parameters``, in the order of ``options``.
 
     Raises `InvalidRequest` that names the parameter.
     """
@@ -105,8 +111,8 @@ def option_arguments(
     for key in parameters:
         if key not in server_options:
             raise InvalidRequest(
-                f"The engine '{engine}' has no parameter '{key}'.{nearest(key, server_options)} It has "
-                f"{', '.join(server_options)}.",
+                f"The engine '{engine}' has no parameter '{key}'.{nearest(key, server_options)} Valid "
+                f"parameters are {', '.join(server_options)}.",
                 param=f"parameters.{key}",
             )
     line: list[str] = []
@@ -131,9 +137,9 @@ def option_arguments(
         flag = part.partition("=")[0]
         if part.startswith("-") and not _is_number(part) and flag not in FREE_ARGUMENTS:
             raise InvalidRequest(
-                f"The parameter 'arguments' of '{name}' has {flag}, which is not one of the options that may be given "
-                f"this way: {', '.join(sorted(FREE_ARGUMENTS))}.{nearest(flag, FREE_ARGUMENTS)} To start the server "
-                "with other options, start it yourself and add it as http://HOST/v1#MODEL.",
+                f"The parameter 'arguments' of '{name}' contains {flag}, which is not one of the allowed "
+                f"options: {', '.join(sorted(FREE_ARGUMENTS))}.{nearest(flag, FREE_ARGUMENTS)} To use other "
+                "options, start the server yourself and add it as http://HOST/v1#MODEL.",
                 code="argument_refused",
                 param="parameters.arguments",
             )
@@ -149,13 +155,13 @@ def _is_number(text: str) -> bool:
 
 
 _WORDS: Mapping[Kind, str] = {
-    "whole": "a whole number of at least 1",
+    "whole": "an integer of at least 1",
     "number": "a number of at least 0",
     "share": "a number above 0 and at most 1",
     "text": "a text",
     "flag": "true or false",
     "path": "a path",
-    "template": f"the path of a template, which ends in {', '.join(TEMPLATE_SUFFIXES)}",
+    "template": f"the path of a template that ends in {', '.join(TEMPLATE_SUFFIXES)}",
 }
 
 
@@ -172,5 +178,5 @@ def _fits(value: Any, kind: Kind) -> bool:
             return value is True
     if kind == "template" and not str(value).endswith(TEMPLATE_SUFFIXES):
         return False
-    # An option's value must not be taken for another option.
+    # An option's value must not be mistaken for another option.
     return isinstance(value, str) and bool(value) and not value.startswith("-")

@@ -1,7 +1,7 @@
-"""The process between the daemon and an engine that knows nothing of it: ``python -m …external.supervisor``.
+"""The process between the daemon and an engine that does not know the daemon: ``python -m …external.supervisor``.
 
-It starts the engine on a free port, says when it is ready, and sees to it that the engine ends with the daemon,
-however that ends. Standard library only.
+It starts the engine on a free port, reports when it is ready, and ensures that the engine ends with the daemon,
+however the daemon ends. Standard library only.
 """
 
 from __future__ import annotations
@@ -20,21 +20,26 @@ from types import FrameType
 from portico_server.models.engines import worker_link
 
 POLL_INTERVAL_S = 0.1
-"""Seconds between two looks at whether the engine is ready."""
+"""Interval for checking whether the engine is ready, in seconds."""
 
 GRACE_S = 2.0
-"""Seconds between asking the engine to end and making it; less than the daemon gives us."""
+"""Seconds between asking the engine to end and killing it; shorter than the daemon's grace period for the
+supervisor.
+"""
 
 LOG_DRAIN_S = 0.3
-"""Seconds that the log of an engine which has ended is waited for. Children of vLLM hold it open until we end them, and
-until we end nobody knows that the engine has.
+"""Seconds to wait for the log of an engine that has ended. Children of vLLM keep the log open until the supervisor
+ends them, and until then nobody knows that the engine has ended.
 """
 
 _PR_SET_PDEATHSIG_CODE = 1
 
 
 def main() -> None:
-    """Configuration: ``command``, ``environment``, ``health``. ``{host}``, ``{port}`` and ``{key}`` are put in."""
+    """Run the supervisor. The configuration has ``command``, ``environment`` and ``health``.
+
+    ``{host}``, ``{port}`` and ``{key}`` are replaced.
+    """
     config = worker_link.receive(_end_all)
     signal.signal(signal.SIGTERM, _leave)
     host = config["host"]
@@ -49,10 +54,11 @@ def main() -> None:
             **os.environ,
             **{name: placeholders.get(text, text) for name, text in config["environment"].items()},
         },
-        preexec_fn=_die_with_parent,  # nothing else runs here that could hold a lock
+        preexec_fn=_die_with_parent,  # no other thread runs that could hold a lock
     )
     assert process.stdout is not None
-    # Not our own standard error: what the engine leaves behind would keep the daemon's pipe open.
+    # Not the supervisor's own standard error: remaining children of the engine would keep the daemon's pipe
+    # open.
     copying = threading.Thread(target=_copy, args=(process.stdout.fileno(),), daemon=True, name="log")
     copying.start()
     try:
@@ -99,13 +105,13 @@ def _answers(host: str, port: int, path: str) -> bool:
 
 
 def _die_with_parent() -> None:
-    """In the engine's process, before it is the engine: end when the supervisor does (Linux)."""
+    """Make the engine's process end with the supervisor (Linux). Runs in the child before the engine is executed."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG_CODE, signal.SIGKILL)
 
 
 def _follow(status: int) -> None:
-    """End as the engine did, so that the daemon can say how."""
+    """Exit with the status of the engine, so that the daemon can report it."""
     if status < 0:
         number = -status
         if number not in (signal.SIGKILL, signal.SIGSTOP):
@@ -119,7 +125,7 @@ def _leave(_number: int, _frame: FrameType | None) -> None:
 
 
 def _end_all() -> None:
-    """End the engine and whatever it started, and ourselves: we lead the group."""
+    """End the engine, its children and the supervisor, which leads the process group."""
     os.killpg(0, signal.SIGKILL)
 
 

@@ -1,1 +1,1 @@
-"""The engine `fake`: scripted answers, for tests of this project and of those who build on it."""
+"""The engine `fake`: scripted answers, for tests of this project and of projects that use it."""

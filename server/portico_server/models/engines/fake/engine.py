@@ -1,4 +1,4 @@
-"""A child process that answers by a script instead of by a model."""
+"""A child process that answers from a script instead of a model."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from portico_server.models.spec import ModelSpec
 
 
 class Fake:
-    """``fake://`` echoes.
+    """Fake models. ``fake://`` echoes the prompt.
 
-    ``fake://PATH.yaml`` or the parameter ``script`` (a path or the script itself) sets its replies.
+    ``fake://PATH.yaml`` or the parameter ``script`` (a path or the script itself) defines its replies.
     """
 
     name = "fake"
@@ -38,12 +38,12 @@ class Fake:
             return ModelDescription("transcription")
         if spec.task == "image":
             return ModelDescription("image", edits=spec.parameters.get("edits") is not False)
-        # A script says what its writer wants it to say: there is nothing to test.
+        # A script returns whatever its author wrote, so it needs no self-test.
         sees = spec.parameters.get("vision") is True
         return ModelDescription("chat", script.context_length, vision=sees, answers="write")
 
     async def start(self, spec: ModelSpec, path: Path | None, site: LaunchContext) -> RunningEngine:
-        # aiohttp is imported by now; this module is imported before it.
+        # aiohttp has been imported by now; this module is imported before it.
         from portico_server.models.engines.openai_client.adapter_clients import FixedAdapterClient
         from portico_server.models.engines.openai_client.passthrough import Passthrough
         from portico_server.models.engines.openai_client.tokenizers import VllmTokenizer
@@ -75,10 +75,10 @@ class Fake:
     async def try_adapter(
         self, spec: ModelSpec, path: Path | None, adapter: AdapterScale, site: LaunchContext
     ) -> None:
-        """See `portico_server.models.protocol.TriesAdapters`. An adapter of a fake model is a script of its own."""
+        """See `portico_server.models.protocol.TriesAdapters`. An adapter of a fake model is another script."""
         if adapter.path.suffix not in (".yaml", ".yml"):
             raise InvalidRequest(
-                "An adapter of a fake model is a YAML script of its own.",
+                "An adapter of a fake model must be a YAML script.",
                 code="adapter_invalid",
                 param="path",
             )
@@ -89,8 +89,8 @@ def _script(spec: ModelSpec) -> Script:
     unknown = set(spec.parameters) - {"script", "context_length", "dimensions", "vision", "edits"}
     if unknown:
         raise InvalidRequest(
-            f"The engine 'fake' has no parameter '{min(unknown)}'; it has script, context_length, "
-            f"dimensions, vision and edits.",
+            f"The engine 'fake' has no parameter '{min(unknown)}'; valid parameters are script, "
+            "context_length, dimensions, vision and edits.",
             param="parameters",
         )
     script_source: Any = spec.parameters.get("script") or parse_source(spec.source).location

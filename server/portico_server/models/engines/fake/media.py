@@ -1,4 +1,4 @@
-"""Speech and images of a fake model: files in which the words are written."""
+"""Speech and images of a fake model: files that contain their text."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ from portico_server.models.engines.transformers.worker.transcript import (
 )
 
 SAMPLE_RATE_HZ: Final = 24_000
-"""Samples a second."""
+"""Samples per second."""
 
 WORD_S: Final = 0.25
-"""Seconds that a word takes at a speed of 1."""
+"""Duration of a word at a speed of 1, in seconds."""
 
 _KNOWN: Final = (b"RIFF", b"ID3", b"OggS", b"fLaC", b"\x1aE\xdf\xa3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf1")
-"""How files of sound begin."""
+"""First bytes of audio files."""
 
 
 class FakeSpeech:
-    """The endpoints for sound over a script, whose rules are looked up by what is said, or by a file's name."""
+    """The audio endpoints of a script, whose rules are matched by the spoken text or by a file's name."""
 
     def __init__(self, player: ScriptPlayer) -> None:
         self._player = player
@@ -54,12 +54,12 @@ class FakeSpeech:
         app.router.add_post("/v1/audio/translations", self.translate)
 
     async def speak(self, request: web.Request) -> web.StreamResponse:
-        """A WAV, or its samples alone."""
+        """Return a WAV, or only its samples."""
         body: dict[str, Any] = await worker_http.body_of(request)
         form = body.get("response_format") or "mp3"
         if form not in ("wav", "pcm"):
             raise InvalidRequest(
-                f"A fake model has no encoder for {form}: ask for the response_format wav or pcm.",
+                f"A fake model has no encoder for {form}: use the response_format wav or pcm.",
                 code="unsupported_value",
                 param="response_format",
             )
@@ -67,7 +67,7 @@ class FakeSpeech:
         voice = voice.get("id") if isinstance(voice, Mapping) else voice
         if voice not in VOICES:
             raise InvalidRequest(
-                f"There is no voice '{str(voice)[:80]}'; voices are {', '.join(VOICES)}.",
+                f"Unknown voice '{str(voice)[:80]}'; choose one of {', '.join(VOICES)}.",
                 code="unknown_voice",
                 param="voice",
             )
@@ -104,11 +104,11 @@ class FakeSpeech:
         return response
 
     async def transcribe(self, request: web.Request) -> web.StreamResponse:
-        """What a fake model said, or what the script says of the file."""
+        """Return the text spoken by a fake model, or the script's reply for the file."""
         return await self._write(request, translate=False)
 
     async def translate(self, request: web.Request) -> web.StreamResponse:
-        """The same: it speaks every language, and none."""
+        """Return the same text as `transcribe`, because the fake model has no languages."""
         return await self._write(request, translate=True)
 
     async def _write(self, request: web.Request, *, translate: bool) -> web.StreamResponse:
@@ -119,7 +119,8 @@ class FakeSpeech:
             raise InvalidRequest(refusal.message, code=refusal.code, param=refusal.param) from refusal
         if not data.startswith(_KNOWN) and data[4:8] != b"ftyp":
             raise InvalidRequest(
-                f"The file '{name}' cannot be read as sound. Send mp3, m4a, mp4, wav, flac, ogg, opus or webm.",
+                f"The file '{name}' cannot be read as audio. Send mp3, m4a, mp4, wav, flac, ogg, opus or "
+                "webm.",
                 code="invalid_audio",
                 param="file",
             )
@@ -153,7 +154,7 @@ class FakeSpeech:
 
 
 async def _form(request: web.Request) -> tuple[str, bytes, dict[str, Any]]:
-    """The name and the bytes of the file, and the fields."""
+    """Return the name and bytes of the file, and the form fields."""
     name, data = "", b""
     body: dict[str, Any] = {}
     for key, value in (await request.post()).items():
@@ -177,7 +178,7 @@ async def _failure(rule: ScriptedReply) -> web.Response | None:
 
 
 async def _mishap(rule: ScriptedReply, number: int) -> None:
-    """Before the word ``number``: the rule's pace, its crash or its silence."""
+    """Before the word ``number``, apply the rule's pace, crash or hang."""
     if rule.crash == number:
         os.kill(os.getpid(), signal.SIGKILL)
     if rule.hang == number:
@@ -187,7 +188,7 @@ async def _mishap(rule: ScriptedReply, number: int) -> None:
 
 
 def _tones(words: list[str], seconds: float, voice: str) -> list[bytes]:
-    """16-bit samples for each word; how high it sounds follows from the word and the voice."""
+    """Return 16-bit samples for each word; the pitch depends on the word and the voice."""
     count = max(1, round(seconds * SAMPLE_RATE_HZ))
     frames = []
     for word in words:
@@ -200,7 +201,7 @@ def _tones(words: list[str], seconds: float, voice: str) -> list[bytes]:
 
 
 def _head(length: int, text: str) -> bytes:
-    """What stands before ``length`` bytes of samples, with the text as the file's comment."""
+    """Return the header for ``length`` bytes of samples, with the text as the file's comment."""
     comment = text.encode() + b"\0" * (2 - len(text.encode()) % 2)
     info = b"INFO" + b"ICMT" + struct.pack("<I", len(comment)) + comment
     chunks = [
@@ -214,7 +215,7 @@ def _head(length: int, text: str) -> bytes:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The parts of a WAV file, each with its name."""
+    """Yield the chunks of a WAV file, each with its name."""
     at = 12
     while data[:4] == b"RIFF" and at + 8 <= len(data):
         size = int.from_bytes(data[at + 4 : at + 8], "little")
@@ -223,7 +224,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _embedded_text(data: bytes) -> str | None:
-    """What a fake model put into the file, ``None`` for any other."""
+    """Return the text that a fake model has embedded in the file, or ``None`` for any other file."""
     for name, part in _chunks(data):
         if name == b"LIST" and part[4:8] == b"ICMT":
             return part[12:].rstrip(b"\0").decode("utf-8", "replace")
@@ -238,7 +239,7 @@ def _seconds(data: bytes) -> float:
 
 
 def _sentences(words: list[TimedText]) -> Iterator[TimedText]:
-    """Words put together up to each full stop."""
+    """Join words into sentences, up to each full stop."""
     sentence: list[TimedText] = []
     for word in words:
         sentence.append(word)
@@ -247,18 +248,18 @@ def _sentences(words: list[TimedText]) -> Iterator[TimedText]:
             sentence = []
 
 
-# Pictures of a fake model: PNGs of the asked size whose colours follow from the prompt, which stands inside as text.
-#
-# What an edit makes follows from the images too; of those only the first bytes are read.
+# Images of a fake model: PNGs of the requested size whose colours depend on the prompt, which is embedded as
+# text. An edit also depends on the input images, of which only the first bytes are read.
 
 
 DEFAULT_SIZE: Final = (256, 256)
-"""Unless another one is asked for."""
+"""Default size of an image."""
 
 
 class FakeImages:
-    """The endpoints for pictures over a script: the rule for the prompt says how long it takes and what goes wrong,
-    and its content is the prompt as the model has understood it.
+    """The image endpoints of a script.
+
+    The rule for the prompt determines the duration and the errors; its content is the prompt as revised by the model.
     """
 
     def __init__(self, player: ScriptPlayer) -> None:
@@ -269,11 +270,11 @@ class FakeImages:
         app.router.add_post("/v1/images/edits", self.edit)
 
     async def generate(self, request: web.Request) -> web.StreamResponse:
-        """A picture of words."""
+        """Return an image for a prompt."""
         return await self._draw(request, await worker_http.body_of(request), [], "image_generation")
 
     async def edit(self, request: web.Request) -> web.StreamResponse:
-        """A picture of pictures, which come as a form."""
+        """Return an edited image; the input images are sent as a form."""
         fields: dict[str, Any] = {}
         images = []
         form = await request.post()
@@ -295,7 +296,7 @@ class FakeImages:
         kind = body.get("output_format") or "png"
         if kind != "png":
             raise InvalidRequest(
-                f"'output_format' is '{kind}', but a fake model makes PNG alone.", param="output_format"
+                f"'output_format' is '{kind}', but a fake model supports only PNG.", param="output_format"
             )
         rule = self._player.next(prompt)
         if rule.delay:
@@ -333,7 +334,7 @@ class FakeImages:
 
 
 def paint(prompt: str, width: int, height: int, images: list[bytes], number: int = 0) -> bytes:
-    """The PNG: from one colour at the top to another at the bottom, with a square of a third in the middle."""
+    """Return the PNG: a gradient from top to bottom, with a square of a third colour in the middle."""
     seed = hashlib.sha256(
         orjson.dumps([prompt, number, [hashlib.sha256(image).hexdigest() for image in images]])
     )
@@ -371,7 +372,7 @@ def _size(body: Mapping[str, Any], images: list[bytes]) -> tuple[int, int]:
 
 
 async def _break(rule: ScriptedReply, number: int) -> None:
-    """Die or fall silent, if the rule says so for this point."""
+    """Crash or hang, if the rule specifies it for this point."""
     if rule.crash == number:
         os.kill(os.getpid(), signal.SIGKILL)
     if rule.hang == number:
@@ -387,7 +388,7 @@ async def _stream(
     facts: Mapping[str, Any],
     usage: Mapping[str, Any],
 ) -> web.StreamResponse:
-    """``partials`` events with the picture so far, which here is the picture, then the last one."""
+    """Stream ``partials`` events with the partial image, which is already complete, then the final event."""
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
     await response.prepare(request)
     head = {"b64_json": encoded_image, "created_at": int(time.time()), **facts}

@@ -1,4 +1,4 @@
-"""The script of a fake model, and how it imitates a real one. See `docs/fake-engine.md`."""
+"""The script of a fake model, and its imitation of a real model. See `docs/fake-engine.md`."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ MAX_START_S = 3_600
 
 @dataclass(frozen=True, slots=True)
 class ScriptedFailure:
-    """An error to answer with instead of a reply. ``type`` follows from ``status`` where it is empty."""
+    """An error returned instead of a reply. If ``type`` is empty, it is derived from ``status``."""
 
     status: int = 500
-    message: str = "The script says so."
+    message: str = "Failure defined by the script."
     type: str = ""
     code: str | None = None
     retry_after: float | None = None
@@ -35,13 +35,14 @@ class ScriptedFailure:
 
 @dataclass(frozen=True, slots=True)
 class ScriptedReply:
-    """One rule: the first whose ``match`` is found in the last user message, and that is not used up,
-    answers. ``system`` and ``result`` must be found as well, where they are given: in the instructions, and in what
-    tools have answered since the user spoke.
+    """A rule of a script.
 
-    ``delay`` is seconds before the first word, ``interval`` seconds between two. ``crash`` and ``hang`` are
-    numbers of words after which the process dies or falls silent. ``times`` is how often the rule may be
-    used.
+    The first rule that is not used up, and whose ``match`` is found in the last user message, answers. If ``system``
+    and ``result`` are given, they must be found as well: in the instructions, and in tool results after the last user
+    message.
+
+    ``delay`` is the seconds before the first word, ``interval`` the seconds between words. After ``crash`` or ``hang``
+    words, the process dies or stops responding. ``times`` is how often the rule may be used.
     """
 
     match: str = ""
@@ -60,7 +61,9 @@ class ScriptedReply:
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """Rules in order. What no rule takes is echoed. ``start`` is seconds that the model takes to load."""
+    """Rules in order. A request that matches no rule is echoed. ``start`` is the loading time of the model in
+    seconds.
+    """
 
     replies: tuple[ScriptedReply, ...] = ()
     context_length: int | None = None
@@ -71,7 +74,7 @@ class Script:
         return asdict(self)
 
     def with_limits(self, context_length: Any, dimensions: Any) -> Script:
-        """With these instead of its own, where they are given."""
+        """Return the script with these limits, where given, instead of its own."""
         limits = {"context_length": context_length, "dimensions": dimensions}
         return read_script(
             {**self.to_json(), **{name: value for name, value in limits.items() if value is not None}}
@@ -79,29 +82,29 @@ class Script:
 
 
 def load_script(script_value: Any) -> Script:
-    """A script from a path, from YAML's own objects, or (empty) none.
+    """Load a script from a path or from parsed YAML; an empty value means no script.
 
-    Raises `InvalidRequest` that names the place.
+    Raises `InvalidRequest` with the position of the error.
     """
     if isinstance(script_value, str) and script_value:
-        import yaml  # only a script in a file needs it
+        import yaml  # needed only for a script in a file
 
         path = Path(script_value).expanduser()
         try:
             script_value = yaml.safe_load(path.read_text("utf-8"))
         except OSError as error:
             raise InvalidRequest(
-                f"The script {path} of a fake model cannot be read: {error.strerror}.", param="script"
+                f"The fake model's script {path} cannot be read: {error.strerror}.", param="script"
             ) from error
         except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise InvalidRequest(f"The script {path} is not YAML: {error}", param="script") from error
+            raise InvalidRequest(f"The script {path} is not valid YAML: {error}", param="script") from error
     if isinstance(script_value, list):
         script_value = {"replies": script_value}
     return read_script(script_value or {})
 
 
 def read_script(value: Any) -> Script:
-    """A script from plain objects. Raises `InvalidRequest` that names the place."""
+    """Parse a script from plain objects. Raise `InvalidRequest` with the position of the error."""
     known_fields = _fields(value, Script, "script")
     replies = known_fields.pop("replies", None) or []
     if not isinstance(replies, list | tuple):
@@ -109,9 +112,7 @@ def read_script(value: Any) -> Script:
     for name in ("context_length", "dimensions"):
         number = known_fields.get(name)
         if number is not None and (not isinstance(number, int) or number < 1):
-            raise InvalidRequest(
-                f"'{name}' in a fake model's script must be a whole number ≥ 1.", param="script"
-            )
+            raise InvalidRequest(f"'{name}' in a fake model's script must be an integer ≥ 1.", param="script")
     start = known_fields.get("start")
     if start is not None and (not isinstance(start, int | float) or not 0 <= start <= MAX_START_S):
         raise InvalidRequest(
@@ -141,7 +142,7 @@ def _reply(value: Any, where: str) -> ScriptedReply:
             re.compile(str(known_fields.get(name) or ""))
         except re.error as error:
             raise InvalidRequest(
-                f"'{where}.{name}' is not a regular expression: {error}.", param="script"
+                f"'{where}.{name}' is not a valid regular expression: {error}.", param="script"
             ) from error
     return ScriptedReply(**{name: item for name, item in known_fields.items() if item is not None})
 
@@ -149,7 +150,9 @@ def _reply(value: Any, where: str) -> ScriptedReply:
 def _fields(value: Any, cls: type[Any], where: str) -> dict[str, Any]:
     names = [item.name for item in fields(cls)]
     if not isinstance(value, Mapping):
-        raise InvalidRequest(f"'{where}' must be an object with some of: {', '.join(names)}.", param="script")
+        raise InvalidRequest(
+            f"'{where}' must be an object with any of these fields: {', '.join(names)}.", param="script"
+        )
     for name in value:
         if name not in names:
             raise InvalidRequest(
@@ -160,13 +163,16 @@ def _fields(value: Any, cls: type[Any], where: str) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class ScriptPlayer:
-    """Walks through a script: which rule answers now."""
+    """Steps through a script, and decides which rule answers."""
 
     script: Script
     _used: dict[int, int] = field(default_factory=dict)
 
     def next(self, prompt: str, system: str = "", results: str = "") -> ScriptedReply:
-        """The rule for what the user said last, with one text as its content; ``results`` of tools came since."""
+        """Return the rule for the last user message, with a single text as its content.
+
+        ``results`` are the tool results since that message.
+        """
         for index, rule in enumerate(self.script.replies):
             use_count = self._used.get(index, 0)
             match = _search(rule.match, prompt)
@@ -194,7 +200,7 @@ def _search(pattern: str, text: str) -> re.Match[str] | None:
 
 
 def _expand(match: re.Match[str], text: str) -> str:
-    """``\\1`` and ``\\g<name>`` in the text stand for what the rule's groups matched."""
+    """Replace ``\\1`` and ``\\g<name>`` in the text by the groups that the rule matched."""
     try:
         return match.expand(text) if "\\" in text else text
     except (re.error, IndexError):
@@ -211,20 +217,20 @@ def _deep(match: re.Match[str], value: Any) -> Any:
     return value
 
 
-# How a fake model imitates a real one: words for tokens, the smallest JSON that fits a schema, vectors
-# from hashes.
+# A fake model imitates a real one: words are tokens, JSON is the smallest that fits a schema, vectors are
+# hashes.
 
 
 _WORD = re.compile(r"\s*\S+\s*$|\s*\S+|\s+")
 
 
 def split_words(text: str) -> list[str]:
-    """The text in pieces that stand for tokens; joined they are the text."""
+    """Split the text into pieces that represent tokens; joining them restores the text."""
     return _WORD.findall(text)
 
 
 def count_common_words(query: str, texts: Sequence[str]) -> list[float]:
-    """For each text, the share of the query's words that it holds."""
+    """Return, for each text, the share of the query's words that it contains."""
     query_words = set(re.findall(r"\w+", query.lower()))
     return [
         len(query_words & set(re.findall(r"\w+", text.lower()))) / max(1, len(query_words)) for text in texts
@@ -233,7 +239,7 @@ def count_common_words(query: str, texts: Sequence[str]) -> list[float]:
 
 @dataclass(frozen=True, slots=True)
 class FakeChoice:
-    """One choice of an answer. ``stopped_by``: the stop sequence that ended it, as vLLM reports it."""
+    """One choice of an answer. ``stopped_by`` is the stop sequence that ended it, as reported by vLLM."""
 
     index: int
     pieces: list[str]
@@ -246,7 +252,7 @@ class FakeChoice:
         return sum(len(split_words(call["arguments"])) + 1 for call in self.calls)
 
     def message(self) -> dict[str, Any]:
-        """As a chat message."""
+        """Return the choice as a chat message."""
         message: dict[str, Any] = {
             "role": "assistant",
             "content": "".join(self.pieces) or None,
@@ -267,9 +273,7 @@ class FakeChoice:
 
 
 def choose_reply(rule: ScriptedReply, body: Mapping[str, Any], index: int, *, chat: bool) -> FakeChoice:
-    """What the rule makes of the request: tools, schemas, stops and limits as a real model would honour
-    them.
-    """
+    """Apply the rule to the request, honouring tools, schemas, stops and limits as a real model would."""
     calls = [_called(call["name"], call["arguments"]) for call in rule.tool_calls] if chat else []
     text = rule.content[0] if rule.content else ""
     if not calls and chat:
@@ -324,7 +328,7 @@ def _is_json(text: str) -> bool:
 
 
 def schema_example(schema: Mapping[str, Any]) -> Any:
-    """A small value that fits the schema, as far as types, enums and required properties go."""
+    """Return a small value that fits the schema, considering types, enums and required properties."""
     if "const" in schema:
         return schema["const"]
     if schema.get("enum"):
@@ -346,13 +350,13 @@ def schema_example(schema: Mapping[str, Any]) -> Any:
 
 
 def fake_logprobs(pieces: Sequence[str]) -> dict[str, Any]:
-    """Certainty for every piece, in OpenAI's shape."""
+    """Return log probabilities for every piece, in OpenAI's format."""
     entries = [{"token": piece, "logprob": 0.0, "bytes": list(piece.encode())} for piece in pieces]
     return {"content": [{**entry, "top_logprobs": [entry]} for entry in entries], "refusal": None}
 
 
 def fake_vector(text: str, dimensions: int) -> bytes:
-    """The same unit vector for the same text; texts that share words are near each other.
+    """Return a unit vector that is equal for equal texts; texts with common words are near each other.
 
     Little-endian float32.
     """
@@ -366,13 +370,13 @@ def fake_vector(text: str, dimensions: int) -> bytes:
 
 
 def last_user_text(messages: Sequence[Mapping[str, Any]]) -> str:
-    """What the user said last; what the last message says if the user said nothing."""
+    """Return the text of the last user message, or of the last message if there is no user message."""
     prompt = [message for message in messages if message.get("role") == "user"] or list(messages)
     return text_of(prompt[-1].get("content")) if prompt else ""
 
 
 def system_text(messages: Sequence[Mapping[str, Any]]) -> str:
-    """The instructions."""
+    """Return the instructions."""
     return "\n".join(
         text_of(message.get("content"))
         for message in messages
@@ -381,7 +385,7 @@ def system_text(messages: Sequence[Mapping[str, Any]]) -> str:
 
 
 def results_text(messages: Sequence[Mapping[str, Any]]) -> str:
-    """What tools have answered since the user spoke last."""
+    """Return the tool results since the last user message."""
     since: list[str] = []
     for message in messages:
         if message.get("role") == "user":
@@ -392,16 +396,16 @@ def results_text(messages: Sequence[Mapping[str, Any]]) -> str:
 
 
 def prompt_text(messages: Sequence[Mapping[str, Any]]) -> str:
-    """All that was said."""
+    """Return the text of all messages."""
     return "\n".join(text_of(message.get("content")) for message in messages)
 
 
 def text_of(content: Any) -> str:
-    """The text of a message's content, whichever form it has."""
+    """Return the text of a message's content, in any format."""
     if isinstance(content, list):
         return "".join(str(part.get("text", "")) for part in content if isinstance(part, Mapping))
     return content if isinstance(content, str) else ""
 
 
 VOICES = ("default", "alloy", "echo", "nova")
-"""Of a fake model that speaks."""
+"""Voices of a fake speech model."""

@@ -1,6 +1,6 @@
 """The process of a fake model.
 
-Alone, for benchmarks: ``python -m portico_server.models.engines.fake.worker --port 9000``.
+Standalone, for benchmarks: ``python -m portico_server.models.engines.fake.worker --port 9000``.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from portico_server.models.engines.fake.script import (
 from portico_server.models.token_usage import usage_to_json
 
 START_LOG_LINES = 10
-"""Lines that a slow start writes into its log."""
+"""Number of log lines that a slow start writes."""
 
 
 class FakeServer:
-    """OpenAI's endpoints over one script, and over those of ``adapters``, which are asked for by their names."""
+    """OpenAI's endpoints for one script, and for those of ``adapters``, which are selected by name."""
 
     def __init__(self, script: Script, adapters: Mapping[str, Script] | None = None) -> None:
         self._script = script
@@ -170,7 +170,7 @@ class FakeServer:
         )
 
     async def tokenize(self, request: web.Request) -> web.StreamResponse:
-        """In the shape of vLLM. A word is a token, and its number a hash."""
+        """Return tokens in vLLM's format. Each word is a token, numbered by a hash."""
         body: dict[str, Any] = await worker_http.body_of(request)
         prompt = body.get("prompt")
         text = prompt if isinstance(prompt, str) else scripts.prompt_text(body.get("messages") or [])
@@ -185,17 +185,17 @@ class FakeServer:
         )
 
     async def detokenize(self, request: web.Request) -> web.StreamResponse:
-        """Of tokens that it has told before."""
+        """Return the text of tokens that the model has issued before."""
         body: dict[str, Any] = await worker_http.body_of(request)
         ids: list[Any] = body.get("tokens") or []
         unknown = next((number for number in ids if number not in self._words), None)
         if unknown is not None:
-            raise InvalidRequest(f"{unknown} is not a token that this model has told.", param="tokens")
+            raise InvalidRequest(f"Token {unknown} is not in this model's vocabulary.", param="tokens")
         return worker_http.answer({"prompt": "".join(self._words[number] for number in ids)})
 
 
 class _Envelope:
-    """What surrounds every answer and every chunk of one call."""
+    """The common fields of every answer and every chunk of one call."""
 
     def __init__(self, chat: bool, model: str) -> None:
         self.chat = chat
@@ -236,7 +236,7 @@ def _stopped(choice: FakeChoice) -> dict[str, str]:
 
 
 async def _paced(rule: ScriptedReply, pieces: list[str]) -> AsyncIterator[str]:
-    """The pieces at the rule's pace, until its crash or its silence."""
+    """Yield the pieces at the rule's pace, until it crashes or hangs."""
     for number, piece in enumerate([*pieces, ""]):
         if rule.crash == number:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -249,7 +249,7 @@ async def _paced(rule: ScriptedReply, pieces: list[str]) -> AsyncIterator[str]:
 
 
 def _load(seconds: float) -> None:
-    """Take as long as a large model does, and write into the log what one would."""
+    """Imitate the loading time of a large model, and its log lines."""
     for step in range(1, START_LOG_LINES + 1) if seconds else ():
         time.sleep(seconds / START_LOG_LINES)
         percent = 100 * step // START_LOG_LINES
@@ -257,9 +257,9 @@ def _load(seconds: float) -> None:
 
 
 def main() -> None:
-    """As a child of the daemon without arguments; alone with ``--port``."""
+    """Run as a child of the daemon without arguments, or standalone with ``--port``."""
     parser = argparse.ArgumentParser(prog="python -m portico_server.models.engines.fake.worker")
-    parser.add_argument("--port", type=int, help="serve alone on this port of 127.0.0.1, without a key")
+    parser.add_argument("--port", type=int, help="serve standalone on this port of 127.0.0.1, without a key")
     parser.add_argument("--script", default="", help="a YAML script")
     arguments = parser.parse_args()
     if arguments.port is not None:

@@ -1,4 +1,4 @@
-"""Adapters on llama.cpp: loaded with the model, each call sets their scales; and the progress of loading."""
+"""Adapters on llama.cpp, which are loaded with the model and scaled by each call, and the progress of loading."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from portico_server.models.protocol import LaunchContext
 from portico_server.models.server_process import ServerProcess, WatchStart
 from portico_server.models.spec import ModelSpec
 
-# How far llama.cpp has come with loading a model, as far as the system can see it.
-#
-# Its Python package has no callback for this, and its log is silent about it. But the files are mapped and read from
-# their beginning to their end, and what is read of them counts as memory that the process shares, on Linux.
+# Measures how far llama.cpp has loaded a model, as visible to the system. Its Python package has no callback
+# for the progress, and its log does not report it. But the files are memory-mapped and read sequentially, and
+# on Linux, the parts already read count as shared memory of the process.
 
 
 POLL_INTERVAL_S = 0.2
-"""Seconds between two looks."""
+"""Interval between measurements in seconds."""
 
 
 def report_load_progress(files: Iterable[str], report: ReportStage | None) -> WatchStart | None:
-    """Tells ``report`` of the stage ``load`` in percent of the bytes of ``files``, and of ``warm-up`` once all of them
-    are read. Libraries count too, some ten MB: of a small model the percentage is a little ahead.
+    """Report the stage ``load`` in percent of the bytes of ``files``, then ``warm-up`` once all of them are read.
+
+    Libraries, some ten MB, are counted too, so the percentage of a small model is slightly too high.
     """
     if report is None:
         return None
@@ -48,7 +48,7 @@ def report_load_progress(files: Iterable[str], report: ReportStage | None) -> Wa
                 return
             if percent:
                 report("load", percent)
-            # Nothing announces that memory was read.
+            # The system sends no notification of memory reads.
             await asyncio.sleep(POLL_INTERVAL_S)
 
     return watch
@@ -59,8 +59,10 @@ def _size(paths: Iterable[Path]) -> int:
 
 
 def shared_bytes(pid: int) -> int | None:
-    """Bytes of files and shared memory in a process's memory; ``None`` if the system does not say or it is gone."""
-    import psutil  # takes a moment to import, and nobody asks for it at start
+    """Return the bytes of files and shared memory in a process's memory, or ``None`` if unavailable or the process has
+    ended.
+    """
+    import psutil  # slow to import, and not needed at startup
 
     try:
         shared_memory = getattr(psutil.Process(pid).memory_info(), "shared", None)
@@ -74,19 +76,21 @@ logger = logging.getLogger(__name__)
 WORKER_MODULE = "portico_server.models.engines.llamacpp.worker"
 
 TRIAL_CONTEXT_TOKENS = 256
-"""Tokens of context of a process that only has to show that it starts."""
+"""Context length in tokens of a process that must only prove that it starts."""
 
 
 async def start_with(
     config: Mapping[str, Any], path: Path, name: str, site: LaunchContext
 ) -> tuple[ServerProcess, list[AdapterScale]]:
-    """Start the worker, and say which of the site's adapters it has. One that llama.cpp does not take must not keep the
-    model from starting. Raises `PorticoError`.
+    """Start the worker, and return it with the site's adapters that it has loaded.
+
+    An adapter that llama.cpp rejects must not prevent the model from starting. Raises `PorticoError`.
     """
     usable = await pools.MODELS.run(_usable, name, path, site.adapters)
     if usable:
-        # llama.cpp does not ask which adapter a prompt was read with before it takes it up again: a base model then
-        # answers from an adapter's memory. Slots are cleared when the adapter changes, this cache is not.
+        # llama.cpp reuses a cached prompt without checking the adapter with which it was read, so a base
+        # model would answer from an adapter's cache. Slots are cleared when the adapter changes, but this
+        # cache is not.
         with_them = {
             **config,
             "plan": {**config["plan"], "prompts_mb": 0},
@@ -97,16 +101,18 @@ async def start_with(
         except EngineFailed as error:
             if error.code != "load_failed":
                 raise
-            logger.error("%s Trying without its adapters.", error.message)
+            logger.error("%s Retrying without its adapters.", error.message)
     return await _start({**config, "adapters": []}, name, site), []
 
 
 async def try_adapters(spec: ModelSpec, path: Path, adapter: AdapterScale, site: LaunchContext) -> None:
-    """Load it beside whatever runs, in a process with a context of next to nothing: llama.cpp ends when it cannot load
-    an adapter. Raises `InvalidRequest`.
+    """Test an adapter in a separate process with a minimal context, because llama.cpp exits if it cannot load an
+    adapter.
+
+    Raises `InvalidRequest`.
     """
     if not await pools.MODELS.run(path.is_file):
-        raise InvalidRequest(f"'{spec.source}' is not one GGUF file.", code="not_gguf", param="base")
+        raise InvalidRequest(f"'{spec.source}' is not a single GGUF file.", code="not_gguf", param="base")
     new_path = await pools.MODELS.run(lambda: prepare_gguf_adapter(adapter.path, GgufBase.read(path)))
     plan = LlamaCppPlan(
         embedding=False, slots=1, context_length=TRIAL_CONTEXT_TOKENS, threads=1, gpu_layers=0
@@ -122,8 +128,8 @@ async def try_adapters(spec: ModelSpec, path: Path, adapter: AdapterScale, site:
         child = await _start(config, spec.name, site)
     except EngineFailed as error:
         raise InvalidRequest(
-            f"llama.cpp does not take the adapter '{adapter.name}' with '{spec.name}'. The model's log says why: "
-            f"portico logs {spec.name}",
+            f"llama.cpp cannot load the adapter '{adapter.name}' with '{spec.name}'. See the model's log for "
+            f"the reason: portico logs {spec.name}",
             code="adapter_invalid",
             param="path",
         ) from error
@@ -133,9 +139,10 @@ async def try_adapters(spec: ModelSpec, path: Path, adapter: AdapterScale, site:
 def adapter_scales(
     loaded_adapter_scales: Sequence[AdapterScale], adapter_scale: AdapterScale | None
 ) -> dict[str, Any]:
-    """What a call says of adapters: the scale of each that is loaded, since the engine keeps those that are not named.
+    """Return the adapter options of a call: the scale of every loaded adapter, because the engine keeps unspecified
+    scales.
 
-    Raises `ValueError` if the wanted one is not loaded.
+    Raises `ValueError` if the requested adapter is not loaded.
     """
     if not loaded_adapter_scales:
         if adapter_scale is not None:
@@ -163,7 +170,7 @@ def adapter_scales(
 
 
 def is_same_file(adapter_scale: AdapterScale, other: AdapterScale) -> bool:
-    """Whether they are one adapter, at whatever scale."""
+    """Return whether both are the same adapter, regardless of scale."""
     return (adapter_scale.name, adapter_scale.path) == (other.name, other.path)
 
 
@@ -180,7 +187,7 @@ async def _start(config: Mapping[str, Any], name: str, site: LaunchContext) -> S
 
 
 def _usable(name: str, path: Path, adapters: Sequence[AdapterScale]) -> list[tuple[AdapterScale, Path]]:
-    """Each adapter with the file that llama.cpp loads for it. Blocks."""
+    """Return each adapter with the file that llama.cpp loads for it. Blocks."""
     usable_adapters: list[tuple[AdapterScale, Path]] = []
     base = GgufBase.read(path) if adapters else None
     for adapter in adapters:
@@ -188,5 +195,5 @@ def _usable(name: str, path: Path, adapters: Sequence[AdapterScale]) -> list[tup
         try:
             usable_adapters.append((adapter, prepare_gguf_adapter(adapter.path, base)))
         except PorticoError as error:
-            logger.error("the adapter %s of %s is left out: %s", adapter.name, name, error.message)
+            logger.error("skipping the adapter %s of %s: %s", adapter.name, name, error.message)
     return usable_adapters

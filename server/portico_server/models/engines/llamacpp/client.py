@@ -1,4 +1,4 @@
-"""Speaks to llama.cpp's server: which slot a call gets, adapters by scale, and texts in tokens. Imports aiohttp."""
+"""Calls llama.cpp's server: assigns slots, sets adapter scales, and tokenizes texts. Imports aiohttp."""
 
 from __future__ import annotations
 
@@ -30,20 +30,21 @@ from portico_server.models.protocol import ModelDescription
 from portico_server.models.server_process import ServerProcess
 from portico_server.models.transport import CONNECTION_ERRORS, EngineTransport, deadline_exceeded
 
-# Which slot a call gets. Pure but for the wait.
-#
-# llama.cpp fills each step with the prompts of its slots in the order of their numbers: a prompt in a lower slot goes
-# first, whatever its length. It also cannot know that a prompt which is read in parts continues in the same slot.
+# Assigns slots to calls. Pure except for waiting. llama.cpp fills each step with the prompts of its slots in
+# the order of their numbers, so a prompt in a lower slot goes first, whatever its length. It also cannot know
+# that a prompt that is read in parts continues in the same slot.
 
 
 MIN_COMMON_SHARE = 0.1
-"""Part of a prompt that a slot must hold already to be taken for that."""
+"""Minimum share of a prompt that a slot must already hold to count as related."""
 
 
 @dataclass(slots=True)
 class Slot:
-    """One of llama.cpp's, and what it holds: the ``text`` that its last call was about, the ``tokens`` of it that are
-    known, and how many were ``generated`` after them.
+    """A slot of llama.cpp and its contents.
+
+    ``text`` is the prompt of its last call, ``tokens`` are the known tokens of that text, and ``generated`` is the
+    number of tokens after them.
     """
 
     number: int
@@ -53,24 +54,26 @@ class Slot:
     generated: int = 0
     busy: bool = False
     reading: bool = False
-    """Whether a long prompt is read in it."""
+    """Whether a long prompt is being read in the slot."""
     last_used: int = 0
     unrelated: bool = True
-    """Whether it held little or nothing of its call's prompt when that came."""
+    """Whether the slot held little or nothing of its call's prompt when the call arrived."""
     unread: int = 0
-    """Tokens of its call's prompt that it does not hold, counted or guessed."""
+    """Counted or estimated number of tokens of its call's prompt that the slot does not hold."""
     body: Mapping[str, Any] | None = None
-    """Its last call."""
+    """The last call of the slot."""
 
     def known(self, tokens: Sequence[int]) -> int:
-        """How many of ``tokens`` it holds already, as far as is known."""
+        """Return how many of ``tokens`` the slot already holds, as far as known."""
         common = common_length(self.tokens, tokens)
         return common + self.generated if 0 < common == len(self.tokens) else common
 
 
 @dataclass(frozen=True, slots=True)
 class CallPrompt:
-    """What distinguishes prompts: a text that begins alike where they do, and what changes how they are read."""
+    """The identity of a prompt: a text whose beginning is equal for equal beginnings, and options that change its
+    reading.
+    """
 
     text: bytes
     lora: Any
@@ -78,7 +81,7 @@ class CallPrompt:
 
     @classmethod
     def of(cls, body: Mapping[str, Any], long_tokens: int) -> CallPrompt:
-        """The prompt of a call, which is ``long`` if it may have more than ``long_tokens``."""
+        """Return the prompt of a call, which is ``long`` if it may have more than ``long_tokens``."""
         prompt = body.get("prompt")
         if isinstance(prompt, list):
             return cls(array("q", prompt).tobytes(), body.get("lora"), len(prompt) > long_tokens)

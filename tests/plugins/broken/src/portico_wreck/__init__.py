@@ -1,4 +1,4 @@
-"""What a daemon refuses, each for another reason."""
+"""Plugins that a daemon refuses, each for a different reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Written for a version of the interface that is to come."""
+"""A plugin written for a future version of the interface."""
 
 PORTICO_PLUGIN_API = 2
 CHUNKER = None

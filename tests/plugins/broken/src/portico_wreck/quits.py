@@ -1,3 +1,3 @@
-"""Ends the program that imports it."""
+"""A plugin that ends the program that imports it."""
 
 raise SystemExit("no licence")

@@ -1,1 +1,1 @@
-"""One plugin of each kind, as small as it can be."""
+"""One minimal plugin of each kind."""

@@ -1,4 +1,4 @@
-"""A chunker for poems: a stanza each."""
+"""A chunker for poems: one stanza per chunk."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PORTICO_PLUGIN_API = 1
 
 
 def chunk_stanzas(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
-    """What stands between empty lines; a wider stanza is cut at a line, a comma or a space."""
+    """Return the blocks between empty lines; a larger stanza is split at a line, a comma or a space."""
     found: list[Part] = []
     for part in parts:
         for stanza in re.finditer(r"\S(?:.|\n(?!\s*\n))*", part.text):

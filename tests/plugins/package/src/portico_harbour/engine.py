@@ -1,4 +1,4 @@
-"""An engine in the daemon itself: it answers with the words of the last message, backwards, over and over."""
+"""An in-process engine: it answers with the words of the last message in reverse order, over and over."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Reverse:
 
 
 class ReverseClient:
-    """A word is a token. A chat without words is answered with a word of its own."""
+    """A word is a token. A chat without words is answered with a default word."""
 
     def __init__(self, name: str, context_length: int) -> None:
         self._name = name
@@ -80,7 +80,7 @@ def _text(content: Any) -> str:
 
 
 def _answer(text: str, body: dict[str, Any]) -> tuple[list[str], str]:
-    """The words, and why there are no more."""
+    """Return the words and the finish reason."""
     limit = body.get("max_completion_tokens") or body.get("max_tokens") or DEFAULT_ANSWER_TOKENS
     stops = body.get("stop") or []
     stops = [stops] if isinstance(stops, str) else stops

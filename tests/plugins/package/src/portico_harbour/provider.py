@@ -1,4 +1,4 @@
-"""A provider whose API is older than OpenAI's."""
+"""A provider whose API predates OpenAI's."""
 
 from __future__ import annotations
 

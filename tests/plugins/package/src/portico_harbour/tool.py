@@ -1,4 +1,4 @@
-"""A tool: how high the tide is."""
+"""A tool for the height of the tide."""
 
 from __future__ import annotations
 
