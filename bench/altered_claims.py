@@ -157,10 +157,10 @@ def names_in(sentence: str) -> list[str]:
     """Names of persons, places and organisations, as far as they are sure ones."""
     if not has_cjk(sentence):
         return [match.group() for match in _CAPITALS.finditer(sentence) if len(match.group()) > 3]
-    from portico_server.apps.answer.terms import tagged
+    from portico_server.apps.answer.terms import tag_words
 
     found = [
-        one.word for one in tagged(sentence) if one.tag in ("nr", "ns", "nt", "nrt") and len(one.word) > 1
+        one.word for one in tag_words(sentence) if one.tag in ("nr", "ns", "nt", "nrt") and len(one.word) > 1
     ]
     return list(dict.fromkeys(found))
 

@@ -270,16 +270,16 @@ class EditorAgent:
 
     async def _start(self, conversation: _Conversation, text: str) -> AsyncRunning:
         """Start the agent with the editor's functions; without them if the key can call the agent but not read it."""
-        lent = [function for function in FUNCTIONS if self._lends(str(function["function"]))]
-        if lent:
+        lent_functions = [function for function in FUNCTIONS if self._lends(str(function["function"]))]
+        if lent_functions:
             with suppress(Forbidden):
                 versions = await self._client.apps.versions(self._name)
                 spec = next(dict(app_version.spec) for app_version in versions if app_version.current)
                 spec["name"] = spec.get("name") or self._name
-                spec["tools"] = [*(spec.get("tools") or ()), *lent]
+                spec["tools"] = [*(spec.get("tools") or ()), *lent_functions]
                 functions = {
-                    f"{spec['name']}.{READ_FILE}": self._bound(conversation, self._read),
-                    f"{spec['name']}.{WRITE_FILE}": self._bound(conversation, self._write),
+                    f"{spec['name']}.{READ_FILE}": self._bind(conversation, self._read),
+                    f"{spec['name']}.{WRITE_FILE}": self._bind(conversation, self._write),
                 }
                 session = (self._name, conversation.session.name)
                 return self._client.agents.start(spec, text, session=session, functions=functions)
@@ -342,11 +342,11 @@ class EditorAgent:
             status="pending",
             raw_input=dict(question.arguments),
         )
-        is_accepted = await self._allowed(conversation, question.name, call)
+        is_accepted = await self._is_allowed(conversation, question.name, call)
         with suppress(Conflict):
             await self._client.questions.answer(question.id, is_accepted)
 
-    async def _allowed(self, conversation: _Conversation, tool: str, call: schema.ToolCallUpdate) -> bool:
+    async def _is_allowed(self, conversation: _Conversation, tool: str, call: schema.ToolCallUpdate) -> bool:
         if tool in conversation.always:
             return True
         answer = await self._editor.request_permission(conversation.session.id, call, OPTIONS)
@@ -355,7 +355,7 @@ class EditorAgent:
             conversation.always.add(tool)
         return option_id in (ALLOW, ALLOW_ALWAYS)
 
-    def _bound(
+    def _bind(
         self, conversation: _Conversation, function: Callable[..., Awaitable[str]]
     ) -> Callable[..., Awaitable[str]]:
         async def call(**arguments: Any) -> str:
@@ -396,7 +396,7 @@ class EditorAgent:
             content=[diff],
             locations=[schema.ToolCallLocation(path=str(place))],
         )
-        if not await self._allowed(conversation, WRITE_FILE, call):
+        if not await self._is_allowed(conversation, WRITE_FILE, call):
             raise Forbidden(f"The person does not allow writing '{path}'.")
         await self._editor.session_update(
             conversation.session.id, helpers.update_tool_call(call_id, status="in_progress", content=[diff])

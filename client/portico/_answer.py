@@ -63,7 +63,7 @@ class _AnswerState:
         """The id of the run behind the answer, once the run has started."""
         return self._run
 
-    def _opened(self, headers: Headers) -> None:
+    def _open(self, headers: Headers) -> None:
         self._run = headers.get("x-portico-run")
         self._request_id = headers.get("x-request-id")
 
@@ -109,7 +109,7 @@ class Answer(_AnswerState):
     def _listen(
         self, start: Callable[[Opened], Generator[RunEvent, None, None]]
     ) -> Generator[Event, None, None]:
-        source = start(self._opened)
+        source = start(self._open)
         try:
             for item in source:
                 yield self._take(item)
@@ -168,7 +168,7 @@ class AsyncAnswer(_AnswerState):
     async def _listen(
         self, start: Callable[[Opened], AsyncGenerator[RunEvent, None]]
     ) -> AsyncGenerator[Event, None]:
-        source = start(self._opened)
+        source = start(self._open)
         try:
             async for item in source:
                 yield self._take(item)

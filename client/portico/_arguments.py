@@ -44,12 +44,12 @@ def call_fields(
     """
     signature = _signature(function)
     if signature is None:
-        return Arguments(None if args is None else [_placed(arg, incoming) for arg in args], dict(kwargs))
+        return Arguments(None if args is None else [_place(arg, incoming) for arg in args], dict(kwargs))
     call = _FunctionStep(function, name, signature, incoming)
     call.knows(kwargs)
     returns = call.returned()
     if args is not None:
-        return Arguments([_placed(arg, incoming) for arg in args], dict(kwargs), returns)
+        return Arguments([_place(arg, incoming) for arg in args], dict(kwargs), returns)
     free = [parameter for parameter in call.taking if parameter.name not in kwargs]
     if not free and not call.rest:
         return Arguments([], dict(kwargs), returns)
@@ -170,7 +170,7 @@ class _FunctionStep:
         return schema_of(annotations_of(self.function).get("return", Any)) or None
 
 
-def _placed(arg: Any, incoming: Incoming) -> Any:
+def _place(arg: Any, incoming: Incoming) -> Any:
     """Resolve `_0`: an item of a pack, or the only incoming value."""
     if not isinstance(arg, Argument):
         return arg

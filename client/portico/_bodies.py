@@ -20,19 +20,19 @@ class Bodies:
     """
 
     def __init__(self) -> None:
-        self._here = threading.local()
+        self._local = threading.local()
         self._open: set[Body] = set()
-        self._left: deque[Body] = deque()
+        self._waiting_bodies: deque[Body] = deque()
 
     @contextmanager
     def call(self) -> Iterator[None]:
         """Wrap every call to httpx."""
-        self._here.depth = getattr(self._here, "depth", 0) + 1
+        self._local.depth = getattr(self._local, "depth", 0) + 1
         try:
             yield
         finally:
-            self._here.depth -= 1
-            if not self._here.depth:
+            self._local.depth -= 1
+            if not self._local.depth:
                 self._clear()
 
     def open(self, response: httpx.Response) -> Body:
@@ -44,23 +44,23 @@ class Bodies:
     def close(self, body: Body) -> None:
         """Release its connection, now or after the call that this thread is in."""
         if body in self._open:
-            self._left.append(body)
+            self._waiting_bodies.append(body)
             self._open.discard(body)
-            if not getattr(self._here, "depth", 0):
+            if not getattr(self._local, "depth", 0):
                 self._clear()
 
     def _clear(self) -> None:
-        while self._left:
+        while self._waiting_bodies:
             try:
-                body = self._left.popleft()
+                body = self._waiting_bodies.popleft()
             except IndexError:  # another thread was faster
                 return
-            self._here.depth = 1
+            self._local.depth = 1
             try:
                 with suppress(httpx.HTTPError):  # no reader remains
                     body.let_go()
             finally:
-                self._here.depth = 0
+                self._local.depth = 0
 
 
 class Body:

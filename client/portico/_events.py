@@ -93,18 +93,18 @@ class ChatEvents:
     def feed(self, item: ServerEvent) -> list[RunEvent]:
         if item.data == "[DONE]":
             self.done = True
-            return self._numbered([*self._tools(), Finished({"finish_reason": self._reason})])
+            return self._number([*self._tools(), Finished({"finish_reason": self._reason})])
         chunk = _object(item.data)
         if "error" in chunk:
             self.done = True
-            return self._numbered([Failed(error_body(chunk))])
+            return self._number([Failed(error_body(chunk))])
         events: list[Event] = []
         for choice in chunk.get("choices") or ():
             if choice.get("index", 0) == 0:
                 events += self._choice(choice)
         if chunk.get("usage"):
             events.append(usage(chunk["usage"]))
-        return self._numbered(events)
+        return self._number(events)
 
     def _choice(self, choice: Mapping[str, Any]) -> list[Event]:
         self._reason = choice.get("finish_reason") or self._reason
@@ -127,7 +127,7 @@ class ChatEvents:
     def _tools(self) -> list[Event]:
         return [ToolCalled(c.id, c.name, c.arguments) for _index, c in sorted(self._calls.items())]
 
-    def _numbered(self, events: list[Event]) -> list[RunEvent]:
+    def _number(self, events: list[Event]) -> list[RunEvent]:
         run_events = [RunEvent(self._seq + n, event) for n, event in enumerate(events, 1)]
         self._seq += len(run_events)
         return run_events
@@ -141,15 +141,17 @@ def passages_of(annotations: Any) -> tuple[Passage, ...]:
 
 def _passage(rank: int, item: Mapping[str, Any]) -> Passage:
     place = item.get("place")
-    where = dict(place) if isinstance(place, Mapping) else {}
-    where["heading"] = tuple(where.get("heading") or ())
+    place_fields = dict(place) if isinstance(place, Mapping) else {}
+    place_fields["heading"] = tuple(place_fields.get("heading") or ())
     return Passage(
         rank=int(item.get("index") or rank),
         score=float(item.get("score") or 0),
         text=str(item.get("quote") or ""),
         file_id=str(item.get("file_id") or ""),
         filename=str(item.get("filename") or ""),
-        place=Place(**{name: where[name] for name in Place.__dataclass_fields__ if name in where}),
+        place=Place(
+            **{name: place_fields[name] for name in Place.__dataclass_fields__ if name in place_fields}
+        ),
     )
 
 

@@ -232,7 +232,7 @@ async def _with_device(places: IssuerPlaces, offer: SignInOffer, show: Show) -> 
         form = {"client_id": offer.client_id, "scope": offer.scope}
         status, response = await _ask(http, "POST", places.device, "the issuer", form)
         if status != 200:
-            raise _refused(places, response, status)
+            raise _refusal(places, response, status)
         device, code = response.get("device_code"), response.get("user_code")
         address = response.get("verification_uri")
         is_here = is_loopback(httpx.URL(places.issuer).host)
@@ -251,7 +251,7 @@ async def _with_device(places: IssuerPlaces, offer: SignInOffer, show: Show) -> 
         life = _seconds(response.get("expires_in"), MAX_WAIT_S, MAX_WAIT_S)
         form = {"grant_type": DEVICE_GRANT, "device_code": device, "client_id": offer.client_id}
         response = await _agreed(http, places, form, max(MIN_DEVICE_INTERVAL_S, interval), life)
-    return granted(response, places.issuer, offer.client_id)
+    return read_tokens(response, places.issuer, offer.client_id)
 
 
 async def _agreed(
@@ -276,10 +276,10 @@ async def _agreed(
                 if lost_count == MAX_LOST_ATTEMPTS:
                     raise _away(places.issuer)
                 if status < 500 and status != 429 and error not in ("authorization_pending", "slow_down"):
-                    raise _refused(places, response, status)
+                    raise _refusal(places, response, status)
                 interval = next_interval(interval, error, is_lost=lost_count > 0 or status == 429)
     except TimeoutError:
-        raise _expired() from None
+        raise _expiry_error() from None
 
 
 def next_interval(interval: float, error: object, *, is_lost: bool = False) -> float:
@@ -315,14 +315,14 @@ async def _with_browser(places: IssuerPlaces, offer: SignInOffer, show: Show) ->
             async with asyncio.timeout(BROWSER_WAIT_S):
                 answer = await browser.answer
         except TimeoutError:
-            raise _expired() from None
+            raise _expiry_error() from None
     finally:
         server.close()
     named_issuer = answer.get("iss")
     if named_issuer != places.issuer and (named_issuer is not None or places.names_itself):
         raise Unauthenticated("The response came from another issuer: sign-in failed.")
     if "error" in answer:
-        raise _refused(places, answer, 400)
+        raise _refusal(places, answer, 400)
     form = {
         "grant_type": "authorization_code",
         "code": answer["code"],
@@ -333,8 +333,8 @@ async def _with_browser(places: IssuerPlaces, offer: SignInOffer, show: Show) ->
     async with _connected(places.issuer) as http:
         status, response = await _ask(http, "POST", places.token, "the issuer", form)
     if status != 200:
-        raise _refused(places, response, status)
-    return granted(response, places.issuer, offer.client_id, nonce=nonce)
+        raise _refusal(places, response, status)
+    return read_tokens(response, places.issuer, offer.client_id, nonce=nonce)
 
 
 class _Browser:
@@ -387,7 +387,7 @@ def _page(is_taken: bool) -> bytes:
     return head.encode() + body
 
 
-def granted(
+def read_tokens(
     response: Mapping[str, Any], issuer: str, client_id: str, *, nonce: str | None = None
 ) -> GrantedTokens:
     """Return the tokens in a response. Raises `Unauthenticated` unless its ID token is for this client and this
@@ -435,7 +435,7 @@ def _claims(token: str) -> Mapping[str, Any]:
     return claims if isinstance(claims, dict) else {}
 
 
-async def renewed(issuer: str, client_id: str, refresh_token: str, subject: str) -> GrantedTokens | None:
+async def renew_tokens(issuer: str, client_id: str, refresh_token: str, subject: str) -> GrantedTokens | None:
     """Return new tokens of the same person, or ``None`` if the issuer returns no new ID token.
 
     Raises `Unauthenticated` if the issuer has ended the sign-in, and `Unavailable`.
@@ -450,13 +450,13 @@ async def renewed(issuer: str, client_id: str, refresh_token: str, subject: str)
         raise Unauthenticated("The issuer has ended this sign-in.", code="sign_in_ended")
     if "id_token" not in response:
         return None
-    tokens = granted(response, issuer, client_id)
+    tokens = read_tokens(response, issuer, client_id)
     if tokens.subject != subject:
         raise Unauthenticated("The issuer returned somebody else's token.", code="sign_in_ended")
     return tokens
 
 
-async def revoked(issuer: str, client_id: str, refresh_token: str) -> bool:
+async def revoke_tokens(issuer: str, client_id: str, refresh_token: str) -> bool:
     """Ask an issuer to end a sign-in. Return whether it has an endpoint for that and succeeded."""
     places = await discovered(issuer)
     if not places.revocation or not refresh_token:
@@ -485,27 +485,27 @@ async def _ask(
     `Unavailable`.
     """
     data = bytearray()
-    where = _short(url)
+    address = _short(url)
     try:
         async with (
             asyncio.timeout(ANSWER_TIMEOUT_S),
             http.stream(method, url, data=None if form is None else dict(form)) as answer,
         ):
             if answer.is_redirect:
-                raise Unavailable(f"{where} redirects, but redirects from {whom} are not followed.")
+                raise Unavailable(f"{address} redirects, but redirects from {whom} are not followed.")
             async for block in answer.aiter_raw():
                 data += block
                 if len(data) > MAX_ANSWER_BYTES:
                     raise Unavailable(
-                        f"The response of {where} exceeds {MAX_ANSWER_BYTES:,} bytes and was not read."
+                        f"The response of {address} exceeds {MAX_ANSWER_BYTES:,} bytes and was not read."
                     )
     except TimeoutError:
         raise Unavailable(
-            f"{where} did not respond within {ANSWER_TIMEOUT_S:g} s. Try again later."
+            f"{address} did not respond within {ANSWER_TIMEOUT_S:g} s. Try again later."
         ) from None
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         reason = str(error) or type(error).__name__
-        raise Unavailable(f"{where} does not respond: {_short(reason)}. Is {whom} up?") from error
+        raise Unavailable(f"{address} does not respond: {_short(reason)}. Is {whom} up?") from error
     try:
         document = json.loads(data)
     except (ValueError, RecursionError):
@@ -547,12 +547,12 @@ def _short(value: object) -> str:
     return "".join(char if char.isprintable() else " " for char in str(value)[:200])
 
 
-def _refused(places: IssuerPlaces, response: Mapping[str, Any], status: int) -> Exception:
+def _refusal(places: IssuerPlaces, response: Mapping[str, Any], status: int) -> Exception:
     error = response.get("error")
     if error == "access_denied":
         return Forbidden("You or the issuer declined: sign-in failed.", code="denied")
     if error == "expired_token":
-        return _expired()
+        return _expiry_error()
     if status >= 500:
         return _away(places.issuer)
     description = response.get("error_description")
@@ -565,7 +565,7 @@ def _refused(places: IssuerPlaces, response: Mapping[str, Any], status: int) -> 
     )
 
 
-def _expired() -> DeadlineExceeded:
+def _expiry_error() -> DeadlineExceeded:
     return DeadlineExceeded(
         "The sign-in was not approved in time: the code has expired. Run 'portico login' again.",
         code="expired",

@@ -115,14 +115,14 @@ class Bridge:
         """Forward a request, and return its response with all messages before it. A response is always sent."""
         try:
             session = self._session
-            if await self._answered(message, http):
+            if await self._forward(message, http):
                 return
             # The daemon does not know our session, so it was restarted: open a session as the client did, and
             # try again.
             async with self._reopening:
                 if self._session == session:
                     await self._reopen(http, tasks)
-            if not await self._answered(message, http):
+            if not await self._forward(message, http):
                 self._write(error_line(message.id, UNREACHABLE_CODE, "The daemon has ended this session."))
         except httpx.ConnectError:
             self._write(
@@ -149,7 +149,7 @@ class Bridge:
                 error_line(message.id, UNREACHABLE_CODE, f"The connection to the daemon was lost: {reason}.")
             )
 
-    async def _answered(self, message: McpMessage, http: httpx.AsyncClient) -> bool:
+    async def _forward(self, message: McpMessage, http: httpx.AsyncClient) -> bool:
         """Post a request and forward the response; return False if the daemon does not know our session."""
         session = self._session
         async with self._post(message, http) as response:

@@ -44,8 +44,8 @@ def read(kind: type[T], value: Any, key: str = "") -> T:
     """Return ``value``, or its member ``key``, as a ``kind``: a value, plain JSON, or ``list[…]`` and `Page` of rows,
     which are stored under ``data``. Raises `NotPortico`.
     """
-    many = get_origin(kind)
-    if many is not list and many is not Page:
+    origin = get_origin(kind)
+    if origin is not list and origin is not Page:
         result: T = _reader(cast("Any", kind))(_member(value, key) if key else value)
         return result
     rows = value.get(key or "data") if isinstance(value, Mapping) else None
@@ -53,7 +53,7 @@ def read(kind: type[T], value: Any, key: str = "") -> T:
         problem = f"lacks '{key}'" if key else "has no list 'data'"
         raise NotPortico(f"The answer {problem}. {_ADVICE}")
     items = [_reader(get_args(kind)[0])(row) for row in rows]
-    if many is Page:
+    if origin is Page:
         return Page(
             tuple(items),
             bool(value.get("has_more")),

@@ -34,7 +34,7 @@ class Upload:
             filename = filename or content.name
         if not filename:
             raise InvalidRequest("Bytes need a file name: pass filename=…", param="filename")
-        return cls(filename, content, given(**fields))
+        return cls(filename, content, without_none(**fields))
 
 
 class Options(TypedDict, total=False):
@@ -56,7 +56,7 @@ def at(*parts: str) -> str:
     return "/" + "/".join(quote(part, safe="") for part in parts)
 
 
-def named(name: str, subject: str) -> str:
+def check_path_name(name: str, subject: str) -> str:
     """Return a name unchanged; raise `InvalidRequest` if it would address another path than intended."""
     if name in ("", ".", ".."):
         raise InvalidRequest(
@@ -72,7 +72,7 @@ def by_id(value: str, subject: str) -> str:
     return value
 
 
-def given(**values: Any) -> dict[str, Any]:
+def without_none(**values: Any) -> dict[str, Any]:
     """Return the values that are not ``None``, in JSON form."""
     return {name: _plain(value) for name, value in values.items() if value is not None}
 

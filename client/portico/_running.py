@@ -31,16 +31,16 @@ class _RunState:
 
     def __init__(self, functions: Functions) -> None:
         self._functions = functions
-        self._finished: Finished | None = None
+        self._finished_event: Finished | None = None
         self.id: str | None = None
         """The id of the run, once it has begun."""
         self._request_id: str | None = None
 
-    def _opened(self, headers: Headers) -> None:
+    def _open(self, headers: Headers) -> None:
         self.id = headers.get("x-portico-run")
         self._request_id = headers.get("x-request-id")
 
-    def _mine(self, event: Event) -> Callable[..., Any] | None:
+    def _local_function(self, event: Event) -> Callable[..., Any] | None:
         """Return the function that an event calls, if it is a local function."""
         if isinstance(event, Asked) and event.kind == "function":
             return self._functions.get(event.name)
@@ -50,12 +50,12 @@ class _RunState:
         if isinstance(item.event, Failed):
             raise from_body(item.event.error, request_id=self._request_id)
         if isinstance(item.event, Finished):
-            self._finished = item.event
+            self._finished_event = item.event
         return item.event
 
     def value(self) -> Any:
         """Return the output, once the run has finished."""
-        result = self._finished.result if self._finished is not None else None
+        result = self._finished_event.result if self._finished_event is not None else None
         # An app that was called as an app returns its value and its usage.
         return (
             result["value"]
@@ -80,10 +80,10 @@ class _Listener(_RunState):
 
     def listen(self, path: str, body: Any) -> Generator[Event, None, None]:
         threads = ThreadPoolExecutor(MAX_CONCURRENT_CALLS, "portico-function")
-        source = self._transport.stream("POST", path, RunEvents(), json=body, on_open=self._opened)
+        source = self._transport.stream("POST", path, RunEvents(), json=body, on_open=self._open)
         try:
             for item in source:
-                function = self._mine(item.event)
+                function = self._local_function(item.event)
                 if function is not None:
                     assert isinstance(item.event, Asked)
                     threads.submit(self._execute, function, item.event)
@@ -99,7 +99,7 @@ class _Listener(_RunState):
             with called(event.key):
                 value = function(*args, **kwargs)
                 if inspect.isawaitable(value):
-                    value = asyncio.run(_awaited(value))
+                    value = asyncio.run(_await_value(value))
             answer = answer_returned(value)
         except Exception as error:  # noqa: BLE001  # told to the run that called
             answer = answer_raised(error)
@@ -148,7 +148,7 @@ class Running:
         self._events.close()
 
 
-async def _awaited(value: Any) -> Any:
+async def _await_value(value: Any) -> Any:
     return await value
 
 
@@ -162,10 +162,10 @@ class AsyncRunning(_RunState):
 
     async def _listen(self, path: str, body: Any) -> AsyncGenerator[Event, None]:
         tasks: set[asyncio.Task[None]] = set()
-        source = self._transport.stream("POST", path, RunEvents(), json=body, on_open=self._opened)
+        source = self._transport.stream("POST", path, RunEvents(), json=body, on_open=self._open)
         try:
             async for item in source:
-                function = self._mine(item.event)
+                function = self._local_function(item.event)
                 if function is not None:
                     assert isinstance(item.event, Asked)
                     task = asyncio.create_task(self._execute(function, item.event))

@@ -58,7 +58,7 @@ class WorkerState:
         self.held: set[str] = set()
         self.concurrency = max(1, concurrency)
         self.lost: set[str] = set()
-        self._failed = 0
+        self._failure_count = 0
 
     @property
     def full(self) -> bool:
@@ -82,16 +82,16 @@ class WorkerState:
         """Return the calls to execute, each with its function. Work on lost calls is wasted: their answers are
         dropped.
         """
-        self._failed = 0
+        self._failure_count = 0
         self.lost.update(claims.lost)
         self.held.update(item.id for item in claims.taken)
         return [(item, self.functions[item.name.removeprefix("tool/")]) for item in claims.taken]
 
-    def done(self, question_id: str) -> None:
+    def release(self, question_id: str) -> None:
         self.held.discard(question_id)
         self.lost.discard(question_id)
 
-    def raised(self, question: Question, error: Exception) -> dict[str, Any]:
+    def to_error_answer(self, question: Question, error: Exception) -> dict[str, Any]:
         """Return the answer for a function that failed. The traceback is logged by the worker."""
         logger.warning("%s failed", question.name, exc_info=error)
         return answer_raised(error, self.worker)
@@ -106,10 +106,10 @@ class WorkerState:
 
     def pause(self, error: PorticoError) -> float:
         """Return the seconds until the next attempt to reach an unreachable daemon."""
-        if not self._failed:
+        if not self._failure_count:
             logger.warning("%s Retrying until it is available.", error.message)
-        self._failed += 1
-        return min(0.25 * 2.0**self._failed, MAX_PAUSE_S)
+        self._failure_count += 1
+        return min(0.25 * 2.0**self._failure_count, MAX_PAUSE_S)
 
 
 def functions_in(declared: Given, **options: Any) -> list[Function]:

@@ -20,7 +20,7 @@ from typing import Any, Final, TypeVar
 
 import httpx
 
-from portico._issuer import GrantedTokens, renewed
+from portico._issuer import GrantedTokens, renew_tokens
 from portico.errors import InvalidRequest, PorticoError, Unauthenticated, Unavailable
 
 T = TypeVar("T")
@@ -88,7 +88,7 @@ _failed_at: dict[str, float] = {}
 """When the renewal of a daemon's sign-in failed, by the monotonic clock."""
 
 
-def kept() -> Mapping[str, KeptSignIn]:
+def read_sign_ins() -> Mapping[str, KeptSignIn]:
     """Return all sign-ins by daemon address. Raises `InvalidRequest` for a file that others could have read or
     written, and for a file with other contents.
     """
@@ -156,7 +156,7 @@ def _require_private(file_state: os.stat_result, path: Path) -> None:
 
 def keep(place: str, sign_in: KeptSignIn | None) -> None:
     """Store the sign-in of a daemon, or remove it. The caller must hold the lock (`locked`)."""
-    sign_ins = {at: one for at, one in kept().items() if at != place}
+    sign_ins = {at: one for at, one in read_sign_ins().items() if at != place}
     rows = {**sign_ins, **({} if sign_in is None else {place: sign_in})}
     path = file()
     new = path.with_name(f"{path.name}.new")
@@ -172,7 +172,7 @@ def keep(place: str, sign_in: KeptSignIn | None) -> None:
 
 
 @contextlib.contextmanager
-def locked() -> Iterator[None]:
+def hold_lock() -> Iterator[None]:
     """Hold the lock that serializes changes to the file among this user's processes. Raises `Unavailable` after
     `LOCK_TIMEOUT_S`.
     """
@@ -184,7 +184,7 @@ def locked() -> Iterator[None]:
         raise InvalidRequest(f"Sign-ins cannot be changed: {path}: {error.strerror}.") from error
     try:
         end = time.monotonic() + LOCK_TIMEOUT_S
-        while not _taken(descriptor):
+        while not _try_lock(descriptor):
             if time.monotonic() > end:
                 raise Unavailable(
                     f"Another process has held {path} for more than {LOCK_TIMEOUT_S:g} s. Try again."
@@ -195,7 +195,7 @@ def locked() -> Iterator[None]:
         os.close(descriptor)
 
 
-def _taken(descriptor: int) -> bool:
+def _try_lock(descriptor: int) -> bool:
     try:
         if sys.platform == "win32":
             import msvcrt
@@ -222,14 +222,14 @@ def current(place: str, refused_token: str = "") -> KeptSignIn | None:
 
     Raises `Unauthenticated` if it has ended, `Unavailable` if it cannot be renewed now.
     """
-    sign_in = kept().get(place)
+    sign_in = read_sign_ins().get(place)
     if sign_in is None or not _is_due(sign_in, refused_token):
         return sign_in
     failed_at = _failed_at.get(place)
     if failed_at is not None and time.monotonic() - failed_at < RENEWAL_RETRY_S:
         return _as_it_is(sign_in)
-    with locked():
-        sign_in = kept().get(place)
+    with hold_lock():
+        sign_in = read_sign_ins().get(place)
         if sign_in is None or not _is_due(sign_in, refused_token):  # another process has changed it
             return sign_in
         try:
@@ -239,7 +239,7 @@ def current(place: str, refused_token: str = "") -> KeptSignIn | None:
             return _as_it_is(sign_in)
         except Unauthenticated:
             keep(place, None)
-            raise _ended(place) from None
+            raise _expiry_error(place) from None
 
 
 def _is_due(sign_in: KeptSignIn, refused_token: str) -> bool:
@@ -265,7 +265,7 @@ def _renew(place: str, sign_in: KeptSignIn) -> KeptSignIn:
         raise Unauthenticated("The sign-in cannot be renewed.")
     arguments = (sign_in.issuer, sign_in.client_id, sign_in.refresh_token, sign_in.subject)
     try:
-        tokens = run_apart(lambda: renewed(*arguments))
+        tokens = run_apart(lambda: renew_tokens(*arguments))
     except InvalidRequest as error:  # the issuer has changed
         raise Unavailable(error.message) from error
     if tokens is None:
@@ -279,7 +279,7 @@ def _renew(place: str, sign_in: KeptSignIn) -> KeptSignIn:
     return new
 
 
-def _ended(place: str) -> Unauthenticated:
+def _expiry_error(place: str) -> Unauthenticated:
     return Unauthenticated(
         f"Your sign-in at {place} has ended. Sign in again: portico --url {place} login", code="sign_in_ended"
     )
@@ -318,7 +318,7 @@ class SignInAuth(httpx.Auth):
 
     def _must_wait(self) -> bool:
         with contextlib.suppress(PorticoError):
-            sign_in = kept().get(self._place)
+            sign_in = read_sign_ins().get(self._place)
             return sign_in is not None and _is_due(sign_in, "")
         return False
 

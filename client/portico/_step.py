@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from portico._keywords import UnknownKeyword, exact_methods
-from portico._request import given
+from portico._request import without_none
 from portico.errors import InvalidRequest
 from portico.functions import schema_of
 from portico.spelling import nearest
@@ -270,7 +270,7 @@ def _function_name(step: Step, taken_names: Set[str]) -> str:
     return name if name.isascii() and name.isidentifier() and name not in taken_names else ""
 
 
-def joined(
+def join_fields(
     steps: Sequence[StepLike],
     step_likes: Mapping[str, StepLike],
     join: Join,
@@ -279,7 +279,7 @@ def joined(
     collect: bool,
 ) -> dict[str, Any]:
     """Return the fields of a combinator that joins its outputs."""
-    return given(
+    return without_none(
         steps=steps_of(steps, step_likes),
         join=join if join != "list" else None,
         separator=separator if join == "text" else None,

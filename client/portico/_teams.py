@@ -75,9 +75,9 @@ def moderated(moderator: Speaker, speakers: Sequence[Speaker], turns: int, final
     names = [speaker.name for speaker in speakers]
     question = template(CHOOSE, task=input, told=output("told"), names=", ".join(names))
     choose = pipeline(
-        told=bind(_told, state.said),
+        told=bind(_transcript, state.said),
         asked=moderator.says(question),
-        picked=bind(_picked, output("asked"), names),
+        picked=bind(_pick, output("asked"), names),
     )
     return _talk(speakers, choose, turns, final)
 
@@ -91,7 +91,7 @@ def bidding(speakers: Sequence[Speaker], turns: int, final: str) -> Step:
         for speaker in speakers
     ]
     choose = pipeline(
-        told=bind(_told, state.said),
+        told=bind(_transcript, state.said),
         bids=flow.parallel(*bids),
         picked=bind(_highest, output("bids"), [speaker.name for speaker in speakers]),
     )
@@ -107,7 +107,7 @@ def debate(speakers: Sequence[Speaker], judge: Speaker, rounds: int) -> Step:
         for speaker in speakers
     ]
     step = pipeline(
-        told=bind(_told, state.said),
+        told=bind(_transcript, state.said),
         all=flow.parallel(*arguing),
         noted=bind(_noted_all, state.said, output("all"), [speaker.name for speaker in speakers]).save(
             "said"
@@ -115,7 +115,7 @@ def debate(speakers: Sequence[Speaker], judge: Speaker, rounds: int) -> Step:
     )
     return pipeline(
         rounds=flow.loop(step, limit=rounds, state={"said": []}),
-        told=bind(_told, output("rounds")),
+        told=bind(_transcript, output("rounds")),
         verdict=judge.says(template(JUDGE, task=input, told=output("told"))),
     )
 
@@ -137,13 +137,13 @@ def _talk(speakers: Sequence[Speaker], choose: Step, turns: int, final: str) -> 
     """Run turns: ``choose`` selects each speaker; the talk ends when it selects nobody."""
     speak = {
         speaker.name: pipeline(
-            told=bind(_told, state.said),
+            told=bind(_transcript, state.said),
             said=speaker.says(template(ASK, task=input, told=output("told"), who=speaker.name)),
-            noted=bind(_noted, state.said, speaker.name, output("said")).save("said"),
+            noted=bind(_with_turn, state.said, speaker.name, output("said")).save("said"),
         )
         for speaker in speakers
     }
-    over = bind(_noted, state.said, "", "")
+    over = bind(_with_turn, state.said, "", "")
     step = pipeline(who=choose, turn=flow.switch(speak, on=output("who"), default=over))
     ends = (lambda said: not said[-1][0] or final in said[-1][1]) if final else (lambda said: not said[-1][0])
     return pipeline(
@@ -152,11 +152,11 @@ def _talk(speakers: Sequence[Speaker], choose: Step, turns: int, final: str) -> 
 
 
 # These functions are sent to the daemon: they must not depend on their surroundings.
-def _told(turns: list[list[str]]) -> str:
+def _transcript(turns: list[list[str]]) -> str:
     return "\n\n".join(f"{who}: {text}" for who, text in turns) or "Nothing yet."
 
 
-def _noted(turns: list[list[str]], who: str, text: str) -> list[list[str]]:
+def _with_turn(turns: list[list[str]], who: str, text: str) -> list[list[str]]:
     return [*turns, [who, text]]
 
 
@@ -165,7 +165,7 @@ def _noted_all(turns: list[list[str]], texts: list[str], names: list[str]) -> li
 
 
 def _last(turns: list[list[str]]) -> str:
-    spoken_texts = [text for who, text in turns if who]
+    spoken_texts = [text for speaker, text in turns if speaker]
     return spoken_texts[-1] if spoken_texts else ""
 
 
@@ -173,7 +173,7 @@ def _in_turn(number: int, names: list[str]) -> str:
     return names[number % len(names)]
 
 
-def _picked(text: str, names: list[str]) -> str:
+def _pick(text: str, names: list[str]) -> str:
     positions = [(text.find(name), name) for name in names if name in text]
     return min(positions)[1] if positions else ""
 
@@ -190,8 +190,8 @@ def _highest(bids: list[str], names: list[str]) -> str:
 def _parts(plan: str, names: list[str]) -> list[dict[str, str]]:
     parts = []
     for line in plan.split("\n"):
-        who, colon, task = line.partition(":")
-        known_names = [name for name in names if name in who]
+        member, colon, task = line.partition(":")
+        known_names = [name for name in names if name in member]
         if colon and known_names and task.strip():
             parts.append({"who": known_names[0], "task": task.strip()})
     return parts

@@ -181,11 +181,11 @@ def _translated(address: Address, timeout: float) -> Iterator[None]:
 
 def _may_retry(method: str, error: httpx.TransportError, attempt: int) -> bool:
     """Return whether to retry: a pooled connection may have been closed as we used it, and repeating a read is safe."""
-    broken = isinstance(error, httpx.RemoteProtocolError | httpx.ReadError | httpx.WriteError)
-    return method == "GET" and broken and attempt == 0
+    is_broken = isinstance(error, httpx.RemoteProtocolError | httpx.ReadError | httpx.WriteError)
+    return method == "GET" and is_broken and attempt == 0
 
 
-def _opened(upload: Upload | None) -> contextlib.AbstractContextManager[BinaryIO | None]:
+def _open(upload: Upload | None) -> contextlib.AbstractContextManager[BinaryIO | None]:
     if upload is None or not isinstance(upload.content, Path):
         return contextlib.nullcontext()
     try:
@@ -217,7 +217,7 @@ class _StreamParser(Generic[T]):
 
 
 @contextlib.contextmanager
-def _written(path: Path, *, private: bool) -> Iterator[BinaryIO]:
+def _write(path: Path, *, private: bool) -> Iterator[BinaryIO]:
     """Open a file that gets its name once it is complete and on disk; ``private``: only this user can read it."""
     partial = path.with_name(f"{path.name}.part")
     try:
@@ -255,7 +255,7 @@ class Transport:
         """
         with _translated(self.address, self._timeout), self._bodies.call():
             for attempt in range(2):
-                with _opened(options.get("upload")) as file:
+                with _open(options.get("upload")) as file:
                     arguments = _arguments(options, self._timeout, file)
                     request = self._http.build_request(method, path, **arguments)
                     try:
@@ -287,7 +287,7 @@ class Transport:
                 if not response.is_success:
                     raise failure(response.status_code, response.headers, response.read())
                 size = 0
-                with _written(to, private=private) as file:
+                with _write(to, private=private) as file:
                     for chunk in response.iter_bytes():
                         size += file.write(chunk)
                         if on_progress is not None:
@@ -352,7 +352,7 @@ class AsyncTransport:
     ) -> T | None:
         with _translated(self.address, self._timeout):
             for attempt in range(2):
-                with _opened(options.get("upload")) as file:
+                with _open(options.get("upload")) as file:
                     arguments = _arguments(options, self._timeout, file)
                     request = self._http.build_request(method, path, **arguments)
                     try:
@@ -384,7 +384,7 @@ class AsyncTransport:
                 if not response.is_success:
                     raise failure(response.status_code, response.headers, await response.aread())
                 size = 0
-                with _written(to, private=private) as file:
+                with _write(to, private=private) as file:
                     async for chunk in response.aiter_bytes():
                         size += file.write(chunk)
                         if on_progress is not None:

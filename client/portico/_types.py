@@ -73,14 +73,16 @@ def _apart(wanted_schema: Schema, given_schema: Schema) -> bool:
     for one, other_schema in ((wanted_schema, given_schema), (given_schema, wanted_schema)):
         if one.get("anyOf"):
             return all(clashes(way, other_schema) for way in one["anyOf"])
-    kinds = {_kind_of(item) for schema in (wanted_schema, given_schema) for item in schema.get("enum") or ()}
+    kinds = {
+        _json_type(item) for schema in (wanted_schema, given_schema) for item in schema.get("enum") or ()
+    }
     plain = {
         str(schema["type"]) for schema in (wanted_schema, given_schema) if isinstance(schema.get("type"), str)
     }
     return len(kinds) == 1 and len(plain) == 1 and kinds != plain and kinds | plain != {"integer", "number"}
 
 
-def _kind_of(value: Any) -> str:
+def _json_type(value: Any) -> str:
     match value:
         case bool():
             return "boolean"
@@ -132,7 +134,7 @@ def output_of(step_document: Mapping[str, Any], incoming: Incoming) -> Incoming:
     return Incoming({}, name)
 
 
-def joined(step_document: Mapping[str, Any], outputs: Sequence[Incoming]) -> Incoming:
+def join_outputs(step_document: Mapping[str, Any], outputs: Sequence[Incoming]) -> Incoming:
     """Return what a `parallel` or `diverter` passes to the next step."""
     name = str(step_document["name"])
     match step_document.get("join", "list"):

@@ -29,7 +29,7 @@ class Worker:
     def __init__(self, transport: Transport, state: WorkerState) -> None:
         self._transport = transport
         self._state = state
-        self._freed = threading.Condition()
+        self._room = threading.Condition()
 
     def run(self, stop: threading.Event | None, ready: threading.Event | None) -> None:
         """Work until ``stop`` is set or Ctrl-C, then finish the calls in progress. Sets ``ready`` once the work
@@ -45,9 +45,9 @@ class Worker:
             self._drain()
 
     def _round(self) -> None:
-        with self._freed:
+        with self._room:
             if self._state.full:
-                self._freed.wait(LEASE_S / 3)
+                self._room.wait(LEASE_S / 3)
             claim = self._state.claim()
         try:
             claims = self._claim(claim)
@@ -57,7 +57,7 @@ class Worker:
             else:
                 time.sleep(self._state.pause(error))
             return
-        with self._freed:
+        with self._room:
             work = self._state.take_calls(claims)
         for question, function in work:
             threading.Thread(
@@ -67,9 +67,9 @@ class Worker:
     def _drain(self) -> None:
         """Finish the calls in progress, keep renewing their leases, and leave."""
         with contextlib.suppress(PorticoError):
-            with self._freed:
+            with self._room:
                 while self._state.held:
-                    self._freed.wait(LEASE_S / 3)
+                    self._room.wait(LEASE_S / 3)
                     if self._state.held:
                         self._claim(self._state.claim(stopping=True))
             self._transport.request("DELETE", self._state.path, None)
@@ -82,11 +82,11 @@ class Worker:
                     value = asyncio.run(_value(value))
             self._send(question, answer_returned(value, self._state.worker))
         except Exception as error:  # noqa: BLE001  # told to the run that called
-            self._send(question, self._state.raised(question, error))
+            self._send(question, self._state.to_error_answer(question, error))
         finally:
-            with self._freed:
-                self._state.done(question.id)
-                self._freed.notify_all()
+            with self._room:
+                self._state.release(question.id)
+                self._room.notify_all()
 
     def _join(self) -> None:
         self._transport.request("POST", "/api/workers", None, json=self._state.introduction())
@@ -116,7 +116,7 @@ class AsyncWorker:
     def __init__(self, transport: AsyncTransport, state: WorkerState) -> None:
         self._transport = transport
         self._state = state
-        self._freed = asyncio.Event()
+        self._has_room = asyncio.Event()
 
     async def run(self, stop: asyncio.Event | None, ready: asyncio.Event | None) -> None:
         """Work until ``stop`` is set, then finish the calls in progress. Cancellation drops these calls too."""
@@ -143,10 +143,10 @@ class AsyncWorker:
 
     async def _round(self) -> list[tuple[Question, Function]]:
         if self._state.full:
-            self._freed.clear()
+            self._has_room.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LEASE_S / 3):
-                    await self._freed.wait()
+                    await self._has_room.wait()
         try:
             claims = await self._claim(self._state.claim())
         except PorticoError as error:
@@ -169,10 +169,10 @@ class AsyncWorker:
                         value = await value
             await self._send(question, answer_returned(value, self._state.worker))
         except Exception as error:  # noqa: BLE001  # told to the run that called
-            await self._send(question, self._state.raised(question, error))
+            await self._send(question, self._state.to_error_answer(question, error))
         finally:
-            self._state.done(question.id)
-            self._freed.set()
+            self._state.release(question.id)
+            self._has_room.set()
 
     async def _join(self) -> None:
         await self._transport.request("POST", "/api/workers", None, json=self._state.introduction())

@@ -9,7 +9,7 @@ from typing import Any
 from portico._arguments import VALUE, by_name, call_fields
 from portico._source import Bound, portable
 from portico._step import Reference, Step, StepLike, Template, step_of
-from portico._types import MANY, UNKNOWN, Incoming, clashes, joined, output_of, words
+from portico._types import MANY, UNKNOWN, Incoming, clashes, join_outputs, output_of, words
 from portico.errors import InvalidRequest
 from portico.functions import Function
 
@@ -113,7 +113,7 @@ class Writer:
                 case "condition" | "until" | "on":
                     step_document[key] = self.condition(field_value)
                 case "system" | "user" | "message" | "text" if step.kwargs and isinstance(field_value, str):
-                    step_document[key] = self._bound(field_value, step.kwargs)
+                    step_document[key] = self._bind(field_value, step.kwargs)
                 case "agent" if not isinstance(field_value, str):
                     step_document[key] = self._agent(field_value)
                 case "intents" | "format" | "answer_schema" | "after" | "few_shot":
@@ -151,7 +151,7 @@ class Writer:
             return Incoming(incoming.item(), incoming.source)
         return UNKNOWN
 
-    def _bound(self, text: str, bound: Mapping[str, Any]) -> Any:
+    def _bind(self, text: str, bound: Mapping[str, Any]) -> Any:
         """Return a template: bound values, and keys of the input for its other variables."""
         names = [name for name in _VARIABLE.findall(text) if name]
         if not any(name in bound for name in names):
@@ -202,7 +202,7 @@ class Writer:
         if step.kind == "pipeline":
             return document, outputs[-1]
         if step.kind in ("parallel", "diverter"):
-            return document, joined(document, outputs)
+            return document, join_outputs(document, outputs)
         return document, Incoming({}, head["name"])
 
     def _case(self, number: int, on: Any, step_like: StepLike, incoming: Incoming) -> dict[str, Any]:
@@ -226,7 +226,7 @@ class Writer:
         source = portable(value)
         if isinstance(source, Bound):
             raise InvalidRequest(
-                f"{called(value)} is a condition and must run in the daemon, but {source.reason}. Move the "
+                f"{subject_of(value)} is a condition and must run in the daemon, but {source.reason}. Move the "
                 "work that needs this process to an earlier step."
             )
         return {"$code": source.source}
@@ -257,7 +257,7 @@ def _inner(key: str) -> str:
     return {"then": "then", "else": "otherwise", "default": "default"}.get(key, "step")
 
 
-def called(function: Callable[..., Any]) -> str:
+def subject_of(function: Callable[..., Any]) -> str:
     """Return the name of a function for the beginning of a sentence."""
     name = getattr(function, "__qualname__", "")
     return "The lambda" if "<lambda>" in name else f"The function '{name or function!r}'"

@@ -49,9 +49,10 @@ def convert(path: Path, format: str, mapping: Mapping[str, str] | None = None) -
         try:
             yield read(row)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            why = f"the field {error} is missing" if isinstance(error, KeyError) else str(error)
+            reason = f"the field {error} is missing" if isinstance(error, KeyError) else str(error)
             raise InvalidRequest(
-                f"Example {number} of {path.name} does not match the format '{format}': {why}.", param="file"
+                f"Example {number} of {path.name} does not match the format '{format}': {reason}.",
+                param="file",
             ) from error
 
 

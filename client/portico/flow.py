@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, TypeAlias, Unpack
 
 from portico._keywords import exact, with_options
-from portico._request import given
+from portico._request import without_none
 from portico._source import Bound, portable
 from portico._step import (
     Argument,
@@ -31,12 +31,12 @@ from portico._step import (
     Template,
     format_of,
     identifier,
-    joined,
+    join_fields,
     step_of,
     steps_of,
 )
 from portico._types import Incoming
-from portico._write import Writer, called
+from portico._write import Writer, subject_of
 from portico.errors import InvalidRequest
 from portico.functions import Function, schema_of
 from portico.model_options import MODEL_OPTIONS, ModelOptions
@@ -181,7 +181,7 @@ def llm(
     """
     return Step(
         "llm",
-        given(
+        without_none(
             model=model,
             system=system,
             user=user,
@@ -189,7 +189,7 @@ def llm(
             history=history,
             few_shot=list(few_shot) if few_shot else None,
             format=format_of(format),
-            options={**options, **given(tools=list(tools) if tools else None)} or None,
+            options={**options, **without_none(tools=list(tools) if tools else None)} or None,
         ),
     )
 
@@ -212,7 +212,7 @@ def intent(
     intent_map = intents if isinstance(intents, Mapping) else dict.fromkeys(intents, "")
     return Step(
         "intent",
-        given(
+        without_none(
             intents={name: description or {} for name, description in intent_map.items()},
             model=model,
             embedding=embedding or None,
@@ -226,13 +226,13 @@ def intent(
 @exact
 def embed(model: str = "default-embedding", *, text: Any = None) -> Step:
     """Return the vector of a text, or the vectors of a list of texts."""
-    return Step("embed", given(model=model, text=text))
+    return Step("embed", without_none(model=model, text=text))
 
 
 @exact
 def agent(name: str | StepMaker, *, message: Any = None, session: Any = None) -> Step:
     """Call an agent, or any app that accepts chat messages: a deployment by name, or a `portico.agent.Agent`."""
-    fields = given(message=message, session=session)
+    fields = without_none(message=message, session=session)
     if isinstance(name, str):
         return Step("agent", {"agent": name, **fields})
     step = name.as_step()
@@ -247,7 +247,7 @@ def agent(name: str | StepMaker, *, message: Any = None, session: Any = None) ->
 @exact
 def tool(name: str, **arguments: Any) -> Step:
     """Call a tool; without arguments, pass the incoming object."""
-    return Step("tool", given(tool=name, arguments=arguments or None))
+    return Step("tool", without_none(tool=name, arguments=arguments or None))
 
 
 @exact
@@ -264,7 +264,7 @@ def retrieve(
     groups = [group] if isinstance(group, str) else list(group)
     return Step(
         "retrieve",
-        given(
+        without_none(
             stores=list(stores),
             query=query,
             top_k=top_k,
@@ -281,7 +281,7 @@ def rerank(model: str, *, query: Any = None, top_k: int | None = None, documents
     """Order passages or texts by how well they answer a question, by default the flow's `input`."""
     return Step(
         "rerank",
-        given(model=model, query=input if query is None else query, top_k=top_k, documents=documents),
+        without_none(model=model, query=input if query is None else query, top_k=top_k, documents=documents),
     )
 
 
@@ -293,7 +293,8 @@ def code(function: Callable[..., Any] | str) -> Step:
     source = portable(function)
     if isinstance(source, Bound):
         raise InvalidRequest(
-            f"{called(function)} cannot run in the sandbox: {source.reason}. Make it self-contained, or use client()."
+            f"{subject_of(function)} cannot run in the sandbox: {source.reason}. Make it self-contained, or use "
+            "client()."
         )
     return Step("code", {}, function=function)
 
@@ -315,7 +316,7 @@ def approve(message: Any, *, returns: Any = None, limit: float = 86_400.0) -> St
     schema = (
         None if returns is None else dict(returns) if isinstance(returns, Mapping) else schema_of(returns)
     )
-    return Step("approve", given(message=message, answer_schema=schema, limit=limit))
+    return Step("approve", without_none(message=message, answer_schema=schema, limit=limit))
 
 
 @exact
@@ -333,7 +334,7 @@ def emit(text: Any) -> Step:
 @exact
 def http(url: Any, *, method: str = "GET", headers: Any = None, body: Any = None) -> Step:
     """Request a public web address; the result is an object with ``status``, ``headers`` and ``text``."""
-    return Step("http", given(method=method, url=url, headers=headers, body=body))
+    return Step("http", without_none(method=method, url=url, headers=headers, body=body))
 
 
 def pipeline(*steps: StepLike, **named: StepLike) -> Step:
@@ -355,7 +356,7 @@ def parallel(
     or concatenated (lists, texts). ``text``: joined with ``separator``. ``zip``: the first items together, the second,
     and so on. ``collect``: an error becomes the output of its step, instead of ending the flow.
     """
-    return Step("parallel", joined(steps, named, join, separator, concurrency, collect))
+    return Step("parallel", join_fields(steps, named, join, separator, concurrency, collect))
 
 
 def diverter(
@@ -367,13 +368,13 @@ def diverter(
     **named: StepLike,
 ) -> Step:
     """Pass the first item to the first step, the second to the second, in parallel. See `parallel`."""
-    return Step("diverter", joined(steps, named, join, separator, concurrency, collect))
+    return Step("diverter", join_fields(steps, named, join, separator, concurrency, collect))
 
 
 @exact
 def warp(step: StepLike, *, over: Any = None, concurrency: int = 8, collect: bool = False) -> Step:
     """Run a step for every item, ``concurrency`` in parallel; return a list in the order of the items."""
-    return Step("warp", given(step=step, over=over, concurrency=concurrency, collect=collect or None))
+    return Step("warp", without_none(step=step, over=over, concurrency=concurrency, collect=collect or None))
 
 
 @exact
@@ -384,7 +385,7 @@ def switch(cases: Mapping[Any, StepLike], *, on: Any = None, default: StepLike |
     the case receives the incoming value in all cases.
     """
     if not isinstance(on, Step):
-        return Step("switch", given(cases=list(cases.items()), on=on, default=default))
+        return Step("switch", without_none(cases=list(cases.items()), on=on, default=default))
     router = on
     if on.kind == "intent" and not on.fields["intents"]:
         router = replace(on, fields={**on.fields, "intents": {str(case): {} for case in cases}})
@@ -416,7 +417,7 @@ def loop(
     """
     return Step(
         "loop",
-        given(
+        without_none(
             step=step,
             limit=limit,
             until=until,
@@ -438,7 +439,7 @@ def graph(
     """
     return Step(
         "graph",
-        given(
+        without_none(
             steps=steps_of((), named),
             after={name: list(dependencies) for name, dependencies in after.items()} if after else None,
             output=output,

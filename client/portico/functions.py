@@ -161,12 +161,12 @@ def value_of(kind: Any, value: Any) -> Any:
     if origin is Annotated:
         return value_of(inner[0], value)
     if origin in (Union, types.UnionType):
-        fitting = [each for each in inner if _fits(schema_of(each), value)]
+        fitting = [member for member in inner if _fits(schema_of(member), value)]
         return value_of(fitting[0], value) if fitting else value
-    many = origin or kind
-    if many in _MANY and isinstance(value, list):
+    collection = origin or kind
+    if collection in _MANY and isinstance(value, list):
         member_type = inner[0] if inner else Any
-        return many(value_of(member_type, item) for item in value)
+        return collection(value_of(member_type, item) for item in value)
     if _is_a(origin, Mapping) and isinstance(value, dict) and inner:
         return {name: value_of(inner[1], item) for name, item in value.items()}
     if _is_a(kind, enum.Enum):

@@ -36,9 +36,9 @@ def verify_webhook(
         _header(lower_headers, name) for name in ("webhook-id", "webhook-timestamp", "webhook-signature")
     )
     if not (moment.isascii() and moment.isdigit() and len(moment) < 13):
-        raise _refused("The header 'webhook-timestamp' is not a number of seconds.")
+        raise _refusal("The header 'webhook-timestamp' is not a number of seconds.")
     if abs(time.time() - int(moment)) > tolerance_s:
-        raise _refused(f"The message is older than {tolerance_s:g} s, or ahead of the local clock.")
+        raise _refusal(f"The message is older than {tolerance_s:g} s, or ahead of the local clock.")
     data = body.encode() if isinstance(body, str) else body
     signed_data = b".".join((event_id.encode(), moment.encode(), data))
     expected_signature = base64.b64encode(hmac.new(_key(secret), signed_data, hashlib.sha256).digest())
@@ -49,19 +49,19 @@ def verify_webhook(
         if version == "v1"
     ]
     if not any(right):
-        raise _refused(
+        raise _refusal(
             "No signature matches the secret: the message is from another webhook, or the secret was rotated."
         )
     try:
         event = json.loads(data)
         return WebhookEvent(event["id"], event["type"], event["created_at"], event["data"])
     except (ValueError, KeyError, TypeError) as error:
-        raise _refused("The message is signed, but is not an event.") from error
+        raise _refusal("The message is signed, but is not an event.") from error
 
 
 def _header(headers: Mapping[str, str], name: str) -> str:
     if name not in headers:
-        raise _refused(f"The header '{name}' is missing: pass the headers of the request.")
+        raise _refusal(f"The header '{name}' is missing: pass the headers of the request.")
     return headers[name]
 
 
@@ -76,5 +76,5 @@ def _key(secret: str) -> bytes:
         ) from error
 
 
-def _refused(words: str) -> InvalidRequest:
+def _refusal(words: str) -> InvalidRequest:
     return InvalidRequest(words, code="invalid_signature", param="headers")

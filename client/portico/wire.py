@@ -424,10 +424,10 @@ def claim_from_json(value: Mapping[str, Any]) -> AnswerClaim:
     data = {field.name: value[field.name] for field in fields(AnswerClaim) if field.name in value}
     names = {field.name for field in fields(Evidence)}
     evidence = (
-        {name: item for name, item in each.items() if name in names} for each in data.get("evidence", ())
+        {name: item for name, item in entry.items() if name in names} for entry in data.get("evidence", ())
     )
     data["evidence"] = tuple(
-        Evidence(**{**each, "place": place_from_json(each.get("place") or {})}) for each in evidence
+        Evidence(**{**entry, "place": place_from_json(entry.get("place") or {})}) for entry in evidence
     )
     return AnswerClaim(**data)
 

@@ -4,7 +4,7 @@
  * An adapter of the model `base`.
  *
  * `state`: `cold` until its base is loaded, `ready`, `failed` if the base runs without it, `orphaned` if
- * there is no base any more. `rank`, `alpha` and `targets` are those of its files.
+ * its base no longer exists. `rank`, `alpha` and `targets` come from its files.
  */
 export interface Adapter {
   name: string;
@@ -24,12 +24,13 @@ export interface Adapter {
 }
 
 /**
- * An app; its name is also a model name, and its `id` always means it.
+ * An app; its name is also a model name, and its `id` is always unambiguous.
  *
- * `shared`: the name means it for every key; `owner`: the key whose name it is otherwise, as an admin sees it.
+ * `shared`: the name refers to it for every key; otherwise `owner` is the key that has the name, visible to an
+ * admin.
  *
- * `kind` is `store`, `flow` or `agent`; `version` is 0 for one that was not deployed. `limits` hold
- * whoever calls it.
+ * `kind` is `store`, `flow` or `agent`; `version` is 0 for an app that was not deployed. `limits` apply
+ * to all callers.
  */
 export interface App {
   name: string;
@@ -46,9 +47,10 @@ export interface App {
 }
 
 /**
- * One version of a deployed app. `current`: it is the one that answers.
+ * A version of a deployed app. `current`: it is the version that answers.
  *
- * `warnings`: what it still needs, such as functions that a client must serve; only in the response to a deployment.
+ * `warnings`: what it still needs, such as functions that a client must serve; only in the response to a
+ * deployment.
  */
 export interface AppVersion {
   id: string;
@@ -63,7 +65,7 @@ export interface AppVersion {
   warnings: string[];
 }
 
-/** A file that a run made; its bytes are at `link`. */
+/** A file created by a run; its bytes are at `link`. */
 export interface Artifact {
   id: string;
   name: string;
@@ -72,7 +74,7 @@ export interface Artifact {
   link: string;
 }
 
-/** A batch. Times in seconds since 1970; `run_id` is ours: the run whose events report progress. */
+/** A batch. Times are in seconds since 1970; `run_id` (Portico's): the run whose events report progress. */
 export interface Batch {
   id: string;
   object: "batch";
@@ -99,7 +101,7 @@ export interface Batch {
   run_id: string;
 }
 
-/** What is wrong with a file, at which line of it if it is one. */
+/** An error in a file, with its line if it belongs to a line. */
 export interface BatchProblem {
   code: string;
   message: string;
@@ -117,10 +119,11 @@ export interface BatchUsage {
 }
 
 /**
- * A canary, see `CanaryRequest`; the other side is what the `alias` meant when it was set.
+ * A canary, see `CanaryRequest`; the other side is the target of `alias` when the canary was set.
  *
- * `status` is `running` until it is `promoted` or `rolled_back`, for a `reason`. `waits_for`: what is
- * missing for its promotion. `key`: who set it, and in whose name answers are judged. Times in seconds since 1970.
+ * `status` is `running` until it is `promoted` or `rolled_back`, for a `reason`. `waits_for`: the missing
+ * conditions for its promotion. `key`: the key that set it, and for which answers are graded. Times are in seconds
+ * since 1970.
  */
 export interface Canary {
   id: string;
@@ -143,7 +146,7 @@ export interface Canary {
   journal: CanaryEntry[];
 }
 
-/** One entry of the journal. `by` is the id of a key; `None`: the rule. */
+/** An entry of the journal. `by` is the id of a key; `None` means the rule. */
 export interface CanaryEntry {
   at: number;
   by: string | null;
@@ -153,8 +156,8 @@ export interface CanaryEntry {
 }
 
 /**
- * What was counted of a side: calls that ended, `errors` of the side's own among them, tokens, and of the
- * `samples` that were judged the mean score from 0 to 1. `unjudged`: answers whose judge failed.
+ * Statistics of a side: finished calls, including the side's own `errors`, tokens, and the mean score from 0 to
+ * 1 of the `samples` that were graded. `unjudged`: answers whose judge failed.
  */
 export interface CanarySide {
   target: string;
@@ -168,15 +171,15 @@ export interface CanarySide {
   unjudged: number;
 }
 
-/** A chunk and where it stands. */
+/** A chunk and its position. */
 export interface Chunk {
   text: string;
   place: Place;
 }
 
 /**
- * A group with how far it is. `waiting` files of the store are not in it yet; `errors` says of files why they
- * cannot be in it, as (name, sentence).
+ * A group with its progress. `waiting` files of the store are not in it yet; `errors` explains for files why
+ * they cannot be added, as (name, message).
  */
 export interface ChunkGroup {
   name: string;
@@ -190,7 +193,10 @@ export interface ChunkGroup {
   errors: [string, string][];
 }
 
-/** A chunker: sizes in columns (a CJK character takes two); `formats` are the ends of names it is `auto` for. */
+/**
+ * A chunker: sizes in columns (a CJK character counts as two); `formats` are file suffixes for which it is
+ * `auto`.
+ */
 export interface Chunker {
   name: string;
   description: string;
@@ -200,9 +206,9 @@ export interface Chunker {
 }
 
 /**
- * A daemon on this database, `here` the one that answers. `jobs` is the number of processes that it has started
- * for models, trainings and documents, `runs` that of durable runs that it holds. `seen_at`: when it was heard of
- * last.
+ * A daemon on this database; `here` marks the daemon that responds. `jobs` is the number of processes that it
+ * has started for models, training jobs and documents, `runs` the number of its durable runs. `seen_at`: when
+ * it was last seen.
  */
 export interface ClusterDaemon {
   id: string;
@@ -217,8 +223,8 @@ export interface ClusterDaemon {
 }
 
 /**
- * A process of the model or training `name`: `queued` for a `reason`, `starting` or `running`. `job` is
- * what its scheduler calls it, `daemon` the id of the daemon whose it is.
+ * A process of the model or training job `name`: `queued` for a `reason`, `starting` or `running`.
+ * `job` is its scheduler id, `daemon` the id of the daemon that owns it.
  */
 export interface ClusterJob {
   name: string;
@@ -232,7 +238,7 @@ export interface ClusterJob {
 }
 
 /**
- * The nodes of a launcher, of so many in `total`; `error` says why they are not known. `drains`: whether they
+ * The nodes of a launcher, `total` in number; `error` explains why they are unknown. `drains`: whether they
  * can be drained.
  */
 export interface ClusterLauncher {
@@ -244,10 +250,10 @@ export interface ClusterLauncher {
 }
 
 /**
- * A machine on which a launcher starts processes, by the name that its scheduler has for it.
+ * A machine on which a launcher starts processes, by its scheduler name.
  *
- * `detail` is the scheduler's own word for the state, `reason` why nothing is started there. `…_used` is what is
- * taken, by whomever; `None` where the scheduler does not say.
+ * `detail` is the scheduler's own term for the state, `reason` why nothing is started on it. `…_used` is the
+ * amount in use by anyone; `None` if the scheduler does not report it.
  */
 export interface ClusterNode {
   name: string;
@@ -265,7 +271,7 @@ export interface ClusterNode {
   partitions: string[];
 }
 
-/** All of it at one moment. */
+/** The state of the cluster at one time. */
 export interface ClusterStatus {
   daemons: ClusterDaemon[];
   launchers: ClusterLauncher[];
@@ -273,8 +279,8 @@ export interface ClusterStatus {
 }
 
 /**
- * A guard of the configuration. `on`: what it is around, `*` for everything. `detects`: the kinds of things
- * that it looks for; words and patterns of the operator are `word` and `pattern`.
+ * A guard of the configuration. `on`: what it protects, `*` for everything. `detects`: the kinds of content
+ * that it looks for; the operator's words and patterns are `word` and `pattern`.
  */
 export interface ConfiguredGuard {
   name: string;
@@ -285,7 +291,7 @@ export interface ConfiguredGuard {
   on_error: string;
 }
 
-/** A container. Times in seconds since 1970. */
+/** A container. Times are in seconds since 1970. */
 export interface Container {
   id: string;
   object: "container";
@@ -304,7 +310,7 @@ export interface ContainerExpiry {
   minutes: number;
 }
 
-/** A file of a container; `path` is where code finds it. */
+/** A file of a container; `path` is its location for code. */
 export interface ContainerFileObject {
   id: string;
   object: "container.file";
@@ -315,7 +321,7 @@ export interface ContainerFileObject {
   created_at: number;
 }
 
-/** How many items a criterion passed. `mean` and `standard_error` of its scores are ours. */
+/** How many items passed a criterion. `mean` and `standard_error` of its scores are Portico's additions. */
 export interface CriterionResult {
   testing_criteria: string;
   passed: number;
@@ -324,7 +330,7 @@ export interface CriterionResult {
   standard_error: number | null;
 }
 
-/** What one strategy makes of the document: its first chunks, how many there are, their lengths in characters. */
+/** The result of a strategy for a document: its first chunks, their number, and their lengths in characters. */
 export interface Cut {
   strategy: Record<string, unknown>;
   total: number;
@@ -334,10 +340,11 @@ export interface Cut {
 }
 
 /**
- * What a recipe must know of the examples. Lengths in tokens, of whole conversations as the template writes them.
+ * What a recipe must know about the examples. Lengths are the tokens of whole conversations as the template
+ * renders them.
  *
- * `typical` is the length that 95 of 100 examples do not exceed. `measured` is how many examples were really
- * told in tokens; the others are estimated from their characters.
+ * 95 of 100 examples are at most `typical` tokens long. `measured` is the number of examples whose tokens were
+ * counted; the lengths of the others are estimated from their characters.
  */
 export interface DataFacts {
   examples: number;
@@ -349,12 +356,12 @@ export interface DataFacts {
 }
 
 /**
- * A model on an engine. Times in seconds since 1970; `memory_bytes` is what its process holds.
+ * A model on an engine. Times are in seconds since 1970; `memory_bytes` is the memory of its process.
  *
- * `calls` wait for it or are being answered; `starts` and `crashes` are counted since the daemon started.
- * With several `replicas` each number is their sum. `gpus` are the numbers of those that it has a share of.
- * `answers`, of one chat model: whether it answers from passages in its own words (`write`) or by quotation, as
- * its configuration or its test says; null until it was tested.
+ * `calls` are waiting or being answered; `starts` and `crashes` are counted since the daemon started. With
+ * several `replicas` each number is their sum. `gpus` are the numbers of the GPUs that it uses. `answers`, for
+ * a chat model: whether it answers from passages in its own words (`write`) or by quotation, by configuration or by
+ * its test; null until it was tested.
  */
 export interface Deployment {
   name: string;
@@ -382,8 +389,8 @@ export interface Deployment {
 }
 
 /**
- * What draining a node does: models in `moves` are started elsewhere, then ended there; `stays` works on until
- * it ends by itself.
+ * The effect of draining a node: models in `moves` are started elsewhere, then stopped on the node; `stays`
+ * runs to completion.
  */
 export interface DrainedNode {
   launcher: string;
@@ -393,7 +400,7 @@ export interface DrainedNode {
   dry_run: boolean;
 }
 
-/** Bytes by what they are for; per GPU where there are several. `available` is what models may have. */
+/** Bytes by purpose, per GPU if there are several. `available` is the memory that models may use. */
 export interface Estimate {
   device: "cpu" | "gpu";
   weights: number;
@@ -403,7 +410,7 @@ export interface Estimate {
   available: number;
 }
 
-/** Items that are done, by how they did. */
+/** Numbers of finished items, by outcome. */
 export interface EvalCounts {
   total: number;
   passed: number;
@@ -411,13 +418,13 @@ export interface EvalCounts {
   errored: number;
 }
 
-/** What went wrong. */
+/** An error of an evaluation run. */
 export interface EvalError {
   code: string;
   message: string;
 }
 
-/** What is tested: the form of the items, and the graders. */
+/** The definition of a test: the schema of the items, and the graders. */
 export interface EvalObject {
   object: "eval";
   id: string;
@@ -429,8 +436,7 @@ export interface EvalObject {
 }
 
 /**
- * What a search would take, by a dry run: `asked` items in all, `judged` calls of judges, and `trained`
- * models.
+ * The cost of a search, from a dry run: `asked` items in total, `judged` judge calls, and `trained` models.
  *
  * `settings` are those of the first trials.
  */
@@ -444,8 +450,10 @@ export interface EvalPlan {
 }
 
 /**
- * A run. `items`, `run_id` (the durable run with its events), `search_id` and `settings` (of a trial),
- * `score` with `standard_error`, `cost` and `seconds` (of all items, one after another) are ours.
+ * A run of an evaluation.
+ *
+ * Portico's additions are `items`, `run_id` (the durable run with its events), `search_id` and `settings` (of
+ * a trial), `score` with `standard_error`, `cost` and `seconds` (of all items, one after another).
  */
 export interface EvalRun {
   object: "eval.run";
@@ -474,9 +482,10 @@ export interface EvalRun {
 }
 
 /**
- * A search over settings. `trials` stand with the best first; `best` is its id once the search has ended.
+ * A search over settings. `trials` are sorted best first; `best` is the id of the best trial once the search
+ * has ended.
  *
- * `spec` has what was asked for; `items` is how many there are, `run_id` the durable run with its events.
+ * `spec` is the requested search, `items` the number of items, `run_id` the durable run with its events.
  */
 export interface EvalSearch {
   id: string;
@@ -494,13 +503,13 @@ export interface EvalSearch {
   object: string;
 }
 
-/** What is asked and what is answered, as written. */
+/** An example question and its answer, verbatim. */
 export interface Example {
   user: string;
   assistant: string;
 }
 
-/** A piece of a file: `chunk` is its number in searches, `number` the one in its file and group, from 0. */
+/** A chunk of a file: `chunk` is its number in searches, `number` its number in its file and group, from 0. */
 export interface FileChunk {
   chunk: number;
   number: number;
@@ -508,7 +517,7 @@ export interface FileChunk {
   place: Place;
 }
 
-/** How many files are in which state. */
+/** The number of files in each state. */
 export interface FileCounts {
   in_progress: number;
   completed: number;
@@ -518,9 +527,11 @@ export interface FileCounts {
 }
 
 /**
- * A job. `run_id`, `step`, `total_steps`, `recipe`, `app`, `store`, `evaluation` and `cost` are
- * ours; the recipe is there once the files are checked. `cost`: US dollars of one that a provider trained, where
- * its price is known.
+ * A fine-tuning job.
+ *
+ * `run_id`, `step`, `total_steps`, `recipe`, `app`, `store`, `evaluation` and `cost` are Portico's
+ * additions. The recipe is set once the files are checked. `cost` is in US dollars, for a job trained by a provider
+ * with a known price.
  */
 export interface FineTuningJob {
   object: "fine_tuning.job";
@@ -553,14 +564,16 @@ export interface FineTuningJob {
   evaluation: RankingEvaluation | null;
 }
 
-/** Of the tokens that were read, those that were not computed again. */
+/** Input tokens that were read from a cache. */
 export interface InputDetails {
   cached_tokens: number;
 }
 
 /**
- * A state of the model that training can continue from. `served` is ours: whether its name can be called, which
- * holds for the one that became the result, and for the other one that was kept on the disk.
+ * A state of the model from which training can continue.
+ *
+ * `served`, Portico's addition, is whether its name can be called. This is true for the checkpoint that became the
+ * result, and for the other checkpoint kept on disk.
  */
 export interface JobCheckpoint {
   object: "fine_tuning.job.checkpoint";
@@ -580,7 +593,7 @@ export interface JobError {
   param: string | null;
 }
 
-/** Something that happened: a sentence, or the measurements of a step in `data`. */
+/** An event of a job: a message, or the measurements of a step in `data`. */
 export interface JobEvent {
   object: "fine_tuning.job.event";
   id: string;
@@ -592,12 +605,13 @@ export interface JobEvent {
 }
 
 /**
- * A key without its secret; `hint` is the last four characters of it. `limits` are those that are set.
+ * A key without its secret; `hint` is the last four characters of the secret. `limits` are those that are set.
  *
- * `filters`: which files of a store it may read, by the name or id of the store. `stored_bytes`: what it keeps on
- * the disk: files, parts of uploads, what its stores mirror, and artifacts. Who signs in by an issuer is listed too,
- * from the first token on, with `issuer` and `subject`; `signed_in_at` is when the newest token was issued,
- * `blocked_at` since when they are kept out.
+ * `filters`: which files of a store it can read, by store name or id. `stored_bytes`: its data on disk: files,
+ * parts of uploads, mirrors of its stores, and artifacts.
+ *
+ * Users who sign in through an issuer are also listed, from their first token on, with `issuer` and `subject`;
+ * `signed_in_at` is when the newest token was issued, `blocked_at` when they were blocked.
  */
 export interface Key {
   id: string;
@@ -621,7 +635,7 @@ export interface LastError {
 }
 
 /**
- * A passage, by its `chunk`, that names `term`, as the one that was asked about does; `kind`: `name`,
+ * A passage, by its `chunk`, that mentions `term`, as the requested passage does; `kind`: `name`,
  * `code`, `reference` or `file`.
  */
 export interface LinkedPassage {
@@ -634,7 +648,7 @@ export interface LinkedPassage {
   place: Place;
 }
 
-/** What a prompt takes. All values are text. */
+/** An argument of a prompt. All values are text. */
 export interface McpArgument {
   name: string;
   title: string;
@@ -643,9 +657,9 @@ export interface McpArgument {
 }
 
 /**
- * What a server says of itself when it is reached: its words, which are text whatever they ask of a reader.
+ * A server's description of itself at connection: untrusted text, whatever it asks of a reader.
  *
- * `protocol` is the revision of MCP that both speak; `capabilities` such as `tools` and `tools.listChanged`.
+ * `protocol` is the common revision of MCP; `capabilities` are names such as `tools` and `tools.listChanged`.
  */
 export interface McpCard {
   title: string;
@@ -655,7 +669,7 @@ export interface McpCard {
   capabilities: string[];
 }
 
-/** What stands in a resource: a `text`, or bytes as base64 in `data`. */
+/** The contents of a resource: a `text`, or bytes as base64 in `data`. */
 export interface McpContent {
   uri: string;
   mime_type: string;
@@ -663,7 +677,7 @@ export interface McpContent {
   data: string | null;
 }
 
-/** A text with places, written by the server. */
+/** A text with placeholders, written by the server. */
 export interface McpPrompt {
   name: string;
   title: string;
@@ -672,8 +686,8 @@ export interface McpPrompt {
 }
 
 /**
- * A message of a prompt that was filled in. `data` is base64 where it is a picture or a sound; `text` names
- * that with its type and size.
+ * A message of a filled-in prompt. `data` is base64 if it is an image or audio; `text` then gives its type and
+ * size.
  */
 export interface McpPromptMessage {
   role: string;
@@ -682,7 +696,7 @@ export interface McpPromptMessage {
   data: string | null;
 }
 
-/** Something to read at `uri`. `template`: the braces in it stand for what is asked for. `size` in bytes. */
+/** A resource to read at `uri`. `template`: the braces in it are placeholders. `size` is in bytes. */
 export interface McpResource {
   uri: string;
   name: string;
@@ -693,7 +707,7 @@ export interface McpResource {
   template: boolean;
 }
 
-/** One server as it is shown. `env` and `headers` are names alone: their values may be secrets. */
+/** A server as it is shown. `env` and `headers` contain only names: their values may be secrets. */
 export interface McpServer {
   name: string;
   command: string[];
@@ -709,7 +723,7 @@ export interface McpServer {
   reached_at: number | null;
 }
 
-/** A name to put into `model`. `kind`, `title`, `capabilities` and `labels` are ours. */
+/** A name for the `model` field. `kind`, `title`, `capabilities` and `labels` are Portico's additions. */
 export interface Model {
   id: string;
   object: "model";
@@ -723,7 +737,7 @@ export interface Model {
   alias_of: string | null;
 }
 
-/** What one model was asked. `cost` in US dollars, null where no price is known; ours. */
+/** The usage of one model. `cost`, Portico's addition, is in US dollars, null if no price is known. */
 export interface ModelUsage {
   model_name: string;
   invocation_count: number;
@@ -734,7 +748,7 @@ export interface ModelUsage {
   cost: number | null;
 }
 
-/** What code may reach: nothing. */
+/** What code may access on the network: nothing. */
 export interface NetworkPolicy {
   type: "disabled";
 }
@@ -744,14 +758,14 @@ export interface OpenAIList_BatchProblem_ {
   object: "list";
 }
 
-/** Of the tokens that were said, those of thoughts; not counted here. */
+/** Output tokens used for reasoning; not counted by Portico. */
 export interface OutputDetails {
   reasoning_tokens: number;
 }
 
 /**
- * What became of one item: what was asked and answered, and what each criterion gave it. `score` and `seconds`
- * are ours.
+ * The result of one item: its request, the answer, and the score of each criterion. `score` and `seconds` are
+ * Portico's additions.
  */
 export interface OutputItem {
   object: "eval.run.output_item";
@@ -769,13 +783,21 @@ export interface OutputItem {
 }
 
 /**
- * Where in a source a passage stands. Only what the format has is set.
+ * The position of a passage in its source. Only fields that the format supports are set.
  *
- * `page` and `line` count from 1; `start` and `end` are character offsets into the extracted text of
- * the file, `end` exclusive; `heading` is the path of headings above the passage, outermost first. A slide is a
- * page. `cell` is the range of a spreadsheet's `sheet` (`A2:C9`), or the number of a notebook's cell;
- * `seconds` count from the start of a recording; `symbol` names a definition in code (`Client.ask`) or a value
- * in JSON (`$.ports[2]`) or elements in XML (`/orders/order[2]`).
+ * `page` and `line` count from 1; `start` and `end` are character offsets into the extracted text of the
+ * file, `end` exclusive; `heading` is the path of headings above the passage, outermost first. A slide is a page.
+ * `cell` is the range of a spreadsheet's `sheet` (`A2:C9`), or the number of a notebook's cell; `seconds`
+ * count from the start of a recording; `symbol` names a definition in code (`Client.ask`) or a value in JSON
+ * (`$.ports[2]`) or elements in XML (`/orders/order[2]`).
+ *
+ * Example::
+ *
+ *     from portico import Client
+ *
+ *     with Client() as client:
+ *         place = client.search("docs", "Who can reach the daemon?").passages[0].place
+ *         print(place.heading, place.line)
  */
 export interface Place {
   page: number | null;
@@ -790,7 +812,7 @@ export interface Place {
   symbol: string | null;
 }
 
-/** What would run, and why; if it does not fit, `nearest` says what would. */
+/** What would run, and why. If the model does not fit, `nearest` is the nearest plan that does. */
 export interface Plan {
   model: string;
   hardware: string;
@@ -803,7 +825,7 @@ export interface Plan {
 }
 
 /**
- * An entry of a configuration that cannot work as it says. `place`: where that stands, as in
+ * An entry of a configuration that cannot work as written. `place`: its position, such as
  * `models[0].source`.
  */
 export interface Problem {
@@ -813,11 +835,11 @@ export interface Problem {
 }
 
 /**
- * One version of a prompt. `origin` is where it was imported from, empty if it was written here; `portico` for
- * one that came with Portico.
+ * One version of a prompt.
  *
- * `id` always means this prompt; `shared`: its name means it for every key, `owner`: the key whose name it is
- * otherwise, as an admin sees it.
+ * `origin` is where it was imported from: empty if it was created here, `portico` if it came with Portico. `id`
+ * always refers to this prompt. `shared`: its name refers to it for every key. `owner`: otherwise the key that
+ * owns the name, as an admin sees it.
  */
 export interface Prompt {
   id: string;
@@ -835,7 +857,10 @@ export interface Prompt {
   created_at: number;
 }
 
-/** One argument. A required one has no `default`; `enum` lists what it may be, if it may not be anything. */
+/**
+ * An argument of a prompt. A required argument has no `default`; `enum` lists the allowed values, if they are
+ * limited.
+ */
 export interface PromptArgument {
   name: string;
   type: "string" | "integer" | "number" | "boolean";
@@ -845,13 +870,16 @@ export interface PromptArgument {
   enum: (string | number | boolean)[];
 }
 
-/** A message; `{name}` in it stands for an argument, `{{` and `}}` for braces. */
+/** A message; `{name}` marks an argument, `{{` and `}}` are literal braces. */
 export interface PromptMessage {
   role: "system" | "user" | "assistant";
   content: string;
 }
 
-/** What an evaluation of the prompt asks: `arguments`, an `answer` that is right, what a right one `holds`. */
+/**
+ * A case for an evaluation of the prompt: `arguments`, a correct `answer`, and what a correct answer
+ * `holds`.
+ */
 export interface PromptTrial {
   arguments: Record<string, unknown>;
   answer: string;
@@ -859,10 +887,11 @@ export interface PromptTrial {
 }
 
 /**
- * What a run waits for. Times in seconds since 1970; `answer_schema` is the JSON Schema of a value.
+ * What a run waits for. Times are in seconds since 1970; `answer_schema` is the JSON Schema of a value.
  *
- * `accepted`, `value`, `note`, `answered_by` and `answered_at` are the answer. `worker` is the client that
- * has taken a function, until `lease_expires`. `key` is the same when a run that was cut off asks the same again.
+ * `accepted`, `value`, `note`, `answered_by` and `answered_at` are the answer. `worker` is the client
+ * that has claimed a function, until `lease_expires`. `key` stays the same when an interrupted run asks the same
+ * question again.
  */
 export interface QuestionDescription {
   id: string;
@@ -885,7 +914,7 @@ export interface QuestionDescription {
   key: string;
 }
 
-/** A model for search beside its base, on questions that were held back. `better`: by nDCG@10. */
+/** A search model compared with its base on held-out questions. `better` is measured by nDCG@10. */
 export interface RankingEvaluation {
   questions: number;
   before: RankingMeasures;
@@ -893,13 +922,13 @@ export interface RankingEvaluation {
   better: boolean;
 }
 
-/** How well a model ranks the passages that answer a question, from 0 to 1, over the questions held back. */
+/** How well a model ranks the passages that answer a question, from 0 to 1, measured on held-out questions. */
 export interface RankingMeasures {
   ndcg_10: number;
   recall_5: number;
 }
 
-/** A model for a machine; sizes are downloads in GB, `device` is what it was chosen for. */
+/** A model for a machine; sizes are downloads in GB, `device` is the device it was chosen for. */
 export interface Recommendation {
   name: string;
   source: string;
@@ -911,7 +940,7 @@ export interface Recommendation {
   reason: string;
 }
 
-/** One process of a model that has several; as in `DeploymentInfo`. */
+/** A process of a model that has several; fields as in `DeploymentInfo`. */
 export interface Replica {
   source: string;
   engine: string;
@@ -924,14 +953,14 @@ export interface Replica {
   crashes: number;
 }
 
-/** Requests of the file; those neither completed nor failed were not asked, or not yet. */
+/** Counts of the requests in the file. Requests neither completed nor failed have not been processed. */
 export interface RequestCounts {
   total: number;
   completed: number;
   failed: number;
 }
 
-/** One execution. Times in seconds since 1970; `error` is in OpenAI's shape, `last_event` a number. */
+/** One execution. Times are in seconds since 1970; `error` is in OpenAI's format, `last_event` a number. */
 export interface RunDescription {
   id: string;
   kind: string;
@@ -944,7 +973,7 @@ export interface RunDescription {
   last_event: number;
 }
 
-/** Tokens of one run; `cost` in US dollars, null where no price is known. */
+/** Tokens of one run; `cost` in US dollars, null if no price is known. */
 export interface RunTokens {
   prompt_tokens: number;
   completion_tokens: number;
@@ -952,7 +981,7 @@ export interface RunTokens {
   cost: number | null;
 }
 
-/** The steps of a run, in the order in which they ended, and what they used together. */
+/** The steps of a run in the order in which they ended, and their total usage. */
 export interface RunTrace {
   run: string;
   usage: RunTokens;
@@ -960,13 +989,13 @@ export interface RunTrace {
 }
 
 /**
- * A schedule: an `app` that is called with `input`, or a `store` that syncs, at the times of `cron` by the
- * clocks of `timezone`, or `every` so long.
+ * A schedule: an `app` called with `input`, or a `store` to sync, at the times of `cron` in `timezone`,
+ * or at the interval `every`.
  *
- * `missed`: what becomes of times at which no daemon ran; `overlap`: of those at which a run was under way.
- * `paused`: why it does not run; so many `failures` in a row as `pause_after` says pause it, 0 never does.
- * Times in seconds since 1970. `shared`: it is the operator's; `owner`: the key whose it is otherwise, `key`: in
- * whose name it runs, as an admin sees them.
+ * `missed`: how to handle times at which no daemon ran; `overlap`: how to handle times during a run. `paused`:
+ * why it does not run; `pause_after` consecutive `failures` pause it, 0 never does. Times are in seconds since
+ * 1970. `shared`: it belongs to the operator; otherwise `owner` is the key that owns it. `key` is the key with
+ * whose rights it runs. An admin sees both.
  */
 export interface Schedule {
   id: string;
@@ -991,10 +1020,10 @@ export interface Schedule {
 }
 
 /**
- * What came of a time: a `run` and its `status`, or why it was `skipped`.
+ * The result of a scheduled time: a `run` and its `status`, or why it was `skipped`.
  *
- * `cause`: it was `time`, it was `missed` and made up for, or somebody began it by `hand`. `status` is null
- * when the run is not kept any more; `error` is that of one that failed.
+ * `cause`: `time`, `missed` for a missed time that was caught up, or `hand` if a person started it.
+ * `status` is null if the run is no longer stored; `error` is the error of a failed run.
  */
 export interface ScheduledRun {
   due_at: number;
@@ -1005,7 +1034,7 @@ export interface ScheduledRun {
   skipped: string | null;
 }
 
-/** One conversation with `app`. `name` is what its owner calls it; times in seconds since 1970. */
+/** A conversation with `app`. `name` is the owner's name for it; times are in seconds since 1970. */
 export interface Session {
   id: string;
   app: string;
@@ -1017,7 +1046,7 @@ export interface Session {
   updated_at: number;
 }
 
-/** One setting as `portico settings` shows it; `value` of a secret is masked. */
+/** A setting as shown by `portico settings`; the `value` of a secret is masked. */
 export interface Setting {
   name: string;
   value: unknown;
@@ -1026,8 +1055,10 @@ export interface Setting {
 }
 
 /**
- * A skill. `shared`: its name means it for every key, `owner`: the key whose name it is otherwise, as an admin
- * sees it. Times in seconds since 1970.
+ * A skill. Times are in seconds since 1970.
+ *
+ * `shared`: its name refers to it for every key. `owner`: otherwise the key that owns the name, as an admin sees
+ * it.
  */
 export interface Skill {
   id: string;
@@ -1041,14 +1072,14 @@ export interface Skill {
   owner: string | null;
 }
 
-/** A file of a version, by its path in the folder of the skill. */
+/** A file of a version, by its path in the skill's folder. */
 export interface SkillFile {
   path: string;
   bytes: number;
   sha256: string;
 }
 
-/** One version; `front_matter` is that of its SKILL.md. */
+/** One version; `front_matter` is the front matter of its SKILL.md. */
 export interface SkillVersion {
   id: string;
   object: "skill.version";
@@ -1062,8 +1093,8 @@ export interface SkillVersion {
 }
 
 /**
- * The tiny model that `default` means: its names, the apps that ask it themselves or through another app, and a
- * line that says what it is and how to get a better one.
+ * The tiny model behind `default`: its names, the apps that use it directly or through another app, and a line
+ * that explains what it is and how to get a better one.
  */
 export interface SmallModel {
   names: string[];
@@ -1073,8 +1104,8 @@ export interface SmallModel {
 }
 
 /**
- * What there is for this caller. `home` and `problems` are for admins only; `startup`: the runs that the
- * start began; `apps`: those of the folders it was started with, those of other stores, oldest first, then others.
+ * What this caller can see. `home` and `problems` are for admins only; `startup`: the runs started at
+ * startup; `apps`: those of the folders given at startup, those of other stores, oldest first, then others.
  */
 export interface Status {
   version: string;
@@ -1090,7 +1121,7 @@ export interface Status {
   small_model: SmallModel | null;
 }
 
-/** A store. `name` is what it is called by: its own name, or its id where that is taken. Times since 1970. */
+/** A store. `name` is its own name, or its id if that name is in use. Times are in seconds since 1970. */
 export interface Store {
   id: string;
   name: string;
@@ -1113,7 +1144,7 @@ export interface Store {
   created_at: number;
 }
 
-/** A file in a store. `error` says why it could not be indexed; times in seconds since 1970. */
+/** A file in a store. `error` explains why it could not be indexed; times are in seconds since 1970. */
 export interface StoreFile {
   id: string;
   filename: string;
@@ -1126,8 +1157,8 @@ export interface StoreFile {
 }
 
 /**
- * A tool, the JSON Schema of its arguments, what a call may do, whether somebody is asked before it, the group that
- * it is in, what a call costs in US dollars, and where the tool comes from.
+ * A tool: the JSON Schema of its arguments, the effects of a call, whether a person must approve it, its group,
+ * the cost of a call in US dollars, and its source.
  */
 export interface Tool {
   name: string;
@@ -1143,7 +1174,7 @@ export interface Tool {
   source: string;
 }
 
-/** What a tool answered: text for a model, the same as JSON where there is a structure, and files it made. */
+/** The result of a tool: text for a model, the same as JSON if it is structured, and files it created. */
 export interface ToolResult {
   text: string;
   structured: Record<string, unknown> | null;
@@ -1152,12 +1183,14 @@ export interface ToolResult {
 }
 
 /**
- * Calls of one operation on one name that one model answered; `milliseconds` is the mean duration, `cost` in US
- * dollars for the calls whose price is known, null if none is.
+ * Calls of one operation on one name that one model answered.
  *
- * `name` is what was asked for. `model` is the model that answered, by its own name: behind an alias, or as a
- * fallback. It is the one that was asked if all of them failed, and empty for apps and stores and where it is not
- * known, as of calls that were made before it was kept.
+ * `milliseconds` is the mean duration, `cost` in US dollars for the calls with a known price, null if no price is
+ * known.
+ *
+ * `name` is the requested name. `model` is the own name of the model that answered, also behind an alias or as a
+ * fallback. If all models failed, it is the requested model. It is empty for apps and stores, and where it is
+ * unknown, as for calls from before it was recorded.
  */
 export interface Total {
   name: string;
@@ -1172,8 +1205,8 @@ export interface Total {
 }
 
 /**
- * A finished step. `input` is cut to what a person looks at; times in seconds since 1970, `cost` in US dollars,
- * null where no price is known.
+ * A finished step. `input` is shortened for display; times are in seconds since 1970, `cost` is in US dollars,
+ * or null if no price is known.
  */
 export interface TraceStep {
   path: string;
@@ -1193,11 +1226,11 @@ export interface TraceStep {
 }
 
 /**
- * One combination of settings, which is a run of the evaluation by its `id`.
+ * One combination of settings. It is a run of the evaluation, identified by its `id`.
  *
- * `status`: `queued`, `in_progress`, `completed`, `stopped` (given up for better ones), `canceled`,
+ * `status`: `queued`, `in_progress`, `completed`, `stopped` (abandoned for better trials), `canceled`,
  * `failed`. `score` is the mean of the objective over the items that are `done`; `cost` in US dollars;
- * `seconds` those of all items, one after another.
+ * `seconds` is the time of all items, one after another.
  */
 export interface Trial {
   id: string;
@@ -1216,8 +1249,10 @@ export interface Trial {
 }
 
 /**
- * What a job would do. `recipe` has each setting, and under `reasons` why it is so; `command` starts the
- * training, with `python` for the interpreter of its environment and `ORDER` for the file that describes it.
+ * The plan of a job.
+ *
+ * `recipe` has each setting, with the reasons for its value under `reasons`. `command` starts the training,
+ * with `python` for the interpreter of its environment and `ORDER` for the file that describes the training.
  */
 export interface TuningPlan {
   model: string;
@@ -1229,10 +1264,10 @@ export interface TuningPlan {
 }
 
 /**
- * What was used in one hour or day, which begins `at`, in seconds since 1970.
+ * The usage of one hour or day that begins `at`, in seconds since 1970.
  *
- * `series`: the model, the id of the key, or the name that was asked for, and `name`: what it is called. Both are
- * null of those together that have few calls.
+ * `series` is the model, the id of the key, or the requested name; `name` is its display name. Both are null for
+ * the combined series with few calls.
  */
 export interface UsagePoint {
   at: number;
@@ -1244,7 +1279,7 @@ export interface UsagePoint {
   cost: number | null;
 }
 
-/** A file in a vector store. `filename` is ours. */
+/** A file in a vector store. `filename` is Portico's addition. */
 export interface VectorStoreFile {
   id: string;
   object: "vector_store.file";
@@ -1261,8 +1296,8 @@ export interface VectorStoreFile {
 /**
  * An event for a webhook; `id` is its `webhook-id`, the same in each attempt.
  *
- * Times in seconds since 1970. `next_at` while it is `pending`; `last_status` and `last_error` are those of
- * the last attempt.
+ * Times are in seconds since 1970. `next_at` is set while it is `pending`; `last_status` and `last_error` are
+ * those of the last attempt.
  */
 export interface WebhookDelivery {
   id: string;
@@ -1278,7 +1313,7 @@ export interface WebhookDelivery {
   payload: Record<string, unknown>;
 }
 
-/** A webhook. `disabled` is ours: why nothing is sent to it any more. */
+/** A webhook. `disabled`, Portico's addition, is the reason why deliveries have stopped. */
 export interface WebhookEndpoint {
   id: string;
   object: "webhook_endpoint";
@@ -1292,8 +1327,8 @@ export interface WebhookEndpoint {
 }
 
 /**
- * `by`: what was shown. `role`: what the token of somebody who signed in gives. `expires_at`: when that
- * expires, in seconds since 1970.
+ * The caller. `by`: the kind of credentials. `role`: the role from a signed-in user's token. `expires_at`:
+ * when the token expires, in seconds since 1970.
  */
 export interface Whoami {
   id: string;

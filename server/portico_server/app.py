@@ -307,13 +307,13 @@ class Daemon:
 
         wrong = {problem.name: problem.place for problem in await self.services.problems.current()}
         for field, (model, error) in missing.items():
-            why = f" It was omitted: {wrong[model]}." if model in wrong else ""
+            cause = f" It was omitted: {wrong[model]}." if model in wrong else ""
             until = (
                 "the store lacks this group"
                 if field.startswith("groups")
                 else "a new store uses the default embedding model, and an existing store keeps its own"
             )
-            reason = f"{error.message}{why} Until it is added, {until}."
+            reason = f"{error.message}{cause} Until it is added, {until}."
             retry = partial(self._attach_model, spec, field)
             self.services.problems.add(Problem(spec.name, f"{at}.{field}", reason), holds, retry)
 
@@ -368,10 +368,10 @@ class _UntilEnd(asyncio.Protocol):
     """Sets an event when standard input closes, which means that the parent has exited."""
 
     def __init__(self, event: asyncio.Event) -> None:
-        self._ended = event
+        self._end_event = event
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._ended.set()
+        self._end_event.set()
 
 
 def _is_pipe(handle: int) -> bool:

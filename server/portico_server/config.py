@@ -104,7 +104,7 @@ class Configuration:
             self.aliases,
             *(model.adapters for model in self.models),
         )
-        found_names = {str(thing.name) for things in named_groups for thing in things}
+        found_names = {str(named_item.name) for named_items in named_groups for named_item in named_items}
         return found_names.union(*(model.aliases for model in self.models))
 
 
@@ -160,7 +160,7 @@ def parse(
     problems: list[Problem] = []
     places: dict[str, str] = {}
 
-    providers = dict(_each(top, "providers", _provider))
+    providers = dict(_build_each(top, "providers", _provider))
 
     def model(item: Mapping[str, Any], at: str) -> ModelSpec:
         spec = _with_providers(_model(item, at, folder), providers)
@@ -168,25 +168,25 @@ def parse(
         return spec
 
     return Configuration(
-        models=_each(top, "models", model, problems=problems if lenient else None),
-        stores=_each(top, "stores", lambda item, at: _store(item, at, folder)),
-        keys=_each(top, "keys", _key),
-        roles=_each(top, "roles", _role),
-        mcp=_each(top, "mcp", lambda item, at: _server(item, at, folder)),
-        tools=_each(top, "tools", lambda item, at: _tool(item, at, folder)),
+        models=_build_each(top, "models", model, problems=problems if lenient else None),
+        stores=_build_each(top, "stores", lambda item, at: _store(item, at, folder)),
+        keys=_build_each(top, "keys", _key),
+        roles=_build_each(top, "roles", _role),
+        mcp=_build_each(top, "mcp", lambda item, at: _server(item, at, folder)),
+        tools=_build_each(top, "tools", lambda item, at: _tool(item, at, folder)),
         prompts=_prompts(top, folder),
-        skills=_each(top, "skills", lambda item, at: _skill(item, at, folder)),
+        skills=_build_each(top, "skills", lambda item, at: _skill(item, at, folder)),
         apps=_apps(top, folder),
-        schedules=_each(top, "schedules", parse_schedule),
+        schedules=_build_each(top, "schedules", parse_schedule),
         aliases=_aliases(top),
-        guards=_each(top, "guards", parse_guard),
+        guards=_build_each(top, "guards", parse_guard),
         settings=_mapping(top.get("settings") or {}, "settings"),
         places=places,
         problems=tuple(problems),
     )
 
 
-def _each(
+def _build_each(
     top: Mapping[str, Any],
     key: str,
     build: Callable[[Mapping[str, Any], str], T],
@@ -414,7 +414,7 @@ def _store(item: Mapping[str, Any], at: str, base: Path) -> StoreSpec:
                 f"{at}: {error.message}", code=error.code, param=f"{at}.{error.param}"
             ) from error
     if "groups" in values:
-        values["groups"] = _each(values, "groups", parse_group, f"{at}.")
+        values["groups"] = _build_each(values, "groups", parse_group, f"{at}.")
     if values.get("folder"):
         values["folder"] = (base / Path(values["folder"]).expanduser()).resolve()
     else:
@@ -466,14 +466,14 @@ def _tool(item: Mapping[str, Any], at: str, base: Path) -> ToolSpec:
 def _prompts(top: Mapping[str, Any], base: Path) -> tuple[PromptSpec, ...]:
     """Return the prompts in the file and those of folders: an entry with ``folder`` includes all prompts in it."""
 
-    def some(item: Mapping[str, Any], at: str) -> list[PromptSpec]:
+    def read_prompts(item: Mapping[str, Any], at: str) -> list[PromptSpec]:
         if "folder" in item:
             values = _fields(item, at, {"name": str, "folder": str})
             return read_folder((base / Path(values["folder"]).expanduser()).resolve())
         return [parse_prompt(item, at)]
 
     prompt_specs: dict[str, PromptSpec] = {}
-    for spec in (spec for specs in _each(top, "prompts", some) for spec in specs):
+    for spec in (spec for specs in _build_each(top, "prompts", read_prompts) for spec in specs):
         if spec.name in prompt_specs:
             raise InvalidRequest(f"prompts: the name '{spec.name}' is used twice.", param="prompts")
         prompt_specs[spec.name] = spec
@@ -498,8 +498,8 @@ def _skill(item: Mapping[str, Any], at: str, base: Path) -> SkillFolder:
 
 def _apps(top: Mapping[str, Any], base: Path) -> tuple[AppEntry, ...]:
     app_entries = (
-        *_each(top, "apps", lambda item, at: app_of(item, at, base)),
-        *_each(top, "agents", lambda item, at: agent_of(item, at, base)),
+        *_build_each(top, "apps", lambda item, at: app_of(item, at, base)),
+        *_build_each(top, "agents", lambda item, at: agent_of(item, at, base)),
     )
     names: set[str] = set()
     for entry in app_entries:
@@ -511,7 +511,7 @@ def _apps(top: Mapping[str, Any], base: Path) -> tuple[AppEntry, ...]:
 
 def _aliases(top: Mapping[str, Any]) -> tuple[AliasSpec, ...]:
     """Return the entries under ``aliases``. Raises `InvalidRequest` if a model in the file also defines the alias."""
-    alias_specs = _each(top, "aliases", parse_alias)
+    alias_specs = _build_each(top, "aliases", parse_alias)
     models = top.get("models")
     for model in models if isinstance(models, list) else ():
         model_aliases = model.get("aliases") if isinstance(model, dict) else None

@@ -62,9 +62,9 @@ class Home:
             os.close(self._lock)
             self._lock = None
             note = self.read_note(self.path)
-            where = f" at {note['url']} (process {note['pid']})" if note else ""
+            user_hint = f" at {note['url']} (process {note['pid']})" if note else ""
             raise Conflict(
-                f"A Portico daemon already uses the home folder {self.path}{where}. Use that daemon, stop it "
+                f"A Portico daemon already uses the home folder {self.path}{user_hint}. Use that daemon, stop it "
                 "with 'portico down', or set PORTICO_HOME to another folder.",
                 code="home_in_use",
             )

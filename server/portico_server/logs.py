@@ -54,14 +54,14 @@ class _File(logging.handlers.RotatingFileHandler):
     lost.
     """
 
-    _lost = 0
+    _lost_count = 0
     """Number of consecutive lines that could not be written."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        before = self._lost
+        before = self._lost_count
         super().emit(record)
-        if before and before == self._lost:
-            self._lost = 0
+        if before and before == self._lost_count:
+            self._lost_count = 0
             text = f"{before} lines were lost because the log could not be written"
             super().emit(
                 logging.makeLogRecord({**record.__dict__, "msg": text, "args": None, "exc_info": None})
@@ -77,8 +77,8 @@ class _File(logging.handlers.RotatingFileHandler):
         with suppress(OSError, ValueError):
             if stream is not None:
                 stream.close()
-        self._lost += 1
-        if self._lost == 1 and sys.stderr is not None:
+        self._lost_count += 1
+        if self._lost_count == 1 and sys.stderr is not None:
             with suppress(OSError, ValueError):
                 print(f"The log {self.baseFilename} cannot be written: {error}", file=sys.stderr)
 

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, Final
 from portico_server import __version__
 from portico_server.backup import swap
 from portico_server.backup.restore import BackupArchive, restore
-from portico_server.backup.write import backup, check_here, noted
+from portico_server.backup.write import backup, check_here, noted_settings
 from portico_server.core.errors import InvalidRequest, NotFound, PorticoError
 from portico_server.db.database import Database
 from portico_server.home import LOCK_FILE, Home
@@ -68,7 +68,7 @@ def _write(path: Path, loaded_settings: LoadedSettings, *, models: bool) -> dict
 
 async def _send_backup(out: BinaryIO, settings: LoadedSettings, models: Path | None) -> int:
     home = settings.settings.home
-    recorded_settings = noted(settings)
+    recorded_settings = noted_settings(settings)
     async with backup(
         home, version=__version__, settings=recorded_settings, models=models, report=_Progress()
     ) as new_backup:

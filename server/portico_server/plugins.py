@@ -64,7 +64,7 @@ class PluginError(InvalidRequest):
 
 
 @cache
-def _installed() -> Sequence[_PluginEntry]:
+def _entry_points() -> Sequence[_PluginEntry]:
     """Return the entry points of our groups, by distribution and name. Reads the metadata on the module path;
     blocks.
     """
@@ -92,7 +92,7 @@ def _installed() -> Sequence[_PluginEntry]:
 
 def has_plugin(kind: PluginKind, name: str) -> bool:
     """Return whether a plugin of this kind has the name, usable or not."""
-    return any(entry.kind == kind and entry.name == name for entry in _installed())
+    return any(entry.kind == kind and entry.name == name for entry in _entry_points())
 
 
 class PluginTable(Mapping[str, T], Generic[T]):
@@ -114,19 +114,19 @@ class PluginTable(Mapping[str, T], Generic[T]):
         self.built_in = built_in
         self._accept = accept
         self._reserved = reserved_names
-        self._loaded: dict[str, T] = {}
-        self._failed: dict[_PluginEntry, str] = {}
+        self._plugins: dict[str, T] = {}
+        self._failures: dict[_PluginEntry, str] = {}
 
     def __getitem__(self, name: str) -> T:
         if name in self.built_in:
             return self.built_in[name]
-        if name not in self._loaded:
+        if name not in self._plugins:
             entry = self._entries[name]
-            if entry not in self._failed:
+            if entry not in self._failures:
                 self._load(entry)
-            if entry in self._failed:
+            if entry in self._failures:
                 raise PluginError(self._info(entry))
-        return self._loaded[name]
+        return self._plugins[name]
 
     def __contains__(self, name: object) -> bool:
         return name in self.built_in or name in self._entries
@@ -148,15 +148,15 @@ class PluginTable(Mapping[str, T], Generic[T]):
     def plugins(self) -> list[Plugin]:
         """Return every plugin of this kind, with its error if it has one. Imports all plugins."""
         for name, entry in self._entries.items():
-            if name not in self._loaded and entry not in self._failed:
+            if name not in self._plugins and entry not in self._failures:
                 self._load(entry)
-        return [self._info(entry) for entry in _installed() if entry.kind == self._kind]
+        return [self._info(entry) for entry in _entry_points() if entry.kind == self._kind]
 
     @property
     def _entries(self) -> Mapping[str, _PluginEntry]:
         """Return the plugin of each name. The first plugin keeps a name; the others are recorded as failed."""
         plugin_entries: dict[str, _PluginEntry] = {}
-        for entry in _installed():
+        for entry in _entry_points():
             if entry.kind != self._kind:
                 continue
             reason = self._refusal(entry, plugin_entries)
@@ -192,18 +192,18 @@ class PluginTable(Mapping[str, T], Generic[T]):
             name = getattr(plugin, "name", entry.name)
             if name != entry.name:
                 raise InvalidRequest(f"its own name is {name!r}, but its entry point is '{entry.name}'.")
-            self._loaded[entry.name] = plugin
+            self._plugins[entry.name] = plugin
         except (Exception, SystemExit) as error:  # noqa: BLE001  # the code of others raises what it likes
             reason = error.message if isinstance(error, PorticoError) else f"{type(error).__name__}: {error}"
             self._fail(entry, reason)
 
     def _fail(self, entry: _PluginEntry, reason: str) -> None:
-        if entry not in self._failed:
-            self._failed[entry] = reason
+        if entry not in self._failures:
+            self._failures[entry] = reason
             logger.error("%s cannot be loaded: %s", self._info(entry), reason)
 
     def _info(self, entry: _PluginEntry) -> Plugin:
-        reason = self._failed.get(entry, "")
+        reason = self._failures.get(entry, "")
         return Plugin(
             entry.kind,
             entry.name,
@@ -226,4 +226,4 @@ class InstalledPlugins:
 
     # Last in the class: after this method, `list` is hidden.
     def _list(self) -> Sequence[Plugin]:
-        return [info for table in self._tables() for info in table.plugins()] if _installed() else ()
+        return [info for table in self._tables() for info in table.plugins()] if _entry_points() else ()

@@ -53,7 +53,7 @@ class Problems:
                 self._drop(entry)
         return [entry.problem for entry in self._entries]
 
-    def applied(self, configuration: Configuration) -> None:
+    def forget_applied(self, configuration: Configuration) -> None:
         """Drop the problems of entries of an applied ``configuration``: it has been checked as a whole."""
         names: Mapping[str, Collection[str]] = {
             "models": {model.name for model in configuration.models},

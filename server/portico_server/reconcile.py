@@ -199,13 +199,13 @@ class Reconciler:
         return steps
 
     async def _skill_folders(self, folders: Sequence[SkillFolder], caller: Principal) -> list[_Step]:
-        skill_rows = await self._skills.shared()
+        skill_rows = await self._skills.list_shared()
         steps = []
         for folder in folders:
             row = skill_rows.get(folder.name)
-            same = row is not None and await self._skills.same(folder, row)
-            action: Action = "create" if row is None else "unchanged" if same else "change"
-            do = None if same else partial(self._save_skill, folder, caller)
+            is_unchanged = row is not None and await self._skills.has_same_files(folder, row)
+            action: Action = "create" if row is None else "unchanged" if is_unchanged else "change"
+            do = None if is_unchanged else partial(self._save_skill, folder, caller)
             steps.append(_Step(Change("skills", folder.name, action), do))
         return steps
 
@@ -216,7 +216,9 @@ class Reconciler:
         self, entries: Sequence[AppEntry], caller: Principal, new: set[tuple[str, str]]
     ) -> list[_Step]:
         """Return the steps for apps, dependencies first. ``new``: kinds and names that this configuration adds."""
-        new = new | {("apps", entry.name) for entry in entries if self._apps.index.shared(entry.name) is None}
+        new = new | {
+            ("apps", entry.name) for entry in entries if self._apps.index.find_shared(entry.name) is None
+        }
         steps: list[_Step] = []
         app_entries: dict[str, AppEntry] = {}
         for entry in entries:
@@ -240,11 +242,11 @@ class Reconciler:
         return steps + late
 
     def _entry(self, entry: AppEntry) -> Change:
-        row = self._apps.index.shared(entry.name)
+        row = self._apps.index.find_shared(entry.name)
         if row is None:
             return Change("apps", entry.name, "create")
         fields = []
-        if not self._apps.index.same(entry.name, entry.kind, entry.spec):
+        if not self._apps.index.is_current(entry.name, entry.kind, entry.spec):
             fields.append("spec")
         if entry.limits is not None and entry.limits != UsageLimits.parse(row.limits):
             fields.append("limits")
@@ -257,7 +259,7 @@ class Reconciler:
         self, specs: Sequence[ScheduleSpec], caller: Principal, new: set[tuple[str, str]]
     ) -> list[_Step]:
         """Return the steps for schedules. ``new``: kinds and names that this configuration adds."""
-        schedule_rows = await self._schedules.shared()
+        schedule_rows = await self._schedules.list_shared()
         steps = []
         for number, spec in enumerate(specs):
             if (f"{spec.kind}s", spec.target) not in new:
@@ -326,8 +328,8 @@ class Reconciler:
             for prompt_row in await self._prompts.list(SYSTEM)
             if prompt_row.origin != builtin.ORIGIN
         ]
-        times = list(await self._schedules.shared())
-        skills = list(await self._skills.shared())
+        times = list(await self._schedules.list_shared())
+        skills = list(await self._skills.list_shared())
         alias_names = {alias for spec in configuration.models for alias in spec.aliases}
         aliases = [name for name in self._models.aliases.names() if name not in alias_names]
         steps: list[_Step] = []

@@ -47,7 +47,7 @@ class StoreReconciler:
             name
             for name, differs in (
                 ("folder", spec.folder is not None and row.folder != str(spec.folder)),
-                ("source", spec.source is not None and _source(row) != _written(spec.source)),
+                ("source", spec.source is not None and _source(row) != _to_json(spec.source)),
                 ("description", spec.description not in ("", row.description)),
                 ("app", spec.app != row.app),
                 ("answers", spec.answers not in ("", row.answers)),
@@ -195,5 +195,5 @@ def _source(row: StoreRow) -> str | list[str] | None:
     return sources.source_of(row.source).written() if row.source is not None else None
 
 
-def _written(source: str | tuple[str, ...]) -> str | list[str]:
+def _to_json(source: str | tuple[str, ...]) -> str | list[str]:
     return source if isinstance(source, str) else list(source)

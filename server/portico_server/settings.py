@@ -582,7 +582,7 @@ def _bucket(setting: str, bucket: str, otherwise: str = "") -> str:
 
 
 def _parse(name: str, default: Any, raw: Any, origin: Origin, metadata: Mapping[str, Any]) -> Any:
-    where = {"flag": f"--{name.replace('_', '-')}", "environment": f"PORTICO_{name.upper()}", "file": name}[
+    subject = {"flag": f"--{name.replace('_', '-')}", "environment": f"PORTICO_{name.upper()}", "file": name}[
         origin
     ]
     try:
@@ -598,16 +598,16 @@ def _parse(name: str, default: Any, raw: Any, origin: Origin, metadata: Mapping[
             value = str(raw)
     except (ValueError, KeyError) as error:
         kind = {bool: "true or false", int: "a whole number ≥ 0", float: "a number ≥ 0"}[type(default)]
-        raise InvalidRequest(f"{where} is '{raw}', but must be {kind}.", param=name) from error
+        raise InvalidRequest(f"{subject} is '{raw}', but must be {kind}.", param=name) from error
     choices = metadata["choices"]
     if choices and value not in choices:
-        raise InvalidRequest(f"{where} is '{value}', but must be one of {', '.join(choices)}.", param=name)
+        raise InvalidRequest(f"{subject} is '{value}', but must be one of {', '.join(choices)}.", param=name)
     form: EntryForm | None = metadata["form"]
     if form is not None and (value or default):
         for entry in map(str.strip, value.split(",")):
             if not form.pattern.fullmatch(entry):
                 shown_entry = "an invalid entry" if metadata["secret"] else f"'{entry[:80]}'"
-                raise InvalidRequest(f"{where} has {shown_entry}, but must be {form.expected}.", param=name)
+                raise InvalidRequest(f"{subject} has {shown_entry}, but must be {form.expected}.", param=name)
     return value
 
 

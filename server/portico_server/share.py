@@ -78,7 +78,7 @@ def application(shared_app: SharedApp) -> FastAPI:
     @fast_api.post("/chat")
     async def chat(request: Request) -> Response:
         require_same_origin(request)
-        messages = checked(await body_of(request))
+        messages = check_messages(await body_of(request))
         return await answer(shared_app, fast_api.state.session, messages)
 
     fast_api.get("/web/{name}")(page_asset)
@@ -108,7 +108,7 @@ async def body_of(request: Request) -> Any:
         raise InvalidRequest(f"The body is not JSON: {error}.") from error
 
 
-def checked(body: Any) -> list[Mapping[str, str]]:
+def check_messages(body: Any) -> list[Mapping[str, str]]:
     """Return the messages of a conversation: only alternating texts of the user and the assistant."""
     messages = body.get("messages") if isinstance(body, dict) and set(body) == {"messages"} else None
     if not isinstance(messages, list) or not 1 <= len(messages) <= MAX_MESSAGES:

@@ -51,7 +51,7 @@ def run_isolated(*arguments: str, python: Path | str = "") -> list[str]:
     return [str(python or sys.executable), "-I", *arguments]
 
 
-def own() -> str:
+def own_interpreter() -> str:
     """Return the interpreter that runs the daemon, for advice in messages."""
     return sys.executable
 

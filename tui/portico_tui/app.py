@@ -109,7 +109,7 @@ class Portico(App[DaemonClient]):
     def __init__(self, daemon: DaemonClient) -> None:
         super().__init__()
         self._daemon = daemon
-        self._link = Link(daemon, self._seen, self._gone)
+        self._link = Link(daemon, self._show_glance, self._show_loss)
         services = AppServices(daemon, self._link.wake, TITLES)
         for page in PAGES:
             self.add_mode(page.MODE, partial(page, services))
@@ -125,11 +125,11 @@ class Portico(App[DaemonClient]):
         finally:
             await self._daemon.close()
 
-    def _seen(self, glance: Glance) -> None:
+    def _show_glance(self, glance: Glance) -> None:
         self.lost = None
         self.glance = glance
 
-    def _gone(self, loss: Lost) -> None:
+    def _show_loss(self, loss: Lost) -> None:
         self.lost = loss
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:

@@ -47,8 +47,8 @@ class Link:
         self, daemon: DaemonClient, on_glance: Callable[[Glance], None], on_loss: Callable[[Lost], None]
     ) -> None:
         self._daemon = daemon
-        self._seen = on_glance
-        self._lost = on_loss
+        self._on_glance = on_glance
+        self._on_loss = on_loss
         self._woken = asyncio.Event()
 
     def wake(self) -> None:
@@ -66,11 +66,11 @@ class Link:
             except DaemonError as error:
                 failures += 1
                 pause = back_off(failures)
-                self._lost(Lost(error.message, pause))
+                self._on_loss(Lost(error.message, pause))
             else:
                 failures = 0
                 pause = BUSY_INTERVAL_S if busy(glance) else IDLE_INTERVAL_S
-                self._seen(glance)
+                self._on_glance(glance)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._woken.wait()

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from portico._async.calls import apps as calls_apps
 from portico._async.calls import prompts as calls_prompts
 from portico._async.evals import Evals
-from portico._request import at, given
+from portico._request import at, without_none
 from portico._running import AsyncRunning, Functions
 from portico._step import StepLike
 from portico.errors import InvalidRequest
@@ -151,7 +151,9 @@ class Prompts(calls_prompts.Prompts):
 
     async def get(self, name: str, version: int | None = None) -> Prompt:
         """Return a version of a prompt, by default the newest. Raises `NotFound`."""
-        return await self._transport.request("GET", self._at(name), Prompt, query=given(version=version))
+        return await self._transport.request(
+            "GET", self._at(name), Prompt, query=without_none(version=version)
+        )
 
     async def history(self, name: str) -> Sequence[Prompt]:
         """Return every version, newest first."""
@@ -177,7 +179,7 @@ class Prompts(calls_prompts.Prompts):
         """Return the prompt as the text of a file in Portico's formats (``markdown``, ``yaml``), or as ``prompty``,
         ``dotprompt`` or ``langchain``.
         """
-        query = given(format=format, version=version)
+        query = without_none(format=format, version=version)
         return await self._transport.request("GET", self._at(name, "/export"), ExportedPrompt, query=query)
 
     async def evaluate(self, name: str, model: str = "default", *, version: int | None = None) -> EvalRun:

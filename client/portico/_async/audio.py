@@ -10,7 +10,7 @@ from typing import Any, Unpack
 from portico._async.group import Group
 from portico._async.models import Models
 from portico._keywords import with_options
-from portico._request import Upload, given
+from portico._request import Upload, without_none
 from portico.audio import SPEECH_OPTIONS, AudioFormat, SpeechOptions, Times, Transcript, subtitles_text
 from portico.errors import InvalidRequest
 from portico.model_options import flat_options
@@ -70,7 +70,7 @@ class Audio(Group):
         speed: float,
         options: Mapping[str, Any],
     ) -> dict[str, Any]:
-        name = model or await self._who("speech")
+        name = model or await self._default_model("speech")
         body = {
             "model": name,
             "input": text,
@@ -127,13 +127,13 @@ class Audio(Group):
         prompt: str | None,
         filename: str | None,
     ) -> Upload:
-        name = model or await self._who("transcription")
+        name = model or await self._default_model("transcription")
         content = Path(recording) if isinstance(recording, str) else recording
         filename = filename or (content.name if isinstance(content, Path) else "recording.wav")
-        fields = given(model=name, response_format=form, language=language, prompt=prompt)
+        fields = without_none(model=name, response_format=form, language=language, prompt=prompt)
         return Upload(filename, content, fields)
 
-    async def _who(self, capability: str) -> str:
+    async def _default_model(self, capability: str) -> str:
         """Return the first model with a capability. Raises `InvalidRequest` that explains how to add such a model."""
         for model in await Models(self._transport).list():
             if capability in model.capabilities:

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from portico._async.calls import batches as calls_batches
 from portico._async.knowledge import Files
-from portico._request import given
+from portico._request import without_none
 from portico.batches import requests_file, results_of
 from portico.schemas.batches import Batch, BatchResult, CheckedBatch
 
@@ -37,7 +37,7 @@ class Batches(calls_batches.Batches):
         bodies for ``endpoint``. ``keep``: seconds after which the results are removed.
         """
         file_id, _is_uploaded = await self._file(requests, endpoint)
-        body = given(
+        body = without_none(
             input_file_id=file_id,
             endpoint=endpoint,
             completion_window=WINDOW,

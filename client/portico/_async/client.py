@@ -36,7 +36,7 @@ from portico._async.tuning import Tuning
 from portico._async.webhooks import Webhooks
 from portico._events import ChatEvents, RunEvents
 from portico._keywords import exact_methods, with_options
-from portico._request import Message, at, given, named
+from portico._request import Message, at, check_path_name, without_none
 from portico._running import AsyncRunning
 from portico._serving import Given, WorkerState
 from portico._step import StepLike
@@ -143,7 +143,7 @@ class AsyncClient:
 
         async def start(opened: Opened) -> AsyncGenerator[RunEvent, None]:
             name = app or the_only(await self.apps.list())
-            path = at("api", "apps", named(name, "an app"), "run")
+            path = at("api", "apps", check_path_name(name, "an app"), "run")
             body = {"messages": _messages(question, history), **options}
             source = self._transport.stream("POST", path, RunEvents(), json=body, on_open=opened)
             try:
@@ -207,7 +207,7 @@ class AsyncClient:
         self, texts: str | Sequence[str], model: str = "default-embedding", *, dimensions: int | None = None
     ) -> Embeddings:
         """Return texts as vectors, in order."""
-        body = given(
+        body = without_none(
             model=model,
             input=[texts] if isinstance(texts, str) else list(texts),
             dimensions=dimensions,
@@ -219,7 +219,7 @@ class AsyncClient:
         self, query: str, documents: Sequence[str], model: str, *, top_n: int | None = None
     ) -> Sequence[RankedText]:
         """Return documents ordered by how well they answer ``query``, best first: all, or the best ``top_n``."""
-        body = given(model=model, query=query, documents=list(documents), top_n=top_n)
+        body = without_none(model=model, query=query, documents=list(documents), top_n=top_n)
         return await self._transport.request(
             "POST", "/v1/rerank", list[RankedText], json=body, key="results", slow=True
         )
@@ -235,7 +235,7 @@ class AsyncClient:
         """Tokenize a text, or a conversation as the model's template formats it; ``texts`` also returns the text of
         each token. Supported for models whose engine has a tokenizer.
         """
-        body = given(
+        body = without_none(
             model=model,
             **({"prompt": text} if isinstance(text, str) else {"messages": list(text)}),
             add_special_tokens=add_special_tokens,
@@ -326,7 +326,7 @@ class AsyncClient:
         ``name`` is the requested name, ``model`` the model that answered: a different model behind an alias or as a
         fallback, empty for apps and stores.
         """
-        query = given(since=since)
+        query = without_none(since=since)
         return await self._transport.request("GET", "/api/usage", list[dict[str, Any]], query=query)
 
     async def usage_course(
@@ -337,7 +337,7 @@ class AsyncClient:
         ``at`` is the start of the hour or day, ``series`` and ``name`` identify the series: ``None`` for the sum of
         those with few calls.
         """
-        query = given(since=since, step=step, by=by)
+        query = without_none(since=since, step=step, by=by)
         return await self._transport.request("GET", "/api/usage/course", list[dict[str, Any]], query=query)
 
     async def backup(

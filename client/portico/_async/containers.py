@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from portico._async.calls import containers as calls_containers
-from portico._request import Upload, at, given, named
+from portico._request import Upload, at, check_path_name, without_none
 from portico.schemas.containers import Container, ContainerFile
 
 
@@ -26,7 +26,7 @@ class Containers(calls_containers.Containers):
 
         It is kept for ``minutes`` after its last use (20). Raises `NotFound`, `Forbidden`, `Conflict`.
         """
-        body = given(
+        body = without_none(
             name=name,
             file_ids=list(files) or None,
             skills=[{"type": "skill_reference", "skill_id": skill} for skill in skills] or None,
@@ -39,7 +39,7 @@ class Containers(calls_containers.Containers):
         """List the caller's containers, newest first; only those with a given name if set."""
         containers: list[Container] = []
         while True:
-            query = given(name=name, after=containers[-1].id if containers else None, limit=100)
+            query = without_none(name=name, after=containers[-1].id if containers else None, limit=100)
             page = await self._transport.request("GET", "/v1/containers", list[Container], query=query)
             containers += page
             if len(page) < 100:
@@ -49,7 +49,7 @@ class Containers(calls_containers.Containers):
         """Return the files of a container, newest first. Raises `NotFound`."""
         container_files: list[ContainerFile] = []
         while True:
-            query = given(after=container_files[-1].id if container_files else None, limit=100)
+            query = without_none(after=container_files[-1].id if container_files else None, limit=100)
             page = await self._transport.request(
                 "GET", self._at(container_id, "files"), list[ContainerFile], query=query
             )
@@ -67,4 +67,4 @@ class Containers(calls_containers.Containers):
         )
 
     def _at(self, container_id: str, *parts: str) -> str:
-        return at("v1", "containers", named(container_id, "a container"), *parts)
+        return at("v1", "containers", check_path_name(container_id, "a container"), *parts)

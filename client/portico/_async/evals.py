@@ -11,7 +11,7 @@ from portico._async.calls import evals as calls_evals
 from portico._async.knowledge import Files
 from portico._async.runs import Runs
 from portico._read import Page
-from portico._request import at, given, named
+from portico._request import at, check_path_name, without_none
 from portico.errors import NotFound
 from portico.schemas.evals import Eval, EvalPlan, EvalRun, EvalSearch
 
@@ -45,7 +45,7 @@ class Evals(calls_evals.Evals):
             "item_schema": dict(item_schema or ANYTHING),
             "include_sample_schema": True,
         }
-        body = given(
+        body = without_none(
             name=name,
             data_source_config=config,
             testing_criteria=list(criteria),
@@ -55,7 +55,7 @@ class Evals(calls_evals.Evals):
 
     async def list(self, *, after: str | None = None, limit: int = 20) -> Page[Eval]:
         """Return a page, newest first; ``after`` is the ``last_id`` of the previous page."""
-        query = given(after=after, limit=limit, order="desc")
+        query = without_none(after=after, limit=limit, order="desc")
         return await self._transport.request("GET", "/v1/evals", Page[Eval], query=query)
 
     async def run(
@@ -73,14 +73,14 @@ class Evals(calls_evals.Evals):
         path = self._at(eval_id, "runs")
         items, uploaded_id = await self._items(data)
         try:
-            body = given(name=name, data_source=_source(source, items), metadata=metadata or None)
+            body = without_none(name=name, data_source=_source(source, items), metadata=metadata or None)
             return await self._transport.request("POST", path, EvalRun, json=body, slow=True)
         finally:
             await self._forget(uploaded_id)
 
     async def runs(self, eval_id: str, *, after: str | None = None, limit: int = 20) -> Page[EvalRun]:
         """List the runs of an evaluation, newest first, including trials of searches."""
-        query = given(after=after, limit=limit, order="desc")
+        query = without_none(after=after, limit=limit, order="desc")
         return await self._transport.request("GET", self._at(eval_id, "runs"), Page[EvalRun], query=query)
 
     async def wait(self, run: EvalRun) -> EvalRun:
@@ -155,10 +155,10 @@ class Evals(calls_evals.Evals):
             await Runs(self._transport).wait(run_id)
 
     def _at(self, eval_id: str, *parts: str) -> str:
-        return at("v1", "evals", named(eval_id, "an evaluation"), *parts)
+        return at("v1", "evals", check_path_name(eval_id, "an evaluation"), *parts)
 
     def _native(self, eval_id: str, *parts: str) -> str:
-        return at("api", "evals", named(eval_id, "an evaluation"), *parts)
+        return at("api", "evals", check_path_name(eval_id, "an evaluation"), *parts)
 
 
 def _source(source: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:

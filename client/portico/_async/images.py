@@ -9,7 +9,7 @@ from typing import Any, Unpack
 from portico._async.group import Group
 from portico._async.models import Models
 from portico._keywords import with_options
-from portico._request import given
+from portico._request import without_none
 from portico.errors import InvalidRequest
 from portico.images import PICTURE_OPTIONS, ImageSource, Picture, PictureOptions, image_reference, pictures_of
 from portico.model_options import flat_options
@@ -34,7 +34,7 @@ class Images(Group):
         those of local models (``seed``, ``steps``, ``negative_prompt``, ``guidance_scale``). Options that only some
         models support go into ``extra_body``.
         """
-        body = {"model": model or await self._who("image"), "prompt": prompt}
+        body = {"model": model or await self._default_model("image"), "prompt": prompt}
         return await self._pictures("generations", body, size, n, options)
 
     @with_options(PICTURE_OPTIONS)
@@ -55,10 +55,10 @@ class Images(Group):
         """
         several = [images] if isinstance(images, str | Path | bytes) else list(images)
         body = {
-            "model": model or await self._who("image_edits"),
+            "model": model or await self._default_model("image_edits"),
             "prompt": prompt,
             "images": [image_reference(image) for image in several],
-            **given(mask=None if mask is None else image_reference(mask)),
+            **without_none(mask=None if mask is None else image_reference(mask)),
         }
         return await self._pictures("edits", body, size, n, options)
 
@@ -69,7 +69,7 @@ class Images(Group):
         path = f"/v1/images/{action}"
         return pictures_of(await self._transport.request("POST", path, object, json=body, slow=True))
 
-    async def _who(self, capability: str) -> str:
+    async def _default_model(self, capability: str) -> str:
         """Return ``default-image``, or the first model with the capability. Raises `InvalidRequest` that explains how
         to add one.
         """

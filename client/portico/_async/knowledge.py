@@ -12,7 +12,7 @@ from typing import Any
 from portico._async.calls import chunks as calls_chunks
 from portico._async.calls import files as calls_files
 from portico._async.calls import stores as calls_stores
-from portico._request import Upload, at, by_id, given, named
+from portico._request import Upload, at, by_id, check_path_name, without_none
 from portico.errors import InvalidRequest, NotFound
 from portico.schemas.chunks import Cut
 from portico.schemas.files import File, FilePart, FileUpload
@@ -64,7 +64,7 @@ class Stores(calls_stores.Stores):
         ``neighbours``, ``infer_filters``, ``links``, ``steps`` with ``steps_model``; for several stores also
         ``route``.
         """
-        body = given(
+        body = without_none(
             query=query,
             max_num_results=max_num_results,
             filters=dict(filters) if filters else None,
@@ -99,7 +99,7 @@ class Stores(calls_stores.Stores):
         Without them, the chat ``model`` writes ``generate`` questions. ``apply``: use the best weight from now on.
         """
         labelled_questions = None if questions is None else [dict(question) for question in questions]
-        body = given(questions=labelled_questions, generate=generate, model=model, apply=apply)
+        body = without_none(questions=labelled_questions, generate=generate, model=model, apply=apply)
         return await self._transport.request("POST", self._at(name, "calibrate"), str, json=body, key="run")
 
     async def export_archive(self, name: str, to: Path, *, vectors: bool = True) -> int:
@@ -132,7 +132,7 @@ class Stores(calls_stores.Stores):
         return store
 
     def _at(self, name: str, *parts: str) -> str:
-        return at("api", "stores", named(name, "a store"), *parts)
+        return at("api", "stores", check_path_name(name, "a store"), *parts)
 
 
 class Files(calls_files.Files):
@@ -169,15 +169,17 @@ class Files(calls_files.Files):
                 part_id = part.id
             ids.append(part_id)
         body = {"part_ids": ids}
-        done = await self._transport.request("POST", f"{path}/complete", FileUpload, json=body, slow=True)
-        if done.file is None:
+        completed_upload = await self._transport.request(
+            "POST", f"{path}/complete", FileUpload, json=body, slow=True
+        )
+        if completed_upload.file is None:
             raise NotFound(
                 "The file of this upload has been removed.", code="file_not_found", param="upload_id"
             )
-        return done.file
+        return completed_upload.file
 
     def _at(self, file_id: str, *parts: str) -> str:
-        return at("v1", "files", named(file_id, "a file"), *parts)
+        return at("v1", "files", check_path_name(file_id, "a file"), *parts)
 
 
 class Chunkers(calls_chunks.Chunkers):

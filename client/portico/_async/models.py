@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from portico._async.calls import models as calls_models
 from portico._read import Page
-from portico._request import Message, at, by_id, given
+from portico._request import Message, at, by_id, without_none
 from portico.schemas.models import StoredChat
 
 
@@ -25,7 +25,7 @@ class Chats(calls_models.Chats):
     ) -> Page[StoredChat]:
         """Return a page, newest first; ``after`` is the ``last_id`` of the previous page."""
         labels = {f"metadata[{name}]": value for name, value in (metadata or {}).items()}
-        query = {**given(model=model, after=after, limit=limit, order=order), **labels}
+        query = {**without_none(model=model, after=after, limit=limit, order=order), **labels}
         return await self._transport.request("GET", "/v1/chat/completions", Page[StoredChat], query=query)
 
     async def messages(self, chat_id: str) -> Sequence[Message]:

@@ -9,7 +9,7 @@ from portico._async.calls import questions as calls_questions
 from portico._async.calls import runs as calls_runs
 from portico._events import QuestionEvents, RunEvents
 from portico._read import Page
-from portico._request import at, by_id, given, named
+from portico._request import at, by_id, check_path_name, without_none
 from portico.schemas.questions import Claims, Question
 from portico.schemas.runs import Run, RunEvent
 
@@ -26,7 +26,7 @@ class Runs(calls_runs.Runs):
         """
         runs: list[Run] = []
         while len(runs) < limit:
-            query = given(after=after, limit=min(limit - len(runs), MAX_PAGE_RUNS))
+            query = without_none(after=after, limit=min(limit - len(runs), MAX_PAGE_RUNS))
             page = await self._transport.request("GET", "/api/runs", Page[Run], query=query)
             runs += page.data
             if not page.has_more:
@@ -38,7 +38,7 @@ class Runs(calls_runs.Runs):
         """Iterate over events with a number above ``after``, in order, until the run ends; lost connections are
         resumed.
         """
-        return self._follow(at("api", "runs", named(run_id, "a run"), "events"), RunEvents(after))
+        return self._follow(at("api", "runs", check_path_name(run_id, "a run"), "events"), RunEvents(after))
 
     async def wait(self, run_id: str) -> Run:
         """Wait until the run has ended, successfully or not, and return it; lost connections are resumed. Raises
@@ -86,7 +86,7 @@ class Questions(calls_questions.Questions):
         """Claim functions with one of ``names`` that your runs (or ``run``) call. `answer` each within ``lease``
         seconds, or claim again with its id in ``holding``. Waits up to ``wait`` seconds for the first.
         """
-        body = given(
+        body = without_none(
             names=list(names),
             worker=worker,
             limit=limit,

@@ -8,7 +8,7 @@ from typing import Any
 from portico._async.calls import facts as calls_facts
 from portico._async.calls import sessions as calls_sessions
 from portico._read import Page
-from portico._request import at, by_id, given
+from portico._request import at, by_id, without_none
 from portico.errors import InvalidRequest
 from portico.schemas.facts import Fact
 from portico.schemas.ratings import Rating
@@ -39,7 +39,7 @@ class Sessions(calls_sessions.Sessions):
         sessions: dict[str, Session] = {}
         while len(sessions) < limit:
             page_size = min(limit - len(sessions), MAX_PAGE_SESSIONS)
-            query = given(app=app, name=name, search=search or None, after=after, limit=page_size)
+            query = without_none(app=app, name=name, search=search or None, after=after, limit=page_size)
             page = await self._transport.request("GET", "/api/sessions", Page[Session], query=query)
             # A session that is used meanwhile changes position, so it may appear twice.
             known_count = len(sessions)
@@ -67,7 +67,7 @@ class Sessions(calls_sessions.Sessions):
             page_size = (
                 MAX_PAGE_MESSAGES if limit is None else min(limit - len(session_messages), MAX_PAGE_MESSAGES)
             )
-            query = given(after=after, limit=page_size, agent=agent)
+            query = without_none(after=after, limit=page_size, agent=agent)
             page = await self._transport.request("GET", path, Page[SessionMessage], query=query)
             session_messages += page.data
             if not page.has_more:
@@ -92,7 +92,7 @@ class Sessions(calls_sessions.Sessions):
         ratings: list[Rating] = []
         while len(ratings) < limit:
             page_size = min(limit - len(ratings), MAX_PAGE_MESSAGES)
-            query = given(app=app, model=model, value=value, after=after, limit=page_size)
+            query = without_none(app=app, model=model, value=value, after=after, limit=page_size)
             page = await self._transport.request("GET", "/api/ratings", Page[Rating], query=query)
             ratings += page.data
             if not page.has_more:
@@ -127,5 +127,5 @@ class Facts(calls_facts.Facts):
             if store is not None or agent is not None:
                 raise InvalidRequest("Give a session, or a store and an agent.", param="session")
             path = at("api", "sessions", session, "facts")
-        query = given(store=store, agent=agent, limit=limit)
+        query = without_none(store=store, agent=agent, limit=limit)
         return await self._transport.request("GET", path, list[Fact], query=query)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from portico._async.calls import skills as calls_skills
-from portico._request import Upload, at, given, named
+from portico._request import Upload, at, check_path_name, without_none
 from portico.errors import InvalidRequest
 from portico.schemas.skills import Skill, SkillVersion
 
@@ -34,7 +34,7 @@ class Skills(calls_skills.Skills):
         """
         skills: list[Skill] = []
         while True:
-            query = given(after=skills[-1].id if skills else None, limit=100, all=everyone or None)
+            query = without_none(after=skills[-1].id if skills else None, limit=100, all=everyone or None)
             page = await self._transport.request("GET", "/v1/skills", list[Skill], query=query)
             skills += page
             if len(page) < 100:
@@ -65,7 +65,7 @@ class Skills(calls_skills.Skills):
             await self._transport.request("DELETE", self._at(skill, "versions", version), None)
 
     def _at(self, skill: str, *parts: str) -> str:
-        return at("v1", "skills", named(skill, "a skill"), *parts)
+        return at("v1", "skills", check_path_name(skill, "a skill"), *parts)
 
 
 def skill_upload(source: Path | bytes) -> Upload:

@@ -7,7 +7,7 @@ from typing import Any
 
 from portico._async.calls import mcp_servers as calls_mcp_servers
 from portico._async.calls import tools as calls_tools
-from portico._request import at, named
+from portico._request import at, check_path_name
 from portico.schemas.mcp_servers import McpServer
 from portico.schemas.tools import ToolSource
 
@@ -28,7 +28,7 @@ class Tools(calls_tools.Tools):
         return await self._transport.request("POST", "/api/tool-sources", ToolSource, json=body, slow=True)
 
     def _at(self, name: str, *parts: str) -> str:
-        return at("api", "tools", named(name, "a tool"), *parts)
+        return at("api", "tools", check_path_name(name, "a tool"), *parts)
 
 
 class Mcp(calls_mcp_servers.Mcp):
@@ -45,4 +45,4 @@ class Mcp(calls_mcp_servers.Mcp):
         return await self._transport.request("POST", "/api/mcp/servers", McpServer, json=body, slow=True)
 
     def _at(self, name: str, *parts: str) -> str:
-        return at("api", "mcp", "servers", named(name, "an MCP server"), *parts)
+        return at("api", "mcp", "servers", check_path_name(name, "an MCP server"), *parts)

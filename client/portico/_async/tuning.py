@@ -10,7 +10,7 @@ from portico._async.calls import fine_tuning as calls_fine_tuning
 from portico._async.knowledge import Files
 from portico._async.sessions import Sessions
 from portico._events import TuningEvents
-from portico._request import at, given, named
+from portico._request import at, check_path_name, without_none
 from portico.schemas.fine_tuning import TuningEvent, TuningJob, TuningPlan
 from portico.tuning import CollectedExamples, ExampleCollector
 
@@ -51,7 +51,7 @@ class Tuning(calls_fine_tuning.Tuning):
         the training, such as ``slurm``; ``resources`` are requested from its scheduler. ``app`` is a deployed app
         whose prompts are added to the examples.
         """
-        body = given(
+        body = without_none(
             model=model,
             training_file=None if training_file is None else await self._file(training_file),
             validation_file=None if validation_file is None else await self._file(validation_file),
@@ -89,7 +89,7 @@ class Tuning(calls_fine_tuning.Tuning):
         named_files = {"training_file": training_file, "validation_file": validation_file}
         files = {name: file for name, file in named_files.items() if file is not None}
         ids = {name: await self._file(file) for name, file in files.items()}
-        body = given(
+        body = without_none(
             model=model,
             **ids,
             method=_method(method, hyperparameters, grader),
@@ -140,15 +140,18 @@ class Tuning(calls_fine_tuning.Tuning):
 
         The last item is the job, when it has ended or is paused.
         """
-        path = at("api", "fine_tuning", "jobs", named(job_id, "a fine-tuning job"), "follow")
+        path = at("api", "fine_tuning", "jobs", check_path_name(job_id, "a fine-tuning job"), "follow")
         return self._follow(path, TuningEvents(after))
 
 
 def _method(
     kind: str, hyperparameters: Mapping[str, Any] | None, grader: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    return {"type": kind, kind: given(hyperparameters=dict(hyperparameters or {}) or None, grader=grader)}
+    return {
+        "type": kind,
+        kind: without_none(hyperparameters=dict(hyperparameters or {}) or None, grader=grader),
+    }
 
 
 def _questions(count: int | None, asker: str | None) -> dict[str, Any] | None:
-    return given(count=count, model=asker) or None
+    return without_none(count=count, model=asker) or None

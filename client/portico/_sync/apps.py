@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 from urllib.parse import quote
 
-from portico._request import at, given
+from portico._request import at, without_none
 from portico._running import Functions, Running
 from portico._step import StepLike
 from portico._sync.calls import apps as calls_apps
@@ -37,7 +37,7 @@ _HOLDS: Mapping[str, str] = {
 
 
 class Apps(calls_apps.Apps):
-    """What answers a conversation: each store with an app, each flow, each agent."""
+    """Everything that can answer a conversation: each store with an app, each flow, each agent."""
 
     def deploy(
         self,
@@ -49,10 +49,11 @@ class Apps(calls_apps.Apps):
         expected_version: int | None = None,
         serve_later: bool = False,
     ) -> AppVersion:
-        """Give a flow a name, or an app another version: it answers from the next call on. The same changes nothing.
+        """Deploy a flow under a name, or as a new version of an app. It answers from the next call on.
 
-        Functions that stay here must be served (`Client.serve`): `Conflict` if nobody does, unless ``serve_later``.
-        ``expected_version``: the version that you have seen; `Conflict` if another one answers by now.
+        Deploying the same flow again changes nothing. Functions that stay in this process must be served
+        (`Client.serve`): raises `Conflict` if no client serves them, unless ``serve_later``. ``expected_version``: the
+        version that you last saw; raises `Conflict` if another version answers by now.
         """
         spec = flow_of(flow).spec if kind == "flow" else flow
         assert isinstance(spec, Mapping)
@@ -67,8 +68,8 @@ class Apps(calls_apps.Apps):
         return self._transport.request("POST", "/api/apps", AppVersion, json=body)
 
     def limit(self, name: str, limits: Mapping[str, int]) -> None:
-        """Hold an app to limits, whoever calls it: ``concurrency``, ``requests_per_minute``, ``tokens_per_minute``,
-        ``tokens_per_day``. They take the place of those it had; none: no limits.
+        """Set the limits of an app for all callers: ``concurrency``, ``requests_per_minute``, ``tokens_per_minute``,
+        ``tokens_per_day``. They replace the previous limits; an empty mapping removes all limits.
         """
         return self._transport.request("PATCH", self._at(name), None, json={"limits": dict(limits)})
 
@@ -83,7 +84,7 @@ class Apps(calls_apps.Apps):
         include: Sequence[str] = (),
         options: Mapping[str, Any] | None = None,
     ) -> PackagedContents:
-        """What `package` would write, with the same arguments; nothing is made."""
+        """Return what `package` would write with the same arguments, without writing it."""
         body = _package(version, targets, stores, models, include, options)
         path = self._at(name, "package", "plan")
         return self._transport.request("POST", path, PackagedContents, json=body)
@@ -100,30 +101,31 @@ class Apps(calls_apps.Apps):
         include: Sequence[str] = (),
         options: Mapping[str, Any] | None = None,
     ) -> int:
-        """Write an app and all that it needs to a zip archive; its size in bytes. Nothing is left of a failed one.
+        """Write an app and everything it needs to a zip archive, and return its size in bytes. A failed archive is
+        removed.
 
-        ``version``: the one that answers, if it is None. ``targets``: for what it has files too. ``stores`` are
-        archives in it, or by ``reference`` what they follow. ``models`` are named by their sources, or ``include``
-        files of the daemon's machine. ``include``: further names, such as ``store/handbook`` or ``prompt/greeting``.
-        ``options``: of the targets, such as ``{"partition": "gpu"}``. Raises `NotFound`, `Forbidden`,
-        `Conflict` for what cannot leave.
+        ``version``: the version that answers if None. ``targets``: also include files for these targets. ``stores``
+        are included as archives, or by ``reference`` to what they follow. ``models`` are named by their sources, or
+        ``include`` adds files of the daemon's machine. ``include``: further names, such as ``store/handbook`` or
+        ``prompt/greeting``. ``options``: of the targets, such as ``{"partition": "gpu"}``. Raises `NotFound`,
+        `Forbidden`, `Conflict` for content that cannot be exported.
         """
         body = _package(version, targets, stores, models, include, options)
         saved_file = self._transport.save("POST", self._at(name, "package"), to, json=body, slow=True)
         return saved_file[0]
 
     def start(self, name: str, input: Any = None, *, session: str | None = None) -> Running:
-        """Call an app with its input: iterate for its text as it comes; its ``events``, its ``result``."""
+        """Call an app with its input. Iterate for its text as it arrives, or read its ``events`` or its ``result``."""
         body = {"input": input, **({"session": session} if session else {})}
         return Running(self._transport, self._at(name, "run"), body, {})
 
     def run(self, name: str, input: Any = None, *, session: str | None = None) -> Any:
-        """Call an app with its input and wait; its output."""
+        """Call an app with its input, wait, and return its output."""
         return self.start(name, input, session=session).result()
 
     def _at(self, name: str, *parts: str) -> str:
         if name in ("", ".", ".."):
-            raise InvalidRequest("Name an app.", param="name")
+            raise InvalidRequest("The name of an app is required.", param="name")
         return at("api", "apps", name, *parts)
 
 
@@ -146,48 +148,49 @@ def _package(
 
 
 class Prompts(calls_prompts.Prompts):
-    """The prompt library: versioned prompts with typed arguments."""
+    """The prompt library, with versioned prompts and typed arguments."""
 
     def get(self, name: str, version: int | None = None) -> Prompt:
-        """One version, the newest if none is named. Raises `NotFound`."""
-        return self._transport.request("GET", self._at(name), Prompt, query=given(version=version))
+        """Return a version of a prompt, by default the newest. Raises `NotFound`."""
+        return self._transport.request("GET", self._at(name), Prompt, query=without_none(version=version))
 
     def history(self, name: str) -> Sequence[Prompt]:
-        """Every version, newest first."""
+        """Return every version, newest first."""
         return self._transport.request("GET", self._at(name, "/versions"), list[Prompt])
 
     def save(self, name: str, **spec: Any) -> Prompt:
-        """Keep a prompt: ``messages`` with ``{name}`` for each of ``arguments``, ``examples``, ``description``.
+        """Save a prompt: ``messages`` with ``{name}`` for each of ``arguments``, ``examples``, ``description``.
 
-        The same content twice makes one version.
+        Saving the same content twice creates one version.
         """
         return self._transport.request("POST", "/api/prompts", Prompt, json={**spec, "name": name})
 
     def render(
         self, name: str, arguments: Mapping[str, Any] | None = None, *, version: int | None = None
     ) -> Sequence[Mapping[str, str]]:
-        """The messages with arguments in their places, as `Client.chat` takes them."""
+        """Return the messages with the arguments filled in, as accepted by `Client.chat`."""
         path, body = self._at(name, "/render"), {"arguments": dict(arguments or {}), "version": version}
         return self._transport.request("POST", path, list[dict[str, str]], json=body, key="messages")
 
     def export(
         self, name: str, format: PromptFormat = "markdown", *, version: int | None = None
     ) -> ExportedPrompt:
-        """The text of a file with the prompt: ours (``markdown``, ``yaml``), or as ``prompty``, ``dotprompt`` or
-        ``langchain`` have it.
+        """Return the prompt as the text of a file in Portico's formats (``markdown``, ``yaml``), or as ``prompty``,
+        ``dotprompt`` or ``langchain``.
         """
-        query = given(format=format, version=version)
+        query = without_none(format=format, version=version)
         return self._transport.request("GET", self._at(name, "/export"), ExportedPrompt, query=query)
 
     def evaluate(self, name: str, model: str = "default", *, version: int | None = None) -> EvalRun:
-        """Ask a model with each of the prompt's cases, and wait; an answer passes that holds what a right one holds.
+        """Ask a model with each of the prompt's cases, and wait. An answer passes if it contains what a correct answer
+        contains.
 
-        The evaluation stays among `Client.evals`. Raises `InvalidRequest` for a prompt without cases.
+        The evaluation remains in `Client.evals`. Raises `InvalidRequest` for a prompt without cases.
         """
         prompt = self.get(name, version)
         if not prompt.cases:
             raise InvalidRequest(
-                f"The prompt '{name}' has no cases: give it some, each with 'arguments', 'answer' and 'holds'.",
+                f"The prompt '{name}' has no cases: add some, each with 'arguments', 'answer' and 'holds'.",
                 code="no_cases",
                 param="name",
             )
@@ -207,18 +210,18 @@ class Prompts(calls_prompts.Prompts):
         return evals.wait(run)
 
     def remove(self, name: str) -> None:
-        """Forget a prompt with all its versions."""
+        """Delete a prompt with all its versions."""
         return self._transport.request("DELETE", self._at(name), None)
 
     def _at(self, name: str, suffix: str = "") -> str:
-        """A prompt's name may have slashes."""
+        """Return the path of a prompt, whose name can contain slashes."""
         if not name or name.startswith(".") or "//" in name or "/." in name:
             raise InvalidRequest("Name a prompt.", param="name")
         return f"/api/prompts/{quote(name, safe='/')}{suffix}"
 
 
 class Agents(calls_apps.Agents):
-    """Agents that nobody deployed, as JSON. `portico.agent` composes them."""
+    """Undeployed agents, as JSON. `portico.agent` builds them."""
 
     def start(
         self,
@@ -230,10 +233,10 @@ class Agents(calls_apps.Agents):
         variables: Mapping[str, Any] | None = None,
         functions: Functions | None = None,
     ) -> Running:
-        """Begin a turn: iterate for its text as it comes; its ``events``, its ``result``, a message.
+        """Start a turn. Iterate for its text as it arrives, or read its ``events`` or its ``result``, a message.
 
-        ``session``: an app and a name, where the agent remembers under ``path``; none: it remembers nothing.
-        ``functions`` are those of ours that hooks may call back, by name.
+        ``session``: an app and a name, in which the agent stores its memory under ``path``; without it, nothing is
+        remembered. ``functions`` are local functions that hooks can call, by name.
         """
         body: dict[str, Any] = {"agent": dict(spec), "message": message}
         if session is not None:
@@ -253,5 +256,5 @@ class Agents(calls_apps.Agents):
         path: str = "",
         variables: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Let an agent answer a message and wait; the answer as a message."""
+        """Let an agent answer a message, wait, and return the answer as a message."""
         return self.start(spec, message, session=session, path=path, variables=variables).result()

@@ -1,5 +1,5 @@
 # Generated from portico._async by scripts/sdk: change it there.
-"""Sounds: texts said aloud, and speech written down."""
+"""Audio: text to speech, and speech to text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from portico._keywords import with_options
-from portico._request import Upload, given
+from portico._request import Upload, without_none
 from portico._sync.group import Group
 from portico._sync.models import Models
 from portico.audio import SPEECH_OPTIONS, AudioFormat, SpeechOptions, Times, Transcript, subtitles_text
@@ -23,7 +23,7 @@ _SOURCES = {
 
 
 class Audio(Group):
-    """Texts said aloud, and speech written down."""
+    """Text to speech, and speech to text."""
 
     @with_options(SPEECH_OPTIONS)
     def speak(
@@ -36,10 +36,11 @@ class Audio(Group):
         speed: float = 1.0,
         **options: Unpack[SpeechOptions],
     ) -> bytes:
-        """``text`` as a sound, by ``model`` or the first that speaks.
+        """Return ``text`` as audio, spoken by ``model`` or the first model that can speak.
 
-        Without ``voice`` it is the model's own. ``options`` are OpenAI's ``instructions`` and those of local models:
-        ``seed``, and for music ``seconds``; what only some know goes into ``extra_body``.
+        Without ``voice``, the model's default voice is used. ``options`` are OpenAI's ``instructions`` and those of
+        local models: ``seed``, and for music ``seconds``. Options that only some models support go into
+        ``extra_body``.
         """
         body = self._speech(text, model, voice, format, speed, options)
         return self._transport.request("POST", "/v1/audio/speech", bytes, json=body, slow=True)
@@ -56,7 +57,7 @@ class Audio(Group):
         speed: float = 1.0,
         **options: Unpack[SpeechOptions],
     ) -> int:
-        """`speak` into a file, piece by piece; its size. A file that breaks off is removed."""
+        """Write the audio of `speak` to a file, piece by piece, and return its size. An incomplete file is removed."""
         body = self._speech(text, model, voice, format, speed, options)
         saved_file = self._transport.save("POST", "/v1/audio/speech", Path(path), json=body, slow=True)
         return saved_file[0]
@@ -70,7 +71,7 @@ class Audio(Group):
         speed: float,
         options: Mapping[str, Any],
     ) -> dict[str, Any]:
-        name = model or self._who("speech")
+        name = model or self._default_model("speech")
         body = {
             "model": name,
             "input": text,
@@ -91,10 +92,10 @@ class Audio(Group):
         translate: bool = False,
         filename: str | None = None,
     ) -> Transcript:
-        """What is said in a file or in bytes, by ``model`` or the first that listens.
+        """Return the transcript of a file or of bytes, by ``model`` or the first model that can transcribe.
 
-        ``language`` as ISO 639-1; ``prompt``: names and words as they are spelled; ``times`` of each ``segment`` or
-        ``word``; with ``translate`` in English. ``filename`` is for bytes.
+        ``language`` is an ISO 639-1 code; ``prompt``: names and words in their correct spelling; ``times`` are given
+        per ``segment`` or ``word``; with ``translate``, the transcript is in English. ``filename`` is for bytes.
         """
         form = "json" if times is None else "verbose_json"
         upload = self._recording(recording, model, form, language, prompt, filename)
@@ -113,7 +114,7 @@ class Audio(Group):
         translate: bool = False,
         filename: str | None = None,
     ) -> str:
-        """What is said, as the text of a file of subtitles: ``srt`` or ``vtt``. See `transcribe`."""
+        """Return a transcript as the text of a subtitle file: ``srt`` or ``vtt``. See `transcribe`."""
         upload = self._recording(recording, model, format, language, prompt, filename)
         data = self._transport.request("POST", _path(translate), bytes, upload=upload, slow=True)
         return subtitles_text(data)
@@ -127,19 +128,21 @@ class Audio(Group):
         prompt: str | None,
         filename: str | None,
     ) -> Upload:
-        name = model or self._who("transcription")
+        name = model or self._default_model("transcription")
         content = Path(recording) if isinstance(recording, str) else recording
         filename = filename or (content.name if isinstance(content, Path) else "recording.wav")
-        fields = given(model=name, response_format=form, language=language, prompt=prompt)
+        fields = without_none(model=name, response_format=form, language=language, prompt=prompt)
         return Upload(filename, content, fields)
 
-    def _who(self, capability: str) -> str:
-        """The first model that can. Raises `InvalidRequest` that says how to add one."""
+    def _default_model(self, capability: str) -> str:
+        """Return the first model with a capability. Raises `InvalidRequest` that explains how to add such a model."""
         for model in Models(self._transport).list():
             if capability in model.capabilities:
                 return model.id
         does, example = _SOURCES[capability]
-        raise InvalidRequest(f"No model of this daemon {does}. Add one, such as: {example}", param="model")
+        raise InvalidRequest(
+            f"No model of this daemon {does}. Add one, for example: {example}", param="model"
+        )
 
 
 def _path(translate: bool) -> str:

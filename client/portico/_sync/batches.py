@@ -1,5 +1,5 @@
 # Generated from portico._async by scripts/sdk: change it there.
-"""Batches: many requests in one file."""
+"""Batches: many requests in a file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from portico._request import given
+from portico._request import without_none
 from portico._sync.calls import batches as calls_batches
 from portico._sync.knowledge import Files
 from portico.batches import requests_file, results_of
@@ -20,11 +20,11 @@ CHAT = "/v1/chat/completions"
 WINDOW = "24h"
 
 Requests: TypeAlias = str | Path | Mapping[str, Mapping[str, Any]] | Iterable[Mapping[str, Any]]
-"""The id of an uploaded file, a file here, bodies by their custom_id, or bodies in order."""
+"""The id of an uploaded file, a local file, bodies by their custom_id, or bodies in order."""
 
 
 class Batches(calls_batches.Batches):
-    """Many requests in one file, answered while nobody waits."""
+    """Many requests in a file, processed in the background."""
 
     def create(
         self,
@@ -34,11 +34,11 @@ class Batches(calls_batches.Batches):
         metadata: Mapping[str, str] | None = None,
         keep: int | None = None,
     ) -> Batch:
-        """Begin a batch. A ``Path`` is uploaded, a ``str`` is the id of an uploaded file; anything else is bodies of
-        requests for ``endpoint``. ``keep``: seconds after which its results are removed.
+        """Start a batch. A ``Path`` is uploaded, a ``str`` is the id of an uploaded file; anything else is request
+        bodies for ``endpoint``. ``keep``: seconds after which the results are removed.
         """
         file_id, _is_uploaded = self._file(requests, endpoint)
-        body = given(
+        body = without_none(
             input_file_id=file_id,
             endpoint=endpoint,
             completion_window=WINDOW,
@@ -48,7 +48,9 @@ class Batches(calls_batches.Batches):
         return self._transport.request("POST", "/v1/batches", Batch, json=body)
 
     def check(self, requests: Requests, endpoint: str = CHAT) -> CheckedBatch:
-        """Check each line as `create` would, and ask nothing; what is uploaded for it is removed again."""
+        """Check each line as `create` would, without calling a model. Files uploaded for the check are removed
+        again.
+        """
         file_id, is_uploaded = self._file(requests, endpoint)
         body = {"input_file_id": file_id, "endpoint": endpoint}
         try:
@@ -59,7 +61,7 @@ class Batches(calls_batches.Batches):
                 Files(self._transport).remove(file_id)
 
     def _file(self, requests: Requests, endpoint: str) -> tuple[str, bool]:
-        """The id of the file, and whether it was uploaded for this."""
+        """Return the id of the file, and whether it was uploaded for this call."""
         if isinstance(requests, str):
             return requests, False
         if isinstance(requests, Path):
@@ -76,9 +78,10 @@ class Batches(calls_batches.Batches):
         timeout: float | None = None,
         progress: Callable[[Batch], object] | None = None,
     ) -> Batch:
-        """The batch once it has ended, through lost connections. ``progress`` is called with it now and then.
+        """Wait until the batch has ended and return it; lost connections are resumed.
 
-        Raises `DeadlineExceeded` after ``timeout`` seconds; the batch continues then.
+        ``progress`` is called with the batch from time to time. Raises `DeadlineExceeded` after ``timeout`` seconds;
+        the batch continues.
         """
         batch: Batch = self._wait(
             lambda: self.get(batch_id),
@@ -90,7 +93,7 @@ class Batches(calls_batches.Batches):
         return batch
 
     def results(self, batch_id: str) -> Iterator[BatchResult]:
-        """What was answered, and what failed, in the order of the input. Nothing while it has not ended."""
+        """Iterate over the results and errors in the order of the input. Yields nothing until the batch has ended."""
         batch = self.get(batch_id)
         files = [
             Files(self._transport).content(file_id)

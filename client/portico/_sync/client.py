@@ -14,7 +14,7 @@ import httpx
 from portico._answer import Answer, Opened
 from portico._events import ChatEvents, RunEvents
 from portico._keywords import exact_methods, with_options
-from portico._request import Message, at, given, named
+from portico._request import Message, at, check_path_name, without_none
 from portico._running import Running
 from portico._serving import Given, WorkerState
 from portico._step import StepLike
@@ -58,12 +58,27 @@ from portico.schemas.search import Found, Ranker
 
 @exact_methods
 class Client:
-    """A daemon, for code that blocks.
+    """An asyncio client for a Portico daemon.
 
-    ``url`` defaults to ``PORTICO_URL``, then ``http://127.0.0.1:8642``; ``key`` to ``PORTICO_API_KEY``, then to the
-    sign-in that ``portico login`` made there.
-    ``timeout`` is how many seconds a call with a model behind it may stay silent. Every call raises a
-    `PorticoError`. Close it, or use it as a context manager. ``transport`` replaces the network, for tests.
+    ``url`` defaults to ``PORTICO_URL``, then ``http://127.0.0.1:8642``. ``key`` defaults to ``PORTICO_API_KEY``, then
+    to the sign-in that ``portico login`` created for that daemon. ``timeout`` is the maximum silence in seconds of a
+    call that runs a model. Every call raises a `PorticoError` on failure. Close the client, or use it as a context
+    manager. ``transport`` replaces the network, for tests.
+
+    Example::
+
+        import asyncio
+
+        from portico import AsyncClient
+
+
+        async def main() -> None:
+            async with AsyncClient() as client:
+                found = await client.search("docs", "Who can reach the daemon?", max_num_results=3)
+                print([passage.filename for passage in found.passages])
+
+
+        asyncio.run(main())
     """
 
     def __init__(
@@ -110,7 +125,7 @@ class Client:
 
     @property
     def url(self) -> str:
-        """Where the daemon is."""
+        """The address of the daemon."""
         return self._transport.address.url
 
     @with_options(CHAT_OPTIONS)
@@ -122,14 +137,14 @@ class Client:
         history: Sequence[Message] = (),
         **options: Unpack[ChatOptions],
     ) -> Answer:
-        """Ask an app over documents: pieces of text, and ``passages``. Without ``app``: the only one.
+        """Ask an app over documents. Returns pieces of text, and ``passages``. Without ``app``, the only app is used.
 
-        ``history`` is what was said before; ``options`` are OpenAI's (``temperature``, ``max_tokens`` …).
+        ``history`` contains the previous messages; ``options`` are OpenAI's (``temperature``, ``max_tokens`` …).
         """
 
         def start(opened: Opened) -> Generator[RunEvent, None, None]:
             name = app or the_only(self.apps.list())
-            path = at("api", "apps", named(name, "an app"), "run")
+            path = at("api", "apps", check_path_name(name, "an app"), "run")
             body = {"messages": _messages(question, history), **options}
             source = self._transport.stream("POST", path, RunEvents(), json=body, on_open=opened)
             try:
@@ -144,14 +159,14 @@ class Client:
     def chat(
         self, messages: str | Sequence[Message], model: str = "default", **options: Unpack[ChatOptions]
     ) -> Answer:
-        """Talk to a model or an app. ``options`` are OpenAI's (``temperature``, ``tools`` …); what only some models
-        know goes into ``extra_body``.
+        """Chat with a model or an app. ``options`` are OpenAI's (``temperature``, ``tools`` …); options that only some
+        models support go into ``extra_body``.
         """
 
         def start(opened: Opened) -> Generator[RunEvent, None, None]:
             if "stream" in options:
                 raise InvalidRequest(
-                    "A chat always streams: for the whole answer, call read() on it.", param="stream"
+                    "A chat always streams: call read() on it for the whole answer.", param="stream"
                 )
             body = {
                 "model": model,
@@ -177,7 +192,7 @@ class Client:
         trace: bool = False,
         **options: Any,
     ) -> Found:
-        """`Stores.search`: ranked passages of one store, or of several."""
+        """Search one store or several, and return ranked passages. See `Stores.search`."""
         return self.stores.search(
             store,
             query,
@@ -192,8 +207,8 @@ class Client:
     def embed(
         self, texts: str | Sequence[str], model: str = "default-embedding", *, dimensions: int | None = None
     ) -> Embeddings:
-        """Texts as vectors, in order."""
-        body = given(
+        """Return texts as vectors, in order."""
+        body = without_none(
             model=model,
             input=[texts] if isinstance(texts, str) else list(texts),
             dimensions=dimensions,
@@ -204,8 +219,8 @@ class Client:
     def rerank(
         self, query: str, documents: Sequence[str], model: str, *, top_n: int | None = None
     ) -> Sequence[RankedText]:
-        """Documents, best first, by how well they answer ``query``: all, or the best ``top_n``."""
-        body = given(model=model, query=query, documents=list(documents), top_n=top_n)
+        """Return documents ordered by how well they answer ``query``, best first: all, or the best ``top_n``."""
+        body = without_none(model=model, query=query, documents=list(documents), top_n=top_n)
         return self._transport.request(
             "POST", "/v1/rerank", list[RankedText], json=body, key="results", slow=True
         )
@@ -218,10 +233,10 @@ class Client:
         add_special_tokens: bool | None = None,
         texts: bool = False,
     ) -> Tokens:
-        """A text, or a conversation as the model's template writes it, in the model's tokens, with their ``texts`` on
-        request. Models whose engine has a tokenizer can be asked.
+        """Tokenize a text, or a conversation as the model's template formats it; ``texts`` also returns the text of
+        each token. Supported for models whose engine has a tokenizer.
         """
-        body = given(
+        body = without_none(
             model=model,
             **({"prompt": text} if isinstance(text, str) else {"messages": list(text)}),
             add_special_tokens=add_special_tokens,
@@ -230,7 +245,7 @@ class Client:
         return self._transport.request("POST", "/tokenize", Tokens, json=body, slow=True)
 
     def detokenize(self, tokens: Sequence[int], model: str = "default") -> str:
-        """The text that tokens stand for."""
+        """Return the text of the given tokens."""
         body = {"model": model, "tokens": list(tokens)}
         return self._transport.request("POST", "/detokenize", str, json=body, slow=True, key="prompt")
 
@@ -241,9 +256,9 @@ class Client:
         *,
         history: Sequence[Message] = (),
     ) -> Running:
-        """Begin a flow that nobody deployed: iterate for its text as it comes; its ``events``, its ``result``.
+        """Start an undeployed flow. Iterate for its text as it arrives, or read its ``events`` or its ``result``.
 
-        Functions that stay here are called back meanwhile. ``history``: messages before the input.
+        Functions that stay in this process are called back during the run. ``history``: messages before the input.
         """
         new_flow = flow_of(flow)
         body = {"flow": dict(new_flow.spec), "input": input, "history": list(history)}
@@ -259,11 +274,11 @@ class Client:
         *,
         history: Sequence[Message] = (),
     ) -> Any:
-        """Run a flow in the daemon and wait; its output. See `start`."""
+        """Run a flow in the daemon, wait, and return its output. See `start`."""
         return self.start(flow, input, history=history).result()
 
     def check(self, flow: Flow | StepLike | Mapping[str, Any]) -> CheckedSpec:
-        """Whether a flow could run here, without running it: every name and reference in it."""
+        """Check whether a flow could run in this daemon, without running it: every name and reference in it."""
         body = {"flow": dict(flow_of(flow).spec)}
         return self._transport.request("POST", "/api/flows/check", CheckedSpec, json=body)
 
@@ -275,10 +290,11 @@ class Client:
         prune: Sequence[str] = (),
         dry_run: bool = False,
     ) -> Applied:
-        """Make the daemon what a configuration says: create and change what differs, leave the rest alone.
+        """Apply a configuration to the daemon: create and change what differs, and leave the rest unchanged.
 
-        ``folder``: what relative paths in it are relative to, on the daemon's machine. ``prune``: kinds (``apps``,
-        ``tools`` …) of which everything is removed that it does not name. ``dry_run`` only says what would be done.
+        ``folder``: the base of its relative paths, on the daemon's machine. ``prune``: kinds (``apps``, ``tools`` …)
+        of which everything that the configuration does not name is removed. ``dry_run`` only reports what would
+        change.
         """
         body = {
             "configuration": dict(configuration),
@@ -289,47 +305,49 @@ class Client:
         return self._transport.request("POST", "/api/apply", Applied, json=body, slow=True)
 
     def health(self) -> dict[str, Any]:
-        """``{"status": "ok", "version": …}`` as soon as the daemon serves; needs no key."""
+        """Return ``{"status": "ok", "version": …}`` once the daemon serves; needs no key."""
         return self._transport.request("GET", "/health", dict[str, Any])
 
     def status(self) -> Status:
-        """The daemon at a glance: models, stores, apps, and the runs that its start began."""
+        """Return an overview of the daemon: models, stores, apps, and the runs that its start began."""
         return self._transport.request("GET", "/api/status", Status)
 
     def whoami(self) -> Whoami:
-        """Who is calling, and what they may do."""
+        """Return the caller's identity and permissions."""
         return self._transport.request("GET", "/api/whoami", Whoami)
 
     def settings(self) -> list[Setting]:
-        """Every setting and where its value came from."""
+        """Return every setting and the source of its value."""
         return self._transport.request("GET", "/api/settings", list[Setting])
 
     def usage(self, since: float | None = None) -> list[dict[str, Any]]:
-        """Totals of calls and tokens since a moment (seconds since 1970), by ``name``, ``operation`` and ``model``.
+        """Return totals of calls and tokens since a time (seconds since 1970), by ``name``, ``operation`` and
+        ``model``.
 
-        ``name`` is what was asked for, ``model`` the model that answered: another one behind an alias and as a
+        ``name`` is the requested name, ``model`` the model that answered: a different model behind an alias or as a
         fallback, empty for apps and stores.
         """
-        query = given(since=since)
+        query = without_none(since=since)
         return self._transport.request("GET", "/api/usage", list[dict[str, Any]], query=query)
 
     def usage_course(
         self, since: float | None = None, *, step: str = "day", by: str = "model"
     ) -> list[dict[str, Any]]:
-        """Calls, tokens and cost of each ``hour`` or ``day`` since a moment, by ``model``, ``key`` or ``name``.
+        """Return calls, tokens and cost of each ``hour`` or ``day`` since a time, by ``model``, ``key`` or ``name``.
 
-        ``at`` is when the hour or day begins, ``series`` and ``name`` what it is of: ``None`` of those together that
-        have few calls.
+        ``at`` is the start of the hour or day, ``series`` and ``name`` identify the series: ``None`` for the sum of
+        those with few calls.
         """
-        query = given(since=since, step=step, by=by)
+        query = without_none(since=since, step=step, by=by)
         return self._transport.request("GET", "/api/usage/course", list[dict[str, Any]], query=query)
 
     def backup(
         self, to: Path, *, models: bool = False, told: Callable[[int], None] | None = None
     ) -> BackedUp:
-        """Write everything that the daemon keeps to one file, while it serves; ``models``: with the model files.
+        """Write all data of the daemon to a file while it serves; ``models``: include the model files.
 
-        ``told`` hears of the bytes so far. Nothing is left of a failed one; ``portico restore`` reads it.
+        ``told`` is called with the number of bytes so far. A failed backup is removed; ``portico restore`` reads the
+        file.
         """
         query = {"models": str(models).lower()}
         size, headers = self._transport.save(
@@ -338,11 +356,11 @@ class Client:
         return BackedUp(size, int(headers.get("portico-backup-missing", "0")))
 
     def vacuum(self) -> Vacuumed:
-        """Give back the room within the database file that nothing uses."""
+        """Free unused space in the database file."""
         return self._transport.request("POST", "/api/vacuum", Vacuumed, slow=True)
 
     def shutdown(self) -> None:
-        """Ask the daemon to end."""
+        """Ask the daemon to shut down."""
         return self._transport.request("POST", "/api/shutdown", None)
 
     def serve(
@@ -354,18 +372,18 @@ class Client:
         stop: threading.Event | None = None,
         ready: threading.Event | None = None,
     ) -> None:
-        """Serve functions as tools: called over the daemon, executed here, ``concurrency`` at once.
+        """Serve functions as tools: called through the daemon, executed in this process, ``concurrency`` at once.
 
-        Schemas come from signatures and docstrings; `Function.of` says more of one. A flow stands for all of its
-        functions that stay here. ``ready`` is set when they are tools. Ends when ``stop`` is set or it is
-        interrupted, after what has begun is finished. A daemon that is away is waited for. Raises `Conflict`
-        if a name is taken.
+        Schemas come from signatures and docstrings; `Function.of` adds details to a function. A flow stands for all of
+        its functions that stay in this process. ``ready`` is set once they are registered as tools. Serving ends when
+        ``stop`` is set or it is interrupted, after running calls have finished. If the daemon is unreachable, the
+        client waits for it. Raises `Conflict` if a name is in use.
         """
         state = WorkerState(functions, name, concurrency)
         Worker(self._transport, state).run(stop, ready)
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         self._transport.close()
 
     def __enter__(self) -> Client:
@@ -378,7 +396,7 @@ class Client:
 
 
 def _messages(content: str | Sequence[Message], history: Sequence[Message] = ()) -> list[dict[str, Any]]:
-    """A question, or a whole conversation, after what was said before."""
+    """Return a question, or a whole conversation, appended to the previous messages."""
     messages: Sequence[Message] = (
         [{"role": "user", "content": content}] if isinstance(content, str) else content
     )

@@ -1,18 +1,18 @@
 # Generated from portico._async by scripts/sdk: change it there.
-"""Containers: folders of the sandbox that code of several calls shares."""
+"""Containers: sandbox folders shared by the code of several calls."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from portico._request import Upload, at, given, named
+from portico._request import Upload, at, check_path_name, without_none
 from portico._sync.calls import containers as calls_containers
 from portico.schemas.containers import Container, ContainerFile
 
 
 class Containers(calls_containers.Containers):
-    """Containers and their files. One that was not used for its time is gone."""
+    """Containers and their files. A container that is not used for its configured time is removed."""
 
     def create(
         self,
@@ -23,11 +23,11 @@ class Containers(calls_containers.Containers):
         minutes: int | None = None,
         memory_limit: str | None = None,
     ) -> Container:
-        """Make one with copies of uploaded ``files``, by their ids, and with ``skills``, by their names or ids.
+        """Create a container with copies of uploaded ``files``, by id, and with ``skills``, by name or id.
 
-        It is kept for so many ``minutes`` after its last use (20). Raises `NotFound`, `Forbidden`, `Conflict`.
+        It is kept for ``minutes`` after its last use (20). Raises `NotFound`, `Forbidden`, `Conflict`.
         """
-        body = given(
+        body = without_none(
             name=name,
             file_ids=list(files) or None,
             skills=[{"type": "skill_reference", "skill_id": skill} for skill in skills] or None,
@@ -37,20 +37,20 @@ class Containers(calls_containers.Containers):
         return self._transport.request("POST", "/v1/containers", Container, json=body)
 
     def list(self, *, name: str | None = None) -> list[Container]:
-        """The own ones, newest first; those of a name, if one is given."""
+        """List the caller's containers, newest first; only those with a given name if set."""
         containers: list[Container] = []
         while True:
-            query = given(name=name, after=containers[-1].id if containers else None, limit=100)
+            query = without_none(name=name, after=containers[-1].id if containers else None, limit=100)
             page = self._transport.request("GET", "/v1/containers", list[Container], query=query)
             containers += page
             if len(page) < 100:
                 return containers
 
     def files(self, container_id: str) -> Sequence[ContainerFile]:
-        """Its files, newest first. Raises `NotFound`."""
+        """Return the files of a container, newest first. Raises `NotFound`."""
         container_files: list[ContainerFile] = []
         while True:
-            query = given(after=container_files[-1].id if container_files else None, limit=100)
+            query = without_none(after=container_files[-1].id if container_files else None, limit=100)
             page = self._transport.request(
                 "GET", self._at(container_id, "files"), list[ContainerFile], query=query
             )
@@ -59,11 +59,11 @@ class Containers(calls_containers.Containers):
                 return container_files
 
     def add_file(self, container_id: str, source: Path | bytes, filename: str | None = None) -> ContainerFile:
-        """Put a file there, in place of one with the same name. Raises `NotFound`, `TooLarge`."""
+        """Add a file to a container, replacing a file with the same name. Raises `NotFound`, `TooLarge`."""
         upload = Upload.of(source, filename)
         return self._transport.request(
             "POST", self._at(container_id, "files"), ContainerFile, upload=upload, slow=True
         )
 
     def _at(self, container_id: str, *parts: str) -> str:
-        return at("v1", "containers", named(container_id, "a container"), *parts)
+        return at("v1", "containers", check_path_name(container_id, "a container"), *parts)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from portico._read import Page
-from portico._request import at, given, named
+from portico._request import at, check_path_name, without_none
 from portico._sync.calls import evals as calls_evals
 from portico._sync.knowledge import Files
 from portico._sync.runs import Runs
@@ -19,11 +19,11 @@ from portico.schemas.evals import Eval, EvalPlan, EvalRun, EvalSearch
 PURPOSE = "evals"
 
 ANYTHING: Mapping[str, Any] = {"type": "object"}
-"""The schema of items that may be any object."""
+"""The schema of items that can be any object."""
 
 Data = Path | str | EvalRun | Sequence[Mapping[str, Any]]
-"""Items: a file of JSON lines to upload, the id of an uploaded one, those of an earlier run of the same evaluation, or
-the items themselves.
+"""Items: a file of JSON lines to upload, the id of an uploaded file, the items of an earlier run of the same
+evaluation, or the items themselves.
 """
 
 
@@ -38,13 +38,15 @@ class Evals(calls_evals.Evals):
         item_schema: Mapping[str, Any] | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> Eval:
-        """Make an evaluation: ``criteria`` as OpenAI writes graders, ``item_schema`` the JSON schema of an item."""
+        """Create an evaluation: ``criteria`` are graders in OpenAI's format, ``item_schema`` is the JSON schema of an
+        item.
+        """
         config = {
             "type": "custom",
             "item_schema": dict(item_schema or ANYTHING),
             "include_sample_schema": True,
         }
-        body = given(
+        body = without_none(
             name=name,
             data_source_config=config,
             testing_criteria=list(criteria),
@@ -53,8 +55,8 @@ class Evals(calls_evals.Evals):
         return self._transport.request("POST", "/v1/evals", Eval, json=body)
 
     def list(self, *, after: str | None = None, limit: int = 20) -> Page[Eval]:
-        """One page, newest first; ``after`` is the ``last_id`` of the page before."""
-        query = given(after=after, limit=limit, order="desc")
+        """Return a page, newest first; ``after`` is the ``last_id`` of the previous page."""
+        query = without_none(after=after, limit=limit, order="desc")
         return self._transport.request("GET", "/v1/evals", Page[Eval], query=query)
 
     def run(
@@ -66,24 +68,24 @@ class Evals(calls_evals.Evals):
         name: str = "",
         metadata: Mapping[str, str] | None = None,
     ) -> EvalRun:
-        """Begin a run: ``source`` says who is asked and how, such as ``{"model": "default", "messages": [...]}``, or
-        ``{"store": "docs", "query": "{{item.question}}"}``. See `wait`.
+        """Start a run. ``source`` defines the target and the request, such as ``{"model": "default", "messages":
+        [...]}``, or ``{"store": "docs", "query": "{{item.question}}"}``. See `wait`.
         """
         path = self._at(eval_id, "runs")
         items, uploaded_id = self._items(data)
         try:
-            body = given(name=name, data_source=_source(source, items), metadata=metadata or None)
+            body = without_none(name=name, data_source=_source(source, items), metadata=metadata or None)
             return self._transport.request("POST", path, EvalRun, json=body, slow=True)
         finally:
             self._forget(uploaded_id)
 
     def runs(self, eval_id: str, *, after: str | None = None, limit: int = 20) -> Page[EvalRun]:
-        """The runs of an evaluation, newest first, trials of searches among them."""
-        query = given(after=after, limit=limit, order="desc")
+        """List the runs of an evaluation, newest first, including trials of searches."""
+        query = without_none(after=after, limit=limit, order="desc")
         return self._transport.request("GET", self._at(eval_id, "runs"), Page[EvalRun], query=query)
 
     def wait(self, run: EvalRun) -> EvalRun:
-        """The run as it is when it has ended; through lost connections."""
+        """Wait until the run has ended and return it; lost connections are resumed."""
         self._ended(run.run_id)
         return self.get_run(run.eval_id, run.id)
 
@@ -95,7 +97,7 @@ class Evals(calls_evals.Evals):
         parameters: Mapping[str, Any],
         **how: Any,
     ) -> EvalSearch:
-        """Begin a search: ``parameters`` has lists of values by path, such as ``model``, ``apps.NAME.STEP.system`` or
+        """Start a search: ``parameters`` has lists of values by path, such as ``model``, ``apps.NAME.STEP.system`` or
         ``sampling_params.temperature``. ``how``: ``method`` (``grid`` or ``random``), ``trials``, ``seed``,
         ``objective``, ``direction``, ``halving``, ``name``. See `wait_search`.
         """
@@ -115,7 +117,7 @@ class Evals(calls_evals.Evals):
         parameters: Mapping[str, Any],
         **how: Any,
     ) -> EvalPlan:
-        """What such a search would take, everything about it checked; nothing is asked."""
+        """Validate a search completely and return its plan, without calling a model."""
         path = self._native(eval_id, "search")
         items, uploaded_id = self._items(data)
         try:
@@ -126,12 +128,12 @@ class Evals(calls_evals.Evals):
             self._forget(uploaded_id)
 
     def wait_search(self, search: EvalSearch) -> EvalSearch:
-        """The search as it is when it has ended; through lost connections."""
+        """Wait until the search has ended and return it; lost connections are resumed."""
         self._ended(search.run_id)
         return self.get_search(search.eval_id, search.id)
 
     def _items(self, data: Data) -> tuple[dict[str, Any], str | None]:
-        """Where the items are, and the file that was uploaded for them: the daemon keeps what it has read of it."""
+        """Return where the items are, and the file uploaded for them: the daemon keeps the items it has read."""
         if isinstance(data, str):
             return {"type": "file_id", "id": data}, None
         if isinstance(data, EvalRun):
@@ -139,7 +141,7 @@ class Evals(calls_evals.Evals):
         if isinstance(data, Path):
             file = Files(self._transport).add(data, purpose=PURPOSE)
             return {"type": "file_id", "id": file.id}, file.id
-        # An item may stand alone, or as the ``item`` of an object.
+        # An item can be the object itself, or the ``item`` of an object.
         wrapped_items = [
             item if isinstance(item.get("item"), Mapping) else {"item": dict(item)} for item in data
         ]
@@ -150,19 +152,19 @@ class Evals(calls_evals.Evals):
             Files(self._transport).remove(file_id)
 
     def _ended(self, run_id: str) -> None:
-        with suppress(NotFound):  # ended so long ago that its events are forgotten
+        with suppress(NotFound):  # ended so long ago that its events have been deleted
             Runs(self._transport).wait(run_id)
 
     def _at(self, eval_id: str, *parts: str) -> str:
-        return at("v1", "evals", named(eval_id, "an evaluation"), *parts)
+        return at("v1", "evals", check_path_name(eval_id, "an evaluation"), *parts)
 
     def _native(self, eval_id: str, *parts: str) -> str:
-        return at("api", "evals", named(eval_id, "an evaluation"), *parts)
+        return at("api", "evals", check_path_name(eval_id, "an evaluation"), *parts)
 
 
 def _source(source: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
-    """A data source with its items. Left out, ``type`` is ``retrieval`` for a ``store``, ``completions`` for a
-    ``model``, and ``jsonl`` for neither; ``messages`` stand for a template of them.
+    """Return a data source with its items. If omitted, ``type`` is ``retrieval`` for a ``store``, ``completions`` for
+    a ``model``, and ``jsonl`` otherwise; ``messages`` are shorthand for a template.
     """
     kind = "retrieval" if "store" in source else "completions" if "model" in source else "jsonl"
     data_source = {"type": kind, **source, "source": data}

@@ -1,5 +1,5 @@
 # Generated from portico._async by scripts/sdk: change it there.
-"""What the groups of calls have in common."""
+"""The base of the groups of calls."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from portico.errors import ConnectionLost, DeadlineExceeded
 T = TypeVar("T")
 
 MAX_ATTEMPTS = 5
-"""Connections in a row that may bring nothing new."""
+"""Maximum number of consecutive connections that deliver nothing new."""
 
 MIN_POLL_INTERVAL_S, MAX_POLL_INTERVAL_S = 0.1, 2.0
-"""Between two looks at what is waited for: the first such time, which grows, and the longest."""
+"""First interval between polls, which grows, and the longest interval, in seconds."""
 
 
 class Group:
@@ -31,7 +31,9 @@ class Group:
         self._transport = transport
 
     def _follow(self, path: str, reader: EventReader[T]) -> Iterator[T]:
-        """The events of a stream to its end, through lost connections: it continues behind the last one that came."""
+        """Iterate over the events of a stream to its end. After a lost connection, continue after the last event
+        received.
+        """
         lost_count = 0
         while not reader.done:
             headers = {"last-event-id": str(reader.last)} if reader.last else {}
@@ -53,8 +55,9 @@ class Group:
         timeout: float | None,
         progress: Callable[[Any], object] | None,
     ) -> Any:
-        """What ``look`` finds once that has ``has_ended``, through lost connections; ``progress`` is called with it
-        meanwhile. Raises `DeadlineExceeded` after ``timeout`` seconds, about ``subject``, which continues.
+        """Return the result of ``look`` once ``has_ended`` accepts it; lost connections are retried. ``progress`` is
+        called with each earlier result. Raises `DeadlineExceeded` after ``timeout`` seconds, naming ``subject``,
+        which continues.
         """
         end = None if timeout is None else time.monotonic() + timeout
         pause, lost_count = MIN_POLL_INTERVAL_S, 0
@@ -72,6 +75,6 @@ class Group:
                 if has_ended(state):
                     return state
             if end is not None and time.monotonic() + pause > end:
-                raise DeadlineExceeded(f"{subject} has not ended within {timeout:g} s; it continues.")
+                raise DeadlineExceeded(f"{subject} has not finished within {timeout:g} s; it continues.")
             self._transport.sleep(pause)
             pause = min(MAX_POLL_INTERVAL_S, pause * 1.5)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from portico._request import Upload, at, by_id, given, named
+from portico._request import Upload, at, by_id, check_path_name, without_none
 from portico._sync.calls import chunks as calls_chunks
 from portico._sync.calls import files as calls_files
 from portico._sync.calls import stores as calls_stores
@@ -21,11 +21,11 @@ from portico.schemas.search import Found, Ranker
 from portico.schemas.stores import Store
 
 PART_BYTES = 16 * 1024 * 1024
-"""Bytes of one part of an upload."""
+"""Size of one part of an upload, in bytes."""
 
 
 def _pieces(path: Path, size: int) -> Iterator[bytes]:
-    """The content of a file in pieces of ``size`` bytes. `InvalidRequest` if it cannot be read."""
+    """Yield the content of a file in pieces of ``size`` bytes. Raises `InvalidRequest` if it cannot be read."""
     try:
         with path.open("rb") as source:
             while piece := source.read(size):
@@ -35,7 +35,7 @@ def _pieces(path: Path, size: int) -> Iterator[bytes]:
 
 
 def _announced(path: Path) -> dict[str, Any]:
-    """What an upload says of its file."""
+    """Return the fields that announce the file of an upload."""
     name = Upload.of(path).filename
     kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
     return {"filename": name, "bytes": path.stat().st_size, "mime_type": kind}
@@ -56,15 +56,16 @@ class Stores(calls_stores.Stores):
         trace: bool = False,
         **options: Any,
     ) -> Found:
-        """Ranked passages of one store, or of several together.
+        """Return ranked passages of one store, or of several stores combined.
 
         ``filters`` are OpenAI's, ``score_threshold`` is in [0, 1].
 
         ``options`` are those of ``/api/search``: ``groups``, ``vector_weight``, ``rewrite`` with ``writer``,
         ``reranker``, ``diversity``, ``near_duplicates``, ``half_life_days`` with ``decay_by``, ``parents``,
-        ``neighbours``, ``infer_filters``, ``links``, ``steps`` with ``steps_model``; of several stores ``route`` too.
+        ``neighbours``, ``infer_filters``, ``links``, ``steps`` with ``steps_model``; for several stores also
+        ``route``.
         """
-        body = given(
+        body = without_none(
             query=query,
             max_num_results=max_num_results,
             filters=dict(filters) if filters else None,
@@ -80,7 +81,7 @@ class Stores(calls_stores.Stores):
         return self._transport.request("POST", path, Found, json=body, slow=True)
 
     def export_graph(self, name: str, to: Path) -> int:
-        """Write the passages of a store and the terms that link them to a file, as GraphML; its size in bytes."""
+        """Write the passages of a store and the terms that link them to a GraphML file. Return its size in bytes."""
         saved_file = self._transport.save("GET", self._at(name, "graph"), to, slow=True)
         return saved_file[0]
 
@@ -93,23 +94,23 @@ class Stores(calls_stores.Stores):
         model: str = "default",
         apply: bool = False,
     ) -> str:
-        """Measure the search with more and less weight for the vectors; the id of the run, whose result has the scores.
+        """Measure the search with different vector weights. Return the id of the run, whose result has the scores.
 
-        Each of ``questions`` has a ``question`` and the ``file`` (its name) or the ``passage`` that answers it;
-        without them the chat ``model`` asks so many as ``generate`` says. ``apply``: use the best weight from now on.
+        Each of ``questions`` has a ``question`` and the ``file`` (its name) or the ``passage`` that answers it.
+        Without them, the chat ``model`` writes ``generate`` questions. ``apply``: use the best weight from now on.
         """
         labelled_questions = None if questions is None else [dict(question) for question in questions]
-        body = given(questions=labelled_questions, generate=generate, model=model, apply=apply)
+        body = without_none(questions=labelled_questions, generate=generate, model=model, apply=apply)
         return self._transport.request("POST", self._at(name, "calibrate"), str, json=body, key="run")
 
     def export_archive(self, name: str, to: Path, *, vectors: bool = True) -> int:
-        """Write a store to a file that any daemon can import; its size in bytes. Nothing is left of a failed one."""
+        """Write a store to a file that any daemon can import. Return its size in bytes. A failed file is removed."""
         query = {"vectors": str(vectors).lower()}
         saved_file = self._transport.save("GET", self._at(name, "export"), to, query=query, slow=True)
         return saved_file[0]
 
     def import_archive(self, archive: Path, *, name: str | None = None) -> Store:
-        """Make a store of such a file, under its own name or another."""
+        """Create a store from an exported archive, under its original name or another."""
         upload = Upload.of(archive, name=name)
         path = "/api/stores/import"
         return self._transport.request("POST", path, Store, upload=upload, slow=True, key="store")
@@ -117,10 +118,10 @@ class Stores(calls_stores.Stores):
     def wait(
         self, name: str, *, timeout: float | None = None, progress: Callable[[Store], object] | None = None
     ) -> Store:
-        """The store once each of its files can be found or has failed, see ``file_counts``; through lost connections.
-        ``progress`` is called with it now and then.
+        """Wait until each file of the store is searchable or has failed, and return the store; see ``file_counts``.
 
-        Raises `DeadlineExceeded` after ``timeout`` seconds; the work continues then.
+        Lost connections are resumed. ``progress`` is called with the store from time to time. Raises
+        `DeadlineExceeded` after ``timeout`` seconds; the work continues.
         """
         store: Store = self._wait(
             lambda: self.get(name),
@@ -132,7 +133,7 @@ class Stores(calls_stores.Stores):
         return store
 
     def _at(self, name: str, *parts: str) -> str:
-        return at("api", "stores", named(name, "a store"), *parts)
+        return at("api", "stores", check_path_name(name, "a store"), *parts)
 
 
 class Files(calls_files.Files):
@@ -144,12 +145,12 @@ class Files(calls_files.Files):
         return self._transport.request("POST", "/v1/files", File, upload=upload, slow=True)
 
     def begin_upload(self, content: Path, *, purpose: str = "assistants") -> FileUpload:
-        """Begin to upload a large file from disk in parts, within an hour: `continue_upload` sends them."""
+        """Start uploading a large file from disk in parts, to be completed within an hour by `continue_upload`."""
         body = {**_announced(content), "purpose": purpose}
         return self._transport.request("POST", "/v1/uploads", FileUpload, json=body)
 
     def continue_upload(self, upload_id: str, content: Path) -> File:
-        """Send those parts of an upload that have not arrived, also after it was broken off, and complete it."""
+        """Send the missing parts of an upload, also after an interruption, and complete it."""
         path = at("v1", "uploads", by_id(upload_id, "an upload"))
         file_upload = self._transport.request("GET", path, FileUpload)
         if file_upload.file is not None:
@@ -165,17 +166,21 @@ class Files(calls_files.Files):
                 part_id = part.id
             ids.append(part_id)
         body = {"part_ids": ids}
-        done = self._transport.request("POST", f"{path}/complete", FileUpload, json=body, slow=True)
-        if done.file is None:
-            raise NotFound("The file of this upload was removed.", code="file_not_found", param="upload_id")
-        return done.file
+        completed_upload = self._transport.request(
+            "POST", f"{path}/complete", FileUpload, json=body, slow=True
+        )
+        if completed_upload.file is None:
+            raise NotFound(
+                "The file of this upload has been removed.", code="file_not_found", param="upload_id"
+            )
+        return completed_upload.file
 
     def _at(self, file_id: str, *parts: str) -> str:
-        return at("v1", "files", named(file_id, "a file"), *parts)
+        return at("v1", "files", check_path_name(file_id, "a file"), *parts)
 
 
 class Chunkers(calls_chunks.Chunkers):
-    """Ways to cut documents."""
+    """Strategies for splitting documents into chunks."""
 
     def preview(
         self,
@@ -184,9 +189,9 @@ class Chunkers(calls_chunks.Chunkers):
         filename: str | None = None,
         limit: int = 100,
     ) -> Sequence[Cut]:
-        """How a document would be cut, by each strategy (``auto`` if none is named): the first ``limit`` chunks.
+        """Return how each strategy (``auto`` if none is given) would split a document: the first ``limit`` chunks.
 
-        A ``str`` is the text itself, a ``Path`` a file here; ``filename`` says which format it has. Nothing is kept.
+        A ``str`` is the text itself, a ``Path`` a local file; ``filename`` gives the format. Nothing is stored.
         """
         if isinstance(content, str):
             filename = filename or "text.txt"

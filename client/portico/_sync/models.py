@@ -1,5 +1,5 @@
 # Generated from portico._async by scripts/sdk: change it there.
-"""Models and what they run on."""
+"""Models and the hardware they run on."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from portico._read import Page
-from portico._request import Message, at, by_id, given
+from portico._request import Message, at, by_id, without_none
 from portico._sync.calls import models as calls_models
 from portico.schemas.models import StoredChat
 
 
 class Chats(calls_models.Chats):
-    """Chat completions that were asked for with ``store``, in ``extra_body`` of a chat."""
+    """Chat completions that were requested with ``store``, in ``extra_body`` of a chat."""
 
     def list(
         self,
@@ -24,13 +24,13 @@ class Chats(calls_models.Chats):
         limit: int = 20,
         order: Literal["asc", "desc"] = "desc",
     ) -> Page[StoredChat]:
-        """One page, newest first; ``after`` is the ``last_id`` of the page before."""
+        """Return a page, newest first; ``after`` is the ``last_id`` of the previous page."""
         labels = {f"metadata[{name}]": value for name, value in (metadata or {}).items()}
-        query = {**given(model=model, after=after, limit=limit, order=order), **labels}
+        query = {**without_none(model=model, after=after, limit=limit, order=order), **labels}
         return self._transport.request("GET", "/v1/chat/completions", Page[StoredChat], query=query)
 
     def messages(self, chat_id: str) -> Sequence[Message]:
-        """The messages of its request, the first 100."""
+        """Return the first 100 messages of the request."""
         path = self._at(chat_id, "messages")
         return self._transport.request("GET", path, list[Message], query={"limit": 100})
 
@@ -39,10 +39,12 @@ class Chats(calls_models.Chats):
 
 
 class Models(calls_models.Models):
-    """Names that answer at ``/v1``, and where models come from."""
+    """Names that can be called at ``/v1``, and the sources of models."""
 
     def decide_better(self, accept: bool) -> str | None:
-        """Fetch that model, whereupon ``default`` means it: the id of the run. Or do not offer it again: ``None``."""
+        """Download the offered model and make it ``default``, and return the id of the run. Or decline the offer:
+        ``None``.
+        """
         body = {"accept": accept}
         decision = self._transport.request("POST", "/api/models/better", dict[str, Any], json=body)
         return None if decision.get("run") is None else str(decision["run"])

@@ -1,5 +1,5 @@
 # Generated from portico._async by scripts/sdk: change it there.
-"""Runs, and what they ask and leave."""
+"""Runs, their questions and their results."""
 
 from __future__ import annotations
 
@@ -8,24 +8,26 @@ from typing import Any
 
 from portico._events import QuestionEvents, RunEvents
 from portico._read import Page
-from portico._request import at, by_id, given, named
+from portico._request import at, by_id, check_path_name, without_none
 from portico._sync.calls import questions as calls_questions
 from portico._sync.calls import runs as calls_runs
 from portico.schemas.questions import Claims, Question
 from portico.schemas.runs import Run, RunEvent
 
 MAX_PAGE_RUNS = 500
-"""Runs that are asked for at once."""
+"""Maximum number of runs per request."""
 
 
 class Runs(calls_runs.Runs):
     """Executions: calls, ingests, downloads."""
 
     def list(self, limit: int = 50, *, after: str | None = None) -> list[Run]:
-        """The newest first, or those behind the run ``after``; at most ``limit``, whatever a page holds."""
+        """List the newest runs first, or those after the run ``after``; at most ``limit``, regardless of the page
+        size.
+        """
         runs: list[Run] = []
         while len(runs) < limit:
-            query = given(after=after, limit=min(limit - len(runs), MAX_PAGE_RUNS))
+            query = without_none(after=after, limit=min(limit - len(runs), MAX_PAGE_RUNS))
             page = self._transport.request("GET", "/api/runs", Page[Run], query=query)
             runs += page.data
             if not page.has_more:
@@ -34,22 +36,26 @@ class Runs(calls_runs.Runs):
         return runs
 
     def events(self, run_id: str, *, after: int = 0) -> Iterator[RunEvent]:
-        """Events with a number above ``after``, in order, until the run ends; through lost connections."""
-        return self._follow(at("api", "runs", named(run_id, "a run"), "events"), RunEvents(after))
+        """Iterate over events with a number above ``after``, in order, until the run ends; lost connections are
+        resumed.
+        """
+        return self._follow(at("api", "runs", check_path_name(run_id, "a run"), "events"), RunEvents(after))
 
     def wait(self, run_id: str) -> Run:
-        """The run as it is when it has ended, well or not; through lost connections. Raises `NotFound`."""
+        """Wait until the run has ended, successfully or not, and return it; lost connections are resumed. Raises
+        `NotFound`.
+        """
         for _event in self.events(run_id):
             pass
         return self.get(run_id)
 
     def chart(self, run_id: str) -> str:
-        """The steps of a run as the text of a Mermaid gantt chart."""
+        """Return the steps of a run as the text of a Mermaid gantt chart."""
         query = {"format": "mermaid"}
         return self._transport.request("GET", self._at(run_id, "trace"), str, query=query)
 
     def fork(self, run_id: str, *, start: str = "", input: Any = ...) -> Run:
-        """A new run like a durable one: with another ``input``, or with all steps before ``start`` taken over."""
+        """Start a new run from a durable run: with another ``input``, or reusing all steps before ``start``."""
         new_value, new_input = (None, False) if input is ... else (input, True)
         body = {"from": start, "input": new_value, "new_input": new_input}
         return self._transport.request("POST", self._at(run_id, "fork"), Run, json=body)
@@ -59,10 +65,12 @@ class Runs(calls_runs.Runs):
 
 
 class Questions(calls_questions.Questions):
-    """What runs wait for: approvals, functions of clients, input of people."""
+    """Questions that runs wait for: approvals, functions of clients, input from people."""
 
     def watch(self) -> Iterator[Question]:
-        """Those that wait, then each as it is asked, answered or ends; after a lost connection from the start again."""
+        """Iterate over the open questions, then each one as it is asked, answered or ends. After a lost connection,
+        start over.
+        """
         return self._follow("/api/questions/events", QuestionEvents())
 
     def claim(
@@ -76,10 +84,10 @@ class Questions(calls_questions.Questions):
         wait: float = 0,
         holding: Sequence[str] = (),
     ) -> Claims:
-        """Take functions called one of ``names`` that your runs (or ``run``) ask for; `answer` each within ``lease``
+        """Claim functions with one of ``names`` that your runs (or ``run``) call. `answer` each within ``lease``
         seconds, or claim again with its id in ``holding``. Waits up to ``wait`` seconds for the first.
         """
-        body = given(
+        body = without_none(
             names=list(names),
             worker=worker,
             limit=limit,

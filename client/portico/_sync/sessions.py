@@ -1,5 +1,5 @@
 # Generated from portico._async by scripts/sdk: change it there.
-"""Conversations that are kept, and what agents keep of them."""
+"""Stored conversations, and what agents remember of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from portico._read import Page
-from portico._request import at, by_id, given
+from portico._request import at, by_id, without_none
 from portico._sync.calls import facts as calls_facts
 from portico._sync.calls import sessions as calls_sessions
 from portico.errors import InvalidRequest
@@ -16,14 +16,14 @@ from portico.schemas.ratings import Rating
 from portico.schemas.sessions import Session, SessionMessage
 
 MAX_PAGE_MESSAGES = 1000
-"""Messages that are asked for at once."""
+"""Maximum number of messages per request."""
 
 MAX_PAGE_SESSIONS = 1000
-"""Sessions that are asked for at once."""
+"""Maximum number of sessions per request."""
 
 
 class Sessions(calls_sessions.Sessions):
-    """Conversations with apps and agents, with the memory of every agent of a tree."""
+    """Conversations with apps and agents, including the memory of every agent in a tree."""
 
     def list(
         self,
@@ -34,15 +34,15 @@ class Sessions(calls_sessions.Sessions):
         after: str | None = None,
         limit: int = 100,
     ) -> list[Session]:
-        """The one used last first; of an app, of a name, in which ``search`` was said, behind the session ``after``.
-        At most ``limit`` of them, whatever a page holds.
+        """List the sessions, most recently used first. Optional filters: an app, a name, a text that ``search`` finds,
+        or a position after the session ``after``. Returns at most ``limit`` sessions, regardless of the page size.
         """
         sessions: dict[str, Session] = {}
         while len(sessions) < limit:
             page_size = min(limit - len(sessions), MAX_PAGE_SESSIONS)
-            query = given(app=app, name=name, search=search or None, after=after, limit=page_size)
+            query = without_none(app=app, name=name, search=search or None, after=after, limit=page_size)
             page = self._transport.request("GET", "/api/sessions", Page[Session], query=query)
-            # One that is used meanwhile moves: it may come twice.
+            # A session that is used meanwhile changes position, so it may appear twice.
             known_count = len(sessions)
             sessions |= {session.id: session for session in page.data if session.id not in sessions}
             if not page.has_more or len(sessions) == known_count:
@@ -58,16 +58,17 @@ class Sessions(calls_sessions.Sessions):
         after: int = 0,
         limit: int | None = MAX_PAGE_MESSAGES,
     ) -> Sequence[SessionMessage]:
-        """What was said, in order; in the memory of one ``agent`` (its path, empty for the root) if it is given.
+        """Return the messages in order; if ``agent`` is given (its path, empty for the root), those in its memory.
 
-        Behind the message number ``after``, and at most ``limit`` of them (``None``: all), whatever a page holds.
+        Returns at most ``limit`` messages (``None``: all) after the message number ``after``, regardless of the page
+        size.
         """
         path, session_messages = self._at(session_id, "messages"), list[SessionMessage]()
         while limit is None or len(session_messages) < limit:
             page_size = (
                 MAX_PAGE_MESSAGES if limit is None else min(limit - len(session_messages), MAX_PAGE_MESSAGES)
             )
-            query = given(after=after, limit=page_size, agent=agent)
+            query = without_none(after=after, limit=page_size, agent=agent)
             page = self._transport.request("GET", path, Page[SessionMessage], query=query)
             session_messages += page.data
             if not page.has_more:
@@ -84,14 +85,15 @@ class Sessions(calls_sessions.Sessions):
         after: str | None = None,
         limit: int = 100,
     ) -> Sequence[Rating]:
-        """Rated answers, the oldest first; of an app, by a model, of one value, or behind the rating ``after``.
+        """Return rated answers, oldest first. Optional filters: an app, a model, a value, or a position after the
+        rating ``after``.
 
-        At most ``limit`` of them, whatever a page holds.
+        Returns at most ``limit`` ratings, regardless of the page size.
         """
         ratings: list[Rating] = []
         while len(ratings) < limit:
             page_size = min(limit - len(ratings), MAX_PAGE_MESSAGES)
-            query = given(app=app, model=model, value=value, after=after, limit=page_size)
+            query = without_none(app=app, model=model, value=value, after=after, limit=page_size)
             page = self._transport.request("GET", "/api/ratings", Page[Rating], query=query)
             ratings += page.data
             if not page.has_more:
@@ -100,7 +102,7 @@ class Sessions(calls_sessions.Sessions):
         return ratings
 
     def load(self, session_id: str, state: Mapping[str, Any]) -> Session:
-        """Put a state dict in the place of all that was said. Raises `InvalidRequest`; then nothing has changed."""
+        """Replace the whole history with a state dict. Raises `InvalidRequest`, in which case nothing has changed."""
         return self._transport.request("PUT", self._at(session_id, "state"), Session, json=dict(state))
 
     def _at(self, session_id: str, *parts: str) -> str:
@@ -108,7 +110,7 @@ class Sessions(calls_sessions.Sessions):
 
 
 class Facts(calls_facts.Facts):
-    """The long-term memory: facts of our own, each with where it was learnt."""
+    """Long-term memory: the caller's facts, each with its origin."""
 
     def list(
         self,
@@ -118,13 +120,13 @@ class Facts(calls_facts.Facts):
         session: str | None = None,
         limit: int = 100,
     ) -> list[Fact]:
-        """The newest first; of a store, learnt by an agent, or all that was learnt in a ``session`` (its id)."""
+        """List facts, newest first: those of a store, learned by an agent, or all those learned in a ``session`` (its
+        id).
+        """
         path = "/api/facts"
         if session is not None:
             if store is not None or agent is not None:
-                raise InvalidRequest(
-                    "Ask for the facts of a session, or of a store and an agent.", param="session"
-                )
+                raise InvalidRequest("Give a session, or a store and an agent.", param="session")
             path = at("api", "sessions", session, "facts")
-        query = given(store=store, agent=agent, limit=limit)
+        query = without_none(store=store, agent=agent, limit=limit)
         return self._transport.request("GET", path, list[Fact], query=query)

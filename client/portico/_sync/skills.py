@@ -1,5 +1,5 @@
 # Generated from portico._async by scripts/sdk: change it there.
-"""Skills: folders with instructions and scripts, which models read when they need them."""
+"""Skills: folders with instructions and scripts that models read when needed."""
 
 from __future__ import annotations
 
@@ -8,67 +8,73 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from portico._request import Upload, at, given, named
+from portico._request import Upload, at, check_path_name, without_none
 from portico._sync.calls import skills as calls_skills
 from portico.errors import InvalidRequest
 from portico.schemas.skills import Skill, SkillVersion
 
 
 class Skills(calls_skills.Skills):
-    """Agent Skills. A name or an id says which is meant; a version is a number, ``latest`` or ``default``."""
+    """Agent Skills. A skill is given by name or id, a version by number, ``latest`` or ``default``."""
 
     def add(self, source: Path | bytes) -> Skill:
-        """Keep the skill in a folder or in a zip or tar archive, which may be bytes; where there is one of its name, as
-        its new default version. The same content twice makes one version. Raises `InvalidRequest` for what is not one.
+        """Add the skill in a folder or in a zip or tar archive, which can be bytes. If the name exists, add a new
+        default version.
+
+        Adding the same content twice creates one version. Raises `InvalidRequest` for content that is not a skill.
         """
         upload = skill_upload(source)
         query = {"update": True}
         return self._transport.request("POST", "/v1/skills", Skill, upload=upload, query=query, slow=True)
 
     def list(self, *, everyone: bool = False) -> list[Skill]:
-        """The own and the shared ones, by name; ``everyone``: for an admin, those of other keys too."""
+        """List the caller's skills and the shared skills by name; ``everyone``: also those of other keys, for an
+        admin.
+        """
         skills: list[Skill] = []
         while True:
-            query = given(after=skills[-1].id if skills else None, limit=100, all=everyone or None)
+            query = without_none(after=skills[-1].id if skills else None, limit=100, all=everyone or None)
             page = self._transport.request("GET", "/v1/skills", list[Skill], query=query)
             skills += page
             if len(page) < 100:
                 return sorted(skills, key=lambda skill: skill.name)
 
     def version(self, skill: str, version: str = "default") -> SkillVersion:
-        """One version, with its front matter and its files. Raises `NotFound`."""
+        """Return a version, with its front matter and its files. Raises `NotFound`."""
         return self._transport.request("GET", self._at(skill, "versions", version), SkillVersion)
 
     def versions(self, skill: str) -> Sequence[SkillVersion]:
-        """All versions, newest first."""
+        """Return all versions, newest first."""
         query = {"limit": 100}
         return self._transport.request("GET", self._at(skill, "versions"), list[SkillVersion], query=query)
 
     def content(self, skill: str, version: str = "default") -> bytes:
-        """A version as a zip archive."""
+        """Return a version as a zip archive."""
         return self._transport.request(
             "GET", self._at(skill, "versions", version, "content"), bytes, slow=True
         )
 
     def remove(self, skill: str, version: str | None = None) -> None:
-        """Forget a skill with all its versions, or one version that is not the default one."""
+        """Delete a skill with all its versions, or one version that is not the default."""
         if version is None:
             self._transport.request("DELETE", self._at(skill), None)
         else:
             self._transport.request("DELETE", self._at(skill, "versions", version), None)
 
     def _at(self, skill: str, *parts: str) -> str:
-        return at("v1", "skills", named(skill, "a skill"), *parts)
+        return at("v1", "skills", check_path_name(skill, "a skill"), *parts)
 
 
 def skill_upload(source: Path | bytes) -> Upload:
-    """A folder as an archive of it, and an archive as it is. `InvalidRequest` for links and what is not there."""
+    """Return a folder packed as an archive, or an archive unchanged. Raises `InvalidRequest` for links and missing
+    paths.
+    """
     if isinstance(source, bytes):
         return Upload("skill.zip", source, name="files")
     if source.is_file():
         return Upload(source.name, source, name="files")
     if not source.is_dir():
-        raise InvalidRequest(f"There is no folder or archive '{source}'.", param="files")
+        raise InvalidRequest(f"The folder or archive '{source}' does not exist.", param="files")
     folder = source.resolve()
     bytes_io = io.BytesIO()
     with zipfile.ZipFile(bytes_io, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -78,7 +84,7 @@ def skill_upload(source: Path | bytes) -> Upload:
                 continue
             if path.is_symlink():
                 raise InvalidRequest(
-                    f"'{path}' is a link; a skill has files and folders alone.", param="files"
+                    f"'{path}' is a link; a skill can contain only files and folders.", param="files"
                 )
             if path.is_file():
                 archive.write(path, f"{folder.name}/{name.as_posix()}")

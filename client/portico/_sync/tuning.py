@@ -1,5 +1,5 @@
 # Generated from portico._async by scripts/sdk: change it there.
-"""Fine-tuning: models trained on examples, here or at their provider."""
+"""Fine-tuning: models trained on examples, locally or at their provider."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from portico._events import TuningEvents
-from portico._request import at, given, named
+from portico._request import at, check_path_name, without_none
 from portico._sync.calls import fine_tuning as calls_fine_tuning
 from portico._sync.knowledge import Files
 from portico._sync.sessions import Sessions
@@ -18,11 +18,11 @@ from portico.tuning import CollectedExamples, ExampleCollector
 PURPOSE = "fine-tune"
 
 RATING_PAGE_SIZE = 200
-"""Rated answers that are asked for at once."""
+"""Maximum number of rated answers per request."""
 
 
 class Tuning(calls_fine_tuning.Tuning):
-    """Fine-tuning jobs: models trained on your examples, here or at their provider."""
+    """Fine-tuning jobs: models trained on your examples, locally or at their provider."""
 
     def create(
         self,
@@ -44,15 +44,15 @@ class Tuning(calls_fine_tuning.Tuning):
         questions: int | None = None,
         asker: str | None = None,
     ) -> TuningJob:
-        """Begin a job. A ``Path`` is uploaded, a ``str`` is the id of an uploaded file.
+        """Start a job. A ``Path`` is uploaded, a ``str`` is the id of an uploaded file.
 
-        ``method``: ``supervised``, ``dpo`` or ``reinforcement`` (with a ``grader``, as OpenAI writes them); or
+        ``method``: ``supervised``, ``dpo`` or ``reinforcement`` (with a ``grader`` in OpenAI's format); or
         ``embedding`` or ``rerank``, which train on the passages of a ``store`` with the questions of the file, or with
-        so many ``questions`` that are made of the passages, by the chat model ``asker`` if one is named.
-        ``launcher`` starts the training, such as ``slurm``; ``resources`` are what it asks its scheduler for.
-        ``app`` is a deployed app whose prompts the examples get.
+        ``questions`` questions generated from the passages, by the chat model ``asker`` if given. ``launcher`` starts
+        the training, such as ``slurm``; ``resources`` are requested from its scheduler. ``app`` is a deployed app
+        whose prompts are added to the examples.
         """
-        body = given(
+        body = without_none(
             model=model,
             training_file=None if training_file is None else self._file(training_file),
             validation_file=None if validation_file is None else self._file(validation_file),
@@ -86,11 +86,11 @@ class Tuning(calls_fine_tuning.Tuning):
         questions: int | None = None,
         asker: str | None = None,
     ) -> TuningPlan:
-        """Check the files and choose the recipe, without training; files that are uploaded for it are removed again."""
+        """Check the files and choose the recipe, without training; files uploaded for the check are removed again."""
         named_files = {"training_file": training_file, "validation_file": validation_file}
         files = {name: file for name, file in named_files.items() if file is not None}
         ids = {name: self._file(file) for name, file in files.items()}
-        body = given(
+        body = without_none(
             model=model,
             **ids,
             method=_method(method, hyperparameters, grader),
@@ -117,7 +117,8 @@ class Tuning(calls_fine_tuning.Tuning):
         model: str | None = None,
         held_back: float = 0.0,
     ) -> CollectedExamples:
-        """Examples, and items of an evaluation, of the answers that were rated; of an app, or by a model.
+        """Collect training examples, and evaluation items, from rated answers; optionally only those of an app or a
+        model.
 
         ``method``: ``supervised`` or ``dpo``. ``held_back``: the share of the questions, from 0 to less than 1, that
         become items and are not trained on. Raises `InvalidRequest`.
@@ -136,18 +137,22 @@ class Tuning(calls_fine_tuning.Tuning):
         return (Files(self._transport).add(file, purpose=PURPOSE)).id
 
     def follow(self, job_id: str, *, after: int = 0) -> Iterator[TuningEvent | TuningJob]:
-        """Events with a number above ``after``, in order as they come, through lost connections; last the job, when it
-        has ended or is paused.
+        """Iterate over events with a number above ``after`` as they arrive, in order; lost connections are resumed.
+
+        The last item is the job, when it has ended or is paused.
         """
-        path = at("api", "fine_tuning", "jobs", named(job_id, "a fine-tuning job"), "follow")
+        path = at("api", "fine_tuning", "jobs", check_path_name(job_id, "a fine-tuning job"), "follow")
         return self._follow(path, TuningEvents(after))
 
 
 def _method(
     kind: str, hyperparameters: Mapping[str, Any] | None, grader: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    return {"type": kind, kind: given(hyperparameters=dict(hyperparameters or {}) or None, grader=grader)}
+    return {
+        "type": kind,
+        kind: without_none(hyperparameters=dict(hyperparameters or {}) or None, grader=grader),
+    }
 
 
 def _questions(count: int | None, asker: str | None) -> dict[str, Any] | None:
-    return given(count=count, model=asker) or None
+    return without_none(count=count, model=asker) or None

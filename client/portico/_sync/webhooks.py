@@ -1,5 +1,5 @@
 # Generated from portico._async by scripts/sdk: change it there.
-"""Webhooks: who hears of what has ended."""
+"""Webhooks: notifications of finished work."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ WHAT = "a webhook"
 
 
 class Webhooks(calls_webhooks.Webhooks):
-    """Addresses to which events are sent, signed; `portico.webhooks.verify_webhook` checks them there."""
+    """Addresses that receive signed events; receivers check them with `portico.webhooks.verify_webhook`."""
 
     def create(self, url: str, event_types: Sequence[str], *, name: str | None = None) -> NewWebhook:
-        """Make one, for what this key begins. Its secret is told here and never again.
+        """Create a webhook for work that this key starts. Only this response contains its secret.
 
-        ``name`` is the address if it is not given. Raises `InvalidRequest` for an address that is not taken.
+        ``name`` defaults to the address. Raises `InvalidRequest` for an address that is not accepted.
         """
         body = {"url": url, "event_types": list(event_types), "name": name or url[:200]}
         return self._transport.request("POST", "/v1/webhook_endpoints", NewWebhook, json=body)

@@ -16,7 +16,7 @@ from portico.agent.forward import ForwardCall, refuse_options
 from portico.agent.hooks import AnyHook, apply_hooks
 from portico.agent.memory import forget, read_messages, read_state, write_state
 from portico.agent.message import Message
-from portico.agent.output import Output, own_parser, parsed
+from portico.agent.output import Output, own_parser, parse_message
 from portico.agent.scope import (
     CALL_SCOPE,
     CallScope,
@@ -200,7 +200,7 @@ class Agent:
                 if self._composed
                 else self._turn(scope, given_message, variables, options).run()
             )
-            reply = parsed(own_parser(self._composition.output), reply)
+            reply = parse_message(own_parser(self._composition.output), reply)
         return apply_hooks(self.hooks, "after_agent", self, reply, scope.session)
 
     @with_options(MODEL_OPTIONS)
@@ -222,7 +222,7 @@ class Agent:
                 reply = await self._forward_call(scope, given_message).arun()
             else:
                 reply = await self._turn(scope, given_message, variables, options).arun()
-            reply = parsed(own_parser(self._composition.output), reply)
+            reply = parse_message(own_parser(self._composition.output), reply)
         return apply_hooks(self.hooks, "after_agent", self, reply, scope.session)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -268,7 +268,7 @@ class Agent:
         scope = self._scope(session)
         given_message = apply_hooks(self.hooks, "before_agent", self, Message.of(message), scope.session)
         reply = yield from self._turn(scope, given_message, None, options).stream()
-        reply = parsed(own_parser(self._composition.output), reply)
+        reply = parse_message(own_parser(self._composition.output), reply)
         yield Heard("", Finished(apply_hooks(self.hooks, "after_agent", self, reply, scope.session)))
 
     @with_options(MODEL_OPTIONS)

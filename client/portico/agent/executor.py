@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from portico._keywords import exact_methods
-from portico.agent.hooks import AnyHook, apply_hooks, here
+from portico.agent.hooks import AnyHook, apply_hooks, to_local_hook
 from portico.agent.message import Message
 from portico.agent.scope import CALL_SCOPE, DaemonClients, notify, run_coroutine
 from portico.client import AsyncClient, Client
@@ -68,7 +68,7 @@ class Executor:
         self._names: dict[str, str] = {}
         """What the tools of the daemon are called there, by what they are called here."""
         self.tools = tuple(self._take(tool) for tool in tools)
-        self.hooks = tuple(here(hook) for hook in hooks)
+        self.hooks = tuple(to_local_hook(hook) for hook in hooks)
         self.name = name
         self._daemon = None if client is None else DaemonClients.of(client)
         self._own_session = secrets.token_hex(4)
@@ -106,13 +106,13 @@ class Executor:
                 if inspect.isawaitable(value):
                     value = run_coroutine(_value(value))
             except Exception as error:  # noqa: BLE001  # what a function raises is for the model to read
-                return self._end(self._raised(tool, error), session)
+                return self._end(self._exception_message(tool, error), session)
             return self._end(self._valued(tool, value), session)
         try:
             result = self._at().client.tools.call(self._names[tool], arguments)
         except PorticoError as error:
-            return self._end(self._failed(tool, error), session)
-        return self._end(self._returned(tool, result), session)
+            return self._end(self._failure_message(tool, error), session)
+        return self._end(self._result_message(tool, result), session)
 
     async def acall(self, message: Message, *, session: int | str | None = None) -> Message:
         """The asyncio version of `__call__`."""
@@ -125,13 +125,13 @@ class Executor:
                 value = self._call(tool, arguments)
                 value = await value if inspect.isawaitable(value) else value
             except Exception as error:  # noqa: BLE001  # what a function raises is for the model to read
-                return self._end(self._raised(tool, error), session)
+                return self._end(self._exception_message(tool, error), session)
             return self._end(self._valued(tool, value), session)
         try:
             result = await (await self._at().loop_client()).tools.call(self._names[tool], arguments)
         except PorticoError as error:
-            return self._end(self._failed(tool, error), session)
-        return self._end(self._returned(tool, result), session)
+            return self._end(self._failure_message(tool, error), session)
+        return self._end(self._result_message(tool, result), session)
 
     def _at(self) -> DaemonClients:
         scope = CALL_SCOPE.get()
@@ -153,13 +153,14 @@ class Executor:
             )
             action = {"name": tool, "parameters": {"code": action}} if tool else None
         if not isinstance(action, Mapping) or not isinstance(action.get("name"), str):
-            why = (
+            problem = (
                 (checked_message.formatted or {}).get("error")
                 if isinstance(checked_message.formatted, Mapping)
                 else None
             )
             return self._reply(
-                str(why or 'The message contains no action: give {"name": TOOL, "parameters": {…}}.'), True
+                str(problem or 'The message contains no action: give {"name": TOOL, "parameters": {…}}.'),
+                True,
             )
         tool, given_arguments = action["name"], action.get("parameters", action.get("arguments")) or {}
         if tool not in self.tools:
@@ -181,7 +182,7 @@ class Executor:
         function = self._functions[tool]
         return function.call(**function.bind(arguments))
 
-    def _raised(self, tool: str, error: Exception) -> Message:
+    def _exception_message(self, tool: str, error: Exception) -> Message:
         return self._reply(f"'{tool}' failed: {type(error).__name__}: {error}", True, tool)
 
     def _valued(self, tool: str, value: Any) -> Message:
@@ -195,12 +196,12 @@ class Executor:
             formatted=plain_value if isinstance(plain_value, dict) else None
         )
 
-    def _failed(self, tool: str, error: PorticoError) -> Message:
+    def _failure_message(self, tool: str, error: PorticoError) -> Message:
         if not isinstance(error, TOLD):
             raise error
         return self._reply(f"'{tool}' failed: {error.message}", True, tool)
 
-    def _returned(self, tool: str, result: ToolResult) -> Message:
+    def _result_message(self, tool: str, result: ToolResult) -> Message:
         artifacts = [
             {"name": item.name, "media_type": item.media_type, "link": item.link} for item in result.artifacts
         ]

@@ -72,7 +72,7 @@ class Prefix:
     on: Moment = "before_agent"
 
     def to_json(self) -> dict[str, Any]:
-        return _declared(self.on, "prefix", self.senders, text=self.text)
+        return _hook_entry(self.on, "prefix", self.senders, text=self.text)
 
 
 @exact_methods
@@ -86,7 +86,9 @@ class Redact:
     on: Moment = "before_agent"
 
     def to_json(self) -> dict[str, Any]:
-        return _declared(self.on, "redact", self.senders, pattern=self.pattern, replacement=self.replacement)
+        return _hook_entry(
+            self.on, "redact", self.senders, pattern=self.pattern, replacement=self.replacement
+        )
 
 
 @exact_methods
@@ -100,7 +102,7 @@ class Guard:
     on: Moment = "before_agent"
 
     def to_json(self) -> dict[str, Any]:
-        return _declared(self.on, "guard", self.senders, pattern=self.pattern, text=self.text)
+        return _hook_entry(self.on, "guard", self.senders, pattern=self.pattern, text=self.text)
 
 
 @exact_methods
@@ -113,7 +115,7 @@ class Limit:
     on: Moment = "before_agent"
 
     def to_json(self) -> dict[str, Any]:
-        return _declared(self.on, "limit", self.senders, most=self.most)
+        return _hook_entry(self.on, "limit", self.senders, most=self.most)
 
 
 @exact_methods
@@ -136,14 +138,14 @@ class Code:
                     param="hooks",
                 )
             source = source_text.source
-        return _declared(self.on, "code", self.senders, source=source)
+        return _hook_entry(self.on, "code", self.senders, source=source)
 
 
 Declared: TypeAlias = "Prefix | Redact | Guard | Limit | Code"
 AnyHook: TypeAlias = "Hook | Declared | Mapping[str, Any]"
 
 
-def _declared(on: Moment, do: str, senders: Sequence[str], **fields: Any) -> dict[str, Any]:
+def _hook_entry(on: Moment, do: str, senders: Sequence[str], **fields: Any) -> dict[str, Any]:
     given_fields = {key: value for key, value in fields.items() if value}
     return {"on": on, "do": do, **({"senders": list(senders)} if senders else {}), **given_fields}
 
@@ -156,7 +158,7 @@ _DECLARED: Final[Mapping[str, Callable[..., Declared]]] = {
 }
 
 
-def here(hook: AnyHook) -> Hook:
+def to_local_hook(hook: AnyHook) -> Hook:
     """Return a hook that runs in this process. Raises `InvalidRequest` for code as text."""
     if isinstance(hook, Hook):
         return hook
@@ -181,20 +183,20 @@ class _Here(Hook):
     """A declared hook that runs in this process."""
 
     def __init__(self, declared_hook: Declared) -> None:
-        self._declared = declared_hook
+        self._declared_hook = declared_hook
         self._name = type(declared_hook).__name__
 
     def has(self, moment: Moment) -> bool:
-        return self._declared.on == moment
+        return self._declared_hook.on == moment
 
     def before_action(self, whose: Any, message: Message, session: str) -> Message:
-        return self._done(message)
+        return self._run_hook(message)
 
     def after_action(self, whose: Any, message: Message, session: str) -> Message:
-        return self._done(message)
+        return self._run_hook(message)
 
-    def _done(self, message: Message) -> Message:
-        declared_hook = self._declared
+    def _run_hook(self, message: Message) -> Message:
+        declared_hook = self._declared_hook
         if declared_hook.senders and message.sender not in declared_hook.senders:
             return message
         if isinstance(declared_hook, Code):

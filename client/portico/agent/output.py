@@ -103,7 +103,7 @@ class Regex:
 
         from portico.agent import Agent, Regex
 
-        print(Agent("default", output=Regex(r"\d+"))("The answer is 42.").formatted)
+        print(Agent("default", output=Regex(r"[0-9]+"))("The answer is 42.").formatted)
     """
 
     pattern: str
@@ -132,7 +132,7 @@ def own_parser(output: Any) -> Parser | None:
     return output if isinstance(output, Parser) and not isinstance(output, type) else None
 
 
-def parsed(parser: Parser | None, message: Message) -> Message:
+def parse_message(parser: Parser | None, message: Message) -> Message:
     """Return a message with its text parsed by the parser."""
     if parser is None:
         return message

@@ -79,13 +79,13 @@ class DaemonClients:
             }
             if loop in self._loops:
                 return self._loops[loop][1]
-        keeper = self._kept()
+        keeper = self._open_client()
         client = await anext(keeper)  # nothing is awaited inside: no other task can run in between
         with self._lock:
             self._loops[loop] = keeper, client
         return client
 
-    async def _kept(self) -> AsyncGenerator[AsyncClient, None]:
+    async def _open_client(self) -> AsyncGenerator[AsyncClient, None]:
         """Yield a client that is closed when the loop ends: `asyncio.run` closes generators that are still open."""
         async with AsyncClient(self._address.url, self._address.key) as client:
             while True:

@@ -157,7 +157,7 @@ def _tool(item: Any, name: str, spec: Spec) -> Any:
         )
     tool = item if isinstance(item, Function) else Function.of(item)
     spec.serve(tool)
-    spec.functions[f"{name}.{tool.name}"] = _bound(tool)
+    spec.functions[f"{name}.{tool.name}"] = _bind_json(tool)
     return {
         "function": tool.name,
         "description": tool.description,
@@ -166,7 +166,7 @@ def _tool(item: Any, name: str, spec: Spec) -> Any:
     }
 
 
-def _bound(tool: Function) -> Callable[..., Any]:
+def _bind_json(tool: Function) -> Callable[..., Any]:
     """Return the function, wrapped to accept arguments from JSON."""
     if inspect.iscoroutinefunction(tool.call):
 

@@ -49,7 +49,7 @@ class Team:
     def flow(self, name: str, *, durability: Durability = "normal") -> Flow:
         """Return the flow of a team named ``name``. Its agents must be deployed under the names of `agents`."""
 
-        def who(member: Member) -> Speaker:
+        def speaker_of(member: Member) -> Speaker:
             match member:
                 case str():
                     return Speaker(member, member)
@@ -57,7 +57,7 @@ class Team:
                     return Speaker(member.name, limit=member.limit)
             return Speaker(member.name, f"{name}-{member.name}")
 
-        return flow.flow(self.step(who), name=name, durability=durability)
+        return flow.flow(self.step(speaker_of), name=name, durability=durability)
 
     def agents(self, name: str) -> dict[str, Agent]:
         """Return the agents of a team named ``name``, by the names under which they are deployed."""

@@ -82,7 +82,7 @@ class _ThreadTurn:
 
     def __init__(self, call: Callable[[], Message]) -> None:
         self._call = call
-        self._stopped = threading.Event()
+        self._stop_event = threading.Event()
         self.queue: queue.SimpleQueue[Heard | BaseException | None] = queue.SimpleQueue()
 
     def run(self) -> None:
@@ -95,14 +95,14 @@ class _ThreadTurn:
             self.queue.put(error)
 
     def _put(self, item: Heard) -> None:
-        if self._stopped.is_set():
+        if self._stop_event.is_set():
             raise Cancelled("This turn has no listener any more.")
         if not isinstance(item.event, Finished):
             self.queue.put(item)
 
     def stop(self) -> None:
         """Make the next event stop the turn."""
-        self._stopped.set()
+        self._stop_event.set()
 
 
 def stream_call(call: Callable[[], Message]) -> Generator[Heard, None, None]:

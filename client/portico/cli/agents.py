@@ -53,9 +53,9 @@ def show(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
             ("what", spec.get("description") or spec.get("title") or ""),
             ("model", spec.get("model") or ("" if "forward" in spec else "default")),
             ("served as", spec.get("forward") or ""),
-            ("tools", ", ".join(_called(item, "tool") for item in spec.get("tools") or ())),
+            ("tools", ", ".join(_label_of(item, "tool") for item in spec.get("tools") or ())),
             ("stores", ", ".join(spec.get("stores") or ())),
-            ("agents", ", ".join(_called(item, "agent") for item in spec.get("agents") or ())),
+            ("agents", ", ".join(_label_of(item, "agent") for item in spec.get("agents") or ())),
             ("strategy", spec.get("strategy") or ""),
             ("sessions", f"{len(sessions)}"),
         ]
@@ -124,7 +124,7 @@ def _no_agent(name: str) -> NotFound:
     return NotFound(f"'{name}' is not an agent. List them: portico agents list", param="name")
 
 
-def _called(item: Any, key: str) -> str:
+def _label_of(item: Any, key: str) -> str:
     function = item.get(key) or item.get("function") if isinstance(item, dict) else item
     return (
         str(function.get("name") or "…") if isinstance(function, dict) else str(function or json.dumps(item))

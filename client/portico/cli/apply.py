@@ -50,16 +50,16 @@ def apply(
     folder = str(file.absolute().parent)
     with connected(context) as client:
         kinds = pruned(document) if prune else ()
-        applied = client.apply(document, folder=folder, prune=kinds, dry_run=True)
-        changes = [change for change in applied.changes if change.action == "remove"]
+        plan = client.apply(document, folder=folder, prune=kinds, dry_run=True)
+        changes = [change for change in plan.changes if change.action == "remove"]
         if not dry_run:
             if changes:
                 confirm(f"Remove {', '.join(f'{x.kind}/{x.name}' for x in changes)}?", yes=yes)
-            applied = client.apply(document, folder=folder, prune=kinds)
+            plan = client.apply(document, folder=folder, prune=kinds)
     if as_json:
-        print_json(applied)
+        print_json(plan)
     else:
-        _print(applied)
+        _print(plan)
 
 
 def configuration(file: Path, environment: Mapping[str, str]) -> dict[str, Any]:

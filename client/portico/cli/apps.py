@@ -11,8 +11,8 @@ import typer
 from portico.cli.apps_deploy import deploy, diff, set_
 from portico.cli.cite import print_hint
 from portico.cli.complete import app_names
+from portico.cli.limits import format_limits as limits_shown
 from portico.cli.limits import limits_of
-from portico.cli.limits import shown as limits_shown
 from portico.cli.nouns import ID, OWNER, Everyone, print_listing, print_outcome, print_removed, print_table
 from portico.cli.render import moment, print_fields, print_json, safe
 from portico.cli.root import group

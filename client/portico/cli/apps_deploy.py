@@ -67,8 +67,8 @@ def deploy(
         f"'{safe(app_version.name)}' {state} at version {app_version.version}. Try: portico apps run "
         f"{safe(app_version.name)}"
     )
-    for label, why in (app_source.flow.reasons if app_source.flow else {}).items():
-        typer.echo(f"The function '{safe(label)}' stays in this process: {safe(why)}.", err=True)
+    for label, reason in (app_source.flow.reasons if app_source.flow else {}).items():
+        typer.echo(f"The function '{safe(label)}' stays in this process: {safe(reason)}.", err=True)
     for warning in app_version.warnings:
         typer.secho(safe(warning.replace(f"FILE.py:{app_version.name}", source)), fg="yellow", err=True)
 

@@ -59,7 +59,7 @@ def ask(
         raise InvalidRequest("The question is empty.", param="question")
     before = [] if history is None else _read_history(history)
     with connected(context) as client:
-        name = app_of(client, app_name, store) or _chosen(client, may_ask=not as_json)
+        name = app_of(client, app_name, store) or _choose_app(client, may_ask=not as_json)
         options: ChatOptions = {"unsupported": "remove"} if strict else {}
         with client.ask(text, name, history=before, **options) as answer:
             if as_json:
@@ -89,7 +89,7 @@ def ask(
                 raise typer.Exit(NOTHING_LEFT_EXIT_CODE)
 
 
-def _chosen(client: Client, *, may_ask: bool) -> str:
+def _choose_app(client: Client, *, may_ask: bool) -> str:
     """Return the default app: the only one, the one over the current folder, or the one that the person picks.
 
     Raises `InvalidRequest` that lists the apps if nobody can be asked.
@@ -104,7 +104,7 @@ def _chosen(client: Client, *, may_ask: bool) -> str:
             typer.echo(f"Asking '{one_line(store.name)}', the app over {one_line(store.folder)}.", err=True)
         return store.name
     if may_ask and sys.stdin.isatty() and sys.stderr.isatty():
-        return _picked(apps)
+        return _pick_app(apps)
     return the_only(apps)
 
 
@@ -114,7 +114,7 @@ def _over(place: Path, stores: Sequence[Store]) -> Store | None:
     return max(found_stores, key=lambda item: len(Path(str(item.folder)).parts), default=None)
 
 
-def _picked(apps: Sequence[App]) -> str:
+def _pick_app(apps: Sequence[App]) -> str:
     """Return the app that the person at the terminal chooses, by number or name."""
     typer.echo("Several apps are available:", err=True)
     for number, item in enumerate(apps, start=1):

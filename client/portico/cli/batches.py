@@ -45,7 +45,7 @@ def create(
     """Start a batch. With --dry-run, check each line without calling a model. Ctrl-C leaves the batch running."""
     with connected(context) as client:
         if dry_run:
-            _checked(client.batches.check(file, endpoint), as_json)
+            _print_checked(client.batches.check(file, endpoint), as_json)
             return
         keep = None if keep_days is None else keep_days * 86_400
         batch = client.batches.create(file, endpoint, keep=keep)
@@ -167,7 +167,7 @@ def _outcome(result: BatchResult) -> str:
     return f"{len(data)} {'vectors' if body.get('data') else 'documents'}"
 
 
-def _checked(batch: CheckedBatch, as_json: bool) -> None:
+def _print_checked(batch: CheckedBatch, as_json: bool) -> None:
     if as_json:
         print_json(batch)
     elif not batch.errors:
@@ -180,8 +180,8 @@ def _checked(batch: CheckedBatch, as_json: bool) -> None:
 
 def _problems(errors: tuple[BatchProblem, ...]) -> None:
     for error in errors[:_MAX_SHOWN_ITEMS]:
-        where = "" if error.line is None else f"Line {error.line}: "
-        typer.secho(one_line(f"{where}{error.message}"), fg="red", err=True)
+        place = "" if error.line is None else f"Line {error.line}: "
+        typer.secho(one_line(f"{place}{error.message}"), fg="red", err=True)
     if len(errors) > _MAX_SHOWN_ITEMS:
         typer.secho(f"{len(errors) - _MAX_SHOWN_ITEMS} more.", fg="red", err=True)
 
@@ -204,10 +204,10 @@ def _follow(client: Client, batch: Batch, *, quiet: bool) -> Batch:
     ) as bars:
         bar = bars.add_task(batch.status, total=batch.total)
 
-        def moved(now: Batch) -> None:
+        def show_progress(now: Batch) -> None:
             bars.update(bar, description=now.status, completed=now.done, total=now.total)
 
-        batch = client.batches.wait(batch.id, progress=moved)
+        batch = client.batches.wait(batch.id, progress=show_progress)
     if not quiet:
         typer.echo(f"{batch.id} is {_words(batch)}.")
     return batch

@@ -54,7 +54,7 @@ def _ask_person(client: Client) -> str | None:
                 "No model hub is reachable, so the tiny model stays: it quotes your documents.", err=True
             )
         case "available":
-            typer.echo(_described(better_model), err=True)
+            typer.echo(_describe(better_model), err=True)
             try:
                 is_wanted = typer.confirm(
                     "Download it now? The tiny model answers meanwhile", default=True, err=True
@@ -65,7 +65,7 @@ def _ask_person(client: Client) -> str | None:
     return None
 
 
-def _described(better_model: BetterModel) -> str:
+def _describe(better_model: BetterModel) -> str:
     """Return the model's name, size, source and download time."""
     where = one_line(urlsplit(better_model.source).scheme)
     if better_model.seconds == 0:

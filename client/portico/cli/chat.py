@@ -67,16 +67,16 @@ class Conversation:
 
     def _require_chat(self, name: str) -> bool:
         """Return whether the daemon lists this name. Raises `InvalidRequest` if it does, but the name does not chat."""
-        chats = self._known().get(name)
+        chats = self._chat_flags().get(name)
         if chats is False:
             raise InvalidRequest(f"'{name}' is not a chat model. {self._offer()}", param="model")
         return chats is not None
 
     def _offer(self) -> str:
-        names = ", ".join(name for name, chats in self._known().items() if chats)
+        names = ", ".join(name for name, chats in self._chat_flags().items() if chats)
         return f"There are: {names}." if names else "No chat model exists yet."
 
-    def _known(self) -> dict[str, bool]:
+    def _chat_flags(self) -> dict[str, bool]:
         """Return every listed name, and whether it chats."""
         return {item.id: "chat" in item.capabilities for item in self.client.models.list()}
 

@@ -241,9 +241,11 @@ def print_removed(claims: Sequence[AnswerClaim]) -> None:
     """Print how many sentences were removed, and why, on standard error."""
     reasons = Counter(claim.reason for claim in claims if claim.removed)
     if reasons:
-        why = ", ".join(f"{count} {NO_EVIDENCE[reason]}" for reason, count in reasons.items())
+        reasons_text = ", ".join(f"{count} {NO_EVIDENCE[reason]}" for reason, count in reasons.items())
         removed_text = f"{reasons.total()} sentence{'s' if reasons.total() > 1 else ''}"
-        console(error=True).print(Text(f"Removed {removed_text} without evidence ({why}).", "yellow"))
+        console(error=True).print(
+            Text(f"Removed {removed_text} without evidence ({reasons_text}).", "yellow")
+        )
 
 
 def heading(passage: Passage, *, score: bool = False) -> Text:

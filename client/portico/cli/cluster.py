@@ -101,12 +101,12 @@ def drain(
     if as_json:
         print_json(drained_node)
         return
-    where = f"{label_of(drained_node.node)} of {drained_node.launcher}"
+    place = f"{label_of(drained_node.node)} of {drained_node.launcher}"
     typer.echo(
         safe(
-            f"Would drain {where}."
+            f"Would drain {place}."
             if drained_node.dry_run
-            else f"{where} is {drained_node.node.state}: {reason}"
+            else f"{place} is {drained_node.node.state}: {reason}"
         )
     )
     if drained_node.moves:
@@ -146,12 +146,18 @@ def state_of(node: ClusterNode) -> str:
 
 def figures_of(node: ClusterNode) -> tuple[str, str, str]:
     """Return cores, memory and GPUs, each with the amount in use."""
-    memory = "" if not node.memory_mb else f"{_used(node.memory_used_mb, 1024)}{node.memory_mb / 1024:.0f} GB"
-    gpus = f"{_used(node.gpus_used, 1)}{node.gpus} {' '.join(node.gpu_types)}".strip() if node.gpus else ""
-    return f"{_used(node.cpus_used, 1)}{node.cpus}", memory, gpus
+    memory = (
+        ""
+        if not node.memory_mb
+        else f"{_usage_text(node.memory_used_mb, 1024)}{node.memory_mb / 1024:.0f} GB"
+    )
+    gpus = (
+        f"{_usage_text(node.gpus_used, 1)}{node.gpus} {' '.join(node.gpu_types)}".strip() if node.gpus else ""
+    )
+    return f"{_usage_text(node.cpus_used, 1)}{node.cpus}", memory, gpus
 
 
-def _used(amount: float | None, unit: int) -> str:
+def _usage_text(amount: float | None, unit: int) -> str:
     return "" if amount is None else f"{round(amount / unit, 1):g} of "
 
 

@@ -101,7 +101,7 @@ def compare(
     with connected(context) as client, Spinner("Comparing") as spinner:
         for number, prompt in enumerate(compared_prompts, 1):
             spinner.say(f"Comparing {number} of {len(compared_prompts)}")
-            rows.append(_one(client, prompt, (base, tuned), grader, judge or "", max_tokens))
+            rows.append(_compare_one(client, prompt, (base, tuned), grader, judge or "", max_tokens))
         before, after = average(row.base_score for row in rows), average(row.tuned_score for row in rows)
         better = before is not None and after is not None and after > before and after >= at_least
         if promote and better:
@@ -168,11 +168,11 @@ def score(grader: Grader, reply: str, expected_answer: str | None) -> float | No
 
 def average(scores: Iterator[float | None]) -> float | None:
     """Return the average of the scores that are not ``None``."""
-    known_scores = [one for one in scores if one is not None]
+    known_scores = [score for score in scores if score is not None]
     return sum(known_scores) / len(known_scores) if known_scores else None
 
 
-def _one(
+def _compare_one(
     client: Client,
     prompt: ComparedPrompt,
     models: tuple[str, str],

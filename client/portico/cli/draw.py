@@ -59,7 +59,7 @@ def draw(
     paths = (
         [output]
         if len(new_pictures) == 1
-        else [_numbered(output, place) for place in range(1, len(new_pictures) + 1)]
+        else [_numbered_path(output, place) for place in range(1, len(new_pictures) + 1)]
     )
     for picture, path in zip(new_pictures, paths, strict=True):
         try:
@@ -82,5 +82,5 @@ def draw(
         typer.echo(path)
 
 
-def _numbered(path: Path, place: int) -> Path:
+def _numbered_path(path: Path, place: int) -> Path:
     return path.with_name(f"{path.stem}-{place}{path.suffix}")

@@ -92,8 +92,8 @@ def search(
     from portico.cli import evals_file, evals_show
 
     eval_file = evals_file.read(file)
-    how = dict(eval_file.search)
-    parameters = how.pop("parameters", None)
+    search_options = dict(eval_file.search)
+    parameters = search_options.pop("parameters", None)
     if not isinstance(parameters, dict):
         raise InvalidRequest(
             f"{file} needs 'search' with 'parameters': lists of values by path, such as 'model: [a, b]'.",
@@ -107,15 +107,19 @@ def search(
             "settings of other parameters with each call.",
             param="apply",
         )
-    how.setdefault("name", eval_file.name)
+    search_options.setdefault("name", eval_file.name)
     with connected(context) as client:
         test = evals_file.evaluation(client, eval_file)
-        plan = client.evals.plan_search(test.id, eval_file.source, eval_file.data, parameters, **how)
+        plan = client.evals.plan_search(
+            test.id, eval_file.source, eval_file.data, parameters, **search_options
+        )
         if dry_run:
             print_json(plan) if as_json else evals_show.print_search_plan(plan)
             return
         _ask_first(plan.asked + plan.judged, yes=yes)
-        eval_search = client.evals.search(test.id, eval_file.source, eval_file.data, parameters, **how)
+        eval_search = client.evals.search(
+            test.id, eval_file.source, eval_file.data, parameters, **search_options
+        )
         if not detach:
             evals_show.follow(client, eval_search.run_id, f"Searching {eval_file.name}", quiet=as_json)
             eval_search = client.evals.get_search(test.id, eval_search.id)

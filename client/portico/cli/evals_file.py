@@ -111,5 +111,5 @@ def same_test(known_eval: Eval, file: EvalFile) -> bool:
     """Return whether an evaluation has the name, criteria and item schema of a file."""
     form = known_eval.data_source_config.get("schema", {}).get("properties", {}).get("item")
     criteria_text = json.dumps(list(file.criteria), sort_keys=True)
-    same = json.dumps(list(known_eval.testing_criteria), sort_keys=True) == criteria_text
-    return known_eval.name == file.name and same and form == (file.schema or {"type": "object"})
+    has_same_criteria = json.dumps(list(known_eval.testing_criteria), sort_keys=True) == criteria_text
+    return known_eval.name == file.name and has_same_criteria and form == (file.schema or {"type": "object"})

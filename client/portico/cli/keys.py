@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from portico.cli.limits import limits_of, shown
+from portico.cli.limits import format_limits, limits_of
 from portico.cli.nouns import fields_of, print_item, print_listing, print_outcome, print_table
 from portico.cli.render import amount, moment, print_json
 from portico.cli.root import group
@@ -106,7 +106,7 @@ def show(
         ("made", moment(found_key.created_at)),
         *(("scope", scope) for scope in found_key.scopes),
         *(("filter", item) for item in _format_filters(found_key.filters)),
-        *(("limit", item) for item in shown(found_key.limits)),
+        *(("limit", item) for item in format_limits(found_key.limits)),
         ("stored", amount(found_key.stored_bytes)),
     )
 
@@ -162,7 +162,7 @@ def update(
     for item in _format_filters(key.filters):
         typer.echo(f"It can read {item}.")
     if limits:
-        typer.echo(f"It is limited to {', '.join(shown(key.limits))}.")
+        typer.echo(f"It is limited to {', '.join(format_limits(key.limits))}.")
 
 
 @app.command(epilog="Example: portico keys revoke key_0192f6 --yes")
@@ -203,7 +203,7 @@ def _filters_of(filters: Iterable[str]) -> dict[str, dict[str, Any]]:
     for text in filters:
         store, colon, remainder = text.partition(":")
         if not store or not colon:
-            raise _refused(text)
+            raise _refusal(text)
         parts_by_store.setdefault(store, []).append(_filter(remainder, text))
     return {
         store: parts[0] if len(parts) == 1 else {"type": "and", "filters": parts}
@@ -220,7 +220,7 @@ def _filter(filter_text: str, text: str) -> dict[str, Any]:
         return value
     match = _COMPARISON.fullmatch(filter_text)
     if match is None:
-        raise _refused(text)
+        raise _refusal(text)
     key, sign, value_text = match.groups()
     return {"type": _KINDS[sign], "key": key.strip(), "value": _value(value_text.strip())}
 
@@ -252,7 +252,7 @@ def _format_filter(item: Mapping[str, Any]) -> str:
     return f"{item['key']}{_SIGNS.get(item['type'], item['type'])}{value_text}"
 
 
-def _refused(text: str) -> InvalidRequest:
+def _refusal(text: str) -> InvalidRequest:
     return InvalidRequest(
         f"'{text}' is not a filter: expected STORE:ATTRIBUTE=VALUE, such as handbook:team=sales, with one of "
         f"{', '.join(_KINDS)}, or STORE:JSON in the format of search filters."

@@ -20,6 +20,6 @@ def limits_of(pairs: Iterable[str]) -> dict[str, int]:
     return limits
 
 
-def shown(limits: Mapping[str, int] | None) -> tuple[str, ...]:
+def format_limits(limits: Mapping[str, int] | None) -> tuple[str, ...]:
     """Return limits in their written form."""
     return tuple(f"{name}={number}" for name, number in (limits or {}).items())

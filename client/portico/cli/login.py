@@ -45,24 +45,24 @@ def login(
     url = Address.of(invocation(context).address(), "").url
     place = _sign_ins.place_of(url)
     _issuer.require_private(url)
-    who = _signed_in(place)
-    if who is None:
-        offer = _chosen(asyncio.run(_issuer.offers(url)), issuer, url)
+    whoami = _signed_in(place)
+    if whoami is None:
+        offer = _choose_offer(asyncio.run(_issuer.offers(url)), issuer, url)
         _confirm_other_daemons(place, offer, yes=yes)
         places = asyncio.run(_issuer.discovered(offer.issuer))
         tokens = _agreed(lambda show: _issuer.sign_in(places, offer, show), place, opens=not no_browser)
-        who = _known(url, tokens, offer)
-        with _sign_ins.locked():
+        whoami = _check_tokens(url, tokens, offer)
+        with _sign_ins.hold_lock():
             _sign_ins.keep(place, _sign_ins.KeptSignIn.of(offer.issuer, offer.client_id, tokens))
         outcome = "Signed in"
     else:
         outcome = "Already signed in"
-    identity = {name: getattr(who, name) for name in ("name", "role", "issuer", "subject", "expires_at")}
+    identity = {name: getattr(whoami, name) for name in ("name", "role", "issuer", "subject", "expires_at")}
     if as_json:
         print_json({"url": place, "changed": outcome == "Signed in", **identity})
     else:
-        role = f", role {one_line(who.role)}" if who.role else ""
-        typer.echo(f"{outcome} at {one_line(place)} as {one_line(who.name)}{role}.")
+        role = f", role {one_line(whoami.role)}" if whoami.role else ""
+        typer.echo(f"{outcome} at {one_line(place)} as {one_line(whoami.name)}{role}.")
     if invocation(context).key or os.environ.get("PORTICO_API_KEY"):
         typer.secho("A key is set, by --key or PORTICO_API_KEY: it takes precedence.", fg="yellow", err=True)
 
@@ -82,7 +82,7 @@ def _signed_in(place: str) -> Whoami | None:
         return None
 
 
-def _chosen(offers: Sequence[SignInOffer], issuer: str, url: str) -> SignInOffer:
+def _choose_offer(offers: Sequence[SignInOffer], issuer: str, url: str) -> SignInOffer:
     fitting = [offer for offer in offers if issuer in ("", offer.issuer)]
     if len(fitting) == 1:
         return fitting[0]
@@ -96,11 +96,11 @@ def _confirm_other_daemons(place: str, offer: SignInOffer, *, yes: bool) -> None
     """
     from portico import _sign_ins
 
-    same = (offer.issuer, offer.client_id)
+    sign_in_client = (offer.issuer, offer.client_id)
     other_daemons = [
         at
-        for at, sign_in in _sign_ins.kept().items()
-        if at != place and (sign_in.issuer, sign_in.client_id) == same
+        for at, sign_in in _sign_ins.read_sign_ins().items()
+        if at != place and (sign_in.issuer, sign_in.client_id) == sign_in_client
     ]
     if other_daemons:
         confirm(
@@ -135,7 +135,7 @@ def _agreed(
         return asyncio.run(flow(show))
 
 
-def _known(url: str, tokens: GrantedTokens, offer: SignInOffer) -> Whoami:
+def _check_tokens(url: str, tokens: GrantedTokens, offer: SignInOffer) -> Whoami:
     """Return the user's identity at the daemon. Tokens that the daemon rejects are not kept, locally or at the
     issuer.
     """
@@ -150,5 +150,5 @@ def _known(url: str, tokens: GrantedTokens, offer: SignInOffer) -> Whoami:
     except PorticoError:
         given_tokens = (offer.issuer, offer.client_id, tokens.refresh_token)
         with contextlib.suppress(PorticoError):
-            asyncio.run(_issuer.revoked(*given_tokens))
+            asyncio.run(_issuer.revoke_tokens(*given_tokens))
         raise

@@ -24,15 +24,15 @@ def logout(context: typer.Context, as_json: AsJson = False) -> None:
         from portico._transport import Address
 
     place = _sign_ins.place_of(Address.of(invocation(context).address(), "").url)
-    with _sign_ins.locked():
-        sign_in = _sign_ins.kept().get(place)
+    with _sign_ins.hold_lock():
+        sign_in = _sign_ins.read_sign_ins().get(place)
         if sign_in is not None:
             _sign_ins.keep(place, None)
     has_ended, problem = False, ""
     if sign_in is not None:
         tokens = (sign_in.issuer, sign_in.client_id, sign_in.refresh_token)
         try:
-            has_ended = asyncio.run(_issuer.revoked(*tokens))
+            has_ended = asyncio.run(_issuer.revoke_tokens(*tokens))
         except PorticoError as error:
             problem = error.message
     if as_json:
@@ -40,7 +40,7 @@ def logout(context: typer.Context, as_json: AsJson = False) -> None:
     elif sign_in is None:
         typer.echo(f"Nobody was signed in at {one_line(place)}.")
     else:
-        where = " and at the issuer" if has_ended else ""
-        typer.echo(f"Signed out at {one_line(place)}{where}.")
+        sign_in_place = " and at the issuer" if has_ended else ""
+        typer.echo(f"Signed out at {one_line(place)}{sign_in_place}.")
     if problem:
         typer.secho(f"The issuer could not be notified: {one_line(problem)}", fg="yellow", err=True)

@@ -54,8 +54,8 @@ def mcp(context: typer.Context) -> None:
     from portico._mcp_bridge import Bridge
     from portico._transport import Address
 
-    ours = invocation(context)
-    bridge = Bridge(Address.of(ours.address(), ours.key), _write)
+    connection = invocation(context)
+    bridge = Bridge(Address.of(connection.address(), connection.key), _write)
     try:
         asyncio.run(bridge.run(_lines(sys.stdin.fileno())))
     except* BrokenPipeError:
@@ -288,8 +288,8 @@ def take_over(
     else:
         for server in mcp_servers:
             typer.echo(f"{server.name}: {server.state}, {len(server.tools)} tools")
-        for name, why in failures.items():
-            typer.secho(f"{name}: {safe(why)}", fg="red", err=True)
+        for name, reason in failures.items():
+            typer.secho(f"{name}: {safe(reason)}", fg="red", err=True)
     if failures:
         raise typer.Exit(1)
 

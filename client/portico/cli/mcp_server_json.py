@@ -68,7 +68,7 @@ def server_json(
             defaults = (found_app.title, found_app.description, f"{max(found_app.version, 1)}.0.0")
         else:
             defaults = ("Portico", _ABOUT, str(client.health().get("version", "")))
-    document = described(
+    document = describe_server(
         name,
         title=title or shorten(defaults[0], MAX_TEXT_CHARS),
         description=description or shorten(defaults[1] or _ABOUT, MAX_TEXT_CHARS),
@@ -80,7 +80,7 @@ def server_json(
     print_outcome(document, as_json, json.dumps(document, ensure_ascii=False, indent=2))
 
 
-def described(
+def describe_server(
     name: str, *, title: str, description: str, version: str, path: str, address: str, image: str
 ) -> Mapping[str, Any]:
     """Return the document. Raises `InvalidRequest` for values that the registry would refuse."""

@@ -179,7 +179,7 @@ def add(
     with connected(context) as client:
         deployment = client.deployments.add(
             name,
-            _placed(source),
+            _absolute_source(source),
             engine=engine,
             task=task,
             parameters=_parameters(parameter, python),
@@ -217,7 +217,7 @@ def _parameters(pairs: Sequence[str] | None, python: Path | None) -> dict[str, A
     return parameters if python is None else {**parameters, "python": str(python.expanduser().absolute())}
 
 
-def _placed(source: str) -> str:
+def _absolute_source(source: str) -> str:
     """Return the absolute path of a local file: the daemon runs in another folder."""
     if "://" in source:
         return source

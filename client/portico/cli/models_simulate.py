@@ -50,9 +50,9 @@ def simulate_load(
                     )
 
             simulation_summaries.append(summarize(simulate(calls, plan, counts, report), plan))
-    enough = _cheapest(simulation_summaries, first_token) if first_token is not None else None
+    cheapest = _cheapest(simulation_summaries, first_token) if first_token is not None else None
     if as_json:
-        print_json({"data": simulation_summaries, "cheapest": enough})
+        print_json({"data": simulation_summaries, "cheapest": cheapest})
         return
     print_rows(
         (
@@ -69,7 +69,7 @@ def simulate_load(
         ),
         (
             (
-                _named(simulation_summary),
+                _name_of(simulation_summary),
                 *(
                     f"{value:.2f} s"
                     for times in (
@@ -88,10 +88,10 @@ def simulate_load(
     )
     if first_token is not None:
         goal = f"95 in 100 calls get a first token within {first_token:g} s"
-        typer.echo(f"With {_named(enough)}, {goal}." if enough else f"With none of these, {goal}.")
+        typer.echo(f"With {_name_of(cheapest)}, {goal}." if cheapest else f"With none of these, {goal}.")
 
 
-def _named(summary: SimulationSummary) -> str:
+def _name_of(summary: SimulationSummary) -> str:
     return " + ".join(f"{number} {name}" for name, number in summary.machines.items() if number)
 
 
@@ -99,12 +99,12 @@ def _cheapest(
     simulation_summaries: list[SimulationSummary], first_token_s: float
 ) -> SimulationSummary | None:
     """Return the cheapest configuration; without prices, the one with the fewest machines."""
-    enough = [
+    sufficient = [
         simulation_summary
         for simulation_summary in simulation_summaries
         if simulation_summary.first_token.p95 <= first_token_s
     ]
-    return min(enough, key=lambda result: (result.cost, sum(result.machines.values())), default=None)
+    return min(sufficient, key=lambda result: (result.cost, sum(result.machines.values())), default=None)
 
 
 def _read_calls(path: Path) -> list[TracedCall]:

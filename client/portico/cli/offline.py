@@ -30,9 +30,11 @@ def serving(context: typer.Context, home: Path | None) -> Iterator[Client | None
 
     Yields ``None`` if no daemon is running; then the command must work on the folder directly.
     """
-    ours = invocation(context)
+    connection = invocation(context)
     found_invocation = (
-        ours if home is None and (ours.url or os.environ.get("PORTICO_URL")) else _on(home, ours)
+        connection
+        if home is None and (connection.url or os.environ.get("PORTICO_URL"))
+        else _on(home, connection)
     )
     if found_invocation is None:
         yield None

@@ -105,8 +105,8 @@ def count_reasons(reasons: Mapping[str, int], other_count: int) -> str:
     sorted_reasons = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
     left_out = sum(reasons.values())
     total = left_out + other_count
-    why = ", ".join(f"{count} {one_line(reason)}" for reason, count in sorted_reasons)
-    return f"{left_out} of {total} file{'' if total == 1 else 's'}: {why}"
+    reasons_text = ", ".join(f"{count} {one_line(reason)}" for reason, count in sorted_reasons)
+    return f"{left_out} of {total} file{'' if total == 1 else 's'}: {reasons_text}"
 
 
 def amount(size: float | None) -> str:

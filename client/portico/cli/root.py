@@ -179,9 +179,9 @@ def _suggest_same_verb(group: TyperGroup) -> None:
 
     def resolve_command(ctx: Any, args: list[str]) -> Any:
         meaning = next((verbs for verbs in SAME_VERBS if args[0] in verbs), frozenset[str]())
-        same = next((verb for verb in group.commands if verb in meaning), None)
-        if same is not None and args[0] not in group.commands and not ctx.resilient_parsing:
-            ctx.fail(f"No such command '{args[0]}'. Did you mean '{same}'?")
+        same_verb = next((verb for verb in group.commands if verb in meaning), None)
+        if same_verb is not None and args[0] not in group.commands and not ctx.resilient_parsing:
+            ctx.fail(f"No such command '{args[0]}'. Did you mean '{same_verb}'?")
         return resolve(ctx, args)
 
     group.resolve_command = resolve_command  # type: ignore[method-assign]
@@ -332,8 +332,8 @@ def run(arguments: list[str]) -> int:
         _report(error, as_json="--json" in arguments)
         return 1
     except OSError as error:
-        where = f" '{error.filename}'" if error.filename else ""
-        _report(PorticoError(f"{error.strerror or error}{where}."), as_json="--json" in arguments)
+        file_text = f" '{error.filename}'" if error.filename else ""
+        _report(PorticoError(f"{error.strerror or error}{file_text}."), as_json="--json" in arguments)
         return 1
     except KeyboardInterrupt:
         return 130

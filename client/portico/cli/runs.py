@@ -37,11 +37,11 @@ def show_all(
         as_json,
         RUNS.columns,
         "No runs yet: portico ask 'What is this about?'",
-        {"NAME": lambda run: _called(run.name, stores)},
+        {"NAME": lambda run: _name_of(run.name, stores)},
     )
 
 
-def _called(name: str, stores: Mapping[str, str]) -> str:
+def _name_of(name: str, stores: Mapping[str, str]) -> str:
     """Return the name shown to people: jobs of a store, and searches in it, are named by the store's id."""
     kind, slash, store = name.rpartition("/")
     return f"{kind}{slash}{stores.get(store, store)}"

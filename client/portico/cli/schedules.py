@@ -259,8 +259,10 @@ def _input(text: str | None, file: Path | None) -> Any:
 
 
 def _print(schedule: Schedule, as_json: bool) -> None:
-    when = f"is paused: {schedule.paused}" if schedule.paused else f"is next due {moment(schedule.next_at)}."
-    print_outcome(schedule, as_json, f"{safe(schedule.name)} {when}")
+    status_text = (
+        f"is paused: {schedule.paused}" if schedule.paused else f"is next due {moment(schedule.next_at)}."
+    )
+    print_outcome(schedule, as_json, f"{safe(schedule.name)} {status_text}")
 
 
 def _print_times(times: Sequence[float], as_json: bool) -> None:

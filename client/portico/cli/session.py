@@ -89,8 +89,8 @@ def connected(context: typer.Context) -> Iterator[Client]:
     with deferred("httpx._main"):  # httpx's own command line: takes longer to import than httpx
         from portico import Client
 
-    ours = invocation(context)
-    with Client(ours.address(), ours.key) as client:
+    connection = invocation(context)
+    with Client(connection.address(), connection.key) as client:
         yield client
 
 

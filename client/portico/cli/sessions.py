@@ -71,8 +71,8 @@ def show(
         ]
     )
     for item in messages:
-        where = f" · {item.agent}" if item.agent else ""
-        typer.secho(f"\n{safe(str(item.message.get('sender')))}{safe(where)}", bold=True)
+        agent_text = f" · {item.agent}" if item.agent else ""
+        typer.secho(f"\n{safe(str(item.message.get('sender')))}{safe(agent_text)}", bold=True)
         typer.echo(safe(_text(item.message.get("content"))))
     if has_more:
         typer.echo(f"There are more: use --after {messages[-1].seq}", err=True)

@@ -26,5 +26,5 @@ def tui(context: typer.Context) -> None:
         )
     from portico_tui.app import run
 
-    ours = invocation(context)
-    run(ours.address(), ours.key)
+    connection = invocation(context)
+    run(connection.address(), connection.key)

@@ -152,11 +152,11 @@ class _Screen:
         ):
             if isinstance(last.get(name), int | float):
                 figures.append(words.format(last[name]))
-        if (remaining_s := self._left()) is not None:
+        if (remaining_s := self._remaining_s()) is not None:
             figures.append(f"{lasts(remaining_s)} left")
         return Group(Text(curve(self._losses), "cyan"), Text(" · ".join(figures)))
 
-    def _left(self) -> float | None:
+    def _remaining_s(self) -> float | None:
         total = self._last.get("total_steps")
         if self._began is None or not total:
             return None

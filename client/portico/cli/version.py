@@ -20,9 +20,9 @@ def version(context: typer.Context, as_json: AsJson = False) -> None:
     with deferred("httpx._main"):
         from portico._transport import TIMEOUT_S, Address, Transport
 
-    ours = invocation(context)
+    connection = invocation(context)
     try:
-        transport = Transport(Address.of(ours.address(), ours.key), TIMEOUT_S)
+        transport = Transport(Address.of(connection.address(), connection.key), TIMEOUT_S)
         try:
             daemon = str(transport.request("GET", "/health", dict[str, Any]).get("version", ""))
         finally:

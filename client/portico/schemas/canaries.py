@@ -69,7 +69,7 @@ class Canary:
 CANARIES = Resource(
     "Canaries",
     "/api/canaries",
-    "For admins. `Models.alias` creates an alias; an alias of an app points to one of its versions, such as "
+    "For admins. `Models.alias` creates an alias; an app alias points to one of its versions, such as "
     "``desk@3``.",
     {"alias": "an alias"},
     (

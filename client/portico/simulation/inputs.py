@@ -131,16 +131,16 @@ def read_trace(lines: Iterable[str], name: str = "the trace") -> list[TracedCall
         except (ValueError, RecursionError) as error:
             raise InvalidRequest(f"{place} is not JSON: {error}.", param="trace") from error
         calls.append(
-            _built(
+            _build(
                 TracedCall,
                 document,
                 place,
                 {
                     "at": _number(0, MAX_SPAN_S),
                     "model": _text,
-                    "prompt_tokens": _whole(0, MAX_TOKENS),
-                    "completion_tokens": _whole(0, MAX_TOKENS),
-                    "cached_tokens": _whole(0, MAX_TOKENS),
+                    "prompt_tokens": _integer_reader(0, MAX_TOKENS),
+                    "completion_tokens": _integer_reader(0, MAX_TOKENS),
+                    "cached_tokens": _integer_reader(0, MAX_TOKENS),
                 },
             )
         )
@@ -160,7 +160,7 @@ def read_cluster(document: Any, name: str = "the machines") -> ClusterPlan:
             f"{name}: 'machines' must be a list of at least one kind of machine.", param="machines"
         )
     machines = tuple(
-        _built(
+        _build(
             MachineKind,
             kind,
             f"{name}: machines[{number}]",
@@ -177,7 +177,7 @@ def read_cluster(document: Any, name: str = "the machines") -> ClusterPlan:
     if not isinstance(given_models, Mapping) or not given_models:
         raise InvalidRequest(f"{name}: 'models' must map model names to their rates.", param="models")
     models = {
-        str(model): _built(
+        str(model): _build(
             ModelRates,
             rates,
             f"{name}: models.{model}",
@@ -186,10 +186,10 @@ def read_cluster(document: Any, name: str = "the machines") -> ClusterPlan:
                 "load_s": _number(0, 86_400),
                 "prefill": _number(0.001, MAX_RATE),
                 "decode": _decode,
-                "slots": _whole(1, 10_000),
-                "step_tokens": _whole(1, 1_000_000),
+                "slots": _integer_reader(1, 10_000),
+                "step_tokens": _integer_reader(1, 1_000_000),
                 "keep_alive": _number(0, MAX_SPAN_S),
-                "replicas": _whole(0, MAX_MACHINES),
+                "replicas": _integer_reader(0, MAX_MACHINES),
             },
         )
         for model, rates in given_models.items()
@@ -228,7 +228,7 @@ def _mapping(value: Any, place: str, known_fields: Iterable[str]) -> Mapping[str
     return value
 
 
-def _built(cls: type[T], value: Any, place: str, readers: Mapping[str, Reader]) -> T:
+def _build(cls: type[T], value: Any, place: str, readers: Mapping[str, Reader]) -> T:
     given_fields = _mapping(value, place, readers)
     for item in fields(cls):  # type: ignore[arg-type]  # dataclasses, all of them
         if item.default is MISSING and item.name not in given_fields:
@@ -255,7 +255,7 @@ def _number(low: float, high: float) -> Reader:
     return read
 
 
-def _whole(low: int, high: int) -> Reader:
+def _integer_reader(low: int, high: int) -> Reader:
     def read(value: Any, place: str) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
             raise InvalidRequest(
@@ -272,7 +272,7 @@ def _counts(value: Any, place: str) -> tuple[int, ...]:
         ends = [part.strip() for part in value.split("-")]
         if all(part.isascii() and part.isdecimal() and len(part) < 6 for part in ends):
             value = list(range(int(ends[0]), int(ends[1]) + 1))
-    read = _whole(0, MAX_MACHINES)
+    read = _integer_reader(0, MAX_MACHINES)
     if isinstance(value, list) and 0 < len(value) <= MAX_MACHINES:
         return tuple(sorted({read(item, place) for item in value}))
     if isinstance(value, int):
@@ -284,7 +284,7 @@ def _counts(value: Any, place: str) -> tuple[int, ...]:
 
 def _decode(value: Any, place: str) -> tuple[tuple[int, float], ...]:
     """Parse tokens per second, or a mapping of concurrent calls to their total tokens per second."""
-    rate, calls = _number(0.001, MAX_RATE), _whole(1, 10_000)
+    rate, calls = _number(0.001, MAX_RATE), _integer_reader(1, 10_000)
     if not isinstance(value, Mapping):
         return ((1, rate(value, place)),)
     pairs = {}

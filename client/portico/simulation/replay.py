@@ -181,7 +181,7 @@ class _Replay:
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._retries: set[str] = set()
         self._now = 0.0
-        self._loads = self._evictions = self._ended = 0
+        self._loads = self._evictions = self._ended_count = 0
 
     def run(self) -> SimulationResult:
         arrivals = deque(range(len(self._calls)))
@@ -396,9 +396,9 @@ class _Replay:
 
     def _end(self, number: int) -> None:
         self._calls[number].ended = self._now
-        self._ended += 1
+        self._ended_count += 1
         if self._progress is not None:
-            self._progress(self._ended)
+            self._progress(self._ended_count)
 
 
 def _idle(machine: _SimulatedMachine) -> list[_SimulatedReplica]:

@@ -55,7 +55,7 @@ ToolCheck: TypeAlias = Callable[[ToolCase], Awaitable[None]]
 
 
 @asynccontextmanager
-async def _added(case: ToolCase) -> AsyncIterator[tuple[ModelFixture, Tool]]:
+async def _add_tool(case: ToolCase) -> AsyncIterator[tuple[ModelFixture, Tool]]:
     with tempfile.TemporaryDirectory() as folder:
         async with model_fixture(Path(folder)) as new_model_fixture:
             tool = case.make(new_model_fixture.registry)
@@ -71,7 +71,7 @@ async def _call(new_model_fixture: ModelFixture, tool: Tool, arguments: Mapping[
 
 async def a_model_can_read_what_it_is_for(case: ToolCase) -> None:
     """Check that its name fits every API, its schemas are JSON schemas, and its description is a sentence."""
-    async with _added(case) as (_model_fixture, tool):
+    async with _add_tool(case) as (_model_fixture, tool):
         assert _TOOL_NAME.fullmatch(tool.name)
         assert tool.title
         assert tool.description.endswith(".")
@@ -86,7 +86,7 @@ async def a_model_can_read_what_it_is_for(case: ToolCase) -> None:
 
 async def a_result_is_text_and_matches_its_schema(case: ToolCase) -> None:
     """Check the result of every good call."""
-    async with _added(case) as (new_model_fixture, tool):
+    async with _add_tool(case) as (new_model_fixture, tool):
         for arguments in case.good:
             result = await _call(new_model_fixture, tool, arguments)
             assert isinstance(result.text, str)
@@ -100,7 +100,7 @@ async def a_result_is_text_and_matches_its_schema(case: ToolCase) -> None:
 
 async def wrong_arguments_are_refused(case: ToolCase) -> None:
     """Check that arguments that violate the schema never reach the tool, and that the error names the argument."""
-    async with _added(case) as (new_model_fixture, tool):
+    async with _add_tool(case) as (new_model_fixture, tool):
         for arguments in case.wrong:
             try:
                 await _call(new_model_fixture, tool, arguments)
@@ -113,7 +113,7 @@ async def wrong_arguments_are_refused(case: ToolCase) -> None:
 
 async def what_cannot_succeed_is_said(case: ToolCase) -> None:
     """Check that a bad call gives a result with ``is_error``, for the model to fix, or a `PorticoError`."""
-    async with _added(case) as (new_model_fixture, tool):
+    async with _add_tool(case) as (new_model_fixture, tool):
         for arguments in case.bad:
             try:
                 result = await _call(new_model_fixture, tool, arguments)
@@ -126,7 +126,7 @@ async def what_cannot_succeed_is_said(case: ToolCase) -> None:
 
 async def a_call_can_be_cancelled(case: ToolCase) -> None:
     """Check that a cancelled call ends as cancelled wherever it waits, and that the next call works."""
-    async with _added(case) as (new_model_fixture, tool):
+    async with _add_tool(case) as (new_model_fixture, tool):
         for arguments in case.good:
             for turns in CANCELLED_AFTER_TURNS:
                 run = new_model_fixture.runner.start("tool", f"tool/{tool.name}", ToolCall(arguments), LOCAL)

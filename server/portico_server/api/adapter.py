@@ -23,7 +23,7 @@ MCP: Final = "mcp"
 
 
 @asynccontextmanager
-async def _nothing() -> AsyncIterator[None]:
+async def _no_events() -> AsyncIterator[None]:
     yield
 
 
@@ -36,7 +36,7 @@ class ProtocolAdapter:
     """
 
     app: ASGIApp
-    lifespan: Callable[[], AbstractAsyncContextManager[None]] = _nothing
+    lifespan: Callable[[], AbstractAsyncContextManager[None]] = _no_events
     direct: Callable[[Exchange, ApiServices], Awaitable[bool]] | None = None
 
 

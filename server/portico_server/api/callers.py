@@ -40,12 +40,12 @@ class Callers:
         session.
         """
         scope = exchange.scope
-        key = presented(scope["headers"]) or client_secrets.offered(scope.get("subprotocols", ()))
+        key = presented(scope["headers"]) or client_secrets.offered_key(scope.get("subprotocols", ()))
         if key is None:
             return await self._without_key(exchange, socket=True)
         if not takes_client_secret or not key.startswith(client_secrets.PREFIX):
             return await self._with_key(exchange, key)
-        caller, scope["portico.session"], exchange.expires_at = client_secrets.opened(self._auth, key)
+        caller, scope["portico.session"], exchange.expires_at = client_secrets.open_secret(self._auth, key)
         return caller
 
     async def _with_key(self, exchange: Exchange, key: str | None) -> Principal:

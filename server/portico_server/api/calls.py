@@ -83,7 +83,7 @@ class CallsInProgress:
             if exchange.expires_at <= time.time():
                 exchange.renew = None
         except Exception as error:  # noqa: BLE001  # the outermost of its task: it is logged
-            errors.ours(error, exchange.id)
+            errors.to_portico_error(error, exchange.id)
             exchange.renew = None
         self._end_expired(exchange)
 

@@ -25,7 +25,7 @@ async def _caller(request: Request) -> Principal:
     return caller
 
 
-async def _seen(
+async def _record(
     last_event_id: Annotated[str | None, Header(description="The number of the last event seen")] = None,
 ) -> int:
     if last_event_id is None:
@@ -50,7 +50,7 @@ TheAuth = Annotated[Auth, Depends(_auth)]
 Caller = Annotated[Principal, Depends(_caller)]
 """The caller, as identified by the gateway."""
 
-Seen = Annotated[int, Depends(_seen)]
+Seen = Annotated[int, Depends(_record)]
 """The number of the last event that a client saw, from its ``Last-Event-ID``; 0 before the first event."""
 
 

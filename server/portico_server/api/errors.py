@@ -45,18 +45,18 @@ def headers(error: PorticoError) -> RawHeaders:
     if error.retry_after is not None:
         raw_headers.append((b"retry-after", str(max(1, math.ceil(error.retry_after))).encode()))
     if isinstance(error, Unauthenticated):
-        where = f', resource_metadata="{error.metadata}"' if error.metadata else ""
+        challenge = f', resource_metadata="{error.metadata}"' if error.metadata else ""
         if error.ask_for:
-            where += f', scope="{error.ask_for}"'
+            challenge += f', scope="{error.ask_for}"'
         if error.code in ("invalid_token", "token_expired"):
-            where = f', error="invalid_token"{where}'
-        raw_headers.append((b"www-authenticate", f'Bearer realm="portico"{where}'.encode()))
+            challenge = f', error="invalid_token"{challenge}'
+        raw_headers.append((b"www-authenticate", f'Bearer realm="portico"{challenge}'.encode()))
     if isinstance(error, NotAllowedHere):
         raw_headers.append((b"allow", error.allow.encode()))
     return raw_headers
 
 
-def ours(error: BaseException, request_id: str, *, log: bool = True) -> PorticoError:
+def to_portico_error(error: BaseException, request_id: str, *, log: bool = True) -> PorticoError:
     """Return ``error`` as clients see it: a `PorticoError` unchanged, others as a generic error with a log entry."""
     if isinstance(error, PorticoError):
         return error

@@ -89,10 +89,10 @@ class Exchange:
     """
 
     __slots__ = (
-        "_held",
         "_receive",
-        "_received",
+        "_received_bytes",
         "_replay",
+        "_reserved_bytes",
         "_send",
         "_share",
         "_to_disk",
@@ -163,8 +163,8 @@ class Exchange:
         """Why it was cancelled, if its key was revoked meanwhile."""
         self.parsed: Any = None
         """The JSON value of a body that was read ahead."""
-        self._received = 0
-        self._held = 0
+        self._received_bytes = 0
+        self._reserved_bytes = 0
         self._replay: Message | None = None
 
     @property
@@ -189,11 +189,11 @@ class Exchange:
         message = await self._receive()
         if message["type"] == "http.request":
             size = len(message.get("body", b""))
-            self._received += size
-            if self._received > self.limit:
+            self._received_bytes += size
+            if self._received_bytes > self.limit:
                 raise self.too_large()
             if not self._to_disk:
-                self.hold(self._received)
+                self.hold(self._received_bytes)
         return message
 
     def take_form(self, max_bytes: int | None = None, *, to_disk: bool = False) -> None:
@@ -213,7 +213,7 @@ class Exchange:
         beside = self.beside
         if beside is None:
             return
-        extra_bytes = size - self._held
+        extra_bytes = size - self._reserved_bytes
         if extra_bytes > 0 and beside.body_bytes + extra_bytes > max(self._share, self.limit):
             raise TooMany(
                 f"The calls in progress of this API key have bodies of {beside.body_bytes // MB_BYTES} MB in "
@@ -222,13 +222,13 @@ class Exchange:
                 retry_after=1.0,
             )
         beside.body_bytes += extra_bytes
-        self._held = size
+        self._reserved_bytes = size
 
     def release(self) -> None:
         """Release the memory of this call's body once the call has ended."""
         if self.beside is not None:
-            self.beside.body_bytes -= self._held
-            self.beside, self._held = None, 0
+            self.beside.body_bytes -= self._reserved_bytes
+            self.beside, self._reserved_bytes = None, 0
 
     def too_large(self, limit: int | None = None) -> TooLarge:
         return TooLarge(
@@ -320,7 +320,7 @@ class Exchange:
         """Send an error response, or nothing if a response has started."""
         if isinstance(error, ClientLeft):
             return
-        portico_error = errors.ours(error, self.id)
+        portico_error = errors.to_portico_error(error, self.id)
         if not self.started:
             await self.answer(
                 self.shape.status(portico_error),
@@ -371,7 +371,7 @@ class Exchange:
                 except Exception as error:
                     if not self.started:
                         raise
-                    portico_error = errors.ours(error, self.id)
+                    portico_error = errors.to_portico_error(error, self.id)
                     if not (tells_errors and isinstance(error, PorticoError)):
                         last = self.shape.frame(portico_error, self.id)
                         await self._send({"type": "http.response.body", "body": last, "more_body": True})
@@ -409,12 +409,12 @@ class Presence:
     """
 
     __slots__ = (
-        "_before",
         "_cancelling",
         "_comment",
         "_exchange",
+        "_has_left",
         "_head",
-        "_left",
+        "_previous_watcher",
         "_task",
         "_timer",
         "sent_recently",
@@ -423,7 +423,7 @@ class Presence:
     def __init__(self, exchange: Exchange, head: Message | None = None) -> None:
         self._exchange = exchange
         self._head = head
-        self._left = False
+        self._has_left = False
         self._timer: asyncio.TimerHandle | None = None
         self._comment: asyncio.Task[None] | None = None
         self.sent_recently = False
@@ -436,7 +436,7 @@ class Presence:
         # A callback, and a timer only for streams: a task that waits for both would cost as much as all other
         # checks together.
         if self._exchange.connection is not None:
-            self._before = self._exchange.connection.watch(self._leave)
+            self._previous_watcher = self._exchange.connection.watch(self._leave)
         if self._head is not None:
             self._schedule_check()
         return self
@@ -445,17 +445,17 @@ class Presence:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._exchange.connection is not None:
-            self._exchange.connection.watch(self._before)
+            self._exchange.connection.watch(self._previous_watcher)
         if self._timer is not None:
             self._timer.cancel()
         if self._comment is not None:
             self._comment.cancel()
-        if self._left and self._task.uncancel() <= self._cancelling:
+        if self._has_left and self._task.uncancel() <= self._cancelling:
             raise ClientLeft from None
 
     def _leave(self) -> None:
-        if not self._left:
-            self._left = True
+        if not self._has_left:
+            self._has_left = True
             self._task.cancel()
 
     def _schedule_check(self) -> None:

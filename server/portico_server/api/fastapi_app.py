@@ -212,7 +212,7 @@ async def _on_http(request: Request, error: Exception) -> Response:
 async def _on_anything(request: Request, error: Exception) -> Response:
     """Report a defect without its details. Starlette raises it again, and the gateway logs it."""
     exchange: Exchange = request.scope["portico.exchange"]
-    return _respond(request, errors.ours(error, exchange.id, log=False))
+    return _respond(request, errors.to_portico_error(error, exchange.id, log=False))
 
 
 def _routes() -> Iterator[APIRoute]:

@@ -68,7 +68,7 @@ class Gateway:
         services.sign_ins.ended.append(self._calls.end)
         self.adapters = Adapters(services)
         readiness = Readiness(services.database.check, self.adapters.furnished)
-        self._own: Mapping[str, Handler] = {"/health": answer_health, "/ready": readiness.answer}
+        self._own_handlers: Mapping[str, Handler] = {"/health": answer_health, "/ready": readiness.answer}
 
     async def run(self) -> None:
         """Import the adapters outside the event loop, and keep them open until cancelled."""
@@ -105,7 +105,7 @@ class Gateway:
                 self._calls.unregister(exchange, exchange.caller.id)
             if token is not None:
                 trace.CURRENT.reset(token)
-            self._services.runner.signals.answered(
+            self._services.runner.signals.count_answer(
                 scope["method"], scope.get("portico.route", ""), exchange.status, perf_counter() - started_at
             )
 
@@ -142,7 +142,7 @@ class Gateway:
             pass
         except Exception as error:  # noqa: BLE001  # the outermost: it is logged and reported
             if web_socket.accepted:
-                errors.ours(error, exchange.id)
+                errors.to_portico_error(error, exchange.id)
                 with contextlib.suppress(ClientLeft):
                     await web_socket.close(FAILURE_CLOSE_CODE, exchange.id)
             else:
@@ -151,7 +151,7 @@ class Gateway:
             if exchange.task is not None and exchange.caller is not None:
                 self._calls.unregister(exchange, exchange.caller.id)
             status = SWITCHING_STATUS if web_socket.accepted else exchange.status
-            self._services.runner.signals.answered(
+            self._services.runner.signals.count_answer(
                 "GET", path if route else "", status, perf_counter() - started_at
             )
 
@@ -171,7 +171,7 @@ class Gateway:
             self._calls.register(exchange, caller, exchange.connection)
         methods = route.methods
         if methods is None:
-            handler = route.handler or self._own.get(route.path)
+            handler = route.handler or self._own_handlers.get(route.path)
             await (handler(exchange, self._services) if handler else self._pass_on(exchange, route))
             return
         scope["portico.route"] = route.path

@@ -61,7 +61,7 @@ def internal_request(services: ApiServices) -> AnswerLine:
         try:
             await _HANDLERS[endpoint](exchange, services)
         except Exception as error:  # noqa: BLE001  # the outermost: it is logged and reported
-            portico_error = errors.ours(error, exchange.id)
+            portico_error = errors.to_portico_error(error, exchange.id)
             await exchange.refuse(portico_error)
         return LineAnswer(
             recorded_exchange.status,

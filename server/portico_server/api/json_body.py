@@ -51,8 +51,8 @@ async def parse_in_turn(raw: bytes) -> Any:
     """
     if len(raw) <= MAX_PARSED_AT_ONCE_BYTES:
         return parse(raw)
-    async with _LARGE_BODIES.taken():
-        pieces = _parsed(raw)
+    async with _LARGE_BODIES.hold():
+        pieces = _parse_pieces(raw)
         while True:
             await asyncio.sleep(0)
             try:
@@ -67,7 +67,7 @@ def parse(raw: bytes) -> Any:
 
     Raises `InvalidRequest`.
     """
-    pieces = _parsed(raw)
+    pieces = _parse_pieces(raw)
     try:
         while True:
             next(pieces)
@@ -75,13 +75,13 @@ def parse(raw: bytes) -> Any:
         return end.value
 
 
-def _parsed(raw: bytes) -> Generator[None, None, Any]:
+def _parse_pieces(raw: bytes) -> Generator[None, None, Any]:
     """Do the work of `parse` in pieces, and return its value."""
     # Nearly all bodies are known to be small from their length, or from these counts, which include
     # characters within strings.
     opening_count = 0
     if len(raw) > 2 * MAX_JSON_DEPTH:
-        opening_count = (yield from _counted(raw, b"[")) + (yield from _counted(raw, b"{"))
+        opening_count = (yield from _count_byte(raw, b"[")) + (yield from _count_byte(raw, b"{"))
     if len(raw) > 2 * MAX_JSON_PARTS:
         yield from _require_few(raw, opening_count)
     try:
@@ -93,7 +93,7 @@ def _parsed(raw: bytes) -> Generator[None, None, Any]:
     return value
 
 
-def _counted(raw: bytes, token: bytes) -> Generator[None, None, int]:
+def _count_byte(raw: bytes, token: bytes) -> Generator[None, None, int]:
     """Return how often a byte occurs in a body."""
     if len(raw) <= _COUNTED_BYTES:
         return raw.count(token)
@@ -107,12 +107,12 @@ def _counted(raw: bytes, token: bytes) -> Generator[None, None, int]:
 def _require_few(raw: bytes, opening_count: int) -> Generator[None, None, None]:
     """Raise `InvalidRequest` if a long body has too many values or parts."""
     # A backslash before the end of a string is rare, and lets through at most twice as many strings.
-    texts = ((yield from _counted(raw, b'"')) - raw.count(b'\\"')) // 2
+    texts = ((yield from _count_byte(raw, b'"')) - raw.count(b'\\"')) // 2
     yield
     if texts <= MAX_JSON_PARTS:
         if (
             opening_count + texts <= MAX_JSON_PARTS
-            and opening_count + (yield from _counted(raw, b",")) <= MAX_JSON_VALUES
+            and opening_count + (yield from _count_byte(raw, b",")) <= MAX_JSON_VALUES
         ):
             return
         bare = _TEXT.sub(b"", raw)  # characters within strings do not count

@@ -43,11 +43,11 @@ class KeptFileResponse(FileResponse):
             content_disposition_type=disposition,
             headers={"Content-Security-Policy": "sandbox"},
         )
-        self._opened = context_manager
+        self._context_manager = context_manager
         self._missing = missing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with self._opened as path:
+        async with self._context_manager as path:
             if not path.is_file():
                 raise self._missing
             self.path = path

@@ -23,7 +23,7 @@ class OriginGuard:
         self._origins = frozenset(
             word.rstrip("/") for word in comma_separated(settings.allowed_origins.lower())
         )
-        self._passed: set[bytes] = set()
+        self._accepted_headers: set[bytes] = set()
 
     def check_host(self, raw: bytes | None) -> None:
         """Raise `Forbidden` unless the Host header names this daemon: loopback, its address, or an allowed name.
@@ -31,7 +31,7 @@ class OriginGuard:
         A page that has rebound its own name to the daemon's address still sends that name. An address cannot be
         rebound, so a daemon that listens for other machines accepts any address; it has a key then.
         """
-        if raw in self._passed:
+        if raw in self._accepted_headers:
             return
         host = _host(raw)
         if host not in self._hosts and "*" not in self._hosts and not self._is_ours(host):
@@ -40,8 +40,8 @@ class OriginGuard:
                 "allowed_hosts (PORTICO_ALLOWED_HOSTS).",
                 code="host_not_allowed",
             )
-        if raw is not None and len(self._passed) < MAX_REMEMBERED_HEADERS:
-            self._passed.add(raw)
+        if raw is not None and len(self._accepted_headers) < MAX_REMEMBERED_HEADERS:
+            self._accepted_headers.add(raw)
 
     def check_origin(self, raw: bytes, host: bytes | None) -> bool:
         """Return whether the page at the Origin needs CORS headers. Raise `Forbidden` if it may not call at all."""

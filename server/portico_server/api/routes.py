@@ -154,18 +154,18 @@ def as_markdown() -> str:
 
 def _answered_by(route: Route) -> str:
     if route.socket is not None:
-        return f"WebSocket: {_named(route.socket)}"
+        return f"WebSocket: {_name_of(route.socket)}"
     if route.handler is not None:
-        return _named(route.handler)
+        return _name_of(route.handler)
     if route.methods is None:
         return f"`{route.adapter}`"
     return ", ".join(
-        f"{method}: {_named(handler) if handler else f'`{route.adapter}`'}"
+        f"{method}: {_name_of(handler) if handler else f'`{route.adapter}`'}"
         for method, handler in route.methods.items()
     )
 
 
-def _named(function: Handler | SocketHandler) -> str:
+def _name_of(function: Handler | SocketHandler) -> str:
     module = function.__module__.removeprefix("portico_server.api.")
     return f"`{module}.{function.__name__}`"
 

@@ -26,7 +26,7 @@ class Wire(Protocol):
 
     count: Callable[[int], str | None]
 
-    def done(self, size: int) -> None: ...
+    def release(self, size: int) -> None: ...
 
 
 class WebSocket:
@@ -59,10 +59,10 @@ class WebSocket:
         text: str | None = message.get("text")
         return message["bytes"] if text is None else text
 
-    def done(self, message: str | bytes) -> None:
+    def release(self, message: str | bytes) -> None:
         """Release a received message."""
         if self._wire is not None:
-            self._wire.done(len(message.encode() if isinstance(message, str) else message))
+            self._wire.release(len(message.encode() if isinstance(message, str) else message))
 
     def keep(self, size: int) -> bool:
         """Set the number of bytes held between messages. Return whether the key has room for them; otherwise count
@@ -110,8 +110,8 @@ class IncomingMessages:
 
     def __init__(self, socket: WebSocket, max_waiting: int) -> None:
         self._socket = socket
-        self._waiting: asyncio.Queue[str | bytes] = asyncio.Queue(max_waiting)
-        self._left = False
+        self._messages: asyncio.Queue[str | bytes] = asyncio.Queue(max_waiting)
+        self._has_left = False
 
     async def __aenter__(self) -> Self:
         task = asyncio.current_task()
@@ -125,25 +125,25 @@ class IncomingMessages:
     ) -> bool:
         self._reader.cancel()
         await asyncio.wait([self._reader])
-        if self._left and isinstance(error, asyncio.CancelledError):
+        if self._has_left and isinstance(error, asyncio.CancelledError):
             self._task.uncancel()
             return True
         return False
 
     async def get(self) -> str | bytes:
         """Return the next message. Pass it to `WebSocket.done` afterwards."""
-        return await self._waiting.get()
+        return await self._messages.get()
 
     def leave(self) -> None:
         """Note that the client has left, as detected while sending."""
-        if not self._left:
-            self._left = True
+        if not self._has_left:
+            self._has_left = True
             self._task.cancel()
 
     async def _read(self) -> None:
         try:
             while True:
-                await self._waiting.put(await self._socket.receive())
+                await self._messages.put(await self._socket.receive())
         except ClientLeft:
             self.leave()
 

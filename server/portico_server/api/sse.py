@@ -83,7 +83,7 @@ async def _ending_in_errors(frames: AsyncIterator[bytes], exchange: Exchange) ->
     except Exception as error:
         if not exchange.started:
             raise
-        yield exchange.shape.frame(errors.ours(error, exchange.id), exchange.id)
+        yield exchange.shape.frame(errors.to_portico_error(error, exchange.id), exchange.id)
     finally:
         if isinstance(frames, AsyncGenerator):
             await frames.aclose()

@@ -22,7 +22,7 @@ class AppIndex:
         """By id."""
         self._ids: dict[tuple[str | None, str], str] = {}
         """By owner and name."""
-        self._broken: dict[str, AppRow] = {}
+        self._broken_rows: dict[str, AppRow] = {}
         """Those that do not answer, by id; another version may mend them."""
         self.unusable: dict[str, str] = {}
         """Apps that could not be read at the start, and why: their rows stay, they do not answer."""
@@ -31,38 +31,38 @@ class AppIndex:
         """Register a version of an app as current."""
         self._rows[row.id] = (row, version)
         self._ids[row.owner, row.name] = row.id
-        self._broken.pop(row.id, None)
+        self._broken_rows.pop(row.id, None)
         self.unusable.pop(_shown_name(row), None)
 
     def put_broken(self, row: AppRow, reason: str) -> None:
         """Register an app as broken, with the reason."""
         self._ids[row.owner, row.name] = row.id
-        self._broken[row.id] = row
+        self._broken_rows[row.id] = row
         self.unusable[_shown_name(row)] = reason
 
     def remove(self, row: AppRow) -> None:
         """Remove an app."""
         self._rows.pop(row.id, None)
-        self._broken.pop(row.id, None)
+        self._broken_rows.pop(row.id, None)
         self._ids.pop((row.owner, row.name), None)
 
     def all_rows(self) -> Mapping[str, AppRow]:
         """Return all apps by id, including broken apps."""
-        return {**{app_id: row for app_id, (row, _version) in self._rows.items()}, **self._broken}
+        return {**{app_id: row for app_id, (row, _version) in self._rows.items()}, **self._broken_rows}
 
     def owners(self, name: str) -> Sequence[str]:
         """Return the keys that own an app with this name."""
         return [owner for owner, app_name in self._ids if app_name == name and owner is not None]
 
-    def broken(self, owner: str | None, name: str) -> AppRow | None:
+    def find_broken(self, owner: str | None, name: str) -> AppRow | None:
         """Return the broken app with this name."""
-        return self._broken.get(self._ids.get((owner, name), ""))
+        return self._broken_rows.get(self._ids.get((owner, name), ""))
 
-    def owned(self, owner: str | None, name: str) -> AppRow | None:
+    def find_owned(self, owner: str | None, name: str) -> AppRow | None:
         """Return a key's app with this name; the owner ``None`` means the shared app."""
         return self.row(self._ids.get((owner, name), ""))
 
-    def _named(self, ref: str, caller: Principal) -> tuple[AppRow, VersionRow] | None:
+    def _find_named(self, ref: str, caller: Principal) -> tuple[AppRow, VersionRow] | None:
         """Resolve a name or an id for the caller: the caller's own app, then a shared app; apps of other keys only
         by id.
         """
@@ -75,7 +75,7 @@ class AppIndex:
 
         Raise `NotFound` if this caller has no such app.
         """
-        version = self._named(ref, caller)
+        version = self._find_named(ref, caller)
         if version is None or not caller.allows(f"apps:{version[0].name}:call"):
             app_names = [
                 row.name
@@ -113,9 +113,9 @@ class AppIndex:
             caller.require("admin")
         return row, version
 
-    def shared(self, name: str) -> AppRow | None:
+    def find_shared(self, name: str) -> AppRow | None:
         """Return the row of the shared app with this name."""
-        return self.owned(None, name)
+        return self.find_owned(None, name)
 
     def row(self, app_id: str) -> AppRow | None:
         """Return the row of a deployed app, whatever the caller's rights."""
@@ -128,12 +128,15 @@ class AppIndex:
             (row, version)
             for row, version in sorted(self._rows.values(), key=lambda pair: (pair[0].name, pair[0].id))
             if (include_all and caller.admin)
-            or (self._named(row.name, caller) == (row, version) and caller.allows(f"apps:{row.name}:call"))
+            or (
+                self._find_named(row.name, caller) == (row, version)
+                and caller.allows(f"apps:{row.name}:call")
+            )
         ]
 
-    def same(self, name: str, kind: str, spec: Mapping[str, Any]) -> bool:
+    def is_current(self, name: str, kind: str, spec: Mapping[str, Any]) -> bool:
         """Return whether this specification is the current version of the shared app."""
-        row = self.shared(name)
+        row = self.find_shared(name)
         return row is not None and row.kind == kind and self._rows[row.id][1].digest == digest_of(spec)
 
 

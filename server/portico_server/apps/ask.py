@@ -17,12 +17,12 @@ from portico_server.apps.answer.differences import Difference, difference
 from portico_server.apps.answer.judge import SEARCH_RESULTS, Embedder, Judgement, judge
 from portico_server.apps.answer.length import cut_to_length
 from portico_server.apps.answer.proposed import proposed_questions
-from portico_server.apps.answer.quote import near, nearest, other_side, quoted
+from portico_server.apps.answer.quote import near, nearest, other_side, quote_answer
 from portico_server.apps.answer.trust import ReaderTest
 from portico_server.apps.language import no_documents, not_found, unread_files, unsupported_answer
 from portico_server.apps.repetition import repeats
 from portico_server.apps.standalone import standalone_question
-from portico_server.core.citation_marks import Citations, cited
+from portico_server.core.citation_marks import Citations, cited_numbers
 from portico_server.core.context import Context, Listener
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.pools import SEARCH
@@ -80,7 +80,7 @@ class StoreApps:
         self._registry = registry
         self._trust = trust
         self._unsupported = unsupported_action
-        self._proposed: OrderedDict[str, tuple[Hashable, Sequence[str]]] = OrderedDict()
+        self._proposals: OrderedDict[str, tuple[Hashable, Sequence[str]]] = OrderedDict()
         """The version and the proposed questions of stores, by id."""
 
     async def propose(
@@ -94,7 +94,7 @@ class StoreApps:
 
         They are cached until ``version`` changes. ``read`` returns passages of the store.
         """
-        hashable, questions = self._proposed.get(store.id, (None, ()))
+        hashable, questions = self._proposals.get(store.id, (None, ()))
         if hashable == version:
             return questions
         app = AskApp(store, self._registry, self._trust, self._unsupported)
@@ -104,16 +104,16 @@ class StoreApps:
                 break
             if question not in questions and await app.answers(question, file, context):
                 questions.append(question)
-        self._proposed[store.id] = (version, questions)
-        self._proposed.move_to_end(store.id)
-        if len(self._proposed) > MAX_PROPOSED_STORES:
-            self._proposed.popitem(last=False)
+        self._proposals[store.id] = (version, questions)
+        self._proposals.move_to_end(store.id)
+        if len(self._proposals) > MAX_PROPOSED_STORES:
+            self._proposals.popitem(last=False)
         return questions
 
     async def find(self, key: str, owner: str | None) -> Servable | None:
         if "/" in key:
             return None
-        return self._app(await self._registry.owned(f"store/{key}", owner))
+        return self._app(await self._registry.find_owned(f"store/{key}", owner))
 
     async def by_id(self, key: str, caller: Principal) -> Servable | None:
         for source in self._registry.sources if "/" not in key else ():
@@ -205,7 +205,7 @@ class AskApp:
             ), search_result
         differing = await _differing(query, judgement, search_result.passages)
         if not writes:
-            quotes = quoted(turns.question, judgement, search_result.passages, differing)
+            quotes = quote_answer(turns.question, judgement, search_result.passages, differing)
             reply = await self._say(
                 quotes.pieces, quotes.passages, limit, context, is_introduced=quotes.introduced
             )
@@ -325,7 +325,7 @@ class AskApp:
         """
         answer = cut_to_length(pieces, max_tokens)
         if answer.cut:
-            numbers = cited("".join(answer.pieces), len(passages))
+            numbers = cited_numbers("".join(answer.pieces), len(passages))
             passages = passages[: max(numbers, default=0)]
         await context.emit(Cited(passages, nearest))
         text = CheckedText(context, passages, self._vectors_within(context))
@@ -391,7 +391,7 @@ class _Answer:
 
     def _begin(self, mode: Literal["mark", "remove", "hold"]) -> None:
         self._marks = Citations(len(self._passages))
-        self._checked = CheckedText(self._context, self._passages, self._vectors, mode)
+        self._checked_text = CheckedText(self._context, self._passages, self._vectors, mode)
         self._text: list[str] = []
 
     async def ask(
@@ -401,7 +401,7 @@ class _Answer:
         messages, reply = await self._fitting(turns, options, share)
         if self._unsupported == "ask_again":
             reply = await self._corrected(messages, reply, _options(options, share))
-        text = self._checked
+        text = self._checked_text
         if text.removed and not text.text.strip():
             sentence = unsupported_answer(turns.question)
             await self._context.emit(Delta(sentence))
@@ -416,23 +416,23 @@ class _Answer:
         """Return the first answer if all of it has evidence, otherwise the model's answer after it is told what
         has none.
         """
-        wrong = self._checked.unsupported
+        wrong = self._checked_text.unsupported
         if not wrong:
-            await self._checked.release()
+            await self._checked_text.release()
             return first
         sentence_list = "\n".join(f"- {sentence}" for sentence in wrong[:MAX_LISTED_SENTENCES])[
             :MAX_LISTED_CHARS
         ]
         correction_request = builtin.messages("unsupported-sentences", sentences=sentence_list)
-        first_answer = {"role": "assistant", "content": self._checked.text[:MAX_LISTED_CHARS]}
-        text = self._checked
+        first_answer = {"role": "assistant", "content": self._checked_text.text[:MAX_LISTED_CHARS]}
+        text = self._checked_text
         self._begin("mark")
         try:
             second = await self._once((*messages, first_answer, *correction_request), options)
         except PorticoError as error:
             if error.code != "context_length_exceeded" or self._text:
                 raise
-            self._checked = text
+            self._checked_text = text
             await text.release()
             return first
         return replace(second, usage=first.usage + second.usage)
@@ -471,7 +471,7 @@ class _Answer:
         if not self._text and reply.content:  # the model answered at once, without deltas
             await self._say(self._marks.feed(reply.content))
         await self._say(self._marks.close())
-        await self._checked.close()
+        await self._checked_text.close()
         return reply
 
     async def _pass_on(self, event: Event) -> None:
@@ -485,7 +485,7 @@ class _Answer:
     async def _say(self, text: str) -> None:
         if text:
             self._text.append(text)
-            await self._checked.feed(text)
+            await self._checked_text.feed(text)
 
 
 async def _differing(question: str, judgement: Judgement, passages: Sequence[Passage]) -> Difference | None:

@@ -23,7 +23,7 @@ class ConfiguredApps:
         self._registry = registry
         self._apps = apps
         self._index = apps.index
-        self._waiting: list[AppEntry] = []
+        self._waiting_entries: list[AppEntry] = []
         """Those that need a tool which is not here yet."""
         self._deploying = asyncio.Lock()
         self._tool_added = asyncio.Event()
@@ -46,36 +46,36 @@ class ConfiguredApps:
             for app_entry, reason in waits:
                 logger.warning("the app %s is waiting: %s", app_entry.name, reason.message)
                 self._index.unusable[app_entry.name] = reason.message
-                self._waiting.append(app_entry)
+                self._waiting_entries.append(app_entry)
         if wrong:
             raise wrong[0][1]
 
     def _may_come(self, error: PorticoError) -> bool:
         """Return whether an app lacks a tool, or an app that waits."""
         if error.code == "model_not_found":
-            return any(f"'{entry.name}'" in error.message for entry in self._waiting)
+            return any(f"'{entry.name}'" in error.message for entry in self._waiting_entries)
         return error.code == "tool_not_found"
 
     async def _deploy_possible(self, entries: Iterable[AppEntry], caller: Principal) -> list[AppEntry]:
         """Deploy what is possible, until no more can be deployed. Return the remaining entries."""
-        left = list(entries)
-        while left:
+        remaining_entries = list(entries)
+        while remaining_entries:
             app_entries: list[AppEntry] = []
-            for entry in left:
+            for entry in remaining_entries:
                 try:
                     await self._deploy_entry(entry, caller)
                 except PorticoError:
                     app_entries.append(entry)  # its error is reported at the last attempt
-            if len(app_entries) == len(left):
+            if len(app_entries) == len(remaining_entries):
                 break
-            left = app_entries
-        return left
+            remaining_entries = app_entries
+        return remaining_entries
 
     async def _deploy_entry(self, entry: AppEntry, caller: Principal) -> None:
         """Deploy an app of a configuration unless it is already deployed, and apply its limits."""
-        if not self._index.same(entry.name, entry.kind, entry.spec):
+        if not self._index.is_current(entry.name, entry.kind, entry.spec):
             await self._apps.deploy(entry.name, entry.kind, entry.spec, caller, note="configuration")
-        row = self._index.shared(entry.name)
+        row = self._index.find_shared(entry.name)
         assert row is not None
         if entry.limits is not None and entry.limits != UsageLimits.parse(row.limits):
             await self._apps.limit(row.id, entry.limits, caller)
@@ -84,7 +84,7 @@ class ConfiguredApps:
         """Deploy waiting apps as soon as their tools are available, until cancelled."""
         self._tool_added.set()  # some may have become available in the meantime
         self._registry.watch(lambda kind: self._tool_added.set() if kind == "tool" else None)
-        while self._waiting:
+        while self._waiting_entries:
             await self._tool_added.wait()
             await self._deploy_waiting()
 
@@ -92,14 +92,14 @@ class ConfiguredApps:
         async with self._deploying:
             if self._tool_added.is_set():
                 self._tool_added.clear()
-                self._waiting = await self._deploy_possible(self._waiting, SYSTEM)
+                self._waiting_entries = await self._deploy_possible(self._waiting_entries, SYSTEM)
 
-    async def started(self, key: str) -> None:
+    async def wait_for_start(self, key: str) -> None:
         """Wait for an app with this name that itself waits for tools which are starting."""
-        if any(entry.name == key for entry in self._waiting):
+        if any(entry.name == key for entry in self._waiting_entries):
             await self._registry.late_sources.tools_started()
             await self._deploy_waiting()
 
     async def prepared(self, key: str) -> None:
         """Wait as `started` does: a durable run of an app begins where the app is."""
-        await self.started(key)
+        await self.wait_for_start(key)

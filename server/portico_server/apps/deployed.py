@@ -102,7 +102,7 @@ class DeployedApps:
             return
         now = time.time()
 
-        async def spent(since: float) -> tuple[int, int]:
+        async def sum_spent(since: float) -> tuple[int, int]:
             return await self._database.read(
                 usage.spent_by,
                 (row.name, row.id),
@@ -111,8 +111,8 @@ class DeployedApps:
                 without=self.index.owners(row.name) if row.owner is None else (),
             )
 
-        requests, tokens = await spent(now - MINUTE_S)
-        _, today = await spent(now - now % DAY_S)
+        requests, tokens = await sum_spent(now - MINUTE_S)
+        _, today = await sum_spent(now - now % DAY_S)
         meter.resume(requests=requests, tokens=tokens, spent_tokens=today)
 
     async def deploy(
@@ -131,7 +131,7 @@ class DeployedApps:
         the name belongs to something else, is shared and the caller is not an admin, or if ``expected_version`` is not
         the current version.
         """
-        row = await self._checked(name, kind, spec, caller)
+        row = await self._check(name, kind, spec, caller)
         if row is not None:
             return await self._deployed_again(row, kind, spec, caller, note, expected_version)
         owner, now = owner_of(caller), time.time()
@@ -284,11 +284,9 @@ class DeployedApps:
 
     async def check(self, name: str, kind: str, spec: Mapping[str, Any], caller: Principal) -> None:
         """Raise the errors of `deploy` without deploying."""
-        await self._checked(name, kind, spec, caller)
+        await self._check(name, kind, spec, caller)
 
-    async def _checked(
-        self, name: str, kind: str, spec: Mapping[str, Any], caller: Principal
-    ) -> AppRow | None:
+    async def _check(self, name: str, kind: str, spec: Mapping[str, Any], caller: Principal) -> AppRow | None:
         """Return the app that would get a new version, ``None`` if it would be new. Raises as `deploy`."""
         app_kind = self._of(kind)
         if is_id(name, "app_"):
@@ -297,10 +295,10 @@ class DeployedApps:
             check_name(name, "an app")
             caller.require(f"apps:{name}:deploy")
             owner = owner_of(caller)
-            row = self.index.owned(owner, name)
+            row = self.index.find_owned(owner, name)
             if row is None:
                 async with self._registry.claims.hold(owner, name):
-                    row = self.index.broken(owner, name)
+                    row = self.index.find_broken(owner, name)
         await app_kind.check(name if row is None else row.name, spec, caller)
         return row
 

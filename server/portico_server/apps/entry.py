@@ -43,16 +43,16 @@ def app_of(item: Mapping[str, Any], at: str, folder: Path) -> AppEntry:
     team = fields.mapping("team")
     over = {key: fields.raw(key) for key in OVER}
     limits = fields.mapping("limits")
-    fields.done()
+    fields.check_unread()
     if sum(1 for value in (flow, agent, file, team) if value) != 1:
         raise InvalidRequest(f"{at} needs one of 'flow', 'team', 'agent' and 'file'.", param=at)
     if team is not None:
         flow = team_flow(team, name, f"{at}.team")
     spec = dict(flow or agent or _document(file, folder, f"{at}.file"))
     if agent is not None or "portico_agent" in spec:
-        return _checked(name, "agent", _versioned(spec, "portico_agent"), limits, at)
+        return _check(name, "agent", _versioned(spec, "portico_agent"), limits, at)
     spec = _versioned(spec, "portico_flow") | {key: value for key, value in over.items() if value is not None}
-    return _checked(name, "flow", spec, limits, at)
+    return _check(name, "flow", spec, limits, at)
 
 
 def agent_of(item: Mapping[str, Any], at: str, folder: Path) -> AppEntry:
@@ -63,7 +63,7 @@ def agent_of(item: Mapping[str, Any], at: str, folder: Path) -> AppEntry:
         if not isinstance(file, str) or set(spec) != {"name"}:
             raise InvalidRequest(f"{at}: only 'name' is allowed next to 'file'.", param=f"{at}.file")
         spec = {**_document(file, folder, f"{at}.file"), **spec}
-    return _checked(str(item.get("name")), "agent", _versioned(spec, "portico_agent"), None, at)
+    return _check(str(item.get("name")), "agent", _versioned(spec, "portico_agent"), None, at)
 
 
 def _versioned(spec: Mapping[str, Any], key: str) -> dict[str, Any]:
@@ -71,9 +71,7 @@ def _versioned(spec: Mapping[str, Any], key: str) -> dict[str, Any]:
     return {key: 1, **spec}
 
 
-def _checked(
-    name: str, kind: str, spec: dict[str, Any], limits: Mapping[str, Any] | None, at: str
-) -> AppEntry:
+def _check(name: str, kind: str, spec: dict[str, Any], limits: Mapping[str, Any] | None, at: str) -> AppEntry:
     check_name(name, "an app")
     try:
         if kind == "flow":

@@ -14,8 +14,8 @@ def known_options(options: Mapping[str, Any], at: str) -> None:
     """Raise `InvalidRequest` for an unknown model option; ``at`` is the location of the options."""
     unknown = unknown_option(options)
     if unknown is not None:
-        where = f"{at}.{unknown[0]}" if at else unknown[0]
-        raise InvalidRequest(unknown[1], code="unknown_parameter", param=where)
+        param = f"{at}.{unknown[0]}" if at else unknown[0]
+        raise InvalidRequest(unknown[1], code="unknown_parameter", param=param)
     extra = options.get("extra_body")
     if extra is not None and not isinstance(extra, Mapping):
         wrong_type(f"{at}.extra_body" if at else "extra_body", "an object", extra, code="invalid_spec")

@@ -258,11 +258,11 @@ async def _ask(name: str, item: ModeratedItem, context: Context) -> ChatReply:
     messages = ({"role": "system", "content": _SYSTEM}, {"role": "user", "content": content})
     options = {"response_format": _FORMAT, "temperature": 0, "max_tokens": 400}
 
-    async def counted(event: Event) -> None:
+    async def count_usage(event: Event) -> None:
         if isinstance(event, Usage):
             await context.emit(event)
 
-    reply = await context.call(name, Chat(messages, options), listener=counted)
+    reply = await context.call(name, Chat(messages, options), listener=count_usage)
     assert isinstance(reply, ChatReply)
     return reply
 

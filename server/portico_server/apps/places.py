@@ -38,7 +38,7 @@ def _put(spec: dict[str, Any], place: str, value: Any) -> None:
             # fields.
             child = node[part] = {}
         if child is None:
-            raise _nowhere(place, part, node, [name for name, _step in _all(spec)] if not number else [])
+            raise _nowhere(place, part, node, [name for name, _step in _walk(spec)] if not number else [])
         node = child
     last = parts[-1]
     at = whole_number(last)
@@ -87,7 +87,7 @@ def _below(node: Any, part: str) -> Any:
     return found_child if isinstance(found_child, dict | list) else None
 
 
-def _named(item: Any) -> dict[str, Any] | None:
+def _name_of(item: Any) -> dict[str, Any] | None:
     """Return the named object of a list item: the item itself, the step in a case of a switch, or the agent in an
     entry.
     """
@@ -108,7 +108,7 @@ def _children(node: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         items = node.get(key)
         numbered_enumerate = enumerate(items if isinstance(items, list) else (), 1)
         ranked_children += [
-            (number if key == "steps" else 1, _named(item)) for number, item in numbered_enumerate
+            (number if key == "steps" else 1, _name_of(item)) for number, item in numbered_enumerate
         ]
     for number, child in ranked_children:
         if isinstance(child, dict) and ("name" in child or "op" in child):
@@ -117,7 +117,7 @@ def _children(node: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _anywhere(spec: dict[str, Any], name: str, place: str) -> dict[str, Any] | None:
     """Return the only object with this name in the whole specification."""
-    named_nodes = [node for node_name, node in _all(spec) if node_name == name]
+    named_nodes = [node for node_name, node in _walk(spec) if node_name == name]
     if len(named_nodes) > 1:
         raise InvalidRequest(
             f"'{place}': {len(named_nodes)} steps are named '{name}'. Add the names of the enclosing steps, "
@@ -128,7 +128,7 @@ def _anywhere(spec: dict[str, Any], name: str, place: str) -> dict[str, Any] | N
     return named_nodes[0] if named_nodes else None
 
 
-def _all(spec: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _walk(spec: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     stack = [spec]
     while stack:
         for name, child in _children(stack.pop()):

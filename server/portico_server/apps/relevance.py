@@ -82,10 +82,10 @@ def excerpt(text: str, question: str, limit: int) -> str:
     if not kept_indexes:
         best = max(range(len(sentences)), key=lambda i: (worth[i], -i))
         return sentences[best].strip()[: max(limit - 1, 1)] + "…"
-    return _joined(sentences, sorted(kept_indexes))
+    return _join(sentences, sorted(kept_indexes))
 
 
-def _joined(sentences: Sequence[str], kept_indexes: Sequence[int]) -> str:
+def _join(sentences: Sequence[str], kept_indexes: Sequence[int]) -> str:
     text = ""
     for position, index in enumerate(kept_indexes):
         if position and kept_indexes[position - 1] != index - 1:

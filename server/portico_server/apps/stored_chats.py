@@ -48,7 +48,7 @@ class ChatRecorder:
         self._messages = messages
         self._owner = caller.id
         self._left_bytes = MAX_CHAT_BYTES
-        self._merged: dict[str, Any] = {}
+        self._merged_fields: dict[str, Any] = {}
         self._choices: dict[int, dict[str, Any]] = {}
 
     async def keep(self, answer: bytes) -> None:
@@ -66,7 +66,7 @@ class ChatRecorder:
         try:
             async for chunk in chunks:
                 has_ended = self._read(chunk)
-                if has_ended and self._merged and self._left_bytes >= 0:
+                if has_ended and self._merged_fields and self._left_bytes >= 0:
                     await self._keep(self._document(usage()))
                 yield chunk
         finally:
@@ -92,7 +92,7 @@ class ChatRecorder:
             return
         for name, value in piece.items():
             if name not in ("choices", "object") and value is not None:
-                self._merged[name] = value
+                self._merged_fields[name] = value
         for choice in piece.get("choices") or ():
             merged_choice = self._choices.setdefault(
                 choice["index"],
@@ -105,11 +105,11 @@ class ChatRecorder:
             )
             _extend(merged_choice["message"], choice.get("delta") or {})
             if choice.get("logprobs"):
-                merged_choice["logprobs"] = _joined(merged_choice["logprobs"], choice["logprobs"])
+                merged_choice["logprobs"] = _join(merged_choice["logprobs"], choice["logprobs"])
             merged_choice["finish_reason"] = choice.get("finish_reason") or merged_choice["finish_reason"]
 
     def _document(self, usage: Usage) -> dict[str, Any]:
-        document = {**self._merged, "object": "chat.completion"}
+        document = {**self._merged_fields, "object": "chat.completion"}
         document["choices"] = [self._choices[index] for index in sorted(self._choices)]
         document.setdefault(
             "usage",
@@ -166,7 +166,7 @@ def _extend_calls(calls: list[dict[str, Any]], pieces: list[Mapping[str, Any]]) 
         call["function"]["arguments"] += function.get("arguments") or ""
 
 
-def _joined(before: Mapping[str, Any] | None, new_logprobs: Mapping[str, Any]) -> dict[str, Any]:
+def _join(before: Mapping[str, Any] | None, new_logprobs: Mapping[str, Any]) -> dict[str, Any]:
     first = before or {}
     return {
         name: [*(first.get(name) or ()), *(new_logprobs.get(name) or ())] or None
@@ -195,7 +195,7 @@ class StoredChats:
 
     async def get(self, chat_id: str, caller: Principal) -> ChatRow:
         """Return a stored chat. Raises `NotFound`."""
-        return await self._found(chat_id, caller, "completion_id")
+        return await self._find(chat_id, caller, "completion_id")
 
     async def list(
         self,
@@ -209,7 +209,7 @@ class StoredChats:
     ) -> RowPage[ChatRow]:
         """Return the chats with a ``model`` and this ``metadata``, ordered by time."""
         if after is not None:
-            await self._found(after, caller, "after")
+            await self._find(after, caller, "after")
         chat_filter = ChatFilter(None if caller.admin else caller.id, model, metadata)
         return await self._database.read(rows.page, chat_filter, after=after, limit=limit, order=order)
 
@@ -223,7 +223,7 @@ class StoredChats:
         """Delete a chat."""
         await self._database.write(rows.remove, (await self.get(chat_id, caller)).id)
 
-    async def _found(self, chat_id: str, caller: Principal, param: str) -> ChatRow:
+    async def _find(self, chat_id: str, caller: Principal, param: str) -> ChatRow:
         row = await self._database.read(rows.get, chat_id)
         if row is None or not caller.sees(row.owner):
             raise NotFound(

@@ -23,7 +23,7 @@ def team_flow(value: Any, name: str, at: str) -> dict[str, Any]:
     from portico import flow
 
     fields = JsonObject(value, at)
-    kind = fields.needed("kind", f"one of {', '.join(KINDS)}")
+    kind = fields.required_text("kind", f"one of {', '.join(KINDS)}")
     if kind not in KINDS:
         raise InvalidRequest(
             f"{fields.path('kind')} is '{kind}'; it must be one of {', '.join(KINDS)}.",
@@ -35,7 +35,7 @@ def team_flow(value: Any, name: str, at: str) -> dict[str, Any]:
         for number, item in enumerate(fields.items("members") or ())
     ]
     step = _STEPS[kind](fields, members)
-    fields.done()
+    fields.check_unread()
     _several(members, 2 if kind == "debate" else 1, fields.path("members"))
     new_flow = flow.flow(step(), name=name, durability="normal")
     assert not new_flow.functions, "the computations of a team are serializable"
@@ -48,9 +48,9 @@ def _member(item: Any, at: str) -> Speaker:
     if isinstance(item, str) and item:
         return Speaker(item, item)
     inner = JsonObject(item, at)
-    person = inner.needed("human", "the name of a person; a deployment is named by a plain string")
+    person = inner.required_text("human", "the name of a person; a deployment is named by a plain string")
     limit = inner.number("limit", 86_400.0, minimum=0.01, maximum=604_800) or 86_400.0
-    inner.done()
+    inner.check_unread()
     return Speaker(person, limit=limit)
 
 
@@ -77,14 +77,14 @@ def _sequence(_fields: JsonObject, members: list[Speaker]) -> Composed:
 def _round_robin(fields: JsonObject, members: list[Speaker]) -> Composed:
     from portico import _teams as shapes
 
-    rounds, final = fields.whole("rounds", 3, minimum=1, limit=1000), fields.text("final")
+    rounds, final = fields.integer("rounds", 3, minimum=1, limit=1000), fields.text("final")
     return lambda: shapes.round_robin(members, rounds, final)
 
 
 def _moderator(fields: JsonObject, members: list[Speaker]) -> Composed:
     from portico import _teams as shapes
 
-    boss, turns, final = _named(fields, "moderator"), _turns(fields), fields.text("final")
+    boss, turns, final = _read_speaker(fields, "moderator"), _turns(fields), fields.text("final")
     return lambda: shapes.moderated(boss, members, turns, final)
 
 
@@ -105,26 +105,29 @@ def _decentralised(fields: JsonObject, members: list[Speaker]) -> Composed:
 def _debate(fields: JsonObject, members: list[Speaker]) -> Composed:
     from portico import _teams as shapes
 
-    judge, rounds = _named(fields, "judge"), fields.whole("rounds", 2, minimum=1, limit=100)
+    judge, rounds = _read_speaker(fields, "judge"), fields.integer("rounds", 2, minimum=1, limit=100)
     return lambda: shapes.debate(members, judge, rounds)
 
 
 def _hierarchical(fields: JsonObject, members: list[Speaker]) -> Composed:
     from portico import _teams as shapes
 
-    manager, concurrency = _named(fields, "manager"), fields.whole("concurrency", 8, minimum=1, limit=256)
+    manager, concurrency = (
+        _read_speaker(fields, "manager"),
+        fields.integer("concurrency", 8, minimum=1, limit=256),
+    )
     return lambda: shapes.hierarchy(manager, members, concurrency)
 
 
-def _named(fields: JsonObject, key: str) -> Speaker:
+def _read_speaker(fields: JsonObject, key: str) -> Speaker:
     from portico._teams import Speaker
 
-    name = fields.needed(key, "the name of a deployment")
+    name = fields.required_text(key, "the name of a deployment")
     return Speaker(name, name)
 
 
 def _turns(fields: JsonObject) -> int:
-    return fields.whole("turns", 12, minimum=1, limit=1000)
+    return fields.integer("turns", 12, minimum=1, limit=1000)
 
 
 _STEPS: Final[Mapping[str, Callable[[JsonObject, list[Speaker]], Composed]]] = {

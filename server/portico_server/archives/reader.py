@@ -54,10 +54,10 @@ Refusal = Callable[[str], InvalidRequest]
 def refusal(problem: str, param: str = "file") -> Refusal:
     """Return a factory of errors that begin with ``The archive cannot be PROBLEM``."""
 
-    def refused(why: str) -> InvalidRequest:
+    def refuse(why: str) -> InvalidRequest:
         return InvalidRequest(f"The archive cannot be {problem}: {why}.", code="invalid_archive", param=param)
 
-    return refused
+    return refuse
 
 
 class _ArchiveFile(io.BufferedReader):
@@ -110,7 +110,7 @@ class ArchiveReader:
         max_entries: int = MAX_ENTRIES,
         folders: bool = False,
     ) -> None:
-        self._refused = refused_refusal
+        self._refuse = refused_refusal
         self._max_entries = max_entries
         with ExitStack() as exit_stack:
             try:
@@ -121,41 +121,41 @@ class ArchiveReader:
                     "it is not a complete zip archive, or it has too many entries"
                 ) from error
             self._check(path, belongs, ratio, folders=folders)
-            self._opened = exit_stack.pop_all()
+            self._open_resources = exit_stack.pop_all()
 
     def _check(self, path: Path, belongs: Callable[[str], bool], ratio: int, *, folders: bool) -> None:
         entries = [member for member in self._zip.infolist() if not (folders and member.is_dir())]
         self.sizes: Mapping[str, int] = {entry.filename: entry.file_size for entry in entries}
         """Bytes of each entry, unpacked, as the archive says."""
         if len(entries) > self._max_entries or len(self.sizes) != len(entries):
-            raise self._refused(f"it has more than {self._max_entries:,} entries, or a duplicate entry")
+            raise self._refuse(f"it has more than {self._max_entries:,} entries, or a duplicate entry")
         size = path.stat().st_size
         for entry in entries:
             if not 0 <= entry.header_offset < size:
-                raise self._refused("one of its entries points outside the archive")
+                raise self._refuse("one of its entries points outside the archive")
             mode = entry.external_attr >> 16
             plain = not stat.S_IFMT(mode) or stat.S_ISREG(mode)
             if not plain or (entry.filename != MANIFEST and not belongs(entry.filename)):
-                raise self._refused(f"it contains an unexpected entry ('{entry.filename[:80]!a}')")
+                raise self._refuse(f"it contains an unexpected entry ('{entry.filename[:80]!a}')")
         if sum(self.sizes.values()) > ratio * max(size, 1024 * 1024):
-            raise self._refused(f"it unpacks to more than {ratio} times its size")
+            raise self._refuse(f"it unpacks to more than {ratio} times its size")
 
     def close(self) -> None:
         """Close the file."""
-        self._opened.close()
+        self._open_resources.close()
 
     def manifest(self, form: str, version: int, archive_name: str) -> dict[str, Any]:
         """Return the manifest of an archive with the format ``form``; errors use the description ``archive_name``."""
         if MANIFEST not in self.sizes:
-            raise self._refused(f"it contains no {MANIFEST}")
+            raise self._refuse(f"it contains no {MANIFEST}")
         if self.sizes[MANIFEST] > MAX_MANIFEST_BYTES:
-            raise self._refused(f"{MANIFEST} is too large")
-        with self.named(MANIFEST):
+            raise self._refuse(f"{MANIFEST} is too large")
+        with self.naming(MANIFEST):
             value = read_json(self._zip.read(MANIFEST))
             if not isinstance(value, dict) or value.get("format") != form:
-                raise self._refused(f"it is a zip archive, but not of {archive_name}")
+                raise self._refuse(f"it is a zip archive, but not of {archive_name}")
             if value.get("version") != version:
-                raise self._refused(
+                raise self._refuse(
                     f"it has version {str(value.get('version'))[:20]}, but this Portico reads version "
                     f"{version}: update Portico"
                 )
@@ -163,7 +163,7 @@ class ArchiveReader:
 
     def blocks(self, name: str) -> Iterator[bytes]:
         """Yield the bytes of an entry."""
-        with self.named(name), self._zip.open(name) as file:
+        with self.naming(name), self._zip.open(name) as file:
             while block := file.read(BLOCK_BYTES):
                 yield block
 
@@ -179,13 +179,13 @@ class ArchiveReader:
         return digest.hexdigest()
 
     @contextmanager
-    def named(self, part: str) -> Iterator[None]:
+    def naming(self, part: str) -> Iterator[None]:
         """Turn the exceptions of a damaged part into an error that names the part."""
         try:
             yield
         except PorticoError as error:
             if error.code == "invalid_archive":
                 raise
-            raise self._refused(f"{part} is wrong: {error.message}") from error
+            raise self._refuse(f"{part} is wrong: {error.message}") from error
         except _DAMAGED as error:
-            raise self._refused(f"{part} is damaged ({str(error)[:100]})") from error
+            raise self._refuse(f"{part} is damaged ({str(error)[:100]})") from error

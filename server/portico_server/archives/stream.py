@@ -25,19 +25,19 @@ class _Sink(io.RawIOBase):
     """Buffers the bytes of the zip writer until they are sent."""
 
     def __init__(self) -> None:
-        self._held: list[bytes] = []
+        self._pending_pieces: list[bytes] = []
 
     def writable(self) -> bool:
         return True
 
     def write(self, data: Any) -> int:
         piece = bytes(data)
-        self._held.append(piece)
+        self._pending_pieces.append(piece)
         return len(piece)
 
-    def taken(self) -> bytes:
+    def take(self) -> bytes:
         """Return the bytes written since the last call."""
-        data, self._held = b"".join(self._held), []
+        data, self._pending_pieces = b"".join(self._pending_pieces), []
         return data
 
 
@@ -68,14 +68,14 @@ class ArchiveStream:
             with self._zip.open(info, "w", force_zip64=True) as out:
                 async for block in blocks:
                     await self._blocking(_write, out, digest, block)
-                    yield self._sink.taken()
+                    yield self._sink.take()
         self.sums[name] = digest.hexdigest()
-        yield self._sink.taken()
+        yield self._sink.take()
 
     async def end(self) -> bytes:
         """Return the archive's last bytes: its central directory."""
         await self._blocking(self._zip.close)
-        return self._sink.taken()
+        return self._sink.take()
 
     def close(self) -> None:
         """Release the archive."""

@@ -53,8 +53,8 @@ class Unpacked:
         file.seek(0)
         make = next((make for magic, make in _PACKED.items() if head.startswith(magic)), None)
         self.is_compressed = make is not None
-        self._pieces = _plain(file) if make is None else _unpacked(file, make(), refuse)
-        self._left = max_bytes
+        self._pieces = _plain(file) if make is None else _unpack(file, make(), refuse)
+        self._remaining_bytes = max_bytes
         self._piece = b""
         self._at = 0
 
@@ -72,8 +72,8 @@ class Unpacked:
                 self._piece, self._at = next(self._pieces, b""), 0
                 if not self._piece:
                     return
-                self._left -= len(self._piece)
-                if self._left < 0:
+                self._remaining_bytes -= len(self._piece)
+                if self._remaining_bytes < 0:
                     raise TooLong
             block = self._piece[self._at : self._at + size]
             self._at += len(block)
@@ -188,7 +188,7 @@ def _plain(file: IO[bytes]) -> Iterator[bytes]:
         yield piece
 
 
-def _unpacked(file: IO[bytes], unpacker: Any, refuse: Refused) -> Iterator[bytes]:
+def _unpack(file: IO[bytes], unpacker: Any, refuse: Refused) -> Iterator[bytes]:
     while block := file.read(_PACKED_BYTES):
         compressed_block: bytes | None = block
         while compressed_block is not None:

@@ -102,7 +102,7 @@ class BackupArchive:
 
     def _contents(self) -> Contents:
         value = self._archive.manifest(layout.FORMAT, layout.VERSION, "a backup")
-        with self._archive.named("manifest.json"):
+        with self._archive.naming("manifest.json"):
             sums = {str(name): str(digest) for name, digest in value["sha256"].items()}
             present = self._archive.sizes.keys() - {"manifest.json"}
             if absent := sorted(sums.keys() - present):

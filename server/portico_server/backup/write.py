@@ -38,7 +38,7 @@ def check_here(settings: Settings) -> None:
         )
 
 
-def noted(settings: LoadedSettings) -> list[dict[str, Any]]:
+def noted_settings(settings: LoadedSettings) -> list[dict[str, Any]]:
     """Return the settings that are not defaults, with secrets masked, for the information of readers of the backup."""
     return [
         {"name": row.name, "value": row.value, "origin": row.origin}
@@ -93,7 +93,7 @@ class Backup:
         self._settings = settings
         self._report = report
         self._missing = list(staged_state.missing)
-        self._done = 0
+        self._done_bytes = 0
 
     @property
     def missing(self) -> int:
@@ -106,7 +106,7 @@ class Backup:
         try:
             for name, path in self.held.entries.items():
                 is_stored = name.partition("/")[0] in COMPRESSED
-                file = await self._opened(path)
+                file = await self._open(path)
                 if file is None:
                     self._missing.append(name)
                     continue
@@ -127,13 +127,13 @@ class Backup:
             "portico": self._version,
             "schema": self.held.revision,
             "created_at": time.time(),
-            "bytes": self._done,
+            "bytes": self._done_bytes,
             "missing": {"count": self.missing, "names": self._missing[:MAX_MISSING_NAMED]},
             "settings": list(self._settings),
             "sha256": dict(sums),
         }
 
-    async def _opened(self, path: Path) -> BinaryIO | None:
+    async def _open(self, path: Path) -> BinaryIO | None:
         def work() -> BinaryIO | None:
             try:
                 return path.open("rb")
@@ -146,6 +146,6 @@ class Backup:
         loop = asyncio.get_running_loop()
         with file:
             while block := await loop.run_in_executor(self._executor, file.read, BLOCK_BYTES):
-                self._done += len(block)
-                self._report("archive", self._done, self.held.bytes)
+                self._done_bytes += len(block)
+                self._report("archive", self._done_bytes, self.held.bytes)
                 yield block

@@ -83,7 +83,7 @@ class BatchService:
 
     async def start(self) -> None:
         """Clean up after an interrupted daemon: lines of batches that have ended, and batches whose runs have ended."""
-        for batch_id in await self._database.read(batches.ended):
+        for batch_id in await self._database.read(batches.unfinished_cleanups):
             while await self._database.write(batches.drop, batch_id, PAGE_ROWS):
                 pass
         await self.settle_deserted()
@@ -91,14 +91,14 @@ class BatchService:
     async def settle_deserted(self) -> None:
         """End the batches whose runs were ended from elsewhere; perhaps no client ever asks for them."""
         for row in await self._database.read(batches.working):
-            await self._settled(row)
+            await self._settle(row)
 
     async def create(self, input_file_id: str, endpoint: str, spec: BatchSpec, caller: Principal) -> BatchRow:
         """Create a batch, and check the lines of its file in the background.
 
         Raises `InvalidRequest`, `NotFound`, and `TooMany` if the caller has reached the limit of batches per key.
         """
-        file = await self._checked(input_file_id, endpoint, caller)
+        file = await self._check(input_file_id, endpoint, caller)
         now = time.time()
         row = BatchRow(
             id=new_id("batch_"),
@@ -121,7 +121,7 @@ class BatchService:
         """Return the requests and the errors of a file, without executing a request. Raises the same errors as
         `create`.
         """
-        file = await self._checked(input_file_id, endpoint, caller)
+        file = await self._check(input_file_id, endpoint, caller)
         try:
             async with self._files.open(file.sha256) as path:
                 found_lines = await pools.DATASETS.run_for(
@@ -131,7 +131,7 @@ class BatchService:
             raise self._files.missing(file, param="input_file_id") from error
         return await self._services.problems(found_lines, endpoint, caller.id)
 
-    async def _checked(self, input_file_id: str, endpoint: str, caller: Principal) -> FileRow:
+    async def _check(self, input_file_id: str, endpoint: str, caller: Principal) -> FileRow:
         if endpoint not in ENDPOINTS:
             raise InvalidRequest(
                 f"'{endpoint[:80]}' does not support batches.{nearest(endpoint, ENDPOINTS)} Valid endpoints "
@@ -157,7 +157,7 @@ class BatchService:
             raise NotFound(
                 f"The batch '{batch_id[:80]}' does not exist.", code="batch_not_found", param="batch_id"
             )
-        return await self._settled(row)
+        return await self._settle(row)
 
     async def list(
         self, caller: Principal, *, after: str | None = None, limit: int = 20
@@ -166,7 +166,7 @@ class BatchService:
         cursor = None if after is None else await self.get(after, caller)
         owner = None if caller.admin else caller.id
         row_page = await self._database.read(batches.page, owner, after=cursor, limit=limit)
-        return RowPage(tuple([await self._settled(row) for row in row_page.data]), row_page.has_more)
+        return RowPage(tuple([await self._settle(row) for row in row_page.data]), row_page.has_more)
 
     async def cancel(self, batch_id: str, caller: Principal) -> BatchRow:
         """Cancel a batch; answers received so far are written to its file. Raises `NotFound`, and `Conflict` if it has
@@ -186,7 +186,7 @@ class BatchService:
             await self._files.release([row.input_sha256])
         return row
 
-    async def _settled(self, row: BatchRow) -> BatchRow:
+    async def _settle(self, row: BatchRow) -> BatchRow:
         """Return the batch. If its run was cancelled or abandoned from elsewhere, start another run that writes the
         files.
         """
@@ -202,7 +202,7 @@ class BatchService:
             error = (run.error if run is not None else None) or {}
             words = str(error.get("message") or "The run of the batch no longer exists.")
             errors = [BatchProblem(str(error.get("code") or "run_failed"), words).to_json()]
-        await self._scheduler.settled(row.run_id)
+        await self._scheduler.wait_for_end(row.run_id)
         await self._database.write(batches.requeue_run, row, errors)
         self._scheduler.look()
         return await self._database.read(batches.get, row.id) or row

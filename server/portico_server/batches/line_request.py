@@ -66,7 +66,7 @@ class LineRequest:
         """
         tries, pause = 0, FIRST_RETRY_S
         while True:
-            async with self._slots.taken():
+            async with self._slots.hold():
                 await self._throttle.wait_for_idle(self._model)
                 answer = await self._ask(self._endpoint, body, self._caller())
             tries += not answer.ours

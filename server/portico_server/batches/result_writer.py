@@ -46,24 +46,24 @@ class ResultWriter:
     def __init__(self, write: Write, until: float) -> None:
         self._write = write
         self._until = until
-        self._waiting: list[tuple[LineRow, SpentTokens]] = []
+        self._waiting_rows: list[tuple[LineRow, SpentTokens]] = []
         self._writing: asyncio.Task[None] | None = None
         self._has_space = asyncio.Event()
         self._due = asyncio.Event()
         """Set once there is nothing to wait for before the next write: enough lines are there, or no more come."""
-        self._ended = False
+        self._has_ended = False
 
     async def keep(self, row: LineRow, spent_tokens: SpentTokens) -> None:
         """Queue a line to be written soon, and wait while too many lines are queued. Raises the error of a failed
         write.
         """
-        self._waiting.append((row, spent_tokens))
-        if len(self._waiting) >= FULL_WRITE_LINES:
+        self._waiting_rows.append((row, spent_tokens))
+        if len(self._waiting_rows) >= FULL_WRITE_LINES:
             self._due.set()
         if self._writing is None or self._writing.done():
             self._raise()
             self._writing = asyncio.create_task(self._write_all(), name="lines of a batch")
-        while len(self._waiting) > MAX_WAITING_LINES and not self._writing.done():
+        while len(self._waiting_rows) > MAX_WAITING_LINES and not self._writing.done():
             self._has_space.clear()
             has_space = asyncio.ensure_future(self._has_space.wait())
             try:
@@ -88,7 +88,7 @@ class ResultWriter:
                 await asyncio.wait((self._writing,))
 
     def _end(self) -> None:
-        self._ended = True
+        self._has_ended = True
         self._due.set()
 
     def _raise(self) -> None:
@@ -96,10 +96,10 @@ class ResultWriter:
             raise error
 
     async def _write_all(self) -> None:
-        while self._waiting:
-            group, self._waiting = self._waiting, []
+        while self._waiting_rows:
+            group, self._waiting_rows = self._waiting_rows, []
             self._has_space.set()
-            if not self._ended:
+            if not self._has_ended:
                 self._due.clear()
             rows = [row for row, _tokens in group]
             total = SpentTokens(

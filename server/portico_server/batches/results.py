@@ -27,14 +27,14 @@ from portico_server.db.database import Database
 from portico_server.db.files import FileRow
 
 
-def answered(batch_id: str, line: BatchLine, answer: LineAnswer) -> tuple[bytes, SpentTokens]:
+def to_result_line(batch_id: str, line: BatchLine, answer: LineAnswer) -> tuple[bytes, SpentTokens]:
     """Return the result line of a request that was answered, even with an error, and the tokens that it used."""
     try:
         document = orjson.loads(answer.body)
     except orjson.JSONDecodeError:
         document = {"error": {"message": "The answer is not JSON.", "type": "server_error", "code": None}}
     response = {"status_code": answer.status, "request_id": answer.request_id, "body": document}
-    return _line(batch_id, line, response, None), _spent(document)
+    return _line(batch_id, line, response, None), _spent_tokens(document)
 
 
 def unanswered(batch_id: str, line: BatchLine, code: str, message: str) -> bytes:
@@ -53,7 +53,7 @@ def _line(batch_id: str, request: BatchLine, response: Any, error: Any) -> bytes
     return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def _spent(document: Any) -> SpentTokens:
+def _spent_tokens(document: Any) -> SpentTokens:
     """Return the tokens in the ``usage`` of an answer, in the form of any endpoint."""
     usage = document.get("usage") if isinstance(document, dict) else None
     if not isinstance(usage, dict):
@@ -104,8 +104,8 @@ class Results:
         file_rows: list[FileRow | None] = []
         try:
             for name, chunks in (
-                ("output", self._answered(has_failed=False)),
-                ("error", self._failed(status)),
+                ("output", self._answer_lines(has_failed=False)),
+                ("error", self._failure_lines(status)),
             ):
                 received_file = await self.files.receive(chunks, is_limited=False)
                 laid.append(received_file)
@@ -134,15 +134,15 @@ class Results:
             expires_at=None if keep is None else now + keep,
         )
 
-    async def _answered(self, *, has_failed: bool) -> AsyncIterator[bytes]:
+    async def _answer_lines(self, *, has_failed: bool) -> AsyncIterator[bytes]:
         after = 0
         while rows := await self.database.read(batches.lines, self.row.id, has_failed, after, PAGE_ROWS):
             yield b"".join(row.data for row in rows)
             after = rows[-1].line
 
-    async def _failed(self, status: str) -> AsyncIterator[bytes]:
+    async def _failure_lines(self, status: str) -> AsyncIterator[bytes]:
         """Yield the lines of failed requests, then the lines of requests that were not executed."""
-        async for chunk in self._answered(has_failed=True):
+        async for chunk in self._answer_lines(has_failed=True):
             yield chunk
         if status not in CODES or not self.row.total:
             return

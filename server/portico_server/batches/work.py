@@ -87,9 +87,9 @@ class BatchWork:
         self._ask = ask
         self._stop = stop
         self._context = context
-        self._done = 0
+        self._done_lines = 0
         self._began = time.time()
-        self._noted = False
+        self._is_noted = False
 
     async def do(self) -> dict[str, Any]:
         """Process the batch from where the last attempt stopped; return the result of the run."""
@@ -219,7 +219,7 @@ class BatchWork:
     async def _ask_all(self) -> None:
         services, row = self._services, self._row
         done_lines = await services.database.read(batches.done_lines, row.id)
-        self._done = len(done_lines)
+        self._done_lines = len(done_lines)
         asking = LineRequest(
             self._ask,
             services.scheduler.principals,
@@ -235,7 +235,7 @@ class BatchWork:
             BEHIND.set(True)
             while (line := await feed.next()) is not None:
                 answer = await asking.answer(line.body)
-                data, spent_tokens = results.answered(row.id, line, answer)
+                data, spent_tokens = results.to_result_line(row.id, line, answer)
                 await keeper.keep(LineRow(line.line, answer.status >= 400, data), spent_tokens)
 
         try:
@@ -259,12 +259,14 @@ class BatchWork:
         )
         if status != "in_progress":
             self._stop.set()
-        self._done += len(rows)
-        if not self._noted:
-            self._noted = True
-            await self._note("requests", 2, {"completed": self._done})
+        self._done_lines += len(rows)
+        if not self._is_noted:
+            self._is_noted = True
+            await self._note("requests", 2, {"completed": self._done_lines})
         await self._context.emit(
-            Progressed("requests", f"{self._done} of {row.total}", self._done, row.total, "requests")
+            Progressed(
+                "requests", f"{self._done_lines} of {row.total}", self._done_lines, row.total, "requests"
+            )
         )
 
     async def _finish(self) -> None:

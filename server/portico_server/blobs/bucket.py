@@ -170,7 +170,7 @@ class Bucket:
         """Return an object's bytes. Raises `FileNotFoundError` if the object does not exist."""
 
         async def get() -> bytes:
-            async with self._asked("GET", name) as answer:
+            async with self._request("GET", name) as answer:
                 data = bytearray()
                 async for block in answer.content.iter_chunked(_BLOCK_BYTES):
                     data += block
@@ -190,13 +190,13 @@ class Bucket:
     async def _put(self, path: Path, name: str, sha256: str, size: int, start: int) -> None:
         with await pools.UPLOADS.run(path.open, "rb") as source:
             source.seek(start)
-            async with self._asked("PUT", name, sha256, size, _blocks(source, size)):
+            async with self._request("PUT", name, sha256, size, _blocks(source, size)):
                 pass
 
     async def _get(self, name: str, to: Path, start: int | None, max_bytes: int) -> str:
         digest, size, began_at = hashlib.sha256(), 0, time.monotonic()
-        with await _opened(to, start) as out:
-            async with self._asked("GET", name) as answer:
+        with await _open_file(to, start) as out:
+            async with self._request("GET", name) as answer:
                 async for block in answer.content.iter_chunked(_BLOCK_BYTES):
                     size += len(block)
                     if size > max_bytes:
@@ -208,14 +208,14 @@ class Bucket:
         return digest.hexdigest()
 
     async def _delete(self, name: str) -> None:
-        async with self._asked("DELETE", name):
+        async with self._request("DELETE", name):
             pass
 
     async def size(self, name: str) -> int | None:
         """Return the size of an object in bytes, or ``None`` if it does not exist."""
 
         async def head() -> int | None:
-            async with self._asked("HEAD", name) as answer:
+            async with self._request("HEAD", name) as answer:
                 return answer.content_length
 
         try:
@@ -224,7 +224,7 @@ class Bucket:
             return None
 
     async def _check(self) -> None:
-        async with self._asked("GET", "blobs/00/probe"):
+        async with self._request("GET", "blobs/00/probe"):
             pass
 
     async def _try(self, attempts: int, work: Callable[[], Awaitable[T]], seconds: float) -> T:
@@ -268,7 +268,7 @@ class Bucket:
         self._problem = problem
 
     @asynccontextmanager
-    async def _asked(
+    async def _request(
         self,
         method: str,
         name: str,
@@ -290,7 +290,7 @@ class Bucket:
         if body is not None:
             headers["content-length"] = str(size)
         url = URL(f"{place.endpoint}{path}", encoded=True)
-        async with self._opened().request(
+        async with self._open_session().request(
             method, url, headers=headers, data=body, allow_redirects=False
         ) as answer:
             if answer.status >= 300:
@@ -301,7 +301,7 @@ class Bucket:
                 raise _Refused(answer.status, code)
             yield answer
 
-    def _opened(self) -> aiohttp.ClientSession:
+    def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
             import aiohttp
 
@@ -352,7 +352,7 @@ async def _on_disk(work: Callable[..., T], *args: Any) -> T:
         raise write_failure(error) from error
 
 
-async def _opened(path: Path, start: int | None) -> BinaryIO:
+async def _open_file(path: Path, start: int | None) -> BinaryIO:
     """Open a file with `_create` in a thread; if the caller no longer waits, close it again."""
     opening = asyncio.ensure_future(_on_disk(_create, path, start))
     try:
@@ -459,7 +459,7 @@ class BucketBlobs:
 
     async def sweep(self) -> None:
         while expired_digests := await self._database.read(
-            marks.expired, self._kind, MAX_MARKS_PER_STATEMENT
+            marks.expired_digests, self._kind, MAX_MARKS_PER_STATEMENT
         ):
             await self.release(expired_digests)
         names = await self._cache.names(self._kind.folder)
@@ -472,7 +472,7 @@ class BucketBlobs:
     ) -> T:
         holder, digests = uuid4().hex, sorted({item.sha256 for item in files})
 
-        def placed(connection: Any) -> T:
+        def place_row(connection: Any) -> T:
             marks.withdraw(connection, self._kind, digests, holder)
             return write(connection)
 
@@ -482,7 +482,7 @@ class BucketBlobs:
             await self._announce(digests, holder)
             try:
                 await self._put_all(files)
-                result = await self._database.write(placed)
+                result = await self._database.write(place_row)
             except BaseException:
                 await asyncio.shield(self._abandon(digests, holder))
                 raise

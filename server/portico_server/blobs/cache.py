@@ -29,7 +29,7 @@ class BlobCache:
         self._sizes: OrderedDict[str, int] | None = None
         """By name, those first that were asked for longest ago; ``None`` until it was looked."""
         self._bytes = 0
-        self._held: Counter[str] = Counter()
+        self._use_counts: Counter[str] = Counter()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._looking = asyncio.Lock()
 
@@ -51,15 +51,15 @@ class BlobCache:
         If the file is not cached, ``fetch`` writes it to a path. If the object does not exist, ``fetch`` raises
         `FileNotFoundError` and the yielded path does not exist.
         """
-        self._held[name] += 1
+        self._use_counts[name] += 1
         try:
             with suppress(FileNotFoundError):
                 await self._find(name, fetch)
             yield self._folder / name
         finally:
-            self._held[name] -= 1
-            if not self._held[name]:
-                del self._held[name]
+            self._use_counts[name] -= 1
+            if not self._use_counts[name]:
+                del self._use_counts[name]
             await self._shrink()
 
     async def adopt(self, draft: Path, name: str) -> None:
@@ -115,9 +115,9 @@ class BlobCache:
         for name in list(sizes):
             if not self._max_bytes or self._bytes <= self._max_bytes:
                 break
-            if name not in self._held:
+            if name not in self._use_counts:
                 async with self._lock_of(name):  # a concurrent open finds it missing and fetches it
-                    if name in sizes and name not in self._held:
+                    if name in sizes and name not in self._use_counts:
                         self._bytes -= sizes.pop(name)
                         await pools.UPLOADS.run(self._unlink, name)
 

@@ -99,7 +99,7 @@ class FolderBlobs:
         self._database = database
         self._folder = folder
         self._kind = kind
-        self._shared = database.postgres is not None
+        self._is_shared = database.postgres is not None
         """Whether daemons on other machines may work on the same folder."""
         # A blob must not be removed between the moment a row finds it and the moment that row is written.
         self._lock = asyncio.Lock()
@@ -110,7 +110,7 @@ class FolderBlobs:
 
     @property
     def absence(self) -> str:
-        if self._shared:
+        if self._is_shared:
             return (
                 "not in the folder of this daemon, which shares its database with other daemons. Set the "
                 "setting 'files' of all of them to the same folder or bucket."
@@ -143,7 +143,7 @@ class FolderBlobs:
 
     async def place_early(self, file: ReceivedFile) -> None:
         async with self._lock:
-            await self._arrive([file], _nothing, durable=True)
+            await self._arrive([file], _write_nothing, durable=True)
 
     async def forget(self, digests: Collection[str]) -> None:
         for digest in digests:
@@ -186,13 +186,13 @@ class FolderBlobs:
         Within this daemon, `_lock` ensures this. In a shared folder, bytes are added and removed inside write
         transactions, which PostgreSQL runs one at a time.
         """
-        if self._shared:
+        if self._is_shared:
 
-            def placed(connection: Any) -> T:
+            def place_row(connection: Any) -> T:
                 self._move_all_into_place(files, durable)
                 return work(connection)
 
-            return await self._database.write(placed)
+            return await self._database.write(place_row)
         await pools.UPLOADS.run(self._move_all_into_place, files, durable)
         return await self._database.write(work)
 
@@ -200,7 +200,7 @@ class FolderBlobs:
         unheld = await self._database.read(self._unheld, digests)
         if not unheld:
             return
-        if self._shared:  # another daemon may have used the bytes since
+        if self._is_shared:  # another daemon may have used the bytes since
             await pools.UPLOADS.run(self._unmark_all, unheld)
             await self._database.write(self._unlink_unheld, unheld)
         else:
@@ -254,7 +254,7 @@ class FolderBlobs:
             left_at = time.time() - ABANDONED_S
             for path in self.arrivals.iterdir():
                 with suppress(FileNotFoundError):
-                    if self._shared and path.stat().st_mtime > left_at:
+                    if self._is_shared and path.stat().st_mtime > left_at:
                         continue  # another daemon may be receiving it
                     path.unlink()
                 if len(path.name) >= 64:
@@ -262,7 +262,7 @@ class FolderBlobs:
         return noted_digests
 
 
-def _nothing(_connection: Any) -> None:
+def _write_nothing(_connection: Any) -> None:
     """Write no row for the bytes."""
 
 

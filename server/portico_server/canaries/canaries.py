@@ -24,7 +24,7 @@ from portico_server.db import canaries as rows
 from portico_server.db.canaries import CanaryCounts, CanaryRow, Decision, Outcome
 from portico_server.db.database import Database
 from portico_server.db.keys import KeyRow
-from portico_server.db.rows import now as clock
+from portico_server.db.rows import database_time as clock
 from portico_server.runs.runner import Runner
 
 logger = logging.getLogger(__name__)
@@ -106,8 +106,8 @@ class CanaryService:
             return ()
         sides = (alias_spec.target, spec.target)
         if newest is not None and sides == (newest.baseline, newest.target):
-            same = stored_spec(newest).document() == spec.document()
-            if same and (running is not None or newest.outcome == "rolled_back"):
+            is_unchanged = stored_spec(newest).document() == spec.document()
+            if is_unchanged and (running is not None or newest.outcome == "rolled_back"):
                 return target
         elif running is not None:
             raise rows.running_conflict(running)
@@ -125,8 +125,8 @@ class CanaryService:
         alias_target = await self._database.read(rows.alias_target, alias)
         if alias_target is not None:
             return alias_target
-        meant = self._registry.aliases.get(alias)
-        if meant is None:
+        target = self._registry.aliases.get(alias)
+        if target is None:
             raise NotFound(
                 f"The alias '{alias[:80]}' does not exist.{nearest(alias, self._registry.aliases)} Create "
                 "it: portico models alias NAME TARGET.",
@@ -135,7 +135,7 @@ class CanaryService:
             )
         raise Conflict(
             f"The alias '{alias}' is defined by Portico or a configuration, which would reset it at the next "
-            f"start. Define it yourself first: portico models alias '{alias}' '{meant}'.",
+            f"start. Define it yourself first: portico models alias '{alias}' '{target}'.",
             code="configured",
             param="alias",
         )

@@ -38,7 +38,7 @@ class SplitRouting:
         """By alias."""
         self._versions: dict[str, Servable] = {}
         """Versions of apps that are sides, by target."""
-        self._parts = SplitParts(self._find, count, judge, self._answered)
+        self._parts = SplitParts(self._find, count, judge, self._record_side)
 
     def row(self, canary_id: str) -> CanaryRow | None:
         """Return the running canary with an id."""
@@ -99,7 +99,7 @@ class SplitRouting:
     def _find(self, target: str) -> Servable | None:
         return self._versions.get(target) or self._registry.get(target)
 
-    def _answered(self, context: Context, alias: str, target: str) -> None:
+    def _record_side(self, context: Context, alias: str, target: str) -> None:
         """Record in the usage row of a call which side answered."""
         run = self._runner.get(context.run)
         if run is not None and run.name == alias:

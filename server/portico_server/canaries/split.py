@@ -232,7 +232,7 @@ class Split:
         """Return the side that answers a call."""
         caller = context.caller
         if caller.id in self._keys:
-            return self._there(self._canary)
+            return self._existing_side(self._canary)
         match self.spec.sticky:
             case "caller":
                 together = caller.id
@@ -242,10 +242,10 @@ class Split:
                 together = context.run
         return self._of(together)
 
-    def one(self, caller: Principal) -> Servable:
+    def choose_side(self, caller: Principal) -> Servable:
         """Return one side for all calls of a durable run."""
         if caller.id in self._keys:
-            return self._there(self._canary)
+            return self._existing_side(self._canary)
         return self._of(caller.id if self.spec.sticky == "caller" else str(_random.random()))
 
     def side(self, target: str) -> Servable | None:
@@ -255,9 +255,9 @@ class Split:
     def _of(self, together: str) -> SplitSide:
         digest = blake2b(together.encode("utf-8", "surrogatepass"), digest_size=8, key=self._salt).digest()
         canary = int.from_bytes(digest, "big") < self.spec.weight * 2**64
-        return self._there(self._canary) if canary else self._baseline
+        return self._existing_side(self._canary) if canary else self._baseline
 
-    def _there(self, side: SplitSide) -> SplitSide:
+    def _existing_side(self, side: SplitSide) -> SplitSide:
         """Return the canary, or the baseline if the canary no longer exists."""
         return side if self.parts.find(side.target) is not None else self._baseline
 

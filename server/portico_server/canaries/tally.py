@@ -29,29 +29,29 @@ class CanaryTally:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._counted: dict[str, CanaryCounts] = {}
+        self._pending_counts: dict[str, CanaryCounts] = {}
         """What has not been written yet, by the id of the canary."""
-        self._some = asyncio.Event()
+        self._has_counts = asyncio.Event()
         self._writing = asyncio.Lock()
         self._pause = WRITE_INTERVAL_S
 
     def count(self, canary_id: str, side: Side, side_counts: SideCounts) -> None:
         """Add counts of one side, to be written by `flush`."""
-        canary_counts = self._counted.get(canary_id) or CanaryCounts()
+        canary_counts = self._pending_counts.get(canary_id) or CanaryCounts()
         new_counts = getattr(canary_counts, side) + side_counts
-        self._counted[canary_id] = replace(canary_counts, **{side: new_counts})
-        self._some.set()
+        self._pending_counts[canary_id] = replace(canary_counts, **{side: new_counts})
+        self._has_counts.set()
 
     async def wait(self) -> None:
         """Wait until the next write is due."""
-        await self._some.wait()
+        await self._has_counts.wait()
         await asyncio.sleep(self._pause)
 
     async def flush(self) -> Sequence[CanaryRow]:
         """Write the counts. Return the canaries that their rules ended as a result."""
         async with self._writing:
-            self._some.clear()
-            canary_counts, self._counted = self._counted, {}
+            self._has_counts.clear()
+            canary_counts, self._pending_counts = self._pending_counts, {}
             if not canary_counts:
                 return ()
             try:
@@ -66,12 +66,12 @@ class CanaryTally:
 
     def _keep(self, canary_counts: dict[str, CanaryCounts]) -> None:
         for canary_id, counts in canary_counts.items():
-            known_canary_counts = self._counted.get(canary_id) or CanaryCounts()
-            self._counted[canary_id] = CanaryCounts(
+            known_canary_counts = self._pending_counts.get(canary_id) or CanaryCounts()
+            self._pending_counts[canary_id] = CanaryCounts(
                 known_canary_counts.baseline + counts.baseline, known_canary_counts.canary + counts.canary
             )
         self._pause = RETRY_INTERVAL_S
-        self._some.set()
+        self._has_counts.set()
 
 
 def _decide(row: CanaryRow, counts: CanaryCounts) -> Decision | None:

@@ -18,17 +18,17 @@ async def check_target(registry: Registry, alias: str, baseline: str, target: st
             f"'{target}' is itself an alias. Name its target: '{registry.aliases[target]}'.",
             param="target",
         )
-    here, there = await _card(registry, baseline), await _card(registry, target)
-    if here is None or there is None:
-        missing = baseline if here is None else target
-        app_names = [card.name for card in _shared(registry)]
+    baseline_card, target_card = await _card(registry, baseline), await _card(registry, target)
+    if baseline_card is None or target_card is None:
+        missing = baseline if baseline_card is None else target
+        app_names = [card.name for card in _shared_cards(registry)]
         raise NotFound(
             f"'{missing}' is neither a model nor a version of an app. Write a version as NAME@NUMBER; "
             f"portico apps versions NAME lists the numbers.{nearest(missing, app_names)}",
             code="model_not_found",
             param="target",
         )
-    for card, name in ((here, baseline), (there, target)):
+    for card, name in ((baseline_card, baseline), (target_card, target)):
         if "chat" not in card.capabilities:
             raise InvalidRequest(
                 f"'{name}' does not support chat; calls can be split only between chat targets.",
@@ -48,7 +48,7 @@ async def check_target(registry: Registry, alias: str, baseline: str, target: st
                 code="version_needed",
                 param="target",
             )
-    if here.kind != there.kind or here.id != there.id:
+    if baseline_card.kind != target_card.kind or baseline_card.id != target_card.id:
         raise InvalidRequest(
             f"Calls are split between two models, or two versions of one app: '{baseline}' and '{target}' are "
             "neither.",
@@ -56,7 +56,7 @@ async def check_target(registry: Registry, alias: str, baseline: str, target: st
         )
 
 
-def _shared(registry: Registry) -> list[Card]:
+def _shared_cards(registry: Registry) -> list[Card]:
     return [servable.card for servable in registry if servable.card.kind in ("model", "app")]
 
 

@@ -35,13 +35,13 @@ class CanaryVerdict:
 def decide(spec: CanarySpec, counts: CanaryCounts) -> CanaryVerdict:
     """Return whether a canary ends now. A rollback takes precedence over a promotion."""
     if spec.rollback is not None and counts.canary.calls >= spec.rollback.after:
-        broken = [
+        violations = [
             rule_finding.says
             for rule_finding in _findings(spec.rollback, counts)
             if rule_finding.holds is False
         ]
-        if broken:
-            return CanaryVerdict(Decision("rolled_back", f"{'; '.join(broken)}."))
+        if violations:
+            return CanaryVerdict(Decision("rolled_back", f"{'; '.join(violations)}."))
     if spec.promote is None:
         return CanaryVerdict(waits_for=("an admin who promotes it",))
     waits = []
@@ -62,7 +62,7 @@ def _findings(rule: CanaryRule, counts: CanaryCounts) -> list[RuleFinding]:
     canary, baseline = counts.canary, counts.baseline
     rule_findings = []
     for name, bound in rule.conditions.items():
-        need = _needed(rule, name, canary, baseline)
+        need = _missing_data(rule, name, canary, baseline)
         if need is not None:
             rule_findings.append(RuleFinding(None, need))
             continue
@@ -79,8 +79,8 @@ def _findings(rule: CanaryRule, counts: CanaryCounts) -> list[RuleFinding]:
                 rule_findings.append(RuleFinding(score >= bound, f"score {score:.3f}, at least {bound:g}"))
             else:
                 drop = baseline.score / baseline.samples - score
-                where = "below" if drop > 0 else "above"
-                says = f"score {abs(drop):.3f} {where} the baseline's, at most {bound:g} below"
+                direction = "below" if drop > 0 else "above"
+                says = f"score {abs(drop):.3f} {direction} the baseline's, at most {bound:g} below"
                 rule_findings.append(RuleFinding(drop <= bound, says))
     return rule_findings
 
@@ -89,7 +89,7 @@ def _duration(side: SideCounts) -> float:
     return side.milliseconds / side.calls
 
 
-def _needed(rule: CanaryRule, name: str, canary: SideCounts, baseline: SideCounts) -> str | None:
+def _missing_data(rule: CanaryRule, name: str, canary: SideCounts, baseline: SideCounts) -> str | None:
     """Return the data missing to check a condition; ``None`` if nothing is missing."""
     if name in SCORED_CONDITIONS:
         for side, side_counts in (("canary", canary), ("baseline", baseline)):

@@ -14,7 +14,7 @@ class Aliases(Mapping[str, str]):
         self.targets: dict[str, str] = {}
         self.behind: dict[str, Servable] = {}
         """What an alias means that has no name of its own: a version of an app, or a split between two things."""
-        self._changed = on_change
+        self._on_change = on_change
 
     def __getitem__(self, name: str) -> str:
         return self.targets[name]
@@ -32,13 +32,13 @@ class Aliases(Mapping[str, str]):
             self.behind.pop(name, None)
         else:
             self.behind[name] = behind
-        self._changed("model")
+        self._on_change("model")
 
     def remove(self, name: str) -> None:
         """Remove the alias ``name``."""
         self.behind.pop(name, None)
         if self.targets.pop(name, None) is not None:
-            self._changed("model")
+            self._on_change("model")
 
     def forget(self, identifier: str) -> None:
         """Remove the aliases of a deleted servable by its id."""

@@ -132,7 +132,7 @@ class TrialTrainer(Protocol):
         ``key``.
         """
 
-    async def trained(self, job_id: str, caller: Principal, on_progress: OnProgress) -> str:
+    async def train(self, job_id: str, caller: Principal, on_progress: OnProgress) -> str:
         """Wait for a job and return the name of its model. Reports steps. Raises `PorticoError` if the job fails."""
 
     async def stop(self, search: str, caller: Principal) -> None:

@@ -75,7 +75,7 @@ def bound_id(key: str) -> str | None:
     return None if bound is None else id_of(bound.known.get(key, ""))
 
 
-async def meant(key: str, ref: str, find: Callable[[str], Awaitable[T | None]]) -> T | None:
+async def find_meant(key: str, ref: str, find: Callable[[str], Awaitable[T | None]]) -> T | None:
     """Return what ``find`` finds for a name or an id, following the binding in this task's durable run.
 
     A name that is not bound is bound to the result. ``key`` is the run's key for the name.

@@ -13,7 +13,7 @@ _OPEN = re.compile(r"(?:[ \t]?[\[【][\d\s,，、;]{0,40}|[ \t])$")
 _NUMBER = re.compile(r"\d+")
 
 
-def cited(answer: str, count: int) -> tuple[int, ...]:
+def cited_numbers(answer: str, count: int) -> tuple[int, ...]:
     """Return the numbers from 1 to ``count`` that ``answer`` cites, each once and in ascending order."""
     numbers = {int(n) for mark in _MARK.findall(answer) for n in _NUMBER.findall(mark)}
     return tuple(sorted(n for n in numbers if 1 <= n <= count))
@@ -42,20 +42,20 @@ class Citations:
 
     def __init__(self, count: int) -> None:
         self._count = count
-        self._held = ""
+        self._pending_text = ""
         self._code = False
 
     def feed(self, text: str) -> str:
         """Add text; return the part of the text so far that can be shown."""
-        text = self._held + text
+        text = self._pending_text + text
         tail = _OPEN.search(text)
         cut = tail.start() if tail else len(text)
-        self._held = text[cut:]
+        self._pending_text = text[cut:]
         return self._clean(text[:cut])
 
     def close(self) -> str:
         """Return the remaining text at the end of the stream."""
-        text, self._held = self._held, ""
+        text, self._pending_text = self._pending_text, ""
         return self._clean(text)
 
     def _clean(self, text: str) -> str:

@@ -28,10 +28,10 @@ class EventLog:
     """
 
     def __init__(self, last: int = 0) -> None:
-        self._kept: deque[tuple[int, Event]] = deque(maxlen=MAX_KEPT_EVENTS)
+        self._recent_events: deque[tuple[int, Event]] = deque(maxlen=MAX_KEPT_EVENTS)
         self._last = last
         self._queues: set[asyncio.Queue[tuple[int, Event]]] = set()
-        self._closed = False
+        self._is_closed = False
 
     @property
     def last(self) -> int:
@@ -41,16 +41,16 @@ class EventLog:
     @property
     def kept(self) -> Iterator[Event]:
         """The events that a late listener receives."""
-        return (event for _number, event in self._kept)
+        return (event for _number, event in self._recent_events)
 
     async def emit(self, event: Event) -> None:
         """Append an event. Events after `Finished` or `Failed` are ignored."""
-        if self._closed:
+        if self._is_closed:
             return
         self._last += 1
-        self._closed = isinstance(event, ENDINGS)
+        self._is_closed = isinstance(event, ENDINGS)
         numbered_event = (self._last, event)
-        self._kept.append(numbered_event)
+        self._recent_events.append(numbered_event)
         for queue in tuple(self._queues):
             await queue.put(numbered_event)
 
@@ -59,8 +59,8 @@ class EventLog:
 
         ``ahead`` is the number of waiting events at which the run pauses.
         """
-        batch = list(self._kept)
-        has_ended = self._closed
+        batch = list(self._recent_events)
+        has_ended = self._is_closed
         with self._listening(ahead) as queue:
             if batch:
                 yield batch
@@ -76,8 +76,8 @@ class EventLog:
 
         Events that are no longer in the log are skipped, which the first number reveals.
         """
-        backlog = [item for item in self._kept if item[0] > after]
-        has_ended = self._closed
+        backlog = [item for item in self._recent_events if item[0] > after]
+        has_ended = self._is_closed
         with self._listening(MAX_UNREAD_EVENTS) as queue:
             for item in backlog:
                 yield item
@@ -91,17 +91,17 @@ class EventLog:
 
         Without such an event, wait up to ``wait_s`` seconds for one.
         """
-        if not self._closed and self._last <= after:
+        if not self._is_closed and self._last <= after:
             with suppress(TimeoutError), self._listening(MAX_UNREAD_EVENTS) as queue:
                 async with asyncio.timeout(wait_s):
                     await queue.get()
-        return [item for item in self._kept if item[0] > after], self._closed
+        return [item for item in self._recent_events if item[0] > after], self._is_closed
 
     @contextmanager
     def _listening(self, ahead: int) -> Iterator[asyncio.Queue[tuple[int, Event]]]:
         """Yield a queue of the events emitted from now on, unless the run has ended."""
         queue: asyncio.Queue[tuple[int, Event]] = asyncio.Queue(maxsize=ahead)
-        if not self._closed:
+        if not self._is_closed:
             self._queues.add(queue)
         try:
             yield queue

@@ -26,7 +26,7 @@ class BodyField:
     check: Check
     schema: Mapping[str, Any]
 
-    def noted(self, **annotations: Any) -> BodyField:
+    def annotate(self, **annotations: Any) -> BodyField:
         """Return the field with ``default``, ``description`` or ``deprecated`` added to its schema."""
         return replace(self, schema={**self.schema, **annotations})
 
@@ -51,12 +51,12 @@ class RequestBody:
         self.rule = rule
         self.example = example
         self.files = files or {}
-        self._needed = tuple((name, field.check) for name, field in body_fields.items())
+        self._field_checks = tuple((name, field.check) for name, field in body_fields.items())
         self._checks = {name: field.check for name, field in optional.items()}
 
     def check(self, body: Mapping[str, Any]) -> None:
         """Raise `InvalidRequest` with the path of the first error."""
-        for name, check in self._needed:
+        for name, check in self._field_checks:
             value = body.get(name)
             if value is None:
                 missing(name)
@@ -84,7 +84,7 @@ def unchecked(_value: Any, _path: str) -> None:
     """Accept every value."""
 
 
-def anything(**schema: Any) -> BodyField:
+def any_value(**schema: Any) -> BodyField:
     """Return a field that is passed on unchanged, or checked where it is parsed."""
     return BodyField(unchecked, schema)
 
@@ -219,7 +219,7 @@ def mapping(properties: Mapping[str, BodyField] | None = None) -> BodyField:
     )
 
 
-def closed(properties: Mapping[str, BodyField], *, required_fields: Sequence[str] = ()) -> BodyField:
+def closed_object(properties: Mapping[str, BodyField], *, required_fields: Sequence[str] = ()) -> BodyField:
     """Return a field for a JSON object with only these properties; the error for an unknown property suggests similar
     names.
     """

@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 from lxml import etree
 from lxml.html import HTMLParser, document_fromstring
 
-from portico_server.core.words import decoded
+from portico_server.core.words import decode_text
 
 HIDDEN_TAGS: Final = frozenset(
     {"script", "style", "noscript", "template", "svg", "iframe", "object", "head", "nav", "button", "select"}
@@ -52,7 +52,7 @@ def local_name(tag: str) -> str:
 
 def parse(data: bytes, encoding: str) -> Any | None:
     """Return the root element, or ``None`` if there is no HTML. Bytes that are invalid in the encoding are replaced."""
-    text = decoded(data, encoding)
+    text = decode_text(data, encoding)
     del data
     try:
         # As UTF-8 bytes: lxml rejects a string that declares another encoding.

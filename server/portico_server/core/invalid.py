@@ -17,7 +17,7 @@ _NAMES: Mapping[type, str] = {
 }
 
 
-def kind_of(value: Any) -> str:
+def describe_kind(value: Any) -> str:
     """Return the kind of a JSON value, in words."""
     type_name = _NAMES.get(type(value))
     return type_name or ("an object" if isinstance(value, Mapping) else type(value).__name__)
@@ -42,10 +42,10 @@ def unsupported(path: str, problem: str) -> NoReturn:
 
 def wrong_type(path: str, expectation: str, value: Any, *, code: str | None = None) -> NoReturn:
     """Raise the error for a value of a type other than ``expectation``."""
-    wrong(path, f"must be {expectation}, not {kind_of(value)}", code=code or "invalid_type")
+    wrong(path, f"must be {expectation}, not {describe_kind(value)}", code=code or "invalid_type")
 
 
 def not_one_of(path: str, value: Any, allowed_values: Iterable[str]) -> NoReturn:
     """Raise the error for a value that is not among ``allowed_values``."""
-    shown_value = f"'{value[:100]}'" if isinstance(value, str) else kind_of(value)
+    shown_value = f"'{value[:100]}'" if isinstance(value, str) else describe_kind(value)
     wrong(path, f"is {shown_value}, but must be one of {', '.join(allowed_values)}")

@@ -255,7 +255,7 @@ _steps: ContextVar[_Steps] = ContextVar("steps")
 _Keyword = Callable[[Any, Any, Any, Any], Iterable[ValidationError] | None]
 
 
-def _counted(work: _Keyword) -> _Keyword:
+def _count_step(work: _Keyword) -> _Keyword:
     """Wrap a keyword so that each use costs a step, and each long message costs more, because messages quote the
     value.
     """
@@ -271,7 +271,7 @@ def _counted(work: _Keyword) -> _Keyword:
     return counted
 
 
-def _found(pattern: str, text: str, *, is_unsupported: bool = True) -> bool:
+def _matches(pattern: str, text: str, *, is_unsupported: bool = True) -> bool:
     """Return whether a pattern occurs in a text; ``is_unsupported`` is the result of a lenient check for a pattern
     that it cannot use.
     """
@@ -286,7 +286,7 @@ def _found(pattern: str, text: str, *, is_unsupported: bool = True) -> bool:
 
 
 def _pattern(validator: Any, pattern: str, instance: Any, _schema: Any) -> Iterator[ValidationError]:
-    if validator.is_type(instance, "string") and not _found(pattern, instance):
+    if validator.is_type(instance, "string") and not _matches(pattern, instance):
         yield ValidationError(f"{instance[:100]!r} does not match {pattern!r}")
 
 
@@ -296,7 +296,7 @@ def _pattern_properties(
     if validator.is_type(instance, "object"):
         for pattern, inner in patterns.items():
             for name, value in instance.items():
-                if _found(pattern, name, is_unsupported=False):
+                if _matches(pattern, name, is_unsupported=False):
                     yield from validator.descend(value, inner, path=name, schema_path=pattern)
 
 
@@ -311,7 +311,7 @@ def _additional_properties(
     extras = [
         name
         for name in instance
-        if name not in known_properties and not any(_found(pattern, name) for pattern in patterns)
+        if name not in known_properties and not any(_matches(pattern, name) for pattern in patterns)
     ]
     if validator.is_type(additional_schema, "object"):
         for name in extras:
@@ -374,7 +374,7 @@ _OURS: Final[dict[str, _Keyword]] = {
     "uniqueItems": _unique_items,
 }
 _Validator: Final[Any] = extend(  # type: ignore[no-untyped-call]
-    Draft202012Validator, {name: _counted(work) for name, work in {**_STANDARD, **_OURS}.items()}
+    Draft202012Validator, {name: _count_step(work) for name, work in {**_STANDARD, **_OURS}.items()}
 )
 
 

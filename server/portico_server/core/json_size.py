@@ -42,16 +42,16 @@ class JsonSizes:
     the largest recent values are cached, because a flow passes the same values from step to step.
     """
 
-    __slots__ = ("_known", "_limit")
+    __slots__ = ("_limit", "_sizes")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._known: dict[int, tuple[Any, int]] = {}
+        self._sizes: dict[int, tuple[Any, int]] = {}
 
     def of(self, value: Any) -> int:
         """Return the approximate size of a value as JSON, in bytes, or the first size found above the limit."""
         try:
-            known_sizes = {key: size for key, (_value, size) in self._known.items()}
+            known_sizes = {key: size for key, (_value, size) in self._sizes.items()}
             return self._walk(value, known_sizes, PARTS_LEFT.get())
         except RecursionError as error:
             raise InvalidRequest("The value is nested too deeply.", code="value_too_large") from error
@@ -88,11 +88,11 @@ class JsonSizes:
         return size
 
     def _remember(self, value: Any, size: int) -> None:
-        known_sizes = dict(self._known)  # another thread may be measuring
+        known_sizes = dict(self._sizes)  # another thread may be measuring
         if len(known_sizes) >= _MAX_REMEMBERED:
             known_sizes.pop(next(iter(known_sizes)))
         known_sizes[id(value)] = (value, size)
-        self._known = known_sizes
+        self._sizes = known_sizes
 
 
 def _text(value: str) -> int:

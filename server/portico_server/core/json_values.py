@@ -39,7 +39,7 @@ def number(value: Any, path: str, low: float, high: float, *, code: str | None =
     return value
 
 
-def whole(value: Any, path: str, low: int, high: int | None = None, *, code: str | None = None) -> int:
+def integer(value: Any, path: str, low: int, high: int | None = None, *, code: str | None = None) -> int:
     """Return a whole number of at least ``low`` and at most ``high``. A boolean is not a number."""
     expectation = (
         f"a whole number of at least {low}" if high is None else f"a whole number from {low} to {high}"
@@ -157,7 +157,7 @@ class JsonObject:
         value = self.raw(key)
         return default if value is None else text(value, self.path(key), code=self._code)
 
-    def needed(self, key: str, purpose: str) -> str:
+    def required_text(self, key: str, purpose: str) -> str:
         """Return a required string; ``purpose`` describes it in the error."""
         value = self.text(key)
         if not value:
@@ -166,9 +166,9 @@ class JsonObject:
             )
         return value
 
-    def whole(self, key: str, default: int, *, minimum: int = 0, limit: int = 10**9) -> int:
+    def integer(self, key: str, default: int, *, minimum: int = 0, limit: int = 10**9) -> int:
         value = self.raw(key)
-        return default if value is None else whole(value, self.path(key), minimum, limit, code=self._code)
+        return default if value is None else integer(value, self.path(key), minimum, limit, code=self._code)
 
     def number(
         self, key: str, default: float | None, *, minimum: float = 0.0, maximum: float = 1e9
@@ -200,7 +200,7 @@ class JsonObject:
     def is_mapping(self, key: str) -> bool:
         return isinstance(self._left.get(key), Mapping)
 
-    def done(self) -> None:
+    def check_unread(self) -> None:
         for key in self._left:
             raise InvalidRequest(
                 f"{self.at} has no field '{key}'.{nearest(key, self._known)}",

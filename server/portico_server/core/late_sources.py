@@ -22,7 +22,7 @@ STARTING_RETRY_S: Final = 5.0
 class LateSource(Protocol):
     """A part of the daemon whose objects start one after another once it serves: tools, and apps that need them."""
 
-    async def started(self, key: str) -> None:
+    async def wait_for_start(self, key: str) -> None:
         """Wait while an object that may have a key (``tool/``: any tool) is starting, but not for one whose start has
         failed.
         """
@@ -41,12 +41,12 @@ class LateSources:
         """Add a source to wait for before a name is considered unknown, or an object of a durable run removed."""
         self._sources.append(source)
 
-    async def started(self, key: str) -> None:
+    async def wait_for_start(self, key: str) -> None:
         """Wait for an object that may have a key and is starting. Raises `Unavailable` if that takes too long."""
         try:
             async with asyncio.timeout(STARTED_TIMEOUT_S) as until:
                 for late in self._sources:
-                    await late.started(key)
+                    await late.wait_for_start(key)
         except TimeoutError:
             if not until.expired():
                 raise
@@ -69,4 +69,4 @@ class LateSources:
     async def tools_started(self) -> None:
         """Wait while any tool is starting, for a late source whose objects need tools."""
         for late in self._sources:
-            await late.started("tool/")
+            await late.wait_for_start("tool/")

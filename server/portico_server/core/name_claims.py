@@ -22,7 +22,7 @@ class NameClaims:
     def __init__(
         self, find_owned: Callable[[str, str | None], Awaitable[Servable | None]], aliases: Container[str]
     ) -> None:
-        self._owned = find_owned
+        self._find_owned = find_owned
         self._aliases = aliases
         self._reserved: set[str] = set(RESERVED)
         self._naming = asyncio.Lock()
@@ -61,9 +61,9 @@ class NameClaims:
     async def _require_free(self, key: str, owner: str | None) -> None:
         name = key.rpartition("/")[2] if key.startswith(("store/", "tool/")) else key
         self.require_unreserved(name, owner)
-        servable = await self._owned(key, owner)
+        servable = await self._find_owned(key, owner)
         if servable is None and owner is not None:
-            servable = await self._owned(key, None)
+            servable = await self._find_owned(key, None)
         if servable is not None and not servable.card.labels.get("fallback"):
             raise name_taken_error(name, servable.card.kind)
 

@@ -59,7 +59,7 @@ def check_plain(name: str, subject: str, param: str = "name") -> None:
     """Raise `InvalidRequest` unless `is_plain`; ``subject`` is the owner of the name, such as "a key"."""
     if not is_plain(name) or has_dots(name):
         raise InvalidRequest(
-            f"'{shown(name)}' cannot be the name of {subject}: it contains a control character, an invisible "
+            f"'{excerpt(name)}' cannot be the name of {subject}: it contains a control character, an invisible "
             "character, one of [ ] < > `, or only dots.",
             code="invalid_name",
             param=param,
@@ -70,13 +70,13 @@ def check_name(name: str, subject: str, param: str = "name") -> None:
     """Raise `InvalidRequest` unless `is_name`."""
     if not is_name(name):
         raise InvalidRequest(
-            f"'{shown(name)}' cannot be the name of {subject}: expected 1 to 128 characters, without control "
+            f"'{excerpt(name)}' cannot be the name of {subject}: expected 1 to 128 characters, without control "
             "characters, any of : / \\ [ ] < > `, or a space at either end, and neither only dots nor *.",
             code="invalid_name",
             param=param,
         )
 
 
-def shown(name: str) -> str:
+def excerpt(name: str) -> str:
     """Return any name in a form that is safe in an error."""
     return name[:80].encode("unicode_escape").decode("ascii") if has_controls(name) else name[:80]

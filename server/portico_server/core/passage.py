@@ -38,7 +38,7 @@ def to_json(records: Iterable[Passage | AnswerClaim]) -> list[dict[str, Any]]:
     return [asdict(record) for record in records]
 
 
-def where(passage: Passage) -> dict[str, Any]:
+def location_of(passage: Passage) -> dict[str, Any]:
     """Return the position of a passage for OpenAI's protocol adapters: the position in its format, offsets, and a
     label for people.
     """

@@ -37,7 +37,7 @@ class LinearPattern:
     def __init__(self, text: str) -> None:
         """Compile a pattern. Raises `UnsupportedPattern` that gives the reason if it cannot be used."""
         if len(text) > MAX_PATTERN_LENGTH:
-            raise _refused(text, f"it is longer than {MAX_PATTERN_LENGTH:,} characters")
+            raise _refusal(text, f"it is longer than {MAX_PATTERN_LENGTH:,} characters")
         import re2  # the library is imported only if a pattern is used
 
         options = re2.Options()
@@ -45,11 +45,11 @@ class LinearPattern:
         try:
             self._compiled = re2.compile(_UNICODE.sub(_translated, text).encode(), options)
         except (re2.error, UnicodeEncodeError) as error:
-            raise _refused(text, _reason(error)) from error
+            raise _refusal(text, _reason(error)) from error
         self._text = text
         self._size = int(self._compiled.programsize)
         if self._size > MAX_PROGRAM_SIZE:
-            raise _refused(text, "its repetitions make it too large")
+            raise _refusal(text, "its repetitions make it too large")
 
     def found_in(self, text: str) -> bool:
         """Return whether the pattern occurs in a text. Raises `UnsupportedPattern` if the text is too long for it."""
@@ -62,7 +62,7 @@ class LinearPattern:
         if self._size * len(data) > MAX_SEARCH_STEPS:
             raise UnsupportedPattern(
                 f"A text of {len(data):,} bytes is too long to be searched for the pattern "
-                f"{_shown(self._text)}: simplify the pattern or shorten the text.",
+                f"{_excerpt(self._text)}: simplify the pattern or shorten the text.",
                 code="pattern_too_costly",
             )
 
@@ -115,9 +115,11 @@ def _reason(error: Exception) -> str:
     return reason
 
 
-def _refused(text: str, reason: str) -> UnsupportedPattern:
-    return UnsupportedPattern(f"The pattern {_shown(text)} cannot be used: {reason}.", code="invalid_pattern")
+def _refusal(text: str, reason: str) -> UnsupportedPattern:
+    return UnsupportedPattern(
+        f"The pattern {_excerpt(text)} cannot be used: {reason}.", code="invalid_pattern"
+    )
 
 
-def _shown(text: str) -> str:
+def _excerpt(text: str) -> str:
     return repr(text if len(text) <= 80 else f"{text[:79]}…")

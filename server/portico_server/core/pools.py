@@ -49,7 +49,7 @@ class Pool:
         """
         if self._slots is None:
             return await self.run(work, *args, **kwargs)
-        async with self._slots.taken(key):
+        async with self._slots.hold(key):
             running = self.begin(work, *args, **kwargs)
             try:
                 return await asyncio.shield(running)

@@ -58,13 +58,13 @@ class Registry:
     """Maps names to Servables. Aliases may point to any name and change without clients noticing."""
 
     def __init__(self) -> None:
-        self._shared: dict[str, Servable] = {}
+        self._shared_servables: dict[str, Servable] = {}
         self._private: dict[str, dict[str, Servable]] = {}
         """By owner, then by key."""
         self._ids: dict[str, Servable] = {}
         """What is held here, by its id."""
-        self.aliases = Aliases(self.changed)
-        self.claims = NameClaims(self.owned, self.aliases)
+        self.aliases = Aliases(self.announce)
+        self.claims = NameClaims(self.find_owned, self.aliases)
         """Which names are free, and who is being given one."""
         self._sources: list[Source] = []
         self.late_sources = LateSources()
@@ -83,18 +83,18 @@ class Registry:
         kind.
         """
         card = servable.card
-        table = self._shared if card.owner is None else self._private.setdefault(card.owner, {})
+        table = self._shared_servables if card.owner is None else self._private.setdefault(card.owner, {})
         known_servable = table.get(card.key)
         if known_servable is not None and not (replace and known_servable.card.kind == card.kind):
             raise name_taken_error(card.name, known_servable.card.kind)
         table[card.key] = servable
         if known_as := _id(card):
             self._ids[known_as] = servable
-        self.changed(card.kind)
+        self.announce(card.kind)
 
     def remove(self, key: str, owner: str | None = None) -> None:
         """Remove the object that this owner has under ``key``, if any."""
-        table = self._shared if owner is None else self._private.get(owner, {})
+        table = self._shared_servables if owner is None else self._private.get(owner, {})
         servable = table.pop(key, None)
         if servable is None:
             return
@@ -104,7 +104,7 @@ class Registry:
             self.aliases.forget(known_as)
         if owner is not None and not table:
             del self._private[owner]
-        self.changed(servable.card.kind)
+        self.announce(servable.card.kind)
 
     def add_source(self, source: Source) -> None:
         self._sources.append(source)
@@ -118,7 +118,7 @@ class Registry:
         """Return the version of a shared app that ``NAME@NUMBER`` refers to, if it exists and no object has that
         name.
         """
-        if self.versions is None or "@" not in target or target in self._shared:
+        if self.versions is None or "@" not in target or target in self._shared_servables:
             return None
         return await self.versions(target)
 
@@ -126,7 +126,7 @@ class Registry:
         """Call ``watcher`` with the kind whenever a list of names changes."""
         self._watchers.append(watcher)
 
-    def changed(self, kind: Kind) -> None:
+    def announce(self, kind: Kind) -> None:
         for watcher in self._watchers:
             watcher(kind)
 
@@ -140,27 +140,27 @@ class Registry:
             servables = self._private.get(caller.id)
             if servables is not None and key in servables:
                 return servables[key]
-        servable = self._shared.get(key)
+        servable = self._shared_servables.get(key)
         if servable is None:
             servable = self.aliases.behind.get(key)
         if servable is None:
             key = self.aliases.targets.get(key, key)
-            servable = self._shared.get(key)
+            servable = self._shared_servables.get(key)
         if servable is None and caller is not None and key in self._ids:
             servable = self._ids[key]
             return servable if caller.sees(servable.card.owner) else None
         return servable
 
-    async def owned(self, key: str, owner: str | None) -> Servable | None:
+    async def find_owned(self, key: str, owner: str | None) -> Servable | None:
         """Return the object that exactly this owner has under a name, ignoring aliases; ``None`` means the shared
         objects.
         """
-        table = self._shared if owner is None else self._private.get(owner, {})
+        table = self._shared_servables if owner is None else self._private.get(owner, {})
         return table.get(key) or await self._find(key, owner)
 
     def __iter__(self) -> Iterator[Servable]:
         """Iterate over all registered shared objects."""
-        return iter(self._shared.values())
+        return iter(self._shared_servables.values())
 
     async def resolve(self, key: str, caller: Principal) -> Servable:
         """Return the Servable that ``caller`` refers to by a name or an id, after checking visibility and scope.
@@ -171,7 +171,7 @@ class Registry:
         """
         bound = BOUND.get()
         if bound is not None and caller.id != SYSTEM.id:
-            servable = await self._bound(key, caller, bound)
+            servable = await self._find_bound(key, caller, bound)
         else:
             servable = await self._resolve(key, caller)
         return self._surrounded(servable)
@@ -184,18 +184,18 @@ class Registry:
     def _surrounded(self, servable: Servable) -> Servable:
         return servable if self.around is None else self.around(servable)
 
-    async def _bound(self, key: str, caller: Principal, bound: BoundNames) -> Servable:
+    async def _find_bound(self, key: str, caller: Principal, bound: BoundNames) -> Servable:
         meaning = bound.known.get(key)
         if meaning is None:
             servable = await self._resolve(key, caller)
             if splits(servable):
-                servable = servable.one(caller)
+                servable = servable.choose_side(caller)
             await bound.bind(key, self._meaning(key, servable))
             return servable
-        same = await self._meant(key, caller, meaning)
+        same = await self._find_meant(key, caller, meaning)
         if same is None:
             await self.late_sources.prepared(key)
-            same = await self._meant(key, caller, meaning)
+            same = await self._find_meant(key, caller, meaning)
         if same is None or (target_in(meaning) is None and binding_of(same.card) != meaning):
             raise name_changed_error(key, meaning)
         caller.require(same.card.scope)
@@ -205,17 +205,17 @@ class Registry:
         """Return the meaning of a name. For an alias whose target has no name of its own, it is the target that
         answers.
         """
-        if key in self._shared or key not in self.aliases.behind:
+        if key in self._shared_servables or key not in self.aliases.behind:
             return binding_of(servable.card)
         return to_target(getattr(servable, "target", self.aliases[key]))
 
-    async def _meant(self, key: str, caller: Principal, meaning: str) -> Servable | None:
+    async def _find_meant(self, key: str, caller: Principal, meaning: str) -> Servable | None:
         """Return the object that a name referred to when a run began, if it still exists."""
         target = target_in(meaning)
         if target is not None:
             split = self.aliases.behind.get(key)
             side = split.side(target) if split is not None and splits(split) else None
-            return side or self._shared.get(target) or await self.version(target)
+            return side or self._shared_servables.get(target) or await self.version(target)
         known_as = id_of(meaning)
         if known_as is not None:
             kind = key.rpartition("/")[0]
@@ -223,12 +223,12 @@ class Registry:
         owner = owner_in(meaning)
         if owner is None:
             return self.get(key) or await self._from_sources(key, caller)
-        return await self.owned(key, owner)
+        return await self.find_owned(key, owner)
 
     async def _resolve(self, key: str, caller: Principal) -> Servable:
         servable = await self._known(key, caller)
         if servable is None and caller.id != SYSTEM.id:  # the daemon itself starts them, or waits for none
-            await self.late_sources.started(key)
+            await self.late_sources.wait_for_start(key)
             servable = await self._known(key, caller)
         if servable is None:
             raise await self._unknown(key, caller)
@@ -282,18 +282,20 @@ class Registry:
 
         The caller's own object replaces a shared object of the same name.
         """
-        cards = [servable.card for servable in self._shared.values()]
+        cards = [servable.card for servable in self._shared_servables.values()]
         cards += [servable.card for servable in self._private.get(caller.id, {}).values()]
         for source in self._sources:
             cards.extend(await source.cards(caller))
-        meant: dict[str, Card] = {}
+        cards_by_key: dict[str, Card] = {}
         for card in cards:
             if card.owner not in (None, caller.id) or (kinds and card.kind not in kinds):
                 continue
-            if card.key not in meant or (card.owner is not None and meant[card.key].owner is None):
-                meant[card.key] = card
+            if card.key not in cards_by_key or (
+                card.owner is not None and cards_by_key[card.key].owner is None
+            ):
+                cards_by_key[card.key] = card
         return sorted(
-            (card for card in meant.values() if caller.allows(card.scope)), key=lambda card: card.key
+            (card for card in cards_by_key.values() if caller.allows(card.scope)), key=lambda card: card.key
         )
 
     async def _unknown(self, key: str, caller: Principal) -> NotFound:

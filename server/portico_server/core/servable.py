@@ -89,7 +89,7 @@ class Splits(Servable, Protocol):
 
     names: frozenset[str]
 
-    def one(self, caller: Principal) -> Servable:
+    def choose_side(self, caller: Principal) -> Servable:
         """Return one side, for all calls of a run that continues for days."""
 
     def side(self, target: str) -> Servable | None:

@@ -33,7 +33,7 @@ class SkillTexts(Protocol):
     async def about(self, ref: str, caller: Principal, version: str = "default") -> SkillText:
         """Return the description of a skill, by name or id, in this version. Raises `NotFound`."""
 
-    async def sent(self, archive: str) -> SkillText:
+    async def read_archive(self, archive: str) -> SkillText:
         """Return the description of a skill sent with a request, as base64 of a zip archive. Raises `InvalidRequest`,
         `TooLarge`.
         """

@@ -10,7 +10,7 @@ from portico_server.core.principal import Principal
 class FollowedStores(Protocol):
     """Finds stores by name, and syncs them. `sync` accepts the result of `followed`."""
 
-    async def followed(self, ref: str, caller: Principal) -> Any:
+    async def find_followed(self, ref: str, caller: Principal) -> Any:
         """Return the store that ``caller`` refers to, to sync it. Raises `PorticoError` if it cannot be synced."""
 
     async def sync(self, row: Any) -> str:

@@ -70,7 +70,7 @@ def substitute(pattern: re.Pattern[str], value: Callable[[re.Match[str]], str], 
         )
     size, places = len(template), 0
 
-    def counted(match: re.Match[str]) -> str:
+    def count_place(match: re.Match[str]) -> str:
         nonlocal size, places
         text = value(match)
         size += len(text)
@@ -83,4 +83,4 @@ def substitute(pattern: re.Pattern[str], value: Callable[[re.Match[str]], str], 
             )
         return text
 
-    return pattern.sub(counted, template)
+    return pattern.sub(count_place, template)

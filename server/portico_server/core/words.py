@@ -52,7 +52,7 @@ _PYTHON_ALONE = frozenset(
 """Encodings that exist only in Python and in no document: decoding some takes quadratic time or raises."""
 
 
-def decoded(data: bytes, charset: str) -> str:
+def decode_text(data: bytes, charset: str) -> str:
     """Return the text of an external document that declares its ``charset``; an unknown charset means UTF-8. Invalid
     bytes are replaced.
     """

@@ -27,12 +27,12 @@ class Slots:
         self._kind = kind
         self._total = total
         self._per_key = per_key
-        self._used = 0
-        self._held: dict[str, int] = {}
-        self._waiting: deque[tuple[str, asyncio.Future[None]]] = deque()
+        self._used_count = 0
+        self._used_counts: dict[str, int] = {}
+        self._waiting_turns: deque[tuple[str, asyncio.Future[None]]] = deque()
 
     @asynccontextmanager
-    async def taken(self, key: str) -> AsyncIterator[None]:
+    async def hold(self, key: str) -> AsyncIterator[None]:
         """Hold a slot for ``key`` within the block. Raises `TooMany` if too many tasks of the key wait, or if a task
         waits too long.
         """
@@ -46,21 +46,21 @@ class Slots:
         """Hold another slot until work that nobody awaits has ended."""
         self._count(key, 1)
 
-        def ended(future: asyncio.Future[Any]) -> None:
+        def on_end(future: asyncio.Future[Any]) -> None:
             if not future.cancelled():
                 future.exception()  # no other code retrieves it
             self._give(key)
 
-        running.add_done_callback(ended)
+        running.add_done_callback(on_end)
 
     async def _take(self, key: str) -> None:
-        if not self._waiting and self._is_free(key):
+        if not self._waiting_turns and self._is_free(key):
             self._count(key, 1)
             return
-        if sum(1 for waiting_key, _turn in self._waiting if waiting_key == key) >= MAX_WAITING_PER_KEY:
+        if sum(1 for waiting_key, _turn in self._waiting_turns if waiting_key == key) >= MAX_WAITING_PER_KEY:
             raise self._too_many()
         turn = asyncio.get_running_loop().create_future()
-        self._waiting.append((key, turn))
+        self._waiting_turns.append((key, turn))
         self._next()
         try:
             async with asyncio.timeout(MAX_WAIT_S):
@@ -69,7 +69,7 @@ class Slots:
             if turn.done() and not turn.cancelled():
                 self._give(key)
             else:
-                self._waiting.remove((key, turn))
+                self._waiting_turns.remove((key, turn))
             if isinstance(error, TimeoutError):
                 raise self._too_many() from error
             raise
@@ -79,24 +79,24 @@ class Slots:
         self._next()
 
     def _count(self, key: str, by: int) -> None:
-        self._used += by
-        slot_count = self._held.get(key, 0) + by
+        self._used_count += by
+        slot_count = self._used_counts.get(key, 0) + by
         if slot_count:
-            self._held[key] = slot_count
+            self._used_counts[key] = slot_count
         else:
-            self._held.pop(key, None)
+            self._used_counts.pop(key, None)
 
     def _is_free(self, key: str) -> bool:
-        return self._used < self._total and self._held.get(key, 0) < self._per_key
+        return self._used_count < self._total and self._used_counts.get(key, 0) < self._per_key
 
     def _next(self) -> None:
         """Admit the waiting tasks that can start now."""
-        for key, turn in list(self._waiting):
-            if self._used >= self._total:
+        for key, turn in list(self._waiting_turns):
+            if self._used_count >= self._total:
                 return
             if turn.done() or not self._is_free(key):
                 continue
-            self._waiting.remove((key, turn))
+            self._waiting_turns.remove((key, turn))
             self._count(key, 1)
             turn.set_result(None)
 
@@ -148,26 +148,26 @@ class FairSlots:
     def __init__(self, total: int, *, spare: bool = False) -> None:
         self._free = max(1, total)
         self._spare = spare
-        self._held: Counter[str] = Counter()
+        self._used_counts: Counter[str] = Counter()
         self._turns: LastTurns[str] = LastTurns()
-        self._waiting: list[tuple[str, asyncio.Future[None]]] = []
+        self._waiting_turns: list[tuple[str, asyncio.Future[None]]] = []
 
     @asynccontextmanager
-    async def taken(self) -> AsyncIterator[None]:
+    async def hold(self) -> AsyncIterator[None]:
         """Hold a slot within the block, for `KEY`."""
         key = KEY.get()
         if self._is_free(key):
             self._grant(key)
         else:
             turn = asyncio.get_running_loop().create_future()
-            self._waiting.append((key, turn))
+            self._waiting_turns.append((key, turn))
             try:
                 await turn
             except asyncio.CancelledError:
                 if turn.done() and not turn.cancelled():
                     self._give(key)
                 else:
-                    self._waiting.remove((key, turn))
+                    self._waiting_turns.remove((key, turn))
                 raise
         try:
             yield
@@ -175,28 +175,31 @@ class FairSlots:
             self._give(key)
 
     def _give(self, key: str) -> None:
-        self._held[key] -= 1
-        if not self._held[key]:
-            del self._held[key]
+        self._used_counts[key] -= 1
+        if not self._used_counts[key]:
+            del self._used_counts[key]
         self._free += 1
-        waiting_turns = [waiting_turn for waiting_turn in self._waiting if not waiting_turn[1].done()]
-        self._turns.forget_others({*self._held, *(key for key, _turn in waiting_turns)})
+        waiting_turns = [waiting_turn for waiting_turn in self._waiting_turns if not waiting_turn[1].done()]
+        self._turns.forget_others({*self._used_counts, *(key for key, _turn in waiting_turns)})
         if waiting_turns := [
             waiting_turn for waiting_turn in waiting_turns if self._is_free(waiting_turn[0])
         ]:
             next_turn = min(
                 waiting_turns,
-                key=lambda waiting_turn: (self._held[waiting_turn[0]], self._turns.last(waiting_turn[0])),
+                key=lambda waiting_turn: (
+                    self._used_counts[waiting_turn[0]],
+                    self._turns.last(waiting_turn[0]),
+                ),
             )
-            self._waiting.remove(next_turn)
+            self._waiting_turns.remove(next_turn)
             self._grant(next_turn[0])
             next_turn[1].set_result(None)
 
     def _is_free(self, key: str) -> bool:
-        one_has_all = self._free == 0 and len(self._held) == 1 and key not in self._held
+        one_has_all = self._free == 0 and len(self._used_counts) == 1 and key not in self._used_counts
         return self._free > 0 or (self._spare and one_has_all)
 
     def _grant(self, key: str) -> None:
         self._free -= 1
-        self._held[key] += 1
+        self._used_counts[key] += 1
         self._turns.note(key)

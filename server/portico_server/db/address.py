@@ -12,7 +12,7 @@ from sqlalchemy.exc import (
 )
 
 from portico_server.core.errors import InvalidRequest
-from portico_server.subprocesses import own
+from portico_server.subprocesses import own_interpreter
 
 
 def parse_address(url: str) -> URL:
@@ -29,7 +29,7 @@ def parse_address(url: str) -> URL:
         if find_spec(package) is None:
             raise InvalidRequest(
                 "The setting 'database' names a PostgreSQL database, which requires the package "
-                f"'{package}': {own()} -m pip install asyncpg greenlet",
+                f"'{package}': {own_interpreter()} -m pip install asyncpg greenlet",
                 code="missing_package",
                 param="database",
             )

@@ -66,7 +66,7 @@ def create(
             connection.execute(insert(apps).values(**values, claim=claim_of(row.owner, row.name)))
     except IntegrityError as error:
         raise Conflict(f"The app '{row.name}' already exists.", code="name_taken", param="name") from error
-    return _numbered(connection, row.id, 1, by, spec, digest, note)
+    return _number_version(connection, row.id, 1, by, spec, digest, note)
 
 
 def deploy(
@@ -106,13 +106,13 @@ def deploy(
     connection.execute(
         update(apps).where(apps.c.id == app_id).values(version=number, kind=kind, updated_at=time.time())
     )
-    version_row = _numbered(connection, app_id, number, by, spec, digest, note)
+    version_row = _number_version(connection, app_id, number, by, spec, digest, note)
     row = get(connection, app_id)
     assert row is not None
     return row, version_row
 
 
-def _numbered(
+def _number_version(
     connection: Connection, app_id: str, number: int, by: str, spec: Mapping[str, Any], digest: str, note: str
 ) -> VersionRow:
     row = VersionRow(app_id, number, dict(spec), digest, note, by, time.time())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import ColumnElement, Connection, delete, func, or_, select
 
 from portico_server.core.dataclass import dataclass
-from portico_server.db.retention import remembered
+from portico_server.db.retention import kept_run_ids
 from portico_server.db.rows import Rows
 from portico_server.db.schema import artifacts, container_files
 
@@ -42,7 +42,9 @@ def newest(
 
 
 def _orphaned(before: float) -> ColumnElement[bool]:
-    condition = artifacts.c.run_id.in_(remembered(before)) | artifacts.c.id.in_(select(container_files.c.id))
+    condition = artifacts.c.run_id.in_(kept_run_ids(before)) | artifacts.c.id.in_(
+        select(container_files.c.id)
+    )
     return (artifacts.c.created_at < before) & ~condition
 
 

@@ -227,7 +227,7 @@ def finish(
         raise Conflict(f"The batch '{batch_id}' has already ended.", code="batch_ended")
 
 
-def ended(connection: Connection) -> list[str]:
+def unfinished_cleanups(connection: Connection) -> list[str]:
     """Return the ids of ended batches that still have lines in addition to their files."""
     scalar_select = select(batch_lines.c.batch_id).distinct().scalar_subquery()
     query = select(batches.c.id).where(batches.c.finished_at.is_not(None), batches.c.id.in_(scalar_select))

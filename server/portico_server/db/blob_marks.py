@@ -11,7 +11,7 @@ from typing import Final
 from sqlalchemy import Connection, delete, insert, select
 
 from portico_server.core.dataclass import dataclass
-from portico_server.db.rows import now as clock
+from portico_server.db.rows import database_time as clock
 from portico_server.db.schema import blob_marks
 
 REMOVING: Final = ""
@@ -92,7 +92,7 @@ def begin_removal(
     return going
 
 
-def expired(connection: Connection, kind: BlobKind, limit: int) -> list[str]:
+def expired_digests(connection: Connection, kind: BlobKind, limit: int) -> list[str]:
     """Return digests whose mark belongs to a daemon that was killed or could not remove them."""
     query = (
         select(blob_marks.c.sha256)

@@ -18,7 +18,7 @@ from portico_server.core.errors import Conflict
 from portico_server.db import webhooks
 from portico_server.db.names import lock
 from portico_server.db.rows import Rows
-from portico_server.db.rows import now as clock
+from portico_server.db.rows import database_time as clock
 from portico_server.db.schema import aliases, canaries, canary_entries, canary_sides
 
 Side: TypeAlias = Literal["baseline", "canary"]
@@ -168,7 +168,7 @@ def put(connection: Connection, row: CanaryRow, expected_target: str | None) -> 
             code="alias_changed",
             param="alias",
         )
-    known_canary_row = _locked(connection, canaries.c.running == row.alias)
+    known_canary_row = _lock(connection, canaries.c.running == row.alias)
     if known_canary_row is not None and known_canary_row.target != row.target:
         raise running_conflict(known_canary_row)
     if known_canary_row is None:
@@ -202,7 +202,7 @@ def _values(row: CanaryRow) -> dict[str, Any]:
     return {name: getattr(row, name) for name in CanaryRow.__dataclass_fields__}
 
 
-def _locked(connection: Connection, condition: Any) -> CanaryRow | None:
+def _lock(connection: Connection, condition: Any) -> CanaryRow | None:
     """Return the row, locked until the transaction ends."""
     return _CANARIES.first(connection, _CANARIES.select.where(condition).with_for_update())
 
@@ -233,7 +233,7 @@ def add_counts(
     """Add counts to canaries, by their ids, and return the canaries that ``decide`` ends."""
     canary_rows = []
     for canary_id in sorted(added_canary_counts):  # in a fixed order, so that two daemons do not deadlock
-        row = _locked(connection, canaries.c.id == canary_id)
+        row = _lock(connection, canaries.c.id == canary_id)
         if row is None:
             continue  # forgotten meanwhile
         for side, side_counts in (
@@ -258,7 +258,7 @@ def add_counts(
 def end(connection: Connection, alias: str, decision: Decision, by: str | None) -> CanaryRow | None:
     """End the canary of an alias; return ``None`` if none is running."""
     lock(connection, alias)
-    row = _locked(connection, canaries.c.running == alias)
+    row = _lock(connection, canaries.c.running == alias)
     return None if row is None else _end(connection, row, decision, by, counts(connection, row.id))
 
 

@@ -77,7 +77,7 @@ def append(
     return int(last)
 
 
-def after(connection: Connection, store_id: str, seq: int, limit: int) -> list[LogEntry]:
+def list_after(connection: Connection, store_id: str, seq: int, limit: int) -> list[LogEntry]:
     """Return at most ``limit`` changes with a number above ``seq``, in order."""
     query = _ENTRIES.select.where(changes.c.store_id == store_id, changes.c.seq > seq)
     return _ENTRIES.every(connection, query.order_by(changes.c.seq).limit(limit))
@@ -85,7 +85,9 @@ def after(connection: Connection, store_id: str, seq: int, limit: int) -> list[L
 
 def at(connection: Connection, store_id: str, seq: int) -> LogEntry | None:
     """Return the change with the number ``seq``."""
-    return next((change for change in after(connection, store_id, seq - 1, 1) if change.seq == seq), None)
+    return next(
+        (change for change in list_after(connection, store_id, seq - 1, 1) if change.seq == seq), None
+    )
 
 
 def newest(connection: Connection, store_id: str) -> LogEntry | None:

@@ -73,10 +73,10 @@ def page(
         query = query.where(chat_completions.c.model == chat_filter.model)
     for name, value in (chat_filter.metadata or {}).items():
         query = query.where(chat_completions.c.metadata[name].as_string() == value)
-    return _CHATS.page(connection, _after(query, after, order), limit)
+    return _CHATS.page(connection, _page_after(query, after, order), limit)
 
 
-def _after(query: Select[Any], after: str | None, order: Order) -> Select[Any]:
+def _page_after(query: Select[Any], after: str | None, order: Order) -> Select[Any]:
     # Ids begin with the time: they sort rows like created_at, and no two are equal.
     at = chat_completions.c.id
     if after is not None:

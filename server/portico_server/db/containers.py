@@ -11,7 +11,7 @@ from sqlalchemy import Connection, delete, func, select, update
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict
 from portico_server.db.names import lock
-from portico_server.db.rows import Order, RowPage, Rows, may_have_another, now
+from portico_server.db.rows import Order, RowPage, Rows, database_time, may_have_another
 from portico_server.db.schema import artifacts, container_files, containers
 
 MINUTE_S: Final = 60
@@ -78,7 +78,7 @@ _LISTED = select(
 def get(connection: Connection, container_id: str) -> ContainerRow | None:
     """Return a container, unless it has expired."""
     row = _CONTAINERS.get(connection, container_id)
-    return None if row is None or row.expires_at <= now(connection) else row
+    return None if row is None or row.expires_at <= database_time(connection) else row
 
 
 def use(connection: Connection, container_id: str) -> ContainerRow | None:
@@ -86,7 +86,7 @@ def use(connection: Connection, container_id: str) -> ContainerRow | None:
     row = get(connection, container_id)
     if row is None:
         return None
-    moment = now(connection)
+    moment = database_time(connection)
     container_row = replace(row, last_active_at=moment, expires_at=moment + row.minutes * MINUTE_S)
     times = {"last_active_at": container_row.last_active_at, "expires_at": container_row.expires_at}
     connection.execute(update(containers).where(containers.c.id == container_id).values(**times))
@@ -97,7 +97,9 @@ def every(
     connection: Connection, owner: str, *, name: str | None, after: str | None, limit: int, order: Order
 ) -> RowPage[ContainerRow]:
     """Return an owner's containers by creation time; only those with ``name``, if given."""
-    query = _CONTAINERS.select.where(containers.c.owner == owner, containers.c.expires_at > now(connection))
+    query = _CONTAINERS.select.where(
+        containers.c.owner == owner, containers.c.expires_at > database_time(connection)
+    )
     if name is not None:
         query = query.where(containers.c.name == name)
     if after is not None:
@@ -112,7 +114,7 @@ def add(connection: Connection, row: ContainerRow, bounds: ContainerBounds) -> s
     Raises `Conflict` if the key has reached its limit.
     """
     lock(connection, f"containers of {row.owner}")
-    conditions = (containers.c.owner == row.owner, containers.c.expires_at > now(connection))
+    conditions = (containers.c.owner == row.owner, containers.c.expires_at > database_time(connection))
     if may_have_another(connection, bounds.containers, *conditions):
         _CONTAINERS.add(connection, row)
         return None
@@ -133,15 +135,17 @@ def remove(connection: Connection, container_id: str) -> None:
     connection.execute(delete(containers).where(containers.c.id == container_id))
 
 
-def expired(connection: Connection, limit: int) -> list[tuple[str, str]]:
+def expired_ids(connection: Connection, limit: int) -> list[tuple[str, str]]:
     """Return the ids and owners of expired containers."""
-    query = select(containers.c.id, containers.c.owner).where(containers.c.expires_at <= now(connection))
+    query = select(containers.c.id, containers.c.owner).where(
+        containers.c.expires_at <= database_time(connection)
+    )
     return [(row.id, row.owner) for row in connection.execute(query.limit(limit))]
 
 
 def count_expired(connection: Connection) -> int:
     """Return the number of expired containers."""
-    late = containers.c.expires_at <= now(connection)
+    late = containers.c.expires_at <= database_time(connection)
     return int(connection.execute(select(func.count()).where(late)).scalar_one())
 
 
@@ -166,7 +170,7 @@ def put(
     sizes = {row.id: row.bytes for row in connection.execute(query)}
     total = sum(file.bytes for file in held_container_files.values())
     remaining_paths: list[str] = []
-    gone: list[StoredContainerFile] = []
+    replaced_files: list[StoredContainerFile] = []
     for row in rows:
         before = held_container_files.get(row.path)
         room = total - (before.bytes if before else 0) + sizes[row.id]
@@ -174,14 +178,14 @@ def put(
             remaining_paths.append(row.path)
             continue
         if before is not None:
-            gone.append(before)
+            replaced_files.append(before)
             take(connection, [before.id])
         _FILES.add(connection, row)
         total = room
         held_container_files[row.path] = StoredContainerFile(
             row.id, row.container_id, row.path, row.source, sizes[row.id], "", 0.0
         )
-    return remaining_paths, gone
+    return remaining_paths, replaced_files
 
 
 def take(connection: Connection, file_ids: Sequence[str]) -> None:

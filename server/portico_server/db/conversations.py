@@ -91,7 +91,7 @@ def extend(
     ]
     if rows:
         connection.execute(insert(conversation_items), rows)
-    added_bytes = sum(text_bytes(str(one["item"])) for one in rows)
+    added_bytes = sum(text_bytes(str(item_row["item"])) for item_row in rows)
     connection.execute(
         update(conversations)
         .where(conversations.c.id == conversation_id)
@@ -107,7 +107,9 @@ responses, whose complete documents count.
 """
 
 
-def whole(connection: Connection, conversation_id: str) -> tuple[ConversationRow, list[str] | None] | None:
+def with_items(
+    connection: Connection, conversation_id: str
+) -> tuple[ConversationRow, list[str] | None] | None:
     """Return a conversation with its items as JSON texts, oldest first; the items are ``None`` if they are too long."""
     row = get(connection, conversation_id)
     if row is None:

@@ -78,7 +78,7 @@ class Database:
         self._writer = WriterThread("portico-db-write")
         self._reading = Timings()
         self._readers = ThreadPoolExecutor(MAX_READERS, "portico-db-read")
-        self._kept = KeptConnections(self._explain)
+        self._kept_connections = KeptConnections(self._explain)
         self._events: dict[str, tuple[asyncio.AbstractEventLoop, asyncio.Event]] = {}
         self.row_groups: RowGroups | None = None
         """Writes rows of the same turn of the event loop together; ``None`` on PostgreSQL."""
@@ -102,7 +102,7 @@ class Database:
             statements=("wal_autocheckpoint=0",),
         )
         self.row_groups = RowGroups(
-            self.try_write_now, self._writer.do, partial(self._kept.insert, self._relaxed_engine)
+            self.try_write_now, self._writer.do, partial(self._kept_connections.insert, self._relaxed_engine)
         )
 
     @classmethod
@@ -192,16 +192,18 @@ class Database:
         """
         if self.postgres is not None or time.monotonic() < self._read_now_from:
             return None
-        connection = self._kept.held.get(self._swift_engine)
+        connection = self._kept_connections.held.get(self._swift_engine)
         if connection is None:
-            self._writer.do(lambda: self._kept.get(self._swift_engine))  # opening a file takes longer
+            self._writer.do(
+                lambda: self._kept_connections.get(self._swift_engine)
+            )  # opening a file takes longer
             return None
         start_time = perf_counter()
         try:
             driver: Any = connection.connection.driver_connection
             return function(driver, *args, **kwargs)
         except DATABASE_ERRORS:
-            self._kept.drop(self._swift_engine)
+            self._kept_connections.drop(self._swift_engine)
             return None  # the reader reports the reason if it fails too
         finally:
             took = perf_counter() - start_time
@@ -272,7 +274,7 @@ class Database:
             topics = connection.info.pop(_COMMITTED, topics)
             return result
 
-        def ended(_future: asyncio.Future[T]) -> None:
+        def record_time(_future: asyncio.Future[T]) -> None:
             self._committed(topics)
             timings.running = 0
             if not start_time:
@@ -283,7 +285,7 @@ class Database:
 
         timings.waiting += 1
         future = postgres.write(work, full=full)
-        future.add_done_callback(ended)
+        future.add_done_callback(record_time)
         return future
 
     def rows(
@@ -297,7 +299,7 @@ class Database:
         if self.postgres is not None:
             return None
         engine = self._write_engine if full else self._relaxed_engine
-        return self._writer.do(lambda: self._kept.insert(engine, statement, rows))
+        return self._writer.do(lambda: self._kept_connections.insert(engine, statement, rows))
 
     def try_write_now(self, statement: str, rows: Sequence[Sequence[Any]]) -> bool:
         """Write like `rows`, not ``full``, synchronously in the event loop. Returns ``False`` if not done; then use
@@ -309,12 +311,14 @@ class Database:
         """
         if self.postgres is not None or self._writer.busy or time.monotonic() < self._swift_from:
             return False
-        if self._swift_engine not in self._kept.held:
-            self._writer.do(lambda: self._kept.get(self._swift_engine))  # opening a file takes longer
+        if self._swift_engine not in self._kept_connections.held:
+            self._writer.do(
+                lambda: self._kept_connections.get(self._swift_engine)
+            )  # opening a file takes longer
             return False
         start_time = time.monotonic()
         try:
-            self._kept.insert(self._swift_engine, statement, rows)
+            self._kept_connections.insert(self._swift_engine, statement, rows)
         except PorticoError:
             return False  # the writer reports the reason if it fails too
         finally:
@@ -333,9 +337,9 @@ class Database:
         path = Path(self._url.database)
         if not worth_bytes:
             # The result must match the reported size of the file, including the log beside it.
-            await self._writer.do(lambda: self._kept.call(self._write_engine, snapshot.shorten))
+            await self._writer.do(lambda: self._kept_connections.call(self._write_engine, snapshot.shorten))
         before = await self._writer.do(
-            lambda: (path.stat().st_size, *self._kept.call(self._write_engine, _free))
+            lambda: (path.stat().st_size, *self._kept_connections.call(self._write_engine, _free))
         )
         size, free, incremental = before
         if free < max(1, worth_bytes) and (incremental or not convert):
@@ -343,24 +347,26 @@ class Database:
         if not incremental:
             if not convert:
                 return None
-            await self._writer.do(lambda: self._kept.call(self._write_engine, snapshot.convert))
+            await self._writer.do(lambda: self._kept_connections.call(self._write_engine, snapshot.convert))
         else:
-            while await self._writer.do(lambda: self._kept.call(self._write_engine, snapshot.give_back)):
+            while await self._writer.do(
+                lambda: self._kept_connections.call(self._write_engine, snapshot.give_back)
+            ):
                 pass
-        await self._writer.do(lambda: self._kept.call(self._write_engine, snapshot.shorten))
+        await self._writer.do(lambda: self._kept_connections.call(self._write_engine, snapshot.shorten))
         after = path.stat().st_size  # noqa: ASYNC240  # one look
         return Vacuumed(size, after, max(0, size - after), not incremental)
 
     def _transact(self, engine: Engine, function: Callable[[Connection], T]) -> T:
         """Run a transaction in the writer thread."""
         try:
-            connection = self._kept.get(engine)
+            connection = self._kept_connections.get(engine)
             with connection.begin():
                 result = function(connection)
             self._committed(connection.info.pop(_COMMITTED, ()))
             return result
         except DATABASE_ERRORS as error:
-            self._kept.drop(engine)
+            self._kept_connections.drop(engine)
             raise self._explain(error) from error
 
     def _explain(self, error: Exception) -> PorticoError:
@@ -373,8 +379,8 @@ class Database:
         if self.postgres is not None:
             self.postgres.close()
             return
-        for engine in tuple(self._kept.held):
-            self._kept.drop(engine)
+        for engine in tuple(self._kept_connections.held):
+            self._kept_connections.drop(engine)
         self._write_engine.dispose()
         self._relaxed_engine.dispose()
         self._swift_engine.dispose()

@@ -109,7 +109,7 @@ def create(connection: Connection, row: EvalRow) -> None:
     _EVALS.add(connection, row, bytes=row.bytes)
 
 
-def named(connection: Connection, name: str, owner: str | None) -> list[EvalRow]:
+def by_name(connection: Connection, name: str, owner: str | None) -> list[EvalRow]:
     """Return the evaluations with a name, newest first: all, or those of ``owner`` and shared ones."""
     query = _EVALS.select.where(evals.c.name == name)
     if owner is not None:
@@ -133,9 +133,11 @@ def page(
     up = order == "asc"
     if by_update:
         if after is not None:
-            same = evals.c.updated_at == after.updated_at
+            has_same_time = evals.c.updated_at == after.updated_at
             later = evals.c.updated_at > after.updated_at if up else evals.c.updated_at < after.updated_at
-            query = query.where(later | (same & (evals.c.id > after.id if up else evals.c.id < after.id)))
+            query = query.where(
+                later | (has_same_time & (evals.c.id > after.id if up else evals.c.id < after.id))
+            )
         columns = (evals.c.updated_at, evals.c.id)
         query = query.order_by(*(column.asc() if up else column.desc() for column in columns))
     else:  # ids begin with the time
@@ -264,7 +266,7 @@ def every_item(connection: Connection, data_id: str) -> list[ItemRow]:
     return _ITEMS.every(connection, query)
 
 
-def done(connection: Connection, eval_run_id: str) -> set[int]:
+def done_items(connection: Connection, eval_run_id: str) -> set[int]:
     """Return the numbers of the items that a run has finished."""
     query = select(eval_outputs.c.number).where(eval_outputs.c.eval_run_id == eval_run_id)
     return set(connection.execute(query).scalars())

@@ -89,8 +89,8 @@ class Feed:
         self._database = database
         self._refreshes: dict[str, Refresh] = {}
         self._receivers: dict[str, Receive] = {}
-        self._seen: dict[str, int] = {}
-        self._heard: dict[str, int] = {}
+        self._known_numbers: dict[str, int] = {}
+        self._latest_numbers: dict[str, int] = {}
         self._reports: dict[str, Callable[[bool], Mapping[str, Any]]] = {}
         self._wake = asyncio.Event()
         self._heard_at: dict[str, float] = {}
@@ -98,7 +98,7 @@ class Feed:
         self._outbox: deque[tuple[str, Any]] = deque(maxlen=10 * MAX_ASKED_COUNT)
         self._answers: dict[str, Answer] = {}
         self._questions: asyncio.Queue[tuple[str, Mapping[str, Any]]] = asyncio.Queue(MAX_ASKED_COUNT)
-        self._asked: dict[int, _OpenQuestion] = {}
+        self._open_questions: dict[int, _OpenQuestion] = {}
         self._numbers = itertools.count(1)
 
     def refresh(self, table: str, refresh: Refresh) -> None:
@@ -133,12 +133,12 @@ class Feed:
             other_daemons = {daemon} & self._present() if daemon else self._present()
             if not other_daemons:
                 return None
-            if self._postgres is None or len(self._asked) >= MAX_ASKED_COUNT:
+            if self._postgres is None or len(self._open_questions) >= MAX_ASKED_COUNT:
                 raise Unavailable(
                     "Too many questions to other daemons are waiting. Try again.", retry_after=1
                 )
             number = next(self._numbers)
-            open_question = self._asked[number] = _OpenQuestion(
+            open_question = self._open_questions[number] = _OpenQuestion(
                 other_daemons, asyncio.get_running_loop().create_future()
             )
             self._outbox.append(("ask", {"kind": kind, "id": number, "to": daemon, "question": question}))
@@ -150,7 +150,7 @@ class Feed:
                 if not open_question.waiting & self._present():
                     return None
             finally:
-                del self._asked[number]
+                del self._open_questions[number]
         raise Unavailable(
             f"Another daemon on this database has not answered for {MAX_ASK_ATTEMPTS * ANSWER_TIMEOUT_S:g} s. "
             "Try again.",
@@ -220,7 +220,7 @@ class Feed:
             poll = loop.time() - polled_at >= POLL_INTERVAL_S
             if poll:
                 polled_at = loop.time()
-                self._heard.update(await self._database.read(_numbers))
+                self._latest_numbers.update(await self._database.read(_numbers))
             await self._catch_up()
             await self._send(connection, poll)
             try:
@@ -232,8 +232,8 @@ class Feed:
 
     async def _catch_up(self) -> None:
         for table, refresh in self._refreshes.items():
-            number = self._heard.get(table, 0)
-            if number > self._seen.get(table, 0):
+            number = self._latest_numbers.get(table, 0)
+            if number > self._known_numbers.get(table, 0):
                 try:
                     await refresh()
                 except PorticoError as error:
@@ -243,7 +243,7 @@ class Feed:
                 ):  # in one table, which is retried: the other tables are followed, and the daemon serves
                     logger.exception("the changes of %s could not be applied", table)
                 else:
-                    self._seen[table] = number
+                    self._known_numbers[table] = number
 
     async def _send(self, connection: asyncpg.Connection[Any], poll: bool) -> None:
         assert self._postgres is not None
@@ -272,9 +272,9 @@ class Feed:
             origin: str = notice["origin"]
             is_own = origin == self._postgres.origin
             for table, number in notice.get("epochs", {}).items():
-                self._heard[table] = max(number, self._heard.get(table, 0))
-                if is_own and self._seen.get(table, 0) == number - 1:
-                    self._seen[table] = number  # made and known by this daemon
+                self._latest_numbers[table] = max(number, self._latest_numbers.get(table, 0))
+                if is_own and self._known_numbers.get(table, 0) == number - 1:
+                    self._known_numbers[table] = number  # made and known by this daemon
             if origin and not is_own:
                 self._heard_at[origin] = time.monotonic()
             for kind, data in () if is_own else notice.get("messages", ()):
@@ -293,7 +293,7 @@ class Feed:
 
     def _take(self, origin: str, data: Mapping[str, Any]) -> None:
         """Receive a piece of an answer; the last piece ends the wait."""
-        open_question = self._asked.get(data["id"])
+        open_question = self._open_questions.get(data["id"])
         if open_question is None or open_question.answer.done():
             return
         pieces = open_question.pieces.setdefault(origin, {})

@@ -154,13 +154,13 @@ def stored_by_owner(connection: Connection) -> dict[str, int]:
     return {owner: int(size) for owner, size in connection.execute(query)}
 
 
-def stored(connection: Connection, owner: str) -> int:
+def stored_bytes(connection: Connection, owner: str) -> int:
     """Return the number of bytes that a key stores on disk."""
     result = connection.execute(select(func.sum(_STORED.c.bytes)).where(_STORED.c.owner == owner))
     return int(result.scalar_one() or 0)
 
 
-def expired(connection: Connection) -> list[FileRow]:
+def expired_files(connection: Connection) -> list[FileRow]:
     """Return expired files, up to a limit at a time."""
     query = _FILES.select.where(files.c.expires_at <= time.time())
     return _FILES.every(connection, query.limit(MAX_EXPIRED_ROWS))

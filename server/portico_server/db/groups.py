@@ -116,9 +116,9 @@ def counts(
     return {name: GroupCounts(completed_counts[name], failed_counts[name], sizes[name]) for name in names}
 
 
-def waiting(connection: Connection, row: GroupRow, limit: int) -> list[StoreFileRow]:
+def waiting_files(connection: Connection, row: GroupRow, limit: int) -> list[StoreFileRow]:
     """Return files that are in the store's default group and not yet in this one, `in_turns`."""
-    done = exists().where(
+    is_embedded = exists().where(
         group_files.c.store_id == store_files.c.store_id,
         group_files.c.group_name == row.name,
         group_files.c.file_id == store_files.c.file_id,
@@ -126,7 +126,7 @@ def waiting(connection: Connection, row: GroupRow, limit: int) -> list[StoreFile
     query = (
         select(*file_columns())
         .select_from(store_files.join(files, files.c.id == store_files.c.file_id))
-        .where(store_files.c.store_id == row.store_id, store_files.c.status == "completed", ~done)
+        .where(store_files.c.store_id == row.store_id, store_files.c.status == "completed", ~is_embedded)
     )
     return [
         StoreFileRow(**found_row._mapping) for found_row in connection.execute(in_turns(query).limit(limit))
@@ -135,7 +135,7 @@ def waiting(connection: Connection, row: GroupRow, limit: int) -> list[StoreFile
 
 def unfinished(connection: Connection) -> list[str]:
     """Return the stores with a group that lacks files."""
-    done = exists().where(
+    is_written = exists().where(
         group_files.c.store_id == groups.c.store_id,
         group_files.c.group_name == groups.c.name,
         group_files.c.file_id == store_files.c.file_id,
@@ -143,7 +143,7 @@ def unfinished(connection: Connection) -> list[str]:
     rows = connection.execute(
         select(groups.c.store_id)
         .select_from(groups.join(store_files, store_files.c.store_id == groups.c.store_id))
-        .where(store_files.c.status == "completed", ~done)
+        .where(store_files.c.status == "completed", ~is_written)
         .distinct()
     )
     return [row.store_id for row in rows]
@@ -228,8 +228,8 @@ def retry(connection: Connection, store_id: str) -> None:
 
 def _note(connection: Connection, row: GroupRow, file_id: str, error: str | None) -> None:
     key_values = {"store_id": row.store_id, "group_name": row.name, "file_id": file_id}
-    where = and_(*(group_files.c[name] == value for name, value in key_values.items()))
-    if connection.execute(update(group_files).where(where).values(error=error)).rowcount == 0:
+    condition = and_(*(group_files.c[name] == value for name, value in key_values.items()))
+    if connection.execute(update(group_files).where(condition).values(error=error)).rowcount == 0:
         connection.execute(insert(group_files).values(**key_values, error=error))
 
 

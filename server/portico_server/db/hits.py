@@ -81,8 +81,8 @@ def get_now(driver: sqlite3.Connection, store_id: str, chunk_ids: Sequence[int])
 
 def _by_id(rows: Iterable[Sequence[Any]]) -> dict[int, HitRow]:
     return {
-        chunk: HitRow(chunk, file, ordinal, text, place_of(place), name, own, group, created_at)
-        for chunk, file, name, own, ordinal, text, place, group, created_at in rows
+        chunk: HitRow(chunk, file, ordinal, text, place_of(place), name, attributes, group, created_at)
+        for chunk, file, name, attributes, ordinal, text, place, group, created_at in rows
     }
 
 

@@ -79,12 +79,12 @@ def living(connection: Connection) -> Sequence[KeyRow]:
     return _rows(connection, keys.c.revoked_at.is_(None))
 
 
-def blocked(connection: Connection) -> Sequence[KeyRow]:
+def blocked_identities(connection: Connection) -> Sequence[KeyRow]:
     """Return identities that are blocked, whatever token they present."""
-    return _rows(connection, _blocked())
+    return _rows(connection, _is_blocked())
 
 
-def _blocked() -> ColumnElement[bool]:
+def _is_blocked() -> ColumnElement[bool]:
     return keys.c.revoked_at.is_not(None) & keys.c.issuer.is_not(None)
 
 
@@ -138,6 +138,6 @@ def revoke(connection: Connection, key_id: str, now: float) -> bool:
 def unblock(connection: Connection, key_id: str) -> bool:
     """Unblock an identity, which has no permissions until it signs in again; return whether it was blocked."""
     values: dict[str, Any] = {"revoked_at": None, "scopes": []}
-    result = connection.execute(update(keys).where(keys.c.id == key_id, _blocked()).values(values))
+    result = connection.execute(update(keys).where(keys.c.id == key_id, _is_blocked()).values(values))
     sign_ins.end_all(connection, key_id)  # a sign-in from while it was blocked
     return result.rowcount > 0

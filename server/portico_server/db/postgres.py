@@ -68,20 +68,20 @@ class PostgresThread:
         self._reading = asyncio.Semaphore(readers)
         self._writing = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._closed = False
+        self._is_closed = False
         self._locks: asyncpg.Connection[Any] | None = None
         self._locking = asyncio.Lock()
         self.origin = os.urandom(6).hex()
         self.watched: Collection[str] = ()
-        self._changed: set[str] = set()
+        self._changed_tables: set[str] = set()
 
         @event.listens_for(self._write_engine.sync_engine, "before_execute")
         def note(_connection: Connection, statement: Any, *_arguments: Any) -> None:
             if getattr(statement, "is_dml", False) and statement.table.name in self.watched:
-                self._changed.add(statement.table.name)
+                self._changed_tables.add(statement.table.name)
 
     def _engine(self, size: int, **options: Any) -> AsyncEngine:
-        # The first statement on a broken connection detects it and replaces it (`_opened`): a ping before
+        # The first statement on a broken connection detects it and replaces it (`_open`): a ping before
         # each transaction would cost as much as a row.
         return create_async_engine(
             "postgresql+asyncpg://", async_creator=self.connect, pool_size=size, max_overflow=0, **options
@@ -136,16 +136,16 @@ class PostgresThread:
         return self._do(partial(self._write, function, _LOCK if full else _LOCK_RELAXED))
 
     async def _write(self, function: Callable[[Connection], T], lock: TextClause) -> T:
-        async with self._writing, self._opened(lock) as connection:
-            self._changed.clear()
+        async with self._writing, self._open(lock) as connection:
+            self._changed_tables.clear()
             result = await connection.run_sync(function)
-            if self._changed:
+            if self._changed_tables:
                 await connection.run_sync(self._advance)
             await connection.commit()
             return result
 
     @asynccontextmanager
-    async def _opened(self, first: TextClause) -> AsyncIterator[AsyncConnection]:
+    async def _open(self, first: TextClause) -> AsyncIterator[AsyncConnection]:
         """Yield a connection whose transaction begins with ``first``; a broken connection is replaced."""
         connection = await self._write_engine.connect()
         try:
@@ -163,7 +163,9 @@ class PostgresThread:
 
     def _advance(self, connection: Connection) -> None:
         """Increment the epochs of the changed watched tables, and send notices."""
-        statement = insert(epochs).values([{"topic": topic, "number": 1} for topic in sorted(self._changed)])
+        statement = insert(epochs).values(
+            [{"topic": topic, "number": 1} for topic in sorted(self._changed_tables)]
+        )
         statement = statement.on_conflict_do_update(
             index_elements=[epochs.c.topic], set_={"number": epochs.c.number + 1}
         )
@@ -173,10 +175,10 @@ class PostgresThread:
 
     def _do(self, work: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Future[T]:
         """Return the future of ``work``, which runs to completion even if nobody awaits it any more."""
-        if self._closed:
+        if self._is_closed:
             raise RuntimeError("The database is closed.")
 
-        async def begun() -> T:
+        async def begin() -> T:
             task = asyncio.create_task(work())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -185,7 +187,7 @@ class PostgresThread:
             except (SQLAlchemyError, OSError, OverflowError) as error:
                 raise self._explain(error) from error
 
-        return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(begun(), self._loop))
+        return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(begin(), self._loop))
 
     def wait_for_write(self, function: Callable[[Connection], T]) -> T:
         """Run `write` for a caller without an event loop."""
@@ -240,7 +242,7 @@ class PostgresThread:
 
     def close(self) -> None:
         """Finish the started work, then close."""
-        self._closed = True
+        self._is_closed = True
 
         async def end() -> None:
             while self._tasks:

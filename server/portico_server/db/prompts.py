@@ -61,13 +61,13 @@ def versions(connection: Connection, prompt_id: str) -> list[PromptJson]:
     return _PROMPTS.every(connection, query)
 
 
-def named(connection: Connection, name: str, owner: str | None) -> PromptJson | None:
+def by_name(connection: Connection, name: str, owner: str | None) -> PromptJson | None:
     """Return the newest version of the prompt that this owner has under a name; ``None`` means the shared prompt."""
     query = _PROMPTS.select.where(prompts.c.claim == _claim(owner, name))
     return _PROMPTS.first(connection, query.order_by(prompts.c.version.desc()).limit(1))
 
 
-def one(connection: Connection, prompt_id: str, version: int | None) -> PromptJson | None:
+def find_version(connection: Connection, prompt_id: str, version: int | None) -> PromptJson | None:
     """Return a version of a prompt, or its newest version."""
     query = _PROMPTS.select.where(prompts.c.id == prompt_id)
     if version is not None:
@@ -83,10 +83,10 @@ def save(
     Raises `Conflict` if a key claims a shared name.
     """
     lock(connection, name)
-    last = named(connection, name, owner)
+    last = by_name(connection, name, owner)
     if last is not None and last.spec == spec:
         return last, False
-    if last is None and owner is not None and named(connection, name, None) is not None:
+    if last is None and owner is not None and by_name(connection, name, None) is not None:
         raise name_conflict(name)
     prompt_id, version = (last.id, last.version + 1) if last else (new_id("prompt_"), 1)
     row: PromptJson = PromptRow(prompt_id, name, version, owner, dict(spec), origin, time.time())

@@ -14,7 +14,7 @@ from portico_server.core.question import QuestionKind, QuestionStatus
 from portico_server.db import webhooks
 from portico_server.db.agent_tasks import ANSWERABLE
 from portico_server.db.rows import RowPage, chars_of, count_fitting
-from portico_server.db.rows import now as clock
+from portico_server.db.rows import database_time as clock
 from portico_server.db.schema import questions, runs
 
 
@@ -51,7 +51,7 @@ class QuestionRow:
             return self.key
         return f"{self.run_id}:{self.key}"
 
-    def same(self, question_row: QuestionRow) -> bool:
+    def asks_same_as(self, question_row: QuestionRow) -> bool:
         """Return whether both rows ask the same question, because an answer to one must not count for a different
         question.
         """
@@ -80,7 +80,11 @@ def ask(connection: Connection, row: QuestionRow) -> QuestionRow:
         select(*_COLUMNS).where(questions.c.run_id == row.run_id, questions.c.key == row.key)
     ).first()
     question_row = _row(found_row) if found_row else None
-    if question_row is not None and question_row.status in ("answered", "pending") and question_row.same(row):
+    if (
+        question_row is not None
+        and question_row.status in ("answered", "pending")
+        and question_row.asks_same_as(row)
+    ):
         row = question_row
     else:
         if question_row is not None:
@@ -205,7 +209,7 @@ def newest(
     return RowPage(tuple(_row(row) for row in connection.execute(query.limit(count))), has_more)
 
 
-def settled(connection: Connection, ids: Sequence[str]) -> list[str]:
+def settled_ids(connection: Connection, ids: Sequence[str]) -> list[str]:
     """Return those of ``ids`` that no longer wait."""
     query = select(questions.c.id).where(questions.c.id.in_(ids), questions.c.status != "pending")
     return list(connection.execute(query).scalars())

@@ -145,8 +145,10 @@ def _bytes_beside(connection: Connection, response_id: str) -> int:
 
 def deserted(connection: Connection, limit: int) -> list[ResponseRow]:
     """Return background responses that have not ended, but whose runs have."""
-    lives = exists().where(runs.c.id == responses.c.run_id, runs.c.finished_at.is_(None))
-    query = _RESPONSES.select.where(responses.c.finished_at.is_(None), responses.c.background, ~lives)
+    has_living_run = exists().where(runs.c.id == responses.c.run_id, runs.c.finished_at.is_(None))
+    query = _RESPONSES.select.where(
+        responses.c.finished_at.is_(None), responses.c.background, ~has_living_run
+    )
     return _RESPONSES.every(connection, query.limit(limit))
 
 
@@ -243,7 +245,7 @@ def events_after(connection: Connection, response_id: str, after: int, limit: in
         return events
     row = get(connection, response_id)
     document = orjson.loads(row.document) if row is not None else {}
-    return [(seq, _whole(data, document)) for seq, data in events]
+    return [(seq, _restore_event(data, document)) for seq, data in events]
 
 
 def _shrink_events(connection: Connection, response_id: str, document: str) -> None:
@@ -261,7 +263,7 @@ def _shrink_events(connection: Connection, response_id: str, document: str) -> N
             connection.execute(update(response_events).where(at).values(data=data))
 
 
-def _whole(data: bytes, document: dict[str, Any]) -> bytes:
+def _restore_event(data: bytes, document: dict[str, Any]) -> bytes:
     """Return an event in its form before `_shrink_events`."""
     if not data.startswith(_SHRUNK):
         return data

@@ -21,7 +21,7 @@ Count: TypeAlias = Callable[[Connection, float], int]
 Forget: TypeAlias = Callable[[Connection, float, int], int]
 
 
-def remembered(before: float) -> ScalarSelect[str]:
+def kept_run_ids(before: float) -> ScalarSelect[str]:
     """Return the ids of the durable runs that remain when those that ended before a time are deleted."""
     stays = or_(runs.c.status.not_in(ENDED_STATUSES), runs.c.finished_at >= before)
     return select(runs.c.id).where(stays).scalar_subquery()
@@ -50,7 +50,7 @@ def forget_runs(connection: Connection, before: float, limit: int) -> int:
 def _old_questions(before: float) -> ColumnElement[bool]:
     # Questions of a durable run are stored as long as the run: after a resume, it must not ask twice.
     coalesce = func.coalesce(questions.c.answered_at, questions.c.expires_at, questions.c.created_at)
-    return (coalesce < before) & questions.c.run_id.not_in(remembered(before))
+    return (coalesce < before) & questions.c.run_id.not_in(kept_run_ids(before))
 
 
 def count_questions(connection: Connection, before: float) -> int:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 Order = Literal["asc", "desc"]
 
 
-def now(connection: Connection) -> float:
+def database_time(connection: Connection) -> float:
     """Return the time of the database's clock, which all daemons share; SQLite uses the local clock."""
     if connection.dialect.name == "sqlite":
         return time.time()
@@ -117,7 +117,7 @@ class DriverQuery:
         self._query = query
 
     @functools.cached_property
-    def _made(
+    def _build(
         self,
     ) -> tuple[str, Mapping[str, Any], Sequence[str], Sequence[tuple[int, Callable[[Any], Any]]]]:
         """The statement, the fixed values in the query, the order of all values, and the converters of columns."""
@@ -134,7 +134,7 @@ class DriverQuery:
 
     def rows(self, driver: sqlite3.Connection, **values: Any) -> list[list[Any]]:
         """Return all rows for these values; a value that the query tests with ``in`` is a sequence."""
-        statement, fixed_values, order, readers = self._made
+        statement, fixed_values, order, readers = self._build
         parameters: list[Any] = []
         for name in order:
             value = values[name] if name in values else fixed_values[name]

@@ -14,7 +14,7 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.principal import SYSTEM
 from portico_server.db import dedupe, questions, schedules, webhooks
 from portico_server.db.rows import RowPage, Rows, may_have_another, portions
-from portico_server.db.rows import now as clock
+from portico_server.db.rows import database_time as clock
 from portico_server.db.schema import CHANNEL, run_events, runs, steps
 
 RunStatus = Literal["queued", "running", "waiting", "completed", "failed", "cancelled"]
@@ -121,8 +121,8 @@ def may_begin(connection: Connection, kind: str, owner: str, limit: int) -> bool
 
 def ensure(connection: Connection, run: NewRun) -> str:
     """Queue a run, unless one of the same kind and name waits for the same key; return the id of the waiting run."""
-    same = (runs.c.kind == run.kind, runs.c.name == run.name, _for_key == run.key)
-    queued_run = connection.execute(select(runs.c.id).where(*same, runs.c.status == "queued")).scalar()
+    conditions = (runs.c.kind == run.kind, runs.c.name == run.name, _for_key == run.key)
+    queued_run = connection.execute(select(runs.c.id).where(*conditions, runs.c.status == "queued")).scalar()
     if queued_run is not None:
         return str(queued_run)
     queue(connection, run)

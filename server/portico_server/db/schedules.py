@@ -17,7 +17,7 @@ from portico_server.db import webhooks
 from portico_server.db.database import after_commit
 from portico_server.db.names import claim_of, lock
 from portico_server.db.rows import Rows, may_have_another
-from portico_server.db.rows import now as clock
+from portico_server.db.rows import database_time as clock
 from portico_server.db.schema import runs, schedule_times, schedules
 
 Cause: TypeAlias = Literal["time", "missed", "hand"]
@@ -93,7 +93,7 @@ _SCHEDULES = Rows(schedules, ScheduleRow)
 get = _SCHEDULES.get
 
 
-def named(connection: Connection, name: str, owner: str | None) -> ScheduleRow | None:
+def by_name(connection: Connection, name: str, owner: str | None) -> ScheduleRow | None:
     """Return the schedule that this owner has under a name; ``None`` means the shared schedule."""
     return _SCHEDULES.first(connection, _SCHEDULES.select.where(schedules.c.claim == claim_of(owner, name)))
 
@@ -120,7 +120,9 @@ def add(connection: Connection, row: ScheduleRow, limit: int) -> bool:
 
 def _require_free(connection: Connection, name: str, owner: str | None) -> None:
     lock(connection, name)
-    if named(connection, name, owner) is None and (owner is None or named(connection, name, None) is None):
+    if by_name(connection, name, owner) is None and (
+        owner is None or by_name(connection, name, None) is None
+    ):
         return
     raise Conflict(
         f"The schedule '{name}' already exists. Choose another name, or change that schedule.",

@@ -147,7 +147,7 @@ _USED = (
 _TITLED = update(sessions).where(sessions.c.id == bindparam("session")).values(title=bindparam("given"))
 
 
-def opened(
+def open_session(
     connection: Connection,
     key: SessionKey,
     *,
@@ -155,7 +155,7 @@ def opened(
     metadata: Mapping[str, Any] | None = None,
 ) -> SessionRow:
     """Return the session with this name, creating it if necessary."""
-    session_row = named(connection, key.app_id, key.owner, key.name)
+    session_row = by_name(connection, key.app_id, key.owner, key.name)
     if session_row is not None:
         return session_row
     now = time.time()
@@ -179,7 +179,7 @@ def opened(
     return row
 
 
-def named(connection: Connection, app_id: str, owner: str, name: str) -> SessionRow | None:
+def by_name(connection: Connection, app_id: str, owner: str, name: str) -> SessionRow | None:
     """Return the session with this name, or ``None``."""
     row = connection.execute(_NAMED, {"app_id": app_id, "owner": owner, "name": name}).first()
     return SessionRow(*row) if row else None
@@ -257,7 +257,7 @@ def entered(
     connection: Connection, app_id: str, owner: str, name: str, agent: str
 ) -> tuple[SessionRow | None, Remembered]:
     """Return the session with this name, if it exists, and the memory of ``agent``."""
-    row = named(connection, app_id, owner, name)
+    row = by_name(connection, app_id, owner, name)
     return row, Remembered() if row is None else memory(connection, row.id, agent)
 
 
@@ -321,7 +321,7 @@ def save(
     the session has none.
     """
     # Parallel agents in a new session each try to create it; the second finds the first one's session.
-    session_id = opened(connection, key, title=title).id if key.fresh else key.id
+    session_id = open_session(connection, key, title=title).id if key.fresh else key.id
     row = connection.execute(_LOCKED, {"id": session_id}).first()
     if row is None:
         return "gone"
@@ -563,7 +563,7 @@ def fork(connection: Connection, session_id: str, new_id: str, name: str) -> Ses
     if row is None:
         return None
     key = SessionKey(new_id, row.app_id, row.owner, name, row.app)
-    session_row = opened(connection, key, title=row.title, metadata=row.metadata)
+    session_row = open_session(connection, key, title=row.title, metadata=row.metadata)
     after, has_more = 0, True
     while has_more:
         page = messages(connection, session_id, after=after)

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, insert, select, update
 
 from portico_server.core.dataclass import dataclass
-from portico_server.db.rows import now as clock
+from portico_server.db.rows import database_time as clock
 from portico_server.db.schema import sign_ins
 
 
@@ -74,7 +74,7 @@ def begin_renewal(connection: Connection, row_hash: str, renewals: int, seconds:
     return result.rowcount > 0
 
 
-def renewed(connection: Connection, row_hash: str, sealed_tokens: str | None) -> bool:
+def end_renewal(connection: Connection, row_hash: str, sealed_tokens: str | None) -> bool:
     """End a renewal with new tokens, or without, so that another daemon may try. Returns false if the sign-in does not
     exist.
     """

@@ -72,7 +72,7 @@ def visible(connection: Connection, owner: str | None, *, include_all: bool = Fa
     return _SKILLS.every(connection, query)
 
 
-def named(connection: Connection, name: str, owner: str | None) -> SkillRow | None:
+def by_name(connection: Connection, name: str, owner: str | None) -> SkillRow | None:
     """Return the skill that this owner has under a name; ``None`` means the shared skill."""
     return _SKILLS.first(connection, _SKILLS.select.where(skills.c.claim == claim_of(owner, name)))
 
@@ -114,13 +114,13 @@ def create(
     limit.
     """
     lock(connection, name)
-    if named(connection, name, owner) is not None:
+    if by_name(connection, name, owner) is not None:
         raise Conflict(
             f"The skill '{name}' already exists. Add a version to it, or delete it first.",
             code="name_taken",
             param="name",
         )
-    if owner is not None and named(connection, name, None) is not None:
+    if owner is not None and by_name(connection, name, None) is not None:
         raise name_conflict(name)
     if owner is not None and not may_have_another(connection, bounds.skills, skills.c.owner == owner):
         raise Conflict(
@@ -134,7 +134,7 @@ def create(
         with connection.begin_nested():
             _SKILLS.add(connection, row, claim=claim_of(owner, name))
     except IntegrityError as error:  # another daemon has created it
-        raise _changed(name) from error
+        raise _conflict(name) from error
     _VERSIONS.add(connection, version_row, data=data)
     return row
 
@@ -158,7 +158,7 @@ def add_version(
         skills.c.id == row.id, skills.c.latest_version == version_row.version - 1
     )
     if not connection.execute(statement.values(latest_version=version_row.version)).rowcount:
-        raise _changed(row.name)
+        raise _conflict(row.name)
     _VERSIONS.add(connection, version_row, data=data)
     if default:
         set_default(connection, row.id, version_row)
@@ -218,7 +218,7 @@ def name_conflict(name: str) -> Conflict:
     )
 
 
-def _changed(name: str) -> Conflict:
+def _conflict(name: str) -> Conflict:
     return Conflict(
         f"The skill '{name}' was changed in the meantime. Send it again.",
         code="version_conflict",

@@ -111,20 +111,20 @@ def _require_lease(connection: Connection, run_id: str, holder: str) -> None:
         raise Conflict(f"Another daemon has taken over the run {run_id}.", code="lease_lost")
 
 
-def finished(connection: Connection, run_id: str) -> list[StepRow]:
+def finished_steps(connection: Connection, run_id: str) -> list[StepRow]:
     """Return the steps like `of_run`, without the inputs: the data that a resumed run needs."""
     columns = [null() if column is steps.c.input else column for column in _COLUMNS]
     rows = connection.execute(select(*columns).where(steps.c.run_id == run_id).order_by(steps.c.seq))
-    return _whole([StepRow(*row) for row in rows])
+    return _restore_values([StepRow(*row) for row in rows])
 
 
 def of_run(connection: Connection, run_id: str) -> list[StepRow]:
     """Return all finished steps of a run, in the order in which they finished."""
     rows = connection.execute(select(*_COLUMNS).where(steps.c.run_id == run_id).order_by(steps.c.seq))
-    return _whole([StepRow(*row) for row in rows])
+    return _restore_values([StepRow(*row) for row in rows])
 
 
-def _whole(rows: list[StepRow]) -> list[StepRow]:
+def _restore_values(rows: list[StepRow]) -> list[StepRow]:
     """Return the rows with every referenced input and output filled in."""
     by_path = {row.path: row for row in rows}
 
@@ -198,8 +198,8 @@ def forget(connection: Connection, run_id: str, paths: Sequence[str], holder: st
     if not paths:
         return
     _copy_referenced_outputs(connection, run_id, set(paths))
-    gone = delete(steps).where(steps.c.run_id == run_id, steps.c.path == bindparam("gone"))
-    connection.execute(gone, [{"gone": path} for path in paths])
+    removal = delete(steps).where(steps.c.run_id == run_id, steps.c.path == bindparam("gone"))
+    connection.execute(removal, [{"gone": path} for path in paths])
 
 
 def _copy_referenced_outputs(connection: Connection, run_id: str, lost_paths: set[str]) -> None:
@@ -225,7 +225,7 @@ def _copy_referenced_outputs(connection: Connection, run_id: str, lost_paths: se
         connection.execute(update(steps).where(of_step).values(values))
 
 
-def cached(connection: Connection, key: str) -> str | None:
+def cached_output(connection: Connection, key: str) -> str | None:
     """Return a cached output, or ``None`` if it does not exist or has expired."""
     output = connection.execute(
         select(step_cache.c.value).where(step_cache.c.key == key, step_cache.c.expires_at > time.time())

@@ -151,7 +151,7 @@ def _require_free(connection: Connection, store_id: str) -> None:
     if row.app:
         require_free(connection, row.owner, row.name, "store")
     lock(connection, row.name)
-    if row.owner is not None and named(connection, row.name, None) is not None:
+    if row.owner is not None and by_name(connection, row.name, None) is not None:
         raise Conflict(f"'{row.name}' is a shared store.", code="name_taken", param="name")
 
 
@@ -171,7 +171,7 @@ def named_now(driver: sqlite3.Connection, name: str, owner: str | None) -> Store
     return _STORES.first_now(driver, _BY_CLAIM, claim=claim_of(owner, name))
 
 
-def named(connection: Connection, name: str, owner: str | None) -> StoreRow | None:
+def by_name(connection: Connection, name: str, owner: str | None) -> StoreRow | None:
     """Return the store that this owner has under a name; ``None`` means the shared store."""
     return _STORES.first(connection, _STORES.select.where(stores.c.claim == claim_of(owner, name)))
 

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, delete, select, true, update
 
 from portico_server.core.dataclass import dataclass
 from portico_server.db.rows import Rows, portions
-from portico_server.db.rows import now as clock
+from portico_server.db.rows import database_time as clock
 from portico_server.db.schema import mcp_sessions, mcp_tasks, runs
 
 TaskStatus: TypeAlias = Literal["working", "completed", "failed", "cancelled"]

@@ -87,7 +87,7 @@ _SUMMED = ("prompt_tokens", "completion_tokens", "cached_tokens", "milliseconds"
 def append(connection: Connection, rows: Sequence[UsageRow]) -> None:
     """Add rows."""
     connection.execute(insert(usage), [row._asdict() for row in rows])
-    connection.execute(_added(connection.dialect.name), _by_day(rows))
+    connection.execute(_add_statement(connection.dialect.name), _by_day(rows))
 
 
 def _by_day(rows: Sequence[UsageRow]) -> list[dict[str, Any]]:
@@ -109,7 +109,7 @@ def _by_day(rows: Sequence[UsageRow]) -> list[dict[str, Any]]:
 
 
 @cache
-def _added(dialect: str) -> Any:
+def _add_statement(dialect: str) -> Any:
     """Return the statement that adds to existing totals."""
     new: Any = import_module(f"sqlalchemy.dialects.{dialect}").insert(usage_days)
     new_row = new.excluded
@@ -118,9 +118,9 @@ def _added(dialect: str) -> Any:
     return new.on_conflict_do_update(index_elements=list(usage_days.primary_key.columns), set_=values)
 
 
-def spent(connection: Connection, key_id: str, since: float) -> tuple[int, int]:
+def sum_spent(connection: Connection, key_id: str, since: float) -> tuple[int, int]:
     """Return the number of a key's calls since a time, and their tokens."""
-    return _spent(connection, usage.c.key_id == key_id, since)
+    return _sum_spent(connection, usage.c.key_id == key_id, since)
 
 
 def spent_by(
@@ -140,10 +140,10 @@ def spent_by(
         condition = and_(condition, usage.c.key_id == by)
     if without:
         condition = and_(condition, usage.c.key_id.not_in(list(without)))
-    return _spent(connection, condition, since)
+    return _sum_spent(connection, condition, since)
 
 
-def _spent(connection: Connection, condition: ColumnElement[bool], since: float) -> tuple[int, int]:
+def _sum_spent(connection: Connection, condition: ColumnElement[bool], since: float) -> tuple[int, int]:
     tokens = func.coalesce(func.sum(usage.c.prompt_tokens + usage.c.completion_tokens), 0)
     query = select(func.count(), tokens).where(condition, usage.c.created_at >= since)
     calls, used_tokens = connection.execute(query).one()

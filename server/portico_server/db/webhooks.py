@@ -21,7 +21,7 @@ from portico_server.db import agent_tasks
 from portico_server.db.agent_tasks import ENDED_STATES, AgentTaskRow, TaskState
 from portico_server.db.database import after_commit
 from portico_server.db.rows import RowPage, Rows, may_have_another
-from portico_server.db.rows import now as clock
+from portico_server.db.rows import database_time as clock
 from portico_server.db.schema import responses, webhooks
 from portico_server.db.schema import webhook_deliveries as deliveries
 
@@ -381,11 +381,11 @@ def claim(
                 continue
             by_webhook[row.webhook_id] += 1
             by_owner[row.owner] += 1
-            claimed_deliveries.append(_claimed(connection, row, holder, now, lease_s))
+            claimed_deliveries.append(_to_claim(connection, row, holder, now, lease_s))
     return claimed_deliveries
 
 
-def _claimed(connection: Connection, row: Any, holder: str, now: float, lease_s: float) -> ClaimedDelivery:
+def _to_claim(connection: Connection, row: Any, holder: str, now: float, lease_s: float) -> ClaimedDelivery:
     values = {"lease_owner": holder, "lease_until": now + lease_s, "attempts": row.attempts + 1}
     connection.execute(update(deliveries).where(deliveries.c.id == row.id).values(**values))
     secrets = [row.secret]

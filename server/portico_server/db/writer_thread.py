@@ -29,7 +29,7 @@ class WriterThread:
         self.timings = Timings()
         self._jobs: SimpleQueue[WriteJob | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._closed = False
+        self._is_closed = False
         self._at_work = False
 
     @property
@@ -44,7 +44,7 @@ class WriterThread:
 
     def do(self, work: Callable[[], T]) -> asyncio.Future[T]:
         """Return the future of ``work``. If it is cancelled before its turn, the work is not done."""
-        if self._closed:
+        if self._is_closed:
             raise RuntimeError(f"{self._name} is closed.")
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
@@ -60,21 +60,21 @@ class WriterThread:
             loop, future, work, since = job
             start_time = perf_counter()
             self.timings.waited.observe(start_time - since)
-            how: Callable[..., None] = _set_result
+            resolve_future: Callable[..., None] = _set_result
             outcome: Any = None
             if not future.cancelled():
                 try:
                     outcome = work()
                 except BaseException as error:  # noqa: BLE001  # whoever waits gets it
-                    how, outcome = _set_exception, error
+                    resolve_future, outcome = _set_exception, error
             self.timings.took.observe(perf_counter() - start_time)
             self._at_work = False  # before the waiting caller checks again
-            _resolve(loop, how, future, outcome)
+            _resolve(loop, resolve_future, future, outcome)
             del job, loop, future, work, outcome  # the next job may take long to arrive
 
     def close(self) -> None:
         """Finish the remaining work, then stop."""
-        self._closed = True
+        self._is_closed = True
         if self._thread is not None:
             self._jobs.put(None)
             self._thread.join()

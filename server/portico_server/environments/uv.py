@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from portico_server.core.errors import PorticoError, Unavailable
-from portico_server.subprocesses import own, run_isolated
+from portico_server.subprocesses import own_interpreter, run_isolated
 
 StepReport: TypeAlias = Callable[[str, str], Awaitable[None]]
 """Progress callback: the stage (python, packages, check …) and a short description of the current step."""
@@ -38,7 +38,7 @@ def find_uv() -> str:
         return find_uv_bin()
     except FileNotFoundError as error:
         raise Unavailable(
-            f"uv, which builds environments, is not where its package says. Install it again: '{own()} -m "
+            f"uv, which builds environments, is not where its package says. Install it again: '{own_interpreter()} -m "
             "pip install --force-reinstall uv'.",
             code="uv_missing",
         ) from error

@@ -82,9 +82,9 @@ class Axes:
         if self.size:
             places = chance.sample(range(self.size), min(self.trials, self.size))
             return [dict(zip(names, _at(place, lists), strict=True)) for place in places]
-        return list(self._drawn(chance))
+        return list(self._draw(chance))
 
-    def _drawn(self, chance: random.Random) -> Iterator[Settings]:
+    def _draw(self, chance: random.Random) -> Iterator[Settings]:
         seen_settings: list[Settings] = []
         for _attempt in range(self.trials * 10):
             settings = {

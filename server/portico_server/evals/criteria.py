@@ -37,7 +37,7 @@ class Criterion:
     high: float = 1.0
     threshold: float = 0.5
 
-    def passed(self, grade: Grade) -> bool:
+    def is_passed(self, grade: Grade) -> bool:
         """Return whether an answer with this grade passes."""
         return grade.score >= self.threshold if grade.passed is None else grade.passed
 
@@ -60,7 +60,7 @@ def read(value: Any, param: str = "testing_criteria") -> tuple[Criterion, ...]:
         at = f"{param}[{number}]"
         if not isinstance(criterion, Mapping):
             wrong_type(at, "an object with a 'type'", criterion)
-        new_criterion = _one(criterion, at)
+        new_criterion = _read_criterion(criterion, at)
         if new_criterion.name in criterions:
             wrong(
                 f"{at}.name",
@@ -70,7 +70,7 @@ def read(value: Any, param: str = "testing_criteria") -> tuple[Criterion, ...]:
     return tuple(criterions.values())
 
 
-def _one(fields: Mapping[str, Any], at: str) -> Criterion:
+def _read_criterion(fields: Mapping[str, Any], at: str) -> Criterion:
     name = fields.get("name")
     if not isinstance(name, str) or not 1 <= len(name) <= 200:
         wrong(f"{at}.name", "must be a string of 1 to 200 characters")
@@ -177,7 +177,7 @@ def precision(gains: Sequence[float], relevant: Gains, k: int) -> float:
     return sum(gain > 0 for gain in gains[:k]) / k
 
 
-def hit(gains: Sequence[float], relevant: Gains, k: int) -> float:
+def hit_rate(gains: Sequence[float], relevant: Gains, k: int) -> float:
     """Return 1 if a relevant file is among the first k."""
     return float(any(gain > 0 for gain in gains[:k]))
 
@@ -199,7 +199,7 @@ def ndcg(gains: Sequence[float], relevant: Gains, k: int) -> float:
 MEASURES: Final[Mapping[str, Callable[[Sequence[float], Gains, int], float]]] = {
     "recall": recall,
     "precision": precision,
-    "hit": hit,
+    "hit": hit_rate,
     "mrr": mrr,
     "ndcg": ndcg,
 }

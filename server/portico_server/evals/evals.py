@@ -104,12 +104,12 @@ class Evaluations:
             except NotFound as error:
                 raise NotFound(error.message, code=error.code, param="eval") from error
         owner = None if caller.admin else caller.id
-        eval_rows = await self._database.read(rows.named, ref, owner)
+        eval_rows = await self._database.read(rows.by_name, ref, owner)
         if not eval_rows:
             page = await self.list(caller, limit=100, order="desc")
             raise NotFound(
                 f"The evaluation '{ref[:80]}' does not "
-                f"exist.{nearest(ref, [one.row.name for one in page.data])}",
+                f"exist.{nearest(ref, [eval_view.row.name for eval_view in page.data])}",
                 code="eval_not_found",
                 param="eval",
             )
@@ -240,7 +240,7 @@ class LiveGrading:
         test = evaluation(row)
         BEHIND.set(True)
         work = ItemWork(self._services, owner, DataSource("jsonl", {"type": "jsonl"}), test.criteria)
-        async with self._slots.taken():
+        async with self._slots.hold():
             for judge in sorted(criteria.judges_of(test.criteria)):
                 await self._services.wait_for_idle(judge)
             item_result = await work.outcome(ItemRow(0, item, sample))

@@ -45,10 +45,10 @@ async def check(services: EvalServices, read: DataSource, caller: Principal) -> 
     if read.kind == "jsonl":
         return
     if read.kind == "retrieval":
-        await _named(services, f"store/{read.target}", caller, f"{PARAM}.store")
+        await _find_named(services, f"store/{read.target}", caller, f"{PARAM}.store")
         searching(read.search, "", services.filters)
         return
-    card = (await _named(services, read.target, caller, f"{PARAM}.model")).card
+    card = (await _find_named(services, read.target, caller, f"{PARAM}.model")).card
     if "chat" not in card.capabilities:
         can = ", ".join(sorted(card.capabilities))
         raise InvalidRequest(
@@ -59,7 +59,7 @@ async def check(services: EvalServices, read: DataSource, caller: Principal) -> 
         )
 
 
-async def _named(services: EvalServices, key: str, caller: Principal, param: str) -> Any:
+async def _find_named(services: EvalServices, key: str, caller: Principal, param: str) -> Any:
     try:
         return await services.registry.resolve(key, caller)
     except NotFound as error:

@@ -22,12 +22,12 @@ def of_content(content: Any, schema: Mapping[str, Any], param: str) -> list[Item
     """Parse the items in the request. Raises `InvalidRequest` that names the first invalid item."""
     if not isinstance(content, list):
         wrong_type(param, "a list of objects with an 'item'", content)
-    return _checked(((f"{param}[{n}]", item) for n, item in enumerate(content)), schema, param)
+    return _check_items(((f"{param}[{n}]", item) for n, item in enumerate(content)), schema, param)
 
 
 def of_file(path: Path, schema: Mapping[str, Any], param: str) -> list[ItemRow]:
     """Parse the items in a file of JSON lines. Blocks. Raises `InvalidRequest` that names the first invalid line."""
-    return _checked(_lines(path, param), schema, param)
+    return _check_items(_lines(path, param), schema, param)
 
 
 def _lines(path: Path, param: str) -> Iterator[tuple[str, Any]]:
@@ -52,7 +52,7 @@ def _lines(path: Path, param: str) -> Iterator[tuple[str, Any]]:
                 ) from error
 
 
-def _checked(items: Iterable[tuple[str, Any]], schema: Mapping[str, Any], param: str) -> list[ItemRow]:
+def _check_items(items: Iterable[tuple[str, Any]], schema: Mapping[str, Any], param: str) -> list[ItemRow]:
     from portico_server.core.json_schema import JsonSchema
 
     shape = JsonSchema("the item schema", schema)

@@ -81,7 +81,7 @@ class EvalRuns:
                 code="eval_run_not_found",
                 param="run_id",
             )
-        return await self.settled(row)
+        return await self.settle(row)
 
     async def list(
         self,
@@ -100,9 +100,9 @@ class EvalRuns:
         row_page = await self._services.database.read(
             rows.runs_of, eval_id, after=after, limit=limit, order=order, statuses=statuses
         )
-        return RowPage(tuple([await self.settled(row) for row in row_page.data]), row_page.has_more)
+        return RowPage(tuple([await self.settle(row) for row in row_page.data]), row_page.has_more)
 
-    async def settled(self, row: EvalRunRow) -> EvalRunRow:
+    async def settle(self, row: EvalRunRow) -> EvalRunRow:
         """Return the run, ended if its durable run has ended because it was cancelled or abandoned."""
         if row.status not in WORKING or row.search_id is not None:
             return row
@@ -117,12 +117,12 @@ class EvalRuns:
     async def settle_deserted(self) -> None:
         """End the runs whose durable runs were ended from elsewhere; perhaps no client ever asks for them."""
         for row in await self._services.database.read(rows.working):
-            await self.settled(row)
+            await self.settle(row)
 
     async def cancel(self, eval_id: str, eval_run_id: str, caller: Principal) -> EvalRunRow:
         """Cancel a run; its results remain. Raises `Conflict` if it has ended, or is a trial."""
         row = await self.get(eval_id, eval_run_id, caller)
-        self._own(row)
+        self._require_own(row)
         is_moved = await self._services.database.write(
             rows.move, row.id, "canceled", since=WORKING, has_ended=True
         )
@@ -134,13 +134,13 @@ class EvalRuns:
     async def delete(self, eval_id: str, eval_run_id: str, caller: Principal) -> None:
         """Delete a run with its results; an active run is stopped."""
         row = await self.get(eval_id, eval_run_id, caller)
-        self._own(row)
+        self._require_own(row)
         if row.status in WORKING:
             await self.cancel(eval_id, eval_run_id, caller)
         await self._services.database.write(rows.remove_run, row.id)
 
     @staticmethod
-    def _own(row: EvalRunRow) -> None:
+    def _require_own(row: EvalRunRow) -> None:
         if row.search_id is not None:
             raise Conflict(
                 f"The run '{row.id}' is a trial: cancel its search '{row.search_id}' instead.",
@@ -243,7 +243,7 @@ async def stop(services: EvalServices, run_id: str) -> None:
     run = services.runner.get(run_id)
     if run is not None and not run.ended:
         await run.cancel()
-        await services.scheduler.settled(run_id)
+        await services.scheduler.wait_for_end(run_id)
         return
     error = ErrorBody("The run was cancelled before it started.", "server_error", "cancelled")
     await services.database.write(runs.cancel_elsewhere, run_id, error.to_json()["error"])

@@ -32,7 +32,7 @@ class Sample:
 async def sample(source: DataSource, row: ItemRow, context: Context, filters: Filters) -> Sample:
     """Return the answer for an item. Raises `PorticoError`."""
     if source.kind == "jsonl":
-        return _given(row)
+        return _given_sample(row)
     if source.kind == "retrieval":
         query = fill(source.query, {"item": row.item})
         search_result = await context.call(f"store/{source.target}", searching(source.search, query, filters))
@@ -59,7 +59,7 @@ async def sample(source: DataSource, row: ItemRow, context: Context, filters: Fi
     return Sample(ModelAnswer(reply.content, row.item, extra_fields), document, reply.usage, source.target)
 
 
-def _given(row: ItemRow) -> Sample:
+def _given_sample(row: ItemRow) -> Sample:
     """Return the answer supplied with the item."""
     sample_fields = dict(row.sample or {})
     text = sample_fields.pop("output_text", "")

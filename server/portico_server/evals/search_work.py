@@ -18,7 +18,7 @@ from portico_server.db.evals import EvalRunRow
 from portico_server.evals import axes
 from portico_server.evals.axes import Halving
 from portico_server.evals.spec import STOPPED, WORKING, EvalServices, Evaluation
-from portico_server.evals.trials import PreparedTrial, Trials, error_document, ranked
+from portico_server.evals.trials import PreparedTrial, Trials, error_document, rank_trials
 from portico_server.evals.work import EvalWork
 
 
@@ -39,7 +39,7 @@ class SearchWork:
         self._context = context
         self._slots = slots
         self._making = Trials(services, row.spec["data_source"], row.spec.get("fine_tuning"), context.caller)
-        self._done = 0
+        self._done_count = 0
         self._total = 0
 
     async def do(self) -> str | None:
@@ -59,7 +59,7 @@ class SearchWork:
             before = size
             if number + 1 < len(plan):
                 await self._cut(plan[number + 1][0])
-        last = ranked(await self._alive(), spec["objective"], spec["direction"])
+        last = rank_trials(await self._alive(), spec["objective"], spec["direction"])
         for trial in last:
             await self._services.database.write(
                 eval_rows.move, trial.id, "completed", since=WORKING, has_ended=True
@@ -72,20 +72,22 @@ class SearchWork:
 
     async def _try(self, trial: EvalRunRow, numbers: Sequence[int], before: int) -> None:
         database = self._services.database
-        began = self._done
+        began = self._done_count
 
-        async def heard(done_count: int, _total: int) -> None:
-            self._done = began + max(0, done_count - before)
-            await self._context.emit(Progressed("search", trial.name, self._done, self._total, "items"))
+        async def on_progress(done_count: int, _total: int) -> None:
+            self._done_count = began + max(0, done_count - before)
+            await self._context.emit(Progressed("search", trial.name, self._done_count, self._total, "items"))
 
         await database.write(eval_rows.move, trial.id, "in_progress", since=WORKING)
         try:
-            new_trial = await self._made(trial)
+            new_trial = await self._prepare(trial)
         except PorticoError as error:
             # A trial that can no longer run, because an object that it names no longer exists, does not stop
             # the others.
-            why = error_document(error)
-            await database.write(eval_rows.move, trial.id, "failed", since=WORKING, error=why, has_ended=True)
+            error_text = error_document(error)
+            await database.write(
+                eval_rows.move, trial.id, "failed", since=WORKING, error=error_text, has_ended=True
+            )
             return
         work = EvalWork(
             self._services,
@@ -96,9 +98,9 @@ class SearchWork:
             self._slots,
             instead=new_trial.instead,
         )
-        await work.do(numbers, heard)
+        await work.do(numbers, on_progress)
 
-    async def _made(self, trial: EvalRunRow) -> PreparedTrial:
+    async def _prepare(self, trial: EvalRunRow) -> PreparedTrial:
         """Return the prepared trial; a model that it needs is trained first, once for all trials with the same
         training.
         """
@@ -112,7 +114,7 @@ class SearchWork:
             await self._context.emit(Progressed("train", job, step, total, "steps"))
 
         await heard(0, None)
-        model = await place.trains.trained(job, caller, heard)
+        model = await place.trains.train(job, caller, heard)
         new_trial = await self._making.make(trial.settings or {}, model)
         await place.database.write(eval_searches.change_source, trial.id, new_trial.source.document, model)
         return new_trial
@@ -121,7 +123,9 @@ class SearchWork:
         """Abandon all but the best trials at once, so that a resumed search finds the decision."""
         alive = await self._alive()
         if len(alive) > remaining_count:
-            losers = ranked(alive, self._row.spec["objective"], self._row.spec["direction"])[remaining_count:]
+            losers = rank_trials(alive, self._row.spec["objective"], self._row.spec["direction"])[
+                remaining_count:
+            ]
             await self._services.database.write(
                 eval_searches.give_up_trials, [trial.id for trial in losers], STOPPED
             )

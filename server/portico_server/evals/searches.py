@@ -36,7 +36,7 @@ from portico_server.evals.source import FIELDS as TYPES
 from portico_server.evals.spec import WORKING, EvalServices, Evaluation
 from portico_server.evals.statistics import EMPTY
 from portico_server.evals.trial_changes import APPS, INTO, TUNING, of_apps, of_training, overridden
-from portico_server.evals.trials import Trials, error_document, ranked
+from portico_server.evals.trials import Trials, error_document, rank_trials
 from portico_server.evals.work import EndedError
 from portico_server.runs.scheduler import new_run
 
@@ -86,14 +86,14 @@ class EvalSearches:
 
     async def plan(self, eval_id: str, document: Mapping[str, Any], caller: Principal) -> SearchCost:
         """Check a search completely and return its cost. Raises the same errors as `create`."""
-        return (await self._checked(await self._evals.get(eval_id, caller), document, caller)).plan
+        return (await self._check(await self._evals.get(eval_id, caller), document, caller)).plan
 
     async def create(self, eval_id: str, document: Mapping[str, Any], caller: Principal) -> EvalSearchRow:
         """Create a search. Every error that can be found without a call is raised now."""
         test = await self._evals.get(eval_id, caller)
         criteria.require_rights(test.criteria, caller)
         with binding() as names:
-            search = await self._checked(test, document, caller)
+            search = await self._check(test, document, caller)
             for judge in sorted(criteria.judges_of(test.criteria)):
                 await self._services.registry.resolve(judge, caller)
         now = time.time()
@@ -136,7 +136,7 @@ class EvalSearches:
         self._services.scheduler.look()
         return row
 
-    async def _checked(
+    async def _check(
         self, test: Evaluation, given_document: Mapping[str, Any], caller: Principal
     ) -> _SearchRequest:
         for name in given_document:
@@ -207,15 +207,15 @@ class EvalSearches:
                 code="search_not_found",
                 param="search_id",
             )
-        return await self._settled(row)
+        return await self._settle(row)
 
     async def list(self, eval_id: str, caller: Principal, limit: int = 20) -> list[EvalSearchRow]:
         """Return the searches, newest first."""
         await self._evals.get(eval_id, caller)
         search_rows = await self._services.database.read(eval_searches.newest_searches, eval_id, limit)
-        return [await self._settled(row) for row in search_rows]
+        return [await self._settle(row) for row in search_rows]
 
-    async def _settled(self, row: EvalSearchRow) -> EvalSearchRow:
+    async def _settle(self, row: EvalSearchRow) -> EvalSearchRow:
         if row.status not in WORKING:
             return row
         end_status = await final_status(self._services, row.run_id)
@@ -231,7 +231,7 @@ class EvalSearches:
     async def trials(self, row: EvalSearchRow) -> Sequence[EvalRunRow]:
         """Return the trials of a search, best first."""
         run_rows = await self._services.database.read(eval_searches.trials, row.id)
-        return ranked(run_rows, row.spec["objective"], row.spec["direction"])
+        return rank_trials(run_rows, row.spec["objective"], row.spec["direction"])
 
     async def cancel(self, eval_id: str, search_id: str, caller: Principal) -> EvalSearchRow:
         """Cancel a search; its results remain. Raises `Conflict` if it has ended."""
@@ -264,7 +264,7 @@ class EvalSearches:
                 code="search_not_ended",
                 param="search_id",
             )
-        run_row = next((one for one in run_rows if trial_id in (None, one.id)), None)
+        run_row = next((trial_row for trial_row in run_rows if trial_id in (None, trial_row.id)), None)
         if (
             run_row is None
             or run_row.settings is None

@@ -31,7 +31,7 @@ class MeanScore:
     count: int
 
 
-def added(
+def add_item(
     tally: Mapping[str, Any],
     status: str,
     score: float,

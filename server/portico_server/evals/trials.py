@@ -113,7 +113,7 @@ class Trials:
         return self._apps[key]
 
 
-def ranked(rows: Sequence[EvalRunRow], objective: str, direction: str) -> list[EvalRunRow]:
+def rank_trials(rows: Sequence[EvalRunRow], objective: str, direction: str) -> list[EvalRunRow]:
     """Return the trials, best first; of equal trials, the one with fewer tokens comes first. Abandoned and failed
     trials are last.
     """

@@ -159,19 +159,19 @@ class ItemWork:
         name = self._source.target or next(iter(self._judges()), "")
 
         async def work(within: Context) -> ItemResult:
-            outcome = await self._judged(item, within)
+            outcome = await self._judge(item, within)
             for _name, usage in outcome.spent:
                 await within.emit(usage)
             return outcome
 
         if not name and context is not None:
-            return await self._judged(item, context)  # nothing to count
+            return await self._judge(item, context)  # nothing to count
         try:
             run = await self._begin(name or KIND, caller, work)
             item_result: ItemResult = await services.runner.wait(run)
             return item_result
         except PorticoError as error:
-            return self._failed(error)
+            return self._failure(error)
 
     def _judges(self) -> Sequence[str]:
         return [str(criterion.grader["model"]) for criterion in self._criteria if "model" in criterion.grader]
@@ -194,12 +194,12 @@ class ItemWork:
             await asyncio.sleep(wait)
             pause = min(pause * 2, MAX_RETRY_S)
 
-    async def _judged(self, item: ItemRow, context: Context) -> ItemResult:
+    async def _judge(self, item: ItemRow, context: Context) -> ItemResult:
         answering = EvalContext(context, self._services.registry, self._instead)
         try:
             new_sample = await sample(self._source, item, answering, self._services.filters)
         except PorticoError as error:
-            return self._failed(error)
+            return self._failure(error)
         model_usages = [(new_sample.model, new_sample.usage)] if new_sample.model else []
         # The judges are the daemon's own models, even if a trial replaces apps.
         judging = EvalContext(context, self._services.registry, {})
@@ -230,7 +230,7 @@ class ItemWork:
         result: dict[str, Any] = {"name": criterion.name, "type": str(criterion.grader["type"])}
         try:
             if criterion.grader["type"] == RETRIEVAL:
-                score = _ranked(criterion.grader, new_sample.answer)
+                score = _rank_score(criterion.grader, new_sample.answer)
                 return {**result, "score": score, "passed": score >= criterion.threshold}
             grading = Grading(
                 criterion.grader,
@@ -242,9 +242,9 @@ class ItemWork:
         except PorticoError as error:
             return {**result, "score": criterion.low, "passed": False, "error": _error(error)}
         label = {} if grade.label is None else {"sample": {"label": grade.label}}
-        return {**result, "score": grade.score, "passed": criterion.passed(grade), **label}
+        return {**result, "score": grade.score, "passed": criterion.is_passed(grade), **label}
 
-    def _failed(self, error: PorticoError) -> ItemResult:
+    def _failure(self, error: PorticoError) -> ItemResult:
         """Return the result of a failed item, which counts as the worst answer."""
         message = _error(error)
         results = [
@@ -278,11 +278,11 @@ class EvalWork:
         self._context = context
         self._slots = slots
         self._asking = ItemWork(services, row.owner or "", source, criteria, instead)
-        self._noted = False
+        self._is_noted = False
 
     async def do(self, numbers: Sequence[int], report: Progress) -> None:
         """Ask and judge the items that are not done yet. Raises `EndedError`, `PorticoError`."""
-        done_numbers = await self._services.database.read(rows.done, self._row.id)
+        done_numbers = await self._services.database.read(rows.done_items, self._row.id)
         remaining_numbers = [number for number in numbers if number not in done_numbers]
         finished_count = len(numbers) - len(remaining_numbers)
         await report(finished_count, len(numbers))
@@ -295,7 +295,7 @@ class EvalWork:
                 item = await self._services.database.read(rows.item, self._row.data_id, number)
                 if item is None:
                     raise EndedError
-                async with self._slots.taken():
+                async with self._slots.hold():
                     await self._services.wait_for_idle(self._source.target)
                     await self._item(item)
                 finished_count += 1
@@ -312,7 +312,7 @@ class EvalWork:
         began, clock = time.time(), time.perf_counter()
         outcome = await self._asking.outcome(item, self._context)
         seconds = time.perf_counter() - clock
-        spent = sum((usage for _name, usage in outcome.spent), Usage())
+        total_usage = sum((usage for _name, usage in outcome.spent), Usage())
         output = OutputRow(
             eval_run_id=self._row.id,
             number=item.number,
@@ -320,12 +320,12 @@ class EvalWork:
             score=outcome.score,
             results=outcome.results,
             sample=outcome.document,
-            tokens=spent.prompt_tokens + spent.completion_tokens,
+            tokens=total_usage.prompt_tokens + total_usage.completion_tokens,
             seconds=seconds,
             created_at=began,
         )
         add = partial(
-            statistics.added,
+            statistics.add_item,
             status=outcome.status,
             score=outcome.score,
             results=outcome.results,
@@ -341,15 +341,15 @@ class EvalWork:
         """Record a step as proof of progress: a run that has made progress is resumed however often it is
         interrupted.
         """
-        if self._noted:
+        if self._is_noted:
             return
-        self._noted = True
+        self._is_noted = True
         step = StepRow(self._row.id, 1, KIND, "completed", started_at=began, milliseconds=seconds * 1e3)
         scheduler = self._services.scheduler
         await self._services.database.write_soon(steps.record, self._context.run, [step], scheduler.fence)
 
 
-def _ranked(grader: Mapping[str, Any], answer: ModelAnswer) -> float:
+def _rank_score(grader: Mapping[str, Any], answer: ModelAnswer) -> float:
     """Return how well the answer's passages rank the relevant files."""
     found_passages = answer.more.get("retrieved")
     relevant: Any = answer.item

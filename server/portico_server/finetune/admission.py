@@ -87,13 +87,14 @@ async def _check_store(place: JobContext, spec: FineTuningSpec, caller: Principa
         return spec
     for name, value in file_only_fields.items():
         if value:
-            why = (
+            reason = (
                 "whole files of the store are held out"
                 if name == "validation_file"
                 else "the method does not train a chat model"
             )
             raise InvalidRequest(
-                f"'{name}' cannot be used with the method '{spec.method}': {why}. Leave it out.", param=name
+                f"'{name}' cannot be used with the method '{spec.method}': {reason}. Leave it out.",
+                param=name,
             )
     if not spec.store:
         raise InvalidRequest(

@@ -190,7 +190,7 @@ async def write_prompts(
             if document is None:
                 await pools.TRAINING.run(out.write, line.rstrip(b"\r\n") + b"\n")
                 continue
-            app_input = _given(document, spec.method)
+            app_input = _read_given(document, spec.method)
             try:
                 prompt = await prompt_of(app, app_input, registry, context)
             except InvalidRequest as error:
@@ -222,7 +222,7 @@ def _read(read: Callable[[bytes], TrainingExample], method: Method, line: bytes)
     return document if isinstance(document, dict) and document.keys() == {"input", "answer"} else None
 
 
-def _given(document: Mapping[str, Any], method: Method) -> Given:
+def _read_given(document: Mapping[str, Any], method: Method) -> Given:
     if "input" in document:
         return {"input": document["input"]}
     messages = document["messages"][:-1] if method == "supervised" else document["prompt"]

@@ -162,7 +162,7 @@ class _Pass:
     ) -> None:
         self._read = reader_for(method, grader if isinstance(grader, dict) else None)
         self._source, self._target, self._param = source, target, param
-        self._others = other_lines
+        self._other_lines = other_lines
         self.seen = _Seen()
         self._number = 0
 
@@ -212,7 +212,7 @@ class _Pass:
             examples.twice_count += 1
             if len(examples.twice) < MAX_LISTED_ERRORS:
                 examples.twice.append(self._number)
-        if self._others is not None and digest in self._others:
+        if self._other_lines is not None and digest in self._other_lines:
             examples.leaked_count += 1
             if len(examples.leaked) < MAX_LISTED_ERRORS:
                 examples.leaked.append(self._number)

@@ -123,13 +123,13 @@ class HostedWork(JobWork):
         super().__init__(place, job, context, judging)
         self._tuner = tuner
         self._step = int(job.state.get("step") or 0)
-        self._known = str(job.state.get(CURSOR_STATE) or "")
+        self._cursor = str(job.state.get(CURSOR_STATE) or "")
 
     async def _work(self) -> Mapping[str, Any]:
         job_id = self._job.state.get(JOB_STATE)
         return await self._mirror(str(job_id) if job_id else await self._begin())
 
-    async def _reached(self, name: str) -> None:
+    async def _note_progress(self, name: str) -> None:
         """Record progress: an attempt that has made progress is resumed however often it is interrupted."""
         row = StepRow(f"hosted/{name}", 0, "hosted", "completed", output="null", started_at=time.time())
         place = self._job_context
@@ -138,7 +138,7 @@ class HostedWork(JobWork):
     async def _begin(self) -> str:
         """Return the provider's id of the job."""
         job, tuner = self._job, self._tuner
-        files = await self._sent()
+        files = await self._send_files()
         await self._set_status("queued", NewEvent("message", "Files validated, moving job to queued state"))
         numbers = job.spec.hyperparameters
         order = HostedOrder(
@@ -154,15 +154,15 @@ class HostedWork(JobWork):
             beta=numbers.beta,
         )
 
-        async def begun() -> HostedJob:
+        async def begin_job() -> HostedJob:
             # An interrupted attempt, or a lost answer, may have started it already.
             return await tuner.find(job.id, order.training) or await self._created(order)
 
-        hosted_job = await self._patiently(begun)
+        hosted_job = await self._patiently(begin_job)
         words = f"The job is '{hosted_job.id}' at {tuner.provider}"
         event = NewEvent("message", words, data={"provider": tuner.provider, "job": hosted_job.id})
         await self._record_events(event, state={JOB_STATE: hosted_job.id})
-        await self._reached("begun")
+        await self._note_progress("begun")
         return hosted_job.id
 
     async def _created(self, order: HostedOrder) -> HostedJob:
@@ -178,7 +178,7 @@ class HostedWork(JobWork):
                 await self._record_events(state={JOB_STATE: hosted_job.id})
             raise
 
-    async def _sent(self) -> Mapping[str, str]:
+    async def _send_files(self) -> Mapping[str, str]:
         """Check, convert and send the files; return the provider's file ids, by parameter."""
         job, tuner = self._job, self._tuner
         prepared_data = await self._examined()
@@ -198,7 +198,7 @@ class HostedWork(JobWork):
             sent_files[param] = await self._patiently(upload)
             words = f"The {param.replace('_', ' ')} is '{sent_files[param]}' at {tuner.provider}"
             await self._record_events(NewEvent("message", words), state={FILE_STATE: dict(sent_files)})
-            await self._reached(param)
+            await self._note_progress(param)
         return sent_files
 
     async def _examined(self) -> PreparedData:
@@ -244,7 +244,7 @@ class HostedWork(JobWork):
         while True:
             try:
                 hosted_job = await self._tuner.get(job_id)
-                events = await self._tuner.events(job_id, self._known)
+                events = await self._tuner.events(job_id, self._cursor)
             except (EngineFailed, Unavailable, InvalidRequest) as error:
                 misses = misses + 1 if error.code == GONE else 0
                 self._judge(error, job_id, misses, loop.time() - reached_at)
@@ -264,9 +264,9 @@ class HostedWork(JobWork):
             for event in events:
                 await self._record(event)
             if events:
-                await self._reached(self._known)
+                await self._note_progress(self._cursor)
             elif hosted_job.status in ("succeeded", "failed", "cancelled"):
-                return await self._ended(hosted_job)
+                return await self._end_job(hosted_job)
             else:
                 state = {} if hosted_job.ends_at is None else {"estimated_finish": hosted_job.ends_at}
                 await self._record_events(state=state)  # raises if the job was cancelled meanwhile
@@ -291,7 +291,7 @@ class HostedWork(JobWork):
 
     async def _record(self, event: HostedEvent) -> None:
         """Store an event of the provider and its cursor in one transaction."""
-        self._known = event.cursor
+        self._cursor = event.cursor
         state: dict[str, Any] = {CURSOR_STATE: event.cursor}
         message = event.message[:MAX_MESSAGE_CHARS]
         if not event.values:
@@ -304,7 +304,7 @@ class HostedWork(JobWork):
         message = message or f"Step {self._step}"
         await self._record_events(NewEvent("metrics", message, step=self._step, data=values), state=state)
 
-    async def _ended(self, hosted_job: HostedJob) -> Mapping[str, Any]:
+    async def _end_job(self, hosted_job: HostedJob) -> Mapping[str, Any]:
         job, tuner = self._job, self._tuner
         if hosted_job.status == "failed":
             words = hosted_job.error or "no reason given"
@@ -395,8 +395,8 @@ async def cancel_there(place: JobContext, job: Job) -> None:
             if job_id:
                 await tuner.cancel(str(job_id))
     except (PorticoError, TimeoutError) as error:
-        why = error.message if isinstance(error, PorticoError) else "it does not respond"
-        words = f"The job could not be cancelled at {tuner.provider}: {why}. Cancel it there."
+        reason = error.message if isinstance(error, PorticoError) else "it does not respond"
+        words = f"The job could not be cancelled at {tuner.provider}: {reason}. Cancel it there."
         await place.database.write(tuning.note, job.id, [NewEvent("message", words, "error")])
 
 

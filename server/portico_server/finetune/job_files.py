@@ -77,16 +77,16 @@ async def examine_files(
     ``judging`` is the context with the permissions of the job's owner.
     """
 
-    async def fetched(done_bytes: int, total: int | None) -> None:
+    async def on_fetch(done_bytes: int, total: int | None) -> None:
         await context.emit(Progressed("download", spec.base, done_bytes, total, "bytes"))
 
     async def report(done_bytes: int, total: int) -> None:
         await context.emit(Progressed("validate", "Reading the examples", done_bytes, total, "bytes"))
 
-    base = await place.bases.base(spec.base, caller, fetched, task=spec.task)
+    base = await place.bases.base(spec.base, caller, on_fetch, task=spec.task)
     if spec.method in RETRIEVAL_METHODS:
 
-        async def told(stage: str, words: str, done_count: int, total: int) -> None:
+        async def on_stage(stage: str, words: str, done_count: int, total: int) -> None:
             await context.emit(Progressed(stage, words, done_count, total, "questions"))
 
         async with AsyncExitStack() as exit_stack:
@@ -95,7 +95,7 @@ async def examine_files(
                 row = await place.files.get(spec.training_file, caller)
                 file = await exit_stack.enter_async_context(place.files.open(row.sha256))
             asked_data, sentences = await question_files.prepare_questions(
-                spec, file, folder, place.stores, judging, base.longest, told
+                spec, file, folder, place.stores, judging, base.longest, on_stage
             )
         return base, asked_data, sentences, {}
     async with training_files(place, spec, folder, judging, caller) as (training, validation, app_state):

@@ -178,11 +178,11 @@ class FineTuningJobs:
         job = await self.get(job_id, caller)
         app_state = job.state.get(APP_STATE) or {}
         if not app_state.get("examples"):
-            why = "it was created without 'app'"
+            reason = "it was created without 'app'"
             if job.spec.app:
-                why = "its file has not been read yet, or its prompts are too long to be stored"
+                reason = "its file has not been read yet, or its prompts are too long to be stored"
             raise Conflict(
-                f"The job '{job.id}' cannot be checked: {why}.",
+                f"The job '{job.id}' cannot be checked: {reason}.",
                 code="no_app",
                 param="fine_tuning_job_id",
             )
@@ -206,7 +206,7 @@ class FineTuningJobs:
                 code="fine_tune_not_found",
                 param="fine_tuning_job_id",
             )
-        return Job.of(await self._settled(row))
+        return Job.of(await self._settle(row))
 
     async def list(
         self,
@@ -224,9 +224,9 @@ class FineTuningJobs:
             cursor = await self._database.read(tuning.get, after)
         owner = None if caller.admin else caller.id
         row_page = await self._database.read(tuning.page, owner, after=cursor, limit=limit, metadata=metadata)
-        return RowPage(tuple([Job.of(await self._settled(row)) for row in row_page.data]), row_page.has_more)
+        return RowPage(tuple([Job.of(await self._settle(row)) for row in row_page.data]), row_page.has_more)
 
-    async def _settled(self, row: JobJson) -> JobJson:
+    async def _settle(self, row: JobJson) -> JobJson:
         """Return the job, ended if its run has ended because it was cancelled or abandoned."""
         if row.status not in WORKING_STATUSES:
             return row
@@ -256,7 +256,7 @@ class FineTuningJobs:
     async def settle_deserted(self) -> None:
         """End the jobs whose runs were ended from elsewhere; perhaps no client ever asks for them."""
         for row in await self._database.read(tuning.working):
-            await self._settled(row)
+            await self._settle(row)
 
     async def events(
         self, job: Job, kinds: tuple[str, ...], *, before: int | None = None, limit: int = 20
@@ -273,24 +273,24 @@ class FineTuningJobs:
             resting = job.ended or job.status == "paused"
             run = await self._runner.arrival(job.run_id, 0 if resting else POLL_INTERVAL_S)
             event_number = run.log.last if run is not None else 0
-            async for row in self._written(job, after):
+            async for row in self._follow_events(job, after):
                 after = row.seq
                 yield row
             if resting:
                 yield job
                 return
             if run is None or run.ended:
-                await self._scheduler.settled(job.run_id)
+                await self._scheduler.wait_for_end(job.run_id)
                 # A resume sends no notification: the job waits in the queue, or for another daemon.
                 await asyncio.sleep(POLL_INTERVAL_S)
                 continue
             # The run writes its reports before it sends them, so each event is a reason to read.
             async for _number, _event in run.log.follow(event_number):
-                async for row in self._written(job, after):
+                async for row in self._follow_events(job, after):
                     after = row.seq
                     yield row
 
-    async def _written(self, job: Job, after: int) -> AsyncGenerator[EventRow, None]:
+    async def _follow_events(self, job: Job, after: int) -> AsyncGenerator[EventRow, None]:
         while batch := await self._database.read(tuning.following, job.id, after, PAGE_SIZE):
             for row in batch:
                 after = row.seq
@@ -374,7 +374,7 @@ class FineTuningJobs:
         run = self._runner.get(job.run_id)
         if run is not None and not run.ended:
             await run.cancel()
-            await self._scheduler.settled(job.run_id)
+            await self._scheduler.wait_for_end(job.run_id)
             return
         error = ErrorBody("The job was stopped before it started.", "server_error", "cancelled")
         await self._database.write(runs.cancel_elsewhere, job.run_id, error.to_json()["error"])

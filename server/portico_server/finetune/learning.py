@@ -101,14 +101,14 @@ class LearningSettings:
             self._method
         ]
         multiplier = self._hyperparameters.learning_rate_multiplier
-        why = f"for {'an adapter' if kind != 'full' else 'all weights'} of a model of {size:.2g} billion parameters"
+        reason = f"for {'an adapter' if kind != 'full' else 'all weights'} of a model of {size:.2g} billion parameters"
         if self._method in RETRIEVAL_METHODS:
-            why += ", a fifth of the rate for examples of answers"
+            reason += ", a fifth of the rate for examples of answers"
         elif self._method != "supervised":
-            why += ", a tenth of the rate for examples"
+            reason += ", a tenth of the rate for examples"
         if multiplier is not None:
-            why += f", times the given factor {multiplier:g}"
-        return float(self._note("learning_rate", rate * (multiplier or 1.0), why))
+            reason += f", times the given factor {multiplier:g}"
+        return float(self._note("learning_rate", rate * (multiplier or 1.0), reason))
 
     def schedule(self) -> Any:
         """Return the schedule of the learning rate."""
@@ -141,8 +141,8 @@ class LearningSettings:
             self._reasons["eval_interval"] = "as given"
             return self._hyperparameters.eval_interval
         if self._method in RETRIEVAL_METHODS:
-            why = "five checkpoints, each with a measurement on the held-out questions"
-            return int(self._note("eval_interval", max(1, -(-steps // 5)), why))
+            reason = "five checkpoints, each with a measurement on the held-out questions"
+            return int(self._note("eval_interval", max(1, -(-steps // 5)), reason))
         return int(
             self._note("eval_interval", max(1, -(-steps // 10)), "ten checkpoints, each with its validation")
         )

@@ -133,7 +133,7 @@ class LocalTrainer:
 
     async def train(self, task: TrainingTask, context: Context) -> AsyncGenerator[TrainEvent, None]:
         """See `portico_server.finetune.spec.Trainer`."""
-        trained_weights = await pools.TRAINING.run(_finished, task.folder)
+        trained_weights = await pools.TRAINING.run(_find_result, task.folder)
         if trained_weights is not None:
             yield trained_weights
             return
@@ -262,7 +262,7 @@ class _Attempt:
                     return [TrainLog("warn", trouble)]
             case "done":
                 self.ended = True
-                return [_trained(Path(event["path"]), event)]
+                return [_to_weights(Path(event["path"]), event)]
             case "error":
                 raise _failure(event["code"], event["message"])
         return []
@@ -284,17 +284,17 @@ def _failure(code: str, message: str) -> PorticoError:
     return EngineFailed(message, code=code)
 
 
-def _finished(folder: Path) -> TrainedWeights | None:
+def _find_result(folder: Path) -> TrainedWeights | None:
     """Return the result of an earlier attempt that was interrupted before its result was collected."""
     try:
         result = orjson.loads((folder / "result.json").read_bytes())
     except (OSError, orjson.JSONDecodeError):
         return None
     adapter = folder / "adapter"
-    return _trained(adapter, result) if adapter.is_dir() else None
+    return _to_weights(adapter, result) if adapter.is_dir() else None
 
 
-def _trained(path: Path, result: Mapping[str, Any]) -> TrainedWeights:
+def _to_weights(path: Path, result: Mapping[str, Any]) -> TrainedWeights:
     """Return the trained weights, with the adapters of the other checkpoints that were kept.
 
     Other checkpoints of whole models are left out because they would multiply the disk space needed.

@@ -58,9 +58,9 @@ async def prepare_questions(
     passages = await stores.passages(spec.store, context.caller, MAX_PASSAGES)
     warnings: list[str] = []
     if asked_file is not None:
-        answered_questions = await _answered(asked_file, passages, spec, context, on_progress, warnings)
+        answered_questions = await _read_answered(asked_file, passages, spec, context, on_progress, warnings)
     elif spec.asker:
-        answered_questions = await _written(passages, spec, context, on_progress)
+        answered_questions = await _write_questions(passages, spec, context, on_progress)
     else:
         question_count = spec.questions or DEFAULT_QUESTION_COUNT
         answered_questions = await pools.DATASETS.run(made_questions, passages, question_count, spec.seed)
@@ -104,7 +104,7 @@ async def prepare_questions(
     return PreparedData(*paths, facts), tuple(warnings)
 
 
-async def _answered(
+async def _read_answered(
     questions: Sequence[StoreQuestion],
     passages: Sequence[StorePassage],
     spec: FineTuningSpec,
@@ -161,7 +161,7 @@ def _answer_among(store_question: StoreQuestion, hits: Sequence[StorePassage]) -
     return hits[0] if hits else None
 
 
-async def _written(
+async def _write_questions(
     passages: Sequence[StorePassage], spec: FineTuningSpec, context: Context, on_progress: Told
 ) -> list[AnsweredQuestion]:
     """Let the chat model ``asker`` write a question about each passage of a selection."""

@@ -68,11 +68,16 @@ def choose_recipe(
     """
     overrides = overrides or {}
     check_overrides(overrides)
-    requested = resources or {}
-    nodes, gpu_count = max(1, int(requested.get("nodes", 0))), int(requested.get("gpus", 0))
+    requested_resources = resources or {}
+    nodes, gpu_count = (
+        max(1, int(requested_resources.get("nodes", 0))),
+        int(requested_resources.get("gpus", 0)),
+    )
     if gpu_count and overrides.get("device") == "cuda" and not machine.devices:
         # The hardware of a node is unknown until a job runs on it.
-        name = f"{requested.get('gpu_type') or 'GPU'} of a node, assumed to have {ASSUMED_GPU_GB} GB"
+        name = (
+            f"{requested_resources.get('gpu_type') or 'GPU'} of a node, assumed to have {ASSUMED_GPU_GB} GB"
+        )
         gpu = Device(name, ASSUMED_GPU_GB * GB, ASSUMED_CAPABILITY_LEVEL)
         machine = replace(machine, devices=(gpu,) * gpu_count)
     elif gpu_count and machine.devices:
@@ -194,12 +199,12 @@ class _Choice:
     def _precision(self) -> Precision:
         value: Precision
         if self.device == "cpu":
-            value, why = "float32", "CPUs compute faster in 32 bits than in 16"
+            value, reason = "float32", "CPUs compute faster in 32 bits than in 16"
         elif self.capability >= 8.0:
-            value, why = "bfloat16", "this GPU supports it, and its range equals that of 32 bits"
+            value, reason = "bfloat16", "this GPU supports it, and its range equals that of 32 bits"
         else:
-            value, why = "float16", f"compute capability {self.capability:g} does not support bfloat16"
-        return cast("Precision", self._note("precision", value, why))
+            value, reason = "float16", f"compute capability {self.capability:g} does not support bfloat16"
+        return cast("Precision", self._note("precision", value, reason))
 
     def _budget(self) -> int:
         if self.devices:
@@ -209,7 +214,7 @@ class _Choice:
     def _ways(self) -> Iterator[tuple[Kind, Sharding, int, str]]:
         """Yield the possible setups, best first: kind, sharding, number of devices, and reason."""
         count = max(1, len(self.devices)) * self.nodes
-        many: Sharding = "zero3" if "deepspeed" in self.packages else "fsdp"
+        full_sharding: Sharding = "zero3" if "deepspeed" in self.packages else "fsdp"
         kinds: list[Kind] = ["lora", "qlora"]
         if self.method in RETRIEVAL_METHODS:
             kinds = ["full", "lora"]
@@ -237,7 +242,7 @@ class _Choice:
                 )
             yield (
                 kind,
-                "fsdp" if kind == "qlora" else many,
+                "fsdp" if kind == "qlora" else full_sharding,
                 count,
                 "it does not fit on one GPU: it is sharded",
             )
@@ -250,7 +255,7 @@ class _Choice:
     ) -> TrainingSetup:
         """Return the first setup that has room for at least one example; see `_checkpointing`."""
         smallest: TrainingSetup | None = None
-        for kind, sharding, count, why in self._ways():
+        for kind, sharding, count, reason in self._ways():
             setup = TrainingSetup(
                 method=self.method,
                 kind=kind,
@@ -267,13 +272,13 @@ class _Choice:
                 tensor_parallel=int(self.given.get("tensor_parallel", 1)),
             )
             if setup.tensor_parallel > 1:
-                setup, why = replace(setup, sharding="tensor"), "each layer is split across several GPUs"
+                setup, reason = replace(setup, sharding="tensor"), "each layer is split across several GPUs"
             self._check_spread(setup)
             if smallest is None or memory_need(self.base, setup) < memory_need(self.base, smallest):
                 smallest = setup
             if memory_need(self.base, setup) > budget:
                 continue
-            self._explain(setup, why)
+            self._explain(setup, reason)
             return self._checkpointing(setup, target, budget)
         assert smallest is not None
         raise self._too_large(smallest, budget)
@@ -289,18 +294,18 @@ class _Choice:
         parts = setup.tensor_parallel
         if parts == 1:
             return
-        why = ""
+        problem = ""
         if self.device == "cpu":
-            why = "layers can be split only across GPUs"
+            problem = "layers can be split only across GPUs"
         elif per_node % parts:
-            why = f"the {per_node} processes of a node cannot be divided into groups of {parts}"
+            problem = f"the {per_node} processes of a node cannot be divided into groups of {parts}"
         elif setup.kind != "full" or self.method != "supervised":
-            why = "splitting layers requires 'kind' full and the method 'supervised'"
+            problem = "splitting layers requires 'kind' full and the method 'supervised'"
         elif "sharding" in self.given:
-            why = "it already determines how the model is split; omit 'sharding'"
-        if why:
+            problem = "it already determines how the model is split; omit 'sharding'"
+        if problem:
             raise InvalidRequest(
-                f"'tensor_parallel' cannot be {parts}: {why}.", param="overrides.tensor_parallel"
+                f"'tensor_parallel' cannot be {parts}: {problem}.", param="overrides.tensor_parallel"
             )
 
     def _explain(self, setup: TrainingSetup, why: str) -> None:
@@ -332,21 +337,21 @@ class _Choice:
         half = 1 if self.device == "cpu" else max(1, target // setup.replicas // 2)
         roomy = replace(setup, checkpointing=False, micro_batch=half)
         is_needed = memory_need(self.base, roomy) > budget
-        why = (
+        reason = (
             "memory suffices to keep the activations of each layer, which is a third faster"
             if not is_needed
             else "the activations of each layer are recomputed in the backward pass to save memory"
         )
-        return replace(setup, checkpointing=bool(self._note("checkpointing", is_needed, why)))
+        return replace(setup, checkpointing=bool(self._note("checkpointing", is_needed, reason)))
 
     def _too_large(self, setup: TrainingSetup, budget: int) -> InvalidRequest:
         kind = {"lora": "an adapter", "qlora": "an adapter on four-bit weights", "full": "all weights"}
-        where = "on each GPU" if self.devices else "of this machine's memory"
+        place = "on each GPU" if self.devices else "of this machine's memory"
         takes = _gb(memory_need(self.base, setup))
         return InvalidRequest(
             f"There is not enough memory to train '{self.base.name}'. The smallest recipe "
             f"({kind[setup.kind]}, one example of {setup.length:,} tokens at a time, rank {setup.rank}) "
-            f"needs {takes} {where}, but only {_gb(budget)} may be used. Choose a smaller model, shorten the "
+            f"needs {takes} {place}, but only {_gb(budget)} may be used. Choose a smaller model, shorten the "
             "examples with 'max_length'"
             + (", or unload models." if not self.devices else ", or use more GPUs."),
             code="memory_insufficient",
@@ -365,12 +370,12 @@ class _Choice:
 
     def _optimiser(self, setup: TrainingSetup) -> Any:
         optimiser = self._optimiser_for(setup.kind)
-        why = {
+        reasons = {
             "adamw_torch": "the optimiser state of an adapter is small",
             "adamw_8bit": "two bytes of state per weight instead of eight",
             "paged_adamw_8bit": "its state can be paged out of a full GPU",
         }
-        reason = why[optimiser]
+        reason = reasons[optimiser]
         if optimiser == "adamw_torch" and setup.kind == "full":
             reason = "bitsandbytes is not installed, so the state uses 32 bits"
         return self._note("optimiser", optimiser, reason)
@@ -390,29 +395,31 @@ class _Choice:
         completion, group = 0, 1
         longest = self.data.longest
         if self.method == "reinforcement":
-            most = MAX_COMPLETION_TOKENS if self.device == "cuda" else 64
-            free_tokens = (self.base.longest or longest + most) - longest
+            max_completion = MAX_COMPLETION_TOKENS if self.device == "cuda" else 64
+            free_tokens = (self.base.longest or longest + max_completion) - longest
             completion = int(
-                self._note("completion", max(1, min(most, free_tokens)), "enough for a short answer")
+                self._note(
+                    "completion", max(1, min(max_completion, free_tokens)), "enough for a short answer"
+                )
             )
-            few = 4 if self.device == "cpu" else 8
+            batch_examples = 4 if self.device == "cpu" else 8
             multiplier = self.hyperparameters.compute_multiplier or 1.0
             group = int(
                 self._note(
                     "group",
-                    max(2, round(few * multiplier)),
+                    max(2, round(batch_examples * multiplier)),
                     "answers are graded against each other: more answers are more informative and cost more",
                 )
             )
             longest += completion
         limit = self.base.longest or longest
         length = max(16, min(limit, -(-longest // 8) * 8))
-        why = (
+        reason = (
             "the longest example fits"
             if longest <= limit
             else f"the model was made for {limit:,} tokens; longer examples are truncated"
         )
-        return int(self._note("max_length", length, why)), completion, group
+        return int(self._note("max_length", length, reason)), completion, group
 
     def _micro(self, setup: TrainingSetup, target: int, budget: int, group: int) -> tuple[int, int]:
         """Return the number of sequences per device at a time, and the accumulation steps."""
@@ -450,12 +457,12 @@ class _Choice:
                 )
             )
         useful = self.data.examples >= 1_000 and self.data.typical * 2 < length
-        why = (
+        reason = (
             "most examples are short: several share a row"
             if useful
             else "examples have similar lengths, or there are few"
         )
-        return bool(self._note("packing", useful, why))
+        return bool(self._note("packing", useful, reason))
 
 
 def _gb(size: int) -> str:

@@ -43,7 +43,7 @@ class SearchJobs:
         metadata = {**spec.metadata, SEARCH_METADATA_KEY: search, TRIAL_METADATA_KEY: key}
         return (await self._jobs.create(replace(spec, metadata=metadata), caller, of_search=True)).id
 
-    async def trained(self, job_id: str, caller: Principal, on_progress: OnProgress) -> str:
+    async def train(self, job_id: str, caller: Principal, on_progress: OnProgress) -> str:
         async for event in self._jobs.follow(job_id, caller):
             if not isinstance(event, Job):
                 if event.kind == "metrics" and event.step is not None:
@@ -51,9 +51,9 @@ class SearchJobs:
                 continue
             if event.status == "succeeded":
                 return event.model
-            why = (event.error or {}).get("message") or f"It is {event.status}."
+            reason = (event.error or {}).get("message") or f"It is {event.status}."
             raise Unavailable(
-                f"The fine-tuning job '{event.id}' produced no model: {why}", code="training_failed"
+                f"The fine-tuning job '{event.id}' produced no model: {reason}", code="training_failed"
             )
         raise Unavailable(f"The fine-tuning job '{job_id}' cannot be tracked.", code="training_failed")
 

@@ -54,7 +54,7 @@ def reader_for(method: Method, grader: Mapping[str, Any] | None = None) -> Calla
     reads: Mapping[Method, Callable[[Mapping[str, Any]], TrainingExample]] = {
         "supervised": _supervised,
         "dpo": _preference,
-        "reinforcement": lambda document: _graded(document, names),
+        "reinforcement": lambda document: _read_graded(document, names),
     }
     read = reads[method]
     return lambda data: read(_document(data))
@@ -121,7 +121,7 @@ def _preference(document: Mapping[str, Any]) -> TrainingExample:
     )
 
 
-def _graded(document: Mapping[str, Any], names: frozenset[str]) -> TrainingExample:
+def _read_graded(document: Mapping[str, Any], names: frozenset[str]) -> TrainingExample:
     prompt = _messages(document.get("messages"), "messages")
     if prompt[-1]["role"] == "assistant":
         raise WrongLineError("the last message must not be the assistant's, because the model writes it")

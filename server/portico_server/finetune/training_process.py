@@ -109,10 +109,10 @@ class TrainingProcess:
 
     def exit_description(self) -> str:
         """Describe how the process ended, with its last output."""
-        how = self._process.exit_description()
+        description = self._process.exit_description()
         lines = reversed(self._process.log_lines(MAX_REASON_LINES))
         words = next((line.strip() for line in lines if line.strip()), "")
-        return how + (
+        return description + (
             f"; its last output: {words[:300]}" if words and (self._process.returncode or 0) >= 0 else ""
         )
 

@@ -17,7 +17,7 @@ class TrainingQueue:
         self._device = asyncio.Lock()
         self._keys: dict[str, str] = {}
         """By run, the one that began first at the front."""
-        self._left = asyncio.Event()
+        self._has_room = asyncio.Event()
 
     @contextmanager
     def place(self, run: str, key: str) -> Iterator[None]:
@@ -31,13 +31,13 @@ class TrainingQueue:
     def leave(self, run: str) -> None:
         """Remove a run that has ended, or that does not train on this machine."""
         self._keys.pop(run, None)
-        self._left.set()
-        self._left = asyncio.Event()
+        self._has_room.set()
+        self._has_room = asyncio.Event()
 
     @asynccontextmanager
     async def turn(self, run: str) -> AsyncIterator[None]:
         """Wait for the run's turn; it trains within the context."""
         while next(other_run for other_run, key in self._keys.items() if key == self._keys[run]) != run:
-            await self._left.wait()
+            await self._has_room.wait()
         async with self._device:
             yield

@@ -252,7 +252,7 @@ class JobWork:
             NewEvent("message", f"New fine-tuned model created: {job.model}", data={"seconds": seconds}),
         )
         await self._serve_checkpoints(trained_weights, owner)
-        events = [*_measured(trained_weights.values), *await self._compare_app()]
+        events = [*_measurement_events(trained_weights.values), *await self._compare_app()]
         is_moved = await self._job_context.database.write(
             tuning.move,
             job.id,
@@ -322,7 +322,7 @@ class JobWork:
         )
 
 
-def _measured(values: Mapping[str, float]) -> list[NewEvent]:
+def _measurement_events(values: Mapping[str, float]) -> list[NewEvent]:
     """Return an event on whether a search model finds more than its base; no event for other models."""
     if "base_ndcg_10" not in values:
         return []

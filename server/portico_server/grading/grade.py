@@ -78,7 +78,7 @@ class Grading:
         self._grader = grader
         self._light = light
         self._context = context
-        self._spent = on_usage
+        self._on_usage = on_usage
 
     async def rewards(self, answers: Sequence[ModelAnswer]) -> tuple[list[float], str]:
         """Return a reward per answer, and a message about the first answer that could not be graded.
@@ -99,9 +99,9 @@ class Grading:
         """Grade one answer. Raise `PorticoError` if it cannot be graded."""
         if self._grader["type"] == "label_model":
             return await self._label(self._grader, answer)
-        return Grade(await self._one(self._grader, answer))
+        return Grade(await self._grade_one(self._grader, answer))
 
-    async def _one(self, grader: Mapping[str, Any], answer: ModelAnswer) -> float:
+    async def _grade_one(self, grader: Mapping[str, Any], answer: ModelAnswer) -> float:
         match grader["type"]:
             case "string_check":
                 text, reference = (fill(grader[name], answer.sources) for name in ("input", "reference"))
@@ -125,7 +125,7 @@ class Grading:
                 return _number(await self._light.evaluate(source, [answer.sample, dict(answer.item)], {}))
             case "score_model":
                 return await self._score(grader, answer)
-        values = {name: await self._one(inner, answer) for name, inner in grader["graders"].items()}
+        values = {name: await self._grade_one(inner, answer) for name, inner in grader["graders"].items()}
         if not is_formula(grader["calculate_output"]):
             require_code(self._context.caller, "The grader's formula")
         formula = f"lambda {', '.join(values)}: ({grader['calculate_output']})"
@@ -183,8 +183,8 @@ class Grading:
         }
         reply = await self._context.call(grader["model"], Chat(messages, options))
         assert isinstance(reply, ChatReply)
-        if self._spent is not None:
-            self._spent(grader["model"], reply.usage)
+        if self._on_usage is not None:
+            self._on_usage(grader["model"], reply.usage)
         return reply.content
 
 

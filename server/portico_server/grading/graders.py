@@ -57,8 +57,8 @@ def _judges(grader: Any) -> Iterator[str]:
         yield str(grader["model"])
     graders = grader.get("graders")
     if isinstance(graders, Mapping):
-        for one in graders.values():
-            yield from _judges(one)
+        for inner_grader in graders.values():
+            yield from _judges(inner_grader)
 
 
 def require_rights(grader: Any, caller: Principal, param: str = "method.reinforcement.grader") -> None:

@@ -56,12 +56,12 @@ def bleu(answer: str, reference: str) -> float:
         return 0.0
     total = 0.0
     for order in range(1, 5):
-        mine, counts = _runs(answer_words, order), _runs(reference_words, order)
+        answer_counts, counts = _runs(answer_words, order), _runs(reference_words, order)
         smooth = 0 if order == 1 else 1
-        common = (mine & counts).total() + smooth
+        common = (answer_counts & counts).total() + smooth
         if not common:
             return 0.0
-        total += math.log(common / (mine.total() + smooth)) / 4
+        total += math.log(common / (answer_counts.total() + smooth)) / 4
     return math.exp(total + min(0.0, 1 - len(reference_words) / len(answer_words)))
 
 
@@ -69,11 +69,11 @@ def gleu(answer: str, reference: str) -> float:
     """Return GLEU: common n-grams of one to four words, divided by those of the longer text. Source: Wu et al. 2016."""
     answer_words, reference_words = words(answer), words(reference)
     counts: Counter[tuple[str, ...]] = Counter()
-    theirs: Counter[tuple[str, ...]] = Counter()
+    reference_counts: Counter[tuple[str, ...]] = Counter()
     for order in range(1, 5):
         counts += _runs(answer_words, order)
-        theirs += _runs(reference_words, order)
-    return (counts & theirs).total() / max(counts.total(), theirs.total(), 1)
+        reference_counts += _runs(reference_words, order)
+    return (counts & reference_counts).total() / max(counts.total(), reference_counts.total(), 1)
 
 
 MEASURES: Final[Mapping[str, Callable[[str, str], float]]] = {

@@ -54,15 +54,13 @@ class Guards:
             try:
                 detections = await _searched(guard, text_list)
             except Exception as error:  # noqa: BLE001  # whatever it is, the guard says what becomes of the text
-                await self.failed(guard, place, context, error)
+                await self.handle_failure(guard, place, context, error)
                 continue
             kinds = Counter(hit.kind for hits in detections for hit in hits)
             await self.report(guard, kinds, place, context)
             if guard.action == "block" and kinds:
                 raise ContentBlocked(guard.explain(kinds, place))
-            text_list = [
-                _changed(guard, text, hits) for text, hits in zip(text_list, detections, strict=True)
-            ]
+            text_list = [_apply(guard, text, hits) for text, hits in zip(text_list, detections, strict=True)]
         return text_list
 
     async def value(self, value: Any, place: GuardPlace, context: Context) -> Any:
@@ -81,7 +79,7 @@ class Guards:
         for kind, count in kinds.items():
             await context.emit(GuardHit(guard.name, kind, place, guard.action, count))
 
-    async def failed(
+    async def handle_failure(
         self, guard: ContentGuard, place: GuardPlace, context: Context, error: Exception
     ) -> None:
         """Handle a guard that could not inspect a text. Raise `GuardFailed` unless the guard lets uninspected
@@ -107,7 +105,7 @@ async def _searched(guard: ContentGuard, texts: Sequence[str]) -> list[list[Dete
     return [detections[text] for text in texts]
 
 
-def _changed(guard: ContentGuard, text: str, hits: Sequence[Detection]) -> str:
+def _apply(guard: ContentGuard, text: str, hits: Sequence[Detection]) -> str:
     if not hits or guard.action == "flag":
         return text
     if guard.action == "mark":

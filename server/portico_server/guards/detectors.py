@@ -59,11 +59,15 @@ class Detector:
 
     def compiled(self) -> tuple[LinearPattern, ...]:
         """Return the compiled patterns. Raises `UnsupportedPattern`."""
-        return tuple(linear(text) for text in self.patterns) if self.bounded else _own(self.patterns)
+        return (
+            tuple(linear(text) for text in self.patterns)
+            if self.bounded
+            else _compile_patterns(self.patterns)
+        )
 
 
 @cache
-def _own(patterns: tuple[str, ...]) -> tuple[LinearPattern, ...]:
+def _compile_patterns(patterns: tuple[str, ...]) -> tuple[LinearPattern, ...]:
     return tuple(map(LinearPattern, patterns))
 
 

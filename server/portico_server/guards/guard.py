@@ -69,13 +69,13 @@ class ContentGuard:
     def explain(self, kinds: Mapping[str, int], place: GuardPlace) -> str:
         """Explain why a text was blocked."""
         kind_list = ", ".join(sorted(kinds))
-        where = {
+        subject = {
             "input": "The input",
             "output": "The answer",
             "tool_arguments": "The tool's arguments",
             "tool_results": "The result",
         }[place]
-        return f"{where} was blocked by the guard '{self.name}', which found: {kind_list}."
+        return f"{subject} was blocked by the guard '{self.name}', which found: {kind_list}."
 
 
 def parse_guard(item: Mapping[str, Any], at: str) -> ContentGuard:
@@ -85,8 +85,8 @@ def parse_guard(item: Mapping[str, Any], at: str) -> ContentGuard:
             raise InvalidRequest(
                 f"Unknown field '{field}' in {at}.{nearest(str(field), _FIELDS)}", param=f"{at}.{field}"
             )
-    on, where = _texts(item, "on", at), _texts(item, "where", at, ("input", "output"))
-    for place in where:
+    on, places = _texts(item, "on", at), _texts(item, "where", at, ("input", "output"))
+    for place in places:
         if place not in PLACES:
             not_one_of(f"{at}.where", place, PLACES)
     action, on_error = item.get("action"), item.get("on_error", "block")
@@ -94,7 +94,7 @@ def parse_guard(item: Mapping[str, Any], at: str) -> ContentGuard:
         missing(f"{at}.action")
     if action not in ACTIONS:
         not_one_of(f"{at}.action", action, ACTIONS)
-    if action == "mark" and set(where) != {"tool_results"}:
+    if action == "mark" and set(places) != {"tool_results"}:
         wrong(
             f"{at}.action",
             "can be 'mark' only with 'where: [tool_results]', because it adds a note for the model that "
@@ -103,13 +103,13 @@ def parse_guard(item: Mapping[str, Any], at: str) -> ContentGuard:
     if on_error not in ON_ERROR:
         not_one_of(f"{at}.on_error", on_error, ON_ERROR)
     detectors = _detectors(item, at)
-    if not on or not where:
+    if not on or not places:
         missing(f"{at}.{'on' if not on else 'where'}")
     return ContentGuard(
         str(item["name"]),
         frozenset(on),
         detectors,
-        frozenset(cast("Sequence[GuardPlace]", where)),
+        frozenset(cast("Sequence[GuardPlace]", places)),
         action,
         on_error,
     )

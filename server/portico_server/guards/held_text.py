@@ -41,20 +41,23 @@ class HeldText:
     def __init__(self, guard: ContentGuard) -> None:
         self.guard = guard
         self.found: Counter[str] = Counter()
-        self._before = ""
+        self._context = ""
         """The end of what has passed."""
-        self._held = ""
+        self._pending_text = ""
         self._looked = 0
         self._open = False
         """Whether what is held begins with something whose label has been sent."""
 
     def feed(self, text: str) -> str:
         """Add ``text`` and return the text that may pass now. Raises `TextBlocked`."""
-        self._held += text
-        if len(self._held) < self.guard.reach + _STEP_CHARS or len(self._held) < self._looked + _STEP_CHARS:
+        self._pending_text += text
+        if (
+            len(self._pending_text) < self.guard.reach + _STEP_CHARS
+            or len(self._pending_text) < self._looked + _STEP_CHARS
+        ):
             return ""
         passed_text = self._pass(final=False)
-        self._looked = len(self._held)
+        self._looked = len(self._pending_text)
         return passed_text
 
     def end(self) -> str:
@@ -62,21 +65,21 @@ class HeldText:
         return self._pass(final=True)
 
     def _pass(self, *, final: bool) -> str:
-        text, begin = self._before + self._held, len(self._before)
+        text, begin = self._context + self._pending_text, len(self._context)
         hits = [hit for hit in find(text, self.guard.detectors) if hit.end > begin]
         limit = len(text) if final else max(begin, last_read(text, self.guard.reach))
         if not final:
             for hit in reversed(hits):
                 if hit.end >= len(text) or hit.start < limit < hit.end:
                     limit = min(limit, max(begin, hit.start))  # the match may still grow
-        if limit == begin and not final and len(self._held) > MAX_HELD_CHARS:
+        if limit == begin and not final and len(self._pending_text) > MAX_HELD_CHARS:
             if hits:
                 return self._shorten(text, hits[0], begin)
-            self._held = without_unread(self._held)
+            self._pending_text = without_unread(self._pending_text)
             return ""
-        return self._passed(text, hits, begin, limit)
+        return self._pass_text(text, hits, begin, limit)
 
-    def _passed(self, text: str, hits: list[Detection], begin: int, limit: int) -> str:
+    def _pass_text(self, text: str, hits: list[Detection], begin: int, limit: int) -> str:
         parts, at = [], begin
         for hit in hits:
             if hit.start >= limit:
@@ -93,9 +96,9 @@ class HeldText:
         parts.append(text[at:limit])
         if limit > begin:
             self._open = False
-        self._before = text[max(0, limit - _CONTEXT_CHARS) : limit]
-        self._held = text[limit:]
-        self._looked = min(self._looked, len(self._held))
+        self._context = text[max(0, limit - _CONTEXT_CHARS) : limit]
+        self._pending_text = text[limit:]
+        self._looked = min(self._looked, len(self._pending_text))
         return "".join(parts)
 
     def _shorten(self, text: str, hit: Detection, begin: int) -> str:
@@ -110,8 +113,8 @@ class HeldText:
         if self.guard.action != "mask":
             sent_text += text[start : hit.end - _KEPT_CHARS]
         self._open = self.guard.action == "mask"
-        self._before = ""
-        self._held = text[start : start + _KEPT_CHARS] + text[hit.end :]
+        self._context = ""
+        self._pending_text = text[start : start + _KEPT_CHARS] + text[hit.end :]
         self._looked = 0
         return sent_text
 

@@ -94,7 +94,7 @@ class GuardedModel(GuardedServable):
         return body
 
     async def _transcript(self, relay_response: RelayResponse, context: Context) -> AsyncIterator[bytes]:
-        data = await _whole(relay_response.chunks)
+        data = await _join_chunks(relay_response.chunks)
         if relay_response.media_type.startswith("application/json"):
             yield orjson.dumps(await self.guards.value(orjson.loads(data), "output", context))
         else:
@@ -109,7 +109,7 @@ def _has_tokens(value: Any) -> bool:
     )
 
 
-async def _whole(chunks: AsyncIterator[bytes]) -> bytes:
+async def _join_chunks(chunks: AsyncIterator[bytes]) -> bytes:
     try:
         return b"".join([chunk async for chunk in chunks])
     finally:
@@ -135,7 +135,7 @@ class _GuardedStream:
 
     async def document(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """Yield a response that is not streamed."""
-        document = _read(await _whole(chunks))
+        document = _read(await _join_chunks(chunks))
         choices = [await self._choice(choice) for choice in _objects(document.get("choices"))]
         try:
             document = await self._fields(document, _FRAME | {"choices"})
@@ -179,7 +179,7 @@ class _GuardedStream:
                         await self._report()
                         yield b"data: [DONE]\n\n"
                     elif data:
-                        document = await self._passed(_read(data))
+                        document = await self._pass_frame(_read(data))
                         if document is not None:
                             yield _frame(document)
                     elif frame:  # keeps the connection alive
@@ -191,7 +191,7 @@ class _GuardedStream:
         finally:
             await _close(chunks)
 
-    async def _passed(self, document: dict[str, Any]) -> dict[str, Any] | None:
+    async def _pass_frame(self, document: dict[str, Any]) -> dict[str, Any] | None:
         """Return the part of a frame that may pass, or ``None`` if nothing remains."""
         if document.get("error"):
             return {"error": await self._guards.value(document["error"], "output", self._context)}
@@ -210,10 +210,10 @@ class _GuardedStream:
         choice: dict[str, Any] = {"index": index, "finish_reason": given_choice.get("finish_reason")}
         if "text" in given_choice:
             self._name = "text"
-            choice["text"] = await self._taken(index, "text", given_choice)
+            choice["text"] = await self._pass_text(index, "text", given_choice)
         if "delta" in given_choice:
             choice["delta"] = {
-                name: await self._taken(index, name, delta) if name in _TEXTS else value
+                name: await self._pass_text(index, name, delta) if name in _TEXTS else value
                 for name, value in delta.items()
                 if name in _STREAMED and name != "tool_calls"
             }
@@ -228,11 +228,13 @@ class _GuardedStream:
                 self._add(choice, key, self._texts[key].end())
         return choice
 
-    async def _taken(self, index: int, name: str, holder: Mapping[str, Any]) -> str | None:
+    async def _pass_text(self, index: int, name: str, holder: Mapping[str, Any]) -> str | None:
         value = holder.get(name)
         if isinstance(value, list):  # content parts, of which the texts are inspected
             value = "".join(str(part.get("text") or "") for part in _objects(value))
-        return await self._held(index, name, 0, "output").take(value) if isinstance(value, str) else None
+        return (
+            await self._held_texts(index, name, 0, "output").take(value) if isinstance(value, str) else None
+        )
 
     async def _call_piece(self, index: int, part: dict[str, Any]) -> dict[str, Any]:
         number = _number(part.get("index"))
@@ -248,11 +250,11 @@ class _GuardedStream:
                     [given_call["name"]], "tool_arguments", self._context
                 )
             if isinstance(given_call.get(text), str):
-                texts = self._held(index, f"{kind}.{text}", number, "tool_arguments")
+                texts = self._held_texts(index, f"{kind}.{text}", number, "tool_arguments")
                 call[kind][text] = await texts.take(given_call[text])
         return call
 
-    def _held(self, index: int, name: str, number: int, place: str) -> HeldTexts:
+    def _held_texts(self, index: int, name: str, number: int, place: str) -> HeldTexts:
         return self._texts.setdefault((index, name, number), HeldTexts(self._guards, place))
 
     def _add(self, choice: dict[str, Any], key: tuple[int, str, int], remainder: str) -> None:

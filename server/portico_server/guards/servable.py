@@ -57,7 +57,7 @@ class GuardedServable:
     async def call(self, request: Request, context: Context) -> Result:
         """Call the inner servable. Raises `ContentBlocked` if the request must not pass."""
         try:
-            request = await self._asked(request, context)
+            request = await self._check_request(request, context)
         except ContentBlocked as error:
             if isinstance(request, ToolCall):  # the model that called the tool may continue in another way
                 return ToolResult(error.message, is_error=True)
@@ -70,9 +70,9 @@ class GuardedServable:
             await within.end()
         except TextBlocked as text_blocked:
             return await self._cut(within, text_blocked, request)
-        return await self._answered(result, request, context)
+        return await self._check_result(result, request, context)
 
-    async def _asked(self, request: Request, context: Context) -> Request:
+    async def _check_request(self, request: Request, context: Context) -> Request:
         texts, value = self.guards.texts, self.guards.value
         match request:
             case Chat():
@@ -112,12 +112,12 @@ class GuardedServable:
 
     async def _cut(self, within: _GuardedContext, text_blocked: TextBlocked, request: Request) -> Result:
         """Return the shortened result after part of an answer was blocked."""
-        message = await within.blocked(text_blocked)
+        message = await within.end_blocked(text_blocked)
         if not isinstance(request, Chat):
             raise ContentBlocked(message)
         return ChatReply(within.sent, CONTENT_FILTER, usage=within.usage)
 
-    async def _answered(self, result: Result, request: Request, context: Context) -> Result:
+    async def _check_result(self, result: Result, request: Request, context: Context) -> Result:
         texts, value = self.guards.texts, self.guards.value
         match result:
             case ChatReply():
@@ -204,7 +204,7 @@ class _GuardedContext(ContextWithin):
         for index, texts in self._texts.items():
             await self._send(texts.end(), index)
 
-    async def blocked(self, text_blocked: TextBlocked) -> str:
+    async def end_blocked(self, text_blocked: TextBlocked) -> str:
         """End the answer with the reason, and return the reason."""
         message = text_blocked.guard.explain(text_blocked.kinds, "output")
         await self._send(text_blocked.sent, 0)

@@ -64,19 +64,19 @@ class HttpConnection(HttpToolsProtocol):
         self._registry = connections
         self.calls_per_key = connections.bounds.per_key
         """How many calls one key may have in progress over all connections."""
-        self._known = False
+        self._is_tracked = False
         self._progress = RequestProgress()
         self._write_stall = WriteStall()
         self._upgrades = False
         self._refusal: PorticoError | None = None
         self.ws_protocol_class = cast("type[asyncio.Protocol]", self._new_websocket)
-        self._left: Callable[[], None] | None = None
+        self._on_leave: Callable[[], None] | None = None
         """Called when the client leaves while a response is being sent."""
 
     def admit(self) -> None:
         """Mark the connection as authenticated."""
-        if not self._known:
-            self._known = True
+        if not self._is_tracked:
+            self._is_tracked = True
             self._registry.admit(self)
 
     def watch(self, on_leave: Callable[[], None] | None) -> Callable[[], None] | None:
@@ -84,7 +84,7 @@ class HttpConnection(HttpToolsProtocol):
 
         Returns the previous callback.
         """
-        before, self._left = self._left, on_leave
+        before, self._on_leave = self._on_leave, on_leave
         if on_leave is not None:
             self.flow.resume_reading()  # a disconnect is detected only while the connection is read
             if self.cycle.disconnected or self.transport.is_closing():
@@ -99,8 +99,8 @@ class HttpConnection(HttpToolsProtocol):
         return WebSocketConnection(connection=self, on_leave=lambda: self._registry.leave(self), **options)
 
     def _notify_client_left(self) -> None:
-        if self._left is not None:
-            self._left()
+        if self._on_leave is not None:
+            self._on_leave()
 
     def hold_head(self) -> None:
         """Send the head of the next response together with the first part of its body."""
@@ -246,7 +246,7 @@ class HttpConnection(HttpToolsProtocol):
         cycle, progress = self.cycle, self._progress
         if self.flow.read_paused or cycle.waiting_for_100_continue or self.pipeline:
             progress.restart_body()
-        elif cycle.response_complete and not self._known and progress.seconds > MAX_LINGER_S:
+        elif cycle.response_complete and not self._is_tracked and progress.seconds > MAX_LINGER_S:
             self.transport.close()  # the request was refused, but the client keeps sending
         elif progress.seconds >= bounds.body_timeout:
             if progress.is_slow_body():

@@ -38,12 +38,12 @@ class Connections:
 
     def __init__(self, bounds: ConnectionLimits) -> None:
         self.bounds = bounds
-        self._all: dict[Connection, None] = {}
+        self._open_connections: dict[Connection, None] = {}
         self._strangers: dict[Connection, None] = {}  # oldest first, by insertion order
         self._by_address: dict[str, dict[Connection, None]] = {}
 
     def __len__(self) -> int:
-        return len(self._all)
+        return len(self._open_connections)
 
     def enter(self, connection: Connection) -> bool:
         """Return whether a new connection may stay. Another connection may be closed to make room."""
@@ -53,14 +53,14 @@ class Connections:
             next(iter(neighbours)).cut()
         elif len(self._strangers) >= bounds.strangers:
             next(iter(self._strangers)).cut()
-        if len(self._all) >= bounds.connections and not self._make_room():
+        if len(self._open_connections) >= bounds.connections and not self._make_room():
             if not neighbours:
                 self._by_address.pop(connection.address, None)
             return False
         # Closing the last connection of an address removes the entry of that address.
         self._by_address.setdefault(connection.address, {})[connection] = None
         self._strangers[connection] = None
-        self._all[connection] = None
+        self._open_connections[connection] = None
         return True
 
     def admit(self, connection: Connection) -> None:
@@ -70,18 +70,18 @@ class Connections:
 
     def leave(self, connection: Connection) -> None:
         """Remove a connection that is closed or closing. Has no effect if it was removed before."""
-        self._all.pop(connection, None)
+        self._open_connections.pop(connection, None)
         self.admit(connection)
 
     def sweep(self) -> None:
         """Close the connections that have timed out."""
-        for connection in list(self._all):
+        for connection in list(self._open_connections):
             connection.tick(self.bounds)
 
     def _make_room(self) -> bool:
         """Close the oldest stranger, otherwise an idle connection. Return whether one was closed."""
         spare = next(iter(self._strangers), None) or next(
-            (connection for connection in self._all if connection.idle), None
+            (connection for connection in self._open_connections if connection.idle), None
         )
         if spare is None:
             return False

@@ -11,11 +11,11 @@ class Output:
     Each write is a system call and a packet: holding the head sends a short response in one packet instead of two.
     """
 
-    __slots__ = ("_held", "_holds", "_transport")
+    __slots__ = ("_holds", "_pending_data", "_transport")
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
-        self._held = b""
+        self._pending_data = b""
         self._holds = False
 
     def hold(self) -> None:
@@ -26,9 +26,9 @@ class Output:
         """See ``asyncio.WriteTransport``."""
         if self._holds:
             self._holds = False
-            self._held = data
-        elif self._held:
-            held_data, self._held = self._held, b""
+            self._pending_data = data
+        elif self._pending_data:
+            held_data, self._pending_data = self._pending_data, b""
             self._transport.write(held_data + data)
         else:
             self._transport.write(data)

@@ -61,7 +61,7 @@ def listen(settings: Settings) -> Iterator[socket.socket]:
 
 
 def _cannot_bind(settings: Settings, error: Exception) -> Conflict | InvalidRequest:
-    where = f"{settings.host}:{settings.port}"
+    address = f"{settings.host}:{settings.port}"
     match getattr(error, "errno", None):
         case errno.EADDRINUSE:
             return Conflict(
@@ -72,16 +72,16 @@ def _cannot_bind(settings: Settings, error: Exception) -> Conflict | InvalidRequ
             )
         case errno.EACCES:
             return Conflict(
-                f"This user is not allowed to listen on {where}; choose a port above 1023.", param="port"
+                f"This user is not allowed to listen on {address}; choose a port above 1023.", param="port"
             )
         case errno.EADDRNOTAVAIL:
             return InvalidRequest(f"{settings.host} is not an address of this machine.", param="host")
-    return InvalidRequest(f"Cannot listen on {where}: {error}.", param="port")
+    return InvalidRequest(f"Cannot listen on {address}: {error}.", param="port")
 
 
 def _port_owner(settings: Settings) -> str:
     """Describe what listens on the port: a Portico daemon with its home and URL, or another program."""
-    host = _here(settings.host)
+    host = _local_address(settings.host)
     url = f"http://{_bracketed(host)}:{settings.port}"
     health = _request_json(host, settings.port, "/health")
     if not {"status", "version"} <= health.keys():
@@ -154,10 +154,10 @@ class HttpServer(uvicorn.Server):
 def reach(listener: socket.socket) -> str:
     """Return the base URL at which this machine can reach a listener."""
     host, port = listener.getsockname()[:2]
-    return f"http://{_bracketed(_here(host))}:{port}"
+    return f"http://{_bracketed(_local_address(host))}:{port}"
 
 
-def _here(host: str) -> str:
+def _local_address(host: str) -> str:
     """Return the address at which this machine can reach a server that listens on ``host``."""
     return "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104  # compared, not bound
 

@@ -31,9 +31,9 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
     ) -> None:
         super().__init__(*arguments, **options)
         self._connection = connection
-        self._left = on_leave
+        self._on_leave = on_leave
         self.count: Callable[[int], str | None] = lambda _size: None
-        self._whole = 0
+        self._complete_bytes = 0
         """Bytes of the messages that are complete and not done."""
 
     def data_received(self, data: bytes) -> None:
@@ -41,7 +41,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         super().data_received(data)
         if self.close_sent:
             return
-        last = self.count(self._held())
+        last = self.count(self._pending_bytes())
         if last is not None:
             self.conn.send_text(last.encode())
             self.conn.fail(CloseCode.TRY_AGAIN_LATER, "too many bytes are pending")
@@ -49,21 +49,21 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
 
     def send_receive_event_to_app(self) -> None:
         """Pass on a complete message."""
-        self._whole += sum(map(len, self.frames))
+        self._complete_bytes += sum(map(len, self.frames))
         super().send_receive_event_to_app()
 
-    def done(self, size: int) -> None:
+    def release(self, size: int) -> None:
         """Release a processed message of ``size`` bytes."""
-        self._whole -= size
-        self.count(self._held())
+        self._complete_bytes -= size
+        self.count(self._pending_bytes())
 
-    def _held(self) -> int:
-        return self._whole + sum(map(len, self.frames)) + len(self.conn.reader.buffer)
+    def _pending_bytes(self) -> int:
+        return self._complete_bytes + sum(map(len, self.frames)) + len(self.conn.reader.buffer)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.Protocol`."""
         super().connection_lost(exc)
-        self._left()
+        self._on_leave()
 
     def handle_connect(self, event: Request) -> None:
         """Complete the handshake. The task of the application starts later and finds its connection."""

@@ -77,14 +77,14 @@ def fold(text: str) -> str:
     """Return ``text`` in lower case, compatibility form and simplified characters, for comparing words."""
     if text.isascii():
         return text.lower()
-    folded_text = _folded(text)
+    folded_text = _fold(text)
     simplified_text: str = _simplifier().convert(folded_text) if HAN_RUN.search(folded_text) else folded_text
     return simplified_text
 
 
 def _split(text: str) -> tuple[list[str], list[str], list[str]]:
     """Return (alphabetic words, Chinese words, bigrams) of ``text``, folded but not stemmed."""
-    folded_text = _folded(text)
+    folded_text = _fold(text)
     runs = CJK_RUN.findall(folded_text)
     if not runs:
         return [word[:MAX_TERM_CHARS] for word in _WORD.findall(folded_text)], [], []
@@ -117,7 +117,7 @@ def _stems(words: Iterable[str]) -> list[str]:
     return stems
 
 
-def _folded(text: str) -> str:
+def _fold(text: str) -> str:
     """Return ``text`` in lower case and compatibility form.
 
     In a Chinese text, almost only punctuation is not in that form, and punctuation ends words in either form. Without

@@ -103,7 +103,7 @@ class AttachmentReader:
         head, comma, payload = encoded_data.partition(",")
         media_type = head.removeprefix("data:").partition(";")[0] if comma else ""
         try:
-            data = await pools.FILES.run(_decoded, payload if comma else encoded_data)
+            data = await pools.FILES.run(_decode, payload if comma else encoded_data)
         except (binascii.Error, ValueError) as error:
             raise InvalidRequest(
                 "The bytes of a file must be base64, or a URL of the form data:TYPE;base64,BYTES.",
@@ -171,7 +171,7 @@ def _too_long(shown_name: str, param: str) -> InvalidRequest:
     )
 
 
-def _decoded(encoded_data: str) -> bytes:
+def _decode(encoded_data: str) -> bytes:
     return base64.b64decode(encoded_data, validate=True)
 
 

@@ -59,7 +59,7 @@ class CalibrationQuestion:
             return hit.id == self.chunk
         if self.file and self.file not in (hit.filename, hit.file_id):
             return False
-        return not self.passage or _same(self.passage, hit.text)
+        return not self.passage or _overlaps(self.passage, hit.text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,17 +82,17 @@ def check_questions(given_value: Any) -> list[CalibrationQuestion]:
         raise InvalidRequest(f"'questions' takes 1 to {MAX_QUESTIONS:,} questions.", param="questions")
     calibration_questions = []
     for number, item in enumerate(given_value):
-        where = f"questions[{number}]"
+        path = f"questions[{number}]"
         values = (
             {name: item.get(name, "") for name in ("question", "file", "passage")} if _is_map(item) else {}
         )
         if not values or not all(isinstance(value, str) for value in values.values()):
             raise InvalidRequest(
-                f"'{where}' must be an object with 'question' and 'file' or 'passage'.", param=where
+                f"'{path}' must be an object with 'question' and 'file' or 'passage'.", param=path
             )
         if not values["question"].strip() or not (values["file"] or values["passage"]):
             raise InvalidRequest(
-                f"'{where}' needs a question, and the file or passage that answers it.", param=where
+                f"'{path}' needs a question, and the file or passage that answers it.", param=path
             )
         calibration_questions.append(CalibrationQuestion(**values))
     return calibration_questions
@@ -210,7 +210,7 @@ class Calibration:
         long = [(chunk, text) for chunk, _, text in texts if len(text) >= MIN_PASSAGE_CHARS][:count]
         slots = asyncio.Semaphore(MAX_CONCURRENT_QUESTIONS)
 
-        async def one(chunk: int, text: str) -> CalibrationQuestion | None:
+        async def write_question(chunk: int, text: str) -> CalibrationQuestion | None:
             messages = builtin.messages("write-question", passage=text[:MAX_PASSAGE_CHARS])
             async with slots:
                 reply = await call_model(
@@ -222,7 +222,7 @@ class Calibration:
             return CalibrationQuestion(answer[:1_000], chunk=chunk) if answer else None
 
         async with asyncio.TaskGroup() as tasks:
-            running = [tasks.create_task(one(chunk, text)) for chunk, text in long]
+            running = [tasks.create_task(write_question(chunk, text)) for chunk, text in long]
         calibration_questions = [question for task in running if (question := task.result()) is not None]
         if not calibration_questions:
             raise InvalidRequest(
@@ -282,7 +282,7 @@ def _by_chunk(hit: HitRow) -> object:
     return hit.id
 
 
-def _same(passage: str, text: str) -> bool:
+def _overlaps(passage: str, text: str) -> bool:
     """Return whether the chunk contains the passage or the passage contains the chunk, ignoring white space."""
     bare_passage, bare_text = "".join(passage.split()), "".join(text.split())
     return bool(bare_text) and (bare_passage in bare_text or bare_text in bare_passage)

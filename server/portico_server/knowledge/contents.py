@@ -181,7 +181,7 @@ class StoreContents:
             else:
                 first = part.data[-1]
 
-    async def named(self, store: StoreView, names: Sequence[str]) -> Mapping[str, StoreFileRow]:
+    async def by_name(self, store: StoreView, names: Sequence[str]) -> Mapping[str, StoreFileRow]:
         """Return the newest file of the store for each of ``names``, leaving out names without a file."""
         file_rows = await self._database.read(rows.named_files, store.id, names)
         return {row.filename: row for row in file_rows if store.permits(row.attributes)}
@@ -225,7 +225,7 @@ class StoreContents:
                 code="mirrored_file",
             )
         await self._database.write(rows.detach, store.id, file_id)
-        self._indexes.changed(store.id, store.embedding_model)
+        self._indexes.note_change(store.id, store.embedding_model)
         return row
 
     async def source(self, store: StoreView, file_id: str) -> FileRow:
@@ -351,7 +351,7 @@ class StoreContents:
         """
         row, _ = await self.batch(store, batch_id)
         await self._database.write(file_batches.cancel_batch, row)
-        self._indexes.changed(store.id, store.embedding_model)
+        self._indexes.note_change(store.id, store.embedding_model)
         return await self.batch(store, batch_id)
 
 
@@ -368,15 +368,13 @@ def check_attributes(value: Any, param: str = "attributes") -> Attributes:
             f"'{param}' has {len(value)} entries; at most {MAX_ATTRIBUTES} are allowed.", param=param
         )
     for key, item in value.items():
-        where = f"{param}.{str(key)[:64]}"
+        path = f"{param}.{str(key)[:64]}"
         if not isinstance(key, str) or not 1 <= len(key) <= 64:
-            raise InvalidRequest(f"A name in '{param}' must have 1 to 64 characters.", param=where)
+            raise InvalidRequest(f"A name in '{param}' must have 1 to 64 characters.", param=path)
         if not isinstance(item, str | int | float) or item != item or item in (float("inf"), float("-inf")):
-            raise InvalidRequest(f"'{where}' must be a string, a number or a boolean.", param=where)
+            raise InvalidRequest(f"'{path}' must be a string, a number or a boolean.", param=path)
         if isinstance(item, str) and len(item) > 512:
-            raise InvalidRequest(
-                f"'{where}' has {len(item)} characters; at most 512 are allowed.", param=where
-            )
+            raise InvalidRequest(f"'{path}' has {len(item)} characters; at most 512 are allowed.", param=path)
     return dict(value)
 
 

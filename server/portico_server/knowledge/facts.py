@@ -47,7 +47,7 @@ class StoredFacts:
         )  # otherwise the caller could not recall it
         attachments = [
             FileToAttach(
-                await self._kept(text, caller), {**implied_attributes, **attributes, "id": new_id("fact_")}
+                await self._keep(text, caller), {**implied_attributes, **attributes, "id": new_id("fact_")}
             )
             for text in texts
         ]
@@ -78,7 +78,7 @@ class StoredFacts:
         store = await self._stores.get(before[0].store_id, caller, "write")
         created_at = before[-1].attributes.get(_CREATED, before[-1].created_at)
         attributes = {**before[0].attributes, "id": before[0].id, _CREATED: created_at}
-        attachment = FileToAttach(await self._kept(text, caller), attributes)
+        attachment = FileToAttach(await self._keep(text, caller), attributes)
         await self._stores.contents.attach(store, [attachment], caller)
         for row in (
             before
@@ -97,7 +97,7 @@ class StoredFacts:
             raise NotFound(f"Fact '{fact_id[:80]}' not found.", code="fact_not_found", param="id")
         return fact_rows
 
-    async def _kept(self, text: str, caller: Principal) -> str:
+    async def _keep(self, text: str, caller: Principal) -> str:
         name = f"{FACT_PREFIX}{sha256(text.encode()).hexdigest()[:16]}.txt"
         return (
             await self._files.create(name, "assistants", _once(text.encode()), caller, owner=caller.id)

@@ -17,32 +17,32 @@ def copy_file(path: Path, handle: int, to: Path, max_bytes: int, stop: threading
 
     Raises `InterruptedError` once ``stop`` is set, and `OSError` for a failure of ``to``, which is then removed.
     """
-    digest, size, why = hashlib.sha256(), 0, ""
+    digest, size, problem = hashlib.sha256(), 0, ""
     try:
         with os.fdopen(handle, "wb", buffering=0) as out:
             try:
                 source = path.open("rb", buffering=0)
             except OSError:
-                why = "removed or unreadable during the scan"
+                problem = "removed or unreadable during the scan"
             else:
                 with source:
-                    while not why and (block := _read_block(source.fileno())):
+                    while not problem and (block := _read_block(source.fileno())):
                         if stop.is_set():
                             raise InterruptedError("the daemon is stopping")
                         size += len(block)
                         if size > max_bytes:
-                            why = "grew too large during the scan"
+                            problem = "grew too large during the scan"
                         else:
                             out.write(block)
                             digest.update(block)
                     if block is None:
-                        why = "removed or unreadable during the scan"
+                        problem = "removed or unreadable during the scan"
     except BaseException:
         to.unlink(missing_ok=True)
         raise
-    if why:
+    if problem:
         to.unlink(missing_ok=True)
-        return why
+        return problem
     return ReceivedFile(to, size, digest.hexdigest())
 
 

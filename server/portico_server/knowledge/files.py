@@ -91,7 +91,7 @@ class FileStorage:
 
     async def expire(self, *, dry_run: bool = False) -> int:
         """Remove expired files and unreferenced bytes, and return the number of files. ``dry_run`` only counts them."""
-        file_rows = await self._database.read(rows.expired)
+        file_rows = await self._database.read(rows.expired_files)
         for row in () if dry_run else file_rows:
             await self.remove(row)
         if not dry_run:

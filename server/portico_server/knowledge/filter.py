@@ -208,15 +208,15 @@ def select(condition: Filter, files: Iterable[tuple[str, Attributes]]) -> list[s
     """
     rows = list(files)
     _check(condition, rows)
-    return [file_id for file_id, _ in _those(matches, condition, rows)]
+    return [file_id for file_id, _ in _matching_files(matches, condition, rows)]
 
 
 def permitted(condition: Filter, files: Iterable[tuple[str, Attributes]]) -> list[tuple[str, Attributes]]:
     """Return the files that `permits` lets through."""
-    return _those(permits, condition, files)
+    return _matching_files(permits, condition, files)
 
 
-def _those(
+def _matching_files(
     test: Callable[[Filter, Attributes], bool], condition: Filter, files: Iterable[tuple[str, Attributes]]
 ) -> list[tuple[str, Attributes]]:
     """Return the files that pass a test. Attributes shared by several files as one object are tested once."""
@@ -242,9 +242,9 @@ def matches(condition: Filter, attributes: Attributes) -> bool:
     value = condition.value
     match condition.type:
         case "eq":
-            return _same(attribute, value)
+            return _equals(attribute, value)
         case "ne":
-            return not _same(attribute, value)
+            return not _equals(attribute, value)
         case "in":
             return (_kind(attribute), attribute) in _choices(value).known
         case "nin":
@@ -264,7 +264,7 @@ def permits(condition: Filter, attributes: Attributes) -> bool:
     if condition.type == "or":
         return any(permits(part, attributes) for part in condition.filters)
     if condition.type == "eq":
-        return _same(attributes.get(condition.key or ""), condition.value)
+        return _equals(attributes.get(condition.key or ""), condition.value)
     value = condition.value
     kinds = _choices(value).kinds if isinstance(value, tuple) else (_kind(value),)
     return _kind(attributes.get(condition.key or "")) in kinds and matches(condition, attributes)
@@ -286,7 +286,7 @@ def _compare(kind: str, attribute: Any, value: Any) -> bool:
             return bool(attribute <= value)
 
 
-def _same(attribute: Any, value: Any) -> bool:
+def _equals(attribute: Any, value: Any) -> bool:
     return _kind(attribute) == _kind(value) and attribute == value
 
 
@@ -433,7 +433,7 @@ def _is_said(value: Any, key: str, text: str, *, is_named: bool) -> bool:
         exact = not (is_named or _is_distinct(value))  # a capitalized name, such as "Europe"
         if exact and not (value[0].isupper() and value.isalnum()):
             return False
-        pattern = re.compile(_bounded(value), 0 if exact else re.IGNORECASE)
+        pattern = re.compile(_with_word_bounds(value), 0 if exact else re.IGNORECASE)
     elif is_named and float(value).is_integer() and not MIN_YEAR <= value <= MAX_YEAR:
         pattern = re.compile(
             rf"{_name_pattern(key).pattern}\s*(?:is|of|=|:|为|是)?\s*{value:g}(?![\w.])", re.I
@@ -459,7 +459,7 @@ def _is_distinct(value: str) -> bool:
     return len(value.split()) > 1 or (any(map(str.isdigit, value)) and any(map(str.isalpha, value)))
 
 
-def _bounded(words: str) -> str:
+def _with_word_bounds(words: str) -> str:
     """Return a pattern for words that are not part of longer words; Chinese has no word boundaries."""
     escaped_words = re.escape(words.strip())
     return escaped_words if has_cjk(words) else rf"(?<!{_LETTER}){escaped_words}(?!{_LETTER})"
@@ -557,8 +557,8 @@ def _of_dates(text: str, values: Mapping[str, set[Any]], names: frozenset[str]) 
 def _bounds(match: re.Match[str], *, is_named: bool) -> tuple[str, str]:
     """Return the first day and the exclusive end; an empty string means no bound."""
     if match["ayear"]:
-        one, other = _Span.of(match, "a"), _Span.of(match, "b")
-        return (one.first, other.end) if one and other else ("", "")
+        first_span, second_span = _Span.of(match, "a"), _Span.of(match, "b")
+        return (first_span.first, second_span.end) if first_span and second_span else ("", "")
     span = _Span.of(match, "c")
     word = (match["word"] or "").lower()
     if span is None or _is_negated(match.string, match.start()):

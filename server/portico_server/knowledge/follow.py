@@ -72,7 +72,7 @@ class SourceFollower:
         self._fetching: dict[str, asyncio.Lock] = {}
         """For each store that follows a repository."""
         self._watch = FolderWatch(self._on_paths_changed, self._on_watch_lost, settings.home)
-        self._poll = SourcePoll(self._changed, settings.source_interval)
+        self._poll = SourcePoll(self._on_change, settings.source_interval)
 
     def follow(self, row: StoreRow) -> None:
         """Start detecting changes in the source of a store, or stop if the store is paused."""
@@ -202,7 +202,7 @@ class SourceFollower:
         """Handle changes of paths in a followed folder; ``None`` means that any path may have changed."""
         changed_paths = self._changed_paths.get(store_id)
         if paths is None or changed_paths is None:
-            await self._changed(store_id)
+            await self._on_change(store_id)
             return
         changed_paths.add(paths)
         row = await self._database.read(rows.get, store_id)
@@ -213,7 +213,7 @@ class SourceFollower:
         if store_id in self._changed_paths:
             self._changed_paths[store_id].all_changed()
 
-    async def _changed(self, store_id: str) -> None:
+    async def _on_change(self, store_id: str) -> None:
         row = await self._database.read(rows.get, store_id)
         if row is not None and follows(row) and not row.paused:
             await self.sync(row)
@@ -272,7 +272,7 @@ class FolderWatch:
     """
 
     def __init__(self, change_listener: ChangeListener, blind: Callable[[str], None], home: Path) -> None:
-        self._changed = change_listener
+        self._on_change = change_listener
         self._blind = blind
         self._up: set[str] = set()
         """The stores of whose folders notice is given now."""
@@ -371,10 +371,10 @@ class FolderWatch:
         try:
             async for notice in notices:
                 await self._report(notice, paths)
-                there = await pools.FILES.run(_existing, folders)
-                if there != paths:
-                    for store_id in there.keys() - paths.keys():
-                        await self._changed(store_id, None)  # the folder exists again
+                existing_folders = await pools.FILES.run(_existing, folders)
+                if existing_folders != paths:
+                    for store_id in existing_folders.keys() - paths.keys():
+                        await self._on_change(store_id, None)  # the folder exists again
                     return
         finally:
             rise.cancel()
@@ -396,7 +396,7 @@ class FolderWatch:
                 if path.is_relative_to(folder) and is_looked_at(path, folder)
             }
             if changed_paths:
-                await self._changed(store_id, changed_paths)
+                await self._on_change(store_id, changed_paths)
 
 
 def _existing(folders: Mapping[str, Path]) -> dict[str, Path]:

@@ -194,7 +194,7 @@ class GroupGenerator:
         for group in await self._database.read(groups.of_store, store.id):
             if not needs_model(group.chunking):
                 continue
-            lacking = await self._database.read(groups.waiting, group, 1)
+            lacking = await self._database.read(groups.waiting_files, group, 1)
             if lacking:
                 await self.queue(store)
                 return
@@ -205,7 +205,7 @@ class GroupGenerator:
         for group in await self._database.read(groups.of_store, store_id):
             if not needs_model(group.chunking):
                 continue
-            while file_rows := await self._database.read(groups.waiting, group, 100):
+            while file_rows := await self._database.read(groups.waiting_files, group, 100):
                 for row in file_rows:
                     error = await self._try_file(group, row, context)
                     done_count += 1
@@ -332,7 +332,7 @@ class GroupGenerator:
             indexed_chunks = IndexedChunks(row, new, vectors, first=first, finished=has_finished, used=0)
             kept_ids = await self._database.write(groups.put, group, [indexed_chunks], model or None)
         if kept_ids:
-            self._indexes.changed(group.store_id, model, group.name)
+            self._indexes.note_change(group.store_id, model, group.name)
         return bool(kept_ids)
 
 

@@ -116,7 +116,7 @@ class Ingest:
         self.seconds = Histogram()
         """What each took."""
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._wanted: Counter[str] = Counter()
+        self._waiting_counts: Counter[str] = Counter()
         """How many wait for the lock of a store."""
         self._reread: Counter[str] = Counter()
         """Stores of which all files are read again, at their owners' expense."""
@@ -185,23 +185,23 @@ class Ingest:
             target = StoreTarget(store, self._database, self._indexes)
             gives_way = False
 
-            async def waiting() -> Sequence[StoreFileRow]:
+            async def find_waiting() -> Sequence[StoreFileRow]:
                 return await self._database.read(rows.waiting, store.id, MAX_WAITING_FILES)
 
             def is_over(any_mirrored: bool) -> bool:
                 nonlocal gives_way
                 if is_mirrored and not any_mirrored:
                     return True
-                gives_way = gives_way or (store.id in self._wanted and time.monotonic() >= until)
+                gives_way = gives_way or (store.id in self._waiting_counts and time.monotonic() >= until)
                 return gives_way
 
-            feed = FileFeed(waiting, is_over)
+            feed = FileFeed(find_waiting, is_over)
             try:
                 while fresh := await feed.begin():
                     await self._index_files(feed, fresh, target, tally, context)
             except (_ModelFails, WorkersUnavailable) as error:
                 await self._fail_all(store.id, target, error)
-                raise _failed(store, error) from error
+                raise _failure(store, error) from error
             tally.total -= feed.left
             if gives_way and feed.left:
                 return True
@@ -228,14 +228,14 @@ class Ingest:
     @asynccontextmanager
     async def writing(self, store_id: str) -> AsyncIterator[None]:
         """Hold `write_lock`; an ingest that has held it for long yields."""
-        self._wanted[store_id] += 1
+        self._waiting_counts[store_id] += 1
         try:
             lock = self.write_lock(store_id)
             await lock.acquire()
         finally:
-            self._wanted[store_id] -= 1
-            if not self._wanted[store_id]:
-                del self._wanted[store_id]
+            self._waiting_counts[store_id] -= 1
+            if not self._waiting_counts[store_id]:
+                del self._waiting_counts[store_id]
         try:
             yield
         finally:
@@ -248,20 +248,20 @@ class Ingest:
         target = GroupTarget(group, store, self._database, self._indexes)
         done_count = tally.done
 
-        async def waiting() -> Sequence[StoreFileRow]:
+        async def find_waiting() -> Sequence[StoreFileRow]:
             if await self._database.read(groups.get, store.id, group.name) != group:
                 return ()  # removed or rebuilt: the next run handles the group
-            return await self._database.read(groups.waiting, group, MAX_WAITING_FILES)
+            return await self._database.read(groups.waiting_files, group, MAX_WAITING_FILES)
 
-        feed = FileFeed(waiting)
+        feed = FileFeed(find_waiting)
         try:
             while fresh := await feed.begin():
                 await self._index_files(feed, fresh, target, tally, context)
         except (_ModelFails, WorkersUnavailable) as error:
-            while file_rows := await waiting():
+            while file_rows := await find_waiting():
                 for row in file_rows:
                     await target.fail(row, "server_error", target.failure(row, error))
-            raise _failed(store, error) from error
+            raise _failure(store, error) from error
         if tally.done > done_count and await self._database.read(groups.get, store.id, group.name) == group:
             await self._indexes.ready(store.id, target.model, context.emit, group.name)
 
@@ -322,8 +322,8 @@ class Ingest:
                         tally.reading.pop(file_id, None)
                     await self._report(batch, tally, context)
         except BaseExceptionGroup as errors:
-            exception_group, others = errors.split(PorticoError)
-            if exception_group is None or others is not None:
+            exception_group, other_errors = errors.split(PorticoError)
+            if exception_group is None or other_errors is not None:
                 raise
             raise _first(exception_group) from None
 
@@ -493,7 +493,7 @@ async def _probe(model: str, error: PorticoError, context: Context) -> None:
         raise _ModelFails(error.message, code=error.code) from probe_error
 
 
-def _failed(store: StoreRow, error: PorticoError) -> EngineFailed:
+def _failure(store: StoreRow, error: PorticoError) -> EngineFailed:
     """Return the error with which the run fails."""
     why = (
         "its embedding model failed"

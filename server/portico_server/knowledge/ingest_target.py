@@ -78,7 +78,7 @@ class StoreTarget:
         except NotFound:
             return set()  # the store has been deleted
         if kept_files:
-            self._indexes.changed(self._store, self.model)
+            self._indexes.note_change(self._store, self.model)
         return kept_files
 
     def _weigh(self, item: IndexedChunks) -> int:
@@ -148,7 +148,7 @@ class GroupTarget:
     async def put(self, batch: Sequence[IndexedChunks]) -> set[str]:
         kept_files = await self._database.write(groups.put, self._group, batch, self.model or None)
         if kept_files:
-            self._indexes.changed(self._group.store_id, self.model, self._group.name)
+            self._indexes.note_change(self._group.store_id, self.model, self._group.name)
         return kept_files
 
     async def partial_files(self, file_rows: Sequence[StoreFileRow]) -> set[str]:

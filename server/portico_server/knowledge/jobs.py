@@ -72,7 +72,7 @@ class StoreJobs:
         self._models = ModelChange(database, ingest)
         self._reindex = Reindex(database, indexes, ingest)
         self._links = LinkCatchUp(database, ingest.writing)
-        self._changed = on_change
+        self._on_change = on_change
 
     async def start(self) -> list[str]:
         """Resume interrupted work and sync followed sources again; return the ids of the runs.
@@ -132,7 +132,7 @@ class StoreJobs:
             return None
         if row.links != is_wanted:
             await self._database.write(rows.change, row.id, {"links": is_wanted, "linked_to": 0})
-            self._changed()
+            self._on_change()
         return await self._scheduler.ensure(LINK_RUN_KIND, row.id, row.work)
 
     async def calibrate(self, row: StoreRow, caller: Principal, request: Mapping[str, Any]) -> str:
@@ -177,7 +177,7 @@ class StoreJobs:
         row = await self._row(payload)
         work_slots.KEY.set(str(payload.get(FOR) or ""))
         result = {} if row is None else await self._models.run(row, context)
-        self._changed()
+        self._on_change()
         return result
 
     async def _run_link(self, payload: Mapping[str, Any], context: Context) -> JSON:

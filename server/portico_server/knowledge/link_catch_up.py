@@ -47,7 +47,7 @@ class LinkCatchUp:
                 links: Mapping[int, Sequence[NewLink]] = {}
                 if store.links:
                     texts = await self._database.read(chunks.indexed_texts, part)
-                    links = await pools.INDEX.run(_named, store_id, texts)
+                    links = await pools.INDEX.run(_match_names, store_id, texts)
                 if not await self._database.write(
                     links_progress.catch_up, store_id, part, links, keep=store.links
                 ):
@@ -60,7 +60,7 @@ class LinkCatchUp:
         return {"linked": done_count}
 
 
-def _named(
+def _match_names(
     store_id: str, texts: Sequence[tuple[int, str, str, str, str, int]]
 ) -> Mapping[int, Sequence[NewLink]]:
     from portico_server.knowledge.links.rules import LinkSource, new_links

@@ -101,13 +101,13 @@ async def _combine(search_results: Sequence[SearchResult], request: Search) -> S
     best: dict[str, Passage] = {}
     for passage in sorted(passages, key=lambda item: -item.score):
         best.setdefault(passage.text, passage)
-    few = list(best.values())[: request.max_num_results]
+    top_passages = list(best.values())[: request.max_num_results]
     trace: list[TraceStage] = [stage for search_result in search_results for stage in search_result.trace]
     if request.trace:
         note = ", ".join(f"{weight:.2f}" for weight in weights)
         trace.append(TraceStage("stores", (time.perf_counter() - start_time) * 1e3, (), f"weights {note}"))
     queries = dict.fromkeys(query for search_result in search_results for query in search_result.queries)
-    ranked_passages = tuple(replace(item, rank=rank) for rank, item in enumerate(few, 1))
+    ranked_passages = tuple(replace(item, rank=rank) for rank, item in enumerate(top_passages, 1))
     return SearchResult(ranked_passages, tuple(trace), tuple(queries))
 
 

@@ -91,7 +91,7 @@ class PictureDescriber:
 
     def __init__(self, registry: Registry, model_name: str = "", languages: str = "") -> None:
         self._registry = registry
-        self._wanted = model_name
+        self._model_name = model_name
         self._languages = languages
 
     def readable(self) -> bool:
@@ -100,10 +100,10 @@ class PictureDescriber:
 
     def model(self) -> str | None:
         """Return the model that describes images, if any."""
-        if self._wanted == "none":
+        if self._model_name == "none":
             return None
-        if self._wanted:
-            return self._wanted if self._registry.get(self._wanted) is not None else None
+        if self._model_name:
+            return self._model_name if self._registry.get(self._model_name) is not None else None
         names = sorted(
             servable.card.name
             for servable in self._registry

@@ -8,7 +8,7 @@ import unicodedata
 from urllib.parse import quote_from_bytes
 
 from portico_server.core.errors import InvalidRequest
-from portico_server.core.names import is_name, is_plain, shown
+from portico_server.core.names import excerpt, is_name, is_plain
 
 MAX_FILENAME_BYTES = 1_024
 """Maximum length of a file name in bytes of UTF-8."""
@@ -85,7 +85,7 @@ def check_store_name(name: str) -> str:
     """Return the name if `is_store_name` accepts it; otherwise raise `InvalidRequest`."""
     if not is_store_name(name):
         raise InvalidRequest(
-            f"'{shown(name)}' is not a valid name for a store: use 1 to 128 characters, without control "
+            f"'{excerpt(name)}' is not a valid name for a store: use 1 to 128 characters, without control "
             "characters or any of : / \\ [ ] < > `, not beginning with 'vs_'.",
             code="invalid_name",
             param="name",

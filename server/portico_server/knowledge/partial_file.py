@@ -27,7 +27,7 @@ class PartialFile:
         self._database = database
         self._row = row
         self._count = count
-        self._seen = 0
+        self._next_chunk = 0
         self._page: list[ChunkRow] = []
 
     @classmethod
@@ -41,23 +41,27 @@ class PartialFile:
     async def missing(self, come: Sequence[NewChunk]) -> list[NewChunk]:
         """Return those of the next chunks that do not exist yet. Raises `ChunksDifferError`."""
         for number, chunk in enumerate(come):
-            if self._seen == self._count:
+            if self._next_chunk == self._count:
                 return list(come[number:])
             if not self._page:
                 self._page = await self._database.read(
-                    chunks.of_file, self._row.store_id, self._row.file_id, self._seen - 1, MAX_COMPARED_CHUNKS
+                    chunks.of_file,
+                    self._row.store_id,
+                    self._row.file_id,
+                    self._next_chunk - 1,
+                    MAX_COMPARED_CHUNKS,
                 )
             chunk_row = self._page.pop(0) if self._page else None
             if chunk_row is None or (chunk_row.ordinal, chunk_row.text, chunk_row.place) != (
-                self._seen,
+                self._next_chunk,
                 chunk.text,
                 chunk.place,
             ):
                 raise ChunksDifferError("Its chunks differ now.")
-            self._seen += 1
+            self._next_chunk += 1
         return []
 
     def end(self) -> None:
         """Check that no existing chunks remain after the last new one. Raises `ChunksDifferError`."""
-        if self._seen < self._count:
+        if self._next_chunk < self._count:
             raise ChunksDifferError("It is shorter now.")

@@ -19,7 +19,7 @@ from portico_server.knowledge.fusion import fuse_reciprocal, fuse_weighted, scal
 from portico_server.knowledge.index.handle import LAG_WAIT_S, IndexHandle, Ranking
 from portico_server.knowledge.index.manager import IndexManager
 from portico_server.knowledge.search_trace import SearchTrace
-from portico_server.runs.run import charged
+from portico_server.runs.run import charge_call
 
 MAX_CANDIDATES = 100
 """Number of candidates from each side before fusion."""
@@ -140,7 +140,7 @@ class ChunkRanker:
                 )
             dense = await self._search_vectors(request, index, context, among, trace)
             return [(chunk, min(1.0, max(0.0, score))) for chunk, score in dense]
-        lexical, dense = await self._both(request, index, context, among, trace)
+        lexical, dense = await self._search_both(request, index, context, among, trace)
         start_time = time.perf_counter()
         if request.ranker == "rrf":
             ranking, note = fuse_reciprocal([lexical, dense]), "reciprocal rank"
@@ -152,7 +152,7 @@ class ChunkRanker:
         trace.add("fuse", start_time, ranking, note)
         return ranking
 
-    async def _both(
+    async def _search_both(
         self,
         request: Search,
         index: IndexHandle,
@@ -247,7 +247,7 @@ class ChunkRanker:
             )
         start_time = time.perf_counter()
         request = Embed((query,))
-        async with charged(context, model, request) as spend:
+        async with charge_call(context, model, request) as spend:
             result = await model.call(request, context)
             spend(result)
         assert isinstance(result, Vectors)

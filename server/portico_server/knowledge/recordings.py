@@ -27,11 +27,11 @@ class RecordingTranscriber:
 
     def __init__(self, registry: Registry, model_name: str = "") -> None:
         self._registry = registry
-        self._wanted = model_name
+        self._model_name = model_name
 
     def readable(self) -> bool:
         """Return whether the model is available."""
-        servable = self._registry.get(self._wanted) if self._wanted else None
+        servable = self._registry.get(self._model_name) if self._model_name else None
         return servable is not None and "transcription" in servable.card.capabilities
 
     async def write_down(self, path: Path, filename: str, context: Context) -> str | None:
@@ -46,11 +46,13 @@ class RecordingTranscriber:
         kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
         request = Transcribe(Attachment("file", name, kind, data), timestamps="segment")
         try:
-            transcription = await call_model(context, self._wanted, request, timeout_s=TRANSCRIBE_TIMEOUT_S)
+            transcription = await call_model(
+                context, self._model_name, request, timeout_s=TRANSCRIBE_TIMEOUT_S
+            )
         except PorticoError as error:
             if error.code == "shutting_down":
                 raise
-            raise Unreadable(f"could not be transcribed by '{self._wanted}': {error.message}") from error
+            raise Unreadable(f"could not be transcribed by '{self._model_name}': {error.message}") from error
         if not isinstance(transcription, Transcription) or not transcription.text.strip():
             raise Unreadable("is a recording without speech.", "unsupported_file")
         return _subtitles(

@@ -107,9 +107,9 @@ class Refiner:
             trace.add("parents", start_time, candidate_scores(search_candidates))
         if settings.neighbours:
             start_time = time.perf_counter()
-            few = search_candidates[: request.max_num_results * 2]
+            top_candidates = search_candidates[: request.max_num_results * 2]
             search_candidates = drop_overlapping(
-                await expand_by_neighbours(few, settings.neighbours, self.store_id, self.database)
+                await expand_by_neighbours(top_candidates, settings.neighbours, self.store_id, self.database)
             )
             trace.add(
                 "neighbours",

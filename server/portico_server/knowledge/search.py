@@ -181,7 +181,11 @@ class Searcher:
             return None, None
         start_time = time.perf_counter()
         rows: _FileAttributes = await self._database.read(hits.attributes, self._store_id)
-        parts = sum(sum(1 for _ in filters.comparisons(one)) for one in (condition, request.filters) if one)
+        parts = sum(
+            sum(1 for _ in filters.comparisons(condition_filter))
+            for condition_filter in (condition, request.filters)
+            if condition_filter
+        )
         if len(rows) * parts > MIN_OFFLOADED_COMPARISONS:  # takes too long to block other requests
             rows, files = await pools.SEARCH.run(_filter_files, rows, condition, request.filters)
         else:
@@ -210,13 +214,15 @@ class Searcher:
         filtered_keys = (
             [part.key or "" for part in filters.comparisons(request.filters)] if request.filters else []
         )
-        said = await pools.SEARCH.run(infer, request.query, known_attributes, filtered_keys)
-        if not said:
+        inferred_filters = await pools.SEARCH.run(infer, request.query, known_attributes, filtered_keys)
+        if not inferred_filters:
             return None
         if rows is None:
             rows = await self._database.read(hits.attributes, self._store_id)
-        fewer = await pools.SEARCH.run(_left, said, rows, None if files is None else frozenset(files))
-        words = " and ".join(map(filters.in_words, said))
+        fewer = await pools.SEARCH.run(
+            _relax, inferred_filters, rows, None if files is None else frozenset(files)
+        )
+        words = " and ".join(map(filters.in_words, inferred_filters))
         note = f"{words}: {len(fewer)} files" if fewer else f"{words}: no file matches, searched without it"
         trace.add("infer", start_time, note=note)
         return fewer if len(fewer) < len(rows if files is None else files) else None
@@ -383,7 +389,7 @@ def _filter_files(
     return rows, [file for file, _ in rows] if wanted_filter is None else filters.select(wanted_filter, rows)
 
 
-def _left(said: Sequence[Filter], rows: _FileAttributes, files: frozenset[str] | None) -> list[str]:
+def _relax(said: Sequence[Filter], rows: _FileAttributes, files: frozenset[str] | None) -> list[str]:
     return [
         file for file, attributes in rows if (files is None or file in files) and leaves(said, attributes)
     ]

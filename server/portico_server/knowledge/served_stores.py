@@ -51,7 +51,7 @@ class ServedStores:
         kind, _, name = key.partition("/")
         if kind != "store" or not is_store_name(name):
             return None
-        row = await self._database.read(rows.named, name, owner)
+        row = await self._database.read(rows.by_name, name, owner)
         return None if row is None else self.servable(row)
 
     async def by_id(self, key: str, caller: Principal) -> Servable | None:

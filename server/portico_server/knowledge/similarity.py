@@ -40,17 +40,17 @@ def diversify(candidates: Sequence[SearchCandidate], diversity: float, limit: in
 
     Only the order changes, not the scores. ``diversity`` is in [0, 1].
     """
-    left = list(candidates)
-    texts = {item.row.id: shingles(item.row.text) for item in left}
+    remaining_candidates = list(candidates)
+    texts = {item.row.id: shingles(item.row.text) for item in remaining_candidates}
     near = dict.fromkeys(texts, 0.0)
     search_candidates: list[SearchCandidate] = []
-    while left and len(search_candidates) < limit:
+    while remaining_candidates and len(search_candidates) < limit:
         best = max(
-            left,
+            remaining_candidates,
             key=lambda item: ((1 - diversity) * item.score - diversity * near[item.row.id], -item.row.id),
         )
-        left.remove(best)
+        remaining_candidates.remove(best)
         search_candidates.append(best)
-        for item in left:
+        for item in remaining_candidates:
             near[item.row.id] = max(near[item.row.id], jaccard(texts[item.row.id], texts[best.row.id]))
     return search_candidates

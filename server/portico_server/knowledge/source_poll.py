@@ -13,14 +13,14 @@ class SourcePoll:
         self._due = due
         self._seconds = seconds
         self._next: dict[str, float] = {}
-        self._others = asyncio.Event()
+        self._has_others = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def follow(self, store_id: str) -> None:
         """Start polling a store's source."""
         if self._seconds and store_id not in self._next:
             self._next[store_id] = asyncio.get_running_loop().time() + self._seconds
-            self._others.set()
+            self._has_others.set()
             if self._task is None:
                 self._task = asyncio.create_task(self._run(), name="poll sources")
 
@@ -38,10 +38,10 @@ class SourcePoll:
     async def _run(self) -> None:
         clock = asyncio.get_running_loop().time
         while True:
-            self._others.clear()
+            self._has_others.clear()
             try:
                 async with asyncio.timeout_at(min(self._next.values(), default=None)):
-                    await self._others.wait()
+                    await self._has_others.wait()
             except TimeoutError:
                 now = clock()
                 for store_id in [store_id for store_id, at in self._next.items() if at <= now]:

@@ -163,12 +163,12 @@ class _FurtherSteps:
         await self._read([chunk for chunk, _ in self._first[:MAX_READ_PASSAGES]])
         best = [self._texts[chunk] for chunk, _ in self._first[:MAX_JUDGED_PASSAGES] if chunk in self._texts]
         share, words = await pools.SEARCH.run(covered_share, self._question, best)
-        enough = self._steps.limit == 0 and (
+        is_enough = self._steps.limit == 0 and (
             share > ENOUGH_SHARE or words < MIN_LONG_WORDS or self._lead() <= MAX_SECOND_RATIO
         )
-        note = f"{share:.0%} of the question's words{': enough' if enough else ''}"
+        note = f"{share:.0%} of the question's words{': enough' if is_enough else ''}"
         self._trace.of("1").add("step", start_time, note=note)
-        if enough:
+        if is_enough:
             return
         step = 2
         if self._steps.model:
@@ -344,17 +344,17 @@ def _read_answer(answer: str) -> _ModelStep | None:
     """Parse the JSON in a model's answer; return ``None`` if it has no JSON of that form."""
     match = _OBJECT.search(answer_text(answer, cut=False))
     try:
-        said: Any = json.loads(match[0]) if match else None
+        verdict: Any = json.loads(match[0]) if match else None
     except (ValueError, RecursionError):
-        said = None
-    if not isinstance(said, dict) or not isinstance(said.get("enough"), bool):
+        verdict = None
+    if not isinstance(verdict, dict) or not isinstance(verdict.get("enough"), bool):
         return None
-    useful, searches = said.get("useful"), said.get("searches")
+    useful, searches = verdict.get("useful"), verdict.get("searches")
     numbers = [number for number in useful if type(number) is int] if isinstance(useful, list) else []
     texts = [text for text in searches if isinstance(text, str)] if isinstance(searches, list) else []
     queries = (" ".join(text.split())[:MAX_QUERY_CHARS] for text in texts)
     return _ModelStep(
-        said["enough"],
+        verdict["enough"],
         tuple(numbers[:MAX_SHOWN_PASSAGES]),
         tuple(dict.fromkeys(query for query in queries if query))[:MAX_QUERIES],
     )

@@ -88,7 +88,7 @@ class StoreServable:
         before: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._card = card
-        self._before = before
+        self._before_search = before
         self._store_id = store_id
         self._last_change = last_change
         self._database = database
@@ -116,21 +116,21 @@ class StoreServable:
                 f"'{self._card.name}' is a store: it answers only searches, not requests of the kind "
                 f"'{type(request).__name__}'."
             )
-        if self._before is not None:
-            await self._before()
+        if self._before_search is not None:
+            await self._before_search()
         last_change, self._last_change = self._last_change, None
         search_result = await self._searcher.search(request, context, last_change)
         if search_result.passages and not (
             request.names and await self._database.read(rows.has_waiting, self._store_id)
         ):
             return search_result
-        search_result = await self._counted(search_result, context)
+        search_result = await self._with_file_counts(search_result, context)
         if search_result.waiting:
             total = (search_result.files or 0) + search_result.waiting
             await context.emit(Progressed("index", "", done=search_result.files, total=total, unit="files"))
         return search_result
 
-    async def _counted(self, search_result: SearchResult, context: Context) -> SearchResult:
+    async def _with_file_counts(self, search_result: SearchResult, context: Context) -> SearchResult:
         """Return ``search_result`` with the counts of files that the caller may read: searchable and waiting files."""
         condition = self._condition(context.caller)
         if condition is None:

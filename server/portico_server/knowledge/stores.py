@@ -71,7 +71,7 @@ PASSAGE_PAGE_SIZE = 1_000
 """Number of passages read at a time."""
 
 
-def _shown(row: StoreView, caller: Principal) -> StoreRow:
+def _to_visible(row: StoreView, caller: Principal) -> StoreRow:
     """Return a store without details that the caller need not know.
 
     The source of the files reveals which exist, and its location on this machine is only for admins.
@@ -159,7 +159,7 @@ class StoreService:
             making,
             Calibration(database, self._indexes, registry),
             registry,
-            self._changed,
+            self._on_change,
         )
         """What is done to the stores in runs."""
 
@@ -240,7 +240,7 @@ class StoreService:
             created_at=now,
         )
         row = await (self._claims.insert if unique or app else self._claims.insert_titled)(row)
-        self._changed()
+        self._on_change()
         if follows(row):
             self._following.follow(row)
             await self.sync(row)
@@ -290,7 +290,7 @@ class StoreService:
                 counts[row.id] = await self.contents.counts(row)
         return [
             StoreInfo(
-                _shown(row, caller),
+                _to_visible(row, caller),
                 names.get(row.id, row.id),
                 *counts.get(row.id, (file_counts({}), 0)),
                 problem=problems.get(row.id) or self._without_model(row),
@@ -309,7 +309,7 @@ class StoreService:
             "cannot be indexed. Add the model, or give the store another model."
         )
 
-    async def skipped(self, row: StoreView) -> SkippedRows:
+    async def list_skipped(self, row: StoreView) -> SkippedRows:
         """Return what the last scan of a store's source skipped. Raise `Forbidden` for callers who see only a part."""
         row.require_whole()
         return (
@@ -348,7 +348,7 @@ class StoreService:
                 param="name",
             )
         new = await self._claims.change(row, new, {**changes, "last_active_at": time.time()})
-        self._changed()
+        self._on_change()
         if new.source != row.source:
             self._following.leave(row)
         self._following.follow(new)
@@ -365,8 +365,8 @@ class StoreService:
     async def serve_restored(self, row: StoreRow, model: str) -> str | None:
         """Serve a restored store, and return the id of the run that computes the vectors of ``model``, if any."""
         self._claims.note(row)
-        self._changed()
-        self._indexes.changed(row.id, row.embedding_model)
+        self._on_change()
+        self._indexes.note_change(row.id, row.embedding_model)
         await self.contents.queue(row)  # files that were waiting to be indexed when the archive was written
         if row.linked_to is not None:
             await self._scheduler.ensure(LINK_RUN_KIND, row.id, row.work)
@@ -379,7 +379,7 @@ class StoreService:
         await self._files.release(await self._database.write(rows.delete_store, row.id))
         await self._indexes.drop(row.id)
         await self._claims.release(row)
-        self._changed()
+        self._on_change()
         return row
 
     async def follow(
@@ -395,10 +395,14 @@ class StoreService:
         """Create or change the shared store ``name`` so that it mirrors ``folder``, and queue its sync."""
         caller.require("admin")
         name, folder = store_name(name), existing_folder(folder)
-        row = await self._database.read(rows.named, name, None)
-        if app and not (row is not None and row.app) and await self._registry.owned(name, None) is not None:
+        row = await self._database.read(rows.by_name, name, None)
+        if (
+            app
+            and not (row is not None and row.app)
+            and await self._registry.find_owned(name, None) is not None
+        ):
             name = f"docs-{name}"
-            row = await self._database.read(rows.named, name, None)
+            row = await self._database.read(rows.by_name, name, None)
         if row is None:
             return await self.create(
                 name,
@@ -418,7 +422,7 @@ class StoreService:
             or description not in ("", row.description)
         ):
             await self._database.write(rows.change, row.id, values)
-            self._changed()
+            self._on_change()
         row = replace(
             row, folder=str(folder), source=None, app=app, description=description or row.description
         )
@@ -426,7 +430,7 @@ class StoreService:
         await self.sync(row)
         return view(row, SYSTEM)
 
-    async def waiting(self) -> int:
+    async def count_waiting(self) -> int:
         """Return how many files of all stores wait to be indexed."""
         return await self._database.read(rows.waiting_files)
 
@@ -434,7 +438,7 @@ class StoreService:
         """Queue a sync of a store, and return the id of the run, which ends when everything is indexed."""
         return await self._following.sync(row)
 
-    async def followed(self, ref: str, caller: Principal) -> StoreView:
+    async def find_followed(self, ref: str, caller: Principal) -> StoreView:
         """Return the store that ``caller`` refers to, for a sync.
 
         Raises the errors of `get`, and `InvalidRequest` if it mirrors nothing.
@@ -487,7 +491,7 @@ class StoreService:
         """Return a store by its name, the caller's own before a shared one, or by its id."""
         if is_store_name(ref):
             row = self._database.read_now(own_or_shared, rows.named_now, ref, caller.id)
-            return row or await self._database.read(own_or_shared, rows.named, ref, caller.id)
+            return row or await self._database.read(own_or_shared, rows.by_name, ref, caller.id)
         row = self._database.read_now(rows.get_now, ref) or await self._database.read(rows.get, ref)
         return row if row is not None and caller.sees(row.owner) else None
 
@@ -495,6 +499,6 @@ class StoreService:
         """See `portico_server.knowledge.model_calls.resolve_embedding_model`."""
         return resolve_embedding_model(model_name, self._registry)
 
-    def _changed(self) -> None:
-        self._registry.changed("store")
-        self._registry.changed("app")
+    def _on_change(self) -> None:
+        self._registry.announce("store")
+        self._registry.announce("app")

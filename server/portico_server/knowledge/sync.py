@@ -131,13 +131,13 @@ class SourceSync:
         move_names = tuple((row.filename, source_entry.name) for row, source_entry in moves)
         old_names, new_names = {old for old, _ in move_names}, {new for _, new in move_names}
         added_names, changed_names, unchanged_count = [], [], 0
-        same = await pools.FILES.run(self._untouched, walk, file_rows)
-        same |= await self._with_same_bytes(source, walk, file_rows, same)
+        unchanged_names = await pools.FILES.run(self._untouched, walk, file_rows)
+        unchanged_names |= await self._with_same_bytes(source, walk, file_rows, unchanged_names)
         for seen_source_entry in walk.files.values():
             if seen_source_entry.name not in file_rows:
                 if seen_source_entry.name not in new_names:
                     added_names.append(seen_source_entry.name)
-            elif seen_source_entry.name in same:
+            elif seen_source_entry.name in unchanged_names:
                 unchanged_count += 1
             else:
                 changed_names.append(seen_source_entry.name)
@@ -252,16 +252,16 @@ class SourceSync:
                 old.sha256, old.bytes
             )  # otherwise the copy is missing, and the file is read again
         ]
-        same: set[str] = set()
+        same_names: set[str] = set()
         for first in range(0, len(touched_files), COMPARED_FILES):
             batch = touched_files[first : first + COMPARED_FILES]
             digests = await asyncio.gather(*(source.digest(source_entry) for source_entry, _old in batch))
-            same |= {
+            same_names |= {
                 source_entry.name
                 for (source_entry, old), digest in zip(batch, digests, strict=True)
                 if digest == old.sha256
             }
-        return same
+        return same_names
 
     async def _note(self, store: StoreRow, source_entry: SourceEntry, old: StoreFileRow) -> None:
         """Record the new time of an unchanged file."""
@@ -277,7 +277,7 @@ class SourceSync:
     async def _take_in(
         self, store: StoreRow, source: StoreSource, files: list[WantedFile], walk: Walk, result: SyncResult
     ) -> None:
-        came: list[tuple[ReceivedFile, MirroredFile]] = []
+        received_files: list[tuple[ReceivedFile, MirroredFile]] = []
         removed_ids: list[str] = []
         for (source_entry, old), outcome in zip(
             files, await source.take(files) if files else (), strict=True
@@ -298,11 +298,11 @@ class SourceSync:
                 result.unchanged += 1
             else:
                 assert isinstance(outcome, ReceivedFile), "only stored files can be unchanged"
-                came.append((outcome, _mirrored(store, source_entry, old, outcome)))
+                received_files.append((outcome, _mirrored(store, source_entry, old, outcome)))
                 result.added += old is None
                 result.changed += old is not None
-        if came or removed_ids:
-            await self._files.remirror(store.id, came, removed_ids, owner=store.owner)
+        if received_files or removed_ids:
+            await self._files.remirror(store.id, received_files, removed_ids, owner=store.owner)
 
     def _is_kept(self, file: ReceivedFile, old: StoreFileRow) -> bool:
         return file.sha256 == old.sha256 and self._files.holds(old.sha256, old.bytes)
@@ -350,18 +350,18 @@ async def _moves(
     source: StoreSource, walk: Walk, file_rows: Mapping[str, StoreFileRow]
 ) -> list[tuple[StoreFileRow, SourceEntry]]:
     """Return files that disappeared and reappeared under another name with the same bytes and format."""
-    gone: dict[tuple[int, str], list[StoreFileRow]] = {}
+    removed_rows: dict[tuple[int, str], list[StoreFileRow]] = {}
     for name, row in file_rows.items():
         if walk.is_gone(name):
-            gone.setdefault((row.bytes, row.sha256), []).append(row)
-    sizes = {size for size, _ in gone}
+            removed_rows.setdefault((row.bytes, row.sha256), []).append(row)
+    sizes = {size for size, _ in removed_rows}
     moves = []
     for source_entry in walk.files.values():
         if source_entry.name in file_rows or source_entry.mtime_ns is None or source_entry.size not in sizes:
             continue
-        same = gone.get((source_entry.size, await source.digest(source_entry) or ""), [])
-        alike = [row for row in same if format_of(row.filename) == format_of(source_entry.name)]
+        same_rows = removed_rows.get((source_entry.size, await source.digest(source_entry) or ""), [])
+        alike = [row for row in same_rows if format_of(row.filename) == format_of(source_entry.name)]
         if alike:
-            same.remove(alike[0])
+            same_rows.remove(alike[0])
             moves.append((alike[0], source_entry))
     return moves

@@ -62,7 +62,7 @@ class ToolIndex:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._kept: OrderedDict[bytes, _Ranked] = OrderedDict()
+        self._cached_indexes: OrderedDict[bytes, _Ranked] = OrderedDict()
         self._making: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()
         self._slots = work_slots.Slots("search for tools", MAX_MAKING, per_key=1)
 
@@ -80,27 +80,30 @@ class ToolIndex:
         """
         if not tools or not query.strip():
             return []
-        index = await self._indexed(tools, context, charge=charge)
+        index = await self._index(tools, context, charge=charge)
         vector = await self._embed([query], context, charge=charge) if index.vectors is not None else []
         return await pools.SEARCH.run(_best, index, query, vector, limit)
 
-    async def _indexed(self, tools: Sequence[SearchedTool], context: Context, *, charge: bool) -> _Ranked:
+    async def _index(self, tools: Sequence[SearchedTool], context: Context, *, charge: bool) -> _Ranked:
         model = self._model()
         name = model.card.name if model is not None else ""
         texts = [tool.text for tool in tools]
         digest = blake2b("\0".join([name, *texts]).encode()).digest()
         lock = self._making.setdefault(digest, asyncio.Lock())
         async with lock:  # searches of the same list wait until its index is built
-            cached_index = self._kept.pop(digest, None)
+            cached_index = self._cached_indexes.pop(digest, None)
             if cached_index is None or cached_index.until <= time.monotonic():
-                async with self._slots.taken(context.caller.id):
+                async with self._slots.hold(context.caller.id):
                     vectors = await self._embed(texts, context, charge=charge)
                     until = inf if vectors or model is None else time.monotonic() + RETRY_S
                     heads = [tool.head for tool in tools]
                     cached_index = await pools.INDEX.run(_index, heads, texts, vectors, until)
-            self._kept[digest] = cached_index
-        while len(self._kept) > 1 and sum(one.size for one in self._kept.values()) > MAX_KEPT_TOOLS:
-            self._kept.popitem(last=False)
+            self._cached_indexes[digest] = cached_index
+        while (
+            len(self._cached_indexes) > 1
+            and sum(one.size for one in self._cached_indexes.values()) > MAX_KEPT_TOOLS
+        ):
+            self._cached_indexes.popitem(last=False)
         return cached_index
 
     def _model(self) -> Servable | None:

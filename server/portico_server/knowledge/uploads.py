@@ -166,9 +166,9 @@ class UploadStorage:
         _require_pending(row)
         if md5 is not None and not _MD5.fullmatch(md5):
             wrong("md5", "must be 32 hexadecimal digits")
-        part_rows = self._chosen(part_ids, await self._database.read(rows.parts, row.id), row)
+        part_rows = self._choose(part_ids, await self._database.read(rows.parts, row.id), row)
         digest = hashlib.md5(usedforsecurity=False)
-        file = await self._files.receive(self._joined(part_rows, digest))
+        file = await self._files.receive(self._join(part_rows, digest))
         if md5 is not None and digest.hexdigest() != md5.lower():
             await self._files.drop(file)
             wrong(
@@ -211,7 +211,7 @@ class UploadStorage:
             )
         return row
 
-    def _chosen(
+    def _choose(
         self, part_ids: Sequence[str], arrived_part_rows: Sequence[PartRow], row: UploadRow
     ) -> list[PartRow]:
         by_id = {part.id: part for part in arrived_part_rows}
@@ -234,7 +234,7 @@ class UploadStorage:
             )
         return part_rows
 
-    async def _joined(self, parts: Sequence[PartRow], digest: hashlib._Hash) -> AsyncIterator[bytes]:
+    async def _join(self, parts: Sequence[PartRow], digest: hashlib._Hash) -> AsyncIterator[bytes]:
         """Yield the bytes of all parts in order, and update ``digest`` with them."""
         for part in parts:
             try:

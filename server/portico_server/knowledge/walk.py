@@ -278,13 +278,13 @@ def _take(path: str, root: Path, max_bytes: int, found_walk: Walk, pictures: boo
         if not stat.S_ISREG(status.st_mode):
             found_walk.skip(name, "not a file")
             return
-        why = unfit_reason(
+        reason = unfit_reason(
             name, status.st_size, max_bytes=max_bytes, pictures=pictures, recordings=recordings
         )
-        if why or name in found_walk.files:
-            found_walk.skip(name, why or "unusable name")
-        elif (not status.st_size or format_of(name) is None) and (why := no_text(Path(path))):
-            found_walk.skip(name, why)
+        if reason or name in found_walk.files:
+            found_walk.skip(name, reason or "unusable name")
+        elif (not status.st_size or format_of(name) is None) and (reason := no_text(Path(path))):
+            found_walk.skip(name, reason)
         else:
             found_walk.files[name] = SourceEntry(name, path, status.st_size, status.st_mtime_ns)
     except FileNotFoundError:

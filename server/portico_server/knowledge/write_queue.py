@@ -77,11 +77,11 @@ class FileFeed:
     def __init__(
         self, waiting_files: WaitingFiles, is_over: Callable[[bool], bool] = lambda _is_mirrored: False
     ) -> None:
-        self._waiting = waiting_files
+        self._find_waiting = waiting_files
         self._is_over = is_over
         self.left = 0
         """Files that were left for another run."""
-        self._seen: set[tuple[str, str]] = set()
+        self._seen_files: set[tuple[str, str]] = set()
         self._in_round: set[str] = set()
         self._queues: dict[str, deque[StoreFileRow]] = {}
         self._next_look = 0.0
@@ -96,16 +96,16 @@ class FileFeed:
         began = time.monotonic()
         if self.left or (self._queues and began < self._next_look):
             return ()
-        file_rows = await self._waiting()
+        file_rows = await self._find_waiting()
         took = time.monotonic() - began
         self._next_look = began + max(LOOK_INTERVAL_S, took / MAX_LOOK_SHARE)
         fresh = [
             row
             for row in file_rows
-            if row.file_id not in self._in_round and (row.file_id, str(row.chunking)) not in self._seen
+            if row.file_id not in self._in_round and (row.file_id, str(row.chunking)) not in self._seen_files
         ]
         for row in fresh:
-            self._seen.add((row.file_id, str(row.chunking)))
+            self._seen_files.add((row.file_id, str(row.chunking)))
             self._in_round.add(row.file_id)
             self._queues.setdefault(row.whose or "", deque()).append(row)
         return fresh
@@ -115,8 +115,8 @@ class FileFeed:
 
         Returns none if the feed is over; that check receives whether any mirrored file is waiting or being read.
         """
-        waiting = (row for queue in self._queues.values() for row in queue)
-        if self._is_over(any(row.mirrored for row in (*reading, *waiting))):
+        waiting_rows = (row for queue in self._queues.values() for row in queue)
+        if self._is_over(any(row.mirrored for row in (*reading, *waiting_rows))):
             self.left += sum(map(len, self._queues.values()))
             self._queues.clear()
         counts = Counter(row.whose or "" for row in reading)
@@ -135,9 +135,9 @@ class WriteQueue:
     def __init__(self) -> None:
         self._items: list[ReadChunks] = []
         self._chunks = 0
-        self._ended = False
-        self._some = asyncio.Event()
-        self._enough = asyncio.Event()
+        self._has_ended = False
+        self._has_work = asyncio.Event()
+        self._has_room = asyncio.Event()
         self._has_space = asyncio.Event()
         self._has_space.set()
 
@@ -146,28 +146,28 @@ class WriteQueue:
         await self._has_space.wait()
         self._items.append(item)
         self._chunks += len(item.chunks)
-        self._some.set()
+        self._has_work.set()
         if self._chunks >= MAX_BATCH_CHUNKS or len(self._items) >= MAX_BATCH_FILES:
-            self._enough.set()
+            self._has_room.set()
             self._has_space.clear()
 
     def end(self) -> None:
         """Mark the end of the input."""
-        self._ended = True
-        self._some.set()
-        self._enough.set()
+        self._has_ended = True
+        self._has_work.set()
+        self._has_room.set()
 
     async def take(self) -> list[ReadChunks]:
         """Return the queued items in order, once they are enough or have waited `LINGER_S`; empty after the end."""
-        await self._some.wait()
+        await self._has_work.wait()
         try:
             async with asyncio.timeout(LINGER_S):
-                await self._enough.wait()
+                await self._has_room.wait()
         except TimeoutError:
             pass  # write what is queued
         chunks, self._items, self._chunks = self._items, [], 0
         self._has_space.set()
-        if not self._ended:
-            self._some.clear()
-            self._enough.clear()
+        if not self._has_ended:
+            self._has_work.clear()
+            self._has_room.clear()
         return chunks

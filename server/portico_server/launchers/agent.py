@@ -70,9 +70,9 @@ class Guarded:
         self.delivered = False
         self.cancelled = threading.Event()
         """The scheduler has asked for the end."""
-        self._stopped = False
+        self._is_stopped = False
         self.status: int | None = None
-        self._changed = threading.Condition()
+        self._condition = threading.Condition()
         self._lines: collections.deque[bytes] = collections.deque()
         self._line = 0  # number of the first line in _lines
         self._log = bytearray()
@@ -98,36 +98,36 @@ class Guarded:
     def _read_output(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            with self._changed:
+            with self._condition:
                 self._lines.append(line)
-                self._changed.notify_all()
+                self._condition.notify_all()
 
     def _read_log(self) -> None:
         assert self._process.stderr is not None
         while data := os.read(self._process.stderr.fileno(), 65_536):
-            with self._changed:
+            with self._condition:
                 self._log += data
                 if len(self._log) > MAX_LOG_BYTES:
                     cut = len(self._log) - MAX_LOG_BYTES
                     del self._log[:cut]
                     self._log_at += cut
-                self._changed.notify_all()
+                self._condition.notify_all()
 
     def _reap(self, readers: list[threading.Thread]) -> None:
         status = self._process.wait()
         self._kill()  # its remaining child processes
-        if status in CANCELLED_STATUSES and not self._stopped:
+        if status in CANCELLED_STATUSES and not self._is_stopped:
             self.cancelled.wait(CANCEL_WAIT_S)
         for reader in readers:
             reader.join(1)
-        with self._changed:
+        with self._condition:
             self.status = status
-            self._changed.notify_all()
+            self._condition.notify_all()
 
     def news(self, line: int, log: int, wait: float) -> dict[str, Any]:
         """Return lines from number ``line``, the log from byte ``log``, and the status; wait until there is news."""
         deadline = time.monotonic() + min(wait, MAX_WAIT_S)
-        with self._changed:
+        with self._condition:
             while len(self._lines) > KEPT_LINES and self._line < line:  # the daemon has received them
                 self._lines.popleft()
                 self._line += 1
@@ -137,7 +137,7 @@ class Guarded:
                 and self.status is None
                 and (remaining_s := deadline - time.monotonic()) > 0
             ):
-                self._changed.wait(remaining_s)
+                self._condition.wait(remaining_s)
                 self.asked_at = time.monotonic()
             lines = list(self._lines)[max(0, line - self._line) :]
             news = {
@@ -165,7 +165,7 @@ class Guarded:
 
     def stop(self, grace: float) -> None:
         """Ask the process to end, and kill it after ``grace`` seconds."""
-        self._stopped = True
+        self._is_stopped = True
         if grace and self._process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.terminate()
@@ -180,9 +180,9 @@ class Guarded:
 
     def wait(self) -> int:
         """Wait until the daemon knows that the process has ended, or the daemon is gone."""
-        with self._changed:
+        with self._condition:
             while self.status is None and time.monotonic() - self.asked_at < self.lease_s:
-                self._changed.wait(min(1.0, self.lease_s))
+                self._condition.wait(min(1.0, self.lease_s))
         if self.status is None:
             _complain(f"no request from the daemon for {self.lease_s:g} s; ending the process")
             self.stop(GRACE_S)
@@ -219,7 +219,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     timeout = 60
     server: AgentServer
 
-    def _allowed(self) -> bool:
+    def _is_allowed(self) -> bool:
         authorization = self.headers.get("Authorization", "").encode()
         if hmac.compare_digest(authorization, b"Bearer " + self.server.guarded.token.encode()):
             self.server.guarded.asked_at = time.monotonic()
@@ -241,7 +241,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Handle ``/news``: return what has happened."""
-        if not self._allowed():
+        if not self._is_allowed():
             return
         path, query = self._query()
         if path != "/news":
@@ -256,7 +256,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """Handle ``/input`` and ``/stop``."""
-        if not self._allowed():
+        if not self._is_allowed():
             return
         path, query = self._query()
         size = int(self.headers.get("Content-Length", 0))

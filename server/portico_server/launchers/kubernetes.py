@@ -30,7 +30,7 @@ from portico_server.launchers.pods import (
 from portico_server.launchers.protocol import LaunchOrder, NodeState
 from portico_server.launchers.remote import AGENT_SCRIPT, MAX_REASON_CHARS, ORDER, JobLook
 from portico_server.settings import KUBERNETES_NEEDS_IMAGE, MB_BYTES, Settings, comma_separated
-from portico_server.subprocesses import output_of, own, run_script
+from portico_server.subprocesses import output_of, own_interpreter, run_script
 
 PROGRAM: Final = "kubectl"
 
@@ -147,7 +147,7 @@ class KubernetesBackend:
         given_order = orjson.loads(await pools.MODELS.run((folder / ORDER).read_bytes))
         del given_order["address"]  # the Pod's address is used
         given_order["port"] = AGENT_PORT
-        command = run_script(AGENT_SCRIPT, f"{ORDER_FOLDER}/{ORDER_FILE}", python=own())
+        command = run_script(AGENT_SCRIPT, f"{ORDER_FOLDER}/{ORDER_FILE}", python=own_interpreter())
         try:
             owner = await self._create(job_object(job, order, command, self._options, avoid))
             await self._create(policy_object(job, owner, self._options))
@@ -379,11 +379,11 @@ def _quantity(text: str) -> float:
 
 def _end_of(status: Mapping[str, Any], termination: Mapping[str, Any]) -> str:
     """Return why a Pod has ended: the Pod was terminated, or its container ended."""
-    why = _words(status) or _condition(status, "DisruptionTarget", "True")
-    how = _words(termination)
+    reason = _words(status) or _condition(status, "DisruptionTarget", "True")
+    exit_text = _words(termination)
     if "exitCode" in termination:
-        how = f"{how or 'ended'} with status {termination['exitCode']}"
-    return "; ".join(filter(None, [why, how]))
+        exit_text = f"{exit_text or 'ended'} with status {termination['exitCode']}"
+    return "; ".join(filter(None, [reason, exit_text]))
 
 
 def _condition(status: Mapping[str, Any], kind: str, value: str) -> str:

@@ -39,7 +39,7 @@ class Launchers:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._made: dict[str, RemoteLauncher] = {}
+        self._launchers: dict[str, RemoteLauncher] = {}
         self._lock = asyncio.Lock()
         self._finding: asyncio.Task[Sequence[str]] | None = None
         self._looks: dict[str, asyncio.Task[Sequence[ClusterNode]]] = {}
@@ -56,18 +56,18 @@ class Launchers:
 
     async def _remote(self, name: str) -> RemoteLauncher:
         async with self._lock:
-            if name not in self._made:
+            if name not in self._launchers:
                 # aiohttp takes 0.3 s to import, so it is imported in a thread, and only if processes run on
                 # other machines.
                 module = await pools.LOADING.run(importlib.import_module, "portico_server.launchers.remote")
                 settings = self._settings
-                self._made[name] = module.RemoteLauncher(
+                self._launchers[name] = module.RemoteLauncher(
                     await self._backend(name),
                     settings.home / JOBS_FOLDER,
                     lease_s=settings.launcher_lease,
                     queue_s=settings.launcher_queue_timeout,
                 )
-            return self._made[name]
+            return self._launchers[name]
 
     async def _backend(self, name: str) -> JobBackend:
         module = await pools.LOADING.run(importlib.import_module, f"portico_server.launchers.{name}")
@@ -77,13 +77,19 @@ class Launchers:
     def in_use(self, launcher_names: Iterable[str]) -> list[str]:
         """Return the launchers that are configured in the settings, or named in ``launcher_names``."""
         settings = self._settings
-        used_names = {LOCAL.name, settings.launcher, settings.ingest_launcher, *launcher_names, *self._made}
+        used_names = {
+            LOCAL.name,
+            settings.launcher,
+            settings.ingest_launcher,
+            *launcher_names,
+            *self._launchers,
+        }
         used_names |= {name for name in LAUNCHERS if _is_set_up(settings, name)}
         return [name for name in LAUNCHERS if name in used_names]
 
     def jobs(self) -> Sequence[ClusterJob]:
         """Return the jobs of all launchers that have not ended."""
-        launchers: list[Launcher] = [LOCAL, *self._made.values()]
+        launchers: list[Launcher] = [LOCAL, *self._launchers.values()]
         return [job for launcher in launchers for job in launcher.jobs()]
 
     async def drains(self, name: str) -> bool:
@@ -171,7 +177,7 @@ class Launchers:
     async def _find(self) -> Sequence[str]:
         folder = self._settings.home / JOBS_FOLDER
         names: list[str] = []
-        if await pools.MODELS.run(_any, folder):
+        if await pools.MODELS.run(_is_nonempty, folder):
             for name in LAUNCHERS:
                 if name != LOCAL.name:
                     names += await (await self._remote(name)).adopt()
@@ -179,7 +185,7 @@ class Launchers:
 
     async def end_leftovers(self) -> None:
         """End the leftover processes that were not taken over."""
-        for launcher in self._made.values():
+        for launcher in self._launchers.values():
             await launcher.end_leftovers()
 
     async def close(self) -> None:
@@ -187,7 +193,7 @@ class Launchers:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
-        for launcher in self._made.values():
+        for launcher in self._launchers.values():
             try:
                 await launcher.close()
             except PorticoError as error:
@@ -203,5 +209,5 @@ def _is_set_up(settings: Settings, name: str) -> bool:
     )
 
 
-def _any(folder: Path) -> bool:
+def _is_nonempty(folder: Path) -> bool:
     return any(folder.glob("*"))

@@ -65,7 +65,7 @@ def container_resources(
     return {name: value for name, value in requests.items() if value}
 
 
-def named(kind: str, api: str, name: str, labels: Mapping[str, str] | None = None) -> dict[str, Any]:
+def new_object(kind: str, api: str, name: str, labels: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Return the common fields of an object."""
     return {
         "apiVersion": api,
@@ -99,7 +99,7 @@ def job_object(
 ) -> dict[str, Any]:
     """Return a Job with one Pod that is never restarted, because its input comes from the daemon."""
     labels = _labels(job)
-    manifest = named("Job", "batch/v1", job, labels)
+    manifest = new_object("Job", "batch/v1", job, labels)
     manifest["metadata"]["annotations"] = {"portico-name": order.name}
     return {
         **manifest,
@@ -114,7 +114,7 @@ def job_object(
 def secret_object(job: str, owner: Mapping[str, Any], order: str) -> dict[str, Any]:
     """Return a Secret that only the Pod reads: its order contains the engine's token."""
     return {
-        **_owned("Secret", "v1", job, owner),
+        **_owned_object("Secret", "v1", job, owner),
         "type": "Opaque",
         "immutable": True,
         "stringData": {ORDER_FILE: order},
@@ -130,7 +130,7 @@ def policy_object(job: str, owner: Mapping[str, Any], options: PodOptions) -> di
     if options.daemon_labels:
         peers.append({"podSelector": {"matchLabels": dict(options.daemon_labels)}})
     return {
-        **_owned("NetworkPolicy", "networking.k8s.io/v1", job, owner),
+        **_owned_object("NetworkPolicy", "networking.k8s.io/v1", job, owner),
         "spec": {
             "podSelector": {"matchLabels": _labels(job)},
             "policyTypes": ["Ingress"],
@@ -145,9 +145,9 @@ def _labels(job: str) -> dict[str, str]:
     return dict([(JOB_LABEL, job), _MANAGED_BY])
 
 
-def _owned(kind: str, api: str, job: str, owner: Mapping[str, Any]) -> dict[str, Any]:
+def _owned_object(kind: str, api: str, job: str, owner: Mapping[str, Any]) -> dict[str, Any]:
     """Return an object that Kubernetes deletes together with its Job."""
-    manifest = named(kind, api, job, _labels(job))
+    manifest = new_object(kind, api, job, _labels(job))
     manifest["metadata"]["ownerReferences"] = [
         {
             "apiVersion": owner["apiVersion"],

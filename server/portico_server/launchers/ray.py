@@ -203,7 +203,7 @@ class _Driver:
     def __init__(self, process: Process) -> None:
         self._process = process
         self._numbers = itertools.count(1)
-        self._waiting: dict[int, asyncio.Future[Mapping[str, Any]]] = {}
+        self._replies: dict[int, asyncio.Future[Mapping[str, Any]]] = {}
         self._reading = asyncio.create_task(self._read(), name="answers of Ray")
 
     @classmethod
@@ -247,7 +247,7 @@ class _Driver:
         """Return the driver's response. Raise `ConnectionError` if it has ended."""
         number = next(self._numbers)
         reply: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
-        self._waiting[number] = reply
+        self._replies[number] = reply
         request = {"id": number, "method": method, "arguments": arguments}
         try:
             assert self._process.stdin is not None
@@ -255,18 +255,18 @@ class _Driver:
             await self._process.stdin.drain()
             return await reply
         finally:
-            self._waiting.pop(number, None)
+            self._replies.pop(number, None)
 
     async def _read(self) -> None:
         assert self._process.stdout is not None
         try:
             async for line in self._process.stdout:
                 message = orjson.loads(line)
-                reply = self._waiting.get(message["id"])
+                reply = self._replies.get(message["id"])
                 if reply is not None and not reply.done():
                     reply.set_result(message)
         finally:
-            for reply in self._waiting.values():
+            for reply in self._replies.values():
                 if not reply.done():
                     reply.set_exception(ConnectionError())
 

@@ -101,8 +101,8 @@ class JoinedCluster:
             requirements["memory"] = resources["memory_mb"] * MB_BYTES
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         if not any(all(node.get(name, 0) >= value for name, value in requirements.items()) for node in nodes):
-            has = "; ".join(sorted({_described(node) for node in nodes})) or "none"
-            return {"refused": f"no node of the cluster has {_described(requirements)} (nodes have {has})"}
+            has = "; ".join(sorted({_describe(node) for node in nodes})) or "none"
+            return {"refused": f"no node of the cluster has {_describe(requirements)} (nodes have {has})"}
         self._actor.options(
             name=job,
             lifetime="detached",
@@ -126,7 +126,7 @@ class JoinedCluster:
         try:
             ray.get(self._ready[job], timeout=LOOK_TIMEOUT_S)
         except GetTimeoutError:
-            free = _described(ray.available_resources()) or "nothing"
+            free = _describe(ray.available_resources()) or "nothing"
             return {"ended": False, "reason": f"free in the cluster: {free}"}
         except RayActorError as error:
             del self._ready[job]
@@ -141,7 +141,7 @@ class JoinedCluster:
 
     def drain(self, node: str, reason: str) -> dict[str, Any]:
         """Stop placing actors on a node, which leaves once it is idle; ``refused`` explains a failure."""
-        [ray_node] = [each for each in ray.nodes() if each["NodeID"] == node]
+        [ray_node] = [node_entry for node_entry in ray.nodes() if node_entry["NodeID"] == node]
         if HEAD_RESOURCE in ray_node["Resources"]:
             return {"refused": "it is the head, which the cluster needs"}
         if node == ray.get_runtime_context().get_node_id():
@@ -185,7 +185,7 @@ def _node(node: dict[str, Any], draining: bool, free: dict[str, Any]) -> dict[st
     }
 
 
-def _described(resources: dict[str, float]) -> str:
+def _describe(resources: dict[str, float]) -> str:
     """Return a readable form such as ``CPU 4, GPU 1``."""
     parts = []
     for name, value in sorted(resources.items()):

@@ -26,7 +26,7 @@ from portico_server.core import pools
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import PorticoError, Unavailable
 from portico_server.launchers.protocol import LaunchedProcess, LaunchOrder, describe_exit
-from portico_server.subprocesses import own, run_script
+from portico_server.subprocesses import own_interpreter, run_script
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ class JobLook:
 
 def agent_command(folder: Path) -> list[str]:
     """Return the command that a scheduler must run for a job."""
-    return run_script(AGENT_SCRIPT, str(folder / ORDER), python=own())
+    return run_script(AGENT_SCRIPT, str(folder / ORDER), python=own_interpreter())
 
 
 def read_address(folder: Path) -> JobLook:
@@ -171,7 +171,7 @@ class RemoteProcess:
         self._rest = ""
         self._code: int | None = None
         self._reason = ""
-        self._ended = asyncio.Event()
+        self._end_event = asyncio.Event()
         self._following = launcher.follow(self._follow(), f"follow {record.name}")
 
     @property
@@ -204,7 +204,7 @@ class RemoteProcess:
 
     async def wait(self) -> None:
         """See `LaunchedProcess`."""
-        await self._ended.wait()
+        await self._end_event.wait()
 
     async def wait_for_log(self) -> None:
         """See `LaunchedProcess`."""
@@ -216,7 +216,7 @@ class RemoteProcess:
                 with contextlib.suppress(TimeoutError, *CONNECTION_ERRORS):
                     async with asyncio.timeout(grace_s + STOP_WAIT_S):
                         await self._post(f"stop?grace={grace_s:g}", b"", grace_s)
-                        await self._ended.wait()
+                        await self._end_event.wait()
         finally:
             if self._code is None:
                 self._following.cancel()
@@ -247,17 +247,17 @@ class RemoteProcess:
     async def _take_news(self) -> None:
         """Read the output of the process until it has ended; check its state if it does not respond."""
         line = log = 0
-        broken: float | None = None
+        failing_since: float | None = None
         while self._code is None:
             try:
                 news = await self._news(line, log)
             except (*CONNECTION_ERRORS, orjson.JSONDecodeError) as error:
                 now = asyncio.get_running_loop().time()
-                broken = broken or now
-                if not await self._examine(now - broken, error):
+                failing_since = failing_since or now
+                if not await self._examine(now - failing_since, error):
                     await asyncio.sleep(RETRY_INTERVAL_S)  # the return of a node is not announced
                 continue
-            broken = None
+            failing_since = None
             line, log = news["next"], news["log_next"]
             for one in news["lines"]:
                 self._output.put_nowait(one.encode())
@@ -308,7 +308,7 @@ class RemoteProcess:
     def _end(self, code: int, reason: str) -> None:
         self._code, self._reason = code, reason
         self._output.put_nowait(None)
-        self._ended.set()
+        self._end_event.set()
 
 
 def split_log(remainder: str, text: str) -> list[str]:
@@ -342,10 +342,10 @@ class RemoteLauncher:
         self._place = place
         self._lease_s = max(lease_s, MIN_LEASE_S)
         self._queue_s = queue_s
-        self._left: list[RemoteProcess] = []
-        self._lost: dict[str, float] = {}
+        self._detached_processes: list[RemoteProcess] = []
+        self._avoided_nodes: dict[str, float] = {}
         self._jobs: dict[str, ClusterJob] = {}
-        self._followed: set[asyncio.Task[None]] = set()
+        self._end_tasks: set[asyncio.Task[None]] = set()
         self.session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
 
     async def look(self, record: JobRecord) -> JobLook:
@@ -382,28 +382,30 @@ class RemoteLauncher:
     def follow(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """Start a task that `close` waits for."""
         task = asyncio.create_task(work, name=name)
-        self._followed.add(task)
-        task.add_done_callback(self._followed.discard)
+        self._end_tasks.add(task)
+        task.add_done_callback(self._end_tasks.discard)
         return task
 
     def avoid(self, node: str) -> None:
         """Avoid a node that was lost recently, which its scheduler may not know yet."""
-        self._lost[node] = time.monotonic() + AVOID_S
+        self._avoided_nodes[node] = time.monotonic() + AVOID_S
 
     def _avoided(self) -> Sequence[str]:
         now = time.monotonic()
-        self._lost = {node: until for node, until in self._lost.items() if node and until > now}
-        return sorted(self._lost)
+        self._avoided_nodes = {
+            node: until for node, until in self._avoided_nodes.items() if node and until > now
+        }
+        return sorted(self._avoided_nodes)
 
     async def launch(self, order: LaunchOrder) -> LaunchedProcess:
         """See `Launcher`. An equivalent process of an earlier daemon is taken over."""
-        for remote_process in self._left:
+        for remote_process in self._detached_processes:
             if (
                 order.fingerprint
                 and remote_process.record.fingerprint == order.fingerprint
                 and remote_process.returncode is None
             ):
-                self._left.remove(remote_process)
+                self._detached_processes.remove(remote_process)
                 logger.info("%s continues on %s", order.name, self.backend.title)
                 return remote_process
         job = f"portico-{secrets.token_hex(6)}"
@@ -497,14 +499,14 @@ class RemoteLauncher:
                 look = JobLook("ended")
             if record.fingerprint and look.state == "running" and look.port:
                 self._note(record, look)
-                self._left.append(RemoteProcess(self, record, look, is_adopted=True))
+                self._detached_processes.append(RemoteProcess(self, record, look, is_adopted=True))
             else:
                 await self.discard(record)
-        return [remote_process.record.name for remote_process in self._left]
+        return [remote_process.record.name for remote_process in self._detached_processes]
 
     async def end_leftovers(self) -> None:
         """End the processes that were not taken over."""
-        remote_processes, self._left = self._left, []
+        remote_processes, self._detached_processes = self._detached_processes, []
         for process in remote_processes:
             logger.info("ending a process of '%s' left by an earlier daemon", process.record.name)
             await process.stop(0)
@@ -521,9 +523,9 @@ class RemoteLauncher:
     async def close(self) -> None:
         """End the processes that were not taken over, and close the connections."""
         await self.end_leftovers()
-        if self._followed:
-            await asyncio.wait(self._followed, timeout=STOP_WAIT_S)  # processes that ended by themselves
-        for task in set(self._followed):
+        if self._end_tasks:
+            await asyncio.wait(self._end_tasks, timeout=STOP_WAIT_S)  # processes that ended by themselves
+        for task in set(self._end_tasks):
             task.cancel()
             await asyncio.wait([task])
         await self.session.close()

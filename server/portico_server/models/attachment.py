@@ -15,7 +15,7 @@ async def attach(process: ModelProcess, adapter: AdapterScale) -> None:
 
     Raises `PorticoError`.
     """
-    running = await _settled(process)
+    running = await _settle(process)
     if running is None:
         return  # the next start includes it
     client = running.client
@@ -27,7 +27,7 @@ async def attach(process: ModelProcess, adapter: AdapterScale) -> None:
 
 async def detach(process: ModelProcess, name: str) -> None:
     """Detach an adapter from the process, if any."""
-    running = await _settled(process)
+    running = await _settle(process)
     if running is None:
         return
     client = running.client
@@ -41,7 +41,7 @@ def takes(process: ModelProcess, adapter: AdapterScale) -> bool:
     return running is None or (isinstance(running.client, AttachesAdapters) and running.client.fits(adapter))
 
 
-async def _settled(process: ModelProcess) -> RunningEngine | None:
+async def _settle(process: ModelProcess) -> RunningEngine | None:
     """Return the running engine, after waiting for a start in progress."""
     while (start := process.launch.task) is not None:
         await asyncio.wait([start])

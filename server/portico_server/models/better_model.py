@@ -130,7 +130,7 @@ class BetterModelOffer:
         decision = self._decided()
         if decision.get("decision") == "declined":
             return BetterModel("declined", better.name, size_bytes=size, reason=better.reason)
-        if self._settings.offline and not any(self._here(source) for source in sources_of(better)):
+        if self._settings.offline and not any(self._is_local(source) for source in sources_of(better)):
             return BetterModel("none")
         tried_sources: list[TriedSource] = []
         for source in sources_of(better):
@@ -176,13 +176,13 @@ class BetterModelOffer:
         """Stop offering the model."""
         self._decide("declined", await self._machine.better())
 
-    def _here(self, source: str) -> bool:
-        return self._fetcher.cached(parse_source(source)) is not None
+    def _is_local(self, source: str) -> bool:
+        return self._fetcher.find_cached(parse_source(source)) is not None
 
     async def _probe(self, text: str) -> tuple[int, float | None]:
         """Return the size of a source's model, and the estimated seconds of its download, if known."""
         source = parse_source(text)
-        path = self._fetcher.cached(source)
+        path = self._fetcher.find_cached(source)
         if path is not None:
             return path.stat().st_size, 0.0
         hub = await pools.LOADING.run(importlib.import_module, "portico_server.models.sources.hub")
@@ -205,7 +205,7 @@ class BetterModelOffer:
     async def _fetch(self, payload: Mapping[str, Any], context: Context) -> Any:
         self._run = context.run
         try:
-            source = await self._fetched(str(payload["name"]), payload["sources"], context)
+            source = await self._fetch_first(str(payload["name"]), payload["sources"], context)
             await context.emit(Progressed("load", str(payload["name"])))
             spec = ModelSpec(name=str(payload["name"]), source=source)
             await self._models.put_in_place(spec, "default")
@@ -216,7 +216,7 @@ class BetterModelOffer:
             self._run = None
         return {"model": payload["name"], "source": source}
 
-    async def _fetched(self, name: str, sources: Sequence[str], context: Context) -> str:
+    async def _fetch_first(self, name: str, sources: Sequence[str], context: Context) -> str:
         """Return the first source that was downloaded completely. Raise `Unavailable` with the reason for each
         failure.
         """

@@ -32,14 +32,14 @@ class _BuiltInEngines(Mapping[str, Engine]):
     """The engines of this package. A module is imported when a model first needs it, so a start imports only two."""
 
     def __init__(self) -> None:
-        self._loaded: dict[str, Engine] = {}
+        self._engines: dict[str, Engine] = {}
 
     def __getitem__(self, name: str) -> Engine:
-        if name not in self._loaded:
+        if name not in self._engines:
             loader_name = _CLASSES[name]
             module = importlib.import_module(f"portico_server.models.engines.{name}.engine")
-            self._loaded[name] = getattr(module, loader_name)()
-        return self._loaded[name]
+            self._engines[name] = getattr(module, loader_name)()
+        return self._engines[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(_CLASSES)

@@ -18,33 +18,35 @@ class ChangeCost:
         self._start = 0.0
         self._end = 0.0
         self._ready = 0.0
-        self._answered: float | None = None
+        self._answered_at: float | None = None
         self._due = 0
         """Of the first answers."""
 
-    def started(self, since: float, calls: int) -> None:
+    def record_start(self, since: float, calls: int) -> None:
         """Record that the process is ready, that its start began at ``since``, and that ``calls`` calls waited for
         it.
         """
         self._ready = self._clock()
         self._start = self._ready - since
         self._due = calls
-        self._answered = None if calls else self._ready
+        self._answered_at = None if calls else self._ready
 
     def call_ended(self) -> None:
         """Record that a call has ended with an answer or an error."""
         self._due -= 1
-        if self._due <= 0 and self._answered is None:
-            self._answered = self._clock()
+        if self._due <= 0 and self._answered_at is None:
+            self._answered_at = self._clock()
 
-    def ended(self, since: float) -> None:
+    def record_end(self, since: float) -> None:
         """Record that the process has ended, and that its stop began without calls at ``since``."""
         self._end = self._clock() - since
 
     @property
     def in_use_since(self) -> float:
         """When the first answers were complete; the current time if they are not yet."""
-        return min(self._clock() if self._answered is None else self._answered, self._ready + self._start)
+        return min(
+            self._clock() if self._answered_at is None else self._answered_at, self._ready + self._start
+        )
 
     @property
     def seconds(self) -> float:

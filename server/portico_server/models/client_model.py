@@ -69,8 +69,8 @@ class ClientModel:
             )
         )
         if not answer.accepted:
-            why = answer.note or "it gave no reason"
-            raise Conflict(f"The client did not lend its model: {why}", code="model_refused")
+            reason = answer.note or "it gave no reason"
+            raise Conflict(f"The client did not lend its model: {reason}", code="model_refused")
         answered_message = answer.value
         if answered_message["content"]:
             await context.emit(Delta(answered_message["content"]))

@@ -80,9 +80,9 @@ class ClusterService:
         self._id = holder
         self._url = url
         self._started_at = started_at
-        self._heard: dict[str, _Heard] = {}
+        self._reports: dict[str, _Heard] = {}
         self._announced_at = float("-inf")
-        self._drained: dict[str, Any] = {}
+        self._drained_nodes: dict[str, Any] = {}
         feed.report("daemons", self._announce)
         feed.receive("daemons", self._hear)
         self._tell_drained = feed.report("drained", self._report_drained)
@@ -97,9 +97,9 @@ class ClusterService:
         )
         launchers = await asyncio.gather(*(self._nodes(name) for name in names))
         now = time.monotonic()
-        self._heard = {id: report for id, report in self._heard.items() if now - report.at < FORGET_S}
+        self._reports = {id: report for id, report in self._reports.items() if now - report.at < FORGET_S}
         cluster_daemons = [
-            replace(report.info, seen_at=time.time() - (now - report.at)) for report in self._heard.values()
+            replace(report.info, seen_at=time.time() - (now - report.at)) for report in self._reports.values()
         ]
         daemons = sorted(
             [self._info(len(cluster_jobs)), *cluster_daemons],
@@ -113,7 +113,7 @@ class ClusterService:
             tuple(launchers),
             tuple(
                 sorted(
-                    [*cluster_jobs, *(job for report in self._heard.values() for job in report.jobs)],
+                    [*cluster_jobs, *(job for report in self._reports.values() for job in report.jobs)],
                     key=lambda job: (job.launcher, job.node, job.name, job.job),
                 )
             ),
@@ -123,12 +123,12 @@ class ClusterService:
         drains = False
         try:
             drains = await self._launchers.drains(name)
-            nodes = [await self._here()] if name == LOCAL.name else await self._launchers.nodes(name)
+            nodes = [await self._own_node()] if name == LOCAL.name else await self._launchers.nodes(name)
         except PorticoError as error:
             return ClusterLauncher(name, drains, error=error.message)
         return ClusterLauncher(name, drains, tuple(nodes[:MAX_NODES]), len(nodes))
 
-    async def _here(self) -> ClusterNode:
+    async def _own_node(self) -> ClusterNode:
         machine = await self._models.machine.hardware()
         free = await self._models.machine.free_memory()
         return ClusterNode(
@@ -175,7 +175,7 @@ class ClusterService:
             await scheduler.drain(cluster_node.name, reason)
             logger.info("draining the node %s of %s: %s", cluster_node.name, launcher, reason)
             self._leave(launcher, cluster_node.name)
-            self._drained[f"{launcher} {cluster_node.name}"] = [launcher, cluster_node.name]
+            self._drained_nodes[f"{launcher} {cluster_node.name}"] = [launcher, cluster_node.name]
             self._tell_drained()
             cluster_node = await self._launchers.node(launcher, cluster_node.name)
         return DrainedNode(
@@ -230,12 +230,12 @@ class ClusterService:
 
     def _hear(self, _origin: str, daemons: Any) -> None:
         for id, description in daemons.items():
-            jobs = tuple(_known(ClusterJob, {**job, "daemon": id}) for job in description["jobs_there"])
-            if id in self._heard or len(self._heard) < MAX_DAEMONS:
-                self._heard[id] = _Heard(_known(ClusterDaemon, description), jobs, time.monotonic())
+            jobs = tuple(_read_known(ClusterJob, {**job, "daemon": id}) for job in description["jobs_there"])
+            if id in self._reports or len(self._reports) < MAX_DAEMONS:
+                self._reports[id] = _Heard(_read_known(ClusterDaemon, description), jobs, time.monotonic())
 
     def _report_drained(self, _poll: bool) -> Mapping[str, Any]:
-        drained_nodes, self._drained = self._drained, {}
+        drained_nodes, self._drained_nodes = self._drained_nodes, {}
         return drained_nodes
 
     def _hear_drained(self, _origin: str, drained_nodes: Any) -> None:
@@ -243,6 +243,6 @@ class ClusterService:
             self._leave(launcher, node)
 
 
-def _known(kind: type[_Told], values: Mapping[str, Any]) -> _Told:
+def _read_known(kind: type[_Told], values: Mapping[str, Any]) -> _Told:
     """Build the value without fields that only another version knows."""
     return kind(**{item.name: values[item.name] for item in fields(kind) if item.name in values})

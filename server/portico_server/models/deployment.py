@@ -88,7 +88,7 @@ class Deployment:
         self._files = files
         self.owner = owner
         self._created = created_at
-        self._changed = on_change
+        self._on_change = on_change
         model_processes = [
             ModelProcess(
                 origin.spec,
@@ -152,7 +152,7 @@ class Deployment:
         if description != self._description:
             self._description = description
             self._card = self._make_card()
-            self._changed()
+            self._on_change()
 
     @property
     def running(self) -> RunningEngine | None:
@@ -321,7 +321,7 @@ class Deployment:
             lease.leave(running, error)
             raise
 
-        def left(error: BaseException | None) -> None:
+        def on_end(error: BaseException | None) -> None:
             lease.leave(running, error)
             if answer.pieces and not answer.complete and relay_response.usage == Usage():
                 # Interrupted: the engine has not reported the usage, but the work counts nevertheless.
@@ -329,7 +329,7 @@ class Deployment:
             if lease.process.tariff is not None:
                 relay_response.usage = lease.process.tariff.priced(relay_response.usage)
 
-        relay_response.chunks = answer = HeldAnswer(relay_response.chunks, left)
+        relay_response.chunks = answer = HeldAnswer(relay_response.chunks, on_end)
         return relay_response
 
     async def _wait_briefly(self, lease: ReplicaLease, context: Context) -> RunningEngine | None:

@@ -64,7 +64,7 @@ class DeploymentFactory:
     def make(self, spec: ModelSpec, owner: str | None, created_at: float) -> Deployment:
         """Create a deployment that cannot be called yet. Raise `InvalidRequest` for an invalid spec."""
         source = parse_source(spec.source)
-        path = self._fetcher.cached(source) if source.fetchable else None
+        path = self._fetcher.find_cached(source) if source.fetchable else None
         return Deployment(
             spec,
             self._origins(spec, path),
@@ -74,7 +74,7 @@ class DeploymentFactory:
             choose=engine_for,
             residency=self._residency,
             queue_limit=self._settings.queue_limit,
-            on_change=lambda: self._registry.changed("model"),
+            on_change=lambda: self._registry.announce("model"),
             files=lambda: self._registry.files,
         )
 

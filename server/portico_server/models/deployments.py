@@ -36,7 +36,9 @@ class Deployments(Mapping[str, Deployment]):
         deployment = self.find(name)
         if deployment is None:
             known_names = [
-                deployment_name for deployment_name, each in self._by_name.items() if each.owner is None
+                deployment_name
+                for deployment_name, other_deployment in self._by_name.items()
+                if other_deployment.owner is None
             ]
             known_names += [alias for alias in self._registry.aliases if ":" not in alias]
             raise NotFound(

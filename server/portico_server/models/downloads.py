@@ -48,7 +48,7 @@ class ModelDownloads:
         if deployment is None:
             return None
         source = parse_source(deployment.spec.source)
-        return str(source) if source.fetchable and self._fetcher.cached(source) is None else None
+        return str(source) if source.fetchable and self._fetcher.find_cached(source) is None else None
 
     def receipt(self, source: ModelSource) -> DownloadReceipt | None:
         """Return the receipt of a downloaded source, or ``None``. Blocks."""

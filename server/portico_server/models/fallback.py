@@ -32,7 +32,7 @@ class WithFallback:
 
     def __init__(self, first: RelayingModel, other_names: Sequence[str], registry: Registry) -> None:
         self.first = first
-        self._others = tuple(other_names)
+        self._other_names = tuple(other_names)
         self._registry = registry
 
     @property
@@ -52,7 +52,7 @@ class WithFallback:
         except PorticoError as error:
             if error.status < 500 and error.status not in FALLBACK_STATUSES:
                 raise
-            for name in self._others:
+            for name in self._other_names:
                 logger.warning("model %s: %s Asking %s instead.", self.card.name, error.message, name)
                 try:
                     return await self._ask(name, request, context)

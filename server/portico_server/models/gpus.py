@@ -56,14 +56,14 @@ def check_gpus(name: str, gpus: Sequence[Gpu], want: GpuShare, elsewhere: Mappin
     if choose_gpus(gpus, (), want) is None:
         largest = max((gpu.memory_bytes for gpu in gpus), default=0)
         raise Unavailable(
-            f"'{name}' needs {_gb(want.memory)} on {_counted(want.count)}, and this machine has "
-            f"{_counted(len(gpus))} with up to {_gb(int(largest * USABLE_GPU_SHARE))} for models. Set a "
+            f"'{name}' needs {_gb(want.memory)} on {_count_text(want.count)}, and this machine has "
+            f"{_count_text(len(gpus))} with up to {_gb(int(largest * USABLE_GPU_SHARE))} for models. Set a "
             "smaller 'memory_share', 'tensor_parallel' or 'context_length', or choose a smaller model.",
             code="gpu_memory_budget",
         )
     if choose_gpus(gpus, (), want, elsewhere) is None:
         raise Unavailable(
-            f"'{name}' does not fit on the GPUs: it needs {_gb(want.memory)} on {_counted(want.count)}, and "
+            f"'{name}' does not fit on the GPUs: it needs {_gb(want.memory)} on {_count_text(want.count)}, and "
             f"{_of_other_programs(gpus, elsewhere)}. Stop programs that you do not need (nvidia-smi lists "
             "them), or set a smaller 'memory_share' of the model.",
             code="gpu_memory_budget",
@@ -77,7 +77,7 @@ def fully_used(
     staying = ", ".join(sorted(set(other_models)))
     programs = f"; {_of_other_programs(gpus, elsewhere)}" if any(elsewhere.values()) else ""
     return Unavailable(
-        f"'{name}' does not fit on the GPUs: it needs {_gb(want.memory)} on {_counted(want.count)}, and "
+        f"'{name}' does not fit on the GPUs: it needs {_gb(want.memory)} on {_count_text(want.count)}, and "
         f"{staying} cannot be unloaded{programs}. Unpin one of them, or set a smaller 'memory_share' for "
         "each.",
         code="gpu_memory_budget",
@@ -93,7 +93,7 @@ def holdings(
     reservation or with the driver's count, whichever is more. If the driver lists none of the processes, as in a
     container, they are assumed to use what was reserved.
     """
-    measured_use = [measured(use, pids) for _, pids in models]
+    measured_use = [used_bytes(use, pids) for _, pids in models]
     is_named = any(measured_use)
     elsewhere = dict(enumerate(use.used))
     for (promised_bytes, pids), real in zip(models, measured_use, strict=True):
@@ -109,7 +109,7 @@ def holdings(
     return model_holdings, {number: max(0, size) for number, size in elsewhere.items()}
 
 
-def measured(use: GpuUse, pids: Iterable[int]) -> Mapping[int, int]:
+def used_bytes(use: GpuUse, pids: Iterable[int]) -> Mapping[int, int]:
     """Return the bytes by GPU number that the driver counts for these processes together."""
     bytes_by_gpu: dict[int, int] = {}
     for pid in pids:
@@ -141,7 +141,7 @@ def gpu_environment(numbers: Sequence[int]) -> dict[str, str]:
     return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(names)}
 
 
-def _counted(number: int) -> str:
+def _count_text(number: int) -> str:
     return "1 GPU" if number == 1 else f"{number} GPUs" if number else "no GPU"
 
 

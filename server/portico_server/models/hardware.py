@@ -229,11 +229,11 @@ def describe(hardware: Hardware) -> str:
         f"{hardware.cores} core{'s' if hardware.cores > 1 else ''}",
         f"{_gb(hardware.memory_bytes)} memory",
     ]
-    parts += [f"{name} ({size})" for name, size in _counted(hardware.gpus)]
+    parts += [f"{name} ({size})" for name, size in _count_gpus(hardware.gpus)]
     return ", ".join(parts)
 
 
-def _counted(gpus: Sequence[Gpu]) -> list[tuple[str, str]]:
+def _count_gpus(gpus: Sequence[Gpu]) -> list[tuple[str, str]]:
     names = list(dict.fromkeys((gpu.name, gpu.memory_bytes) for gpu in gpus))
     counts = [sum((gpu.name, gpu.memory_bytes) == item for gpu in gpus) for item in names]
     return [

@@ -122,13 +122,13 @@ def recommend(hardware: Hardware, *, is_accelerated: bool = True) -> Recommendat
     if is_accelerated:
         for row in candidates():
             if row.gpu_gb is not None and gpu >= row.gpu_gb:
-                return _chosen(row, "gpu", f"the best model for {gpu:.0f} GB of GPU memory")
+                return _recommend(row, "gpu", f"the best model for {gpu:.0f} GB of GPU memory")
     for row in candidates():
         if row.cpu_gb is None or row.cpu_cores is None:
             continue
         if memory >= row.cpu_gb and hardware.cores >= row.cpu_cores:
             cores = f"{hardware.cores} core{'s' if hardware.cores > 1 else ''}"
-            return _chosen(
+            return _recommend(
                 row, "cpu", f"the best model for {memory:.0f} GB of memory and {cores} without a GPU"
             )
     return None
@@ -159,7 +159,7 @@ def recommendation_for(name: str) -> str | None:
     return next((row.gguf for row in candidates() if row.name == name), None)
 
 
-def _chosen(row: ModelCandidate, device: Literal["gpu", "cpu"], reason: str) -> Recommendation:
+def _recommend(row: ModelCandidate, device: Literal["gpu", "cpu"], reason: str) -> Recommendation:
     return Recommendation(
         row.name, row.gguf, row.gguf_gb, row.safetensors, row.safetensors_gb, row.licence, device, reason
     )

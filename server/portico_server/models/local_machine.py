@@ -25,7 +25,7 @@ class LocalMachine:
     """The daemon's machine. The setting ``memory_budget_mb`` takes precedence over the machine's memory."""
 
     def __init__(self, settings: Settings) -> None:
-        self._chosen = settings.memory_budget_mb
+        self._budget_mb = settings.memory_budget_mb
         self._looking: asyncio.Task[None] | None = None
         self.recommended: Recommendation | None = None
         """A better open model for this machine, once it has been looked at."""
@@ -42,8 +42,8 @@ class LocalMachine:
 
     async def budget(self) -> MemoryBudget:
         """Return the memory budget of all models: the setting, or a share of the memory."""
-        if self._chosen:
-            return MemoryBudget(self._chosen * MB_BYTES, chosen=True)
+        if self._budget_mb:
+            return MemoryBudget(self._budget_mb * MB_BYTES, chosen=True)
         machine = await self.hardware()
         return MemoryBudget(
             int(machine.memory_bytes * MEMORY_SHARE), chosen=False, machine=machine.memory_bytes

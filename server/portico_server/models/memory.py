@@ -217,10 +217,10 @@ class Residency:
             chosen_gpus = gpus.choose_gpus(machine, holdings, share, elsewhere)
             if chosen_gpus is not None:
                 return chosen_gpus
-            there = [holder for holder, has in zip(memory_holders, holdings, strict=True) if has]
-            movable = [holder for holder in there if not holder.pinned]
+            present_holders = [holder for holder, has in zip(memory_holders, holdings, strict=True) if has]
+            movable = [holder for holder in present_holders if not holder.pinned]
             if spare or not movable:
-                names = (holder.name for holder in there)
+                names = (holder.name for holder in present_holders)
                 raise gpus.fully_used(newcomer.name, machine, share, names, elsewhere)
             before, looks = elsewhere, 0
             await self._evict_one_of(movable, newcomer)
@@ -243,7 +243,7 @@ class Residency:
         use = await self._gpu_use()
         counts: Counter[tuple[str, int]] = Counter()
         for name, pid in running:
-            for number, size in gpus.measured(use, process_tree(pid)).items():
+            for number, size in gpus.used_bytes(use, process_tree(pid)).items():
                 counts[name, number] += size  # replicas share one name
         return [(name, number, size) for (name, number), size in sorted(counts.items())]
 
@@ -277,7 +277,7 @@ class Residency:
 
     async def _evict_one_of(self, movable: Sequence[MemoryHolder], newcomer: MemoryHolder) -> None:
         """Unload the least needed model after its calls, or wait briefly if none can be unloaded yet."""
-        leaving = min(movable, key=self._missed)
+        leaving = min(movable, key=self._miss_key)
         pause = self._stay_left(leaving)
         if pause > 0:
             await self._pause(max(MIN_PAUSE_S, pause))
@@ -287,7 +287,7 @@ class Residency:
         self.evictions += 1
         self._holders.discard(leaving)
 
-    def _missed(self, holder: MemoryHolder) -> tuple[bool, bool, float, float]:
+    def _miss_key(self, holder: MemoryHolder) -> tuple[bool, bool, float, float]:
         """Return how much a model is needed: starting models the most, idle ones less than busy ones."""
         remaining_s = self._stay_left(holder) if holder.busy else 0.0
         return holder.starting, holder.busy, remaining_s, holder.last_used

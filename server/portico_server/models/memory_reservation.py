@@ -25,7 +25,7 @@ class MemoryReservation:
         self._residency = residency
         self._holder = holder
         self._promised = 0
-        self._measured = 0
+        self._measured_bytes = 0
         self.gpus: Mapping[int, int] = {}
         """Bytes by the number of the GPU."""
 
@@ -34,7 +34,7 @@ class MemoryReservation:
         process.
         """
         size = resident_bytes(pid, children=True) if pid else None
-        self._measured = max(self._measured, size or 0)
+        self._measured_bytes = max(self._measured_bytes, size or 0)
         return size
 
     def holds(self, pid: int | None, *, loading: bool) -> int:
@@ -48,7 +48,7 @@ class MemoryReservation:
 
         Raise `Unavailable`, or `InvalidRequest` for a model that fits no GPU of this machine.
         """
-        need = self._measured
+        need = self._measured_bytes
         if self._spec.memory_mb is not None:
             need = self._spec.memory_mb * MB_BYTES
         elif not need and isinstance(kind, MeasuresMemory):

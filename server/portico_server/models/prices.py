@@ -55,7 +55,7 @@ class Tariff:
 
     def __init__(self, name: str, prices: Sequence[Price] = ()) -> None:
         self._name = name
-        self._own = prices
+        self._own_prices = prices
 
     @cached_property
     def prices(self) -> tuple[Price, ...]:
@@ -63,10 +63,10 @@ class Tariff:
         a second.
         """
         for candidate in (self._name, _DATED.sub("", self._name)):
-            if prices := _matching(self._own, candidate):
+            if prices := _matching(self._own_prices, candidate):
                 break
         else:
-            prices = _listed(self._name) or _matching(price_table(), self._name)
+            prices = _list_prices(self._name) or _matching(price_table(), self._name)
         return tuple(sorted(prices, key=lambda price: -price.above))
 
     def priced(self, usage: Usage) -> Usage:
@@ -87,12 +87,12 @@ class Prices:
     """The price lists, preceded by the operator's ``prices`` rows."""
 
     def __init__(self, prices: Sequence[Price] = ()) -> None:
-        self._own = tuple(prices)
+        self._own_prices = tuple(prices)
 
     def of(self, source: str) -> Tariff | None:
         """Return the tariff of a model by its source, or ``None`` for local models."""
         name = priced_name(source)
-        return None if name is None else Tariff(name, self._own)
+        return None if name is None else Tariff(name, self._own_prices)
 
 
 def priced_name(source: str) -> str | None:
@@ -117,7 +117,7 @@ def _matching(rows: Iterable[Price], name: str) -> list[Price]:
     return prices
 
 
-def _listed(name: str) -> list[Price]:
+def _list_prices(name: str) -> list[Price]:
     """Return what the lists of genai-prices say about PROVIDER/MODEL today."""
     from genai_prices.data_snapshot import get_snapshot  # only users of an online model pay for this import
     from genai_prices.types import TieredPrices

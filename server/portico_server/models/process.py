@@ -64,7 +64,7 @@ class ModelProcess:
             spec.name, self.slot, self.launch, self.turns
         )
         self._stopping: asyncio.Task[None] | None = None
-        self._closed = False
+        self._is_closed = False
         self.used_at: float | None = None
         self.last_used = 0.0
         """When a call or a start touched it last, by `time.monotonic`; 0 if never."""
@@ -147,7 +147,7 @@ class ModelProcess:
 
     def wake(self) -> None:
         """Start the process with the free memory, without a waiting call. Do nothing if it runs or pauses."""
-        if not (self._closed or self.launch.pause_s or self.starting or self._stopping or self.running):
+        if not (self._is_closed or self.launch.pause_s or self.starting or self._stopping or self.running):
             self.launch.begin(spare=True)
 
     async def engine(self, call: InFlightCall, emit: EmitEvent) -> RunningEngine:
@@ -155,7 +155,7 @@ class ModelProcess:
 
         The engine keeps running until ``call`` leaves.
         """
-        while not self._closed:
+        while not self._is_closed:
             running = self.running
             if running is not None and (self._stopping is None or call.belongs_to(self.turns.ending)):
                 return running
@@ -189,13 +189,13 @@ class ModelProcess:
 
     def _on_ready(self, running: RunningEngine, begin: float) -> None:
         self.last_used = time.monotonic()
-        self._cost.started(begin, self.turns.current.calls)
+        self._cost.record_start(begin, self.turns.current.calls)
         self.replacement.leaving = False
         self.replacement.watch_time_limit(running)
 
     async def close(self) -> None:
         """Stop the process immediately and for good, including calls in flight."""
-        self._closed = True
+        self._is_closed = True
         await self.unload(drain=0)
 
     async def vacate(self) -> None:
@@ -230,7 +230,7 @@ class ModelProcess:
             self.launch.reset_failures()
             self.launch.progress.report("cold")
             if await self.slot.end():
-                self._cost.ended(begin)
+                self._cost.record_end(begin)
         finally:
             self._reservation.release()
             self._stopping = self.turns.ending = None

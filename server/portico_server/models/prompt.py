@@ -58,13 +58,13 @@ class ModelPrompt:
 
     def _check(self, model: str) -> None:
         known_names = {*self.arguments, INPUT_ARGUMENT}
-        for where, template in (("system", self.system), ("user", self.user)):
+        for role, template in (("system", self.system), ("user", self.user)):
             for text, is_name in template:
-                if is_name and (text not in known_names or (where == "system" and text == INPUT_ARGUMENT)):
+                if is_name and (text not in known_names or (role == "system" and text == INPUT_ARGUMENT)):
                     raise InvalidRequest(
-                        f"'{where}' in the prompt of the model '{model}' uses {{{text}}}, which is not among "
+                        f"'{role}' in the prompt of the model '{model}' uses {{{text}}}, which is not among "
                         "its 'arguments'. Add it with a default, or with null if every call must give it.",
-                        param=f"prompt.{where}",
+                        param=f"prompt.{role}",
                     )
         if self.user and (INPUT_ARGUMENT, True) not in self.user:
             raise InvalidRequest(

@@ -65,7 +65,7 @@ class ModelService:
         self._settings = settings
         self._fetcher = ModelFetcher(settings)
         self.deployments = Deployments(registry)
-        self._kept: set[str] = set()
+        self._stored_names: set[str] = set()
         """Names of those that stand in the database."""
         self.launchers = Launchers(settings)
         self._adopting: asyncio.Task[None] | None = None
@@ -124,7 +124,7 @@ class ModelService:
             try:
                 spec = ModelSpec.from_json(row.spec)
                 self.deployments.enter(self.factory.make(spec, row.owner, row.created_at))
-                self._kept.add(row.name)
+                self._stored_names.add(row.name)
             except PorticoError as error:
                 logger.error("skipping the model %s: %s", row.name, error.message)
         await self.adapters.start()
@@ -139,12 +139,12 @@ class ModelService:
 
         Names in this daemon's configuration stay.
         """
-        kept_names = set(self._kept)
+        kept_names = set(self._stored_names)
         spec_rows = {row.name: row for row in await self._database.read(rows.list_models)}
         for name in kept_names:
             known_deployment, row = self.deployments.get(name), spec_rows.get(name)
             if row is None or (known_deployment is not None and known_deployment.spec.to_json() != row.spec):
-                self._kept.discard(name)
+                self._stored_names.discard(name)
                 if known_deployment is not None:
                     await self.remove(name, forget=False)
                     self._built_in.restore(name)
@@ -157,7 +157,7 @@ class ModelService:
                 await self._built_in.retire({name, *spec.aliases})
                 self.deployments.enter(deployment)
                 await self.adapters.configure(name, spec.adapters)
-                self._kept.add(name)
+                self._stored_names.add(name)
             except PorticoError as error:
                 logger.error("skipping the model %s of another daemon: %s", name, error.message)
         await self.aliases.refresh()
@@ -242,7 +242,7 @@ class ModelService:
         await self.adapters.configure(spec.name, spec.adapters)
         if keep:
             await self._database.write(rows.put_model, spec.name, owner, spec.to_json())
-            self._kept.add(spec.name)
+            self._stored_names.add(spec.name)
         return self.get(spec.name)
 
     async def change(self, name: str, parameters: Mapping[str, Any]) -> DeploymentInfo:
@@ -291,7 +291,7 @@ class ModelService:
             await self._database.read(canaries.require_unused, name)
         self.deployments.withdraw(deployment)
         if forget:
-            self._kept.discard(name)
+            self._stored_names.discard(name)
             await self._database.write(rows.remove_model, name)
             self._built_in.restore(name)
         await deployment.unload()

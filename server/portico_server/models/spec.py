@@ -102,8 +102,8 @@ class ModelSpec:
         return (self.source, *self.replicas)
 
     def __post_init__(self) -> None:
-        for name, where in ((self.name, "name"), *((alias, "aliases") for alias in self.aliases)):
-            check_name(name, where)
+        for name, param in ((self.name, "name"), *((alias, "aliases") for alias in self.aliases)):
+            check_name(name, param)
         if self.task == "vision":  # a chat; its files show whether the model accepts images
             object.__setattr__(self, "task", "chat")
         if self.task not in TASKS:

@@ -21,7 +21,7 @@ class StartupProgress:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._changed = asyncio.Event()
+        self._change_event = asyncio.Event()
         self.stage = Progressed("cold")
 
     def report(
@@ -33,8 +33,8 @@ class StartupProgress:
     def set_stage(self, stage: Progressed) -> None:
         """Report a stage in a prepared form."""
         self.stage = stage
-        self._changed.set()
-        self._changed = asyncio.Event()
+        self._change_event.set()
+        self._change_event = asyncio.Event()
 
     def progress(self, stage: str, percent: int | None) -> None:
         """Report a stage and its percentage, if known, unless it is unchanged."""
@@ -52,7 +52,7 @@ class StartupProgress:
     async def follow(self, start: asyncio.Task[Any], call: InFlightCall, emit: EmitEvent) -> None:
         """Report the stages of a start to one call's run until the start is over."""
         while not start.done():
-            event, stage = self._changed, self.stage
+            event, stage = self._change_event, self.stage
             if stage is not call.reported_stage and stage.stage != "cold":
                 call.reported_stage = stage
                 await emit(stage)

@@ -145,9 +145,9 @@ def _take(folder: Path, target: Path) -> None:
     """Link the files under a second name, or copy them to another disk; the originals stay."""
     for path in folder.rglob("*"):
         if path.is_file():
-            there = target / path.relative_to(folder)
-            there.parent.mkdir(parents=True, exist_ok=True)
+            target_path = target / path.relative_to(folder)
+            target_path.parent.mkdir(parents=True, exist_ok=True)
             try:
-                os.link(path, there)
+                os.link(path, target_path)
             except OSError:
-                shutil.copyfile(path, there)
+                shutil.copyfile(path, target_path)

@@ -60,7 +60,7 @@ class ModelBases:
         self._names = names
         self._fetcher = fetcher
         self._adapters = adapters
-        self._trained = trained_models
+        self._trained_models = trained_models
         self._alias = alias
 
     def check(self, name: str, caller: Principal, *, task: TrainableTask = "chat") -> str:
@@ -77,7 +77,7 @@ class ModelBases:
 
     async def publish_hosted(self, name: str, base: str, model: str, owner: str | None) -> None:
         """See `portico_server.core.interfaces.BaseModels`."""
-        await self._trained.publish_hosted(name, base, model, owner)
+        await self._trained_models.publish_hosted(name, base, model, owner)
 
     def _deployment(self, name: str, caller: Principal, task: TrainableTask) -> Deployment:
         deployment = self._find(name)
@@ -161,7 +161,7 @@ class ModelBases:
         if self._adapters.has(name):
             return
         if await pools.MODELS.run(_is_whole, folder):
-            await self._trained.publish(name, await self.base(base, SYSTEM, task=task), folder, owner)
+            await self._trained_models.publish(name, await self.base(base, SYSTEM, task=task), folder, owner)
             return
         await self._adapters.add(base, folder, name, owner=owner)
 

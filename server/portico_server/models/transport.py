@@ -283,14 +283,14 @@ async def read_frames(
             elif len(frame) > MAX_FRAME_BYTES:
                 raise EngineFailed(f"The engine sent a frame of more than {MAX_FRAME_BYTES >> 20} MB.")
         if frame.strip():
-            if not _whole(remainder := bytes(frame)):
+            if not _is_complete(remainder := bytes(frame)):
                 raise ConnectionResetError("the stream ended in the middle of a line")
             yield remainder.rstrip() + b"\n\n"
     finally:
         pieces.close()
 
 
-def _whole(frame: bytes) -> bool:
+def _is_complete(frame: bytes) -> bool:
     """Return whether a last frame without its end marker is complete."""
     payload = frame.rpartition(b"data:")[2].strip()
     try:
@@ -327,7 +327,7 @@ class Upstream:
         self.model = endpoint.model
         self._transport = transport
         self._endpoint = endpoint
-        self._broken = explain
+        self._explain_break = explain
         self._idle = idle
 
     def route(self, operation: str) -> EngineRoute:
@@ -348,7 +348,7 @@ class Upstream:
             raise await self.explain(error) from error
         raise error_of(response.status, data, self.name, retry_after_s(response.headers.get("Retry-After")))
 
-    async def whole(self, response: aiohttp.ClientResponse, deadline: float | None) -> bytes:
+    async def read_whole(self, response: aiohttp.ClientResponse, deadline: float | None) -> bytes:
         """Return the body of a response. Raise `PorticoError`."""
         try:
             return await read_all(response, deadline=deadline, idle=self._idle)
@@ -366,4 +366,6 @@ class Upstream:
     async def explain(self, error: BaseException) -> PorticoError:
         """Return the error for a broken connection."""
         # aiohttp's own timeouts are subclasses: only the deadline raises the plain class.
-        return deadline_exceeded(self.name) if type(error) is TimeoutError else await self._broken(error)
+        return (
+            deadline_exceeded(self.name) if type(error) is TimeoutError else await self._explain_break(error)
+        )

@@ -134,7 +134,7 @@ class ContentsFinder:
         self._agents = agents
         self._skills = skills
         self._caller = caller
-        self._waiting: list[tuple[str, str]] = []
+        self._open_keys: list[tuple[str, str]] = []
         """Keys of the registry, each with who names it."""
 
     async def find(self, name: str, version: int | None, include: Sequence[str] = ()) -> PackageContents:
@@ -163,9 +163,9 @@ class ContentsFinder:
                 prompt = await self._prompts.get(extra.removeprefix("prompt/"), self._caller)
                 package_contents.prompts[prompt.name] = prompt
             else:
-                self._waiting.append((extra, "the request"))
-        while self._waiting:
-            key, by = self._waiting.pop()
+                self._open_keys.append((extra, "the request"))
+        while self._open_keys:
+            key, by = self._open_keys.pop()
             if key in seen_names:
                 continue
             seen_names.add(key)
@@ -253,7 +253,7 @@ class ContentsFinder:
 
     async def _store_app(self, package_contents: PackageContents, card: Card) -> None:
         await self._store(package_contents, card, app=True)
-        self._waiting.append((str(card.labels["model"]), f"The store '{card.name}'"))
+        self._open_keys.append((str(card.labels["model"]), f"The store '{card.name}'"))
 
     async def _deployed(self, package_contents: PackageContents, row: AppRow, version: VersionRow) -> None:
         """Add an app, and check the names in it in the same way as before a deployment."""
@@ -266,7 +266,7 @@ class ContentsFinder:
         for skill, wanted_version in skills:
             await self._skill(package_contents, skill, wanted_version, by)
         for key in await self._apps.names(row, version.spec, self._caller):
-            self._waiting.append((key, by))
+            self._open_keys.append((key, by))
 
     def _inside(self, kind: str, spec: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, str]]]:
         """Return the client functions that an app calls, and the skills that its steps give to tools, with versions."""
@@ -292,7 +292,7 @@ class ContentsFinder:
         groups = await self._stores.groups.list(row, info.counts.completed)
         package_contents.stores[row.name] = PackagedStore(row, tuple(groups[1:]), info.counts.completed, app)
         model_names = {row.embedding_model, *(group.embedding_model for group in groups[1:])}
-        self._waiting += [(model, f"The store '{row.name}'") for model in sorted(filter(None, model_names))]
+        self._open_keys += [(model, f"The store '{row.name}'") for model in sorted(filter(None, model_names))]
 
     async def _skill(self, package_contents: PackageContents, ref: str, version: str, by: str) -> None:
         """Add a skill that the caller can read, in its current version."""
@@ -332,7 +332,7 @@ class ContentsFinder:
                 assert spec is not None
                 package_contents.servers[server.name] = spec
                 if spec.sampling is not None:
-                    self._waiting.append((spec.sampling.model, f"The MCP server '{server.name}'"))
+                    self._open_keys.append((spec.sampling.model, f"The MCP server '{server.name}'"))
                 return
         for tool_source in self._tools.every():
             if card.name in tool_source.tools:
@@ -355,7 +355,7 @@ class ContentsFinder:
         if spec is None and self._models.adapters.has(name):
             base = self._models.adapters.get(name).base
             package_contents.adapters.setdefault(base, []).append(self._models.adapters.files(name))
-            self._waiting.append((base, f"The adapter '{name}'"))
+            self._open_keys.append((base, f"The adapter '{name}'"))
             return
         if spec is None:
             raise Conflict(
@@ -367,7 +367,7 @@ class ContentsFinder:
         package_contents.models[name] = spec
         alias_names = (alias for alias, target in self._registry.aliases.items() if target == name)
         package_contents.aliases[name] = tuple(sorted(alias_names))
-        self._waiting += [(fallback_name, f"The model '{name}'") for fallback_name in fallbacks(spec)]
+        self._open_keys += [(fallback_name, f"The model '{name}'") for fallback_name in fallbacks(spec)]
 
 
 def _skills_in(flow: FlowSpec) -> Iterator[tuple[str, str]]:
@@ -375,7 +375,7 @@ def _skills_in(flow: FlowSpec) -> Iterator[tuple[str, str]]:
     for step in every(flow.step):
         if not isinstance(step.op, ToolStep) or step.op.name not in SKILL_ARGUMENTS:
             continue
-        arguments, argument = _written(step.op.arguments), SKILL_ARGUMENTS[step.op.name]
+        arguments, argument = _constant_value(step.op.arguments), SKILL_ARGUMENTS[step.op.name]
         skill_refs = arguments.get(argument) if isinstance(arguments, Mapping) else None
         for skill_ref in skill_refs if isinstance(skill_refs, list) else [skill_refs]:
             if isinstance(skill_ref, str):
@@ -384,15 +384,15 @@ def _skills_in(flow: FlowSpec) -> Iterator[tuple[str, str]]:
                 yield skill_ref["skill"], str(skill_ref.get("version") or "default")
 
 
-def _written(expression: Expression) -> Any:
+def _constant_value(expression: Expression) -> Any:
     """Return the constant value of an expression, or `None` if it is not constant."""
     match expression:
         case LiteralExpression(value=value):
             return value
         case ObjectExpression(fields=fields):
-            return {name: _written(value) for name, value in fields.items()}
+            return {name: _constant_value(value) for name, value in fields.items()}
         case ListExpression(items=items):
-            return [_written(item) for item in items]
+            return [_constant_value(item) for item in items]
     return None
 
 

@@ -108,8 +108,8 @@ class AppPackages:
 
 def _require_no_secret(document: PackageDocument, skill: StoredSkill, files: Mapping[str, bytes]) -> None:
     for path, data in files.items():
-        where = f"The file '{path}' of the skill '{skill.name}'"
-        document.references.require_absent(where, data.decode(errors="replace"))
+        place = f"The file '{path}' of the skill '{skill.name}'"
+        document.references.require_absent(place, data.decode(errors="replace"))
 
 
 class AppPackage:
@@ -245,7 +245,7 @@ class AppPackage:
                 elif name in skills:
                     blocks = once(await self._skills.archive(skills[name]))
                 else:
-                    blocks = _passed(self._stores.portable.export(archives[name]))
+                    blocks = _pass_on(self._stores.portable.export(archives[name]))
                 is_stored = name.endswith((".zip", ".whl")) or name.startswith(
                     ("app/models/", "app/adapters/")
                 )
@@ -271,7 +271,7 @@ _INSTALLATION: Final = ("requirements.lock", f"wheels/{wheel.WHEEL_NAME}")
 """Entries from which Portico is installed."""
 
 
-async def _passed(pieces: AsyncIterator[bytes]) -> Blocks:
+async def _pass_on(pieces: AsyncIterator[bytes]) -> Blocks:
     async for piece in pieces:
         yield piece
 

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest
-from portico_server.launchers.pods import CONTAINER_SECURITY, container_resources, named, pod_security
+from portico_server.launchers.pods import CONTAINER_SECURITY, container_resources, new_object, pod_security
 from portico_server.package.wheel import WHEEL_NAME
 
 Target: TypeAlias = Literal["image", "compose", "kubernetes", "slurm"]
@@ -330,7 +330,7 @@ def _stateful_set(facts: PackageFacts, options: TargetOptions) -> dict[str, Any]
             {"metadata": {"name": "home"}, "spec": _storage(options.storage_gb, "ReadWriteOnce")}
         ],
     }
-    return {**named("StatefulSet", "apps/v1", name, _labels(facts)), "spec": spec}
+    return {**new_object("StatefulSet", "apps/v1", name, _labels(facts)), "spec": spec}
 
 
 def _storage(size_gb: int, mode: str) -> dict[str, Any]:
@@ -338,12 +338,12 @@ def _storage(size_gb: int, mode: str) -> dict[str, Any]:
 
 
 def _claim(name: str, size_gb: int, mode: str) -> dict[str, Any]:
-    return {**named("PersistentVolumeClaim", "v1", name), "spec": _storage(size_gb, mode)}
+    return {**new_object("PersistentVolumeClaim", "v1", name), "spec": _storage(size_gb, mode)}
 
 
 def _service(facts: PackageFacts) -> dict[str, Any]:
     return {
-        **named("Service", "v1", facts.label, _labels(facts)),
+        **new_object("Service", "v1", facts.label, _labels(facts)),
         "spec": {
             "selector": _labels(facts),
             # Loaded models and cached prompts belong to one daemon.
@@ -358,7 +358,7 @@ def _network_policy(facts: PackageFacts) -> dict[str, Any]:
     database are unknown.
     """
     return {
-        **named("NetworkPolicy", "networking.k8s.io/v1", facts.label, _labels(facts)),
+        **new_object("NetworkPolicy", "networking.k8s.io/v1", facts.label, _labels(facts)),
         "spec": {
             "podSelector": {"matchLabels": _labels(facts)},
             "policyTypes": ["Ingress"],
@@ -371,7 +371,7 @@ def _ingress(facts: PackageFacts, host: str) -> dict[str, Any]:
     service = {"name": facts.label, "port": {"name": "http"}}
     path = {"path": "/", "pathType": "Prefix", "backend": {"service": service}}
     return {
-        **named("Ingress", "networking.k8s.io/v1", facts.label, _labels(facts)),
+        **new_object("Ingress", "networking.k8s.io/v1", facts.label, _labels(facts)),
         "spec": {
             "tls": [{"hosts": [host], "secretName": f"{facts.label}-tls"}],
             "rules": [{"host": host, "http": {"paths": [path]}}],
@@ -388,7 +388,7 @@ def _autoscaler(facts: PackageFacts, options: TargetOptions) -> dict[str, Any]:
         },
     }
     return {
-        **named("HorizontalPodAutoscaler", "autoscaling/v2", facts.label, _labels(facts)),
+        **new_object("HorizontalPodAutoscaler", "autoscaling/v2", facts.label, _labels(facts)),
         "spec": {
             "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": facts.label},
             "minReplicas": options.replicas,

@@ -26,11 +26,11 @@ class AdmittedCall:
             return
         assert run.task is not None
 
-        def ended(_task: object) -> None:
+        def on_end(_task: object) -> None:
             meter.leave()
             meter.spend(run.usage.prompt_tokens + run.usage.completion_tokens)
 
-        run.task.add_done_callback(ended)
+        run.task.add_done_callback(on_end)
 
     def __enter__(self) -> AdmittedCall:
         return self

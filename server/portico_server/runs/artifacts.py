@@ -121,7 +121,7 @@ class ArtifactStore:
             rows.add(connection, *artifact_rows)
 
         await self._blobs.place(files, add, durable=False)
-        return tuple(shown(row) for row in artifact_rows)
+        return tuple(to_artifact(row) for row in artifact_rows)
 
     async def get(self, artifact_id: str, caller: Principal) -> ArtifactRow:
         """Return the artifact if this caller can see it. Raise `NotFound` otherwise."""
@@ -197,6 +197,6 @@ def link_of(artifact_id: str) -> str:
     return f"/api/artifacts/{artifact_id}/content"
 
 
-def shown(row: ArtifactRow) -> Artifact:
+def to_artifact(row: ArtifactRow) -> Artifact:
     """Return a row in the form used in results."""
     return Artifact(row.id, row.name, row.media_type, row.bytes, link_of(row.id))

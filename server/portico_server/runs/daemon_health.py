@@ -30,7 +30,7 @@ class DaemonHealth:
         self.worst = 0.0
         """The most of them since `take_worst`."""
 
-    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
+    def count_answer(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count a response. ``route`` is a template, such as ``/api/stores/{store}``, or empty for no route."""
         route = route or OTHER_METHOD
         self.answers[method if method in METHODS else OTHER_METHOD, route, status] += 1

@@ -61,20 +61,20 @@ class Journal:
         *(
             "_attempts",
             "_database",
-            "_done",
-            "_failed",
+            "_done_rows",
+            "_failed_rows",
             "_flushing",
             "_full",
             "_fence",
-            "_kept",
-            "_lost",
+            "_written_count",
+            "_failure",
             "_outputs",
             "_seq",
-            "_seen",
+            "_places",
             "_soon",
             "_on_step",
             "_waiters",
-            "_waiting",
+            "_pending_rows",
         ),
         *("nonce", "redaction", "replayed", "rows", "run_id", "size"),
     )
@@ -104,8 +104,8 @@ class Journal:
         """What an earlier attempt has recorded of calls of agents, and of steps of flows that these have called."""
         self.size = 0
         """Characters of their inputs and outputs."""
-        self._done: dict[str, StepRow] = {}
-        self._failed: dict[str, StepRow] = {}
+        self._done_rows: dict[str, StepRow] = {}
+        self._failed_rows: dict[str, StepRow] = {}
         self._attempts: dict[str, int] | None = None
         self._seq = 0
         for row in step_rows:
@@ -113,22 +113,22 @@ class Journal:
             if row.redacted:
                 continue  # its output is missing, so it is done again
             if row.status == "skipped" or row.output is not None:
-                self._done[row.path] = row
+                self._done_rows[row.path] = row
             elif row.status == "failed":
-                self._failed[row.path] = row
+                self._failed_rows[row.path] = row
         self._outputs: dict[bytes, str] = {}
         """Where long outputs stand, by their digests."""
-        self._seen: dict[bytes, str] = {}
+        self._places: dict[bytes, str] = {}
         """Where long texts stand as the trace shows them, by their digests."""
-        self._waiting: list[StepRow] = []
-        self._kept = 0
+        self._pending_rows: list[StepRow] = []
+        self._written_count = 0
         """How many rows are written."""
         self._flushing = 0
         """How many are being written."""
         self._soon = False
         """Whether what waits is written at the end of this turn of the event loop."""
         self._waiters: list[asyncio.Future[None]] = []
-        self._lost: BaseException | None = None
+        self._failure: BaseException | None = None
 
     @property
     def durable(self) -> bool:
@@ -137,21 +137,21 @@ class Journal:
     @property
     def resumed(self) -> bool:
         """Return whether there are steps to resume from."""
-        return bool(self._done or self._failed)
+        return bool(self._done_rows or self._failed_rows)
 
     def find(self, path: str) -> StepRow | None:
         """Return the step of an earlier attempt that need not be repeated: it has an output, or was skipped."""
-        return self._done.get(path)
+        return self._done_rows.get(path)
 
     def failure(self, path: str) -> StepRow | None:
         """Return the step of an earlier attempt that ended in an error which nothing has replaced."""
-        return self._failed.get(path)
+        return self._failed_rows.get(path)
 
     def attempt(self, path: str) -> int:
         """Return the attempt of the step at ``path`` at which the run was interrupted, based on its inner steps."""
         if self._attempts is None:
             self._attempts = {}
-            for inner in (*self._done, *self._failed):
+            for inner in (*self._done_rows, *self._failed_rows):
                 for match in _ATTEMPT.finditer(inner):
                     step = inner[: match.start()]
                     self._attempts[step] = max(self._attempts.get(step, 1), int(match[1]))
@@ -160,11 +160,11 @@ class Journal:
     async def forget(self, place: str) -> None:
         """Drop the steps below a place from those of an earlier attempt."""
         assert self._database is not None
-        paths = [path for path in (*self._done, *self._failed) if path.startswith(f"{place}.")]
+        paths = [path for path in (*self._done_rows, *self._failed_rows) if path.startswith(f"{place}.")]
         await self._database.write(steps.forget, self.run_id, paths, self._fence())
         for path in paths:
-            self._done.pop(path, None)
-            self._failed.pop(path, None)
+            self._done_rows.pop(path, None)
+            self._failed_rows.pop(path, None)
 
     def next(self) -> int:
         """Return the number of the next step that ends."""
@@ -175,7 +175,7 @@ class Journal:
         """Add a finished step. Raise the error that prevented an earlier row from being written."""
         self.add(row, settle=settle)
         if settle or self.ahead:
-            await self.settled()
+            await self.wait_until_written()
 
     def add(self, row: StepRow, *, settle: bool = False, is_announced: bool = True) -> None:
         """Call `record` for a caller that settles, immediately if ``settle``. Raise the error of an earlier row.
@@ -187,9 +187,9 @@ class Journal:
         if self._database is None:
             self._keep(row)
             return
-        if self._lost is not None:
-            raise self._lost
-        self._waiting.append(self._once(row))
+        if self._failure is not None:
+            raise self._failure
+        self._pending_rows.append(self._once(row))
         if self._flushing or self._soon:
             return
         if settle and not self._full and not self._fence():
@@ -203,12 +203,12 @@ class Journal:
         """Return the row with repeated values replaced by references to earlier steps."""
         input, output, path = row.input, row.output, row.path
         if input is not None and len(input) >= MIN_REPEATED_CHARACTERS:
-            place = self._seen.setdefault(dedupe.digest(input), steps.INPUT_OF + path)
+            place = self._places.setdefault(dedupe.digest(input), steps.INPUT_OF + path)
             input = input if place == steps.INPUT_OF + path else place
         if output is not None and len(output) >= MIN_REPEATED_CHARACTERS and not row.redacted:
             place = self._outputs.setdefault(dedupe.digest(output), steps.OUTPUT_OF + path)
             if place == steps.OUTPUT_OF + path:
-                self._seen.setdefault(dedupe.digest(steps.cut(output)), place)
+                self._places.setdefault(dedupe.digest(steps.cut(output)), place)
             else:
                 output = place
         return (
@@ -218,7 +218,7 @@ class Journal:
     @property
     def ahead(self) -> bool:
         """Return whether so many rows wait that a caller must settle them before it adds more."""
-        return len(self._waiting) > MAX_WAITING_STEPS
+        return len(self._pending_rows) > MAX_WAITING_STEPS
 
     def _keep(self, row: StepRow) -> None:
         if len(self.rows) >= MAX_STEPS_IN_MEMORY:
@@ -228,15 +228,15 @@ class Journal:
         self.size += len(row.input or "") + len(row.output or "")
         self.rows[row.path] = row
 
-    async def settled(self) -> None:
+    async def wait_until_written(self) -> None:
         """Wait until every current row is written. Raise the error that prevented a write."""
-        row_count = self._kept + self._flushing + len(self._waiting)
-        while (self._flushing or self._soon) and self._kept < row_count:
+        row_count = self._written_count + self._flushing + len(self._pending_rows)
+        while (self._flushing or self._soon) and self._written_count < row_count:
             await self._turn()
-        if self._lost is not None:
-            raise self._lost
+        if self._failure is not None:
+            raise self._failure
 
-    async def drained(self) -> None:
+    async def wait_until_idle(self) -> None:
         """Wait until no write is in progress, whether or not the writes succeeded."""
         while self._flushing or self._soon:
             await self._turn()
@@ -251,10 +251,10 @@ class Journal:
         """Write the waiting rows before anything else, if that takes only microseconds."""
         assert self._database is not None
         self._soon = False
-        batch = self._waiting
+        batch = self._pending_rows
         if len(batch) <= MAX_INLINE_STEPS and steps.write_here(self._database, self.run_id, batch):
-            self._waiting = []
-            self._kept += len(batch)
+            self._pending_rows = []
+            self._written_count += len(batch)
             self._wake()
         else:
             self._flush()
@@ -268,7 +268,7 @@ class Journal:
     def _flush(self) -> None:
         """Write the waiting rows, and then those that arrive in the meantime."""
         assert self._database is not None
-        batch, self._waiting = self._waiting, []
+        batch, self._pending_rows = self._pending_rows, []
         future = steps.write(self._database, self.run_id, batch, self._fence(), full=self._full)
         self._flushing = len(batch)
         future.add_done_callback(self._flushed)
@@ -276,10 +276,10 @@ class Journal:
     def _flushed(self, future: asyncio.Future[None]) -> None:
         count, self._flushing = self._flushing, 0
         error = asyncio.CancelledError() if future.cancelled() else future.exception()
-        self._lost = error  # raised by the next record or settle
-        self._kept += count
+        self._failure = error  # raised by the next record or settle
+        self._written_count += count
         self._wake()
-        if self._waiting and error is None:
+        if self._pending_rows and error is None:
             self._flush()
 
 
@@ -296,7 +296,7 @@ class InnerJournal(Journal):
         super().__init__(outer.run_id, rules=rules)
         self._outer = outer
         self._database, self._fence = outer._database, outer._fence
-        self._done, self._failed = outer._done, outer._failed
+        self._done_rows, self._failed_rows = outer._done_rows, outer._failed_rows
         self.nonce = outer.nonce
 
     def next(self) -> int:
@@ -309,11 +309,11 @@ class InnerJournal(Journal):
     def ahead(self) -> bool:
         return self._outer.ahead
 
-    async def settled(self) -> None:
-        await self._outer.settled()
+    async def wait_until_written(self) -> None:
+        await self._outer.wait_until_written()
 
-    async def drained(self) -> None:
-        await self._outer.drained()
+    async def wait_until_idle(self) -> None:
+        await self._outer.wait_until_idle()
 
 
 _WITHHELD: Final[ContextVar[bool]] = ContextVar("portico_withheld", default=False)

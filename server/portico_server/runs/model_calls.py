@@ -60,7 +60,7 @@ class ModelCalls:
             return
         self._calls += 1
         if self._calls > 1 or not is_counted:
-            await _counted(meter, patient)
+            await _count_request(meter, patient)
         async with meter.turn():
             yield
 
@@ -81,7 +81,7 @@ class ExpenseShare:
     usage: Usage = NO_USAGE
 
 
-async def _counted(meter: UsageMeter, patient: bool) -> None:
+async def _count_request(meter: UsageMeter, patient: bool) -> None:
     waited_s = 0.0
     while True:
         try:

@@ -59,10 +59,10 @@ class QuestionService:
     def __init__(self, database: Database, *, approvers: Approvers = "owner") -> None:
         self._database = database
         self._approvers = approvers
-        self._waiting: dict[str, set[asyncio.Event]] = {}
+        self._events: dict[str, set[asyncio.Event]] = {}
         self._asked_event: set[str] = set()
         self._watchers: set[asyncio.Queue[QuestionRow | None]] = set()
-        self._changed = asyncio.Event()
+        self._change_event = asyncio.Event()
 
     async def start(self, *, is_alone: bool) -> None:
         """Start the service. ``is_alone``: no other daemon shares the database, so runs in memory with questions are
@@ -77,10 +77,10 @@ class QuestionService:
         """Check for answers that another daemon received, until cancelled. Do nothing if there is no other daemon."""
         while not is_alone:
             await asyncio.sleep(POLL_INTERVAL_S)
-            if not self._waiting:
+            if not self._events:
                 continue
             try:
-                settled_ids = await self._database.read(rows.settled, list(self._waiting))
+                settled_ids = await self._database.read(rows.settled_ids, list(self._events))
             except PorticoError as error:
                 logger.warning("could not check for answers: %s", error.message)
                 continue
@@ -94,7 +94,7 @@ class QuestionService:
         """
         self._asked_event.add(run.id)
         try:
-            with run.waiting():
+            with run.pause_deadline():
                 row = await self._database.write(rows.ask, _row(run, question))
                 if row.status == "pending":
                     row = await self._wait(run, row, withdraw=not question.key)
@@ -107,7 +107,7 @@ class QuestionService:
     async def _wait(self, run: Run, row: QuestionRow, *, withdraw: bool) -> QuestionRow:
         """Return the row once it is answered. Withdraw a question that no run waits for any more."""
         event = asyncio.Event()
-        self._waiting.setdefault(row.id, set()).add(event)
+        self._events.setdefault(row.id, set()).add(event)
         try:
             self._tell(row)
             async with asyncio.timeout(max(0.0, row.expires_at - time.time())):
@@ -124,10 +124,10 @@ class QuestionService:
                 await self._end(row.id, "cancelled")
             raise
         finally:
-            events = self._waiting.get(row.id, set())
+            events = self._events.get(row.id, set())
             events.discard(event)
             if not events:
-                self._waiting.pop(row.id, None)
+                self._events.pop(row.id, None)
         if row.status == "answered":
             return row
         if row.status == "cancelled":
@@ -162,7 +162,7 @@ class QuestionService:
 
     def is_awaited_here(self, question_id: str) -> bool:
         """Return whether a run of this daemon waits for the answer."""
-        return question_id in self._waiting
+        return question_id in self._events
 
     async def list(
         self,
@@ -234,7 +234,7 @@ class QuestionService:
         question_rows: list[QuestionRow] = []
         until = asyncio.get_running_loop().time() + wait
         while limit and not lost_ids:
-            event = self._changed
+            event = self._change_event
             try:
                 question_rows = await self._database.write(
                     rows.claim,
@@ -292,13 +292,13 @@ class QuestionService:
         return row
 
     def _wake(self, question_id: str) -> None:
-        for event in self._waiting.get(question_id, ()):
+        for event in self._events.get(question_id, ()):
             event.set()
 
     def _announce(self) -> None:
         """Notify every worker that waits for work."""
-        self._changed.set()
-        self._changed = asyncio.Event()
+        self._change_event.set()
+        self._change_event = asyncio.Event()
 
     def _tell(self, row: QuestionRow) -> None:
         """Notify the waiting run, the workers that wait for work, and the watchers."""
@@ -388,8 +388,8 @@ def _check(row: QuestionRow, value: Any) -> None:
 def _too_late(row: QuestionRow) -> Conflict:
     match row.status:
         case "answered":
-            how = "accepted" if row.accepted else "refused"
-            return Conflict(f"This was already {how}, by '{row.answered_by}'.", code="already_answered")
+            outcome = "accepted" if row.accepted else "refused"
+            return Conflict(f"This was already {outcome}, by '{row.answered_by}'.", code="already_answered")
         case "cancelled":
             return Conflict("The run that asked this has ended.", code="question_cancelled")
         case _:

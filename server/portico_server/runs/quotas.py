@@ -50,12 +50,12 @@ class UsageMeter:
 
     __slots__ = (
         "_calls",
-        "_changed",
         "_days",
         "_elsewhere",
         "_limits",
         "_name",
         "_now",
+        "_on_change",
         "_requests",
         "_today",
         "_tokens",
@@ -73,7 +73,7 @@ class UsageMeter:
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self._name = f"the {noun} '{name}'"
-        self._changed = on_change
+        self._on_change = on_change
         self._unsaid = [0, 0]
         """Requests and tokens that the other daemons have not heard of."""
         self._elsewhere: dict[str, tuple[int, float]] = {}
@@ -99,7 +99,10 @@ class UsageMeter:
     def enter(self) -> None:
         """Count a call that starts. Raise `TooMany` with the exceeded limit."""
         limits = self._limits
-        if limits.concurrency is not None and (calls := self._calls + self._others) >= limits.concurrency:
+        if (
+            limits.concurrency is not None
+            and (calls := self._calls + self._other_calls) >= limits.concurrency
+        ):
             raise self._refusal("concurrent calls", limits.concurrency, calls, RETRY_AFTER_S)
         self.add_request()
         self._calls += 1
@@ -118,10 +121,10 @@ class UsageMeter:
         if self._requests is not None:
             self._requests.take(1, now)
         self._unsaid[0] += 1
-        self._changed()
+        self._on_change()
 
     @property
-    def _others(self) -> int:
+    def _other_calls(self) -> int:
         """Return the calls in progress at other daemons, according to recent reports."""
         since = self._now() - SILENT_S
         return sum(calls for calls, at in self._elsewhere.values() if at >= since)
@@ -158,7 +161,7 @@ class UsageMeter:
     def leave(self) -> None:
         """Count the end of an admitted call."""
         self._calls -= 1
-        self._changed()
+        self._on_change()
 
     def spend(self, tokens: int) -> None:
         """Count the tokens of a call."""
@@ -166,7 +169,7 @@ class UsageMeter:
             self._tokens.take(tokens, self._now())
         self._count(self.spent + tokens)
         self._unsaid[1] += tokens
-        self._changed()
+        self._on_change()
 
     def resume(self, *, requests: int, tokens: int, spent_tokens: int) -> None:
         """Restore the usage from before this daemon started: of the last minute, and the ``tokens`` of today."""
@@ -340,19 +343,19 @@ class StorageQuota:
         """Raise `TooLarge` if ``size`` more bytes exceed a key's limit. Call it before the work that writes them."""
         if owner is not None and (limit := self.limit_of(owner)):
             with self._lock_of(owner):
-                self._used(connection, owner, size, limit)
+                self._used_bytes(connection, owner, size, limit)
 
     def require(self, connection: Any, owner: str | None, size: int) -> None:
         """Check like `look`, in the transaction that writes the bytes."""
         if owner is not None and (limit := self.limit_of(owner)):
             with self._lock_of(owner):
-                used_bytes, until = self._used(connection, owner, size, limit)
+                used_bytes, until = self._used_bytes(connection, owner, size, limit)
                 self._sums[owner] = (used_bytes + size, until)
 
     def _lock_of(self, owner: str) -> threading.Lock:
         return self._locks.setdefault(owner, threading.Lock())
 
-    def _used(self, connection: Any, owner: str, size: int, limit: int) -> tuple[int, float]:
+    def _used_bytes(self, connection: Any, owner: str, size: int, limit: int) -> tuple[int, float]:
         """Return the maximum bytes that a key stores, and until when the number is valid; called with its lock."""
         used_bytes, until = self._sums.get(owner, (0, -math.inf))
         began = self._now()
@@ -360,7 +363,7 @@ class StorageQuota:
         if budget is None:
             budget = self._budgets[owner] = RateBucket(SUM_BUDGET_S, SUM_PAUSE_RATIO * SUM_BUDGET_S, began)
         if began > until or (used_bytes + size > limit and budget.level(began) > 0):
-            used_bytes = files.stored(connection, owner)
+            used_bytes = files.stored_bytes(connection, owner)
             ended_at = self._now()
             until = ended_at + max(SUMMED_S, SUM_PAUSE_RATIO * (ended_at - began))
             budget.take(ended_at - began, ended_at)

@@ -50,13 +50,13 @@ class Redaction:
     it, in an answer that repeats it.
     """
 
-    __slots__ = ("_field", "_known", "_names", "_pattern", "active")
+    __slots__ = ("_field", "_known_secrets", "_names", "_pattern", "active")
 
     def __init__(self, redaction_rules: RedactionRules = NO_RULES) -> None:
         self._names: frozenset[str] = frozenset()
         self._field: re.Pattern[str] | None = None
         self._pattern = redaction_rules.pattern
-        self._known: dict[str, None] = {}
+        self._known_secrets: dict[str, None] = {}
         self.active = redaction_rules.pattern is not None
         """Whether there is any rule."""
         self.add(redaction_rules.names)
@@ -100,9 +100,9 @@ class Redaction:
             if (
                 len(value) >= MIN_SECRET_CHARS
                 and value != REDACTED
-                and len(self._known) < MAX_REMEMBERED_VALUES
+                and len(self._known_secrets) < MAX_REMEMBERED_VALUES
             ):
-                self._known[value] = None
+                self._known_secrets[value] = None
         elif isinstance(value, dict | list | tuple):
             for item in value.values() if isinstance(value, dict) else value:
                 self._remember(item)
@@ -126,7 +126,7 @@ class Redaction:
         return value
 
     def _text(self, text: str) -> str:
-        for known_secret in sorted(self._known, key=len, reverse=True):
+        for known_secret in sorted(self._known_secrets, key=len, reverse=True):
             if known_secret in text:
                 text = text.replace(known_secret, REDACTED)
         if self._pattern is not None and self._pattern.search(text) is not None:

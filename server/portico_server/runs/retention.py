@@ -109,10 +109,10 @@ class Retention:
         """Delete data older than the settings, or than ``runs_days``; ``dry_run`` only counts."""
         async with self._one_at_a_time:
             days = self._runs_days if runs_days is None else runs_days
-            runs = _before(days, for_ever=runs_days is None)
-            usage = _before(self._usage_days, for_ever=True)
-            talks = _before(self._sessions_days, for_ever=True)
-            answers = _before(self._responses_days, for_ever=True)
+            runs = _cutoff(days, for_ever=runs_days is None)
+            usage = _cutoff(self._usage_days, for_ever=True)
+            talks = _cutoff(self._sessions_days, for_ever=True)
+            answers = _cutoff(self._responses_days, for_ever=True)
             if dry_run:
                 return await self._count(runs, usage, talks, answers)
             while await self._database.write(steps.forget_expired, BATCH_ROWS):
@@ -162,6 +162,6 @@ class Retention:
         return total
 
 
-def _before(days: float, *, for_ever: bool) -> float | None:
+def _cutoff(days: float, *, for_ever: bool) -> float | None:
     """Return the time that many days ago, or ``None`` if 0 days mean for ever."""
     return None if for_ever and days == 0 else time.time() - days * DAY_S

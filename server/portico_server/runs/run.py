@@ -181,7 +181,7 @@ class Run:
         return self.status in ("completed", "failed", "cancelled")
 
     @contextmanager
-    def waiting(self) -> Iterator[None]:
+    def pause_deadline(self) -> Iterator[None]:
         """Mark the run as waiting for an outside answer: its status changes, and its deadline is paused."""
         self.clock.stop()
         self.status = "waiting"
@@ -305,9 +305,9 @@ class RunContext:
         )
         spans = self._run.spans
         if spans is None:
-            return await self._charged(servable, request, child)
+            return await self._charge(servable, request, child)
         with spans.calling(name, servable.card, request) as span:
-            result = span.result = await self._charged(servable, request, child)
+            result = span.result = await self._charge(servable, request, child)
             return result
 
     @property
@@ -319,7 +319,7 @@ class RunContext:
     def _meter(self) -> UsageMeter | None:
         return self._quotas.of(self._run.owner if self._share is None else self._share.key)
 
-    async def _charged(self, servable: Servable, request: Request, child: RunContext) -> Result:
+    async def _charge(self, servable: Servable, request: Request, child: RunContext) -> Result:
         """Call the servable, and charge its cost to the run's key."""
         if not self.is_metered:
             return await servable.call(request, child)
@@ -352,7 +352,7 @@ class RunContext:
 
 
 @asynccontextmanager
-async def charged(
+async def charge_call(
     context: Context, servable: Servable, request: Request | Relay
 ) -> AsyncIterator[Callable[[Any], None]]:
     """Admit and charge a call of a servable that `Context.call` does not make, as if it did.

@@ -33,7 +33,7 @@ from portico_server.runs.ended_runs import EndedRuns
 from portico_server.runs.model_calls import NO_USAGE, with_text
 from portico_server.runs.questions import QuestionService
 from portico_server.runs.quotas import Quotas, UsageMeter
-from portico_server.runs.run import Run, RunContext, charged
+from portico_server.runs.run import Run, RunContext, charge_call
 from portico_server.runs.telemetry import Span, Telemetry
 from portico_server.runs.usage import CallCounts, UsageLog
 
@@ -141,7 +141,7 @@ class Runner:
             if owner is None:
                 result = await servable.call(text_request, context)
             else:
-                async with charged(context, servable, text_request) as spend:
+                async with charge_call(context, servable, text_request) as spend:
                     result = await servable.call(text_request, context)
                     spend(result)
             if run.model:  # for a model that its client lends, the client can give any name

@@ -116,7 +116,7 @@ class Scheduler:
         self._wake = asyncio.Event()
         self.holder = f"{os.uname().nodename}:{os.getpid()}:{os.urandom(4).hex()}"
         """Under which name this daemon holds its runs."""
-        self._renewed = 0.0
+        self._renewed_at = 0.0
         self._ahead = _clock_lead()
         self.sure_until = 0.0
         """Until when, by `time.monotonic`, nobody else can have taken any of our runs."""
@@ -189,7 +189,7 @@ class Scheduler:
         if not limit or caller.admin:
             return write
 
-        def bounded(connection: Any, *arguments: Any) -> T:
+        def run_bounded(connection: Any, *arguments: Any) -> T:
             if not runs.may_begin(connection, kind, caller.id, limit):
                 raise TooMany(
                     f"This API key has {limit:,} unfinished runs of the kind '{kind}', the maximum for one "
@@ -200,7 +200,7 @@ class Scheduler:
                 )
             return write(connection, *arguments)
 
-        return bounded
+        return run_bounded
 
     def names(self, row: RunRow) -> BoundNames | None:
         """Return the bound names of a run; names that it looks up later are recorded before they are called."""
@@ -232,7 +232,7 @@ class Scheduler:
     def check_leases(self) -> None:
         """Check immediately which leases are still ours, because a run was cancelled, perhaps one of this daemon."""
         if self._running:
-            self._renewed = float("-inf")
+            self._renewed_at = float("-inf")
             self._wake.set()
 
     def look(self) -> None:
@@ -251,7 +251,7 @@ class Scheduler:
         """Return whether the daemon is stopping: interrupted runs are left to the next daemon."""
         return self._stopping
 
-    async def settled(self, run_id: str) -> None:
+    async def wait_for_end(self, run_id: str) -> None:
         """Wait until the end of a run that ends in this daemon is in its row."""
         name = f"journal {run_id}"
         watchers = [watcher for watcher in self._watchers if watcher.get_name() == name]
@@ -286,9 +286,9 @@ class Scheduler:
     async def _renew(self) -> None:
         """Renew the leases, and stop the runs that are no longer ours."""
         now = asyncio.get_running_loop().time()
-        if not self._running or now - self._renewed < LEASE_S / 4:
+        if not self._running or now - self._renewed_at < LEASE_S / 4:
             return
-        self._renewed, held_until = now, time.monotonic() + LEASE_S
+        self._renewed_at, held_until = now, time.monotonic() + LEASE_S
         lost_ids = await self._database.write(runs.renew, list(self._running), self.holder, LEASE_S)
         for run_id in lost_ids:
             running_row = self._running.get(run_id)
@@ -328,7 +328,7 @@ class Scheduler:
         ahead = _clock_lead()
         if abs(ahead - self._ahead) > MAX_CLOCK_STEP_S:
             logger.warning("the system's clock was set by %+.0f s", ahead - self._ahead)
-            self._renewed = float("-inf")
+            self._renewed_at = float("-inf")
             await self._renew()
         self._ahead = ahead
 

@@ -222,7 +222,7 @@ class Telemetry:
             code = "cancelled" if is_cancelled else "internal_error"
             span.end(NO_USAGE, ErrorBody(words, "server_error", code))
             raise
-        span.attributes |= _answered(span.result)
+        span.attributes |= _answer_attributes(span.result)
         span.end(getattr(span.result, "usage", NO_USAGE), None)
 
     def steps(self, run_id: str) -> Callable[[StepRow], None]:
@@ -374,7 +374,7 @@ def _is_exported(key: str, value: Any) -> bool:
     return key in OPTIONS and isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _answered(result: Any) -> dict[str, Any]:
+def _answer_attributes(result: Any) -> dict[str, Any]:
     """Return an answer's attributes."""
     attributes: dict[str, Any] = {}
     if isinstance(result, ChatReply):

@@ -76,9 +76,9 @@ class TurnSteps:
     def place(self, name: str) -> str:
         """Return the place of the next call of this name."""
         self._counts[name] += 1
-        return self.named(f"{name}[{self._counts[name] - 1}]")
+        return self.place_of(f"{name}[{self._counts[name] - 1}]")
 
-    def named(self, name: str) -> str:
+    def place_of(self, name: str) -> str:
         """Return the place of something that occurs once in a turn."""
         return f"{self._path}.{name}" if self._path else name
 
@@ -97,7 +97,7 @@ class TurnSteps:
         self._ids += 1
         return f"call_{hashlib.sha256(self.key(f'{self._path}#{self._ids}').encode()).hexdigest()[:24]}"
 
-    def known(self, place: str) -> bool:
+    def is_recorded(self, place: str) -> bool:
         """Return whether a call was recorded before the run was interrupted."""
         return self._journal is not None and self._journal.find(place) is not None
 
@@ -126,7 +126,7 @@ class TurnSteps:
             return load(recorded_output)
         self._around.answered = None
         if settle:
-            await self._settled(self._journal)
+            await self._wait_until_written(self._journal)
         started_at, clock = time.time(), time.perf_counter()
         inner = EnclosingStep(place, self._around.turn, "", self._journal, self._around.take)
         inner.within = self._around.start
@@ -152,7 +152,7 @@ class TurnSteps:
             return None
         recorded_output: dict[str, Any] = orjson.loads(row.output or b"{}")
         if recorded_output.pop(ASKED, None) != _digest(self._journal, request):
-            raise TurnCutOff(_changed(place, self._around.start))
+            raise TurnCutOff(_change_conflict(place, self._around.start))
         self._around.answered = row if row.kind == "llm" else None
         if row.kind == "llm":
             self._journal.replayed += Usage(**recorded_output["usage"])
@@ -210,8 +210,10 @@ class TurnSteps:
         """
         row = self._around.answered
         if self._journal is not None and row is not None and row.path.rpartition(".")[0] == self._path:
-            why = orjson.dumps(error.body().to_json()["error"]).decode()
-            failed_row = row._replace(seq=self._journal.next(), status="failed", output=None, error=why)
+            error_text = orjson.dumps(error.body().to_json()["error"]).decode()
+            failed_row = row._replace(
+                seq=self._journal.next(), status="failed", output=None, error=error_text
+            )
             await self._add(self._journal, failed_row, settle=True)
 
     @staticmethod
@@ -221,12 +223,12 @@ class TurnSteps:
         except PorticoError as error:
             raise TurnCutOff(error) from error
         if settle or journal.ahead:
-            await TurnSteps._settled(journal)
+            await TurnSteps._wait_until_written(journal)
 
     @staticmethod
-    async def _settled(journal: Journal) -> None:
+    async def _wait_until_written(journal: Journal) -> None:
         try:
-            await journal.settled()
+            await journal.wait_until_written()
         except PorticoError as error:
             raise TurnCutOff(error) from error
 
@@ -267,7 +269,7 @@ async def place_of_flow(
     return place
 
 
-def _changed(place: str, step: str) -> Conflict:
+def _change_conflict(place: str, step: str) -> Conflict:
     """Return the error of a turn whose request differs from the one before the interruption."""
     return Conflict(
         f"'{place}' was recorded before this run was interrupted, and its request differs now: the agent, "

@@ -36,7 +36,7 @@ class UsageLog:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._rows: list[UsageRow] = []
-        self._some = asyncio.Event()
+        self._has_rows = asyncio.Event()
         self._writing = asyncio.Lock()
         self._pause = WRITE_INTERVAL_S
         self.tally = CallCounts()
@@ -44,7 +44,7 @@ class UsageLog:
     def add(self, row: UsageRow) -> None:
         self._rows.append(row)
         self.tally.add(row)
-        self._some.set()
+        self._has_rows.set()
 
     async def of_run(self, run_id: str, key_id: str, began: float) -> Usage:
         """Return the usage of the ended attempts of a durable run."""
@@ -54,7 +54,7 @@ class UsageLog:
     async def run(self) -> None:
         """Write until cancelled."""
         while True:
-            await self._some.wait()
+            await self._has_rows.wait()
             await asyncio.sleep(self._pause)
             await self.flush()
 
@@ -64,7 +64,7 @@ class UsageLog:
         If the disk is full, calls continue and their rows wait.
         """
         async with self._writing:
-            self._some.clear()
+            self._has_rows.clear()
             rows, self._rows = self._rows, []
             if not rows:
                 return
@@ -85,7 +85,7 @@ class UsageLog:
             logger.error("%d usage rows were lost: more than %d are waiting.", lost_count, MAX_WAITING_ROWS)
         self._rows = waiting_rows[-MAX_WAITING_ROWS:]
         self._pause = RETRY_INTERVAL_S
-        self._some.set()
+        self._has_rows.set()
 
 
 MAX_SERIES = 500

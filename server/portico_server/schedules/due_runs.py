@@ -9,7 +9,7 @@ from portico_server.core.errors import Conflict, TooMany
 from portico_server.core.ids import new_id
 from portico_server.db import runs
 from portico_server.db import schedules as rows
-from portico_server.db.rows import now as clock
+from portico_server.db.rows import database_time as clock
 from portico_server.db.runs import NewRun
 from portico_server.db.schedules import RUN_KIND, Cause, ScheduleRow
 from portico_server.schedules.timing import Timing
@@ -65,7 +65,7 @@ def _cause(due: float, now: float) -> Cause:
 def take_due(connection: Any, row: ScheduleRow) -> int:
     """Take the due times of a schedule and queue their runs. Return their number."""
     now = clock(connection)
-    if not rows.advance(connection, row, timing_of(row).after(now, row.anchor)):
+    if not rows.advance(connection, row, timing_of(row).next_due(now, row.anchor)):
         return 0
     due_plan = plan(row, now)
     under_way = rows.count_under_way(connection, row.id)

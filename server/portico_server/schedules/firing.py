@@ -98,7 +98,7 @@ class ScheduleRuns:
         """Return why a schedule can no longer run."""
         try:
             self.principal(row)
-            timing_of(row).after(row.anchor, row.anchor)
+            timing_of(row).next_due(row.anchor, row.anchor)
         except PorticoError as error:
             return error.message
         return None
@@ -143,8 +143,8 @@ class ScheduleRuns:
 
     async def _sync(self, name: str, context: Context) -> dict[str, Any]:
         """Return the id and the result of a sync, which may have started earlier or on another daemon."""
-        run_id = await self._stores.sync(await self._stores.followed(name, context.caller))
-        row = await self._ended(run_id)
+        run_id = await self._stores.sync(await self._stores.find_followed(name, context.caller))
+        row = await self._wait_for_end(run_id)
         if row is None or row.status != "completed":
             error = (row.error if row is not None else None) or {}
             raise EngineFailed(
@@ -153,14 +153,14 @@ class ScheduleRuns:
             )
         return {"run": run_id, "result": row.result}
 
-    async def _ended(self, run_id: str) -> RunRow | None:
+    async def _wait_for_end(self, run_id: str) -> RunRow | None:
         """Return the row of a run once it has ended, or ``None`` if it is no longer stored."""
         run = None
         while True:
             living = await self._runner.arrival(run_id, SYNC_WAIT_S, after=run)
             if living is not None and living.task is not None:
                 await asyncio.wait([living.task])
-                await self._scheduler.settled(run_id)
+                await self._scheduler.wait_for_end(run_id)
                 run = living
             row = await self._database.read(runs.get, run_id)
             if row is None or row.finished_at is not None:

@@ -16,7 +16,7 @@ from portico_server.core.synced_stores import FollowedStores
 from portico_server.db import schedules as rows
 from portico_server.db.database import Database
 from portico_server.db.names import own_or_shared
-from portico_server.db.rows import now as clock
+from portico_server.db.rows import database_time as clock
 from portico_server.db.schedules import ScheduleRow, ScheduleTime
 from portico_server.schedules.due_runs import timing_of
 from portico_server.schedules.firing import ScheduleRuns, find_app
@@ -50,11 +50,11 @@ class ScheduleService:
         schedule_rows = await self._database.read(
             rows.visible, caller.id, include_all=include_all and caller.admin
         )
-        return [self._shown(row) for row in schedule_rows if _sees(caller, row)]
+        return [self._to_visible(row) for row in schedule_rows if _sees(caller, row)]
 
     async def get(self, ref: str, caller: Principal) -> ScheduleRow:
         """Return one schedule. Raise `NotFound`."""
-        return self._shown(await self._find(ref, caller))
+        return self._to_visible(await self._find(ref, caller))
 
     async def create(self, spec: ScheduleSpec, caller: Principal) -> ScheduleRow:
         """Create a schedule. Raise `PorticoError` for a target that the caller cannot use.
@@ -76,7 +76,7 @@ class ScheduleService:
                 paused=None,
                 failures=0,
                 anchor=moment,
-                next_at=spec.timing.after(moment, moment),
+                next_at=spec.timing.next_due(moment, moment),
                 created_at=now,
                 updated_at=now,
                 **spec.values(),
@@ -94,14 +94,14 @@ class ScheduleService:
     async def check_target(self, spec: ScheduleSpec, caller: Principal) -> None:
         """Raise `PorticoError` unless the caller can use the target of a schedule."""
         if spec.kind == "store":
-            await self._stores.followed(spec.target, caller)
+            await self._stores.find_followed(spec.target, caller)
         else:
             await find_app(self._registry, spec.target, caller)
 
     async def change(self, ref: str, changes: Mapping[str, Any], caller: Principal) -> ScheduleRow:
         """Change the given fields. Raises the same errors as `create`, and `NotFound`, `Forbidden`."""
         row = await self._changeable(ref, caller)
-        spec = parse(_merged(row, changes))
+        spec = parse(_merge(row, changes))
         if spec.name != row.name:
             self._registry.claims.require_unreserved(spec.name, row.owner)
         if (spec.kind, spec.target) != (row.kind, row.target):
@@ -114,7 +114,7 @@ class ScheduleService:
             if spec.timing != timing_of(row):
                 values["anchor"] = moment = clock(connection)
                 if row.paused is None:
-                    values["next_at"] = spec.timing.after(moment, moment)
+                    values["next_at"] = spec.timing.next_due(moment, moment)
             rows.change(connection, row, values)
 
         await self._database.write(write)
@@ -149,7 +149,7 @@ class ScheduleService:
 
         def write(connection: Any) -> None:
             if row.paused is not None:
-                values["next_at"] = timing_of(row).after(clock(connection), row.anchor)
+                values["next_at"] = timing_of(row).next_due(clock(connection), row.anchor)
             rows.change(connection, row, values)
 
         await self._database.write(write)
@@ -178,14 +178,14 @@ class ScheduleService:
         row = await self._find(ref, caller)
         return await self._database.read(rows.times, row.id, limit)
 
-    async def shared(self) -> Mapping[str, ScheduleRow]:
+    async def list_shared(self) -> Mapping[str, ScheduleRow]:
         """Return the shared schedules by name."""
         schedule_rows = await self._database.read(rows.visible, None)
         return {row.name: row for row in schedule_rows}
 
     async def put(self, spec: ScheduleSpec) -> None:
         """Apply a configuration to a shared schedule; its target may not exist yet."""
-        row = await self._database.read(rows.named, spec.name, None)
+        row = await self._database.read(rows.by_name, spec.name, None)
         if row is None:
             await self._add(spec, SYSTEM)
         elif differing(row, spec):
@@ -196,7 +196,7 @@ class ScheduleService:
         if is_id(ref, "sched_"):
             row = await self._database.read(rows.get, ref)
         else:
-            row = await self._database.read(own_or_shared, rows.named, ref, caller.id)
+            row = await self._database.read(own_or_shared, rows.by_name, ref, caller.id)
         if row is None or not _sees(caller, row):
             schedule_names = [schedule_row.name for schedule_row in await self.list(caller)]
             raise NotFound(
@@ -218,9 +218,9 @@ class ScheduleService:
             raise Conflict(
                 "The schedule was removed in the meantime.", code="schedule_removed", param="schedule"
             )
-        return self._shown(schedule_row)
+        return self._to_visible(schedule_row)
 
-    def _shown(self, row: ScheduleRow) -> ScheduleRow:
+    def _to_visible(self, row: ScheduleRow) -> ScheduleRow:
         """Return a schedule in the form for clients: with a revoked key it appears as paused, even before its next
         time.
         """
@@ -245,7 +245,7 @@ def _sees(caller: Principal, row: ScheduleRow) -> bool:
     return row.owner is None and caller.allows(scope)
 
 
-def _merged(row: ScheduleRow, changes: Mapping[str, Any]) -> dict[str, Any]:
+def _merge(row: ScheduleRow, changes: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of a schedule with the changes; a field replaces the field that it excludes."""
     now = {**asdict(row), row.kind: row.target}
     fields = {name: now.get(name) for name in FIELDS}

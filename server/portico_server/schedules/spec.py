@@ -81,7 +81,7 @@ class ScheduleSpec:
 def parse(fields: Mapping[str, Any], at: str = "") -> ScheduleSpec:
     """Parse a schedule from its fields; ``at`` is its place in a configuration. Raise `InvalidRequest`."""
     try:
-        return _parsed({name: value for name, value in fields.items() if value is not None})
+        return _parse({name: value for name, value in fields.items() if value is not None})
     except InvalidRequest as error:
         if not at:
             raise
@@ -89,7 +89,7 @@ def parse(fields: Mapping[str, Any], at: str = "") -> ScheduleSpec:
         raise InvalidRequest(f"{place}: {error.message}", code=error.code, param=place) from error
 
 
-def _parsed(fields: Mapping[str, Any]) -> ScheduleSpec:
+def _parse(fields: Mapping[str, Any]) -> ScheduleSpec:
     for field, value in fields.items():
         if field not in FIELDS:
             raise InvalidRequest(

@@ -16,7 +16,7 @@ from cronsim import CronSim, CronSimError
 
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest
-from portico_server.core.names import shown
+from portico_server.core.names import excerpt
 
 MIN_INTERVAL_S: Final = 60
 """Minimum seconds between two runs, which is cron's finest step."""
@@ -77,12 +77,12 @@ class Timing:
             _interval(interval)
             return cls(None, interval, zone)
         assert cron is not None
-        timing = cls(_checked(cron), None, zone)
-        if timing.after(0.0, 0.0) is None:
+        timing = cls(_check(cron), None, zone)
+        if timing.next_due(0.0, 0.0) is None:
             _wrong_cron(cron, "no such day occurs in the next 50 years")
         return timing
 
-    def after(self, moment: float, anchor: float) -> float | None:
+    def next_due(self, moment: float, anchor: float) -> float | None:
         """Return the first due time after a moment; ``anchor``: the start of the intervals."""
         return next(self.times(moment, anchor), None)
 
@@ -145,7 +145,7 @@ def _plain(cron: str) -> str:
     return " ".join((minute, hour, *later_fields))
 
 
-def _checked(cron: str) -> str:
+def _check(cron: str) -> str:
     """Return the expression in its plain form. Raise `InvalidRequest`."""
     text = " ".join(cron.split())
     if text.startswith("@"):
@@ -166,7 +166,7 @@ def _checked(cron: str) -> str:
 
 def _wrong_cron(cron: str, reason: str) -> NoReturn:
     raise InvalidRequest(
-        f"'{shown(cron)}' is not a cron expression: {reason}. '0 7 * * 1-5' is 7:00 from Monday to Friday.",
+        f"'{excerpt(cron)}' is not a cron expression: {reason}. '0 7 * * 1-5' is 7:00 from Monday to Friday.",
         code="invalid_cron",
         param="cron",
     )
@@ -180,7 +180,7 @@ def _zone(name: str) -> ZoneInfo:
         except (KeyError, OSError, ValueError):  # an unknown name, a folder, or another file
             pass
     raise InvalidRequest(
-        f"'{shown(name)}' is not a time zone: expected a name of the IANA database, such as 'Europe/Berlin' "
+        f"'{excerpt(name)}' is not a time zone: expected a name of the IANA database, such as 'Europe/Berlin' "
         "or 'UTC'.",
         code="invalid_timezone",
         param="timezone",
@@ -195,7 +195,7 @@ def _interval(text: str) -> int:
         seconds = sum(int(part or 0) * unit for part, unit in zip(match.groups(), _UNITS_S, strict=True))
     if not MIN_INTERVAL_S <= seconds <= MAX_INTERVAL_S:
         raise InvalidRequest(
-            f"'{shown(text)}' is not a valid interval of a schedule: expected days, hours, minutes and "
+            f"'{excerpt(text)}' is not a valid interval of a schedule: expected days, hours, minutes and "
             "seconds, such as '15m', '1h30m' or '7d', from one minute to 366 days.",
             code="invalid_interval",
             param="every",

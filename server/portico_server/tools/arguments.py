@@ -23,10 +23,10 @@ class Checker:
         """Raise `InvalidRequest`, with the path of the argument as ``param``, if the arguments do not match."""
         fault = self._shape.fault(dict(arguments))
         if fault is not None:
-            where = f"arguments{fault.path}"
+            place = f"arguments{fault.path}"
             raise InvalidRequest(
-                f"Invalid arguments for the tool '{self._tool}': at {where}, {fault.message}. Schema path: "
+                f"Invalid arguments for the tool '{self._tool}': at {place}, {fault.message}. Schema path: "
                 f"{fault.rule}.",
                 code="invalid_arguments",
-                param=where,
+                param=place,
             )

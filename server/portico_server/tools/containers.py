@@ -31,7 +31,7 @@ from portico_server.db.containers import (
     StoredContainerFile,
 )
 from portico_server.db.database import Database
-from portico_server.db.rows import Order, RowPage, now
+from portico_server.db.rows import Order, RowPage, database_time
 from portico_server.runs.artifacts import ArtifactStore, Author
 from portico_server.runs.quotas import StorageQuota
 from portico_server.tools.container_files import (
@@ -108,8 +108,8 @@ class ContainerService:
         caller = context.caller
         if session is None or not is_id(session, "cntr_"):
             outcome = await self._notebooks.run(caller.id, session, cell, report, is_whole=caller.admin)
-            return outcome, await self._kept(outcome.products, cell, context)
-        row = await self._used(session, caller)
+            return outcome, await self._keep(outcome.products, cell, context)
+        row = await self._use(session, caller)
         cell = replace(cell, skills={**await self._skills.folders(row.skills, caller), **cell.skills})
         artifacts: tuple[Artifact, ...] = ()
 
@@ -118,7 +118,7 @@ class ContainerService:
             missing = await self._lay(row, run, laid)
             outcome = await run(cell)
             outcome = replace(outcome, notes=(*missing, *outcome.notes))
-            artifacts = await self._kept(outcome.products, cell, context)
+            artifacts = await self._keep(outcome.products, cell, context)
             if cell.fetch:
                 return outcome
             files = [(path, data, source) for path, data in cell.files.items()]
@@ -153,7 +153,7 @@ class ContainerService:
         )
         return outcome, artifacts
 
-    async def _kept(self, products: Sequence[Product], cell: Cell, context: Context) -> tuple[Artifact, ...]:
+    async def _keep(self, products: Sequence[Product], cell: Cell, context: Context) -> tuple[Artifact, ...]:
         if cell.fetch:
             return ()
         return await self._artifacts.keep(
@@ -208,7 +208,7 @@ class ContainerService:
         if isinstance(skill, str):
             return await self._skills.about(skill, caller)
         if "archive" in skill:
-            return await self._skills.sent(skill["archive"])
+            return await self._skills.read_archive(skill["archive"])
         return await self._skills.about(skill["skill"], caller, skill["version"])
 
     async def create(
@@ -230,7 +230,7 @@ class ContainerService:
         sent_skills = [
             skill for skill in container.skills if not isinstance(skill, str) and "archive" in skill
         ]
-        moment = await self._database.read(now)
+        moment = await self._database.read(database_time)
         row = ContainerRow(
             id=new_id("cntr_"),
             owner=caller.id,
@@ -262,7 +262,7 @@ class ContainerService:
 
     async def get(self, container_id: str, caller: Principal) -> ContainerRow:
         """Return one container. Raise `NotFound`."""
-        return _seen(await self._database.read(rows.get, container_id), container_id, caller)
+        return _require_visible(await self._database.read(rows.get, container_id), container_id, caller)
 
     async def list(
         self,
@@ -289,7 +289,7 @@ class ContainerService:
         if dry_run:
             return await self._database.read(rows.count_expired)
         removed_count = 0
-        while expired_containers := await self._database.read(rows.expired, _BATCH_ROWS):
+        while expired_containers := await self._database.read(rows.expired_ids, _BATCH_ROWS):
             for container_id, owner in expired_containers:
                 await self._forget(container_id, owner)
             removed_count += len(expired_containers)
@@ -302,9 +302,9 @@ class ContainerService:
             for row in artifact_rows:
                 await self._files.discard(row.id)
 
-    async def _used(self, container_id: str, caller: Principal) -> ContainerRow:
+    async def _use(self, container_id: str, caller: Principal) -> ContainerRow:
         await self.get(container_id, caller)
-        return _seen(await self._database.write(rows.use, container_id), container_id, caller)
+        return _require_visible(await self._database.write(rows.use, container_id), container_id, caller)
 
     def _memory(self, memory_size: str | None) -> str | None:
         if memory_size is None:
@@ -322,7 +322,7 @@ class ContainerService:
 
     async def add(self, container_id: str, path: str, data: bytes, caller: Principal) -> StoredContainerFile:
         """Add a file, replacing a file with the same path. Raise `NotFound`, `InvalidRequest`, `TooLarge`."""
-        return await self._files.add(await self._used(container_id, caller), path, data)
+        return await self._files.add(await self._use(container_id, caller), path, data)
 
     async def files(self, container_id: str, caller: Principal) -> Sequence[StoredContainerFile]:
         """Return the files of a container in the order of their creation. Raise `NotFound`."""
@@ -343,7 +343,7 @@ class ContainerService:
         return file
 
 
-def _seen(row: ContainerRow | None, container_id: str, caller: Principal) -> ContainerRow:
+def _require_visible(row: ContainerRow | None, container_id: str, caller: Principal) -> ContainerRow:
     if row is None or not caller.sees(row.owner):
         raise container_gone_error(container_id)
     return row

@@ -72,7 +72,7 @@ async def answer(
 ) -> ToolResult:
     """Return the rows of a query of ``caller``, or its error as a result."""
     try:
-        async with _QUERIES.taken(caller):
+        async with _QUERIES.hold(caller):
             query_rows = await source.read(
                 arguments["query"],
                 arguments.get("parameters", ()),
@@ -87,7 +87,7 @@ async def answer(
 async def tables(source: QuerySource, caller: str) -> ToolResult:
     """Return all tables and views with their columns."""
     try:
-        async with _QUERIES.taken(caller):
+        async with _QUERIES.hold(caller):
             table_infos = await source.tables()
     except PorticoError as error:
         return ToolResult(error.message, is_error=True)
@@ -104,7 +104,7 @@ async def tables(source: QuerySource, caller: str) -> ToolResult:
 
 
 def _rows(query_rows: QueryRows) -> ToolResult:
-    lines = [_joined(query_rows.columns), *map(_joined, query_rows.rows)]
+    lines = [_join(query_rows.columns), *map(_join, query_rows.rows)]
     if query_rows.truncated:
         lines.append("[There are more rows.]")
     result = {
@@ -115,7 +115,7 @@ def _rows(query_rows: QueryRows) -> ToolResult:
     return ToolResult("\n".join(lines), result)
 
 
-def _joined(cells: Sequence[Any]) -> str:
+def _join(cells: Sequence[Any]) -> str:
     return " | ".join("" if value is None else " ".join(str(value).split()) for value in cells)
 
 

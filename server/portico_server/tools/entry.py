@@ -30,7 +30,7 @@ class Approval:
     default: Rule = "never"
     limit: float = MAX_WAIT_S
 
-    def needed(self, rule: Rule, tool: Tool) -> bool:
+    def is_needed(self, rule: Rule, tool: Tool) -> bool:
         """Return whether a tool with this rule needs approval before it runs."""
         match rule or self.default:
             case "always":
@@ -136,7 +136,7 @@ def texts(item: Mapping[str, Any], key: str, at: str) -> tuple[str, ...]:
     """Return a field that is a list of texts."""
     value = item.get(key) or ()
     if not isinstance(value, list | tuple) or any(
-        not isinstance(each, str) or "\0" in each for each in value
+        not isinstance(member, str) or "\0" in member for member in value
     ):
         raise wrong(at, key, "a list of texts")
     return tuple(value)
@@ -145,9 +145,9 @@ def texts(item: Mapping[str, Any], key: str, at: str) -> tuple[str, ...]:
 def pairs(item: Mapping[str, Any], key: str, at: str) -> dict[str, str]:
     """Return a field that maps names to texts; numbers are converted to texts."""
     value = item.get(key) or {}
-    if not isinstance(value, Mapping) or any(isinstance(each, dict | list) for each in value.values()):
+    if not isinstance(value, Mapping) or any(isinstance(member, dict | list) for member in value.values()):
         raise wrong(at, key, "a mapping of names to texts")
-    return {str(name): str(each) for name, each in value.items()}
+    return {str(name): str(member) for name, member in value.items()}
 
 
 def is_timeout(value: Any) -> bool:

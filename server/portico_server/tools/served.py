@@ -105,7 +105,7 @@ class ServedTools:
         self._toolbox = toolbox
         self._clock = clock
         self._workers: dict[tuple[str, str], _Worker] = {}
-        self._offered: dict[Named, _Offered] = {}
+        self._offers: dict[Named, _Offered] = {}
 
     async def run(self) -> None:
         """Remove lost workers and functions until cancelled."""
@@ -132,9 +132,9 @@ class ServedTools:
                 )
             require_schema(function.name, function.input_schema, f"functions[{number}].input_schema")
             caller.require(f"tools:{function.name}:call")
-            current_offer = self._offered.get((owner, function.name))
+            current_offer = self._offers.get((owner, function.name))
             if current_offer is not None and current_offer.owner != caller.id:
-                raise _taken(f"Another key already serves a function '{function.name}'.")
+                raise _conflict(f"Another key already serves a function '{function.name}'.")
         self._check_free([function.name for function in functions], owner)
         self._check_room(caller.id, worker, {(owner, function.name) for function in functions})
         self.leave(caller, worker, stay={(owner, function.name) for function in functions})
@@ -143,10 +143,10 @@ class ServedTools:
         self._workers[key] = _Worker(caller.id, worker, function_specs, self._clock(), owner)
         for function in functions:
             self._toolbox.add(self._tool(function, owner), function.approval, replace=True)
-            self._offered.setdefault((owner, function.name), _Offered(caller.id)).workers.add(key)
+            self._offers.setdefault((owner, function.name), _Offered(caller.id)).workers.add(key)
         return list(function_specs)
 
-    def heard(self, caller: Principal, worker: str) -> list[str]:
+    def note_worker(self, caller: Principal, worker: str) -> list[str]:
         """Record a worker's activity; return the names of the questions that it can claim.
 
         Raise `NotFound` if the worker is unknown or was removed: it must join again.
@@ -182,7 +182,7 @@ class ServedTools:
         """Return the names of a key's workers."""
         return [worker.name for worker in self._workers.values() if worker.owner == key]
 
-    def granted(self, caller: Principal) -> frozenset[str]:
+    def claimable_questions(self, caller: Principal) -> frozenset[str]:
         """Return the names of the questions that the caller's workers serve for every key."""
         return frozenset(
             function_name(name, worker.named)
@@ -207,8 +207,8 @@ class ServedTools:
             if now - worker.heard > SILENCE_TIMEOUT_S:
                 del self._workers[key]
                 for name in self._forget(worker):
-                    self._offered[name].lost = now
-        for name, offer in list(self._offered.items()):
+                    self._offers[name].lost = now
+        for name, offer in list(self._offers.items()):
             if not offer.workers and now - offer.lost > FUNCTION_LIFETIME_S:
                 self._withdraw(name)
 
@@ -216,14 +216,14 @@ class ServedTools:
         """Remove the worker, and return the functions that have no worker without it."""
         abandoned_names = []
         for name in worker.functions:
-            offer = self._offered[worker.named, name]
+            offer = self._offers[worker.named, name]
             offer.workers.discard((worker.owner, worker.name))
             if not offer.workers:
                 abandoned_names.append((worker.named, name))
         return abandoned_names
 
     def _withdraw(self, function_key: Named) -> None:
-        del self._offered[function_key]
+        del self._offers[function_key]
         owner, name = function_key
         self._toolbox.remove(name, owner)
 
@@ -231,18 +231,22 @@ class ServedTools:
         if len(set(names)) < len(names):
             raise InvalidRequest("Two functions have the same name.", param="functions")
         for name in names:
-            if (owner, name) in self._offered:
+            if (owner, name) in self._offers:
                 continue
             self._toolbox.require_unreserved(name, owner)
             if self._toolbox.has(name):
-                raise _taken(f"A tool '{name}' already exists.")
+                raise _conflict(f"A tool '{name}' already exists.")
 
     def _check_room(self, key: str, worker: str, nameds: set[Named]) -> None:
         """Raise `TooMany` if the key would exceed its maximum of workers or functions."""
-        workers = [each for each in self._workers.values() if each.owner == key and each.name != worker]
-        served_names = {name for name, offer in self._offered.items() if offer.owner == key}
+        workers = [
+            served_worker
+            for served_worker in self._workers.values()
+            if served_worker.owner == key and served_worker.name != worker
+        ]
+        served_names = {name for name, offer in self._offers.items() if offer.owner == key}
         served_names -= {
-            name for name in served_names if self._offered[name].workers == {(key, worker)}
+            name for name in served_names if self._offers[name].workers == {(key, worker)}
         }  # it rejoins with other functions
         if len(workers) >= MAX_WORKERS_PER_KEY or len(served_names | nameds) > MAX_FUNCTIONS_PER_KEY:
             raise TooMany(
@@ -287,19 +291,19 @@ class ServedTools:
         except DeadlineExceeded as late:
             if late.code != "question_expired":
                 raise
-            offer = self._offered.get((owner, function.name))
-            who = (
+            offer = self._offers.get((owner, function.name))
+            problem = (
                 "The client that serves it did not respond"
                 if offer is not None and offer.workers
                 else "No client that serves it was connected"
             )
             return ToolResult(
-                f"'{function.name}' was not executed: {who} within {function.timeout:g} s.", is_error=True
+                f"'{function.name}' was not executed: {problem} within {function.timeout:g} s.", is_error=True
             )
         if not answer.accepted:
             return ToolResult(answer.note or f"'{function.name}' failed on the client.", is_error=True)
         return outcome(answer.value)
 
 
-def _taken(why: str) -> Conflict:
+def _conflict(why: str) -> Conflict:
     return Conflict(f"{why} Choose another name.", code="name_taken", param="functions")

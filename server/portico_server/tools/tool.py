@@ -82,13 +82,13 @@ async def fitting(
     artifact = NewArtifact(
         f"{tool.name}.txt", "text/plain; charset=utf-8", result.text.encode("utf-8", "replace")
     )
-    kept_artifact = await _kept(artifact, artifacts, context)
-    where = (
+    kept_artifact = await _keep(artifact, artifacts, context)
+    omission = (
         f"{length_note}; the rest is omitted"
         if kept_artifact is None
         else f"{length_note}: {kept_artifact.link}"
     )
-    text = f"{result.text[:HEAD_CHARS]}\n\n[… {where} …]\n\n{result.text[-TAIL_CHARS:]}"
+    text = f"{result.text[:HEAD_CHARS]}\n\n[… {omission} …]\n\n{result.text[-TAIL_CHARS:]}"
     return replace(
         result, text=text, artifacts=(*result.artifacts, *([kept_artifact] if kept_artifact else ()))
     )
@@ -100,9 +100,9 @@ async def _structured(
     data = None if result.structured is None else _json(result.structured)
     if data is None or len(data) <= MAX_STRUCTURED_BYTES:
         return result
-    artifact = await _kept(NewArtifact(f"{tool.name}.json", "application/json", data), artifacts, context)
-    where = "which is omitted" if artifact is None else f"which is stored at {artifact.link}"
-    note = f"[The result has {len(data)} bytes of JSON, {where}.]"
+    artifact = await _keep(NewArtifact(f"{tool.name}.json", "application/json", data), artifacts, context)
+    place = "which is omitted" if artifact is None else f"which is stored at {artifact.link}"
+    note = f"[The result has {len(data)} bytes of JSON, {place}.]"
     if tool.output_schema is not None:
         # A client treats a result without the promised structure as broken, but an error needs no structure.
         return ToolResult(
@@ -118,7 +118,7 @@ async def _structured(
     )
 
 
-async def _kept(
+async def _keep(
     new_artifact: NewArtifact, artifacts: ArtifactStore | None, context: Context
 ) -> Artifact | None:
     if artifacts is None:

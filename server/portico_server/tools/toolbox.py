@@ -51,7 +51,7 @@ class Toolbox:
         tool = tool_class(self._registry)
         if not isinstance(tool, Tool):
             raise InvalidRequest(f"a tool's function must return a Tool, not {tool!r}.")
-        asks = tool.needs_approval or self._approval.needed("", tool)
+        asks = tool.needs_approval or self._approval.is_needed("", tool)
         tool = dataclasses.replace(tool, source="plugin", needs_approval=asks)
         _checker(tool, tool.input_schema)
         return ToolServable(tool, self._artifacts, self._approval.limit)
@@ -61,7 +61,7 @@ class Toolbox:
         use.
         """
         if approval is not None:
-            is_needed = tool.needs_approval or self._approval.needed(approval, tool)
+            is_needed = tool.needs_approval or self._approval.is_needed(approval, tool)
             tool = dataclasses.replace(tool, needs_approval=is_needed)
         servable = ToolServable(tool, self._artifacts, self._approval.limit)
         self._registry.add(servable, replace=replace)
@@ -155,7 +155,7 @@ class ToolServable:
                 f"'{self._tool.name}' did not finish within {self._tool.timeout:g} s and was stopped.",
                 is_error=True,
             )
-        return await fitting(self._tool, self._checked(result), self._artifacts, context)
+        return await fitting(self._tool, self._check(result), self._artifacts, context)
 
     async def _work(self, request: ToolCall, context: Context) -> ToolResult:
         if self._tool.keyed is not None:
@@ -163,7 +163,7 @@ class ToolServable:
         assert self._tool.work is not None
         return await self._tool.work(request.arguments, context)
 
-    def _checked(self, result: ToolResult) -> ToolResult:
+    def _check(self, result: ToolResult) -> ToolResult:
         """Return the result, or an error if it violates the tool's output schema."""
         if result.is_error or self._tool.output_schema is None or self._tool.source == "built-in":
             return result  # tests check the built-in tools against their schemas

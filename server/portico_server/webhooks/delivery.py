@@ -183,7 +183,7 @@ class WebhookDeliveries:
                 with suppress(PorticoError):  # the lease expires
                     await self._database.write(rows.release, cut_off, self._holder)
 
-    async def settled(self) -> None:
+    async def wait_for_outcomes(self) -> None:
         """Wait until the database has the outcome of every event that is due now and can be sent."""
         while True:
             number = self._looks  # a check in progress may have missed what is due
@@ -222,9 +222,9 @@ class WebhookDeliveries:
                 self._deliver(claimed_delivery), name=f"webhook event {claimed_delivery.id}"
             )
             self._sending[claimed_delivery.id] = task
-            task.add_done_callback(partial(self._done, claimed_delivery.id))
+            task.add_done_callback(partial(self._on_done, claimed_delivery.id))
 
-    def _done(self, event_id: str, task: asyncio.Task[None]) -> None:
+    def _on_done(self, event_id: str, task: asyncio.Task[None]) -> None:
         if self._sending.get(event_id) is task:
             del self._sending[event_id]
         self._wake.set()
@@ -259,9 +259,11 @@ class WebhookDeliveries:
             )
             await self._write(claimed_delivery, outcome)
         else:
-            await self._heard(claimed_delivery, answer)
+            await self._record_answer(claimed_delivery, answer)
 
-    async def _heard(self, claimed_delivery: ClaimedDelivery, receiver_answer: ReceiverAnswer) -> None:
+    async def _record_answer(
+        self, claimed_delivery: ClaimedDelivery, receiver_answer: ReceiverAnswer
+    ) -> None:
         status = receiver_answer.status
         if 200 <= status < 300:
             await self._write(claimed_delivery, DeliveryOutcome(delivered=True, status=status))

@@ -199,7 +199,7 @@ async def test_its_runs_end_and_so_does_who_follows_them(daemon: ApiServer) -> N
                 assert answer.status_code == 200
                 await revoke(daemon, key)
                 await rest(answer)
-            await daemon.services.scheduler.settled(run.id)
+            await daemon.services.scheduler.wait_for_end(run.id)
         told = await daemon.client.get(f"/api/runs/{run.id}", headers={"Authorization": f"Bearer {ADMIN}"})
         assert told.json()["status"] == "failed"
         assert told.json()["error"]["code"] == "key_revoked"
@@ -218,7 +218,7 @@ async def test_what_the_daemon_does_for_its_sake_ends_too(daemon: ApiServer) -> 
         first = await scheduler.begin("follow", "one", {FOR: key}, SYSTEM)
         await begun.wait()
         await revoke(daemon, key)
-        await scheduler.settled(first.id)
+        await scheduler.wait_for_end(first.id)
         later = await scheduler.ensure("follow", "two", {FOR: key})
         operator = {"Authorization": f"Bearer {ADMIN}"}
         for run in (first.id, later):

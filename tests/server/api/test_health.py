@@ -44,7 +44,7 @@ def away(daemon: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
     def connect(*_arguments: Any, **_options: Any) -> Any:
         raise OperationalError("connect", None, Refused(REASON))
 
-    monkeypatch.setattr(daemon.services.database._kept, "held", {})
+    monkeypatch.setattr(daemon.services.database._kept_connections, "held", {})
     for name in ("_read_engine", "_write_engine", "_relaxed_engine", "_swift_engine"):
         monkeypatch.setattr(getattr(daemon.services.database, name), "connect", connect)
         monkeypatch.setattr(getattr(daemon.services.database, name), "begin", connect)

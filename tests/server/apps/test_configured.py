@@ -74,7 +74,7 @@ async def test_those_that_others_need_come_first(daemon: DeployedFixture) -> Non
         [needs("a", "b"), needs("b", "c"), needs("c", limits=UsageLimits(concurrency=2))]
     )
     assert [daemon.built.get_nowait() for _ in range(3)] == ["c", "b", "a"]
-    row = daemon.apps.index.shared("c")
+    row = daemon.apps.index.find_shared("c")
     assert row is not None and row.limits == {"concurrency": 2} and daemon.quotas.of(row.id) is not None
 
 
@@ -88,17 +88,17 @@ async def test_the_same_again_is_no_version_and_another_one_is(daemon: DeployedF
 async def test_what_is_wrong_is_said(daemon: DeployedFixture) -> None:
     with pytest.raises(InvalidRequest, match="It is wrong"):
         await daemon.configured.deploy([AppEntry("a", "needs", {"wrong": True}), needs("b")])
-    assert daemon.apps.index.shared("b") is not None
+    assert daemon.apps.index.find_shared("b") is not None
     with pytest.raises(NotFound, match="'nobody' does not exist"):
         await daemon.configured.deploy([needs("c", "nobody")])
 
 
 async def test_one_that_needs_a_tool_waits_for_it(daemon: DeployedFixture) -> None:
     await daemon.configured.deploy([needs("late", "tool/slow")])
-    assert daemon.apps.index.shared("late") is None and "slow" in daemon.apps.index.unusable["late"]
+    assert daemon.apps.index.find_shared("late") is None and "slow" in daemon.apps.index.unusable["late"]
     task = asyncio.create_task(daemon.configured.run())
     daemon.registry.add(Named("other", "tool"))
     daemon.registry.add(Named("slow", "tool"))
     assert await asyncio.wait_for(daemon.built.get(), 60) == "late"
     await asyncio.wait_for(task, 60)
-    assert daemon.apps.index.shared("late") is not None and not daemon.apps.index.unusable
+    assert daemon.apps.index.find_shared("late") is not None and not daemon.apps.index.unusable

@@ -168,7 +168,7 @@ async def test_a_daemon_that_has_lost_a_batch_to_another_one_writes_nothing_more
         living = await daemon.services.runner.arrival(run, 0)
         assert living is not None and living.task is not None
         await asyncio.wait([living.task])
-        await daemon.services.scheduler.settled(run)
+        await daemon.services.scheduler.wait_for_end(run)
         found = await client.batches.retrieve(batch.id)
         assert found.status == "in_progress"
         assert found.request_counts is not None and found.request_counts.completed == 0

@@ -2,7 +2,7 @@
 
 import pytest
 
-from portico_server.core.citation_marks import Citations, cited
+from portico_server.core.citation_marks import Citations, cited_numbers
 
 
 @pytest.mark.parametrize(
@@ -15,7 +15,7 @@ from portico_server.core.citation_marks import Citations, cited
     ],
 )
 def test_numbers_that_an_answer_points_at(answer: str, count: int, expected: tuple[int, ...]) -> None:
-    assert cited(answer, count) == expected
+    assert cited_numbers(answer, count) == expected
 
 
 CASES = [

@@ -7,7 +7,7 @@ import re
 import pytest
 from tests.daemon import ROOT
 
-from portico_server.core.words import decoded, whole_number
+from portico_server.core.words import decode_text, whole_number
 
 NAMES_ALONE = {
     *("core/words.py", "api/openai/form.py", "models/openai_wire.py", "tools/fetch/client.py"),
@@ -62,12 +62,12 @@ def test_no_other_code_asks_whether_a_text_from_outside_is_digits() -> None:
     "charset", ["punycode", "idna", "undefined", "unicode_escape", "rot13", "zip", "\x00", "x" * 5_000, ""]
 )
 def test_bytes_of_a_charset_that_no_document_has_are_read_as_utf_8(charset: str) -> None:
-    assert decoded("Sluttårn \\x41".encode() * 50_000, charset).startswith("Sluttårn \\x41S")
+    assert decode_text("Sluttårn \\x41".encode() * 50_000, charset).startswith("Sluttårn \\x41S")
 
 
 def test_bytes_are_read_in_their_charset() -> None:
-    assert decoded("高山".encode("gb18030"), "GB2312") == "高山"
-    assert decoded("é".encode("latin-1"), "ISO-8859-1") == "é"
+    assert decode_text("高山".encode("gb18030"), "GB2312") == "高山"
+    assert decode_text("é".encode("latin-1"), "ISO-8859-1") == "é"
 
 
 CHOSEN_HERE = {

@@ -17,7 +17,7 @@ async def test_one_key_leaves_slots_to_others() -> None:
     over, came, order = asyncio.Event(), asyncio.Event(), []
 
     async def work(key: str) -> None:
-        async with slots.taken(key):
+        async with slots.hold(key):
             order.append(key)
             if key == "b":
                 came.set()
@@ -38,13 +38,13 @@ async def test_too_much_of_one_key_is_refused() -> None:
     over = asyncio.Event()
 
     async def work() -> None:
-        async with slots.taken("a"):
+        async with slots.hold("a"):
             await over.wait()
 
     tasks = [asyncio.create_task(work()) for _number in range(MAX_WAITING_PER_KEY + 1)]
     await asyncio.sleep(0)
     with pytest.raises(TooMany) as caught:
-        async with slots.taken("a"):
+        async with slots.hold("a"):
             pass
     assert caught.value.status == 429
     over.set()
@@ -56,7 +56,7 @@ async def test_who_leaves_gives_the_slot_to_the_next() -> None:
     entered = asyncio.Event()
 
     async def work() -> None:
-        async with slots.taken("a"):
+        async with slots.hold("a"):
             entered.set()
             await asyncio.Event().wait()
 
@@ -66,7 +66,7 @@ async def test_who_leaves_gives_the_slot_to_the_next() -> None:
     await asyncio.gather(first, return_exceptions=True)
     second.cancel()
     await asyncio.gather(second, return_exceptions=True)
-    async with slots.taken("b"):
+    async with slots.hold("b"):
         pass
 
 
@@ -91,7 +91,7 @@ async def test_a_key_that_wants_many_delays_others_by_one_piece() -> None:
 
     async def work(key: str, number: int) -> None:
         KEY.set(key)
-        async with slots.taken():
+        async with slots.hold():
             order.append((key, number))
             await gates[number].wait()
 
@@ -116,7 +116,7 @@ async def test_several_keys_that_want_many_delay_another_by_one_piece_each() -> 
 
     async def work(key: str) -> None:
         KEY.set(key)
-        async with slots.taken():
+        async with slots.hold():
             order.append(key)
             await hold.wait()
 
@@ -133,7 +133,7 @@ async def test_a_key_whose_pieces_are_long_leaves_a_spare_one_to_another() -> No
 
     async def work(key: str) -> None:
         KEY.set(key)
-        async with slots.taken():
+        async with slots.hold():
             order.append(key)
             await gates[key].wait()
 

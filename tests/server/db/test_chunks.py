@@ -24,7 +24,7 @@ async def stocked(tmp_path: Path) -> Any:
 
 
 def log(connection: Connection) -> list[LogEntry]:
-    return changes.after(connection, STORE, 0, 100)
+    return changes.list_after(connection, STORE, 0, 100)
 
 
 def new(*texts: str) -> list[NewChunk]:

@@ -107,7 +107,9 @@ async def test_what_is_configured_and_evaluated_counts_too(database: Database) -
 
     async def check(function: Any, *given: Any) -> None:
         await database.write(function, *given)
-        kept, found = await database.read(lambda each: (files.stored(each, OWNER), recounted_specs(each)))
+        kept, found = await database.read(
+            lambda each: (files.stored_bytes(each, OWNER), recounted_specs(each))
+        )
         assert kept == found, (function, given)
         checked.append(kept)
 
@@ -140,7 +142,7 @@ async def test_what_is_configured_and_evaluated_counts_too(database: Database) -
         await database.write(evals.remove_run, "er_1")
         await database.write(evals.remove, "eval_1")
         await database.write(prompts.remove, "prompt")
-        assert 0 < await database.read(files.stored, OWNER) < checked[-1]
+        assert 0 < await database.read(files.stored_bytes, OWNER) < checked[-1]
 
 
 async def test_the_sums_of_bytes_are_those_of_the_rows(database: Database) -> None:
@@ -148,12 +150,12 @@ async def test_the_sums_of_bytes_are_those_of_the_rows(database: Database) -> No
 
     async def check(function: Any, *given: Any, **more: Any) -> None:
         await database.write(function, *given, **more)
-        kept, found = await database.read(lambda each: (files.stored(each, OWNER), recounted(each)))
+        kept, found = await database.read(lambda each: (files.stored_bytes(each, OWNER), recounted(each)))
         assert kept == found, (function, given)
         checked.append(kept)
 
     async with asyncio.timeout(60):
-        await check(sessions.opened, KEY, metadata={"desk": "3"})
+        await check(sessions.open_session, KEY, metadata={"desk": "3"})
         await check(sessions.save, KEY, [said("雪莲花"), said("b" * 5_000)], {"": {"n": 2**70}}, "run_1", {})
         await check(sessions.save, KEY, [], {"": {"summary": "short"}}, "run_1", {})
         await check(sessions.rate, KEY.id, 1, {"value": "good", "note": "n" * 900})

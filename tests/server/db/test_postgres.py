@@ -152,7 +152,7 @@ async def test_a_connection_that_was_dropped_is_replaced(
 ) -> None:
     database = pair[0]
     await database.write(alias, "one")
-    await database.read(rows.now)
+    await database.read(rows.database_time)
     await asyncio.to_thread(
         server.execute,
         "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'portico'",
@@ -191,13 +191,13 @@ async def test_a_database_that_is_away_is_503_and_serves_again_when_it_is_back(
         server.execute(f"select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}'")
 
     await asyncio.to_thread(switch, False)
-    for work in (lambda: database.write(alias, "two"), lambda: database.read(rows.now)):
+    for work in (lambda: database.write(alias, "two"), lambda: database.read(rows.database_time)):
         with pytest.raises(Unavailable) as caught:
             await work()
         assert (caught.value.status, caught.value.code) == (503, "database_unavailable")
     await asyncio.to_thread(switch, True)
     await database.write(alias, "two")
-    await database.read(rows.now)
+    await database.read(rows.database_time)
 
 
 async def test_another_daemon_is_told_of_a_change_and_this_one_is_not(
@@ -217,7 +217,7 @@ async def test_another_daemon_is_told_of_a_change_and_this_one_is_not(
             await heard[1].wait()
         heard[0].clear()
         await pair[0].write(alias, "two")
-        await pair[0].read(rows.now)
+        await pair[0].read(rows.database_time)
     assert not heard[0].is_set()
 
 

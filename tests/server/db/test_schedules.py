@@ -194,12 +194,12 @@ async def test_a_name_is_its_owners_and_no_key_takes_a_shared_one(database: Data
         with pytest.raises(Conflict) as error:
             await scheduled(database, "other", name=name)
         assert error.value.code == "name_taken"
-    row = await database.read(rows.named, "mine", "key_one")
+    row = await database.read(rows.by_name, "mine", "key_one")
     assert row is not None
     with pytest.raises(Conflict):
         await database.write(rows.change, row, {"name": "house"})
     await database.write(rows.change, row, {"name": "moved"})
-    assert await database.read(rows.named, "mine", "key_one") is None
+    assert await database.read(rows.by_name, "mine", "key_one") is None
     assert [found.name for found in await database.read(rows.visible, "key_one")] == ["house", "moved"]
     full = ScheduleRow(
         **{name: getattr(row, name) for name in ScheduleRow.__dataclass_fields__} | {"id": "x", "name": "x"}

@@ -110,7 +110,7 @@ async def test_what_runs_is_not_begun_again(daemon: ApiServer, set_clock: Clock,
         may.set()
         assert long.task is not None
         assert await long.task == "done"
-        await scheduler.settled(long.id)
+        await scheduler.wait_for_end(long.id)
     assert begun == ["before", "long", "after"]
     told = (await daemon.client.get(f"/api/runs/{long.id}")).json()
     assert told["status"] == "completed"

@@ -164,7 +164,7 @@ async def test_what_is_skipped_is_known_by_name_and_follows_what_is_noticed(
         await shop.sync(store)
         by_rule = "left out by .gitignore or .porticoignore"
         kept = {"deep/x.log": by_rule, "deep/tmp": by_rule}
-        found = await shop.stores.skipped(store)
+        found = await shop.stores.list_skipped(store)
         assert found.names == {"old.bin": "of an unknown kind", **kept}
         assert found.reasons == {"of an unknown kind": 1, by_rule: 2}
         [info] = await shop.stores.describe([store], LOCAL)
@@ -173,5 +173,5 @@ async def test_what_is_skipped_is_known_by_name_and_follows_what_is_noticed(
         (folder / "new.txt").write_bytes(b"words")
         (folder / "empty").touch()
         async with asyncio.timeout(60):
-            while (await shop.stores.skipped(store)).names != {"empty": "empty", **kept}:  # noqa: ASYNC110
+            while (await shop.stores.list_skipped(store)).names != {"empty": "empty", **kept}:  # noqa: ASYNC110
                 await asyncio.sleep(TURN)

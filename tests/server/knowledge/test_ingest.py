@@ -385,7 +385,7 @@ async def test_what_one_key_uploads_delays_nobody_else_in_a_shared_store(
 
     async def slowly(pool: ReaderPool, path: Path, name: str, *given: Any, **more: Any) -> AsyncIterator[Any]:
         if name.startswith("slow"):
-            async with readers._slots.taken():
+            async with readers._slots.hold():
                 begun.set()
                 await ended.wait()
         async for parts in read(pool, path, name, *given, **more):

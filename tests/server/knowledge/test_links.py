@@ -54,7 +54,7 @@ async def count(shop: StoreServices) -> int:
 
 
 async def chunk_of(shop: StoreServices, store: StoreRow, filename: str) -> int:
-    file = (await shop.stores.contents.named(await shop.stores.get(store.id, LOCAL), [filename]))[filename]
+    file = (await shop.stores.contents.by_name(await shop.stores.get(store.id, LOCAL), [filename]))[filename]
 
     def first(connection: Connection) -> int:
         query = select(func.min(chunk_table.c.id)).where(chunk_table.c.file_id == file.file_id)
@@ -291,7 +291,7 @@ async def test_passages_that_a_key_may_not_read_are_in_no_walk_no_neighbours_and
     }
     with pytest.raises(NotFound):
         await shop.stores.links.neighbours(own, hidden)
-    withheld = (await shop.stores.contents.named(whole, ["velling.txt"]))["velling.txt"].file_id
+    withheld = (await shop.stores.contents.by_name(whole, ["velling.txt"]))["velling.txt"].file_id
     for file_id in (withheld, "file-none"):  # one is answered as the other
         with pytest.raises(NotFound, match=f"no file '{file_id}'"):
             await shop.stores.links.chunk_at(own, file_id, 0)
@@ -311,7 +311,7 @@ async def test_neighbours_come_in_pages_and_unknown_ones_are_not_found(shop: Sto
     assert [len(page.data), page.has_more, len(rest.data), rest.has_more] == [3, True, 1, False]
     assert {(item.term, item.kind) for item in page.data} == {("zorbat works", "name")}
     assert not {item.chunk for item in page.data} & {item.chunk for item in rest.data}
-    file = (await shop.stores.contents.named(view, ["0.txt"]))["0.txt"]
+    file = (await shop.stores.contents.by_name(view, ["0.txt"]))["0.txt"]
     assert await shop.stores.links.chunk_at(view, file.file_id, 3) == chunk
     other = await shop.filled({"x.txt": "Part 9 was made by Zorbat Works."}, name="other", linked=True)
     strange = await chunk_of(shop, other, "x.txt")

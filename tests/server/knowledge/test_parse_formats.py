@@ -9,7 +9,7 @@ from tests.server.knowledge.reading import Reading, stand_in_one_text
 from portico.wire import Place
 from portico_server.knowledge.document import SourceDocument, Unreadable
 from portico_server.knowledge.parse.formats import is_document
-from portico_server.knowledge.parse.sheet import shown
+from portico_server.knowledge.parse.sheet import format_cell
 from portico_server.knowledge.parse.sheet_formulas import letters
 from portico_server.knowledge.parse.text import read as read_text
 
@@ -142,7 +142,7 @@ async def test_rows_that_are_cut_again_keep_their_cells(read: Reading) -> None:
 
 
 def test_cells_are_shown_as_people_see_them() -> None:
-    assert [shown(value) for value in (15.0, 0.1 + 0.2, True, " a\n b ", 1e20)] == [
+    assert [format_cell(value) for value in (15.0, 0.1 + 0.2, True, " a\n b ", 1e20)] == [
         "15",
         "0.3",
         "TRUE",

@@ -33,9 +33,9 @@ def without_rapidocr(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A process in which rapidocr cannot be found."""
     for module in ("rapidocr", "onnxruntime"):
         monkeypatch.setitem(sys.modules, module, None)
-    ocr._installed.cache_clear()
+    ocr._installed_languages.cache_clear()
     yield
-    ocr._installed.cache_clear()
+    ocr._installed_languages.cache_clear()
     ocr.begin(lambda: None)
 
 

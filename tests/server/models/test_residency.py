@@ -371,7 +371,7 @@ def test_a_change_costs_a_start_the_first_answers_and_an_end() -> None:
     clock = Clock()
     cost = ChangeCost(lambda: clock.now)
     clock.now = 12.0
-    cost.started(2.0, calls=2)
+    cost.record_start(2.0, calls=2)
     assert (cost.in_use_since, cost.seconds) == (12, 10), "nobody has an answer yet: its stay has not begun"
     clock.now = 15.0
     cost.call_ended()
@@ -382,9 +382,9 @@ def test_a_change_costs_a_start_the_first_answers_and_an_end() -> None:
     cost.call_ended()
     assert (cost.in_use_since, cost.seconds) == (16, 14), "later answers change nothing"
     clock.now = 130.0
-    cost.ended(127.0)
+    cost.record_end(127.0)
     assert cost.seconds == 17
-    cost.started(120.0, calls=0)
+    cost.record_start(120.0, calls=0)
     assert (cost.in_use_since, cost.seconds) == (130, 13), "nobody waited; its end counts from now on"
 
 
@@ -392,7 +392,7 @@ def test_first_answers_that_take_long_count_as_long_as_the_start() -> None:
     clock = Clock()
     cost = ChangeCost(lambda: clock.now)
     clock.now = 10.0
-    cost.started(0.0, calls=1)
+    cost.record_start(0.0, calls=1)
     clock.now = 500.0
     assert (cost.in_use_since, cost.seconds) == (20, 20)
     cost.call_ended()

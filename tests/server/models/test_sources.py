@@ -187,7 +187,7 @@ async def test_a_local_file_is_used_where_it_is(tmp_path: Path) -> None:
     path.write_bytes(gguf())
     source = parse_source(str(path))
     here = fetcher(tmp_path / "models")
-    assert await here.fetch(source, unheard) == path == here.cached(source)
+    assert await here.fetch(source, unheard) == path == here.find_cached(source)
     assert not (tmp_path / "models").exists()
 
 
@@ -216,7 +216,7 @@ async def test_a_damaged_local_file_is_named(tmp_path: Path, name: str, data: by
     path = tmp_path / name
     path.write_bytes(data)
     here = fetcher(tmp_path / "models")
-    assert here.cached(parse_source(str(path))) is None
+    assert here.find_cached(parse_source(str(path))) is None
     with pytest.raises(InvalidRequest, match=said) as caught:
         await here.fetch(parse_source(str(path)), unheard)
     assert str(path) in caught.value.message
@@ -231,7 +231,7 @@ async def test_a_missing_path_is_not_found(tmp_path: Path) -> None:
 async def test_what_another_process_serves_has_nothing_to_fetch(tmp_path: Path, text: str) -> None:
     source = parse_source(text)
     here = fetcher(tmp_path / "models")
-    assert not source.fetchable and here.cached(source) is None
+    assert not source.fetchable and here.find_cached(source) is None
     with pytest.raises(InvalidRequest, match="no files to download"):
         await here.fetch(source, unheard)
 
@@ -253,7 +253,7 @@ async def test_a_model_put_there_by_hand_is_found(tmp_path: Path) -> None:
         path = models / source.folder / name
         path.parent.mkdir(parents=True)
         path.write_bytes(gguf())
-        assert await here.fetch(source, unheard) == path == here.cached(source)
+        assert await here.fetch(source, unheard) == path == here.find_cached(source)
 
 
 async def test_a_models_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -55,9 +55,13 @@ def settings(tmp_path: Path, url: str, **more: object) -> Settings:
 @pytest.mark.parametrize("scheme", ["hf", "modelscope"])
 async def test_fetches_the_preferred_model_once(tmp_path: Path, hub: Hub, scheme: str) -> None:
     source, here, heard = parse_source(f"{scheme}://org/model"), fetcher(tmp_path, hub.url), Heard()
-    assert here.cached(source) is None
+    assert here.find_cached(source) is None
     path = await here.fetch(source, heard)
-    assert path == tmp_path / "models" / scheme / "org" / "model" / "model-Q4_K_M.gguf" == here.cached(source)
+    assert (
+        path
+        == tmp_path / "models" / scheme / "org" / "model" / "model-Q4_K_M.gguf"
+        == here.find_cached(source)
+    )
     assert path.read_bytes() == BIG
     assert heard.events[-1] == (len(BIG), len(BIG))
     asked = len(hub.requests)
@@ -70,7 +74,8 @@ async def test_a_named_file_and_the_own_choice_live_side_by_side(tmp_path: Path,
     here = fetcher(tmp_path, hub.url)
     named = await here.fetch(parse_source("hf://org/model/model-Q8_0.gguf"), Heard())
     assert (
-        named.read_bytes() == SMALL and here.cached(parse_source("hf://org/model/model-Q8_0.gguf")) == named
+        named.read_bytes() == SMALL
+        and here.find_cached(parse_source("hf://org/model/model-Q8_0.gguf")) == named
     )
     assert (await here.fetch(parse_source("hf://org/model@v1"), Heard())).read_bytes() == BIG
 
@@ -88,7 +93,7 @@ async def test_fetches_a_folder_of_safetensors(tmp_path: Path) -> None:
         assert {path.name for path in folder.iterdir() if not path.name.startswith(".")} == {
             "model.safetensors", "config.json", "tokenizer.json", "fetched.json",
         }  # fmt: skip
-        assert here.cached(parse_source("hf://org/model")) == folder and heard.events[-1] == (3004, 3004)
+        assert here.find_cached(parse_source("hf://org/model")) == folder and heard.events[-1] == (3004, 3004)
         (folder / "config.json").unlink()
         assert await here.fetch(parse_source("hf://org/model"), Heard()) == folder
         assert (folder / "config.json").read_bytes() == b"{}"
@@ -142,7 +147,7 @@ async def test_a_cancelled_fetch_is_continued_by_the_next(tmp_path: Path, hub: H
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert here.cached(parse_source("hf://org/model")) is None
+    assert here.find_cached(parse_source("hf://org/model")) is None
     hub.gate.set()
     path = await fetcher(tmp_path, hub.url).fetch(parse_source("hf://org/model"), Heard())
     assert path.read_bytes() == BIG and int(hub.downloads[1]["Range"][6:-1]) > 0
@@ -169,7 +174,10 @@ async def test_wrong_bytes_are_not_kept(tmp_path: Path, hub: Hub, scheme: str) -
     here = fetcher(tmp_path, hub.url)
     with pytest.raises(InvalidRequest, match="SHA-256") as caught:
         await here.fetch(parse_source(f"{scheme}://org/model"), Heard())
-    assert caught.value.code == "hash_mismatch" and here.cached(parse_source(f"{scheme}://org/model")) is None
+    assert (
+        caught.value.code == "hash_mismatch"
+        and here.find_cached(parse_source(f"{scheme}://org/model")) is None
+    )
     assert not list((tmp_path / "models" / scheme).rglob("*.part"))
 
 
@@ -233,7 +241,7 @@ async def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
         here = fetcher(tmp_path, hub.url)
         with pytest.raises(InvalidRequest, match="does not begin with 'GGUF'"):
             await here.fetch(parse_source("hf://org/model"), Heard())
-        assert here.cached(parse_source("hf://org/model")) is None
+        assert here.find_cached(parse_source("hf://org/model")) is None
 
 
 @pytest.mark.parametrize("scheme", ["hf", "modelscope"])

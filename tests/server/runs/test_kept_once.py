@@ -33,7 +33,7 @@ async def ran(daemon: ApiServer, step: dict[str, Any], value: Any) -> tuple[str,
     assert answer.is_success, answer.text
     lines = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: ")]
     assert lines[-1]["type"] == "finished", lines[-1]
-    await daemon.services.scheduler.settled(answer.headers["x-portico-run"])
+    await daemon.services.scheduler.wait_for_end(answer.headers["x-portico-run"])
     return answer.headers["x-portico-run"], lines[-1]["result"]
 
 
@@ -248,7 +248,7 @@ async def test_a_long_question_stands_in_its_row_alone(daemon: ApiServer) -> Non
     assert answered.is_success, answered.text
     live = [json.loads(line[6:]) for line in (await running).text.splitlines() if line.startswith("data: ")]
     run = (await running).headers["x-portico-run"]
-    await daemon.services.scheduler.settled(run)
+    await daemon.services.scheduler.wait_for_end(run)
     assert held(daemon, run) == {"runs": 0, "run_events": 0, "steps": 1}
     events = await daemon.client.get(f"/api/runs/{run}/events")
     told = [json.loads(line[6:]) for line in events.text.splitlines() if line.startswith("data: ")]

@@ -196,7 +196,7 @@ def test_refusals_of_a_key_over_its_quota_do_not_sum_for_ever(monkeypatch: pytes
         time.now += 0.1
         return kept
 
-    monkeypatch.setattr(files, "stored", stored)
+    monkeypatch.setattr(files, "stored_bytes", stored)
     quota = StorageQuota(lambda: time.now)
     quota.limit_of = lambda _owner: 10
     for _ in range(100):

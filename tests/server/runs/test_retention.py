@@ -331,4 +331,4 @@ async def test_outputs_that_steps_kept_go_when_their_time_is_over(served: Retent
     assert await served.count(step_cache) == 2
     await served.retention().prune()
     assert await served.count(step_cache) == 1
-    assert await served.database.read(step_rows.cached, "new") == "2"
+    assert await served.database.read(step_rows.cached_output, "new") == "2"

@@ -152,7 +152,7 @@ async def test_the_one_that_wakes_up_late_writes_nothing(houses: tuple[Executor,
         await ended(second, run_id)
     before = await second.database.read(steps.of_run, run_id)
     first.model.may.set()  # now it continues, and may not
-    await first.scheduler.settled(run_id)
+    await first.scheduler.wait_for_end(run_id)
     row = await second.database.read(runs.get, run_id)
     assert row is not None
     assert (row.status, row.result, row.error) == ("completed", "b", None)
@@ -166,7 +166,7 @@ async def test_a_run_that_another_daemon_cancels_stops_where_it_is(houses: tuple
     assert await second.database.write(runs.cancel_elsewhere, run_id, error)
     async with at_work(first.scheduler):  # it looks at its leases
         async with asyncio.timeout(60):
-            await first.scheduler.settled(run_id)
+            await first.scheduler.wait_for_end(run_id)
     row = await second.database.read(runs.get, run_id)
     assert row is not None
     assert (row.status, row.error) == ("cancelled", error)

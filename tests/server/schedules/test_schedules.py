@@ -86,7 +86,7 @@ class Planner:
         run = await services.runner.arrival(run_id, 60)
         if run is not None and run.task is not None:
             await asyncio.wait([run.task])
-            await services.scheduler.settled(run_id)
+            await services.scheduler.wait_for_end(run_id)
         row = await services.database.read(runs.get, run_id)
         assert row is not None and row.finished_at is not None
         return row
@@ -293,4 +293,4 @@ async def test_a_configuration_makes_changes_and_prunes_them(served: ApiServer, 
         parse({"schedules": [{**entry, "cron": "x"}]}, tmp_path, {})
     assert error.value.param == "schedules[0].cron"
     assert await applied(prune=True) == [("nightly", "remove", ())]
-    assert not await served.services.schedules.shared()
+    assert not await served.services.schedules.list_shared()

@@ -81,9 +81,9 @@ def test_what_the_first_of_two_equal_hours_had_is_over_in_the_second() -> None:
 
 def test_an_interval_is_counted_from_its_anchor() -> None:
     timing = Timing.parse(None, "1h30m")
-    assert timing.after(1_000.0, 1_000.0) == 1_000.0 + 5_400
-    assert timing.after(1_000.0 + 5_400, 1_000.0) == 1_000.0 + 10_800
-    assert timing.after(0.0, 1_000.5) == 1_000.5
+    assert timing.next_due(1_000.0, 1_000.0) == 1_000.0 + 5_400
+    assert timing.next_due(1_000.0 + 5_400, 1_000.0) == 1_000.0 + 10_800
+    assert timing.next_due(0.0, 1_000.5) == 1_000.5
     assert timing.last(1_000.0, 12_000.0, 1_000.0, 2) == [6_400.0, 11_800.0]
 
 

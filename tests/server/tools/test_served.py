@@ -63,10 +63,10 @@ async def case(tmp_path: Path) -> AsyncIterator[Case]:
 def test_a_worker_that_is_silent_is_gone_and_later_its_functions(case: Case) -> None:
     case.served.join(LOCAL, "w", [ADD])
     case.later(SILENCE_TIMEOUT_S - 1)
-    assert case.served.heard(LOCAL, "w") == ["tool/add"]
+    assert case.served.note_worker(LOCAL, "w") == ["tool/add"]
     case.later(SILENCE_TIMEOUT_S + 1)
     with pytest.raises(NotFound, match="Join again"):
-        case.served.heard(LOCAL, "w")
+        case.served.note_worker(LOCAL, "w")
     assert case.has("add")  # a call still waits for a worker that may come back
     case.later(FUNCTION_LIFETIME_S + 1)
     assert not case.has("add")
@@ -77,7 +77,7 @@ def test_a_worker_that_comes_back_in_time_goes_on(case: Case) -> None:
     case.later(SILENCE_TIMEOUT_S + 1)
     case.served.join(LOCAL, "w", [ADD])
     case.later(FUNCTION_LIFETIME_S + 1 - SILENCE_TIMEOUT_S)
-    assert case.has("add") and case.served.heard(LOCAL, "w")
+    assert case.has("add") and case.served.note_worker(LOCAL, "w")
 
 
 def test_a_broken_connection_shortens_the_wait(case: Case) -> None:
@@ -123,9 +123,9 @@ def test_a_refused_worker_changes_nothing(case: Case) -> None:
     with pytest.raises(Forbidden, match="tools:sub:call"):
         case.served.join(Principal("carl", frozenset({"chat"})), "w", [SUB])
     assert case.has("mul") and not case.has("sub")
-    assert case.served.granted(ANNA) == {"tool/anna/add"}
-    assert case.served.granted(BERT) == frozenset()
-    assert case.served.granted(LOCAL) == {"tool/mul"}
+    assert case.served.claimable_questions(ANNA) == {"tool/anna/add"}
+    assert case.served.claimable_questions(BERT) == frozenset()
+    assert case.served.claimable_questions(LOCAL) == {"tool/mul"}
 
 
 async def test_functions_of_one_name_are_each_their_own_keys(case: Case) -> None:
@@ -134,7 +134,8 @@ async def test_functions_of_one_name_are_each_their_own_keys(case: Case) -> None
     case.served.join(LOCAL, "w", [ADD])
     for caller, owner in ((ANNA, "anna"), (BERT, "bert"), (LOCAL, None)):
         assert (await case.registry.resolve("tool/add", caller)).card.owner == owner
-    assert case.served.granted(ANNA) == {"tool/anna/add"} and case.served.granted(LOCAL) == {"tool/add"}
+    assert case.served.claimable_questions(ANNA) == {"tool/anna/add"}
+    assert case.served.claimable_questions(LOCAL) == {"tool/add"}
     case.served.leave(ANNA, "w")
     assert (await case.registry.resolve("tool/add", ANNA)).card.owner is None
     with pytest.raises(Conflict):

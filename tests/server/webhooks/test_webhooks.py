@@ -69,7 +69,7 @@ class Subscriber:
 
     async def deliveries(self, hook: str) -> list[dict[str, Any]]:
         """What stands in the journal once nothing is being sent."""
-        await self.served.services.deliveries.settled()
+        await self.served.services.deliveries.wait_for_outcomes()
         found: list[dict[str, Any]] = (await self.native("GET", f"{hook}/deliveries"))["data"]
         return found
 

@@ -14,7 +14,7 @@ from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
-from portico.cli.limits import limits_of, shown
+from portico.cli.limits import format_limits, limits_of
 from portico.cli.render import dollars
 from portico.errors import Forbidden, NotFound
 from portico.schemas.daemon import Setting
@@ -38,7 +38,7 @@ class KeysScreen(ListingScreen[Key]):
     COLUMNS = (
         TableColumn[Key]("NAME", lambda key: key.name, "bold", 24),
         TableColumn[Key]("SCOPES", lambda key: key.scopes),
-        TableColumn[Key]("LIMITS", lambda key: shown(key.limits)),
+        TableColumn[Key]("LIMITS", lambda key: format_limits(key.limits)),
         TableColumn[Key]("MADE", lambda key: clock(key.created_at), "dim", sort=lambda key: key.created_at),
         TableColumn[Key]("KEY", lambda key: key.hint, "dim"),
     )
@@ -96,7 +96,7 @@ class KeysScreen(ListingScreen[Key]):
                 Field(
                     "limits",
                     "Limits, NAME=NUMBER separated by spaces · optional",
-                    " ".join(shown(key.limits)),
+                    " ".join(format_limits(key.limits)),
                     optional=True,
                 ),
                 about=f"Scopes: {SCOPES}; * for any name. If its rights shrink, its running work is stopped.",
@@ -240,10 +240,10 @@ class LogsScreen(ListingScreen[LogSource]):
 
     def chose(self) -> None:
         log_source = self.chosen
-        if log_source is not None and log_source != self._shown:
+        if log_source is not None and log_source != self._shown_source:
             self.look()
 
-    _shown: LogSource | None = None
+    _shown_source: LogSource | None = None
 
     async def _read(self, writer: LogSource | None) -> None:
         if writer is None:
@@ -254,7 +254,7 @@ class LogsScreen(ListingScreen[LogSource]):
         except NotFound:  # removed meanwhile
             lines = ()
         if self.query("#lines"):
-            self._shown = writer
+            self._shown_source = writer
             text = (
                 "\n".join(map(one_line, lines)) or f"'{one_line(writer.name)}' has not written anything yet."
             )

@@ -9,7 +9,7 @@ from typing import Any
 
 from textual.content import Content
 
-from portico.cli.limits import limits_of, shown
+from portico.cli.limits import format_limits, limits_of
 from portico.cli.source import document_of
 from portico.errors import InvalidRequest
 from portico.schemas.apps import App, AppVersion
@@ -59,7 +59,7 @@ class AppsScreen(ListingScreen[App]):
             f"takes {', '.join(one_line(field.label) for field in fields) or 'a message'}", "dim"
         )
         if item.limits:
-            yield Content.styled(f"held to {', '.join(shown(item.limits))}", "dim")
+            yield Content.styled(f"held to {', '.join(format_limits(item.limits))}", "dim")
 
     @row_action("enter,r", "Run", "Run the app with an input")
     async def run_app(self, app: App) -> None:
@@ -124,7 +124,7 @@ class AppsScreen(ListingScreen[App]):
 
     @row_action("l", "Limits", "Set the limits of the app for all callers", when=_deployed, footer=False)
     async def limit(self, app: App) -> None:
-        limit_text = " ".join(shown(app.limits))
+        limit_text = " ".join(format_limits(app.limits))
         answers = await self.ask(
             Form(
                 f"Limits of {one_line(app.name)}",
@@ -179,7 +179,7 @@ class AppVersionsScreen(SublistScreen[AppVersion]):
     @row_action("enter", "Read", "Read the specification of the version")
     async def read(self, version: AppVersion) -> None:
         self.app.push_screen(
-            Reader(f"{one_line(self._app_name)}, version {version.version}", safe(_written(version.spec)))
+            Reader(f"{one_line(self._app_name)}, version {version.version}", safe(_to_yaml(version.spec)))
         )
 
     @row_action(
@@ -191,8 +191,8 @@ class AppVersionsScreen(SublistScreen[AppVersion]):
     async def compare(self, version: AppVersion) -> None:
         current = next(app_version for app_version in self.items.values() if app_version.current)
         lines = difflib.unified_diff(
-            _written(version.spec).splitlines(),
-            _written(current.spec).splitlines(),
+            _to_yaml(version.spec).splitlines(),
+            _to_yaml(current.spec).splitlines(),
             f"version {version.version}",
             f"version {current.version} (current)",
             lineterm="",
@@ -205,5 +205,5 @@ class AppVersionsScreen(SublistScreen[AppVersion]):
             await self.client.apps.roll_back(self._app_name, version.version)
 
 
-def _written(spec: Any) -> str:
+def _to_yaml(spec: Any) -> str:
     return json.dumps(spec, ensure_ascii=False, indent=2)

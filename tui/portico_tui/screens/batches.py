@@ -70,8 +70,8 @@ class BatchesScreen(ListingScreen[Batch]):
 
     def detail(self, item: Batch) -> Iterable[Content | str]:
         for error in item.errors[:MAX_SHOWN_PROBLEMS]:
-            where = "" if error.line is None else f"Line {error.line}: "
-            yield one_line(where + error.message)
+            place = "" if error.line is None else f"Line {error.line}: "
+            yield one_line(place + error.message)
         if item.ended and item.done:
             yield f"portico batches results {item.id}"
 

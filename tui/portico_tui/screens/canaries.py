@@ -77,7 +77,7 @@ class CanariesScreen(ListingScreen[Canary]):
         alias, target = (
             (answers["alias"], answers["target"]) if canary is None else (canary.alias, canary.canary.target)
         )
-        new_canary = await self.client.canaries.set(alias, target, **_wanted(answers))
+        new_canary = await self.client.canaries.set(alias, target, **_to_fields(answers))
         self.report(
             "Canary", f"{new_canary.canary.target} receives {share_of(new_canary.weight)} of the calls."
         )
@@ -155,24 +155,24 @@ def _fields(canary: Canary | None) -> Iterable[Field]:
             rule,
             hint="after=200, max_error_rate=0.02",
             optional=True,
-            check=lambda text: rule_of(_listed(text)),
+            check=lambda text: rule_of(_split_names(text)),
         )
 
 
-def _listed(text: str) -> list[str]:
+def _split_names(text: str) -> list[str]:
     return text.replace(",", " ").split()
 
 
-def _wanted(answers: Answers) -> dict[str, Any]:
+def _to_fields(answers: Answers) -> dict[str, Any]:
     """Return the fields as arguments of the call."""
     return {
         "weight": float(answers["weight"]),
-        "keys": _listed(answers["keys"]) or None,
+        "keys": _split_names(answers["keys"]) or None,
         "sticky": answers["sticky"],
         "eval": answers["eval"] or None,
         "sample": float(answers["sample"]) if answers["sample"] else None,
-        "promote": rule_of(_listed(answers["promote"])),
-        "rollback": rule_of(_listed(answers["rollback"])),
+        "promote": rule_of(_split_names(answers["promote"])),
+        "rollback": rule_of(_split_names(answers["rollback"])),
     }
 
 

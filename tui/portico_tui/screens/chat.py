@@ -295,7 +295,9 @@ class ChatScreen(PageScreen):
                     self._head()
 
     async def _take(self, session: Session, messages: list[ChatMessage]) -> None:
-        partner = next((each for each in self._partners if each.name == session.app), None)
+        partner = next(
+            (chat_partner for chat_partner in self._partners if chat_partner.name == session.app), None
+        )
         if partner is None:
             self.notify(
                 f"'{one_line(session.app)}' is not available: another app continues.",

@@ -66,7 +66,7 @@ class DocumentsScreen(PageScreen):
         super().__init__(services)
         self._stores: dict[str, Store] = {}
         self._files = FileTable()
-        self._listed: Store | None = None
+        self._listed_store: Store | None = None
         self._listing = False
 
     def compose(self) -> ComposeResult:
@@ -112,16 +112,18 @@ class DocumentsScreen(PageScreen):
 
     @on(Table.Highlighted, "#stores")
     def _chose_store(self) -> None:
-        if self._store is not None and (self._listed is None or self._listed.id != self._store.id):
+        if self._store is not None and (
+            self._listed_store is None or self._listed_store.id != self._store.id
+        ):
             self.action_leave()
         self._refresh_files()
 
     def _refresh_files(self) -> None:
         """List the chosen store's files if the choice or the store has changed."""
-        store, before = self._store, self._listed
+        store, before = self._store, self._listed_store
         if store == before:
             return
-        self._listed = store
+        self._listed_store = store
         if store is not None and not self._listing:
             self._listing = True
             self._list(store)
@@ -141,9 +143,9 @@ class DocumentsScreen(PageScreen):
                         if wanted_store.skipped
                         else ()
                     )
-                    if self._listed is not None and self._listed.id == wanted_store.id:
+                    if self._listed_store is not None and self._listed_store.id == wanted_store.id:
                         self._put_files(files, skipped_files)
-                wanted_store = self._listed if self._listed != wanted_store else None
+                wanted_store = self._listed_store if self._listed_store != wanted_store else None
         finally:
             self._listing = False
         if not self._searching:
@@ -178,7 +180,7 @@ class DocumentsScreen(PageScreen):
         if store is not None:
             origin = f"Mirrors {store.follows}" if store.follows else "Uploaded files"
             total = store.file_counts.total
-            some = (
+            description = (
                 f"{len(self._files.files)} of {total} files shown"
                 if len(self._files.files) < total and self._files.files
                 else ""
@@ -190,7 +192,7 @@ class DocumentsScreen(PageScreen):
             steps = store.search.get("steps", STEPS[0])
             step_text = "" if steps == STEPS[0] else f"steps {steps}"
             message_parts = (
-                some,
+                description,
                 skipped_text,
                 amount(store.usage_bytes),
                 store.embedding_model,

@@ -70,16 +70,18 @@ class EvalsScreen(ListingScreen[Eval]):
             return
         file = read(local_path(answers["file"]))
         evals = await self.daemon.pages(self.client.evals.list)
-        test = next((each for each in evals if same_test(each, file)), None)
+        test = next((known_test for known_test in evals if same_test(known_test, file)), None)
         if test is None:
             test = await self.client.evals.create(file.name, file.criteria, item_schema=file.schema)
         source = {**file.source, **({"model": answers["model"]} if answers["model"] else {})}
         if file.search:
-            how = dict(file.search)
-            parameters = how.pop("parameters", {})
-            plan = await self.client.evals.plan_search(test.id, source, file.data, parameters, **how)
+            search_options = dict(file.search)
+            parameters = search_options.pop("parameters", {})
+            plan = await self.client.evals.plan_search(
+                test.id, source, file.data, parameters, **search_options
+            )
             if await self.sure(f"Start {plan.trials} trials with {plan.asked} items?", "Begin"):
-                await self.client.evals.search(test.id, source, file.data, parameters, **how)
+                await self.client.evals.search(test.id, source, file.data, parameters, **search_options)
                 self.app.push_screen(EvalSearchesScreen(self.services, test))
         elif await self.sure(f"Ask {file.items} items?", "Begin"):
             await self.client.evals.run(test.id, source, file.data, name=file.name)
@@ -114,7 +116,7 @@ class EvalRunsScreen(SublistScreen[EvalRun]):
         TableColumn[EvalRun]("STATUS", lambda run: run_state(run.status)),
         TableColumn[EvalRun]("SCORE", lambda run: _score(run.score), sort=lambda run: run.score),
         TableColumn[EvalRun](
-            "PASSED", lambda run: _passed(run), sort=lambda run: run.result_counts.get("passed", 0)
+            "PASSED", lambda run: _pass_text(run), sort=lambda run: run.result_counts.get("passed", 0)
         ),
         TableColumn[EvalRun]("TOOK", lambda run: span(run.seconds), sort=lambda run: run.seconds),
         TableColumn[EvalRun](
@@ -156,7 +158,7 @@ class EvalRunsScreen(SublistScreen[EvalRun]):
             await self.client.evals.remove_run(run.eval_id, run.id)
 
 
-def _passed(run: EvalRun) -> str:
+def _pass_text(run: EvalRun) -> str:
     counts = run.result_counts
     return f"{counts.get('passed', 0)} of {counts.get('total', run.items)}"
 

@@ -79,7 +79,7 @@ class FinetunesScreen(ListingScreen[TuningJob]):
 
     def __init__(self, services: AppServices) -> None:
         super().__init__(services)
-        self._followed = ""
+        self._followed_state = ""
         self._curves: dict[str, list[Point]] = {}
         self._reports: list[str] = []
         self._figures = ""
@@ -101,8 +101,8 @@ class FinetunesScreen(ListingScreen[TuningJob]):
         job = self.chosen
         self.query_one("#course").display = job is not None
         state = f"{job.id} {job.status in OPEN}" if job is not None else ""
-        if job is not None and state != self._followed:
-            self._followed = state
+        if job is not None and state != self._followed_state:
+            self._followed_state = state
             self._follow(job.id)
 
     @work(exclusive=True, group="follow")
@@ -216,7 +216,10 @@ class FinetunesScreen(ListingScreen[TuningJob]):
             for tuning_checkpoint in page
         ] or ["No checkpoints yet."]
         reasons = (job.recipe or {}).get("reasons") or {}
-        lines += ["", *(f"{name}: {(job.recipe or {}).get(name)} · {why}" for name, why in reasons.items())]
+        lines += [
+            "",
+            *(f"{name}: {(job.recipe or {}).get(name)} · {reason}" for name, reason in reasons.items()),
+        ]
         self.app.push_screen(Reader(f"Checkpoints of {job.id}", safe("\n".join(lines))))
 
 
@@ -232,7 +235,7 @@ def describe_plan(plan: TuningPlan) -> str:
         f"{recipe.get('kind', '')} · {recipe.get('steps', 0):,} steps · about {span(recipe.get('seconds'))} "
         f"· {amount(recipe.get('memory_bytes'))} memory",
         "",
-        *(f"{name} = {recipe[name]} · {why}" for name, why in reasons.items() if name in recipe),
+        *(f"{name} = {recipe[name]} · {reason}" for name, reason in reasons.items() if name in recipe),
     ]
     return "\n".join(lines)
 

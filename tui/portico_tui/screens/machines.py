@@ -118,8 +118,8 @@ class MachinesScreen(ListingScreen[Machine]):
             Form(f"Drain {one_line(label)} of {launcher}{one_line(says)}", Field("reason", "Why"))
         )
         if answers is not None:
-            done = await self.client.cluster.drain(launcher, machine.node.name, answers["reason"])
-            self.report("Machines", f"{label} is {done.node.state}.")
+            result = await self.client.cluster.drain(launcher, machine.node.name, answers["reason"])
+            self.report("Machines", f"{label} is {result.node.state}.")
 
     @row_action(
         "e",

@@ -207,12 +207,12 @@ class ListingScreen(PageScreen, Generic[Item]):
         actions = {
             name: found_action
             for name, value in vars(cls).items()
-            if (found_action := _declared(value)) is not None
+            if (found_action := _declared_action(value)) is not None
         }
         cls.ACTIONS = {**cls.ACTIONS, **actions}
         binding_types: list[BindingType] = [
-            Binding(each.key, f"do('{name}')", each.label, tooltip=each.tooltip, show=each.footer)
-            for name, each in cls.ACTIONS.items()
+            Binding(action.key, f"do('{name}')", action.label, tooltip=action.tooltip, show=action.footer)
+            for name, action in cls.ACTIONS.items()
         ]
         cls.BINDINGS = [*binding_types, *vars(cls).get("BINDINGS", ())]
         super().__init_subclass__()
@@ -329,7 +329,7 @@ class ListingScreen(PageScreen, Generic[Item]):
     @on(Table.Selected, "#rows")
     def _selected(self) -> None:
         """Run the first declared row action on Enter."""
-        name = next((name for name, each in self.ACTIONS.items() if each.key.startswith("enter")), None)
+        name = next((name for name, action in self.ACTIONS.items() if action.key.startswith("enter")), None)
         if name is not None:
             self.action_do(name)
 
@@ -359,7 +359,7 @@ class ListingScreen(PageScreen, Generic[Item]):
         self.wake()
 
 
-def _declared(value: object) -> Action | None:
+def _declared_action(value: object) -> Action | None:
     found_action = getattr(value, "__dict__", {}).get("declared")
     return found_action if isinstance(found_action, Action) else None
 

@@ -161,11 +161,13 @@ class PromptsScreen(ListingScreen[Prompt]):
             return
         where = answers["source"]
         if "://" in where:
-            imported = await self.client.prompts.load(url=where)
+            result = await self.client.prompts.load(url=where)
         else:
             path = local_path(where)
-            imported = await self.client.prompts.load(prompt_files(path), origin=str(path.absolute()))
-        counts = f"{len(imported.added)} added, {len(imported.changed)} changed, {len(imported.unchanged)} unchanged"
+            result = await self.client.prompts.load(prompt_files(path), origin=str(path.absolute()))
+        counts = (
+            f"{len(result.added)} added, {len(result.changed)} changed, {len(result.unchanged)} unchanged"
+        )
         self.report("Import", counts)
 
     @row_action("d", "Remove", "Delete the prompt with all its versions")

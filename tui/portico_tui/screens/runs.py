@@ -67,10 +67,10 @@ class RunsScreen(ListingScreen[Run]):
         step_reference = await self.app.push_screen_wait(TraceScreen(run, steps))
         if step_reference is None:
             return
-        how, start = step_reference
-        act = self.client.runs.resume if how == AGAIN else self.client.runs.fork
+        action_name, start = step_reference
+        act = self.client.runs.resume if action_name == AGAIN else self.client.runs.fork
         new_run = await act(run.id, start=start)
-        self.report("Runs", f"{new_run.id} {'continues' if how == AGAIN else 'began'} at {start}.")
+        self.report("Runs", f"{new_run.id} {'continues' if action_name == AGAIN else 'began'} at {start}.")
 
     @row_action("e", "Events", "Watch the run: its events so far, and new ones")
     async def events(self, run: Run) -> None:

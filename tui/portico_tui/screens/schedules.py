@@ -63,7 +63,7 @@ class SchedulesScreen(ListingScreen[Schedule]):
     async def new(self) -> None:
         answers = await self.ask(Form("Make a schedule", *_fields(None)))
         if answers is not None:
-            await self.client.schedules.create(answers["name"], **_wanted(answers))
+            await self.client.schedules.create(answers["name"], **_to_fields(answers))
 
     @row_action("r", "Run now", "Start a run now, even if it is paused")
     async def begin(self, schedule: Schedule) -> None:
@@ -73,7 +73,7 @@ class SchedulesScreen(ListingScreen[Schedule]):
     async def edit(self, schedule: Schedule) -> None:
         answers = await self.ask(Form("Change the schedule", *_fields(schedule)))
         if answers is not None:
-            await self.client.schedules.change(schedule.id, name=answers["name"], **_wanted(answers))
+            await self.client.schedules.change(schedule.id, name=answers["name"], **_to_fields(answers))
 
     @row_action("p", "Pause", "Pause it until it is resumed, or resume it")
     async def pause(self, schedule: Schedule) -> None:
@@ -113,7 +113,7 @@ def _fields(schedule: Schedule | None) -> Iterable[Field]:
     yield Field("timezone", "Time zone · optional", values["timezone"], hint="Europe/Berlin", optional=True)
 
 
-def _wanted(answers: Answers) -> dict[str, Any]:
+def _to_fields(answers: Answers) -> dict[str, Any]:
     """Return the fields as arguments of the calls. An interval begins with a digit and contains no spaces."""
     when = answers["when"]
     interval = when[:1].isdigit() and " " not in when

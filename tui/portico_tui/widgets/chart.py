@@ -65,7 +65,7 @@ def draw(series: Mapping[str, Sequence[Point]], width: int, height: int) -> Text
             )
             for x, y in _thinned(points, columns * 2)
         ]
-        for x, y in _joined(dots):
+        for x, y in _line_dots(dots):
             bits, _owner = cells.get((y // 4, x // 2), (0, number))
             cells[y // 4, x // 2] = (bits | _DOTS[y % 4][x % 2], number)
     text = Text(no_wrap=True, end="")
@@ -100,7 +100,7 @@ def _thinned(points: Sequence[Point], limit: int) -> list[Point]:
     return [(sum(x for x, _ in part) / len(part), sum(y for _, y in part) / len(part)) for part in parts]
 
 
-def _joined(dots: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+def _line_dots(dots: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
     """Yield the dots of the lines between consecutive dots."""
     yield dots[0]
     for (x0, y0), (x1, y1) in pairwise(dots):

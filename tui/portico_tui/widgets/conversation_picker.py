@@ -82,7 +82,7 @@ class ConversationPicker(ModalScreen[Session | None]):
         self.query_one("#no-sessions").display = not self._sessions
 
     @property
-    def _chosen(self) -> Session | None:
+    def _chosen_session(self) -> Session | None:
         return self.query_one("#sessions", Table).chosen
 
     @contextmanager
@@ -95,8 +95,8 @@ class ConversationPicker(ModalScreen[Session | None]):
     @on(Table.Selected)
     @on(Input.Submitted, "#query")
     def _open(self) -> None:
-        if self._chosen is not None:
-            self.dismiss(self._chosen)
+        if self._chosen_session is not None:
+            self.dismiss(self._chosen_session)
 
     def action_leave(self) -> None:
         """Go from a search to the whole list, or from the list to the chat."""
@@ -115,7 +115,7 @@ class ConversationPicker(ModalScreen[Session | None]):
 
     @work(group="change")
     async def action_rename(self) -> None:
-        session = self._chosen
+        session = self._chosen_session
         if session is None:
             return
         answers = await self.app.push_screen_wait(
@@ -128,14 +128,14 @@ class ConversationPicker(ModalScreen[Session | None]):
 
     @work(group="change")
     async def action_fork(self) -> None:
-        if (session := self._chosen) is not None:
+        if (session := self._chosen_session) is not None:
             with self._reporting("Copy"):
                 await self._conversations.fork(session)
             self._look()
 
     @work(group="change")
     async def action_delete(self) -> None:
-        session = self._chosen
+        session = self._chosen_session
         if session is None:
             return
         if await self.app.push_screen_wait(Confirm(f"Delete the conversation '{title(session)}'?", "Delete")):

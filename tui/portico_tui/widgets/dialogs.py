@@ -133,8 +133,8 @@ class Choose(ModalScreen[int | None]):
         super().__init__()
         self._title = title
         self._choices = choices
-        self._shown = list(range(len(choices)))
-        self._chosen = chosen_index
+        self._shown_places = list(range(len(choices)))
+        self._chosen_index = chosen_index
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog"):
@@ -146,31 +146,31 @@ class Choose(ModalScreen[int | None]):
             yield Static("Enter: choose · Esc: cancel", classes="keys")
 
     def on_mount(self) -> None:
-        self.query_one(OptionList).highlighted = self._chosen
+        self.query_one(OptionList).highlighted = self._chosen_index
         self.query_one(Input).focus()
 
     @on(Input.Changed)
-    def _typed(self, event: Input.Changed) -> None:
+    def _filter_choices(self, event: Input.Changed) -> None:
         words = event.value.casefold().split()
-        self._shown = [
+        self._shown_places = [
             place
             for place, choice in enumerate(self._choices)
             if all(word in choice.casefold() for word in words)
         ]
         lines = self.query_one(OptionList)
         lines.clear_options()
-        lines.add_options([Option(Content(self._choices[place])) for place in self._shown])
-        lines.highlighted = 0 if self._shown else None
+        lines.add_options([Option(Content(self._choices[place])) for place in self._shown_places])
+        lines.highlighted = 0 if self._shown_places else None
 
     def action_move(self, how: str) -> None:
         getattr(self.query_one(OptionList), f"action_{how}")()
 
     @on(Input.Submitted)
     @on(OptionList.OptionSelected)
-    def _picked(self) -> None:
+    def _pick(self) -> None:
         place = self.query_one(OptionList).highlighted
         if place is not None:
-            self.dismiss(self._shown[place])
+            self.dismiss(self._shown_places[place])
 
 
 class Confirm(ModalScreen[bool]):

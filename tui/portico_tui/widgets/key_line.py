@@ -13,7 +13,7 @@ class KeyLine(Footer):
 
     def __init__(self) -> None:
         super().__init__(show_command_palette=False)
-        self._shown: list[object] = []
+        self._shown_bindings: list[object] = []
 
     async def recompose(self) -> None:
         """Rebuild the footer if that changes anything."""
@@ -24,6 +24,6 @@ class KeyLine(Footer):
             for _, binding, is_enabled, tooltip in self.screen.active_bindings.values()
             if binding.show
         ]
-        if visible_bindings != self._shown:
-            self._shown = visible_bindings
+        if visible_bindings != self._shown_bindings:
+            self._shown_bindings = visible_bindings
             await super().recompose()

@@ -36,7 +36,7 @@ class FilterLine(Input):
         self._table = table
 
     @on(Input.Changed)
-    def _typed(self, event: Input.Changed) -> None:
+    def _apply_filter(self, event: Input.Changed) -> None:
         event.stop()
         self._table.narrow(self.value)
 

@@ -59,7 +59,7 @@ class TableRows(Generic[Row]):
         self._items: dict[str, Row] = {}
         self._words: tuple[str, ...] = ()
         self._searched: dict[str, tuple[Row, str]] = {}
-        self._measured: set[str] = set()
+        self._measured_keys: set[str] = set()
         self._order: Order | None = None
         self._widths = [len(column.title) for column in columns]
 
@@ -80,7 +80,7 @@ class TableRows(Generic[Row]):
         """Replace the rows, in this order unless another was chosen."""
         self._items = dict(rows)
         self._searched = {key: entry for key, entry in self._searched.items() if key in self._items}
-        self._measured.clear()
+        self._measured_keys.clear()
         self._arrange()
 
     def narrow(self, words: str) -> None:
@@ -137,7 +137,7 @@ class TableRows(Generic[Row]):
 
     def _arrange(self) -> None:
         keys = [key for key in self._items if self._fits(key)] if self._words else list(self._items)
-        self.keys = keys if self._order is None else self._sorted(keys, *self._order)
+        self.keys = keys if self._order is None else self._sort_keys(keys, *self._order)
         for key in self.keys[:MEASURED_ROWS]:
             self._measure(key)
 
@@ -149,7 +149,7 @@ class TableRows(Generic[Row]):
             entry = self._searched[key] = (item, text)
         return all(word in entry[1] for word in self._words)
 
-    def _sorted(self, keys: list[str], number: int, backwards: bool) -> list[str]:
+    def _sort_keys(self, keys: list[str], number: int, backwards: bool) -> list[str]:
         """Sort by a column; rows without a value come last in both directions."""
         column = self.columns[number]
         sort = column.sort or (lambda row: column.text(row).plain.casefold() or None)
@@ -159,9 +159,9 @@ class TableRows(Generic[Row]):
         return [*sortable_keys, *(key for key in keys if values[key] is None)]
 
     def _measure(self, key: str) -> None:
-        if key in self._measured:
+        if key in self._measured_keys:
             return
-        self._measured.add(key)
+        self._measured_keys.add(key)
         for number, column in enumerate(self.columns):
             width = min(max(column.text(self._items[key]).cell_len, MIN_WIDTH_CHARS), column.width)
             self._widths[number] = max(self._widths[number], width)

@@ -7,23 +7,27 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from portico._async.group import Group
-from portico._request import at, given, named
+from portico._request import at, check_path_name, without_none
 from portico.schemas.adapters import Adapter
 
 
 class Adapters(Group):
-    """Small sets of weights on top of a model's own, each a model name of its own."""
+    """Small sets of weights that extend a model, each with its own model name."""
 
     async def list(self, base: str | None = None) -> Sequence[Adapter]:
-        """All adapters, or those of one model, by name."""
-        return await self._transport.request("GET", "/api/adapters", list[Adapter], query=given(base=base))
+        """List all adapters by name, or the adapters of one base model."""
+        return await self._transport.request(
+            "GET", "/api/adapters", list[Adapter], query=without_none(base=base)
+        )
 
     async def get(self, name: str) -> Adapter:
-        """One adapter, by name or alias."""
-        return await self._transport.request("GET", at("api", "adapters", named(name, "an adapter")), Adapter)
+        """Return an adapter by name or alias."""
+        return await self._transport.request(
+            "GET", at("api", "adapters", check_path_name(name, "an adapter")), Adapter
+        )
 
     async def add(self, base: str, path: str | Path, name: str, *, scale: float | None = None) -> Adapter:
-        """Copy an adapter, try it with its base, and serve it. Calls in flight are answered.
+        """Copy an adapter, test it with its base, and serve it. Calls in progress are completed.
 
         An adapter at ``path`` on the daemon's machine, to be served as ``name``.
 
@@ -33,20 +37,20 @@ class Adapters(Group):
             "POST",
             "/api/adapters",
             Adapter,
-            json=given(base=base, path=path, name=name, scale=scale),
+            json=without_none(base=base, path=path, name=name, scale=scale),
             slow=True,
         )
 
     async def scale(self, name: str, scale: float) -> Adapter:
-        """Give an adapter another scale, from the next call on.
+        """Change the scale of an adapter, from the next call on.
 
-        Another scale: 0 is the base alone, 1 what the adapter was trained for.
+        A new scale: 0 is the base alone, 1 the scale that the adapter was trained for.
         """
         return await self._transport.request(
             "PATCH",
-            at("api", "adapters", named(name, "an adapter")),
+            at("api", "adapters", check_path_name(name, "an adapter")),
             Adapter,
-            json=given(scale=scale),
+            json=without_none(scale=scale),
             slow=True,
         )
 
@@ -59,11 +63,11 @@ class Adapters(Group):
         format: str | None = None,
         type: str | None = None,
     ) -> str:
-        """Write an adapter, or its model with it, to a place on the daemon's machine, in a durable run.
+        """Write an adapter, or its model merged with it, to a path on the daemon's machine, in a durable run.
 
-        Where an adapter is to be written on the daemon's machine: ``path`` must not exist yet.
+        Where to write an adapter on the daemon's machine; ``path`` must not exist yet.
 
-        ``merged``: folded into its model. ``type`` is what the numbers of a GGUF file are written as.
+        ``merged``: fold the adapter into its model. ``type`` is the number format of a GGUF file.
 
         ``format``: ``safetensors`` | ``gguf`` (default: ``safetensors``).
 
@@ -71,14 +75,14 @@ class Adapters(Group):
         """
         return await self._transport.request(
             "POST",
-            at("api", "adapters", named(name, "an adapter"), "export"),
+            at("api", "adapters", check_path_name(name, "an adapter"), "export"),
             str,
-            json=given(path=path, merged=merged, format=format, type=type),
+            json=without_none(path=path, merged=merged, format=format, type=type),
             key="run",
         )
 
     async def remove(self, name: str) -> None:
-        """Take an adapter away, with the daemon's copy of it. Calls in flight are answered."""
+        """Remove an adapter and the daemon's copy of it. Calls in progress are completed."""
         return await self._transport.request(
-            "DELETE", at("api", "adapters", named(name, "an adapter")), None, slow=True
+            "DELETE", at("api", "adapters", check_path_name(name, "an adapter")), None, slow=True
         )

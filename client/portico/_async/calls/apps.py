@@ -7,24 +7,24 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from portico._async.group import Group
-from portico._request import at, given, named
+from portico._request import at, check_path_name, without_none
 from portico.schemas.apps import App, AppVersion
 from portico.schemas.flows import CheckedSpec
 
 
 class Apps(Group):
-    """What answers a conversation: each store with an app, each flow, each agent."""
+    """Everything that can answer a conversation: each store with an app, each flow, each agent."""
 
     async def list(self, *, everyone: bool | None = None) -> Sequence[App]:
-        """The apps that the caller may call.
+        """List the apps that the caller may call.
 
-        ``everyone``: For an admin: other keys' deployed apps too, by their ids.
+        ``everyone``: For admins: include the deployed apps of other keys, by their ids.
         """
-        return await self._transport.request("GET", "/api/apps", list[App], query=given(all=everyone))
+        return await self._transport.request("GET", "/api/apps", list[App], query=without_none(all=everyone))
 
     async def get(self, name: str) -> App:
-        """One app."""
-        return await self._transport.request("GET", at("api", "apps", named(name, "an app")), App)
+        """Return an app."""
+        return await self._transport.request("GET", at("api", "apps", check_path_name(name, "an app")), App)
 
     async def update(
         self,
@@ -35,61 +35,70 @@ class Apps(Group):
         note: str | None = None,
         expected_version: int | None = None,
     ) -> AppVersion:
-        """Change some places of a deployed app, or its limits. Runs and sessions in progress continue.
+        """Change parts of a deployed app, or its limits. Runs and sessions in progress continue.
 
-        ``set``: places in the specification (``outline.system``) and their new values, null to take a field
-        away; a new version comes of it, the rest of which is as before. ``limits``: of the app, instead of
-        those it has; no version.
+        A change to an app. ``set`` maps places in the specification (``outline.system``) to new values; null
+        removes a field.
+
+        The result is a new version, otherwise unchanged. ``limits`` replace the limits of the app and create
+        no version.
         """
         return await self._transport.request(
             "PATCH",
-            at("api", "apps", named(name, "an app")),
+            at("api", "apps", check_path_name(name, "an app")),
             AppVersion,
-            json=given(set=changes, limits=limits, note=note, expected_version=expected_version),
+            json=without_none(set=changes, limits=limits, note=note, expected_version=expected_version),
         )
 
     async def drawing(self, name: str, format: str | None = None) -> str:
-        """A deployed app as a picture: the text of a Mermaid flowchart, or SVG.
+        """Draw a deployed app: as the text of a Mermaid flowchart, or as SVG.
 
-        Whoever may call it and not read its specification sees its steps without their conditions.
+        Callers that may call the app but not read its specification see its steps without their conditions.
 
         ``format``: ``mermaid`` | ``svg`` (default: ``mermaid``).
         """
         return await self._transport.request(
-            "GET", at("api", "apps", named(name, "an app"), "drawing"), str, query=given(format=format)
+            "GET",
+            at("api", "apps", check_path_name(name, "an app"), "drawing"),
+            str,
+            query=without_none(format=format),
         )
 
     async def versions(self, name: str) -> Sequence[AppVersion]:
-        """The versions of a deployed app with their specifications, newest first: of one's own, for an admin of
-        any.
+        """List the versions of a deployed app with their specifications, newest first: of the caller's own apps;
+        for an admin, of any.
         """
         return await self._transport.request(
-            "GET", at("api", "apps", named(name, "an app"), "versions"), list[AppVersion]
+            "GET", at("api", "apps", check_path_name(name, "an app"), "versions"), list[AppVersion]
         )
 
     async def roll_back(self, name: str, version: int | None = None) -> AppVersion:
-        """Let an earlier version answer again.
+        """Restore an earlier version.
 
-        ``version``: which one answers again; by default the one before the current one.
+        ``version`` is the version to restore; by default the version before the current one.
         """
         return await self._transport.request(
             "POST",
-            at("api", "apps", named(name, "an app"), "rollback"),
+            at("api", "apps", check_path_name(name, "an app"), "rollback"),
             AppVersion,
-            json=given(version=version),
+            json=without_none(version=version),
         )
 
     async def remove(self, name: str) -> None:
-        """Remove a deployed app with all its versions. Runs in progress continue."""
-        return await self._transport.request("DELETE", at("api", "apps", named(name, "an app")), None)
+        """Remove a deployed app and all its versions. Runs in progress continue."""
+        return await self._transport.request(
+            "DELETE", at("api", "apps", check_path_name(name, "an app")), None
+        )
 
 
 class Agents(Group):
-    """Agents that nobody deployed, as JSON. `portico.agent` composes them."""
+    """Undeployed agents, as JSON. `portico.agent` builds them."""
 
     async def check(self, spec: Mapping[str, Any]) -> CheckedSpec:
-        """Look at a whole agent, and whether all that it names is there, without running it.
+        """Check a whole agent, and whether everything it names exists, without running it.
 
-        An agent that is looked at and not run.
+        An agent to check without running it.
         """
-        return await self._transport.request("POST", "/api/agents/check", CheckedSpec, json=given(agent=spec))
+        return await self._transport.request(
+            "POST", "/api/agents/check", CheckedSpec, json=without_none(agent=spec)
+        )

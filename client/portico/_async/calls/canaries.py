@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from portico._async.group import Group
-from portico._request import at, given, named
+from portico._request import at, check_path_name, without_none
 from portico.schemas.canaries import Canary
 
 
 class Canaries(Group):
-    """For admins. An alias is made with `Models.alias`; one of an app means a version of it, such as ``desk@3``."""
+    """For admins. `Models.alias` creates an alias; an app alias points to one of its versions, such as ``desk@3``."""
 
     async def set(
         self,
@@ -27,23 +27,24 @@ class Canaries(Group):
         promote: Mapping[str, Any] | None = None,
         rollback: Mapping[str, Any] | None = None,
     ) -> Canary:
-        """Split the calls of an alias from now on. With the same target as the one that runs: change weight and
-        rules, and continue to count.
+        """Split the calls of an alias from now on.
 
-        A canary to set. ``target``: what the alias may mean next, a model or ``APP@VERSION``.
+        If the current canary has the same target, change its weight and rules and keep its counts.
 
-        ``weight``: the share of calls that it gets; ``keys``, by name or id, always get it. ``sticky``: what
-        stays on its side, a ``session`` (a conversation), a ``caller`` (a key) or a ``request``. ``eval``
-        judges the share ``sample`` of the answers. All conditions of ``promote`` promote it, any of
-        ``rollback`` that does not hold takes it back.
+        A canary to set. ``target`` is the alias's possible next target, a model or ``APP@VERSION``.
+
+        ``weight`` is its share of calls; ``keys``, by name or id, always get it. ``sticky`` is the unit that
+        stays on its side: a ``session`` (a conversation), a ``caller`` (a key) or a ``request``. ``eval``
+        judges the share ``sample`` of the answers. The canary is promoted when all conditions of ``promote``
+        are met, and rolled back when any condition of ``rollback`` is not met.
 
         ``sticky``: ``session`` | ``caller`` | ``request``.
         """
         return await self._transport.request(
             "PUT",
-            at("api", "canaries", named(alias, "an alias")),
+            at("api", "canaries", check_path_name(alias, "an alias")),
             Canary,
-            json=given(
+            json=without_none(
                 target=target,
                 weight=weight,
                 keys=keys,
@@ -56,39 +57,42 @@ class Canaries(Group):
         )
 
     async def list(self) -> Sequence[Canary]:
-        """The newest canary of each alias, by alias; also one that has ended."""
+        """List the newest canary of each alias, sorted by alias, even if it has ended."""
         return await self._transport.request("GET", "/api/canaries", list[Canary])
 
     async def get(self, alias: str) -> Canary:
-        """The newest canary of an alias, with its figures and its journal."""
-        return await self._transport.request("GET", at("api", "canaries", named(alias, "an alias")), Canary)
+        """Return the newest canary of an alias, with its metrics and its journal."""
+        return await self._transport.request(
+            "GET", at("api", "canaries", check_path_name(alias, "an alias")), Canary
+        )
 
     async def history(self, alias: str) -> Sequence[Canary]:
-        """The canaries of an alias, the newest first. The last twenty are kept."""
+        """List the canaries of an alias, newest first. The last twenty are kept."""
         return await self._transport.request(
-            "GET", at("api", "canaries", named(alias, "an alias"), "history"), list[Canary]
+            "GET", at("api", "canaries", check_path_name(alias, "an alias"), "history"), list[Canary]
         )
 
     async def promote(self, alias: str, *, reason: str | None = None) -> Canary:
-        """Let the alias mean the canary's target, for all calls from now on.
+        """Point the alias to the canary's target, for all calls from now on.
 
-        Why it ends, for the journal.
+        The reason for ending the canary, recorded in its journal.
         """
         return await self._transport.request(
             "POST",
-            at("api", "canaries", named(alias, "an alias"), "promote"),
+            at("api", "canaries", check_path_name(alias, "an alias"), "promote"),
             Canary,
-            json=given(reason=reason),
+            json=without_none(reason=reason),
         )
 
     async def rollback(self, alias: str, *, reason: str | None = None) -> Canary:
-        """Let the alias mean what it meant, for all calls from now on. Calls in progress end where they are.
+        """Point the alias back to its previous target, for all calls from now on. Calls in progress finish on
+        their side.
 
-        Why it ends, for the journal.
+        The reason for ending the canary, recorded in its journal.
         """
         return await self._transport.request(
             "POST",
-            at("api", "canaries", named(alias, "an alias"), "rollback"),
+            at("api", "canaries", check_path_name(alias, "an alias"), "rollback"),
             Canary,
-            json=given(reason=reason),
+            json=without_none(reason=reason),
         )

@@ -9,7 +9,7 @@ from portico.schemas.containers import Container, ContainerFile
 
 
 class Containers(Group):
-    """Containers and their files. One that was not used for its time is gone."""
+    """Containers and their files. A container that is not used for its configured time is removed."""
 
     async def get(self, container_id: str) -> Container:
         """Return one container."""
@@ -18,7 +18,7 @@ class Containers(Group):
         )
 
     async def remove(self, container_id: str) -> None:
-        """Delete a container with its files. What a response has made stays at `/v1/files`."""
+        """Delete a container with its files. Files made by a response stay at `/v1/files`."""
         return await self._transport.request(
             "DELETE", at("v1", "containers", by_id(container_id, "a container")), None
         )

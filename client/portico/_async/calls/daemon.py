@@ -10,18 +10,18 @@ from portico.schemas.daemon import ConfiguredGuard, Plugin
 
 
 class Plugins(Group):
-    """What installed distributions add to the daemon."""
+    """Extensions of the daemon from installed distributions."""
 
     async def list(self) -> Sequence[Plugin]:
-        """What installed distributions add: engines, chunkers, tools and providers. All of it is imported for
-        this.
+        """List what installed distributions add: engines, chunkers, tools and providers. This imports all of
+        them.
         """
         return await self._transport.request("GET", "/api/plugins", list[Plugin])
 
 
 class ContentGuards(Group):
-    """What looks at the texts around models, apps, tools and stores."""
+    """Checks on the texts around models, apps, tools and stores."""
 
     async def list(self) -> Sequence[ConfiguredGuard]:
-        """The guards of the configuration, in the order in which they are asked."""
+        """List the configured guards in the order in which they run."""
         return await self._transport.request("GET", "/api/guards", list[ConfiguredGuard])

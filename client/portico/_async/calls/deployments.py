@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from portico._async.group import Group
-from portico._request import at, given, named
+from portico._request import at, check_path_name, without_none
 from portico.schemas.deployments import Deployment
 
 
@@ -15,13 +15,13 @@ class Deployments(Group):
     """Models on engines."""
 
     async def list(self) -> Sequence[Deployment]:
-        """All deployments, by name."""
+        """List all deployments by name."""
         return await self._transport.request("GET", "/api/deployments", list[Deployment])
 
     async def get(self, name: str) -> Deployment:
-        """One deployment, by name or alias."""
+        """Return a deployment by name or alias."""
         return await self._transport.request(
-            "GET", at("api", "deployments", named(name, "a model")), Deployment
+            "GET", at("api", "deployments", check_path_name(name, "a model")), Deployment
         )
 
     async def add(
@@ -46,11 +46,12 @@ class Deployments(Group):
         launcher: str | None = None,
         resources: Mapping[str, int | str] | None = None,
     ) -> Deployment:
-        """Register a model; it is fetched and loaded at its first call, or by ``load``.
+        """Register a model. It is fetched and loaded at its first call, or by ``load``.
 
-        A model to be registered; ``engine`` and ``task`` are found out unless they are given. ``replicas`` is
-        a number of processes, or the sources of the further ones. ``launcher`` starts them, the setting's if
-        it is empty; ``resources`` are what they ask a scheduler for.
+        A model to register; ``engine`` and ``task`` are detected unless set.
+
+        ``replicas`` is a number of processes, or the sources of the additional processes. ``launcher`` starts
+        them; if empty, the launcher from the settings. ``resources`` are what they request from a scheduler.
 
         ``engine``: (default: ``auto``).
 
@@ -64,7 +65,7 @@ class Deployments(Group):
             "POST",
             "/api/deployments",
             Deployment,
-            json=given(
+            json=without_none(
                 name=name,
                 source=source,
                 engine=engine,
@@ -87,41 +88,46 @@ class Deployments(Group):
         )
 
     async def change(self, name: str, parameters: Mapping[str, Any]) -> Deployment:
-        """Set parameters of a model's engine; it is unloaded, and starts with them at its next call.
+        """Set parameters of a model's engine. The model is unloaded and starts with them at its next call.
 
-        Parameters to be set; those that are null are taken away, all others stay.
+        Parameters to set. A null value removes the parameter; parameters not listed stay unchanged.
         """
         return await self._transport.request(
             "PATCH",
-            at("api", "deployments", named(name, "a model")),
+            at("api", "deployments", check_path_name(name, "a model")),
             Deployment,
-            json=given(parameters=parameters),
+            json=without_none(parameters=parameters),
         )
 
     async def remove(self, name: str) -> None:
-        """Forget a model; its files stay."""
-        return await self._transport.request("DELETE", at("api", "deployments", named(name, "a model")), None)
+        """Delete a deployment; the files of its model stay."""
+        return await self._transport.request(
+            "DELETE", at("api", "deployments", check_path_name(name, "a model")), None
+        )
 
     async def load(self, name: str) -> Deployment:
         """Load a model, and wait until it is ready."""
         return await self._transport.request(
-            "POST", at("api", "deployments", named(name, "a model"), "load"), Deployment, slow=True
+            "POST", at("api", "deployments", check_path_name(name, "a model"), "load"), Deployment, slow=True
         )
 
     async def unload(self, name: str) -> Deployment:
-        """Unload a model, after the calls in flight."""
+        """Unload a model once its calls in progress have finished."""
         return await self._transport.request(
-            "POST", at("api", "deployments", named(name, "a model"), "unload"), Deployment, slow=True
+            "POST",
+            at("api", "deployments", check_path_name(name, "a model"), "unload"),
+            Deployment,
+            slow=True,
         )
 
     async def logs(self, name: str, lines: int | None = None) -> Sequence[str]:
-        """The last lines that the engine wrote.
+        """Return the last lines of the engine's log.
 
         ``lines``: (default: ``100``).
         """
         return await self._transport.request(
             "GET",
-            at("api", "deployments", named(name, "a model"), "logs"),
+            at("api", "deployments", check_path_name(name, "a model"), "logs"),
             list[str],
-            query=given(lines=lines),
+            query=without_none(lines=lines),
         )

@@ -6,44 +6,49 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from portico._async.group import Group
-from portico._request import at, given, named
+from portico._request import at, check_path_name, without_none
 from portico.schemas.engines import Engine, EngineParameter, Finding
 
 
 class Engines(Group):
-    """What runs models, and the environments of the heavy ones."""
+    """Programs that run models, and the environments of the heavy ones."""
 
     async def list(self) -> Sequence[Engine]:
-        """All engines by name; those with an environment say whether it is there."""
+        """List all engines by name. Engines with an environment report whether it is installed."""
         return await self._transport.request("GET", "/api/engines", list[Engine])
 
     async def install(self, name: str, *, rebuild: bool | None = None) -> str:
         """Build the environment of an engine, in a durable run.
 
-        ``rebuild``: also if it is whole.
+        ``rebuild``: rebuild the environment even if it is complete.
         """
         return await self._transport.request(
             "POST",
-            at("api", "engines", named(name, "an engine"), "install"),
+            at("api", "engines", check_path_name(name, "an engine"), "install"),
             str,
-            json=given(rebuild=rebuild),
+            json=without_none(rebuild=rebuild),
             key="run",
         )
 
     async def parameters(self, name: str) -> Sequence[EngineParameter]:
-        """The parameters of an engine that lists them."""
+        """List the parameters of an engine, if the engine lists them."""
         return await self._transport.request(
-            "GET", at("api", "engines", named(name, "an engine"), "parameters"), list[EngineParameter]
+            "GET",
+            at("api", "engines", check_path_name(name, "an engine"), "parameters"),
+            list[EngineParameter],
         )
 
     async def doctor(self, name: str) -> Sequence[Finding]:
-        """Look closely at the environment of an engine."""
+        """Check the environment of an engine in detail."""
         return await self._transport.request(
-            "POST", at("api", "engines", named(name, "an engine"), "doctor"), list[Finding], slow=True
+            "POST",
+            at("api", "engines", check_path_name(name, "an engine"), "doctor"),
+            list[Finding],
+            slow=True,
         )
 
     async def remove(self, name: str) -> None:
         """Delete the environment of an engine; it can be built again."""
         return await self._transport.request(
-            "DELETE", at("api", "engines", named(name, "an engine")), None, slow=True
+            "DELETE", at("api", "engines", check_path_name(name, "an engine")), None, slow=True
         )

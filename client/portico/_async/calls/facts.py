@@ -4,22 +4,22 @@
 from __future__ import annotations
 
 from portico._async.group import Group
-from portico._request import at, by_id, given
+from portico._request import at, by_id, without_none
 from portico.schemas.facts import Fact
 
 
 class Facts(Group):
-    """The long-term memory: facts of our own, each with where it was learnt."""
+    """Long-term memory: the caller's facts, each with its origin."""
 
     async def change(self, fact_id: str, text: str) -> Fact:
-        """Put another text in its place. A search finds the new one a moment later.
+        """Replace the text of a fact. Searches use the new text a moment later.
 
-        What the fact says from now on.
+        The new text of the fact.
         """
         return await self._transport.request(
-            "PATCH", at("api", "facts", by_id(fact_id, "a fact")), Fact, json=given(text=text)
+            "PATCH", at("api", "facts", by_id(fact_id, "a fact")), Fact, json=without_none(text=text)
         )
 
     async def remove(self, fact_id: str) -> None:
-        """Forget it."""
+        """Delete a fact."""
         return await self._transport.request("DELETE", at("api", "facts", by_id(fact_id, "a fact")), None)

@@ -5,20 +5,20 @@ from __future__ import annotations
 
 from portico._async.group import Group
 from portico._read import Page
-from portico._request import at, by_id, given
+from portico._request import at, by_id, without_none
 from portico.schemas.fine_tuning import TuningAppCheck, TuningCheckpoint, TuningEvent, TuningJob
 
 
 class Tuning(Group):
-    """Fine-tuning jobs: models trained on your examples, here or at their provider."""
+    """Fine-tuning jobs: models trained on your examples, locally or at their provider."""
 
     async def list(self, *, after: str | None = None, limit: int | None = None) -> Page[TuningJob]:
-        """Return the caller's fine-tuning jobs, newest first; with ``metadata[k]=v`` only those that have it.
+        """Return the caller's fine-tuning jobs, newest first; with ``metadata[k]=v``, only jobs with that value.
 
         ``limit``: (default: ``20``).
         """
         return await self._transport.request(
-            "GET", "/v1/fine_tuning/jobs", Page[TuningJob], query=given(after=after, limit=limit)
+            "GET", "/v1/fine_tuning/jobs", Page[TuningJob], query=without_none(after=after, limit=limit)
         )
 
     async def get(self, job_id: str) -> TuningJob:
@@ -28,7 +28,7 @@ class Tuning(Group):
         )
 
     async def check(self, job_id: str) -> TuningAppCheck:
-        """Call the app of a job with some of its examples once more, and compare the prompts. No chat model is
+        """Call the app of a job again with some of its examples, and compare the prompts. No chat model is
         called.
         """
         return await self._transport.request(
@@ -39,7 +39,7 @@ class Tuning(Group):
         )
 
     async def cancel(self, job_id: str) -> TuningJob:
-        """Cancel a fine-tuning job for good."""
+        """Cancel a fine-tuning job permanently."""
         return await self._transport.request(
             "POST", at("v1", "fine_tuning", "jobs", by_id(job_id, "a fine-tuning job"), "cancel"), TuningJob
         )
@@ -67,7 +67,7 @@ class Tuning(Group):
             "GET",
             at("v1", "fine_tuning", "jobs", by_id(job_id, "a fine-tuning job"), "events"),
             Page[TuningEvent],
-            query=given(after=after, limit=limit),
+            query=without_none(after=after, limit=limit),
         )
 
     async def checkpoints(
@@ -81,5 +81,5 @@ class Tuning(Group):
             "GET",
             at("v1", "fine_tuning", "jobs", by_id(job_id, "a fine-tuning job"), "checkpoints"),
             Page[TuningCheckpoint],
-            query=given(after=after, limit=limit),
+            query=without_none(after=after, limit=limit),
         )

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from portico._async.group import Group
-from portico._request import at, by_id, given, named
+from portico._request import at, by_id, check_path_name, without_none
 from portico.schemas.deployments import BetterModel, Plan
 from portico.schemas.models import Model, StoredChat
 
 
 class Chats(Group):
-    """Chat completions that were asked for with ``store``, in ``extra_body`` of a chat."""
+    """Chat completions that were requested with ``store``, in ``extra_body`` of a chat."""
 
     async def get(self, chat_id: str) -> StoredChat:
         """Return one stored chat completion."""
@@ -24,13 +24,13 @@ class Chats(Group):
     async def change(self, chat_id: str, metadata: Mapping[str, str] | None) -> StoredChat:
         """Replace the metadata of a stored chat completion.
 
-        Other metadata for a stored chat completion.
+        New metadata for a stored chat completion.
         """
         return await self._transport.request(
             "POST",
             at("v1", "chat", "completions", by_id(chat_id, "a chat")),
             StoredChat,
-            json=given(metadata=metadata),
+            json=without_none(metadata=metadata),
         )
 
     async def remove(self, chat_id: str) -> None:
@@ -41,7 +41,7 @@ class Chats(Group):
 
 
 class Models(Group):
-    """Names that answer at ``/v1``, and where models come from."""
+    """Names that can be called at ``/v1``, and the sources of models."""
 
     async def list(self) -> Sequence[Model]:
         """Return all models, apps and aliases that the caller may use."""
@@ -53,35 +53,36 @@ class Models(Group):
         A model source, such as ``hf://ORG/REPO/FILE``.
         """
         return await self._transport.request(
-            "POST", "/api/models/pull", str, json=given(source=source), key="run"
+            "POST", "/api/models/pull", str, json=without_none(source=source), key="run"
         )
 
     async def plan(
         self, model: str, hardware: str | None = None, parameters: Mapping[str, Any] | None = None
     ) -> Plan:
-        """Say how a model would run here or on other hardware, without running it.
+        """Plan how a model would run on this or other hardware, without running it.
 
-        A model's name or source, and what to plan for; ``hardware`` is a preset's name, empty for this
+        A model's name or source, and what to plan for; ``hardware`` is the name of a preset, empty for this
         machine.
         """
         return await self._transport.request(
             "POST",
             "/api/models/plan",
             Plan,
-            json=given(model=model, hardware=hardware, parameters=parameters),
+            json=without_none(model=model, hardware=hardware, parameters=parameters),
         )
 
     async def better(self) -> BetterModel:
-        """A better model for this machine than the tiny one, and where it can be fetched from. Takes some
-        seconds.
-        """
+        """Return a better model for this machine than the tiny default, and its source. Takes some seconds."""
         return await self._transport.request("GET", "/api/models/better", BetterModel, slow=True)
 
     async def alias(self, name: str, target: str) -> None:
-        """Let a name mean a model or app from now on, and after a restart.
+        """Point a name to a model or app, from now on and after restarts.
 
-        The model or app that an alias means.
+        The model or app that an alias points to.
         """
         return await self._transport.request(
-            "PUT", at("api", "aliases", named(name, "an alias")), None, json=given(target=target)
+            "PUT",
+            at("api", "aliases", check_path_name(name, "an alias")),
+            None,
+            json=without_none(target=target),
         )

@@ -6,19 +6,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from portico._async.group import Group
-from portico._request import given
+from portico._request import without_none
 from portico.schemas.prompts import ImportedPrompts, Prompt
 
 
 class Prompts(Group):
-    """The prompt library: versioned prompts with typed arguments."""
+    """The prompt library, with versioned prompts and typed arguments."""
 
     async def list(self, *, everyone: bool | None = None) -> Sequence[Prompt]:
-        """The newest version of each prompt, by name.
+        """List the newest version of each prompt, by name.
 
-        ``everyone``: For an admin: other keys' prompts too, by their ids.
+        ``everyone``: For admins: include the prompts of other keys, by their ids.
         """
-        return await self._transport.request("GET", "/api/prompts", list[Prompt], query=given(all=everyone))
+        return await self._transport.request(
+            "GET", "/api/prompts", list[Prompt], query=without_none(all=everyone)
+        )
 
     async def load(
         self,
@@ -28,14 +30,15 @@ class Prompts(Group):
         origin: str | None = None,
         dry_run: bool | None = None,
     ) -> ImportedPrompts:
-        """Keep the prompts of files, or of a Git repository, which is for ``admin`` alone. All of them, or none.
+        """Import prompts from files, or from a Git repository (``admin`` only). All of them are imported, or
+        none.
 
-        Prompts to import: ``files``, from their path to their text, or ``url``, a Git repository on https.
+        Prompts to import: ``files``, a map from path to text, or ``url``, a Git repository on https.
         """
         return await self._transport.request(
             "POST",
             "/api/prompts/import",
             ImportedPrompts,
-            json=given(files=files, url=url, origin=origin, dry_run=dry_run),
+            json=without_none(files=files, url=url, origin=origin, dry_run=dry_run),
             slow=True,
         )

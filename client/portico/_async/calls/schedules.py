@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from portico._async.group import Group
-from portico._request import at, given, named
+from portico._request import at, check_path_name, without_none
 from portico.schemas.schedules import Schedule, ScheduledRun
 
 
 class Schedules(Group):
-    """They run with the rights of the key that made them. A name or an id says which is meant."""
+    """Schedules run with the rights of the key that created them. A schedule is given by name or id."""
 
     async def create(
         self,
@@ -28,9 +28,10 @@ class Schedules(Group):
         overlap: str | None = None,
         pause_after: int | None = None,
     ) -> Schedule:
-        """Make a schedule. It runs with the rights that the caller's key has at each time.
+        """Create a schedule. Each run has the rights that the caller's key has at that time.
 
-        A schedule to make: an ``app`` with its ``input``, or a ``store`` to sync; ``cron`` or ``every``.
+        A schedule to create: an ``app`` with its ``input``, or a ``store`` to sync; with ``cron`` or
+        ``every``.
 
         ``missed``: ``skip`` | ``once`` | ``all``.
 
@@ -40,7 +41,7 @@ class Schedules(Group):
             "POST",
             "/api/schedules",
             Schedule,
-            json=given(
+            json=without_none(
                 name=name,
                 app=app,
                 store=store,
@@ -55,18 +56,18 @@ class Schedules(Group):
         )
 
     async def list(self, *, everyone: bool | None = None) -> Sequence[Schedule]:
-        """The caller's schedules and the shared ones, by name.
+        """List the caller's schedules and the shared schedules, by name.
 
-        ``everyone``: For an admin: other keys' schedules too, by their ids.
+        ``everyone``: For admins: include the schedules of other keys, by their ids.
         """
         return await self._transport.request(
-            "GET", "/api/schedules", list[Schedule], query=given(all=everyone)
+            "GET", "/api/schedules", list[Schedule], query=without_none(all=everyone)
         )
 
     async def get(self, schedule: str) -> Schedule:
-        """One schedule."""
+        """Return a schedule."""
         return await self._transport.request(
-            "GET", at("api", "schedules", named(schedule, "a schedule")), Schedule
+            "GET", at("api", "schedules", check_path_name(schedule, "a schedule")), Schedule
         )
 
     async def change(
@@ -84,9 +85,9 @@ class Schedules(Group):
         overlap: str | None = None,
         pause_after: int | None = None,
     ) -> Schedule:
-        """Change the fields that are given. Intervals are counted from now if its times change.
+        """Change the given fields of a schedule. If its times change, intervals are counted from now.
 
-        What to change: see `Schedule`. Of ``cron`` and ``every`` one replaces the other, as of ``app`` and
+        The fields to change: see `Schedule`. ``cron`` and ``every`` replace each other, as do ``app`` and
         ``store``.
 
         ``missed``: ``skip`` | ``once`` | ``all``.
@@ -95,9 +96,9 @@ class Schedules(Group):
         """
         return await self._transport.request(
             "PATCH",
-            at("api", "schedules", named(schedule, "a schedule")),
+            at("api", "schedules", check_path_name(schedule, "a schedule")),
             Schedule,
-            json=given(
+            json=without_none(
                 name=name,
                 app=app,
                 store=store,
@@ -112,39 +113,39 @@ class Schedules(Group):
         )
 
     async def remove(self, schedule: str) -> None:
-        """Forget a schedule. A run under way continues."""
+        """Delete a schedule. A run in progress continues."""
         return await self._transport.request(
-            "DELETE", at("api", "schedules", named(schedule, "a schedule")), None
+            "DELETE", at("api", "schedules", check_path_name(schedule, "a schedule")), None
         )
 
     async def pause(self, schedule: str) -> Schedule:
-        """Let a schedule run no more until it is resumed. A run under way continues."""
+        """Pause a schedule until it is resumed. A run in progress continues."""
         return await self._transport.request(
-            "POST", at("api", "schedules", named(schedule, "a schedule"), "pause"), Schedule
+            "POST", at("api", "schedules", check_path_name(schedule, "a schedule"), "pause"), Schedule
         )
 
     async def resume(self, schedule: str) -> Schedule:
-        """Let a schedule run again from its next time on. What it missed meanwhile is not made up for."""
+        """Resume a schedule from its next time on. Missed runs are not made up."""
         return await self._transport.request(
-            "POST", at("api", "schedules", named(schedule, "a schedule"), "resume"), Schedule
+            "POST", at("api", "schedules", check_path_name(schedule, "a schedule"), "resume"), Schedule
         )
 
     async def run(self, schedule: str) -> str:
-        """Begin a run now, also of a schedule that is paused."""
+        """Start a run now, even if the schedule is paused."""
         return await self._transport.request(
-            "POST", at("api", "schedules", named(schedule, "a schedule"), "run"), str, key="run"
+            "POST", at("api", "schedules", check_path_name(schedule, "a schedule"), "run"), str, key="run"
         )
 
     async def next(self, schedule: str, *, count: int | None = None) -> Sequence[float]:
-        """When a schedule is due next, or would be if it were not paused.
+        """Return when a schedule is due next, or would be if it were not paused.
 
         ``count``: (default: ``5``).
         """
         return await self._transport.request(
             "GET",
-            at("api", "schedules", named(schedule, "a schedule"), "next"),
+            at("api", "schedules", check_path_name(schedule, "a schedule"), "next"),
             list[float],
-            query=given(count=count),
+            query=without_none(count=count),
         )
 
     async def preview(
@@ -155,9 +156,9 @@ class Schedules(Group):
         timezone: str | None = None,
         count: int | None = None,
     ) -> Sequence[float]:
-        """When a schedule would be due that was made now; nothing is made.
+        """Return when a schedule would be due if it were created now. Nothing is created.
 
-        ``cron`` in a ``timezone``, or ``every``; how many times are wanted.
+        ``cron`` in a ``timezone``, or ``every``, and the number of times to return.
 
         ``count``: (default: ``5``).
         """
@@ -165,17 +166,17 @@ class Schedules(Group):
             "POST",
             "/api/schedules/next",
             list[float],
-            json=given(cron=cron, every=every, timezone=timezone, count=count),
+            json=without_none(cron=cron, every=every, timezone=timezone, count=count),
         )
 
     async def runs(self, schedule: str, *, limit: int | None = None) -> Sequence[ScheduledRun]:
-        """What came of the last times, the newest first. The last hundred are kept.
+        """List the results of recent scheduled runs, newest first. The last hundred are kept.
 
         ``limit``: (default: ``20``).
         """
         return await self._transport.request(
             "GET",
-            at("api", "schedules", named(schedule, "a schedule"), "runs"),
+            at("api", "schedules", check_path_name(schedule, "a schedule"), "runs"),
             list[ScheduledRun],
-            query=given(limit=limit),
+            query=without_none(limit=limit),
         )

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from portico._async.group import Group
-from portico._request import at, by_id, given
+from portico._request import at, by_id, without_none
 from portico.schemas.sessions import Session, SessionMessage
 
 
 class Sessions(Group):
-    """Conversations with apps and agents, with the memory of every agent of a tree."""
+    """Conversations with apps and agents, including the memory of every agent in a tree."""
 
     async def open(
         self,
@@ -22,17 +22,19 @@ class Sessions(Group):
         title: str | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> Session:
-        """The session of this name, made if there is none.
+        """Return the session with this name, creating it if it does not exist.
 
-        A session to open. Without a ``name`` it is called by its id; one that is there already is left as it
-        is.
+        A session to open. Without a ``name``, its id is its name; an existing session stays unchanged.
         """
         return await self._transport.request(
-            "POST", "/api/sessions", Session, json=given(app=app, name=name, title=title, metadata=metadata)
+            "POST",
+            "/api/sessions",
+            Session,
+            json=without_none(app=app, name=name, title=title, metadata=metadata),
         )
 
     async def get(self, session_id: str) -> Session:
-        """One session."""
+        """Return a session."""
         return await self._transport.request(
             "GET", at("api", "sessions", by_id(session_id, "a session")), Session
         )
@@ -46,10 +48,10 @@ class Sessions(Group):
         correction: str | None = None,
         note: str | None = None,
     ) -> SessionMessage:
-        """Rate an answer, by the number of its message; a rating that it has is replaced.
+        """Rate an answer by the number of its message, replacing an existing rating.
 
-        What you think of an answer. ``correction`` is the answer that you wanted: for ``corrected``, and only
-        then.
+        Your rating of an answer. ``correction`` is the answer that you wanted, only for ``corrected``, where
+        it is required.
 
         ``value``: ``good`` | ``bad`` | ``corrected``.
         """
@@ -57,11 +59,11 @@ class Sessions(Group):
             "PUT",
             at("api", "sessions", by_id(session_id, "a session"), "messages", str(message), "rating"),
             SessionMessage,
-            json=given(value=value, correction=correction, note=note),
+            json=without_none(value=value, correction=correction, note=note),
         )
 
     async def unrate(self, session_id: str, message: int) -> None:
-        """Take back what was thought of an answer."""
+        """Remove the rating of an answer."""
         return await self._transport.request(
             "DELETE",
             at("api", "sessions", by_id(session_id, "a session"), "messages", str(message), "rating"),
@@ -71,20 +73,19 @@ class Sessions(Group):
     async def change(
         self, session_id: str, *, title: str | None = None, metadata: Mapping[str, Any] | None = None
     ) -> Session:
-        """Change its title or its metadata.
+        """Change the title or metadata of a session.
 
-        What is left out stays as it is.
+        Changes to a session. Omitted fields stay unchanged.
         """
         return await self._transport.request(
             "PATCH",
             at("api", "sessions", by_id(session_id, "a session")),
             Session,
-            json=given(title=title, metadata=metadata),
+            json=without_none(title=title, metadata=metadata),
         )
 
     async def add(self, session_id: str, messages: Sequence[Any], agent: str | None = None) -> Session:
-        """Put messages behind what was said, such as what an agent that works at a client has heard and
-        answered.
+        """Append messages to a session, such as those of an agent that runs at a client.
 
         Messages for the memory of the agent at the path ``agent``, empty for the root: texts, parts or
         messages.
@@ -93,37 +94,37 @@ class Sessions(Group):
             "POST",
             at("api", "sessions", by_id(session_id, "a session"), "messages"),
             Session,
-            json=given(messages=messages, agent=agent),
+            json=without_none(messages=messages, agent=agent),
         )
 
     async def reset(self, session_id: str) -> Session:
-        """Forget all that was said, by every agent of the tree."""
+        """Delete all messages of a session, of every agent of the tree."""
         return await self._transport.request(
             "POST", at("api", "sessions", by_id(session_id, "a session"), "reset"), Session
         )
 
     async def fork(self, session_id: str, name: str | None = None) -> Session:
-        """A copy, which goes its own way from here.
+        """Copy a session. The copy is independent from then on.
 
-        The name of the copy; called by its id without one.
+        The name of the copy, by default its id.
         """
         return await self._transport.request(
             "POST",
             at("api", "sessions", by_id(session_id, "a session"), "fork"),
             Session,
-            json=given(name=name),
+            json=without_none(name=name),
         )
 
     async def state(self, session_id: str) -> dict[str, Any]:
-        """The state dict: ``{"portico_session": 1, "memory": [...], "writer.memory": [...], "writer.state":
-        {...}}``.
+        """Return the state dict: ``{"portico_session": 1, "memory": [...], "writer.memory": [...],
+        "writer.state": {...}}``.
         """
         return await self._transport.request(
             "GET", at("api", "sessions", by_id(session_id, "a session"), "state"), dict[str, Any]
         )
 
     async def remove(self, session_id: str) -> None:
-        """Remove a session with all that was said in it."""
+        """Delete a session and all its messages."""
         return await self._transport.request(
             "DELETE", at("api", "sessions", by_id(session_id, "a session")), None
         )

@@ -4,22 +4,27 @@
 from __future__ import annotations
 
 from portico._async.group import Group
-from portico._request import at, given, named
+from portico._request import at, check_path_name, without_none
 from portico.schemas.skills import Skill
 
 
 class Skills(Group):
-    """Agent Skills. A name or an id says which is meant; a version is a number, ``latest`` or ``default``."""
+    """Agent Skills. A skill is given by name or id, a version by number, ``latest`` or ``default``."""
 
     async def get(self, skill: str) -> Skill:
-        """Return one skill, by its id or its name."""
-        return await self._transport.request("GET", at("v1", "skills", named(skill, "a skill")), Skill)
+        """Return one skill by its id or name."""
+        return await self._transport.request(
+            "GET", at("v1", "skills", check_path_name(skill, "a skill")), Skill
+        )
 
     async def set_default(self, skill: str, version: str) -> Skill:
-        """Make another version the default one.
+        """Make another version the default.
 
-        The version that is to be the default one.
+        The new default version.
         """
         return await self._transport.request(
-            "POST", at("v1", "skills", named(skill, "a skill")), Skill, json=given(default_version=version)
+            "POST",
+            at("v1", "skills", check_path_name(skill, "a skill")),
+            Skill,
+            json=without_none(default_version=version),
         )

@@ -9,7 +9,7 @@ from typing import Any
 
 from portico._async.group import Group
 from portico._read import Page
-from portico._request import at, by_id, given, named
+from portico._request import at, by_id, check_path_name, without_none
 from portico.schemas.chunks import ChunkGroup, FileChunk
 from portico.schemas.stores import LinkedPassages, SkippedFiles, Store, StoreFile, SyncPlan
 
@@ -18,12 +18,14 @@ class Stores(Group):
     """Knowledge bases."""
 
     async def list(self) -> Sequence[Store]:
-        """All stores that the caller may read, oldest first."""
+        """List all stores that the caller may read, oldest first."""
         return await self._transport.request("GET", "/api/stores", list[Store])
 
     async def get(self, name: str) -> Store:
-        """One of them, by name or id."""
-        return await self._transport.request("GET", at("api", "stores", named(name, "a store")), Store)
+        """Return a store by name or id."""
+        return await self._transport.request(
+            "GET", at("api", "stores", check_path_name(name, "a store")), Store
+        )
 
     async def add(
         self,
@@ -39,15 +41,15 @@ class Stores(Group):
         search: Mapping[str, Any] | None = None,
         links: bool | None = None,
     ) -> Store:
-        """A new store under a name of its own; one with a folder or a source is an app unless that is declined.
+        """Create a store. A store with a folder or a source becomes an app unless declined.
 
-        A store to be made. With ``app`` it is a chat app, whose ``answers`` are ``auto``, ``write`` or
+        A store to create. With ``app`` it is a chat app, whose ``answers`` are ``auto``, ``write`` or
         ``quote``.
 
-        With ``folder`` (of the daemon's machine) or ``source`` it mirrors that: ``s3://BUCKET/PREFIX``,
-        ``git+https://HOST/PATH[@REF][#subdirectory=FOLDER]``, ``webdav+https://HOST/PATH``,
-        ``imaps://HOST/FOLDER``, an address that is a sitemap, a feed, a list, a directory index or a
-        document, or a list of documents by their addresses.
+        With ``folder`` (on the daemon's machine) or ``source`` it mirrors that location:
+        ``s3://BUCKET/PREFIX``, ``git+https://HOST/PATH[@REF][#subdirectory=FOLDER]``,
+        ``webdav+https://HOST/PATH``, ``imaps://HOST/FOLDER``, the address of a sitemap, a feed, a list, a
+        directory index or a document, or a list of document addresses.
 
         ``answers``: (default: ``auto``).
         """
@@ -55,7 +57,7 @@ class Stores(Group):
             "POST",
             "/api/stores",
             Store,
-            json=given(
+            json=without_none(
                 name=name,
                 folder=folder,
                 source=source,
@@ -83,19 +85,20 @@ class Stores(Group):
         vector_weight: float | None = None,
         links: bool | None = None,
     ) -> Store:
-        """Another description, embedding model, weight of its vectors or way to answer; links between its
-        passages or none; pause or resume following.
+        """Change a store: its description, embedding model, vector weight, answer mode, or links between its
+        passages; or pause or resume following its source.
 
-        What is to change; what is left out stays. ``source`` takes the place of what was followed;
-        ``embedding_model`` is changed in the background, ``""`` is none; ``vector_weight`` is what its
-        vectors are worth beside the words, as `calibrate` measures it; ``links`` are made, or removed, in the
-        background.
+        Changes to a store; omitted fields stay unchanged.
+
+        ``source`` replaces the previous source. ``embedding_model`` is changed in the background, ``""``
+        means none. ``vector_weight`` is the weight of the vectors relative to the words, as `calibrate`
+        measures it. ``links`` are created or removed in the background.
         """
         return await self._transport.request(
             "PATCH",
-            at("api", "stores", named(name, "a store")),
+            at("api", "stores", check_path_name(name, "a store")),
             Store,
-            json=given(
+            json=without_none(
                 description=description,
                 source=source,
                 keep_removed=keep_removed,
@@ -109,38 +112,40 @@ class Stores(Group):
         )
 
     async def remove(self, name: str) -> None:
-        """Remove a store; its folder and uploaded files stay."""
-        return await self._transport.request("DELETE", at("api", "stores", named(name, "a store")), None)
+        """Delete a store; its folder and uploaded files stay."""
+        return await self._transport.request(
+            "DELETE", at("api", "stores", check_path_name(name, "a store")), None
+        )
 
     async def sync(self, name: str) -> str:
-        """Look at the folder or source again: add, change and remove what is new, changed and gone."""
+        """Sync a store with its folder or source: add new files, update changed files and remove deleted files."""
         return await self._transport.request(
-            "POST", at("api", "stores", named(name, "a store"), "sync"), str, key="run"
+            "POST", at("api", "stores", check_path_name(name, "a store"), "sync"), str, key="run"
         )
 
     async def reindex(self, name: str, *, files: bool | None = None) -> str:
-        """Build the indexes of a store from zero.
+        """Rebuild the indexes of a store from scratch.
 
-        ``files``: read all files again before.
+        ``files``: read all files again first.
         """
         return await self._transport.request(
             "POST",
-            at("api", "stores", named(name, "a store"), "reindex"),
+            at("api", "stores", check_path_name(name, "a store"), "reindex"),
             str,
-            json=given(files=files),
+            json=without_none(files=files),
             key="run",
         )
 
     async def plan(self, name: str) -> SyncPlan:
-        """What a sync would do now, without doing it."""
+        """Return what a sync would do now, without doing it."""
         return await self._transport.request(
-            "GET", at("api", "stores", named(name, "a store"), "sync", "plan"), SyncPlan, slow=True
+            "GET", at("api", "stores", check_path_name(name, "a store"), "sync", "plan"), SyncPlan, slow=True
         )
 
     async def skipped(self, name: str) -> SkippedFiles:
-        """What lies in the folder or source of a store and is not read, and why."""
+        """List the files in a store's folder or source that are not read, with the reasons."""
         return await self._transport.request(
-            "GET", at("api", "stores", named(name, "a store"), "skipped"), SkippedFiles
+            "GET", at("api", "stores", check_path_name(name, "a store"), "skipped"), SkippedFiles
         )
 
     async def neighbours(
@@ -153,23 +158,24 @@ class Stores(Group):
         after: int | None = None,
         limit: int | None = None,
     ) -> LinkedPassages:
-        """The passages that name what another names: a ``chunk``, as the trace of a search has it, or the one of
-        a ``file`` (its id) that holds the character ``start``, as a passage's place has it. ``after`` so
-        many.
+        """List the passages linked to a passage by shared terms.
+
+        The passage is a ``chunk``, as in the trace of a search, or the passage of a ``file`` (its id) that
+        contains the character ``start``, as in a passage's place. ``after`` skips that many passages.
 
         ``limit``: (default: ``20``).
         """
         return await self._transport.request(
             "GET",
-            at("api", "stores", named(name, "a store"), "links"),
+            at("api", "stores", check_path_name(name, "a store"), "links"),
             LinkedPassages,
-            query=given(chunk=chunk, file=file, start=start, after=after, limit=limit),
+            query=without_none(chunk=chunk, file=file, start=start, after=after, limit=limit),
         )
 
     async def groups(self, name: str) -> Sequence[ChunkGroup]:
-        """The groups of a store, its own first."""
+        """List the groups of a store, its own group first."""
         return await self._transport.request(
-            "GET", at("api", "stores", named(name, "a store"), "groups"), list[ChunkGroup]
+            "GET", at("api", "stores", check_path_name(name, "a store"), "groups"), list[ChunkGroup]
         )
 
     async def add_group(
@@ -181,39 +187,44 @@ class Stores(Group):
         parent: str | None = None,
         embedding_model: str | None = None,
     ) -> str:
-        """Make a group of all files, in the background; the store serves as before meanwhile.
+        """Create a group of all files in the background; meanwhile the store serves as before.
 
-        A group to be made. ``CoarseChunk``, ``MediumChunk`` and ``FineChunk`` need no more than their name.
+        A group to create. ``CoarseChunk``, ``MediumChunk`` and ``FineChunk`` need only their name.
         """
         return await self._transport.request(
             "POST",
-            at("api", "stores", named(name, "a store"), "groups"),
+            at("api", "stores", check_path_name(name, "a store"), "groups"),
             str,
-            json=given(
+            json=without_none(
                 name=group, chunking_strategy=chunking, parent=parent, embedding_model=embedding_model
             ),
             key="run",
         )
 
     async def remove_group(self, name: str, group: str) -> None:
-        """Remove a group with its chunks."""
+        """Remove a group and its chunks."""
         return await self._transport.request(
             "DELETE",
-            at("api", "stores", named(name, "a store"), "groups", named(group, "a group")),
+            at(
+                "api", "stores", check_path_name(name, "a store"), "groups", check_path_name(group, "a group")
+            ),
             None,
             slow=True,
         )
 
     async def retry_groups(self, name: str) -> Sequence[str]:
-        """Try the files again that could not be in a group. What a model has written of them is kept."""
+        """Retry the files that could not be added to a group. Text that a model wrote about them is kept."""
         return await self._transport.request(
-            "POST", at("api", "stores", named(name, "a store"), "groups", "retry"), list[str], key="runs"
+            "POST",
+            at("api", "stores", check_path_name(name, "a store"), "groups", "retry"),
+            list[str],
+            key="runs",
         )
 
     async def files(
         self, name: str, *, limit: int | None = None, after: str | None = None, status: str | None = None
     ) -> Page[StoreFile]:
-        """The files of a store, in the order in which they came.
+        """List the files of a store in the order in which they were added.
 
         ``limit``: (default: ``10000``).
 
@@ -221,9 +232,9 @@ class Stores(Group):
         """
         return await self._transport.request(
             "GET",
-            at("api", "stores", named(name, "a store"), "files"),
+            at("api", "stores", check_path_name(name, "a store"), "files"),
             Page[StoreFile],
-            query=given(limit=limit, after=after, status=status),
+            query=without_none(limit=limit, after=after, status=status),
         )
 
     async def chunks(
@@ -235,10 +246,9 @@ class Stores(Group):
         after: int | None = None,
         limit: int | None = None,
     ) -> Page[FileChunk]:
-        """The pieces into which a file was cut, in their order behind number ``after``, with where they stand in
-        it.
+        """List the chunks of a file in order, starting after number ``after``, with their positions in the file.
 
-        ``group``: one of the store's groups; left out, its own.
+        ``group``: one of the store's groups; by default its own.
 
         ``after``: (default: ``-1``).
 
@@ -246,21 +256,24 @@ class Stores(Group):
         """
         return await self._transport.request(
             "GET",
-            at("api", "stores", named(name, "a store"), "files", by_id(file_id, "a file"), "chunks"),
+            at(
+                "api", "stores", check_path_name(name, "a store"), "files", by_id(file_id, "a file"), "chunks"
+            ),
             Page[FileChunk],
-            query=given(group=group, after=after, limit=limit),
+            query=without_none(group=group, after=after, limit=limit),
         )
 
     async def page(self, name: str, file_id: str, page: int, passage: str | None = None) -> bytes:
-        """A page of a PDF as a picture (PNG, at most 1,600 dots long) with a passage marked where it stands.
+        """Draw a page of a PDF as an image (PNG, at most 1,600 pixels long) with a passage marked at its
+        position.
 
-        Which page of a file, counted from 1, and what is to be marked on it.
+        A page of a file, counted from 1, and the passage to mark on it.
         """
         return await self._transport.request(
             "POST",
-            at("api", "stores", named(name, "a store"), "files", by_id(file_id, "a file"), "page"),
+            at("api", "stores", check_path_name(name, "a store"), "files", by_id(file_id, "a file"), "page"),
             bytes,
-            json=given(page=page, passage=passage),
+            json=without_none(page=page, passage=passage),
             slow=True,
         )
 
@@ -274,13 +287,13 @@ class Stores(Group):
     ) -> StoreFile:
         """Add a file to a vector store. It is indexed in the background.
 
-        A file to be put into a vector store.
+        A file to add to a vector store.
         """
         return await self._transport.request(
             "POST",
             at("v1", "vector_stores", by_id(store_id, "a store"), "files"),
             StoreFile,
-            json=given(file_id=file_id, attributes=attributes, chunking_strategy=chunking_strategy),
+            json=without_none(file_id=file_id, attributes=attributes, chunking_strategy=chunking_strategy),
         )
 
     async def detach(self, store_id: str, file_id: str) -> None:

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 from portico._read import Page
-from portico._request import at, by_id, given
+from portico._request import at, by_id, without_none
 from portico._sync.group import Group
 from portico.schemas.batches import Batch
 
 
 class Batches(Group):
-    """Many requests in one file, answered while nobody waits."""
+    """Many requests in a file, processed in the background."""
 
     def list(self, *, after: str | None = None, limit: int | None = None) -> Page[Batch]:
         """Return the caller's batches, newest first.
@@ -18,7 +18,7 @@ class Batches(Group):
         ``limit``: (default: ``20``).
         """
         return self._transport.request(
-            "GET", "/v1/batches", Page[Batch], query=given(after=after, limit=limit)
+            "GET", "/v1/batches", Page[Batch], query=without_none(after=after, limit=limit)
         )
 
     def get(self, batch_id: str) -> Batch:
@@ -26,7 +26,7 @@ class Batches(Group):
         return self._transport.request("GET", at("v1", "batches", by_id(batch_id, "a batch")), Batch)
 
     def cancel(self, batch_id: str) -> Batch:
-        """Cancel a batch. The lines that are answered by then get their file."""
+        """Cancel a batch. Lines answered before the cancellation are written to its output file."""
         return self._transport.request(
             "POST", at("v1", "batches", by_id(batch_id, "a batch"), "cancel"), Batch
         )

@@ -10,8 +10,8 @@ from portico.schemas.chunks import Chunker
 
 
 class Chunkers(Group):
-    """Ways to cut documents."""
+    """Strategies for splitting documents into chunks."""
 
     def list(self) -> Sequence[Chunker]:
-        """In which ways documents can be cut."""
+        """List the strategies for splitting documents."""
         return self._transport.request("GET", "/api/chunkers", list[Chunker])

@@ -3,37 +3,52 @@
 
 from __future__ import annotations
 
-from portico._request import at, given, named
+from portico._request import at, check_path_name, without_none
 from portico._sync.group import Group
 from portico.schemas.cluster import ClusterNode, ClusterStatus, DrainedNode
 
 
 class Cluster(Group):
-    """For admins. Schedulers place processes; this shows where, and takes machines out of use."""
+    """For admins. Schedulers place processes; this resource shows where, and takes machines out of service."""
 
     def status(self) -> ClusterStatus:
-        """The daemons on this database, the nodes of each launcher that is in use, and the processes of models
-        and trainings with their nodes. A scheduler that does not answer is an ``error`` of its launcher.
+        """Return the daemons on this database, the nodes of each launcher in use, and the processes of models
+        and training jobs with their nodes. If a scheduler does not respond, its launcher has an ``error``.
         """
         return self._transport.request("GET", "/api/cluster", ClusterStatus)
 
     def drain(self, launcher: str, node: str, reason: str, *, dry_run: bool | None = None) -> DrainedNode:
-        """Have nothing more started on a node, by its name or address. Models there are started elsewhere first
-        and then ended; trainings work on to their end.
+        """Stop starting processes on a node, given by its name or address.
 
-        Why a node is drained, for who looks at its scheduler. ``dry_run``: say what would be done.
+        Models on the node are started elsewhere first and then stopped; training jobs run to completion.
+
+        The reason for draining a node, shown in its scheduler. ``dry_run``: only report what would be done.
         """
         return self._transport.request(
             "POST",
-            at("api", "cluster", "nodes", named(launcher, "a launcher"), named(node, "a node"), "drain"),
+            at(
+                "api",
+                "cluster",
+                "nodes",
+                check_path_name(launcher, "a launcher"),
+                check_path_name(node, "a node"),
+                "drain",
+            ),
             DrainedNode,
-            json=given(reason=reason, dry_run=dry_run),
+            json=without_none(reason=reason, dry_run=dry_run),
         )
 
     def resume(self, launcher: str, node: str) -> ClusterNode:
-        """Use a node again that was drained."""
+        """Resume using a drained node."""
         return self._transport.request(
             "POST",
-            at("api", "cluster", "nodes", named(launcher, "a launcher"), named(node, "a node"), "resume"),
+            at(
+                "api",
+                "cluster",
+                "nodes",
+                check_path_name(launcher, "a launcher"),
+                check_path_name(node, "a node"),
+                "resume",
+            ),
             ClusterNode,
         )

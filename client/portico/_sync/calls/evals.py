@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from portico._read import Page
-from portico._request import at, by_id, given
+from portico._request import at, by_id, without_none
 from portico._sync.group import Group
 from portico.schemas.evals import Eval, EvalApplied, EvalOutput, EvalRun, EvalSearch
 
@@ -24,17 +24,17 @@ class Evals(Group):
     ) -> Eval:
         """Change the name or the metadata of an evaluation.
 
-        Another name, or other metadata.
+        A new name or new metadata for an evaluation.
         """
         return self._transport.request(
             "POST",
             at("v1", "evals", by_id(eval_id, "an evaluation")),
             Eval,
-            json=given(name=name, metadata=metadata),
+            json=without_none(name=name, metadata=metadata),
         )
 
     def remove(self, eval_id: str) -> None:
-        """Delete an evaluation with its runs and searches. Those in progress are cancelled."""
+        """Delete an evaluation with its runs and searches. Runs and searches in progress are cancelled."""
         return self._transport.request("DELETE", at("v1", "evals", by_id(eval_id, "an evaluation")), None)
 
     def get_run(self, eval_id: str, run_id: str) -> EvalRun:
@@ -44,7 +44,7 @@ class Evals(Group):
         )
 
     def cancel_run(self, eval_id: str, run_id: str) -> EvalRun:
-        """Cancel a run of an evaluation; its results so far stay. Older clients leave out ``/cancel``."""
+        """Cancel a run of an evaluation; its results so far are kept. Older clients omit ``/cancel``."""
         return self._transport.request(
             "POST",
             at("v1", "evals", by_id(eval_id, "an evaluation"), "runs", by_id(run_id, "a run"), "cancel"),
@@ -67,7 +67,7 @@ class Evals(Group):
         order: str | None = None,
         status: str | None = None,
     ) -> Page[EvalOutput]:
-        """Return the results of the items that are done.
+        """Return the results of the finished items.
 
         ``limit``: (default: ``20``).
 
@@ -81,11 +81,11 @@ class Evals(Group):
                 "v1", "evals", by_id(eval_id, "an evaluation"), "runs", by_id(run_id, "a run"), "output_items"
             ),
             Page[EvalOutput],
-            query=given(after=after, limit=limit, order=order, status=status),
+            query=without_none(after=after, limit=limit, order=order, status=status),
         )
 
     def searches(self, eval_id: str, *, limit: int | None = None) -> Sequence[EvalSearch]:
-        """The searches of an evaluation without their trials, the newest first.
+        """List the searches of an evaluation without their trials, newest first.
 
         ``limit``: (default: ``20``).
         """
@@ -93,11 +93,11 @@ class Evals(Group):
             "GET",
             at("api", "evals", by_id(eval_id, "an evaluation"), "searches"),
             list[EvalSearch],
-            query=given(limit=limit),
+            query=without_none(limit=limit),
         )
 
     def get_search(self, eval_id: str, search_id: str) -> EvalSearch:
-        """One search with its trials, the best first."""
+        """Return a search with its trials, best first."""
         return self._transport.request(
             "GET",
             at("api", "evals", by_id(eval_id, "an evaluation"), "searches", by_id(search_id, "a search")),
@@ -105,7 +105,7 @@ class Evals(Group):
         )
 
     def cancel_search(self, eval_id: str, search_id: str) -> EvalSearch:
-        """End a search; what is done of it stays."""
+        """Cancel a search; its results so far are kept."""
         return self._transport.request(
             "POST",
             at(
@@ -120,9 +120,9 @@ class Evals(Group):
         )
 
     def apply(self, eval_id: str, search_id: str, *, trial: str | None = None) -> EvalApplied:
-        """Deploy what the best trial changes in apps, as a new version of each.
+        """Deploy the changes of the best trial to apps, as a new version of each.
 
-        Which trial is deployed; the best, if none is named.
+        The trial to deploy; by default the best.
         """
         return self._transport.request(
             "POST",
@@ -135,5 +135,5 @@ class Evals(Group):
                 "apply",
             ),
             EvalApplied,
-            json=given(trial=trial),
+            json=without_none(trial=trial),
         )

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from portico._read import Page
-from portico._request import at, by_id, given
+from portico._request import at, by_id, without_none
 from portico._sync.group import Group
 from portico.schemas.files import File, FileUpload
 
@@ -30,11 +30,11 @@ class Files(Group):
             "GET",
             "/v1/files",
             Page[File],
-            query=given(after=after, limit=limit, order=order, purpose=purpose),
+            query=without_none(after=after, limit=limit, order=order, purpose=purpose),
         )
 
     def get(self, file_id: str) -> File:
-        """Return one file: an uploaded one, or one that a run made."""
+        """Return one file: an uploaded file, or a file made by a run."""
         return self._transport.request("GET", at("v1", "files", by_id(file_id, "a file")), File)
 
     def cancel_upload(self, upload_id: str) -> FileUpload:
@@ -44,11 +44,11 @@ class Files(Group):
         )
 
     def remove(self, file_id: str) -> None:
-        """Delete a file, also from every vector store."""
+        """Delete a file and remove it from every vector store."""
         return self._transport.request("DELETE", at("v1", "files", by_id(file_id, "a file")), None)
 
     def content(self, file_id: str) -> bytes:
-        """Return the bytes of a file, as they were uploaded or a run made them."""
+        """Return the bytes of a file, exactly as they were uploaded or made by a run."""
         return self._transport.request(
             "GET", at("v1", "files", by_id(file_id, "a file"), "content"), bytes, slow=True
         )

@@ -6,17 +6,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from portico._request import at, by_id, given
+from portico._request import at, by_id, without_none
 from portico._sync.group import Group
 from portico.schemas.keys import Key, NewKey
 
 
 class Keys(Group):
-    """Who may call, and what."""
+    """Who can call the daemon, and what they can do."""
 
     def list(self, *, blocked: bool | None = None) -> Sequence[Key]:
-        """All keys, oldest first. ``blocked``: in their place those who signed in and are kept out."""
-        return self._transport.request("GET", "/api/keys", list[Key], query=given(blocked=blocked))
+        """List all keys, oldest first. ``blocked``: list the blocked users who sign in instead."""
+        return self._transport.request("GET", "/api/keys", list[Key], query=without_none(blocked=blocked))
 
     def add(
         self,
@@ -26,17 +26,20 @@ class Keys(Group):
         limits: Mapping[str, Any] | None = None,
         filters: Mapping[str, Any] | None = None,
     ) -> NewKey:
-        """A new key; the answer holds the secret, which is kept nowhere. A filter on a store whose name is
-        nearly that of another one is refused.
+        """Create a key. The response contains the secret, which is not stored. A filter on a store whose name
+        nearly matches an existing store is refused.
 
-        A key to be made. ``limits``: concurrency, requests_per_minute, tokens_per_minute, tokens_per_day,
+        A key to create. ``limits``: concurrency, requests_per_minute, tokens_per_minute, tokens_per_day,
         storage_mb.
 
-        ``filters``: for a store, by its name or id or ``*`` for any, what the attributes of its files must
-        meet for this key to read them, in the form of the ``filters`` of a search.
+        ``filters`` map a store, by its name or id or ``*`` for any, to a condition on file attributes, in the
+        form of the ``filters`` of a search. The key reads only files that meet it.
         """
         return self._transport.request(
-            "POST", "/api/keys", NewKey, json=given(name=name, scopes=scopes, limits=limits, filters=filters)
+            "POST",
+            "/api/keys",
+            NewKey,
+            json=without_none(name=name, scopes=scopes, limits=limits, filters=filters),
         )
 
     def update(
@@ -47,23 +50,25 @@ class Keys(Group):
         filters: Mapping[str, Any] | None = None,
         limits: Mapping[str, Any] | None = None,
     ) -> Key:
-        """Let a key have other scopes, filters or limits, at once. If it may do or read less, its calls, streams
-        and runs end as by a revocation; under other limits they continue, and what it used counts.
+        """Change the scopes, filters or limits of a key immediately.
 
-        ``scopes``, ``filters``, ``limits``: all that the key has from then on. What is left out stays; ``{}``
-        is no filters, and no limits.
+        If the key loses rights, its calls, streams and runs end as if it were revoked. If only limits change,
+        they continue, and past usage counts.
+
+        New values for ``scopes``, ``filters`` or ``limits``, each replacing the old value entirely. Omitted
+        fields stay unchanged; ``{}`` removes all filters or limits.
         """
         return self._transport.request(
             "PATCH",
             at("api", "keys", by_id(key_id, "a key")),
             Key,
-            json=given(scopes=scopes, filters=filters, limits=limits),
+            json=without_none(scopes=scopes, filters=filters, limits=limits),
         )
 
     def revoke(self, key_id: str) -> None:
-        """End a key, at once. Somebody who signs in is kept out from then on, whatever token they bring."""
+        """Revoke a key immediately. A user who signs in is blocked from then on, whatever token they present."""
         return self._transport.request("DELETE", at("api", "keys", by_id(key_id, "a key")), None)
 
     def unblock(self, key_id: str) -> Key:
-        """Let somebody in again who signs in and was kept out. What they may do, their next token says."""
+        """Unblock a user who signs in. Their next token defines their rights."""
         return self._transport.request("POST", at("api", "keys", by_id(key_id, "a key"), "unblock"), Key)

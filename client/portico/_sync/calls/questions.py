@@ -6,31 +6,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from portico._request import at, by_id, given
+from portico._request import at, by_id, without_none
 from portico._sync.group import Group
 from portico.schemas.questions import Question
 
 
 class Questions(Group):
-    """What runs wait for: approvals, functions of clients, input of people."""
+    """Questions that runs wait for: approvals, functions of clients, input from people."""
 
     def list(
         self, *, status: str | None = None, run: str | None = None, limit: int | None = None
     ) -> Sequence[Question]:
-        """What the caller's runs have asked, newest first; what all runs have asked, for an admin.
+        """List the questions of the caller's runs, newest first; for an admin, of all runs.
 
         ``status``: ``pending`` | ``answered`` | ``expired`` | ``cancelled``.
 
-        ``run``: Only what this run asked.
+        ``run``: Only questions of this run.
 
         ``limit``: (default: ``100``).
         """
         return self._transport.request(
-            "GET", "/api/questions", list[Question], query=given(status=status, run=run, limit=limit)
+            "GET", "/api/questions", list[Question], query=without_none(status=status, run=run, limit=limit)
         )
 
     def get(self, question_id: str) -> Question:
-        """One of them."""
+        """Return a question."""
         return self._transport.request(
             "GET", at("api", "questions", by_id(question_id, "a question")), Question
         )
@@ -44,10 +44,10 @@ class Questions(Group):
         note: str | None = None,
         worker: str | None = None,
     ) -> Question:
-        """Answer; the run continues at once. Only the first answer counts: a second one is refused with 409.
+        """Answer a question; the run continues immediately. Only the first answer counts: a second is refused
+        with 409.
 
-        An answer. ``value`` is what was asked for, ``note`` what the run, and a model behind it, is told
-        about it.
+        An answer. ``value`` is the requested value, ``note`` a remark for the run and a model behind it.
 
         ``worker`` is the name under which a function was claimed.
         """
@@ -55,5 +55,5 @@ class Questions(Group):
             "POST",
             at("api", "questions", by_id(question_id, "a question"), "answer"),
             Question,
-            json=given(accepted=accepted, value=value, note=note, worker=worker),
+            json=without_none(accepted=accepted, value=value, note=note, worker=worker),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from portico._request import at, by_id, given
+from portico._request import at, by_id, without_none
 from portico._sync.group import Group
 from portico.schemas.flows import TraceStep
 from portico.schemas.runs import Pruned, Run
@@ -15,30 +15,30 @@ class Runs(Group):
     """Executions: calls, ingests, downloads."""
 
     def get(self, run_id: str) -> Run:
-        """One run."""
+        """Return a run."""
         return self._transport.request("GET", at("api", "runs", by_id(run_id, "a run")), Run)
 
     def cancel(self, run_id: str) -> None:
-        """Stop a run, and wait until it has stopped. One that has ended stays as it is."""
+        """Cancel a run and wait until it has stopped. A run that has ended stays unchanged."""
         return self._transport.request("POST", at("api", "runs", by_id(run_id, "a run"), "cancel"), None)
 
     def prune(self, *, days: float | None = None, dry_run: bool | None = None) -> Pruned:
-        """Remove ended runs that are old, with what hangs on them, as the daemon does every hour.
+        """Remove old runs that have ended, with their data, as the daemon does every hour.
 
-        ``days``: another age than the setting ``keep_runs_days`` says; ``dry_run`` only counts.
+        ``days``: another age than the setting ``keep_runs_days``; ``dry_run`` only counts.
         """
         return self._transport.request(
-            "POST", "/api/runs/prune", Pruned, json=given(days=days, dry_run=dry_run), slow=True
+            "POST", "/api/runs/prune", Pruned, json=without_none(days=days, dry_run=dry_run), slow=True
         )
 
     def trace(
         self, run_id: str, *, full: bool | None = None, format: str | None = None
     ) -> Sequence[TraceStep]:
-        """The steps of a run of a flow. ``full``: outputs as they are, not cut. ``mermaid``: a gantt chart of
-        them.
+        """Return the steps of a flow run. ``full``: outputs are not truncated. ``mermaid``: a Gantt chart of the
+        steps.
 
-        ``svg``: the diagram of the flow as the run began with it; each step's box has its path as
-        ``data-step``. Of a run in memory it is that of the deployed app.
+        ``svg``: the diagram of the flow at the start of the run; the box of each step has its path as
+        ``data-step``. For a run in memory, it is the diagram of the deployed app.
 
         ``format``: ``json`` | ``mermaid`` | ``svg`` (default: ``json``).
         """
@@ -46,15 +46,18 @@ class Runs(Group):
             "GET",
             at("api", "runs", by_id(run_id, "a run"), "trace"),
             list[TraceStep],
-            query=given(full=full, format=format),
+            query=without_none(full=full, format=format),
             key="steps",
         )
 
     def resume(self, run_id: str, *, start: str | None = None) -> Run:
-        """Resume a durable run that has ended, after its last finished step or from a given one.
+        """Resume a durable run that has ended, after its last finished step or from a given step.
 
-        ``from``: the step, by its path or name, that is done again with all that followed it.
+        ``from``: the path or name of the step to repeat, with all steps after it.
         """
         return self._transport.request(
-            "POST", at("api", "runs", by_id(run_id, "a run"), "resume"), Run, json=given(**{"from": start})
+            "POST",
+            at("api", "runs", by_id(run_id, "a run"), "resume"),
+            Run,
+            json=without_none(**{"from": start}),
         )

@@ -6,13 +6,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from portico._request import at, given, named
+from portico._request import at, check_path_name, without_none
 from portico._sync.group import Group
 from portico.schemas.schedules import Schedule, ScheduledRun
 
 
 class Schedules(Group):
-    """They run with the rights of the key that made them. A name or an id says which is meant."""
+    """Schedules run with the rights of the key that created them. A schedule is given by name or id."""
 
     def create(
         self,
@@ -28,9 +28,10 @@ class Schedules(Group):
         overlap: str | None = None,
         pause_after: int | None = None,
     ) -> Schedule:
-        """Make a schedule. It runs with the rights that the caller's key has at each time.
+        """Create a schedule. Each run has the rights that the caller's key has at that time.
 
-        A schedule to make: an ``app`` with its ``input``, or a ``store`` to sync; ``cron`` or ``every``.
+        A schedule to create: an ``app`` with its ``input``, or a ``store`` to sync; with ``cron`` or
+        ``every``.
 
         ``missed``: ``skip`` | ``once`` | ``all``.
 
@@ -40,7 +41,7 @@ class Schedules(Group):
             "POST",
             "/api/schedules",
             Schedule,
-            json=given(
+            json=without_none(
                 name=name,
                 app=app,
                 store=store,
@@ -55,15 +56,19 @@ class Schedules(Group):
         )
 
     def list(self, *, everyone: bool | None = None) -> Sequence[Schedule]:
-        """The caller's schedules and the shared ones, by name.
+        """List the caller's schedules and the shared schedules, by name.
 
-        ``everyone``: For an admin: other keys' schedules too, by their ids.
+        ``everyone``: For admins: include the schedules of other keys, by their ids.
         """
-        return self._transport.request("GET", "/api/schedules", list[Schedule], query=given(all=everyone))
+        return self._transport.request(
+            "GET", "/api/schedules", list[Schedule], query=without_none(all=everyone)
+        )
 
     def get(self, schedule: str) -> Schedule:
-        """One schedule."""
-        return self._transport.request("GET", at("api", "schedules", named(schedule, "a schedule")), Schedule)
+        """Return a schedule."""
+        return self._transport.request(
+            "GET", at("api", "schedules", check_path_name(schedule, "a schedule")), Schedule
+        )
 
     def change(
         self,
@@ -80,9 +85,9 @@ class Schedules(Group):
         overlap: str | None = None,
         pause_after: int | None = None,
     ) -> Schedule:
-        """Change the fields that are given. Intervals are counted from now if its times change.
+        """Change the given fields of a schedule. If its times change, intervals are counted from now.
 
-        What to change: see `Schedule`. Of ``cron`` and ``every`` one replaces the other, as of ``app`` and
+        The fields to change: see `Schedule`. ``cron`` and ``every`` replace each other, as do ``app`` and
         ``store``.
 
         ``missed``: ``skip`` | ``once`` | ``all``.
@@ -91,9 +96,9 @@ class Schedules(Group):
         """
         return self._transport.request(
             "PATCH",
-            at("api", "schedules", named(schedule, "a schedule")),
+            at("api", "schedules", check_path_name(schedule, "a schedule")),
             Schedule,
-            json=given(
+            json=without_none(
                 name=name,
                 app=app,
                 store=store,
@@ -108,37 +113,39 @@ class Schedules(Group):
         )
 
     def remove(self, schedule: str) -> None:
-        """Forget a schedule. A run under way continues."""
-        return self._transport.request("DELETE", at("api", "schedules", named(schedule, "a schedule")), None)
+        """Delete a schedule. A run in progress continues."""
+        return self._transport.request(
+            "DELETE", at("api", "schedules", check_path_name(schedule, "a schedule")), None
+        )
 
     def pause(self, schedule: str) -> Schedule:
-        """Let a schedule run no more until it is resumed. A run under way continues."""
+        """Pause a schedule until it is resumed. A run in progress continues."""
         return self._transport.request(
-            "POST", at("api", "schedules", named(schedule, "a schedule"), "pause"), Schedule
+            "POST", at("api", "schedules", check_path_name(schedule, "a schedule"), "pause"), Schedule
         )
 
     def resume(self, schedule: str) -> Schedule:
-        """Let a schedule run again from its next time on. What it missed meanwhile is not made up for."""
+        """Resume a schedule from its next time on. Missed runs are not made up."""
         return self._transport.request(
-            "POST", at("api", "schedules", named(schedule, "a schedule"), "resume"), Schedule
+            "POST", at("api", "schedules", check_path_name(schedule, "a schedule"), "resume"), Schedule
         )
 
     def run(self, schedule: str) -> str:
-        """Begin a run now, also of a schedule that is paused."""
+        """Start a run now, even if the schedule is paused."""
         return self._transport.request(
-            "POST", at("api", "schedules", named(schedule, "a schedule"), "run"), str, key="run"
+            "POST", at("api", "schedules", check_path_name(schedule, "a schedule"), "run"), str, key="run"
         )
 
     def next(self, schedule: str, *, count: int | None = None) -> Sequence[float]:
-        """When a schedule is due next, or would be if it were not paused.
+        """Return when a schedule is due next, or would be if it were not paused.
 
         ``count``: (default: ``5``).
         """
         return self._transport.request(
             "GET",
-            at("api", "schedules", named(schedule, "a schedule"), "next"),
+            at("api", "schedules", check_path_name(schedule, "a schedule"), "next"),
             list[float],
-            query=given(count=count),
+            query=without_none(count=count),
         )
 
     def preview(
@@ -149,9 +156,9 @@ class Schedules(Group):
         timezone: str | None = None,
         count: int | None = None,
     ) -> Sequence[float]:
-        """When a schedule would be due that was made now; nothing is made.
+        """Return when a schedule would be due if it were created now. Nothing is created.
 
-        ``cron`` in a ``timezone``, or ``every``; how many times are wanted.
+        ``cron`` in a ``timezone``, or ``every``, and the number of times to return.
 
         ``count``: (default: ``5``).
         """
@@ -159,17 +166,17 @@ class Schedules(Group):
             "POST",
             "/api/schedules/next",
             list[float],
-            json=given(cron=cron, every=every, timezone=timezone, count=count),
+            json=without_none(cron=cron, every=every, timezone=timezone, count=count),
         )
 
     def runs(self, schedule: str, *, limit: int | None = None) -> Sequence[ScheduledRun]:
-        """What came of the last times, the newest first. The last hundred are kept.
+        """List the results of recent scheduled runs, newest first. The last hundred are kept.
 
         ``limit``: (default: ``20``).
         """
         return self._transport.request(
             "GET",
-            at("api", "schedules", named(schedule, "a schedule"), "runs"),
+            at("api", "schedules", check_path_name(schedule, "a schedule"), "runs"),
             list[ScheduledRun],
-            query=given(limit=limit),
+            query=without_none(limit=limit),
         )

@@ -6,62 +6,69 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from portico._request import at, given, named
+from portico._request import at, check_path_name, without_none
 from portico._sync.group import Group
 from portico.schemas.tools import Tool, ToolResult, ToolSource
 
 
 class Tools(Group):
-    """What models may call."""
+    """Tools that models can call."""
 
     def list(
         self, *, group: str | None = None, search: str | None = None, limit: int | None = None
     ) -> Sequence[Tool]:
-        """The tools that the caller may call. A search finds them by words and by meaning, as an agent does.
+        """List the tools that the caller may call. A search matches words and meaning, as an agent's search
+        does.
 
         ``group``: Only the tools of this group.
 
-        ``search``: Only the tools that fit this best, best first.
+        ``search``: Only the tools that match this best, best first.
 
-        ``limit``: How many a search finds (default: ``5``).
+        ``limit``: Maximum number of search results (default: ``5``).
         """
         return self._transport.request(
-            "GET", "/api/tools", list[Tool], query=given(group=group, search=search, limit=limit)
+            "GET", "/api/tools", list[Tool], query=without_none(group=group, search=search, limit=limit)
         )
 
     def call(
         self, name: str, arguments: Mapping[str, Any] | None = None, *, wait: bool | None = None
     ) -> ToolResult:
-        """Call a tool. An error of the tool itself is an answer with ``is_error``. Leaving cancels the call.
+        """Call a tool. An error of the tool itself is a response with ``is_error``. If the client leaves, the
+        call is cancelled.
 
-        A tool that has to be approved answers when it has been; with ``wait=false`` the call is a run that is
-        followed at ``/api/runs/{id}/events``, and continues although the caller leaves.
+        For a tool that requires approval, the response arrives after approval. With ``wait=false``, the call
+        is a run to follow at ``/api/runs/{id}/events``, which continues when the client leaves.
 
         The arguments of a call.
 
-        ``wait``: Answer with the result; otherwise with the run, at once (default: ``True``).
+        ``wait``: Whether to respond with the result; otherwise the run is returned immediately (default:
+        ``True``).
         """
         return self._transport.request(
             "POST",
-            at("api", "tools", named(name, "a tool"), "call"),
+            at("api", "tools", check_path_name(name, "a tool"), "call"),
             ToolResult,
-            query=given(wait=wait),
-            json=given(arguments=arguments),
+            query=without_none(wait=wait),
+            json=without_none(arguments=arguments),
             slow=True,
         )
 
     def get(self, name: str) -> Tool:
-        """One tool."""
-        return self._transport.request("GET", at("api", "tools", named(name, "a tool")), Tool)
+        """Return a tool."""
+        return self._transport.request("GET", at("api", "tools", check_path_name(name, "a tool")), Tool)
 
     def sources(self) -> Sequence[ToolSource]:
-        """The tools that were added, by name: commands, functions, APIs and databases."""
+        """List the added tools by name: commands, functions, APIs and databases."""
         return self._transport.request("GET", "/api/tool-sources", list[ToolSource])
 
     def source(self, name: str) -> ToolSource:
-        """One addition."""
-        return self._transport.request("GET", at("api", "tool-sources", named(name, "a tool")), ToolSource)
+        """Return a tool source."""
+        return self._transport.request(
+            "GET", at("api", "tool-sources", check_path_name(name, "a tool")), ToolSource
+        )
 
     def remove(self, name: str) -> None:
-        """Take an addition out again, with all its tools."""
-        return self._transport.request("DELETE", at("api", "tool-sources", named(name, "a tool")), None)
+        """Remove a tool source and all its tools."""
+        return self._transport.request(
+            "DELETE", at("api", "tool-sources", check_path_name(name, "a tool")), None
+        )

@@ -6,13 +6,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from portico._read import Page
-from portico._request import at, by_id, given
+from portico._request import at, by_id, without_none
 from portico._sync.group import Group
 from portico.schemas.webhooks import NewWebhook, Webhook, WebhookDelivery
 
 
 class Webhooks(Group):
-    """Addresses to which events are sent, signed; `portico.webhooks.verify_webhook` checks them there."""
+    """Addresses that receive signed events; receivers check them with `portico.webhooks.verify_webhook`."""
 
     def list(self, *, after: str | None = None, limit: int | None = None) -> Page[Webhook]:
         """Return the caller's webhooks, newest first.
@@ -20,7 +20,7 @@ class Webhooks(Group):
         ``limit``: (default: ``20``).
         """
         return self._transport.request(
-            "GET", "/v1/webhook_endpoints", Page[Webhook], query=given(after=after, limit=limit)
+            "GET", "/v1/webhook_endpoints", Page[Webhook], query=without_none(after=after, limit=limit)
         )
 
     def get(self, webhook_id: str) -> Webhook:
@@ -38,58 +38,58 @@ class Webhooks(Group):
         url: str | None = None,
         disabled: bool | None = None,
     ) -> Webhook:
-        """Change the given fields of a webhook. A disabled webhook is enabled again.
+        """Change the given fields of a webhook. A disabled webhook is re-enabled.
 
-        What to change; ``event_types`` are all that it has afterwards. ``disabled`` is ours: nothing is sent
-        until the next change.
+        Changes to a webhook; ``event_types`` replaces the whole list. ``disabled``, Portico's addition, stops
+        deliveries until the next change.
         """
         return self._transport.request(
             "POST",
             at("v1", "webhook_endpoints", by_id(webhook_id, "a webhook")),
             Webhook,
-            json=given(event_types=event_types, name=name, url=url, disabled=disabled),
+            json=without_none(event_types=event_types, name=name, url=url, disabled=disabled),
         )
 
     def rotate(self, webhook_id: str, *, keep_old: bool | None = None) -> NewWebhook:
-        """Replace the secret of a webhook. The new one is shown here and never again.
+        """Replace the secret of a webhook. The new secret is shown only in this response.
 
-        Whether what is sent in the next 24 hours is signed with the secret before, too.
+        Whether events of the next 24 hours are also signed with the previous secret.
         """
         return self._transport.request(
             "POST",
             at("v1", "webhook_endpoints", by_id(webhook_id, "a webhook"), "rotate_secret"),
             NewWebhook,
-            json=given(keep_old_secret_active_for_24_hours=keep_old),
+            json=without_none(keep_old_secret_active_for_24_hours=keep_old),
         )
 
     def test(self, webhook_id: str, event_type: str) -> int:
-        """Send a sample event once, now, whatever the webhook subscribes to.
+        """Send a sample event once, immediately, whatever the webhook subscribes to.
 
-        Of which type the event is that is sent.
+        The type of the event to send.
         """
         return self._transport.request(
             "POST",
             at("v1", "webhook_endpoints", by_id(webhook_id, "a webhook"), "test"),
             int,
-            json=given(event_type=event_type),
+            json=without_none(event_type=event_type),
             key="status_code",
             slow=True,
         )
 
     def remove(self, webhook_id: str) -> None:
-        """Delete a webhook and the record of its deliveries."""
+        """Delete a webhook and its delivery history."""
         return self._transport.request(
             "DELETE", at("v1", "webhook_endpoints", by_id(webhook_id, "a webhook")), None
         )
 
     def event_types(self) -> Sequence[str]:
-        """Return the events that a webhook can subscribe to. Those of ``run`` are Portico's own."""
+        """Return the events that a webhook can subscribe to. ``run`` events are Portico's additions."""
         return self._transport.request("GET", "/v1/webhook_event_types", list[str])
 
     def deliveries(
         self, webhook_id: str, *, after: str | None = None, limit: int | None = None
     ) -> Page[WebhookDelivery]:
-        """What was sent to a webhook, or is to be, the newest first.
+        """List past and pending deliveries of a webhook, newest first.
 
         ``limit``: (default: ``20``).
         """
@@ -97,11 +97,11 @@ class Webhooks(Group):
             "GET",
             at("api", "webhooks", by_id(webhook_id, "a webhook"), "deliveries"),
             Page[WebhookDelivery],
-            query=given(after=after, limit=limit),
+            query=without_none(after=after, limit=limit),
         )
 
     def redeliver(self, webhook_id: str, delivery_id: str) -> WebhookDelivery:
-        """Send an event once more, with all its attempts, whatever has become of it."""
+        """Send an event again with the full number of attempts, whatever its status."""
         return self._transport.request(
             "POST",
             at(

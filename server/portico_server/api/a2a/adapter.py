@@ -18,7 +18,7 @@ from portico_server.api.a2a.push_configs import (
     MAX_ID_CHARS,
 )
 from portico_server.api.error_shape import Shape
-from portico_server.api.errors import NotAllowedHere, RawHeaders, headers, ours, unknown_url
+from portico_server.api.errors import NotAllowedHere, RawHeaders, headers, to_portico_error, unknown_url
 from portico_server.api.exchange import Exchange, Presence, Scope
 from portico_server.api.openai.relay import caller_of
 from portico_server.api.services import ApiServices
@@ -85,7 +85,7 @@ async def _answer_card(exchange: Exchange, services: ApiServices, name: str) -> 
         raise NotAllowedHere(exchange.scope["method"], exchange.scope["path"], "GET, HEAD")
     caller, settings = caller_of(exchange), services.settings
     card = await services.tasks.agent(name, caller)
-    cards = [one for one in await services.tasks.agents(caller) if one.key != card.key]
+    cards = [other_card for other_card in await services.tasks.agents(caller) if other_card.key != card.key]
     is_keyed = bool(settings.api_key) or settings.require_key or not settings.loopback
     at_root = exchange.scope["path"] == CARD_PATH
     document = agent_card(
@@ -184,7 +184,7 @@ async def _plain(exchange: Exchange, services: ApiServices, name: str, method_pa
     ]
     if not fitting:
         raise unknown_url(method, path, (f"{PREFIX}{name}/{suffix}" for suffix in ("message:send", "tasks")))
-    route = next((one for one in fitting if one[0] == method), None)
+    route = next((choice for choice in fitting if choice[0] == method), None)
     if route is None:
         raise NotAllowedHere(method, path, ", ".join(verb for verb, _match, _rpc in fitting))
     _verb, match, rpc = route
@@ -238,7 +238,7 @@ async def _frames(
             async for update in updates:
                 yield _frame(to_frame(update))
         except Exception as error:  # noqa: BLE001  # logged, and said in the protocol's own form
-            yield _frame(to_error_frame(ours(error, exchange_id)))
+            yield _frame(to_error_frame(to_portico_error(error, exchange_id)))
 
 
 def _frame(document: Mapping[str, Any]) -> bytes:

@@ -80,7 +80,7 @@ NEVER_STATES: Final = ("TASK_STATE_REJECTED", "TASK_STATE_AUTH_REQUIRED")
 """Protocol states that Portico's tasks never enter."""
 
 
-async def _sent(call: AgentCall, params: Mapping[str, Any]) -> TaskView:
+async def _send(call: AgentCall, params: Mapping[str, Any]) -> TaskView:
     """Start a task with a message, or answer the question of a task."""
     SENT.check(params)
     message = params["message"]
@@ -106,10 +106,10 @@ async def _sent(call: AgentCall, params: Mapping[str, Any]) -> TaskView:
 
 async def send_message(call: AgentCall, params: Mapping[str, Any]) -> dict[str, Any]:
     """Send the agent a message and wait until its task ends or asks a question."""
-    view = await _sent(call, params)
+    view = await _send(call, params)
     config = params.get("configuration") or {}
     if not config.get("returnImmediately"):
-        view = await call.services.tasks.settled(view, call.caller)
+        view = await call.services.tasks.wait_for_settled(view, call.caller)
     return {"task": task_document(view, call.base, history=config.get("historyLength"))}
 
 
@@ -117,8 +117,8 @@ async def send_streaming_message(
     call: AgentCall, params: Mapping[str, Any]
 ) -> AsyncGenerator[dict[str, Any], None]:
     """Send the agent a message and stream the updates of its task."""
-    view = await _sent(call, params)
-    return _followed(call, view, (params.get("configuration") or {}).get("historyLength"))
+    view = await _send(call, params)
+    return _follow(call, view, (params.get("configuration") or {}).get("historyLength"))
 
 
 async def subscribe_to_task(
@@ -131,10 +131,10 @@ async def subscribe_to_task(
         raise InvalidRequest(
             f"The task '{view.row.id}' has ended; call GetTask instead.", code="task_not_waiting", param="id"
         )
-    return _followed(call, view, None)
+    return _follow(call, view, None)
 
 
-async def _followed(
+async def _follow(
     call: AgentCall, view: TaskView, history: int | None
 ) -> AsyncGenerator[dict[str, Any], None]:
     yield {"task": task_document(view, call.base, history=history)}

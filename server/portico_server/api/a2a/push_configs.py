@@ -90,7 +90,7 @@ async def create_config(call: AgentCall, params: Mapping[str, Any]) -> dict[str,
     return await watch(call, await call.task(params["taskId"]), params)
 
 
-async def _found(call: AgentCall, params: Mapping[str, Any]) -> WebhookRow:
+async def _find(call: AgentCall, params: Mapping[str, Any]) -> WebhookRow:
     _CONFIG_NAMED.check(params)
     view = await call.task(params["taskId"])
     for row in await call.services.webhooks.watchers(view.row.id):
@@ -105,7 +105,7 @@ async def _found(call: AgentCall, params: Mapping[str, Any]) -> WebhookRow:
 
 async def get_config(call: AgentCall, params: Mapping[str, Any]) -> dict[str, Any]:
     """Return a push notification configuration of a task."""
-    return _config(await _found(call, params))
+    return _config(await _find(call, params))
 
 
 async def list_configs(call: AgentCall, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,7 +119,7 @@ async def list_configs(call: AgentCall, params: Mapping[str, Any]) -> dict[str, 
 async def delete_config(call: AgentCall, params: Mapping[str, Any]) -> dict[str, Any]:
     """Delete a push notification configuration, if it still exists. Raise `NotFound` for an unknown task."""
     try:
-        await call.services.webhooks.unwatch(await _found(call, params))
+        await call.services.webhooks.unwatch(await _find(call, params))
     except NotFound as error:
         if error.code != "push_config_not_found":
             raise

@@ -9,7 +9,7 @@ import orjson
 
 from portico_server.api.ag_ui.body import ASKED, chat_of
 from portico_server.api.ag_ui.events import AgUiEvents
-from portico_server.api.errors import NotAllowedHere, ours
+from portico_server.api.errors import NotAllowedHere, to_portico_error
 from portico_server.api.exchange import Exchange
 from portico_server.api.openai.bodies import CHAT
 from portico_server.api.openai.relay import caller_of, find
@@ -28,22 +28,22 @@ async def _frames(
 ) -> AsyncIterator[bytes]:
     """Yield the events of a run as frames. Closing this generator cancels the run."""
     try:
-        yield _written(events.begin())
+        yield _to_bytes(events.begin())
         try:
             async for _number, event in run.log.follow():
                 if frames := events.of(event):
-                    yield _written(frames)
+                    yield _to_bytes(frames)
             reply = await services.runner.wait(run)
             if not isinstance(reply, ChatReply):
                 raise PorticoError(f"'{run.name}' did not answer the conversation with a chat reply.")
-            yield _written(events.end(reply))
+            yield _to_bytes(events.end(reply))
         except Exception as error:  # noqa: BLE001  # logged, and said in the protocol's own form
-            yield _written(events.fail(ours(error, exchange_id)))
+            yield _to_bytes(events.fail(to_portico_error(error, exchange_id)))
     finally:
         await run.leave()
 
 
-def _written(events: Sequence[Mapping[str, Any]]) -> bytes:
+def _to_bytes(events: Sequence[Mapping[str, Any]]) -> bytes:
     return b"".join(b"data: " + orjson.dumps(event) + b"\n\n" for event in events)
 
 

@@ -34,8 +34,8 @@ class AgUiEvents:
         self._message = ""
         self._messages_count = 0
         self._steps: dict[str, None] = {}
-        self._called: dict[str, None] = {}
-        self._returned: set[str] = set()
+        self._calls: dict[str, None] = {}
+        self._returns: set[str] = set()
         self.said = False
 
     def begin(self) -> list[dict[str, Any]]:
@@ -54,11 +54,11 @@ class AgUiEvents:
             case Delta(text=text, index=0) if text:
                 return self.text(text)
             case ToolCalled():
-                return self.called(CalledTool(event.id, event.name, event.arguments))
+                return self.call_events(CalledTool(event.id, event.name, event.arguments))
             case ToolReturned():
-                if event.id not in self._called or event.id in self._returned:
+                if event.id not in self._calls or event.id in self._returns:
                     return []
-                self._returned.add(event.id)
+                self._returns.add(event.id)
                 result = {"toolCallId": event.id, "content": event.text, "role": "tool"}
                 return [
                     *self.close(),
@@ -71,12 +71,12 @@ class AgUiEvents:
                 del self._steps[path]
                 return [{"type": "STEP_FINISHED", "stepName": path}]
             case Cited(passages=passages):
-                return self._cited(to_json(passages))
+                return self._to_citations(to_json(passages))
             case Asked() | Answered():
                 return [{"type": "CUSTOM", "name": f"portico.{event.type}", "value": as_json(event)}]
         return []
 
-    def _cited(self, passages: Sequence[Any]) -> list[dict[str, Any]]:
+    def _to_citations(self, passages: Sequence[Any]) -> list[dict[str, Any]]:
         """Return the passages as part of the state."""
         if self._state is None:
             self._state = {}
@@ -94,11 +94,11 @@ class AgUiEvents:
         self.said = True
         return [*events, {"type": "TEXT_MESSAGE_CONTENT", "messageId": self._message, "delta": piece}]
 
-    def called(self, call: CalledTool) -> list[dict[str, Any]]:
+    def call_events(self, call: CalledTool) -> list[dict[str, Any]]:
         """Return the events for a tool call, whether the tool belongs to the front end or to the daemon."""
-        if call.id in self._called:
+        if call.id in self._calls:
             return []
-        self._called[call.id] = None
+        self._calls[call.id] = None
         call_fields = {"toolCallId": call.id}
         argument_events = (
             [{"type": "TOOL_CALL_ARGS", **call_fields, "delta": call.arguments}] if call.arguments else []
@@ -123,8 +123,8 @@ class AgUiEvents:
         """Return the events for the end of the run."""
         events = [] if self.said or not reply.content else self.text(reply.content)
         for call in reply.tool_calls:
-            events += self.called(call)
-        open_calls = [call for call in self._called if call not in self._returned]
+            events += self.call_events(call)
+        open_calls = [call for call in self._calls if call not in self._returns]
         outcome: dict[str, Any] = {"type": "success"}
         if open_calls:
             outcome["pendingToolCallIds"] = open_calls

@@ -70,7 +70,7 @@ class _Talk:
     def __init__(self, target: Target) -> None:
         self.messages: list[Message] = []
         self._target = target
-        self._called: set[str] = set()
+        self._call_ids: set[str] = set()
 
     def rules(self, value: Any, path: str) -> None:
         """Add the system prompt, or a system message between two turns."""
@@ -138,7 +138,7 @@ class _Talk:
         arguments = block.get("input")
         if not isinstance(arguments, dict):
             wrong_type(f"{at}.input", "an object", arguments)
-        self._called.add(number)
+        self._call_ids.add(number)
         function = {"name": required_text(block, "name", at), "arguments": orjson.dumps(arguments).decode()}
         return {"id": number, "type": "function", "function": function}
 
@@ -147,7 +147,7 @@ class _Talk:
         result.
         """
         number = required_text(block, "tool_use_id", at, empty=False)
-        if number not in self._called:
+        if number not in self._call_ids:
             wrong(f"{at}.tool_use_id", f"is '{number}', but no earlier 'tool_use' has that id")
         content = block.get("content")
         parts: list[Part] = []
@@ -173,59 +173,59 @@ class _Talk:
                 case "document":
                     return list(self._document(block, at))
                 case "search_result":
-                    return [_text(_BREAK.join(_found(block, at)))]
+                    return [_text(_BREAK.join(_search_texts(block, at)))]
         if not _of_a_server(kind) and kind != "tool_reference" and not self._target.speaks:
             not_one_of(f"{at}.type", kind, kinds)
         return []
 
     def _document(self, block: Block, at: str) -> Iterator[Part]:
         """Yield the title, the context and the content of a document."""
-        source, where = _source(block, at)
+        source, path = _source(block, at)
         heads = [block[name] for name in ("title", "context") if isinstance(block.get(name), str)]
         if source["type"] == "base64":
-            kind = required_text(source, "media_type", where)
-            data = f"data:{kind};base64,{required_text(source, 'data', where)}"
+            kind = required_text(source, "media_type", path)
+            data = f"data:{kind};base64,{required_text(source, 'data', path)}"
             name = heads[0] if heads else "document.pdf"
             yield {"type": "file", "file": {"filename": name, "file_data": data}}
             return
         if source["type"] == "url":
-            wrong(f"{where}.type", "is 'url', but documents are not fetched: send the content itself")
+            wrong(f"{path}.type", "is 'url', but documents are not fetched: send the content itself")
         if source["type"] == "text":
-            yield _text(_BREAK.join([*heads, required_text(source, "data", where)]))
+            yield _text(_BREAK.join([*heads, required_text(source, "data", path)]))
             return
         if heads:
             yield _text(_BREAK.join(heads))
-        for index, inner in enumerate(blocks(source.get("content"), f"{where}.content")):
-            yield from self._part(inner, f"{where}.content[{index}]", ("text", "image"))
+        for index, inner in enumerate(blocks(source.get("content"), f"{path}.content")):
+            yield from self._part(inner, f"{path}.content[{index}]", ("text", "image"))
 
 
 def _image(block: Block, at: str) -> Part:
-    source, where = _source(block, at)
+    source, path = _source(block, at)
     if source["type"] == "base64":
-        kind = required_text(source, "media_type", where)
-        url = f"data:{kind};base64,{required_text(source, 'data', where)}"
+        kind = required_text(source, "media_type", path)
+        url = f"data:{kind};base64,{required_text(source, 'data', path)}"
     elif source["type"] == "url":
-        url = required_text(source, "url", where)
+        url = required_text(source, "url", path)
     else:
-        not_one_of(f"{where}.type", source["type"], ("base64", "url"))
+        not_one_of(f"{path}.type", source["type"], ("base64", "url"))
     return {"type": "image_url", "image_url": {"url": url}}
 
 
 def _source(block: Block, at: str) -> tuple[Block, str]:
     source = optional_mapping(block, "source", at)
-    where = f"{at}.source"
+    path = f"{at}.source"
     if source is None:
-        missing(where)
+        missing(path)
     if source.get("type") == "file":
         wrong(
-            f"{where}.type",
+            f"{path}.type",
             "is 'file', but Anthropic's Files API is not available: send the content itself",
         )
-    one_of(source.get("type"), f"{where}.type", SOURCES)
-    return source, where
+    one_of(source.get("type"), f"{path}.type", SOURCES)
+    return source, path
 
 
-def _found(block: Block, at: str) -> Iterator[str]:
+def _search_texts(block: Block, at: str) -> Iterator[str]:
     """Yield the results of a client's search: title, source and texts."""
     for name in ("title", "source"):
         if isinstance(block.get(name), str):

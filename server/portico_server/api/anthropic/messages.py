@@ -93,7 +93,7 @@ async def _model(
     elif relay_response.protocol == "anthropic":
         await exchange.answer(200, data)
     else:
-        message = answer.of_completion(_parsed(data), head, relay_response.usage)
+        message = answer.of_completion(_parse(data), head, relay_response.usage)
         await exchange.answer(200, orjson.dumps(message))
 
 
@@ -118,13 +118,13 @@ def _events(chunk: bytes, stream: Stream) -> bytes:
         if line.startswith(b"data:"):
             data = line[5:].strip()
             if data != b"[DONE]":
-                frames += stream.chunk(_parsed(data))
+                frames += stream.chunk(_parse(data))
         elif line.startswith(b":"):
             frames += PING
     return frames
 
 
-def _parsed(data: bytes) -> Any:
+def _parse(data: bytes) -> Any:
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError as error:
@@ -160,7 +160,7 @@ async def _native_frames(services: ApiServices, run: Run, stream: Stream) -> Asy
         reply = _reply(await services.runner.wait(run), run.name)  # raises the error of a failed run
         if reply.content and not has_started:
             yield stream.text(reply.content)
-        citation_frames = stream.cited(reply.citations or passages)
+        citation_frames = stream.citation_frames(reply.citations or passages)
         calls = [stream.called(call.id, call.name, call.arguments) for call in reply.tool_calls]
         yield citation_frames + b"".join(calls) + stream.end(reply.usage, reply.finish_reason)
     finally:

@@ -62,8 +62,8 @@ async def list_message_models(
     before_id: str | None = None,
 ) -> ModelPage:
     """List the chat models, chat apps and their aliases."""
-    everything = (await models.list_models(services, caller)).data
-    found_model_infos = [_info(model) for model in everything if "chat" in model.capabilities]
+    all_models = (await models.list_models(services, caller)).data
+    found_model_infos = [_info(model) for model in all_models if "chat" in model.capabilities]
     names = [info.id for info in found_model_infos]
     if after_id is not None:
         found_model_infos = found_model_infos[_place(names, after_id, "after_id") + 1 :]

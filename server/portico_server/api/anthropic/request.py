@@ -41,8 +41,8 @@ _SHARE: Final = fields.number(0, 1, expectation="a number", limits="between 0 an
 
 COUNTED: Final = RequestBody(
     {
-        "model": fields.name().noted(description="A name from GET /v1/models"),
-        "messages": fields.anything(
+        "model": fields.name().annotate(description="A name from GET /v1/models"),
+        "messages": fields.any_value(
             type="array",
             minItems=1,
             maxItems=MAX_MESSAGES,
@@ -54,9 +54,9 @@ COUNTED: Final = RequestBody(
         ),
     },
     {
-        "system": fields.anything(**_BLOCKS),
+        "system": fields.any_value(**_BLOCKS),
         "tools": fields.items(
-            fields.anything(type="object"), "a list of tools", max_items=MAX_TOOLS, item_word="tools"
+            fields.any_value(type="object"), "a list of tools", max_items=MAX_TOOLS, item_word="tools"
         ),
         "tool_choice": fields.mapping({"type": fields.choice(*CHOICES, "tool")}),
     },
@@ -72,15 +72,15 @@ CREATED: Final = RequestBody(
     },
     {
         **COUNTED.optional,
-        "stream": fields.boolean("a boolean").noted(default=False),
+        "stream": fields.boolean("a boolean").annotate(default=False),
         "stop_sequences": fields.items(fields.name(), "a list of strings"),
         "temperature": _SHARE,
         "top_p": _SHARE,
         "top_k": fields.integer(0, expectation="a whole number", limits="at least 0"),
         "thinking": fields.mapping(),
         "output_config": fields.mapping({"format": fields.mapping()}),
-        "output_format": fields.mapping().noted(deprecated=True),
-        "metadata": fields.anything(description="For Anthropic's accounts; ignored"),
+        "output_format": fields.mapping().annotate(deprecated=True),
+        "metadata": fields.any_value(description="For Anthropic's accounts; ignored"),
     },
     example={**(COUNTED.example or {}), "max_tokens": 100},
 )

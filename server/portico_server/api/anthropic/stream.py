@@ -41,7 +41,7 @@ class _Call:
     has_block: bool = False
 
     @property
-    def whole(self) -> bool:
+    def is_complete(self) -> bool:
         """Return whether the arguments are complete JSON, so that nothing more follows."""
         try:
             orjson.loads(self.arguments)
@@ -58,14 +58,14 @@ class Stream:
 
     def __init__(self, head: Head) -> None:
         self._head = head
-        self._started = False
+        self._has_started = False
         self._block = -1
         self._open: Kind | None = None
         self._calls: dict[int, _Call] = {}
         self._writing: int | None = None
         """The call whose block is open."""
         self._finish: str | None = None
-        self._hit: Any = None
+        self._stop_sequence: Any = None
 
     def chunk(self, document: Mapping[str, Any]) -> bytes:
         """Return the frames for one ``chat.completion.chunk``. Only its first choice is used."""
@@ -84,7 +84,7 @@ class Stream:
         part = {"id": number, "function": {"name": name, "arguments": arguments}}
         return self._part({**part, "index": len(self._calls)})
 
-    def cited(self, passages: Sequence[Passage]) -> bytes:
+    def citation_frames(self, passages: Sequence[Passage]) -> bytes:
         """Return the frames for the passages that support the text."""
         return b"".join(
             self._piece("text", {"type": "citations_delta", "citation": citation(passage)})
@@ -98,7 +98,7 @@ class Stream:
             # An answer without blocks would break clients that read the first block.
             frames += self._begin("text", _EMPTY["text"])
         frames += self._close()
-        reason, hit = self._head.end(finish or self._finish, self._hit, is_called=bool(self._calls))
+        reason, hit = self._head.end(finish or self._finish, self._stop_sequence, is_called=bool(self._calls))
         frames += _frame(
             {
                 "type": "message_delta",
@@ -118,7 +118,7 @@ class Stream:
         for part in delta.get("tool_calls") or ():
             frames += self._part(part)
         self._finish = choice.get("finish_reason") or self._finish
-        self._hit = choice.get("stop_reason") or self._hit
+        self._stop_sequence = choice.get("stop_reason") or self._stop_sequence
         return frames
 
     def _piece(self, kind: Kind, delta: Mapping[str, Any]) -> bytes:
@@ -138,7 +138,7 @@ class Stream:
         if call is current:
             return self._arguments(call)
         # A closed block cannot be continued, so a call that is still being written is completed first.
-        if not call.name or call.has_block or (current is not None and not current.whole):
+        if not call.name or call.has_block or (current is not None and not current.is_complete):
             return b""
         return self._use(index, call)
 
@@ -161,9 +161,9 @@ class Stream:
         return frames
 
     def _start(self) -> bytes:
-        if self._started:
+        if self._has_started:
             return b""
-        self._started = True
+        self._has_started = True
         message = self._head.message([], None, None, counts(Usage()))
         return _frame({"type": "message_start", "message": message})
 

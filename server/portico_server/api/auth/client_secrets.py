@@ -60,7 +60,7 @@ def minted(
     return value, ends_at
 
 
-def opened(auth: Auth, secret: str) -> tuple[Principal, dict[str, Any], float]:
+def open_secret(auth: Auth, secret: str) -> tuple[Principal, dict[str, Any], float]:
     """Return the caller of a secret, its session, and when the session ends (0 if it does not end). Raises
     `Unauthenticated`.
     """
@@ -96,7 +96,7 @@ def opened(auth: Auth, secret: str) -> tuple[Principal, dict[str, Any], float]:
     return caller, session, until
 
 
-def offered(subprotocols: Sequence[str]) -> str | None:
+def offered_key(subprotocols: Sequence[str]) -> str | None:
     """Return the key among the subprotocols of a WebSocket."""
     return next((word.removeprefix(OFFERED) for word in subprotocols if word.startswith(OFFERED)), None)
 

@@ -137,12 +137,12 @@ class Identities:
         key = self._table.get(row.id)
         if (key is None and role is not None) or (key is not None and _is_news(row, key)):
             if not await self._database.write(keys.sign_in, row):
-                raise _ended()
+                raise _expiry_error()
             self._table.changes_count += 1
             if self._table.admit(row if key is None else replace(row, created_at=key.created_at)):
                 await self._table.resume([row])
                 if row.id not in self._table:  # revoked meanwhile
-                    raise _ended()
+                    raise _expiry_error()
         if role is None:
             raise Forbidden(
                 "You are signed in but have none of this daemon's roles. Ask the operator for a role, then "
@@ -152,7 +152,7 @@ class Identities:
         return Principal(row.id, frozenset(row.scopes), parse_bound(row.filters))
 
 
-def _ended() -> Forbidden:
+def _expiry_error() -> Forbidden:
     return Forbidden(
         "The operator has revoked your access, whatever token you present. Ask the operator to restore it.",
         code="key_revoked",
@@ -162,10 +162,10 @@ def _ended() -> Forbidden:
 def _is_news(row: KeyRow, key: KeyRow) -> bool:
     """Return whether a newer token grants an identity different rights than recorded, or was issued much later."""
     later = (row.signed_in_at or 0) - (key.signed_in_at or 0)
-    same = (row.name, row.scopes, row.limits, row.filters) == (
+    is_unchanged = (row.name, row.scopes, row.limits, row.filters) == (
         key.name,
         key.scopes,
         key.limits,
         key.filters,
     )
-    return later >= (SIGN_IN_INTERVAL_S if same else 0)
+    return later >= (SIGN_IN_INTERVAL_S if is_unchanged else 0)

@@ -98,7 +98,7 @@ class KeyTable:
         before = self._rows.get(row.id)
         if before is None:  # revoked in the meantime
             return False
-        abstract_set, bound = _written(before.filters), _written(row.filters)
+        abstract_set, bound = _comparable_filters(before.filters), _comparable_filters(row.filters)
         self._rows[row.id] = row
         if before.scopes == row.scopes and abstract_set == bound:
             return False
@@ -118,12 +118,12 @@ class KeyTable:
         for row in rows:
             meter = self._quotas.of(row.id)
             if meter is not None:
-                requests, tokens = await self._database.read(usage.spent, row.id, now - MINUTE_S)
-                _, today = await self._database.read(usage.spent, row.id, now - now % DAY_S)
+                requests, tokens = await self._database.read(usage.sum_spent, row.id, now - MINUTE_S)
+                _, today = await self._database.read(usage.sum_spent, row.id, now - now % DAY_S)
                 meter.resume(requests=requests, tokens=tokens, spent_tokens=today)
 
 
-def _written(filters: Mapping[str, Any]) -> Set[tuple[str, bytes]]:
+def _comparable_filters(filters: Mapping[str, Any]) -> Set[tuple[str, bytes]]:
     """Return filters in a comparable form, because Python treats ``1`` and ``true`` as equal."""
     return {(store, orjson.dumps(item)) for store, item in filters.items()}
 

@@ -192,38 +192,38 @@ class TokenVerifier:
         checked now.
         """
         if len(token) > MAX_TOKEN_CHARS:
-            raise _refused(f"it has more than {MAX_TOKEN_CHARS:,} characters")
+            raise _refusal(f"it has more than {MAX_TOKEN_CHARS:,} characters")
         header, claims = (_part(part) for part in token.split(".")[:2])
         algorithm, key_id = header.get("alg"), header.get("kid")
         if algorithm not in self._algorithms:
-            raise _refused(f"its algorithm is not one of {', '.join(self._algorithms)}")
+            raise _refusal(f"its algorithm is not one of {', '.join(self._algorithms)}")
         kind = header.get("typ", "")
         if not isinstance(kind, str) or kind.lower().removeprefix("application/") not in _TOKEN_TYPES:
-            raise _refused("it is neither an access token nor an ID token")
+            raise _refusal("it is neither an access token nor an ID token")
         if "crit" in header or not isinstance(key_id, str | None):
-            raise _refused("its header cannot be parsed")
+            raise _refusal("its header cannot be parsed")
         issuer = claims.get("iss")  # trusted only once the signature is verified as that issuer's
         keys = self.issuers.get(issuer) if isinstance(issuer, str) else None
         if keys is None:
-            raise _refused("its issuer is not configured for this daemon")
+            raise _refusal("its issuer is not configured for this daemon")
         key = await keys.find(key_id, algorithm)
         if "jwt" not in sys.modules:
             await pools.LOADING.run(import_module, "jwt")
-        return self._verified(keys.issuer, _decoded(token, key, algorithm, self._settings.oidc_leeway))
+        return self._verified(keys.issuer, _decode(token, key, algorithm, self._settings.oidc_leeway))
 
     def _verified(self, issuer: str, claims: Mapping[str, Any]) -> VerifiedToken:
         if claims["iss"] != issuer:
-            raise _refused("its issuer is not configured for this daemon")
+            raise _refusal("its issuer is not configured for this daemon")
         audiences = claims["aud"] if isinstance(claims["aud"], list) else [claims["aud"]]
         if not any(isinstance(audience, str) and self._is_ours(audience) for audience in audiences):
-            raise _refused(
+            raise _refusal(
                 "it is for another audience. The setting oidc_audience names the audience of this daemon"
             )
         subject = claims["sub"]
         if not 0 < len(subject) <= MAX_SUBJECT_CHARS:
-            raise _refused(f"its subject must have 1 to {MAX_SUBJECT_CHARS} characters")
+            raise _refusal(f"its subject must have 1 to {MAX_SUBJECT_CHARS} characters")
         if has_controls(subject):
-            raise _refused("its subject contains a character that is not printable")
+            raise _refusal("its subject contains a character that is not printable")
         now = time.time()
         issued_at = claims.get("iat", now)
         names = [claims.get(claim) for claim in ("preferred_username", "email", "name")]
@@ -241,12 +241,12 @@ class TokenVerifier:
         below it.
         """
         return any(
-            audience.rstrip("/") == one.rstrip("/")
+            audience.rstrip("/") == own_audience.rstrip("/")
             or (
-                one.startswith(("https://", "http://"))
-                and f"{audience}/".startswith(f"{one.rstrip('/')}/mcp/")
+                own_audience.startswith(("https://", "http://"))
+                and f"{audience}/".startswith(f"{own_audience.rstrip('/')}/mcp/")
             )
-            for one in self._audiences
+            for own_audience in self._audiences
         )
 
 
@@ -283,7 +283,7 @@ class IssuerKeys:
                 code="issuer_unavailable",
                 retry_after=60.0 / MAX_FETCHES,
             )
-        raise _refused("it is signed with a key that its issuer does not publish")
+        raise _refusal("it is signed with a key that its issuer does not publish")
 
     def _find(self, key_id: str | None, algorithm: str) -> Mapping[str, Any] | None:
         """Return the matching key. Without an id, exactly one key must match."""
@@ -373,11 +373,11 @@ def _part(text: str) -> Mapping[str, Any]:
     except ValueError:
         part = None
     if not isinstance(part, dict):
-        raise _refused("it cannot be parsed")
+        raise _refusal("it cannot be parsed")
     return part
 
 
-def _decoded(token: str, key: Mapping[str, Any], algorithm: str, leeway: float) -> Mapping[str, Any]:
+def _decode(token: str, key: Mapping[str, Any], algorithm: str, leeway: float) -> Mapping[str, Any]:
     """Return the claims of a token that is signed with ``key`` and currently valid. Raises `Unauthenticated`."""
     import jwt
 
@@ -396,13 +396,13 @@ def _decoded(token: str, key: Mapping[str, Any], algorithm: str, leeway: float) 
     except jwt.ExpiredSignatureError:
         raise Unauthenticated("This token has expired. Sign in again.", code="token_expired") from None
     except jwt.ImmatureSignatureError:
-        raise _refused("it is not valid yet; the clocks may differ") from None
+        raise _refusal("it is not valid yet; the clocks may differ") from None
     except jwt.MissingRequiredClaimError as error:
-        raise _refused(f"it has no claim '{error.claim}'") from None
+        raise _refusal(f"it has no claim '{error.claim}'") from None
     except jwt.InvalidSignatureError:
-        raise _refused("its signature is invalid") from None
+        raise _refusal("its signature is invalid") from None
     except (jwt.PyJWTError, RecursionError, ValueError, TypeError, OverflowError):
-        raise _refused("its claims or its key cannot be parsed") from None
+        raise _refusal("its claims or its key cannot be parsed") from None
     return claims
 
 
@@ -410,7 +410,7 @@ def _is_name(name: object) -> TypeGuard[str]:
     return isinstance(name, str) and 0 < len(name.strip()) <= MAX_NAME_CHARS and is_plain(name)
 
 
-def _refused(why: str) -> Unauthenticated:
+def _refusal(why: str) -> Unauthenticated:
     return Unauthenticated(
         f"This token is not accepted: {why}. Sign in again, or send a key.", code="invalid_token"
     )

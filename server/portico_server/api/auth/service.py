@@ -75,7 +75,7 @@ class Auth:
         # Derived from the operator's key, which is not in the database, so that daemons that share both
         # accept each other's signatures.
         self._pepper = settings.api_key.encode() or secrets.token_bytes(32)
-        self._given: set[str] = set()
+        self._issued_ids: set[str] = set()
         self.revoked: list[Callable[[str], Awaitable[None]]] = []
         """Called with the id of a key that was revoked or lost rights, before `revoke` or `change` returns, all at the
         same time; each ends what one part of the daemon does for that key.
@@ -102,7 +102,7 @@ class Auth:
                 key.limits.to_json(),
                 checked_filters(key.filters, key.scopes),
             )
-            self._given.add(row.id)
+            self._issued_ids.add(row.id)
             self.keys.admit(row)
         await self.keys.resume(self.keys.list())
         refuse_open_bind(self._settings, has_keys=bool(self.identities.issuers or self.keys))
@@ -115,7 +115,7 @@ class Auth:
             known_keys = {row.id: row for row in await self._database.read(keys.living)}
         assert known_keys is not None
         removed_ids = [
-            row_id for row_id in self.keys if row_id not in known_keys and row_id not in self._given
+            row_id for row_id in self.keys if row_id not in known_keys and row_id not in self._issued_ids
         ]
         limited_keys = [row for row in known_keys.values() if self.keys.update(row)]
         # Apply all changes before the first await: a change made here in the meantime is newer.
@@ -225,9 +225,9 @@ class Auth:
         self.keys.changes_count += 1
         await self._expel(key_id)
 
-    async def blocked(self) -> Sequence[KeyRow]:
+    async def list_blocked(self) -> Sequence[KeyRow]:
         """Return the users whose sign-in is blocked."""
-        return await self._database.read(keys.blocked)
+        return await self._database.read(keys.blocked_identities)
 
     async def unblock(self, key_id: str) -> KeyRow:
         """Unblock a user's sign-in. The user has no rights until the next sign-in. Raise `NotFound` if no blocked user
@@ -247,7 +247,7 @@ class Auth:
         return row
 
     def _require_changeable(self, key_id: str) -> None:
-        if key_id in self._given:
+        if key_id in self._issued_ids:
             raise Conflict(
                 f"The key '{key_id}' comes from the configuration file; change it in the file and restart "
                 "the daemon."
@@ -324,7 +324,7 @@ class Auth:
             return 0
         return (row.limits.get("storage_mb") or self._settings.storage_per_key_mb) * MB_BYTES
 
-    async def stored(self) -> Mapping[str, int]:
+    async def stored_bytes(self) -> Mapping[str, int]:
         """Return how many bytes each key stores on disk, by key id."""
         return await self._database.read(files.stored_by_owner)
 

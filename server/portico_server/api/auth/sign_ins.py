@@ -125,7 +125,7 @@ class SignIns:
             if client.issuer in tokens.issuers
         }
         """The issuers by which people sign in here."""
-        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._sign_ins: OrderedDict[str, _Known] = OrderedDict()
         """By the hash of the browser's secret."""
         self._renewals: dict[str, asyncio.Task[_Known]] = {}
         self.ended: list[Callable[[str, str], Awaitable[None]]] = []
@@ -208,12 +208,12 @@ class SignIns:
     ) -> str:
         secret = secrets.token_urlsafe(32)
         row = SignInRow(
-            hash_of(secret), signed_in.caller.id, issuer, await _sealed(secret, tokens), 0, time.time()
+            hash_of(secret), signed_in.caller.id, issuer, await _seal(secret, tokens), 0, time.time()
         )
         over = await self._database.write(sign_ins.add, row, self._settings.sign_in_idle, MAX_PER_IDENTITY)
         for row_hash in over:
-            await self._ended(row.owner, row_hash)
-        self._keep(_known(row, tokens, verified_token))
+            await self._end_sign_in(row.owner, row_hash)
+        self._keep(_to_sign_in(row, tokens, verified_token))
         return secret
 
     async def caller(self, secret: str) -> SignedIn:
@@ -234,27 +234,27 @@ class SignIns:
 
     async def _find(self, secret: str) -> _Known:
         row_hash = hash_of(secret)
-        sign_in = self._known.get(row_hash)
+        sign_in = self._sign_ins.get(row_hash)
         now = time.monotonic()
         if sign_in is not None and now - sign_in.read_at < READ_TTL_S:
-            self._known.move_to_end(row_hash)
+            self._sign_ins.move_to_end(row_hash)
             return sign_in
         row = await self._database.read(sign_ins.get, row_hash, self._settings.sign_in_idle)
         if row is None:
             if sign_in is not None:
-                await self._ended(sign_in.row.owner, row_hash)
+                await self._end_sign_in(sign_in.row.owner, row_hash)
             raise _over()
         if sign_in is None or sign_in.row.renewals != row.renewals:
-            sign_in = await self._opened(secret, row)
+            sign_in = await self._open_tokens(secret, row)
         if row.used_at < time.time() - min(USE_INTERVAL_S, self._settings.sign_in_idle / 10):
             await self._database.write(sign_ins.use, row_hash)
         sign_in.read_at = now
         return self._keep(sign_in)
 
-    async def _opened(self, secret: str, row: SignInRow) -> _Known:
+    async def _open_tokens(self, secret: str, row: SignInRow) -> _Known:
         """Return a database row with its tokens, decrypted with the browser's secret."""
         tokens = await _unsealed(secret, row.sealed)
-        return _known(row, tokens, await self._verified(tokens.id_token))
+        return _to_sign_in(row, tokens, await self._verified(tokens.id_token))
 
     async def _verified(self, token: str) -> VerifiedToken | None:
         try:
@@ -263,10 +263,10 @@ class SignIns:
             return None
 
     def _keep(self, sign_in: _Known) -> _Known:
-        self._known[sign_in.row.hash] = sign_in
-        self._known.move_to_end(sign_in.row.hash)
-        if len(self._known) > MAX_KNOWN:
-            self._known.popitem(last=False)
+        self._sign_ins[sign_in.row.hash] = sign_in
+        self._sign_ins.move_to_end(sign_in.row.hash)
+        if len(self._sign_ins) > MAX_KNOWN:
+            self._sign_ins.popitem(last=False)
         return sign_in
 
     async def _renewed(self, secret: str, sign_in: _Known) -> _Known:
@@ -282,12 +282,12 @@ class SignIns:
                 self._renew(secret, sign_in), name="sign-in"
             )
 
-            def ended(task: asyncio.Task[_Known]) -> None:
+            def on_end(task: asyncio.Task[_Known]) -> None:
                 self._renewals.pop(row_hash, None)
                 if not task.cancelled():
                     task.exception()  # the waiting callers received it
 
-            task.add_done_callback(ended)
+            task.add_done_callback(on_end)
         return await asyncio.shield(task)
 
     async def close(self) -> None:
@@ -319,7 +319,7 @@ class SignIns:
                 if (await self._auth.identities.sign_in(tokens.id_token)).caller.id != row.owner:
                     raise _over()
         except Unavailable:
-            await self._database.write(sign_ins.renewed, row.hash, None)
+            await self._database.write(sign_ins.end_renewal, row.hash, None)
             sign_in.renew_at = time.time() + RENEWAL_S
             if time.time() < sign_in.expires_at:
                 return sign_in
@@ -330,11 +330,11 @@ class SignIns:
         issued_tokens = IssuedTokens(
             tokens.id_token or sign_in.token, tokens.refresh_token or sign_in.refresh_token
         )
-        sealed_tokens = await _sealed(secret, issued_tokens)
-        if not await self._database.write(sign_ins.renewed, row.hash, sealed_tokens):
-            await self._ended(row.owner, row.hash)
+        sealed_tokens = await _seal(secret, issued_tokens)
+        if not await self._database.write(sign_ins.end_renewal, row.hash, sealed_tokens):
+            await self._end_sign_in(row.owner, row.hash)
             raise _over()
-        renewed_sign_in = _known(
+        renewed_sign_in = _to_sign_in(
             replace(row, sealed=sealed_tokens, renewals=row.renewals + 1), issued_tokens, verified_token
         )
         if (
@@ -357,7 +357,7 @@ class SignIns:
                     if row is None:
                         raise _over()
                     if row.renewals != sign_in.row.renewals:
-                        return self._keep(await self._opened(secret, row))
+                        return self._keep(await self._open_tokens(secret, row))
                     await asyncio.sleep(RENEWAL_POLL_S)
         except TimeoutError:
             raise Unavailable(
@@ -381,21 +381,23 @@ class SignIns:
 
     async def _end(self, row: SignInRow) -> None:
         await self._database.write(sign_ins.end, row.hash)
-        await self._ended(row.owner, row.hash)
+        await self._end_sign_in(row.owner, row.hash)
 
-    async def _ended(self, owner: str, row_hash: str) -> None:
-        self._known.pop(row_hash, None)
+    async def _end_sign_in(self, owner: str, row_hash: str) -> None:
+        self._sign_ins.pop(row_hash, None)
         for end in self.ended:
             await end(owner, row_hash)
 
     async def _forget_all(self, owner: str) -> None:
         for row_hash in [
-            hashed_row_hash for hashed_row_hash, sign_in in self._known.items() if sign_in.row.owner == owner
+            hashed_row_hash
+            for hashed_row_hash, sign_in in self._sign_ins.items()
+            if sign_in.row.owner == owner
         ]:
-            del self._known[row_hash]
+            del self._sign_ins[row_hash]
 
 
-def _known(row: SignInRow, tokens: IssuedTokens, verified_token: VerifiedToken | None) -> _Known:
+def _to_sign_in(row: SignInRow, tokens: IssuedTokens, verified_token: VerifiedToken | None) -> _Known:
     now = time.time()
     expires_at = 0.0 if verified_token is None else verified_token.expires_at
     renew_at = expires_at - min(RENEW_AHEAD_S, max(0.0, expires_at - now) / 2)
@@ -407,7 +409,7 @@ async def _fernet(secret: str) -> Any:
     return fernet.Fernet(base64.urlsafe_b64encode(hmac.digest(secret.encode(), b"tokens", sha256)))
 
 
-async def _sealed(secret: str, tokens: IssuedTokens) -> str:
+async def _seal(secret: str, tokens: IssuedTokens) -> str:
     token_pair: Sequence[str] = [tokens.id_token, tokens.refresh_token]
     ciphertext: bytes = (await _fernet(secret)).encrypt(orjson.dumps(token_pair))
     return ciphertext.decode()

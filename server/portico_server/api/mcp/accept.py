@@ -63,7 +63,7 @@ class _Translated:
 
     def __init__(self, send: Send, media_type: str) -> None:
         self._send = send
-        self._wanted = media_type
+        self._media_type = media_type
         self._start: Message | None = None
         self._pieces: list[bytes] = []
 
@@ -79,17 +79,17 @@ class _Translated:
 
     def _is_other(self, start: Message) -> bool:
         kind = dict(start["headers"]).get(b"content-type", b"").decode("latin-1").split(";")[0]
-        return start["status"] == 200 and kind in (JSON, EVENTS) and kind != self._wanted
+        return start["status"] == 200 and kind in (JSON, EVENTS) and kind != self._media_type
 
     async def _finish(self, start: Message) -> None:
-        translate: Callable[[bytes], bytes] = answer_of if self._wanted == JSON else event_of
+        translate: Callable[[bytes], bytes] = answer_of if self._media_type == JSON else event_of
         body = translate(b"".join(self._pieces))
         headers = [
             (name, value)
             for name, value in start["headers"]
             if name not in (b"content-type", b"content-length")
         ]
-        headers += [(b"content-type", self._wanted.encode()), (b"content-length", b"%d" % len(body))]
+        headers += [(b"content-type", self._media_type.encode()), (b"content-length", b"%d" % len(body))]
         await self._send({**start, "headers": headers})
         await self._send({"type": "http.response.body", "body": body})
 

@@ -109,19 +109,28 @@ class McpAdapter:
         view_calls: ViewTools | None = None,
     ) -> None:
         self._registry = registry
-        self._held = HeldRuns()
+        self._held_runs = HeldRuns()
         skill_offers = SkillOffers(skills)
         resources = ResourceOffers(library, skill_offers)
-        self._kept = KeptTasks(database, self._held, is_alone=feed is None)
-        tasks = TaskCalls(self._held, self._kept, registry, runner, library, questions)
+        self._task_store = KeptTasks(database, self._held_runs, is_alone=feed is None)
+        tasks = TaskCalls(self._held_runs, self._task_store, registry, runner, library, questions)
         self._changes = Changes(resources, tasks)
         registry.watch(self._changes.names)
         prompts.watch(self._changes.prompts)
-        self._held.watch(self._changes.task)
+        self._held_runs.watch(self._changes.task)
         if watch_stores is not None:
             watch_stores(self._changes.store)
         tools = ToolCalls(
-            registry, runner, library, questions, self._held, tasks, task_after_s, models, find, view_calls
+            registry,
+            runner,
+            library,
+            questions,
+            self._held_runs,
+            tasks,
+            task_after_s,
+            models,
+            find,
+            view_calls,
         )
         server = _server(tools, resources, PromptOffers(prompts), registry, library, self._changes)
         server.add_request_handler("skills/list", types.PaginatedRequestParams, skill_offers.list)
@@ -136,26 +145,28 @@ class McpAdapter:
             max_request_body_size=max_body,
             max_sessions=sessions,
         )
-        self._shared = None if feed is None else KeptSessions(database, questions, feed, sessions)
-        self._sessions = McpSessions(self._manager, sessions, self._shared)
+        self._session_store = None if feed is None else KeptSessions(database, questions, feed, sessions)
+        self._sessions = McpSessions(self._manager, sessions, self._session_store)
         self._app = AcceptEither(self._sessions)
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
         """Run sessions and notifications. Enter and leave this context in the same task."""
-        await self._kept.start()
+        await self._task_store.start()
         async with self._manager.run():
             working = [
                 asyncio.create_task(self._changes.run(), name="mcp list changes"),
-                asyncio.create_task(self._kept.run(), name="mcp tasks"),
+                asyncio.create_task(self._task_store.run(), name="mcp tasks"),
             ]
-            if self._shared is not None:
-                working.append(asyncio.create_task(self._shared.run(self._sessions), name="mcp sessions"))
+            if self._session_store is not None:
+                working.append(
+                    asyncio.create_task(self._session_store.run(self._sessions), name="mcp sessions")
+                )
             try:
                 yield
             finally:
                 self._changes.close()
-                await self._held.close()
+                await self._held_runs.close()
                 for task in working:
                     task.cancel()
                 await asyncio.wait(working)

@@ -80,7 +80,7 @@ def schemas(card: Card) -> tuple[Mapping[str, Any], Mapping[str, Any] | None]:
         return _TELL_MODEL, _ANSWER
     if kind != "flow":
         return (_ASK_AGENT if kind == "agent" else _ASK), _ANSWER
-    if not typed(card):
+    if not has_schema(card):
         return _TELL, _ANSWER
     schema = card.input_schema
     if schema is None:
@@ -97,14 +97,14 @@ def schemas(card: Card) -> tuple[Mapping[str, Any], Mapping[str, Any] | None]:
 
 def request(card: Card, arguments: Mapping[str, Any]) -> Request:
     """Return the request for arguments that were checked against the schema."""
-    if card.labels.get("app") != "flow" or not typed(card):
+    if card.labels.get("app") != "flow" or not has_schema(card):
         return _chat(arguments)
     if card.input_schema is None:
         return _chat(arguments) if arguments.get("history") else AppInput(arguments[INPUT])
     return AppInput(dict(arguments) if _is_object(card.input_schema) else arguments[INPUT])
 
 
-def named(schema: Mapping[str, Any], arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+def rename_input(schema: Mapping[str, Any], arguments: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the arguments, with a value under an earlier name moved to `INPUT`."""
     properties = schema.get("properties") or {}
     if INPUT not in properties or INPUT in arguments:
@@ -132,7 +132,7 @@ def changes_nothing(card: Card) -> bool:
     return card.kind == "app" and not card.labels.get("app")
 
 
-def typed(card: Card) -> bool:
+def has_schema(card: Card) -> bool:
     """Return whether an app declares its input or output. An app that does not has a conversation."""
     return card.input_schema is not None or card.output_schema is not None
 

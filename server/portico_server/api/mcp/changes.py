@@ -87,9 +87,9 @@ class Changes:
         # The transport keeps a connection as long as its session exists, and has no event for its end.
         self._sessions: WeakKeyDictionary[Connection, _Watching] = WeakKeyDictionary()
         self._streams: set[_Stream] = set()
-        self._changed: set[type[ServerEvent]] = set()
+        self._changed_kinds: set[type[ServerEvent]] = set()
         self._files = False
-        self._some = asyncio.Event()
+        self._has_changes = asyncio.Event()
 
     def names(self, kind: Kind) -> None:
         """Note that a name was added or removed."""
@@ -114,8 +114,8 @@ class Changes:
                 stream.put(held_run)
 
     def _note(self, kind: type[ServerEvent]) -> None:
-        self._changed.add(kind)
-        self._some.set()
+        self._changed_kinds.add(kind)
+        self._has_changes.set()
 
     async def on_initialized(
         self, context: ServerRequestContext[Any], _params: types.NotificationParams | None
@@ -226,10 +226,10 @@ class Changes:
     async def run(self) -> None:
         """Send changes until cancelled. Changes that occur together become one notification."""
         while True:
-            await self._some.wait()
+            await self._has_changes.wait()
             await asyncio.sleep(COLLECT_INTERVAL_S)
-            self._some.clear()
-            changed_kinds, self._changed = self._changed, set()
+            self._has_changes.clear()
+            changed_kinds, self._changed_kinds = self._changed_kinds, set()
             files, self._files = self._files, False
             for stream in tuple(self._streams):
                 for kind in changed_kinds & stream.kinds:

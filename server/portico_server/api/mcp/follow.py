@@ -67,7 +67,7 @@ class RunFollower:
         self._context = context
         self._run = run
         self._questions = questions
-        self._seen = event_number
+        self._last_seen = event_number
         self._question: Asked | None = None
         self._notices = _Notices(context, run.id)
         self._can_ask = inquiry.can_ask(context)
@@ -84,7 +84,7 @@ class RunFollower:
         follows_events = timeout_s != math.inf or self._can_ask or self._notices.wanted
         if follows_events and not await self._until_ended(timeout_s):
             questions = (self._question,) if self._question is not None else ()
-            return ClientGone(self._seen, self._notices.last, questions)
+            return ClientGone(self._last_seen, self._notices.last, questions)
         await asyncio.wait([run.task])
         if run.task.cancelled():  # cancelled by another caller: our own caller is still waiting for an answer
             raise PorticoError("The run was cancelled before it produced an answer.", code="cancelled")
@@ -96,9 +96,9 @@ class RunFollower:
         asking: dict[str, asyncio.Task[None]] = {}
         try:
             with anyio.move_on_after(timeout_s):
-                async with aclosing(self._run.log.follow(self._seen)) as events:
+                async with aclosing(self._run.log.follow(self._last_seen)) as events:
                     async for number, event in events:
-                        self._seen = number
+                        self._last_seen = number
                         await self._notices.report(event)
                         request = inquiry.request(self._context, event) if isinstance(event, Asked) else None
                         if isinstance(event, Asked) and request is not None:
@@ -134,9 +134,11 @@ class RunFollower:
             except (MCPError, ValidationError) as error:
                 if question.kind != "chat":
                     raise
-                why = error.error.message if isinstance(error, MCPError) else "It answered without a message."
+                reason = (
+                    error.error.message if isinstance(error, MCPError) else "It answered without a message."
+                )
                 await self._questions.answer(
-                    question.id, caller_of(self._context), is_accepted=False, note=why[:1_000]
+                    question.id, caller_of(self._context), is_accepted=False, note=reason[:1_000]
                 )
             else:
                 await answer(self._questions, self._context, question, result)

@@ -85,7 +85,7 @@ class HeldRuns:
     """
 
     def __init__(self) -> None:
-        self._held: dict[str, HeldRun] = {}
+        self._runs: dict[str, HeldRun] = {}
         self._watching: dict[str, asyncio.Task[None]] = {}
         self._watchers: list[Callable[[HeldRun], None]] = []
 
@@ -96,10 +96,10 @@ class HeldRuns:
     def full(self, caller: Principal) -> bool:
         """Return whether no further run of this caller fits. A caller may have half of the total."""
         self._sweep()
-        if len(self._held) >= MAX_HELD_RUNS:
+        if len(self._runs) >= MAX_HELD_RUNS:
             return True
         return (
-            sum(held_run.run.caller.id == caller.id for held_run in self._held.values()) >= MAX_HELD_RUNS // 2
+            sum(held_run.run.caller.id == caller.id for held_run in self._runs.values()) >= MAX_HELD_RUNS // 2
         )
 
     def require_room(self, caller: Principal) -> None:
@@ -115,7 +115,7 @@ class HeldRuns:
     @property
     def tasks(self) -> list[HeldRun]:
         """Return the runs that are tasks."""
-        return [held_run for held_run in self._held.values() if held_run.at_end is not None]
+        return [held_run for held_run in self._runs.values() if held_run.at_end is not None]
 
     def hold(
         self,
@@ -131,19 +131,19 @@ class HeldRuns:
         ``held_id`` is its existing name, if it has one.
         """
         held_run = HeldRun(run, event_number, message, questions, at_end, held_id)
-        self._held[held_run.id] = held_run
+        self._runs[held_run.id] = held_run
         self._watching[held_run.id] = asyncio.create_task(self._follow(held_run), name=f"mcp holds {run.id}")
         return held_run
 
     def get(self, held_id: str, caller: Principal) -> HeldRun | None:
         """Return a run that this caller started, or ``None`` if it belongs to another caller or ended too long ago."""
         self._sweep()
-        held_run = self._held.get(held_id)
+        held_run = self._runs.get(held_id)
         return held_run if held_run is not None and held_run.run.caller.id == caller.id else None
 
     def release(self, held_run: HeldRun) -> None:
         """Drop a run whose result was sent."""
-        self._held.pop(held_run.id, None)
+        self._runs.pop(held_run.id, None)
         watching = self._watching.pop(held_run.id, None)
         if watching is not None:
             watching.cancel()
@@ -155,7 +155,7 @@ class HeldRuns:
             task.cancel()
         if watching:
             await asyncio.wait(watching)
-        self._held.clear()
+        self._runs.clear()
         self._watching.clear()
 
     async def _follow(self, held_run: HeldRun) -> None:
@@ -181,6 +181,6 @@ class HeldRuns:
 
     def _sweep(self) -> None:
         now = time.time()
-        for held_run in list(self._held.values()):
+        for held_run in list(self._runs.values()):
             if held_run.expires_at is not None and held_run.expires_at < now:
                 self.release(held_run)

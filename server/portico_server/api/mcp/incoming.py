@@ -137,8 +137,8 @@ def page(items: Sequence[tuple[str, T]], cursor: str | None, size: int) -> tuple
         raise _foreign()
     remaining_items = [item for item in items if after is None or item[0] > after]
     page_items = remaining_items[:size]
-    more = write(page_items[-1][0]) if len(remaining_items) > size else None
-    return [item for _name, item in page_items], more
+    next_cursor = write(page_items[-1][0]) if len(remaining_items) > size else None
+    return [item for _name, item in page_items], next_cursor
 
 
 def write(place: Any) -> str:

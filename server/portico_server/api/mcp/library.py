@@ -13,7 +13,7 @@ from portico_server.core.errors import NotFound, TooLarge, nearest
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.core.servable import Card
-from portico_server.runs.artifacts import ArtifactStore, shown
+from portico_server.runs.artifacts import ArtifactStore, to_artifact
 from portico_server.settings import MB_BYTES
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Library(Protocol):
         `NotFound` or `Forbidden` for the store.
         """
 
-    async def made(self, caller: Principal, artifact_id: str) -> tuple[Artifact, bytes]:
+    async def read_artifact(self, caller: Principal, artifact_id: str) -> tuple[Artifact, bytes]:
         """Return a file made by a run, and its bytes. Raises `NotFound`, `TooLarge`."""
 
     async def made_in(self, caller: Principal, run_id: str) -> Sequence[Artifact]:
@@ -130,10 +130,11 @@ class StoreLibrary:
             page = await contents.list(store, after=after, limit=limit, order="asc", status="completed")
         except NotFound:  # the file after which the page continues was deleted
             page = await contents.list(store, limit=limit, order="asc", status="completed")
-        newest = await contents.named(store, [row.filename for row in page.data])
+        newest = await contents.by_name(store, [row.filename for row in page.data])
         newest_ids = {row.file_id for row in newest.values()}
         return [
-            (_stored(card.name, row, by_name=row.file_id in newest_ids), row.file_id) for row in page.data
+            (_to_stored_file(card.name, row, by_name=row.file_id in newest_ids), row.file_id)
+            for row in page.data
         ], page.has_more
 
     async def read(self, caller: Principal, store: str, name: str) -> tuple[StoredFile, bytes]:
@@ -155,7 +156,7 @@ class StoreLibrary:
             )
         async with self._files.open(row.sha256) as path:
             data = await pools.FILES.run(path.read_bytes)
-        return _stored(store, row, by_name=True), data
+        return _to_stored_file(store, row, by_name=True), data
 
     async def version(self, caller: Principal, store: str, name: str) -> str | None:
         row = await self._find(await self._stores.get(store, caller, "read"), name)
@@ -164,7 +165,7 @@ class StoreLibrary:
     async def _find(self, store: StoreView, name: str) -> StoreFileRow | None:
         """Return the newest file with that name, or the file with that id."""
         contents = self._stores.contents
-        file_row = (await contents.named(store, [name])).get(name)
+        file_row = (await contents.by_name(store, [name])).get(name)
         if file_row is not None:
             return file_row
         try:
@@ -172,8 +173,8 @@ class StoreLibrary:
         except NotFound:
             return None
 
-    async def made(self, caller: Principal, artifact_id: str) -> tuple[Artifact, bytes]:
-        artifact = shown(await self._artifacts.get(artifact_id, caller))
+    async def read_artifact(self, caller: Principal, artifact_id: str) -> tuple[Artifact, bytes]:
+        artifact = to_artifact(await self._artifacts.get(artifact_id, caller))
         if artifact.bytes > LARGEST:
             raise TooLarge(
                 f"'{artifact.name}' has {artifact.bytes // MB_BYTES} MB, more than the {LARGEST // MB_BYTES} MB that "
@@ -184,8 +185,8 @@ class StoreLibrary:
         return artifact, await self._artifacts.read(artifact_id, caller)
 
     async def made_in(self, caller: Principal, run_id: str) -> Sequence[Artifact]:
-        return [shown(row) for row in reversed(await self._artifacts.list(caller, run_id=run_id))]
+        return [to_artifact(row) for row in reversed(await self._artifacts.list(caller, run_id=run_id))]
 
 
-def _stored(store: str, row: StoreFileRow, *, by_name: bool) -> StoredFile:
+def _to_stored_file(store: str, row: StoreFileRow, *, by_name: bool) -> StoredFile:
     return StoredFile(store, row.filename if by_name else row.file_id, row.filename, row.bytes)

@@ -77,13 +77,13 @@ def _offer(prompt: StoredPrompt) -> types.Prompt:
         title=spec.title or None,
         description=spec.description or spec.title or spec.name,
         arguments=[
-            types.PromptArgument(name=item.name, description=_described(item), required=item.required)
+            types.PromptArgument(name=item.name, description=_describe(item), required=item.required)
             for item in spec.arguments
         ],
     )
 
 
-def _described(argument: PromptArgument) -> str:
+def _describe(argument: PromptArgument) -> str:
     """Return the description of an argument with its possible values, because the protocol has no types for
     arguments.
     """

@@ -100,7 +100,7 @@ class ResourceOffers:
             if skill is not None:
                 file, data = await self._skills.read(context, *skill)
             elif match is not None:
-                artifact, data = await self._library.made(caller_of(context), match[1])
+                artifact, data = await self._library.read_artifact(caller_of(context), match[1])
                 file = StoredFile("", artifact.id, artifact.name, artifact.bytes)
             else:
                 store, name = parse_uri(params.uri)
@@ -108,7 +108,7 @@ class ResourceOffers:
                     raise NotFound(f"The store '{store}' is not visible at this endpoint.")
                 file, data = await self._library.read(caller_of(context), store, name)
         except PorticoError as error:
-            raise _refused(error, params.uri) from error
+            raise _to_mcp_error(error, params.uri) from error
         text = _as_text(file, data)
         contents = (
             types.TextResourceContents(uri=params.uri, mime_type=file.media_type, text=text)
@@ -133,14 +133,14 @@ class ResourceOffers:
                 await self._skills.read(context, *skill)
                 return await self._skills.version(caller_of(context), *skill)
             except PorticoError as error:
-                raise _refused(error, uri) from error
+                raise _to_mcp_error(error, uri) from error
         store, name = parse_uri(uri)
         try:
             if incoming.store_of(context) not in (None, store):
                 raise NotFound(f"The store '{store}' is not visible at this endpoint.")
             return await self._library.version(caller_of(context), store, name)
         except PorticoError as error:
-            raise _refused(error, uri) from error
+            raise _to_mcp_error(error, uri) from error
 
     async def state(self, caller: Principal, uri: str) -> str | None:
         """Return the version of a watched file; ``None`` once the caller may no longer read it."""
@@ -155,7 +155,7 @@ class ResourceOffers:
             return None
 
 
-def _refused(error: PorticoError, uri: str) -> MCPError:
+def _to_mcp_error(error: PorticoError, uri: str) -> MCPError:
     code = types.INVALID_REQUEST if isinstance(error, Forbidden) else types.INVALID_PARAMS
     return MCPError(code, error.message, {"uri": uri})
 

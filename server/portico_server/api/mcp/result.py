@@ -13,7 +13,7 @@ import mcp_types as types
 from portico.schemas.artifacts import Artifact
 from portico_server.api.mcp.apps import as_object
 from portico_server.api.mcp.library import Library
-from portico_server.core.citation_marks import cited
+from portico_server.core.citation_marks import cited_numbers
 from portico_server.core.passage import origin, to_json, to_text
 from portico_server.core.principal import Principal
 from portico_server.core.request import AppOutput, ChatReply, Result, SearchResult, ToolResult
@@ -32,17 +32,17 @@ MAX_INLINE_BYTES: Final = 2 * 1024 * 1024
 async def result_of(result: Result, run: str, caller: Principal, library: Library) -> types.CallToolResult:
     """Return the result of a run with its images, and links to its other files."""
     answer = _plain(result)
-    for item in await _made(result, run, caller, library):
-        answer.content.append(await _shown(item, caller, library))
+    for item in await _artifacts(result, run, caller, library):
+        answer.content.append(await _to_content(item, caller, library))
     return answer
 
 
-async def kept(result: Result, run: str, caller: Principal, library: Library) -> dict[str, Any]:
+async def to_stored(result: Result, run: str, caller: Principal, library: Library) -> dict[str, Any]:
     """Return the result in a form to store; it names the files that the run made."""
     answer = _plain(result).model_dump(by_alias=True, mode="json", exclude_none=True)
     return {
         "answer": answer,
-        "artifacts": [asdict(item) for item in await _made(result, run, caller, library)],
+        "artifacts": [asdict(item) for item in await _artifacts(result, run, caller, library)],
     }
 
 
@@ -51,12 +51,12 @@ async def restored(document: Mapping[str, Any], caller: Principal, library: Libr
     answer = types.CallToolResult.model_validate(document["answer"])
     for item in document["artifacts"]:
         answer.content.append(
-            await _shown(Artifact(**{"link": link_of(item["id"]), **item}), caller, library)
+            await _to_content(Artifact(**{"link": link_of(item["id"]), **item}), caller, library)
         )
     return answer
 
 
-async def _made(result: Result, run: str, caller: Principal, library: Library) -> Sequence[Artifact]:
+async def _artifacts(result: Result, run: str, caller: Principal, library: Library) -> Sequence[Artifact]:
     """Return the files made by a tool, or by all tools of an app."""
     if isinstance(result, ToolResult):
         return result.artifacts
@@ -83,7 +83,7 @@ def _plain(result: Result) -> types.CallToolResult:
             structured_content = {
                 "answer": answer,
                 "citations": to_json(passages),
-                "cited": list(cited(answer, len(passages))),
+                "cited": list(cited_numbers(answer, len(passages))),
                 "claims": to_json(claims),
             }
             return _success(text, structured_content)
@@ -98,11 +98,11 @@ def _plain(result: Result) -> types.CallToolResult:
             return failure(f"MCP cannot represent this kind of answer: {type(result).__name__}.")
 
 
-async def _shown(artifact: Artifact, caller: Principal, library: Library) -> types.ContentBlock:
+async def _to_content(artifact: Artifact, caller: Principal, library: Library) -> types.ContentBlock:
     """Return a small image or sound inline, anything else as a link to a resource."""
     kind = artifact.media_type
     if kind in (*PICTURES, *SOUNDS) and artifact.bytes <= MAX_INLINE_BYTES:
-        _artifact, data = await library.made(caller, artifact.id)
+        _artifact, data = await library.read_artifact(caller, artifact.id)
         encoded_data = base64.b64encode(data).decode()
         if kind in SOUNDS:
             return types.AudioContent(type="audio", data=encoded_data, mime_type=kind)

@@ -96,11 +96,11 @@ def _conversation(messages: Sequence[Mapping[str, Any]]) -> tuple[list[str], lis
             )
     if not turns:  # the protocol requires at least one message
         text = "\n\n".join(system)
-        turns, system = [_said(text)], []
+        turns, system = [_user_message(text)], []
     return system, turns
 
 
-def _said(text: str) -> types.SamplingMessage:
+def _user_message(text: str) -> types.SamplingMessage:
     return types.SamplingMessage(role="user", content=types.TextContent(type="text", text=text))
 
 

@@ -98,21 +98,21 @@ class McpSessions:
         self._manager = manager
         self._app = manager.handle_request
         self._max_sessions = max_sessions
-        self._kept = sessions
+        self._store = sessions
         self._idle: dict[str, None] = {}
         """Nobody uses these now; in order, the one that was left longest ago first."""
-        self._used: Counter[str] = Counter()
+        self._use_counts: Counter[str] = Counter()
         self._scopes: dict[str, Scope] = {}
         """Who uses each, as of its last request: nobody else may end it."""
         self._opening = 0
         self._taking_over = asyncio.Lock()
-        self._applied: dict[str, dict[str, Any]] = {}
+        self._messages: dict[str, dict[str, Any]] = {}
         """The requests that each kept one has had here."""
-        self._renewed: set[str] = set()
+        self._renewed_sessions: set[str] = set()
 
     def take_used(self) -> frozenset[str]:
         """Return the sessions that were used on this daemon since the last call, or are in use."""
-        used_sessions, self._renewed = self._renewed | self._used.keys(), set()
+        used_sessions, self._renewed_sessions = self._renewed_sessions | self._use_counts.keys(), set()
         return frozenset(used_sessions)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -121,8 +121,8 @@ class McpSessions:
         in_session = headers.get(_VERSION, b"").decode("latin-1") in ("", *HANDSHAKE_PROTOCOL_VERSIONS)
         if session_header is not None:
             session = session_header.decode("latin-1")
-            if in_session and self._kept is not None:
-                await self._take_over(session, self._kept, scope)
+            if in_session and self._store is not None:
+                await self._take_over(session, self._store, scope)
             await self._use(session, scope, receive, send)
         elif in_session:
             await self._open(scope, receive, send)
@@ -130,7 +130,7 @@ class McpSessions:
             await self._app(scope, receive, send)
 
     async def _use(self, session: str, scope: Scope, receive: Receive, send: Send) -> None:
-        if session not in self._idle and session not in self._used:
+        if session not in self._idle and session not in self._use_counts:
             await self._app(scope, receive, send)  # unknown here, or no longer a session
             return
         is_own = _key(scope) == _key(self._scopes[session])
@@ -142,15 +142,15 @@ class McpSessions:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 has_left = status == 404 or (scope["method"] == "DELETE" and status == 200)
-                if self._kept is not None and is_own and status < 300:
-                    await self._note(session, self._kept, scope, body.data)
+                if self._store is not None and is_own and status < 300:
+                    await self._note(session, self._store, scope, body.data)
             await send(message)
 
         self._take(session)
         try:
             if is_own:
                 self._scopes[session] = _kept_scope(scope)
-            await self._app(scope, body.receive if self._kept is not None else receive, send_noting)
+            await self._app(scope, body.receive if self._store is not None else receive, send_noting)
         finally:
             self._leave(session)
         if has_left and is_own and session in self._idle:
@@ -163,7 +163,7 @@ class McpSessions:
         elif scope["method"] == "POST":
             request = await sessions.note(session, body, scope["portico.caller"])
             if request is not None:
-                self._applied.setdefault(session, {}).update(request)
+                self._messages.setdefault(session, {}).update(request)
 
     async def _open(self, scope: Scope, receive: Receive, send: Send, taken_over: str = "") -> None:
         session = ""
@@ -177,15 +177,15 @@ class McpSessions:
                     self._take(session)
                     self._scopes[session] = _kept_scope(scope)
                     self._opening -= 1
-                    if self._kept is not None and not taken_over:
-                        self._applied[session] = await self._kept.open(session, _key(scope), body.data)
+                    if self._store is not None and not taken_over:
+                        self._messages[session] = await self._store.open(session, _key(scope), body.data)
             await send(message)
 
         self._opening += 1
         token = _taken_over.set(taken_over)
         try:
             await self._make_room()
-            await self._app(scope, body.receive if self._kept is not None else receive, send_noting)
+            await self._app(scope, body.receive if self._store is not None else receive, send_noting)
         finally:
             _taken_over.reset(token)
             if session:
@@ -209,7 +209,7 @@ class McpSessions:
                     await self._open(*_internal(_kept_scope(scope), opening), taken_over=session)
                     if not self._manager.has(session):
                         return
-                    self._applied[session] = {_OPENING: opening}
+                    self._messages[session] = {_OPENING: opening}
                 await self._catch_up(session, row, _kept_scope(scope))
         except TimeoutError:
             raise Unavailable(
@@ -220,7 +220,7 @@ class McpSessions:
     async def _catch_up(self, session: str, row: McpSessionRow, scope: Scope) -> None:
         """Repeat what the client requested on other daemons, and subscribe the session to changes."""
         await self._repeat(session, scope, _INITIALIZED)
-        applied_messages = self._applied.setdefault(session, {})
+        applied_messages = self._messages.setdefault(session, {})
         for name, request in row.requests.items():
             if name != _OPENING and applied_messages.get(name) != request:
                 applied_messages[name] = request
@@ -237,7 +237,7 @@ class McpSessions:
         """Handle a notification from another daemon about a client's message in a session that also exists here."""
         session = str(notice["session"])
         scope = self._scopes.get(session)
-        if self._kept is None or scope is None or not self._manager.has(session):
+        if self._store is None or scope is None or not self._manager.has(session):
             return
         match notice["what"]:
             case "ended":
@@ -249,12 +249,12 @@ class McpSessions:
                 await self._repeat(session, scope, cancellation)
             case _:
                 async with self._taking_over:
-                    row = await self._kept.find(session, _key(scope))
+                    row = await self._store.find(session, _key(scope))
                     if row is not None:
                         await self._catch_up(session, row, scope)
 
     async def _make_room(self) -> None:
-        while self._idle and len(self._idle) + len(self._used) + self._opening > self._max_sessions:
+        while self._idle and len(self._idle) + len(self._use_counts) + self._opening > self._max_sessions:
             counts = Counter(map(_key, self._scopes.values()))
             limit = max(counts[_key(self._scopes[session])] for session in self._idle)
             session = next(
@@ -267,23 +267,23 @@ class McpSessions:
     async def _end(self, session: str) -> None:
         """End a session as the package does when its client ends it."""
         scope = self._scopes.pop(session)
-        self._applied.pop(session, None)
+        self._messages.pop(session, None)
         await self._app(*_internal(scope, None, session, "DELETE"))
 
     def _forget(self, session: str) -> None:
         self._idle.pop(session, None)
         self._scopes.pop(session, None)
-        self._applied.pop(session, None)
+        self._messages.pop(session, None)
 
     def _take(self, session: str) -> None:
-        self._renewed.add(session)
+        self._renewed_sessions.add(session)
         self._idle.pop(session, None)
-        self._used[session] += 1
+        self._use_counts[session] += 1
 
     def _leave(self, session: str) -> None:
-        self._used[session] -= 1
-        if not self._used[session]:
-            del self._used[session]
+        self._use_counts[session] -= 1
+        if not self._use_counts[session]:
+            del self._use_counts[session]
             if session in self._scopes:
                 self._idle[session] = None
 
@@ -296,7 +296,7 @@ class KeptSessions:
         self._questions = questions
         self._max_sessions = max_sessions
         self._unsent: deque[dict[str, Any]] = deque(maxlen=MAX_UNSENT_NOTICES)
-        self._heard: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue(MAX_UNSENT_NOTICES)
+        self._notices: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue(MAX_UNSENT_NOTICES)
         self._send = feed.report("mcp", self._collect)
         feed.receive("mcp", self._hear)
 
@@ -395,8 +395,8 @@ class KeptSessions:
 
     def _hear(self, _origin: str, notices: Mapping[str, Any]) -> None:
         for notice in notices.values():
-            if not self._heard.full():
-                self._heard.put_nowait(notice)
+            if not self._notices.full():
+                self._notices.put_nowait(notice)
 
     async def run(self, sessions: McpSessions) -> None:
         """Follow the session notifications of other daemons, and record which sessions are used, until cancelled."""
@@ -405,7 +405,7 @@ class KeptSessions:
         while True:
             try:
                 async with asyncio.timeout_at(renew_at):
-                    notice = await self._heard.get()
+                    notice = await self._notices.get()
             except TimeoutError:
                 renew_at = loop.time() + RENEW_INTERVAL_S
                 await self._renew(sessions.take_used())

@@ -101,7 +101,7 @@ class SkillOffers:
         """Handle ``skills/list``: list the skills that names resolve to for the caller, sorted by name."""
         caller = caller_of(context)
         found_skill_rows = [] if incoming.is_narrow(context) else await self._skills.list(caller)
-        after = _after(params.cursor if params else None)
+        after = _decode_cursor(params.cursor if params else None)
         skill_rows = [row for row in sorted(found_skill_rows, key=lambda row: row.name) if row.name > after]
         entries = [_entry(await self._skills.version(row.id, caller)) for row in skill_rows[:PAGE_SIZE]]
         next_cursor = (
@@ -123,7 +123,7 @@ def _entry(skill: StoredSkill) -> dict[str, Any]:
     }
 
 
-def _after(cursor: str | None) -> str:
+def _decode_cursor(cursor: str | None) -> str:
     if cursor is None:
         return ""
     match incoming.read(cursor):

@@ -79,8 +79,8 @@ class TaskCalls:
         library: Library,
         questions: QuestionService,
     ) -> None:
-        self._held = held_runs
-        self._kept = tasks
+        self._held_runs = held_runs
+        self._task_store = tasks
         self._registry = registry
         self._runner = runner
         self._library = library
@@ -109,11 +109,11 @@ class TaskCalls:
         """Continue a call as a task, and return the response to the call. Raise `PorticoError` if the task cannot be
         stored.
         """
-        held_run = self._held.hold(run, client_gone.seen, client_gone.message, at_end=self._end)
+        held_run = self._held_runs.hold(run, client_gone.seen, client_gone.message, at_end=self._end)
         try:
-            await self._kept.begin(held_run)
+            await self._task_store.begin(held_run)
         except PorticoError:
-            self._held.release(held_run)
+            self._held_runs.release(held_run)
             raise
         return {"resultType": "task", **_state(context, held_run)}
 
@@ -166,21 +166,21 @@ class TaskCalls:
     async def visible(self, context: ServerRequestContext[Any], task_id: str) -> HeldRun | TaskRow | None:
         """Return a task if it belongs to this caller."""
         caller = caller_of(context)
-        held_run = self._held.get(task_id, caller)
+        held_run = self._held_runs.get(task_id, caller)
         if held_run is not None:
             return held_run
-        row = await self._kept.find(task_id, caller)
+        row = await self._task_store.find(task_id, caller)
         if row is None or row.status != "working":
             return row
         run = self._runner.get(row.run_id)
         if run is not None and run.durable:
             # The task was resumed here. Another request may have noticed that in the meantime.
-            again = self._held.get(task_id, caller)
-            return again or self._held.hold(run, 0, at_end=self._end, held_id=task_id)
-        run_row = await self._kept.run_of(row.run_id)
+            again = self._held_runs.get(task_id, caller)
+            return again or self._held_runs.hold(run, 0, at_end=self._end, held_id=task_id)
+        run_row = await self._task_store.run_of(row.run_id)
         if run_row is not None and run_row.finished_at is not None:
             await self._note(row.id, row.run_id, self._ending(run_row, caller), caller)
-            return await self._kept.find(task_id, caller)
+            return await self._task_store.find(task_id, caller)
         return row
 
     async def _find(self, context: ServerRequestContext[Any], params: TaskParams) -> HeldRun | TaskRow:
@@ -197,7 +197,7 @@ class TaskCalls:
         run = held_run.run
         if run.recorded is not None:
             await run.recorded.wait()
-            row = await self._kept.run_of(run.id)
+            row = await self._task_store.run_of(run.id)
             if row is not None and row.finished_at is None:
                 return  # interrupted by the daemon's shutdown: the run will be resumed, and the task with it
         outcome = run.error if run.error is not None else self._outcome(run.name, run.result, run.caller)
@@ -208,13 +208,13 @@ class TaskCalls:
     ) -> None:
         """Store how a task ended: with a result, or with the error that stopped its run."""
         if not isinstance(outcome, ErrorBody):
-            result_document = await result.kept(outcome, run, caller, self._library)
-            await self._kept.end(task_id, "completed", message, result_document)
+            result_document = await result.to_stored(outcome, run, caller, self._library)
+            await self._task_store.end(task_id, "completed", message, result_document)
         elif outcome.code == "cancelled":
-            await self._kept.end(task_id, "cancelled", outcome.message)
+            await self._task_store.end(task_id, "cancelled", outcome.message)
         else:
             failure_document = {"answer": _json(failure(outcome.message)), "artifacts": []}
-            await self._kept.end(task_id, "completed", outcome.message, failure_document)
+            await self._task_store.end(task_id, "completed", outcome.message, failure_document)
 
     def _ending(self, row: RunRow, caller: Principal) -> ErrorBody | Result:
         """Return how a durable run ended, from its row."""
@@ -231,7 +231,7 @@ class TaskCalls:
         if isinstance(outcome, AppOutput | SearchResult | ChatReply | ToolResult):
             return outcome
         app = self._registry.get(name, caller)
-        if app is None or apps.typed(app.card):
+        if app is None or apps.has_schema(app.card):
             return AppOutput(outcome)
         return ChatReply(outcome if isinstance(outcome, str) else json.dumps(outcome, ensure_ascii=False))
 
@@ -323,7 +323,7 @@ class KeptTasks:
 
     def __init__(self, database: Database, held_runs: HeldRuns, *, is_alone: bool) -> None:
         self._database = database
-        self._held = held_runs
+        self._held_runs = held_runs
         self._alone = is_alone
 
     async def start(self) -> None:
@@ -346,7 +346,7 @@ class KeptTasks:
         """Renew the leases of the tasks that run here, until cancelled. Do nothing if no other daemon exists."""
         while not self._alone:
             await asyncio.sleep(LEASE_S / 3)
-            working = [held_run.id for held_run in self._held.tasks if not held_run.settled]
+            working = [held_run.id for held_run in self._held_runs.tasks if not held_run.settled]
             try:
                 if working:
                     await self._database.write_soon(rows.renew, working, LEASE_S)

@@ -160,7 +160,7 @@ def request_of(name: str, card: Card, arguments: Mapping[str, Any]) -> Request:
     if card.kind == "tool":
         return ToolCall(arguments)  # the tool checks them itself
     schema = offer(name, card).tool.input_schema
-    arguments = apps.named(schema, arguments)
+    arguments = apps.rename_input(schema, arguments)
     Checker(name, schema).check(arguments)
     if card.kind == "store":
         return Search(arguments["query"], max_num_results=int(arguments.get("max_num_results", 10)))
@@ -230,7 +230,7 @@ class ToolCalls:
         self._runner = runner
         self._library = library
         self._questions = questions
-        self._held = runs
+        self._held_runs = runs
         self._tasks = tasks
         self._task_after_s = task_after_s
 
@@ -238,7 +238,7 @@ class ToolCalls:
         self, context: ServerRequestContext[Any], params: types.PaginatedRequestParams | None
     ) -> types.ListToolsResult:
         """List all tools that the caller may call, or the tools that search for them."""
-        cards = await self._named(context)
+        cards = await self._tool_cards(context)
         if self._find_tools.instead_of(cards):
             return types.ListToolsResult(tools=list(PAIR))
         page_names, cursor = page(
@@ -267,7 +267,7 @@ class ToolCalls:
         arguments: Mapping[str, Any] = params.arguments or {}
         if self._view_calls is not None and name in views.NAMES and views.shows_views(context):
             return await self._view_calls.call(context, name, arguments, self._find)
-        cards = await self._named(context) if self._find_tools.is_one(name) else {}
+        cards = await self._tool_cards(context) if self._find_tools.is_one(name) else {}
         if self._find_tools.instead_of(cards):
             try:
                 if name == FIND_TOOLS:
@@ -294,33 +294,33 @@ class ToolCalls:
         self, context: ServerRequestContext[Any], params: types.CallToolRequestParams
     ) -> HandlerResult:
         """Pass the client's answers to a waiting call, then wait for the call."""
-        held_run = self._held.get(params.request_state or "", caller_of(context))
+        held_run = self._held_runs.get(params.request_state or "", caller_of(context))
         if held_run is None:
             raise MCPError(types.INVALID_PARAMS, "No call waits for this answer; call the tool again.")
         try:
             await follow.answer_all(self._questions, context, held_run, params.input_responses or {})
         except PorticoError as error:
-            self._held.release(held_run)
+            self._held_runs.release(held_run)
             await held_run.run.cancel()
             return failure(error.message)
         if open_requests := inquiry.requests(context, held_run.questions.values()):
             return _asks(held_run, open_requests)
-        self._held.release(held_run)
+        self._held_runs.release(held_run)
         return await self._follow(context, held_run.run, held_run.seen)
 
     async def _follow(self, context: ServerRequestContext[Any], run: Run, event_number: int) -> HandlerResult:
         """Return the run's result, or its placeholder. If this call ends, so does a run that it still owns."""
         caller = caller_of(context)
         is_kept = False
-        may_become_task = self._tasks.is_supported_by(context) and not self._held.full(caller)
+        may_become_task = self._tasks.is_supported_by(context) and not self._held_runs.full(caller)
         try:
             outcome = await RunFollower(context, run, self._questions, event_number).wait(
                 self._task_after_s if may_become_task else math.inf
             )
             if isinstance(outcome, ClientGone):
                 if outcome.questions:
-                    self._held.require_room(caller)
-                    held_run = self._held.hold(run, outcome.seen, outcome.message, outcome.questions)
+                    self._held_runs.require_room(caller)
+                    held_run = self._held_runs.hold(run, outcome.seen, outcome.message, outcome.questions)
                     answer: HandlerResult = _asks(held_run, inquiry.requests(context, outcome.questions))
                 else:
                     answer = await self._tasks.begin(context, run, outcome)
@@ -347,11 +347,11 @@ class ToolCalls:
             and caller.allows(card.scope)
         ):
             return card
-        cards = await self._named(context)
+        cards = await self._tool_cards(context)
         if name not in cards:
             for key in (f"tool/{name}", name):
-                await self._registry.late_sources.started(key)
-            cards = await self._named(context)
+                await self._registry.late_sources.wait_for_start(key)
+            cards = await self._tool_cards(context)
         if name not in cards:
             raise MCPError(
                 types.INVALID_PARAMS,
@@ -359,7 +359,7 @@ class ToolCalls:
             )
         return cards[name]
 
-    async def _named(self, context: ServerRequestContext[Any]) -> dict[str, Card]:
+    async def _tool_cards(self, context: ServerRequestContext[Any]) -> dict[str, Card]:
         caller = caller_of(context)
         cards = await self._registry.cards(caller, "app", "tool", "store")
         if self._models:

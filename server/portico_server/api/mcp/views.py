@@ -97,7 +97,7 @@ def linked(tool: types.Tool, card: Card) -> types.Tool:
 
 def _view_of(card: Card) -> View | None:
     if card.kind in ("store", "app"):
-        return "citations" if card.kind == "store" or not apps.typed(card) else "approvals"
+        return "citations" if card.kind == "store" or not apps.has_schema(card) else "approvals"
     return "approvals" if card.labels.get("needs_approval") is True else None
 
 

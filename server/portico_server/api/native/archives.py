@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from portico.schemas.stores import Store
 from portico_server.api.endpoint import Caller, TheServices, new_router
-from portico_server.api.native.stores import shown
+from portico_server.api.native.stores import to_store
 from portico_server.api.openai import upload
 
 router = new_router(prefix="/api/stores", tags=["Stores"])
@@ -40,7 +40,7 @@ async def export_store(
     )
 
 
-_ARCHIVE = upload.declared(
+_ARCHIVE = upload.declare_form(
     ["file"],
     {
         "file": upload.FILE,
@@ -60,4 +60,4 @@ async def import_store(request: Request, services: TheServices, caller: Caller) 
     finally:
         await services.files.drop(form.received)
     [info] = await services.stores.describe([row], caller)
-    return Imported(store=shown(info, services, caller), run=run)
+    return Imported(store=to_store(info, services, caller), run=run)

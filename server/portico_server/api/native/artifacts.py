@@ -13,7 +13,7 @@ from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.kept_response import artifact_response
 from portico_server.api.shapes import Listed, RemovedId
 from portico_server.db.artifacts import ArtifactRow
-from portico_server.runs.artifacts import shown
+from portico_server.runs.artifacts import to_artifact
 
 router = new_router(prefix="/api/artifacts", tags=["Artifacts"])
 
@@ -49,4 +49,4 @@ async def delete_artifact(artifact_id: str, services: TheServices, caller: Calle
 
 
 def _record(row: ArtifactRow) -> ArtifactRecord:
-    return ArtifactRecord(**asdict(shown(row)), run=row.run_id, created_at=row.created_at)
+    return ArtifactRecord(**asdict(to_artifact(row)), run=row.run_id, created_at=row.created_at)

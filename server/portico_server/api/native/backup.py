@@ -15,7 +15,7 @@ from portico.schemas.daemon import Vacuumed
 from portico_server import __version__
 from portico_server.api.endpoint import Admin, TheServices, new_router
 from portico_server.archives.stream import Blocks
-from portico_server.backup.write import Backup, backup, check_here, noted
+from portico_server.backup.write import Backup, backup, check_here, noted_settings
 
 router = new_router(prefix="/api", tags=["Daemon"])
 
@@ -53,7 +53,7 @@ async def back_up(services: TheServices, _caller: Admin, models: bool = False) -
         backup(
             settings.home,
             version=__version__,
-            settings=noted(services.loaded),
+            settings=noted_settings(services.loaded),
             models=settings.models if models else None,
         )
     )

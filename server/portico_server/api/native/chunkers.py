@@ -36,7 +36,7 @@ class ChunkingRequest(BaseModel, extra="forbid"):
     limit: int = Field(default=100, ge=1, le=LIMIT)
 
 
-_BODY = upload.declared(
+_BODY = upload.declare_form(
     ["file"],
     {
         "file": upload.FILE,

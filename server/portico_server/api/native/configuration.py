@@ -46,7 +46,7 @@ async def apply_configuration(body: ApplyRequest, services: TheServices, caller:
     configuration = config.parse(body.configuration, folder, None)
     changes = await services.reconciler.apply(configuration, caller, prune=body.prune, dry_run=body.dry_run)
     if not body.dry_run:
-        services.problems.applied(configuration)
+        services.problems.forget_applied(configuration)
     return Applied(
         changes=tuple(changes),
         dry_run=body.dry_run,

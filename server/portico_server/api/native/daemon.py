@@ -12,7 +12,7 @@ from portico.schemas.deployments import SmallModel
 from portico_server import __version__
 from portico_server.api.endpoint import Admin, Caller, TheServices, new_router
 from portico_server.api.native import deployments
-from portico_server.api.native.stores import shown
+from portico_server.api.native.stores import to_store
 from portico_server.api.services import ApiServices
 from portico_server.api.shapes import Listed
 from portico_server.core.servable import Card
@@ -44,9 +44,9 @@ async def daemon_status(services: TheServices, caller: Caller) -> Status:
         url=services.url,
         started_at=services.started_at,
         startup=tuple(services.startup),
-        models=tuple(deployments.shown(services.models, caller)) if sees_models else (),
+        models=tuple(deployments.visible_deployments(services.models, caller)) if sees_models else (),
         stores=tuple(
-            [shown(info, services, caller) for info in await services.stores.describe(store_rows, caller)]
+            [to_store(info, services, caller) for info in await services.stores.describe(store_rows, caller)]
         ),
         apps=tuple(card.name for card in apps),
         recommended=recommendation,

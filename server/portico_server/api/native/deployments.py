@@ -100,7 +100,7 @@ class BetterDecided(BaseModel):
 @router.get("/deployments")
 async def list_deployments(services: TheServices, caller: ModelsReader) -> Listed[Deployment]:
     """List all deployments by name."""
-    return Listed(data=shown(services.models, caller))
+    return Listed(data=visible_deployments(services.models, caller))
 
 
 @router.post("/deployments")
@@ -140,7 +140,7 @@ async def retrieve_deployment(name: str, services: TheServices, caller: ModelsRe
     if not caller.sees(info.owner):
         raise NotFound(f"The deployment '{name}' does not exist.", code="model_not_found", param="name")
     card = services.models.card(name)
-    answers = await services.trust.known(card) if "chat" in card.capabilities else None
+    answers = await services.trust.verdict(card) if "chat" in card.capabilities else None
     return shaped(Deployment, info.for_caller(caller), answers=answers)
 
 
@@ -187,7 +187,7 @@ async def pull_model(body: PullRequest, services: TheServices, caller: Admin) ->
     return StartedRun(run=await services.models.downloads.pull(body.source, caller))
 
 
-def shown(models: ModelService, caller: Principal) -> list[Deployment]:
+def visible_deployments(models: ModelService, caller: Principal) -> list[Deployment]:
     """Return the deployments that are visible to this caller."""
     return [_deployment(info.for_caller(caller)) for info in models.list() if caller.sees(info.owner)]
 

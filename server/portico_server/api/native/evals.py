@@ -85,7 +85,9 @@ async def list_searches(
     eval_id: str, services: TheServices, caller: Caller, limit: Annotated[int, Query(ge=1, le=100)] = 20
 ) -> Listed[EvalSearch]:
     """List the searches of an evaluation without their trials, newest first."""
-    return Listed(data=[_shown(row, ()) for row in await services.searches.list(eval_id, caller, limit)])
+    return Listed(
+        data=[_to_eval_search(row, ()) for row in await services.searches.list(eval_id, caller, limit)]
+    )
 
 
 @router.get("/{eval_id}/searches/{search_id}")
@@ -114,10 +116,10 @@ async def _retrieved(services: ApiServices, eval_id: str, search_id: str, caller
 
 
 async def _search(services: ApiServices, row: EvalSearchRow) -> EvalSearch:
-    return _shown(row, await services.searches.trials(row))
+    return _to_eval_search(row, await services.searches.trials(row))
 
 
-def _shown(row: EvalSearchRow, trials: Any) -> EvalSearch:
+def _to_eval_search(row: EvalSearchRow, trials: Any) -> EvalSearch:
     return shaped(
         EvalSearch,
         row,

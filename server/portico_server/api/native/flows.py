@@ -210,9 +210,9 @@ def _step(row: StepRow, full: bool) -> TraceStep:
     return shaped(
         TraceStep,
         row,
-        input=_loaded(row.input),
-        output=_loaded(row.output if full else _cut(row.output)),
-        error=_loaded(row.error),
+        input=_load(row.input),
+        output=_load(row.output if full else _cut(row.output)),
+        error=_load(row.error),
     )
 
 
@@ -226,5 +226,5 @@ def _cut(text: str | None) -> str | None:
     return orjson.dumps(f"{text[:MAX_OUTPUT_CHARS]} … {len(text):,} characters").decode()
 
 
-def _loaded(text: str | None) -> Any:
+def _load(text: str | None) -> Any:
     return None if text is None else orjson.loads(text)

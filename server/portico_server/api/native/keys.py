@@ -45,11 +45,11 @@ class KeyChange(BaseModel, extra="forbid"):
 @router.get("")
 async def list_keys(auth: TheAuth, _caller: Admin, blocked: bool = False) -> Listed[Key]:
     """List all keys, oldest first. ``blocked``: list the blocked users who sign in instead."""
-    stored_bytes = await auth.stored()
+    stored_bytes = await auth.stored_bytes()
     return Listed(
         data=[
             shaped(Key, row, stored_bytes=stored_bytes.get(row.id, 0))
-            for row in (await auth.blocked() if blocked else auth.keys.list())
+            for row in (await auth.list_blocked() if blocked else auth.keys.list())
         ]
     )
 

@@ -220,7 +220,7 @@ async def _queues(page: _Page, services: ApiServices) -> None:
         "portico_ingest_waiting_files",
         "gauge",
         "Store files waiting to be indexed.",
-        [({}, await services.stores.waiting())],
+        [({}, await services.stores.count_waiting())],
     )
 
 

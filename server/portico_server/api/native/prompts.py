@@ -142,7 +142,7 @@ async def import_prompts(body: PromptFiles, services: TheServices, caller: Calle
     if body.url:
         caller.require("admin")
         addresses = await OutwardFetcher(AddressPolicy.of(services.settings.tool_hosts)).addresses(
-            folder.checked(body.url)
+            folder.check_url(body.url)
         )
         specs = await folder.read_repository(body.url, addresses)
     else:
@@ -169,7 +169,7 @@ async def export_prompt(
 ) -> PromptDocument:
     """Export a prompt as the text of a file, in a format of other tools."""
     prompt = await services.prompts.get(name, caller, version)
-    filename, text = formats.written(prompt.spec, format)
+    filename, text = formats.write_prompt(prompt.spec, format)
     return PromptDocument(filename=filename, text=text)
 
 

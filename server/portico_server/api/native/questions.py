@@ -154,7 +154,7 @@ async def answer_question(
         value=reply.value,
         note=reply.note,
         worker=reply.worker,
-        granted_functions=services.served.granted(caller),
+        granted_functions=services.served.claimable_questions(caller),
     )
     return QuestionDescription.model_validate(row)
 

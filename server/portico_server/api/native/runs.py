@@ -79,7 +79,7 @@ async def list_runs(
         if run.id > oldest and (after is None or run.id < after)
     }
     for row in page.data:
-        run_descriptions[row.id] = _described(row, services.runner.get(row.id))
+        run_descriptions[row.id] = _describe(row, services.runner.get(row.id))
     newest = sorted(run_descriptions.values(), key=lambda run: run.id, reverse=True)
     return ListedPart(data=newest[:limit], has_more=page.has_more or len(newest) > limit)
 
@@ -108,7 +108,7 @@ async def retrieve_run(run_id: str, services: TheServices, caller: Caller) -> Ru
     if row is None:
         assert living is not None
         return _living(living)
-    run_description = _described(row, living)
+    run_description = _describe(row, living)
     if living is None:
         run_description = replace(
             run_description, last_event=await services.database.read(runs.last_event, run_id)
@@ -128,7 +128,7 @@ async def cancel_run(run_id: str, services: TheServices, caller: Caller) -> RunD
         return _elsewhere(description)
     if living is not None:
         await living.cancel()
-        await services.scheduler.settled(run_id)
+        await services.scheduler.wait_for_end(run_id)
     elif row is not None:
         error = ErrorBody("The run was cancelled.", "server_error", "cancelled")
         await services.database.write(runs.cancel_elsewhere, run_id, error.to_json()["error"])
@@ -255,7 +255,7 @@ async def _durable_events(services: ApiServices, run_id: str, after: int) -> Asy
             if not isinstance(live, Finished | Failed):  # the ending is sent once the row contains it
                 after, end = number, number + 1
                 yield event_frame(number, live)
-        await services.scheduler.settled(run_id)
+        await services.scheduler.wait_for_end(run_id)
 
 
 def _ending(row: RunRow) -> Finished | Failed:
@@ -286,6 +286,6 @@ def tokens(usage: Usage) -> RunTokens:
     return RunTokens.model_validate(usage, from_attributes=True)
 
 
-def _described(row: RunRow, living: Run | None) -> RunDescription:
+def _describe(row: RunRow, living: Run | None) -> RunDescription:
     """Return the description of a durable run: its status from the row, its progress from the active run."""
     return shaped(RunDescription, row, usage=None, last_event=living.log.last if living else 0)

@@ -109,7 +109,7 @@ class StoreChange(BaseModel, extra="forbid"):
 async def list_stores(services: TheServices, caller: Caller) -> Listed[Store]:
     """List all stores that the caller may read, oldest first."""
     infos = await services.stores.describe(await services.stores.list(caller), caller)
-    return Listed(data=[shown(info, services, caller) for info in infos])
+    return Listed(data=[to_store(info, services, caller) for info in infos])
 
 
 @router.post("")
@@ -128,13 +128,13 @@ async def create_store(body: StoreRequest, services: TheServices, caller: Caller
         keep_removed=body.keep_removed,
         search=body.search,
     )
-    return await _shown(services, row, caller)
+    return await _to_store(services, row, caller)
 
 
 @router.get("/{store}")
 async def retrieve_store(store: str, services: TheServices, caller: Caller) -> Store:
     """Return a store by name or id."""
-    return await _shown(services, await services.stores.get(store, caller), caller)
+    return await _to_store(services, await services.stores.get(store, caller), caller)
 
 
 @router.patch("/{store}")
@@ -158,7 +158,7 @@ async def change_store(
     if change.embedding_model is not None:
         run = await services.stores.jobs.change_model(row, change.embedding_model)
         row = await services.stores.get(row.id, caller)
-    return shaped(StoreChanged, await _shown(services, row, caller), run=run)
+    return shaped(StoreChanged, await _to_store(services, row, caller), run=run)
 
 
 @router.delete("/{store}")
@@ -201,10 +201,10 @@ async def search_store(
     store: str, question: SearchRequest, request: Request, services: TheServices, caller: Caller
 ) -> SearchAnswer:
     """Return the passages that answer a question, best first."""
-    return answer(await _found(store, question, request.scope["portico.exchange"], services, caller))
+    return answer(await _find(store, question, request.scope["portico.exchange"], services, caller))
 
 
-async def _found(
+async def _find(
     store: str, question: SearchRequest, exchange: Exchange, services: ApiServices, caller: Principal
 ) -> SearchResult:
     row = await services.stores.get(store, caller)
@@ -235,7 +235,7 @@ async def search_directly(exchange: Exchange, services: ApiServices) -> bool:
         return False
     assert exchange.caller is not None
     exchange.scope["portico.route"] = SEARCH_PATH
-    search_result = await _found(store, question, exchange, services, exchange.caller)
+    search_result = await _find(store, question, exchange, services, exchange.caller)
     await exchange.answer(200, orjson.dumps({"data": search_result.passages, "trace": search_result.trace}))
     return True
 
@@ -357,7 +357,7 @@ async def export_graph(store: str, services: TheServices, caller: Caller) -> Str
 @router.get("/{store}/skipped")
 async def list_skipped_files(store: str, services: TheServices, caller: Caller) -> SkippedFiles:
     """List the files in a store's folder or source that are not read, with the reasons."""
-    skipped_rows = await services.stores.skipped(await services.stores.get(store, caller, is_whole=True))
+    skipped_rows = await services.stores.list_skipped(await services.stores.get(store, caller, is_whole=True))
     return SkippedFiles(
         data=[SkippedFile(name=name, reason=reason) for name, reason in skipped_rows.names.items()],
         reasons=dict(skipped_rows.reasons),
@@ -366,7 +366,7 @@ async def list_skipped_files(store: str, services: TheServices, caller: Caller) 
     )
 
 
-def shown(info: StoreInfo, services: ApiServices, caller: Principal) -> Store:
+def to_store(info: StoreInfo, services: ApiServices, caller: Principal) -> Store:
     """Return a store as this protocol adapter describes it to a caller. Only admins see problems of the
     configuration.
     """
@@ -390,6 +390,6 @@ def _file(row: StoreFileRow) -> StoreFile:
     return shaped(StoreFile, row, id=row.file_id, error=error)
 
 
-async def _shown(services: ApiServices, row: StoreRow, caller: Principal) -> Store:
+async def _to_store(services: ApiServices, row: StoreRow, caller: Principal) -> Store:
     [info] = await services.stores.describe([row], caller)
-    return shown(info, services, caller)
+    return to_store(info, services, caller)

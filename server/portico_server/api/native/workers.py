@@ -93,7 +93,7 @@ async def claim_calls(
                 worker,
                 body.lease_seconds,
                 names=(),
-                granted_functions=services.served.heard(caller, worker),
+                granted_functions=services.served.note_worker(caller, worker),
                 limit=body.limit,
                 wait=body.wait,
                 holding=body.holding,
@@ -102,7 +102,7 @@ async def claim_calls(
     except ClientLeft:
         services.served.broke_off(caller, worker)
         raise
-    services.served.heard(caller, worker)
+    services.served.note_worker(caller, worker)
     return Claims(
         data=[QuestionDescription.model_validate(row) for row in claim_result.taken],
         lost=list(claim_result.lost),

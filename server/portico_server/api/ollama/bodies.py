@@ -18,7 +18,7 @@ _OPTIONS: Final = fields.mapping(
         "min_p": fields.number(0, 1),
         "seed": fields.integer(),
         "num_predict": fields.integer(-2),
-        "stop": fields.anything(),
+        "stop": fields.any_value(),
         "presence_penalty": fields.number(-2, 2),
         "frequency_penalty": fields.number(-2, 2),
         "repeat_penalty": fields.number(0, 10),
@@ -28,11 +28,11 @@ _OPTIONS: Final = fields.mapping(
 _TEXTS: Final = {"oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
 
 _COMMON: Final = {
-    "stream": fields.boolean().noted(default=True),
-    "format": fields.anything(oneOf=[{"enum": ["json", ""]}, {"type": "object"}]),
+    "stream": fields.boolean().annotate(default=True),
+    "format": fields.any_value(oneOf=[{"enum": ["json", ""]}, {"type": "object"}]),
     "options": _OPTIONS,
-    "think": fields.anything(oneOf=[{"type": "boolean"}, {"enum": ["low", "medium", "high"]}]),
-    "keep_alive": fields.anything(
+    "think": fields.any_value(oneOf=[{"type": "boolean"}, {"enum": ["low", "medium", "high"]}]),
+    "keep_alive": fields.any_value(
         description="0 without messages unloads the model; otherwise the daemon decides"
     ),
 }
@@ -63,7 +63,7 @@ GENERATED: Final = RequestBody(
 """``POST /api/generate``."""
 
 EMBEDDED: Final = RequestBody(
-    {"model": _NAME, "input": fields.anything(**_TEXTS)},
+    {"model": _NAME, "input": fields.any_value(**_TEXTS)},
     {"dimensions": fields.integer(1), "truncate": fields.boolean()},
     example={"model": "default-embedding", "input": ["one text", "another"]},
 )

@@ -29,7 +29,7 @@ async def embed(exchange: Exchange, services: ApiServices) -> None:
     body = await exchange.json()
     EMBEDDED.check(body)
     start_time = time.perf_counter()
-    embeddings = await _embedded(exchange, services, body)
+    embeddings = await _embed(exchange, services, body)
     await exchange.answer(
         200,
         orjson.dumps(
@@ -48,11 +48,11 @@ async def embed_one(exchange: Exchange, services: ApiServices) -> None:
     """Return the vector of one text."""
     body = await exchange.json()
     EMBEDDED_ONE.check(body)
-    embeddings = await _embedded(exchange, services, {"model": body["model"], "input": body["prompt"]})
+    embeddings = await _embed(exchange, services, {"model": body["model"], "input": body["prompt"]})
     await exchange.answer(200, orjson.dumps({"embedding": embeddings["data"][0]["embedding"]}))
 
 
-async def _embedded(exchange: Exchange, services: ApiServices, body: Mapping[str, Any]) -> Mapping[str, Any]:
+async def _embed(exchange: Exchange, services: ApiServices, body: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the answer in the format of OpenAI's API."""
     caller = caller_of(exchange)
     request_body = {

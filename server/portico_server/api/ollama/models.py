@@ -34,7 +34,9 @@ async def tags(exchange: Exchange, services: ApiServices) -> None:
         for alias, target in sorted(services.registry.aliases.meanings.items())
         if target in cards and alias not in cards and cards[target].owner is None
     ]
-    await exchange.answer(200, orjson.dumps({"models": [_listed(name, card) for name, card in named_cards]}))
+    await exchange.answer(
+        200, orjson.dumps({"models": [_to_model(name, card) for name, card in named_cards]})
+    )
 
 
 async def ps(exchange: Exchange, services: ApiServices) -> None:
@@ -48,7 +50,7 @@ async def ps(exchange: Exchange, services: ApiServices) -> None:
     ]
     models = [
         {
-            **_listed(deployment_info.name, cards[deployment_info.name]),
+            **_to_model(deployment_info.name, cards[deployment_info.name]),
             "size": deployment_info.memory_bytes or 0,
             "size_vram": (deployment_info.memory_bytes or 0) if deployment_info.gpus else 0,
             "context_length": deployment_info.context_length or 0,
@@ -109,7 +111,7 @@ async def version(exchange: Exchange, _services: ApiServices) -> None:
     await exchange.answer(200, orjson.dumps({"version": API_VERSION, "portico": __version__}))
 
 
-def _listed(name: str, card: Card) -> dict[str, Any]:
+def _to_model(name: str, card: Card) -> dict[str, Any]:
     # Programs compare digests to detect whether a model has changed.
     identity = f"{card.name} {card.labels.get('source', '')} {card.created}"
     return {

@@ -34,15 +34,15 @@ async def speak(exchange: Exchange, services: ApiServices) -> None:
 
 async def transcribe(exchange: Exchange, services: ApiServices) -> None:
     """``POST /v1/audio/transcriptions``."""
-    await _written(exchange, services, "audio/transcriptions", TRANSCRIPTION)
+    await _transcribe(exchange, services, "audio/transcriptions", TRANSCRIPTION)
 
 
 async def translate(exchange: Exchange, services: ApiServices) -> None:
     """``POST /v1/audio/translations``: into English."""
-    await _written(exchange, services, "audio/translations", TRANSLATION)
+    await _transcribe(exchange, services, "audio/translations", TRANSLATION)
 
 
-async def _written(
+async def _transcribe(
     exchange: Exchange, services: ApiServices, operation: Operation, request_body: RequestBody
 ) -> None:
     # Imported with the first form, so that the daemon starts without its parser.
@@ -51,7 +51,7 @@ async def _written(
     multipart_form = await form.read(
         exchange, files=("file",), limit=services.settings.max_media_mb * MB_BYTES
     )
-    body = multipart_form.typed(request_body)
+    body = multipart_form.to_json(request_body)
     file = form.one_file(multipart_form, "file")
     request_body.check(body)
     await pass_on(exchange, services, Relay(operation, body, files=(file,)))
@@ -69,17 +69,17 @@ SPEECH: Final = RequestBody(
     {"model": bodies.MODEL, "input": fields.prose(MAX_INPUT_CHARS, "are allowed in one request")},
     {
         "voice": BodyField(_voice, {"oneOf": [{"type": "string"}, {"type": "object", "required": ["id"]}]}),
-        "response_format": fields.choice(*SOUNDS).noted(default="mp3"),
-        "speed": fields.number(0.25, 4).noted(default=1),
+        "response_format": fields.choice(*SOUNDS).annotate(default="mp3"),
+        "speed": fields.number(0.25, 4).annotate(default=1),
         "instructions": fields.text(),
-        "stream_format": fields.choice("audio", "sse").noted(default="audio"),
+        "stream_format": fields.choice("audio", "sse").annotate(default="audio"),
         "seed": fields.integer(),
     },
     example={"model": "voice", "input": "The door is open.", "voice": "default"},
 )
 
 
-def _each(*allowed_values: str) -> BodyField:
+def _list_of(*allowed_values: str) -> BodyField:
     def check(value: Any, path: str) -> None:
         for item in value:
             if item not in allowed_values:
@@ -112,13 +112,13 @@ def _recording(*formats: str) -> RequestBody:
     return RequestBody(
         {"model": bodies.MODEL},
         {
-            "language": fields.text().noted(description="As ISO 639-1; detected by default"),
+            "language": fields.text().annotate(description="As ISO 639-1; detected by default"),
             "prompt": fields.text(),
             "response_format": _format(*formats),
             "temperature": fields.number(0, 1),
             "stream": bodies.STREAM,
-            "timestamp_granularities": _each("word", "segment"),
-            "include": _each("logprobs"),
+            "timestamp_granularities": _list_of("word", "segment"),
+            "include": _list_of("logprobs"),
             "known_speaker_names": _TEXTS,
             "known_speaker_references": _TEXTS,
         },
@@ -127,7 +127,7 @@ def _recording(*formats: str) -> RequestBody:
     )
 
 
-_TEXTS: Final = fields.anything(type="array", items={"type": "string"})
+_TEXTS: Final = fields.any_value(type="array", items={"type": "string"})
 
 TRANSCRIPTION: Final = _recording(*TEXTS, "diarized_json")
 TRANSLATION: Final = _recording(*TEXTS)

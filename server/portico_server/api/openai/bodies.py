@@ -30,10 +30,10 @@ MAX_METADATA_VALUE = 512
 _STRING = {"type": "string"}
 _OBJECT = {"type": "object"}
 
-MODEL = fields.name("must not be empty; GET /v1/models lists the names").noted(
+MODEL = fields.name("must not be empty; GET /v1/models lists the names").annotate(
     description="A name from GET /v1/models"
 )
-STREAM = fields.boolean().noted(default=False)
+STREAM = fields.boolean().annotate(default=False)
 
 
 def _metadata(value: Any, path: str) -> None:
@@ -103,7 +103,7 @@ _SAMPLING: Mapping[str, BodyField] = {
     "top_p": fields.number(0, 1),
     "presence_penalty": fields.number(-2, 2),
     "frequency_penalty": fields.number(-2, 2),
-    "n": fields.integer(1, MAX_CHOICES).noted(default=1),
+    "n": fields.integer(1, MAX_CHOICES).annotate(default=1),
     "max_tokens": fields.integer(1),
     "seed": fields.integer(),
     "stop": fields.STOP,
@@ -131,7 +131,7 @@ CHAT = RequestBody(
     },
     {
         **_SAMPLING,
-        "max_tokens": fields.integer(1).noted(deprecated=True),
+        "max_tokens": fields.integer(1).annotate(deprecated=True),
         "max_completion_tokens": fields.integer(1),
         "logprobs": fields.boolean(),
         "top_logprobs": fields.integer(0, 20),
@@ -177,8 +177,8 @@ CHAT = RequestBody(
             },
         ),
         "metadata": METADATA,
-        "store": fields.boolean().noted(default=False),
-        "unsupported": fields.choice(*UNSUPPORTED).noted(
+        "store": fields.boolean().annotate(default=False),
+        "unsupported": fields.choice(*UNSUPPORTED).annotate(
             description="For apps over a store: how to treat sentences without evidence in its documents"
         ),
     },
@@ -210,7 +210,7 @@ EMBEDDING = RequestBody(
         "input": _texts_or_tokens(empty=False),
     },
     {
-        "encoding_format": fields.choice("float", "base64").noted(default="float"),
+        "encoding_format": fields.choice("float", "base64").annotate(default="float"),
         "dimensions": fields.integer(1),
         "user": fields.text(),
     },

@@ -16,7 +16,7 @@ from portico_server.apps.ask import refuse_unchecked
 from portico_server.apps.stored_chats import ChatRecorder
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.ids import new_id
-from portico_server.core.passage import to_json, where
+from portico_server.core.passage import location_of, to_json
 from portico_server.core.request import CalledTool, Chat, ChatReply
 from portico_server.core.servable import relays
 from portico_server.runs.run import Run
@@ -68,11 +68,11 @@ async def _app(
         return
     with Presence(exchange):
         reply = await services.runner.wait(run)
-    file_notes = await _made(services, run)
-    whole = orjson.dumps(completion.whole(_reply(reply, name), file_notes))
+    file_notes = await _artifact_annotations(services, run)
+    data = orjson.dumps(completion.to_json(_reply(reply, name), file_notes))
     if recorder is not None:
-        await recorder.keep(whole)
-    await exchange.answer(200, whole)
+        await recorder.keep(data)
+    await exchange.answer(200, data)
 
 
 async def _frames(
@@ -99,7 +99,7 @@ async def _frames(
         if closing_frames := completion.rest(reply, has_started=has_started):
             yield closing_frames
         cited_passages = reply.citations or passages
-        notes = [*file_citations(cited_passages), *await _made(services, run)]
+        notes = [*file_citations(cited_passages), *await _artifact_annotations(services, run)]
         yield completion.chunk({"annotations": notes} if notes else {}, finish=reply.finish_reason)
         if include_usage:
             yield completion.usage(usage if reply.usage == Usage() else reply.usage)
@@ -108,7 +108,7 @@ async def _frames(
         await run.leave()
 
 
-async def _made(services: ApiServices, run: Run) -> list[dict[str, Any]]:
+async def _artifact_annotations(services: ApiServices, run: Run) -> list[dict[str, Any]]:
     """Return the files made by an app's tools as OpenAI file paths; their bytes are at ``/v1/files/ID/content``."""
     if services.registry.get(run.name, run.caller) is None:
         return []  # the chat of a store, which makes no files
@@ -141,12 +141,12 @@ class _Completion:
         self._id = new_id("chatcmpl-")
         self._created = created_at
 
-    def whole(self, reply: ChatReply, file_notes: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    def to_json(self, reply: ChatReply, file_notes: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
         """Return the answer as one ``chat.completion``, with annotations for the files that the run made."""
         message: dict[str, Any] = {"role": "assistant", "content": reply.content, "refusal": None}
         if reply.tool_calls:
             message["content"] = reply.content or None
-            message["tool_calls"] = [_called(call) for call in reply.tool_calls]
+            message["tool_calls"] = [_to_tool_call(call) for call in reply.tool_calls]
         if notes := [*file_citations(reply.citations), *file_notes]:
             message["annotations"] = notes
         if reply.claims:
@@ -166,7 +166,7 @@ class _Completion:
         """
         frames = b"" if has_started else self.chunk({"content": reply.content}, first=True)
         for index, call in enumerate(reply.tool_calls):
-            frames += self.chunk({"tool_calls": [{"index": index, **_called(call)}]})
+            frames += self.chunk({"tool_calls": [{"index": index, **_to_tool_call(call)}]})
         return frames
 
     def usage(self, usage: Usage) -> bytes:
@@ -196,7 +196,7 @@ def file_citations(passages: Sequence[Passage]) -> list[dict[str, Any]]:
                 "filename": passage.filename,
                 "index": passage.rank,
                 "quote": passage.text,
-                "place": where(passage),
+                "place": location_of(passage),
                 "score": passage.score,
                 "store": passage.store,
             },
@@ -205,7 +205,7 @@ def file_citations(passages: Sequence[Passage]) -> list[dict[str, Any]]:
     ]
 
 
-def _called(call: CalledTool) -> dict[str, Any]:
+def _to_tool_call(call: CalledTool) -> dict[str, Any]:
     return {
         "id": call.id,
         "type": "function",

@@ -147,7 +147,7 @@ _BY_ID = {
     "required": ["file_id"],
     "properties": {"file_id": {"type": "string", "minLength": 1}},
 }
-_FORM = upload.declared(["file"], {"file": upload.FILE}, json=_BY_ID)
+_FORM = upload.declare_form(["file"], {"file": upload.FILE}, json=_BY_ID)
 
 
 @router.post("")
@@ -161,7 +161,7 @@ async def create_container(body: ContainerRequest, services: TheServices, caller
         tuple(map(_skill, body.skills)),
     )
     files = (
-        await _uploaded(services, file_id, caller, f"file_ids[{number}]")
+        await _read_upload(services, file_id, caller, f"file_ids[{number}]")
         for number, file_id in enumerate(body.file_ids)
     )
     return Container.of(await services.containers.create(container, caller, files))
@@ -200,7 +200,7 @@ async def create_container_file(
     """Add a file to a container: a file in the form, or, with JSON, a copy of an uploaded file."""
     await services.containers.get(container_id, caller)
     if request.headers.get("content-type", "").startswith("application/json"):
-        path, data = await _uploaded(services, _file_id(await request.body()), caller, "file_id")
+        path, data = await _read_upload(services, _file_id(await request.body()), caller, "file_id")
     else:
         exchange: Exchange = request.scope["portico.exchange"]
         attachment = form.one_file(await form.read(exchange, files=("file",), limit=MAX_FILE_BYTES), "file")
@@ -259,7 +259,9 @@ def _require_code(caller: Principal) -> None:
         )
 
 
-async def _uploaded(services: ApiServices, file_id: str, caller: Principal, param: str) -> tuple[str, bytes]:
+async def _read_upload(
+    services: ApiServices, file_id: str, caller: Principal, param: str
+) -> tuple[str, bytes]:
     name, data = await UploadedFiles(services.files, services.artifacts).read(
         file_id, caller, limit=MAX_FILE_BYTES, param=param
     )

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.openai.responses.shapes import DOCUMENT, answer, page
 from portico_server.api.openai.responses.stored import Included
-from portico_server.apps.responses.event_builder import shown
+from portico_server.apps.responses.event_builder import to_client_item
 from portico_server.apps.responses.read import include as read_include
 from portico_server.db.conversations import ConversationRow
 
@@ -24,13 +24,13 @@ async def create_conversation(
     services: TheServices, caller: Caller, body: Annotated[dict[str, Any] | None, Body()] = None
 ) -> Response:
     """Create a conversation, with up to 20 items."""
-    return answer(_told(await services.conversations.create(body or {}, caller)))
+    return answer(_to_conversation(await services.conversations.create(body or {}, caller)))
 
 
 @router.get("/{conversation_id}", responses=DOCUMENT, response_class=Response)
 async def retrieve_conversation(conversation_id: str, services: TheServices, caller: Caller) -> Response:
     """Return one conversation, without its items."""
-    return answer(_told(await services.conversations.get(conversation_id, caller)))
+    return answer(_to_conversation(await services.conversations.get(conversation_id, caller)))
 
 
 @router.post("/{conversation_id}", responses=DOCUMENT, response_class=Response)
@@ -38,7 +38,7 @@ async def update_conversation(
     conversation_id: str, body: RequestObject, services: TheServices, caller: Caller
 ) -> Response:
     """Replace the metadata of a conversation."""
-    return answer(_told(await services.conversations.change(conversation_id, body, caller)))
+    return answer(_to_conversation(await services.conversations.change(conversation_id, body, caller)))
 
 
 @router.delete("/{conversation_id}", responses=DOCUMENT, response_class=Response)
@@ -87,16 +87,18 @@ async def retrieve_item(
 ) -> Response:
     """Return one item of a conversation."""
     included_fields = read_include(include)
-    return answer(shown(await services.conversations.item(conversation_id, item_id, caller), included_fields))
+    return answer(
+        to_client_item(await services.conversations.item(conversation_id, item_id, caller), included_fields)
+    )
 
 
 @router.delete("/{conversation_id}/items/{item_id}", responses=DOCUMENT, response_class=Response)
 async def delete_item(conversation_id: str, item_id: str, services: TheServices, caller: Caller) -> Response:
     """Delete an item, and return the conversation without it."""
-    return answer(_told(await services.conversations.remove(conversation_id, item_id, caller)))
+    return answer(_to_conversation(await services.conversations.remove(conversation_id, item_id, caller)))
 
 
-def _told(row: ConversationRow) -> dict[str, Any]:
+def _to_conversation(row: ConversationRow) -> dict[str, Any]:
     return {
         "id": row.id,
         "object": "conversation",

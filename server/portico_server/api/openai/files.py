@@ -51,7 +51,7 @@ class FileDeleted(RemovedObject):
     object: Literal["file"] = "file"
 
 
-_FORM = upload.declared(
+_FORM = upload.declare_form(
     ["file", "purpose"],
     {
         "file": upload.FILE,
@@ -80,7 +80,7 @@ async def create_file(request: Request, services: TheServices, caller: Caller) -
     except InvalidRequest:
         await services.files.drop(form.received)
         raise
-    return shown(
+    return to_file(
         await services.files.keep(form.received, form.filename, purpose, caller, expires_at=expires_at)
     )
 
@@ -96,7 +96,7 @@ async def list_files(
 ) -> Page[File]:
     """Return the caller's files, newest first."""
     page = await services.files.list(caller, after=after, limit=limit, order=order, purpose=purpose)
-    data = [shown(row) for row in page.data]
+    data = [to_file(row) for row in page.data]
     return Page.of(data, page.has_more)
 
 
@@ -104,8 +104,8 @@ async def list_files(
 async def retrieve_file(file_id: str, services: TheServices, caller: Caller) -> File:
     """Return one file: an uploaded file, or a file made by a run."""
     if file_id.startswith(GENERATED_ID_PREFIX):
-        return _made(await services.artifacts.get(file_id, caller))
-    return shown(await services.files.get(file_id, caller))
+        return _to_file(await services.artifacts.get(file_id, caller))
+    return to_file(await services.files.get(file_id, caller))
 
 
 @router.delete("/{file_id}")
@@ -131,12 +131,12 @@ def require_upload(caller: Principal) -> None:
         )
 
 
-def shown(row: FileRow) -> File:
+def to_file(row: FileRow) -> File:
     """Return a file in OpenAI's format."""
     return shaped(File, row)
 
 
-def _made(row: ArtifactRow) -> File:
+def _to_file(row: ArtifactRow) -> File:
     """Return a file made by a run in OpenAI's format for code interpreter files."""
     return shaped(File, row, filename=row.name, purpose="assistants_output")
 

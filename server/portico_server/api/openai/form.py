@@ -46,7 +46,7 @@ class MultipartForm:
     fields: dict[str, Any]
     files: tuple[Attachment, ...]
 
-    def typed(self, request_body: RequestBody) -> dict[str, Any]:
+    def to_json(self, request_body: RequestBody) -> dict[str, Any]:
         """Return the fields as JSON values.
 
         A value that does not parse as its type stays text, for `RequestBody.check`. An empty field counts as absent
@@ -111,7 +111,7 @@ class _PartReader:
     def __init__(
         self, boundary: bytes, files: Collection[str], limit: int, max_files: int, *, folder: bool
     ) -> None:
-        self._wanted = files
+        self._file_fields = files
         self._folder = folder
         self._limit = limit
         self._max_files = max_files
@@ -147,17 +147,17 @@ class _PartReader:
         self._data = bytearray()
         field = self._field.removesuffix("[]")
         if self._filename is None:
-            if field in self._wanted:
+            if field in self._file_fields:
                 raise InvalidRequest(f"'{field}' must be a file with a name, not text.", param=field)
             return
-        if field not in self._wanted:
+        if field not in self._file_fields:
             raise InvalidRequest(
-                f"The form has a file in '{self._field}'; files are allowed in {' and '.join(self._wanted)}.",
+                f"The form has a file in '{self._field}'; files are allowed in {' and '.join(self._file_fields)}.",
                 param=self._field,
             )
         if len(self._files) >= self._max_files:
-            many = "one file" if self._max_files == 1 else f"{self._max_files} files"
-            raise InvalidRequest(f"The form has more than {many}, the maximum here.", param=field)
+            limit_text = "one file" if self._max_files == 1 else f"{self._max_files} files"
+            raise InvalidRequest(f"The form has more than {limit_text}, the maximum here.", param=field)
 
     def _on_data(self, data: bytes, start: int, end: int) -> None:
         self._data += data[start:end]

@@ -26,7 +26,7 @@ class FormParser:
         self._header = b""
         self._value = b""
         self._headers: dict[bytes, bytes] = {}
-        self._ended = False
+        self._has_ended = False
         try:
             self._parser = MultipartParser(
                 boundary,
@@ -53,7 +53,7 @@ class FormParser:
 
     def finish(self) -> None:
         """Check that the form is complete."""
-        if not self._ended:
+        if not self._has_ended:
             raise InvalidRequest("The form is truncated: its last boundary is missing.", code="invalid_form")
 
     def _on_header_field(self, data: bytes, start: int, end: int) -> None:
@@ -67,7 +67,7 @@ class FormParser:
         self._header = self._value = b""
 
     def _on_end(self) -> None:
-        self._ended = True
+        self._has_ended = True
 
 
 def _unreadable(error: FormParserError) -> InvalidRequest:

@@ -48,7 +48,7 @@ _FILE: Final = {"type": "string", "format": "binary"}
 IMAGE: Final = RequestBody(
     {"model": bodies.MODEL, "prompt": fields.prose(MAX_PROMPT_CHARS)},
     {
-        "n": fields.integer(1, MAX_RESULTS).noted(default=1),
+        "n": fields.integer(1, MAX_RESULTS).annotate(default=1),
         "size": BodyField(
             _size,
             {
@@ -58,18 +58,18 @@ IMAGE: Final = RequestBody(
                 "description": "auto or WIDTHxHEIGHT in pixels",
             },
         ),
-        "quality": fields.choice("auto", "low", "medium", "high", "xhigh", "max", "standard", "hd").noted(
+        "quality": fields.choice("auto", "low", "medium", "high", "xhigh", "max", "standard", "hd").annotate(
             default="auto"
         ),
         "style": fields.choice("vivid", "natural"),
-        "background": fields.choice("auto", "transparent", "opaque").noted(default="auto"),
-        "output_format": fields.choice("png", "jpeg", "webp", "gif", "svg").noted(default="png"),
+        "background": fields.choice("auto", "transparent", "opaque").annotate(default="auto"),
+        "output_format": fields.choice("png", "jpeg", "webp", "gif", "svg").annotate(default="png"),
         "output_compression": fields.integer(0, 100),
         "response_format": fields.choice("url", "b64_json"),
         "input_fidelity": fields.choice("high", "low"),
         "moderation": fields.choice("auto", "low"),
         "stream": bodies.STREAM,
-        "partial_images": fields.integer(0, MAX_PARTIAL_IMAGES).noted(default=0),
+        "partial_images": fields.integer(0, MAX_PARTIAL_IMAGES).annotate(default=0),
         "user": fields.text(),
         "safety_identifier": fields.text(),
         "seed": fields.integer(),
@@ -77,7 +77,7 @@ IMAGE: Final = RequestBody(
         "guidance_scale": fields.number(0, 100),
         "strength": fields.number(0, 1),
         "negative_prompt": fields.text(),
-        "svg": fields.anything(type="object"),
+        "svg": fields.any_value(type="object"),
     },
     rule=_check_combination,
     example={"model": "painter", "prompt": "A lighthouse at night", "size": "512x512"},
@@ -87,7 +87,7 @@ IMAGE: Final = RequestBody(
 
 EDIT: Final = RequestBody(
     IMAGE.required,
-    {**IMAGE.optional, "mask": fields.anything(**_FILE)},
+    {**IMAGE.optional, "mask": fields.any_value(**_FILE)},
     IMAGE.rule,
     files={"image": {"type": "array", "maxItems": media.MAX_IMAGES, "items": _FILE}},
 )
@@ -114,7 +114,7 @@ REFERRING_EDIT: Final = RequestBody(
             _images, {"type": "array", "minItems": 1, "maxItems": media.MAX_IMAGES, "items": _REFERENCE}
         ),
     },
-    {**IMAGE.optional, "mask": fields.anything(**_REFERENCE)},
+    {**IMAGE.optional, "mask": fields.any_value(**_REFERENCE)},
     IMAGE.rule,
 )
 """``POST /v1/images/edits`` as JSON, which references its images."""

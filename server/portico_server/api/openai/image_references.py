@@ -36,15 +36,18 @@ async def referred(body: dict[str, Any], exchange: Exchange, services: ApiServic
     """
     numbered_items = enumerate(body.pop("images"))
     attachments = [
-        await _one(item, "image", f"images[{number}]", exchange, services) for number, item in numbered_items
+        await _read_reference(item, "image", f"images[{number}]", exchange, services)
+        for number, item in numbered_items
     ]
     mask = body.pop("mask", None)
     if mask is not None:
-        attachments.append(await _one(mask, "mask", "mask", exchange, services))
+        attachments.append(await _read_reference(mask, "mask", "mask", exchange, services))
     return tuple(attachments)
 
 
-async def _one(item: Any, field: str, at: str, exchange: Exchange, services: ApiServices) -> Attachment:
+async def _read_reference(
+    item: Any, field: str, at: str, exchange: Exchange, services: ApiServices
+) -> Attachment:
     url, file_id = (item.get("image_url"), item.get("file_id")) if isinstance(item, Mapping) else (None, None)
     limit = services.settings.max_media_mb * MB_BYTES
     if isinstance(file_id, str):
@@ -65,7 +68,7 @@ async def _one(item: Any, field: str, at: str, exchange: Exchange, services: Api
             wrong(param, "must be data:image/TYPE;base64,DATA or an address")
     else:
         try:
-            data = await _fetched(url, services, limit)
+            data = await _fetch(url, services, limit)
         except (InvalidRequest, NotFound) as error:
             raise InvalidRequest(error.message, code=error.code, param=param) from error
     return media.attach(field, "image", data, param)
@@ -90,7 +93,7 @@ async def in_wanted_form(
         return data
     if response_format == "b64_json":
         for item in lacking:
-            fetched_data = await _fetched(str(item.pop("url", "")), services, MAX_GENERATED_BYTES)
+            fetched_data = await _fetch(str(item.pop("url", "")), services, MAX_GENERATED_BYTES)
             item["b64_json"] = base64.b64encode(fetched_data).decode()
         return orjson.dumps(document)
     new_artifacts = []
@@ -106,6 +109,6 @@ async def in_wanted_form(
     return orjson.dumps(document)
 
 
-async def _fetched(url: str, services: ApiServices, limit: int) -> bytes:
+async def _fetch(url: str, services: ApiServices, limit: int) -> bytes:
     fetcher = OutwardFetcher(AddressPolicy.of(services.settings.tool_hosts))
     return await fetching.read_whole(fetcher, url, limit=limit, seconds=FETCH_TIMEOUT_S)

@@ -43,7 +43,7 @@ async def edit(exchange: Exchange, services: ApiServices) -> None:
         names = ("image", "mask")
         limit = services.settings.max_media_mb * MB_BYTES
         multipart_form = await form.read(exchange, files=names, limit=limit, max_files=media.MAX_IMAGES + 1)
-        body: dict[str, Any] = multipart_form.typed(EDIT)
+        body: dict[str, Any] = multipart_form.to_json(EDIT)
         EDIT.check(body)
         files = tuple(
             media.attach(file.field, file.name, file.data, file.field) for file in multipart_form.files

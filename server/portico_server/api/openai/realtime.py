@@ -73,7 +73,7 @@ async def serve(socket: WebSocket, services: ApiServices) -> None:
     caller = caller_of(exchange)
     budget = _require_room(exchange)
     voices = Voices(services.registry, services.runner, caller)
-    begun = await _opened(exchange, services, caller, voices)
+    session_config = await _open(exchange, services, caller, voices)
     await socket.accept(PROTOCOL if PROTOCOL in exchange.scope.get("subprotocols", ()) else None)
     async with IncomingMessages(socket, MAX_WAITING_MESSAGES) as incoming:
 
@@ -84,7 +84,9 @@ async def serve(socket: WebSocket, services: ApiServices) -> None:
                 incoming.leave()
 
         bound = "portico.session" in exchange.scope
-        session = RealtimeSession(services.responder, caller, begun, emit, socket.keep, voices, bound=bound)
+        session = RealtimeSession(
+            services.responder, caller, session_config, emit, socket.keep, voices, bound=bound
+        )
         try:
             await session.begin()
             await _hold(session, socket, incoming, budget, services.settings.socket_idle_timeout)
@@ -97,14 +99,18 @@ def _require_room(exchange: Exchange) -> EventBudget:
 
     Raise `TooMany` if the key has reached its session limit.
     """
-    beside = [other for other in exchange.beside or () if other.scope["path"] == PATH]
+    beside = [
+        other_exchange for other_exchange in exchange.beside or () if other_exchange.scope["path"] == PATH
+    ]
     if len(beside) > MAX_SESSIONS_PER_KEY:
         raise TooMany(
             f"This API key has {MAX_SESSIONS_PER_KEY} Realtime sessions open, the maximum. Close a session.",
             code="too_many_sessions",
             retry_after=1.0,
         )
-    shared_budgets = (other.scope[_BUDGET] for other in beside if _BUDGET in other.scope)
+    shared_budgets = (
+        other_exchange.scope[_BUDGET] for other_exchange in beside if _BUDGET in other_exchange.scope
+    )
     budget: EventBudget = next(shared_budgets, None) or EventBudget(
         asyncio.get_running_loop().time, asyncio.sleep
     )
@@ -112,7 +118,7 @@ def _require_room(exchange: Exchange) -> EventBudget:
     return budget
 
 
-async def _opened(
+async def _open(
     exchange: Exchange, services: ApiServices, caller: Principal, voices: Voices
 ) -> config.Config:
     """Return the configuration of the session that the URL requests."""
@@ -140,7 +146,7 @@ async def _opened(
         if session is not None:
             _require_same(model, session["model"])
         await require_model(services, model, caller)
-        new_session = config.opened(model)
+        new_session = config.initial_config(model)
     return new_session if session is None else config.updated(new_session, session)
 
 
@@ -188,7 +194,7 @@ async def _hold(
         try:
             await budget.pay(await _handle(session, socket, message))
         finally:
-            socket.done(message)
+            socket.release(message)
             del message  # it would otherwise stay in memory until the next message, uncounted
     over = InvalidRequest(
         f"A session lasts for {config.MAX_SESSION_S // 60} minutes. Open a new one to continue.",
@@ -212,5 +218,5 @@ async def _handle(session: RealtimeSession, socket: WebSocket, message: str | by
     except ClientLeft:
         raise
     except Exception as error:  # noqa: BLE001  # the connection outlives it: it is logged and reported
-        await socket.send(error_event(errors.ours(error, socket.exchange.id), event_id))
+        await socket.send(error_event(errors.to_portico_error(error, socket.exchange.id), event_id))
     return base + size / scale

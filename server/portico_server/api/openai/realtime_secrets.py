@@ -61,7 +61,7 @@ async def create_client_secret(
             missing("session.model")
         with config.inside("session"):
             await require_model(services, model, caller)
-        new_session = config.opened(model)
+        new_session = config.initial_config(model)
     session = config.updated(new_session, body.session)
     auth: Auth = request.scope["portico.auth"]
     exchange: Exchange = request.scope["portico.exchange"]

@@ -51,25 +51,25 @@ async def relay(
     """Relay bytes in both directions, recorded by ``recorder``. The relay is cancelled when the client leaves."""
     request = Relay(operation, body)
     caller = caller_of(exchange)
-    whole = b""
+    data = b""
     with Presence(exchange):
         relay_response = await services.runner.relay(servable, body["model"], request, caller)
         if not request.stream:
-            whole = b"".join([chunk async for chunk in relay_response.chunks])
+            data = b"".join([chunk async for chunk in relay_response.chunks])
             if recorder is not None:
-                await recorder.keep(whole)
+                await recorder.keep(data)
     if request.stream:
         headers = (
             STREAM
             if relay_response.media_type.startswith("text/event-stream")
-            else _typed(relay_response.media_type)
+            else _content_type(relay_response.media_type)
         )
         chunks = relay_response.chunks
         if recorder is not None:
             chunks = recorder.follow(chunks, lambda: relay_response.usage)
         await exchange.stream(chunks, headers, tells_errors=True)
     else:
-        await exchange.answer(200, whole, _typed(relay_response.media_type))
+        await exchange.answer(200, data, _content_type(relay_response.media_type))
 
 
 async def relaying(services: ApiServices, request: Relay, caller: Principal) -> Relays:
@@ -94,12 +94,12 @@ async def pass_on(exchange: Exchange, services: ApiServices, request: Relay) -> 
         is_whole = relay_response.media_type.startswith(("application/json", "text/plain"))
         data = b"".join([chunk async for chunk in relay_response.chunks]) if is_whole else b""
     if is_whole:
-        await exchange.answer(200, data, _typed(relay_response.media_type))
+        await exchange.answer(200, data, _content_type(relay_response.media_type))
     elif relay_response.media_type.startswith("text/event-stream"):
         await exchange.stream(relay_response.chunks, STREAM, tells_errors=True)
     else:
-        await exchange.pass_on(relay_response.chunks, _typed(relay_response.media_type))
+        await exchange.pass_on(relay_response.chunks, _content_type(relay_response.media_type))
 
 
-def _typed(media_type: str) -> RawHeaders:
+def _content_type(media_type: str) -> RawHeaders:
     return [(b"content-type", media_type.encode("latin-1"))]

@@ -123,8 +123,8 @@ _FILES = {
     "oneOf": [upload.FILE, {"type": "array", "maxItems": folder.MAX_FILES, "items": upload.FILE}],
     "description": "The files of the folder, with their paths as names, or a single zip or tar archive of it",
 }
-_FORM = upload.declared(["files"], {"files": _FILES})
-_VERSION_FORM = upload.declared(
+_FORM = upload.declare_form(["files"], {"files": _FILES})
+_VERSION_FORM = upload.declare_form(
     ["files"], {"files": _FILES, "default": {"type": "boolean", "default": False}}
 )
 
@@ -140,7 +140,7 @@ async def create_skill(
 ) -> Skill:
     """Create a skill from the files of its folder, or from an archive of the folder."""
     caller.require("chat")
-    skill_folder, _fields = await _sent(request, caller)
+    skill_folder, _fields = await _read_form(request, caller)
     if update:
         row, _is_made = await services.skills.save(skill_folder, caller)
     else:
@@ -200,7 +200,7 @@ async def create_skill_version(
     """Add a version to a skill."""
     caller.require("chat")
     await services.skills.get(skill_id, caller)
-    skill_folder, fields = await _sent(request, caller)
+    skill_folder, fields = await _read_form(request, caller)
     default = {"true": True, "1": True, "false": False, "0": False}.get(
         str(fields.get("default", "false")).lower()
     )
@@ -259,7 +259,7 @@ async def _content(services: TheServices, ref: str, caller: Principal, version: 
     )
 
 
-async def _sent(request: Request, caller: Principal) -> tuple[SkillFolder, dict[str, Any]]:
+async def _read_form(request: Request, caller: Principal) -> tuple[SkillFolder, dict[str, Any]]:
     """Return the skill in a form. Raises `InvalidRequest`, `TooLarge`."""
     exchange: Exchange = request.scope["portico.exchange"]
     multipart_form = await form.read(

@@ -62,7 +62,7 @@ async def list_chat_completions(
     row_page = await services.chats.list(
         caller,
         model=model,
-        metadata=_wanted(request.query_params),
+        metadata=_metadata_filter(request.query_params),
         after=after,
         limit=limit,
         order=order,
@@ -116,7 +116,7 @@ async def list_chat_completion_messages(
     return answer(_page(messages[:limit], len(messages) > limit))
 
 
-def _wanted(query: Mapping[str, str]) -> dict[str, str]:
+def _metadata_filter(query: Mapping[str, str]) -> dict[str, str]:
     """Return the metadata entries that ``metadata[name]=value`` filters by."""
     metadata = {
         match[1]: value for name, value in query.items() if (match := _FILTER.fullmatch(name)) is not None

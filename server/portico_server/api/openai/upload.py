@@ -27,7 +27,7 @@ FILE: Final = {"type": "string", "format": "binary"}
 """The schema of a file field."""
 
 
-def declared(
+def declare_form(
     required_fields: Sequence[str], properties: Mapping[str, Any], **other_schemas: Any
 ) -> dict[str, Any]:
     """Return the ``openapi_extra`` of an operation that reads a form with these fields.

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.openai import upload
 from portico_server.api.openai.batches import OutputExpiry
-from portico_server.api.openai.files import File, require_upload, shown
+from portico_server.api.openai.files import File, require_upload, to_file
 from portico_server.api.shapes import Moment, shaped
 from portico_server.db.uploads import PartRow, UploadStatus
 from portico_server.knowledge.uploads import MAX_PART_BYTES, MAX_PARTS, UploadState
@@ -68,7 +68,7 @@ class UploadDocument(BaseModel):
     parts: list[UploadPart] = []
 
 
-_PART = upload.declared(["data"], {"data": upload.FILE})
+_PART = upload.declare_form(["data"], {"data": upload.FILE})
 
 
 @router.post("")
@@ -120,6 +120,6 @@ def _upload(state: UploadState) -> UploadDocument:
     return shaped(
         UploadDocument,
         state.row,
-        file=None if state.file is None else shown(state.file),
+        file=None if state.file is None else to_file(state.file),
         parts=[_part(row) for row in state.parts],
     )

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from portico.schemas.stores import FileCounts
 from portico.wire import Passage
 from portico_server.api.shapes import Moment, RemovedObject, shaped
-from portico_server.core.passage import where
+from portico_server.core.passage import location_of
 from portico_server.knowledge.store import FileBatchRow, StoreFileRow, StoreInfo
 
 Attribute = str | float | bool
@@ -186,7 +186,7 @@ def hits(queries: Sequence[str], passages: Sequence[Passage]) -> HitPage:
                 attributes=dict(passage.attributes),
                 content=[VectorFileText(text=passage.text)],
                 rank=rank,
-                place=where(passage),
+                place=location_of(passage),
             )
             for rank, passage in enumerate(passages, start=1)
         ],

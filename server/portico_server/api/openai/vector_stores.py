@@ -115,7 +115,7 @@ async def create_vector_store(
         embedding_model=body.embedding_model,
     )
     await services.stores.contents.attach(row, attachments, caller)
-    return await _shown(services, row, caller)
+    return await _to_vector_store(services, row, caller)
 
 
 @router.get("")
@@ -146,7 +146,7 @@ async def list_vector_stores(
 @router.get("/{store}")
 async def retrieve_vector_store(store: str, services: TheServices, caller: Caller) -> shapes.VectorStore:
     """Return one vector store."""
-    return await _shown(services, await services.stores.get(store, caller), caller)
+    return await _to_vector_store(services, await services.stores.get(store, caller), caller)
 
 
 @router.post("/{store}")
@@ -161,7 +161,7 @@ async def modify_vector_store(
         values["expires_after_days"] = change.expires_after.days if change.expires_after else None
     if "metadata" in change.model_fields_set:
         values["metadata"] = check_metadata(change.metadata)
-    return await _shown(services, await services.stores.update(store, caller, values), caller)
+    return await _to_vector_store(services, await services.stores.update(store, caller, values), caller)
 
 
 @router.delete("/{store}")
@@ -201,7 +201,7 @@ async def search_vector_store(
             assert isinstance(result, SearchResult)
             passages.extend(result.passages)
             searched_queries.extend(result.queries or (query,))
-    return shapes.hits(searched_queries, merged(passages, question.max_num_results))
+    return shapes.hits(searched_queries, merge_passages(passages, question.max_num_results))
 
 
 def ranker(name: str, param: str) -> Literal["auto", "lexical", "vector", "hybrid", "rrf"]:
@@ -213,7 +213,7 @@ def ranker(name: str, param: str) -> Literal["auto", "lexical", "vector", "hybri
     raise InvalidRequest(f"Unknown ranker '{name[:40]}'. Rankers: {ranker_names}.", param=param)
 
 
-def merged(passages: Sequence[Passage], limit: int) -> list[Passage]:
+def merge_passages(passages: Sequence[Passage], limit: int) -> list[Passage]:
     """Merge several searches: return each passage once, with its best score, best first."""
     best: dict[tuple[str, int, str], Passage] = {}
     for passage in passages:
@@ -223,6 +223,6 @@ def merged(passages: Sequence[Passage], limit: int) -> list[Passage]:
     return sorted(best.values(), key=lambda passage: -passage.score)[:limit]
 
 
-async def _shown(services: ApiServices, row: StoreRow, caller: Principal) -> shapes.VectorStore:
+async def _to_vector_store(services: ApiServices, row: StoreRow, caller: Principal) -> shapes.VectorStore:
     [info] = await services.stores.describe([row], caller)
     return shapes.vector_store(info)

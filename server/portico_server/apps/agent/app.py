@@ -67,18 +67,18 @@ class AgentApps:
             if use.function is None:
                 references.append((f"{at}.tools[{number}]", f"tool/{use.tool}"))
             else:
-                self._described(use.name, use.function.schema, f"{at}.tools[{number}].parameters")
+                self._require_description(use.name, use.function.schema, f"{at}.tools[{number}].parameters")
         references += [(f"{at}.stores[{n}]", f"store/{store}") for n, store in enumerate(spec.stores)]
         references += [
             (f"{at}.agents[{n}]", sub.name) for n, sub in enumerate(spec.agents) if sub.spec is None
         ]
         if spec.memory.long_term is not None:
             references.append((f"{at}.memory.long_term.store", f"store/{spec.memory.long_term.store}"))
-        for where, key in references:
+        for place, key in references:
             try:
                 await self._registry.resolve(key, caller)
             except PorticoError as error:
-                raise _misconfigured(where, error) from error
+                raise _misconfigured(place, error) from error
         for number, skill in enumerate(spec.skills):
             try:
                 await self._place.skills.about(skill, caller)
@@ -97,7 +97,7 @@ class AgentApps:
                 await self.exists(sub.spec, caller, f"{at}.agents[{number}].agent")
 
     @staticmethod
-    def _described(name: str, schema: Mapping[str, Any], at: str) -> None:
+    def _require_description(name: str, schema: Mapping[str, Any], at: str) -> None:
         from portico_server.core.json_schema import require_schema
 
         require_schema(name, schema, at)
@@ -288,7 +288,7 @@ class AgentApp:
 
     async def call(self, request: Request, context: Context) -> ChatReply | AppOutput:
         if isinstance(request, AppInput):
-            message, variables = _given(request.value)
+            message, variables = _read_input(request.value)
             reply, turn = await self._turn(message, context, request.session, TurnOptions(variables))
             return await turn.output(reply)
         if not isinstance(request, Chat):
@@ -299,7 +299,9 @@ class AgentApp:
             raise InvalidRequest(
                 f"The last message to the agent '{self.card.name}' must come from the user.", param="messages"
             )
-        earlier = [] if name else [_remembered(item, self.spec.name) for item in before if _spoken(item)]
+        earlier = (
+            [] if name else [_recall_message(item, self.spec.name) for item in before if _is_spoken(item)]
+        )
         message = message_of({"content": last.get("content") or ""})
         reply, turn = await self._turn(message, context, name, options, earlier)
         await turn.emit_answer(reply)
@@ -347,7 +349,7 @@ _SAMPLING = (
 """Chat completion options that a caller may set for the model of an agent."""
 
 
-def _given(value: Any) -> tuple[AgentMessage, Mapping[str, Any]]:
+def _read_input(value: Any) -> tuple[AgentMessage, Mapping[str, Any]]:
     if isinstance(value, Mapping) and "message" in value:
         variables = value.get("variables") or {}
         if not isinstance(variables, Mapping):
@@ -356,11 +358,11 @@ def _given(value: Any) -> tuple[AgentMessage, Mapping[str, Any]]:
     return message_of(value), {}
 
 
-def _spoken(item: Message) -> bool:
+def _is_spoken(item: Message) -> bool:
     return item.get("role") in ("user", "assistant") and bool(item.get("content"))
 
 
-def _remembered(item: Message, name: str) -> AgentMessage:
+def _recall_message(item: Message, name: str) -> AgentMessage:
     return message_of({"content": item["content"]}, name if item.get("role") == "assistant" else "user")
 
 

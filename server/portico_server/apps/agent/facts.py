@@ -27,8 +27,10 @@ async def recall(policy: LongTermSpec, message: AgentMessage, context: Context) 
     """Return the caller's facts that relate to a message, nearest first."""
     if not message.text.strip():
         return ()
-    own = Filter("and", filters=(Filter("eq", "fact", True), Filter("eq", "owner", context.caller.id)))
-    search = Search(message.text[:2000], max_num_results=policy.facts, filters=own)
+    owner_filter = Filter(
+        "and", filters=(Filter("eq", "fact", True), Filter("eq", "owner", context.caller.id))
+    )
+    search = Search(message.text[:2000], max_num_results=policy.facts, filters=owner_filter)
     result = await context.call(f"store/{policy.store}", search)
     assert isinstance(result, SearchResult)
     return tuple(dict.fromkeys(passage.text.strip() for passage in result.passages))

@@ -63,7 +63,7 @@ class ForwardApp:
     def check(name: str, spec: Mapping[str, Any]) -> tuple[str, str, str]:
         """Return the function, the title and the description. Raise `InvalidRequest` that names the invalid field."""
         fields = JsonObject({**spec, "name": name}, "agent")
-        version = fields.whole("portico_agent", 0)
+        version = fields.integer("portico_agent", 0)
         if version != VERSION:
             raise InvalidRequest(
                 f'agent.portico_agent: add "portico_agent": {VERSION}, the version of the specification.',
@@ -72,11 +72,11 @@ class ForwardApp:
             )
         fields.text("name")
         target_parts = (
-            fields.needed(FORWARD, "the name of a served function"),
+            fields.required_text(FORWARD, "the name of a served function"),
             fields.text("title"),
             fields.text("description"),
         )
-        fields.done()
+        fields.check_unread()
         return target_parts
 
     async def call(self, request: Request, context: Context) -> ChatReply | AppOutput:
@@ -96,7 +96,7 @@ class ForwardApp:
         return ChatReply(reply.text, model=self.card.name)
 
     async def _ask(self, message: AgentMessage, session: str, context: Context) -> AgentMessage:
-        arguments = {"message": message.to_json(), "session": _named(session, context)}
+        arguments = {"message": message.to_json(), "session": _session_name(session, context)}
         steps = TurnSteps.here(context.run)
         call = ToolCall(arguments, key=steps.key(steps.place(self._function)) if steps.durable else "")
         try:
@@ -119,7 +119,7 @@ def _last(messages: Sequence[Message]) -> Message:
     return messages[-1]
 
 
-def _named(session: str, context: Context) -> str:
+def _session_name(session: str, context: Context) -> str:
     """Return the session name for the program: the run's id for an unnamed session, a name with the caller's id for
     another caller.
     """

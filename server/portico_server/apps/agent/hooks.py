@@ -67,7 +67,7 @@ async def hooked(
         agent_message = message
         for number, hook in enumerate(agent_hooks):
             key = steps.key(f"{at}[{number}]") if steps.durable else ""
-            agent_message = await _one(hook, agent_message, context, evaluator, key)
+            agent_message = await _call_hook(hook, agent_message, context, evaluator, key)
         return agent_message
 
     if all(hook.do not in ("code", "client") for hook in agent_hooks):
@@ -83,7 +83,7 @@ async def hooked(
     )
 
 
-async def _one(
+async def _call_hook(
     hook: AgentHook, message: AgentMessage, context: Context, evaluator: Evaluator, key: str
 ) -> AgentMessage:
     match hook.do:
@@ -102,12 +102,12 @@ async def _one(
                 )
             return message
         case "code":
-            value = await evaluator.evaluate(hook.source, [_shown(message)], {})
+            value = await evaluator.evaluate(hook.source, [_to_json(message)], {})
             return _read(value, message)
         case "client":
             answer = await context.ask(
                 NewQuestion(
-                    "function", hook.source, arguments={"args": [_shown(message)], "kwargs": {}}, key=key
+                    "function", hook.source, arguments={"args": [_to_json(message)], "kwargs": {}}, key=key
                 )
             )
             if not answer.accepted:
@@ -125,7 +125,7 @@ def _with_text(message: AgentMessage, text: str) -> AgentMessage:
     return replace(message, content=[{"type": "text", "text": text}, *other_parts])
 
 
-def _shown(message: AgentMessage) -> dict[str, Any]:
+def _to_json(message: AgentMessage) -> dict[str, Any]:
     """Return a message as a function sees it."""
     document = message.to_json()
     if message.type != ACTION:

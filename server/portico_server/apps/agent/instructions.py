@@ -23,7 +23,7 @@ def fill_instructions(spec: AgentSpec, values: Mapping[str, Any]) -> str:
     if not variables:
         return spec.instructions
 
-    def one(match: re.Match[str]) -> str:
+    def replace(match: re.Match[str]) -> str:
         name = match.group(1)
         if name is None:
             return match.group()[0]
@@ -36,4 +36,4 @@ def fill_instructions(spec: AgentSpec, values: Mapping[str, Any]) -> str:
         text = variables[name] = str(variables[name])
         return text
 
-    return substitute(_VARIABLE, one, spec.instructions)
+    return substitute(_VARIABLE, replace, spec.instructions)

@@ -46,10 +46,10 @@ class LongTermMemory:
         limit: int = 100,
     ) -> Sequence[LearntFact]:
         """List facts, newest first, optionally of one store, session or agent."""
-        where = {} if session is None else {"app": session.app, "session": session.name}
+        conditions = {} if session is None else {"app": session.app, "session": session.name}
         if agent is not None:
-            where["agent"] = agent
-        stored_facts = await self._facts.list(caller, store=store, where=where, limit=limit)
+            conditions["agent"] = agent
+        stored_facts = await self._facts.list(caller, store=store, where=conditions, limit=limit)
         return await self._learnt(stored_facts, caller)
 
     async def change(self, fact_id: str, text: str, caller: Principal) -> LearntFact:
@@ -65,31 +65,31 @@ class LongTermMemory:
         await self._facts.remove(fact_id, caller)
 
     async def _learnt(self, facts: Sequence[StoredFact], caller: Principal) -> Sequence[LearntFact]:
-        learnt = [await self._heard(fact, caller) for fact in facts]
+        learnt = [await self._to_learnt_fact(fact, caller) for fact in facts]
         lost_facts: dict[str, set[tuple[str, str]]] = {}
         for item in learnt:
             if item.message is None and item.origin("run") is not None:
-                lost_facts.setdefault(item.origin("app") or "", set()).add(_which(item.fact))
+                lost_facts.setdefault(item.origin("app") or "", set()).add(_origin(item.fact))
         for app, fact_keys in lost_facts.items():
             copies = await self._database.read(session_texts.texts_in_copies, app, caller.id, fact_keys)
             learnt = [
-                LearntFact(item.fact, *copies[_which(item.fact)])
-                if item.message is None and item.origin("app") == app and _which(item.fact) in copies
+                LearntFact(item.fact, *copies[_origin(item.fact)])
+                if item.message is None and item.origin("app") == app and _origin(item.fact) in copies
                 else item
                 for item in learnt
             ]
         return learnt
 
-    async def _heard(self, fact: StoredFact, caller: Principal) -> LearntFact:
+    async def _to_learnt_fact(self, fact: StoredFact, caller: Principal) -> LearntFact:
         attributes: Mapping[str, Any] = fact.attributes
         if not attributes.get("app") or not attributes.get("session"):
             return LearntFact(fact)
         session_key = (str(attributes["app"]), caller.id, str(attributes["session"]))
         return LearntFact(
-            fact, *await self._database.read(session_texts.texts_in_session, *session_key, _which(fact))
+            fact, *await self._database.read(session_texts.texts_in_session, *session_key, _origin(fact))
         )
 
 
-def _which(fact: StoredFact) -> tuple[str, str]:
+def _origin(fact: StoredFact) -> tuple[str, str]:
     """Return the path of the agent that learnt the fact, and the run."""
     return str(fact.attributes.get("path", "")), str(fact.attributes.get("run", ""))

@@ -36,7 +36,7 @@ def estimate(message: AgentMessage) -> int:
     return wide + (len(text) - wide) // 4 + 4
 
 
-async def recalled(
+async def recall(
     policy: MemoryPolicy,
     memory: Sequence[AgentMessage],
     begin: int,
@@ -54,10 +54,10 @@ async def recalled(
         case "none":
             return RecalledMemory(now)
         case "window":
-            return RecalledMemory(_whole(before, len(before) - policy.messages) + now)
+            return RecalledMemory(_with_tool_calls(before, len(before) - policy.messages) + now)
         case "budget":
             remaining_tokens = policy.tokens - sum(map(estimate, now))
-            return RecalledMemory(_whole(before, _fitting(before, remaining_tokens)) + now)
+            return RecalledMemory(_with_tool_calls(before, _fitting(before, remaining_tokens)) + now)
         case "summary":
             return await _summed(policy, before, now, summary, min(covered_count, begin), summarise)
     return RecalledMemory(tuple(memory))
@@ -75,7 +75,7 @@ async def _summed(
     used_tokens = sum(map(estimate, now))
     if used_tokens + sum(map(estimate, agent_messages)) <= policy.tokens:
         return RecalledMemory((*agent_messages, *now), summary, covered_count)
-    kept_agent_messages = _whole(
+    kept_agent_messages = _with_tool_calls(
         agent_messages, _fitting(agent_messages, int(policy.tokens * VERBATIM_SHARE) - used_tokens)
     )
     if len(kept_agent_messages) == len(agent_messages):
@@ -94,7 +94,7 @@ def _fitting(memory: Sequence[AgentMessage], tokens: int) -> int:
     return 0
 
 
-def _whole(memory: Sequence[AgentMessage], start: int) -> tuple[AgentMessage, ...]:
+def _with_tool_calls(memory: Sequence[AgentMessage], start: int) -> tuple[AgentMessage, ...]:
     """Return the messages from ``start`` on, preceded by the calls of tool results at the front."""
     start = max(0, start)
     while 0 < start < len(memory) and memory[start].type == TOOL_RESULT:

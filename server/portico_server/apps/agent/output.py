@@ -30,20 +30,20 @@ def options_for(
     model_options = with_stops(
         options, [output.end for output in outputs if isinstance(output, MarkedOutput)]
     )
-    schema = wanted(outputs)
+    schema = answer_schema(outputs)
     if schema is not None and is_constrained:
         model_options.setdefault("response_format", response_format(name, schema))
     return model_options
 
 
-def wanted(outputs: Sequence[Output]) -> Mapping[str, Any] | None:
+def answer_schema(outputs: Sequence[Output]) -> Mapping[str, Any] | None:
     """Return the schema of every answer, if the agent has one."""
     if len(outputs) == 1 and isinstance(outputs[0], OutputFormat):
         return outputs[0].schema
     return None
 
 
-async def parsed(outputs: Sequence[Output], text: str, evaluator: Evaluator) -> tuple[Any, str]:
+async def parse_output(outputs: Sequence[Output], text: str, evaluator: Evaluator) -> tuple[Any, str]:
     """Return the value of the first format that fits (``None`` without formats), and the text without the added
     markers.
 
@@ -54,7 +54,7 @@ async def parsed(outputs: Sequence[Output], text: str, evaluator: Evaluator) -> 
     for output in outputs:
         try:
             if isinstance(output, MarkedOutput):
-                return await _marked(output, text, evaluator), text
+                return await _read_markers(output, text, evaluator), text
             return await _format(output, text, evaluator)
         except InvalidRequest as error:
             if error.code != "format_failed":
@@ -86,7 +86,7 @@ async def _format(output: OutputFormat, text: str, evaluator: Evaluator) -> tupl
     return inner, inner if isinstance(inner, str) else orjson.dumps(inner).decode()
 
 
-async def _marked(output: MarkedOutput, text: str, evaluator: Evaluator) -> dict[str, Any]:
+async def _read_markers(output: MarkedOutput, text: str, evaluator: Evaluator) -> dict[str, Any]:
     """Parse thought and action. ``status`` is 1, or -1 with an ``error`` if the action is invalid."""
     thought_text, begin_mark, remainder = text.partition(output.begin)
     if not begin_mark:

@@ -57,7 +57,7 @@ async def rewoo(turn: AgentTurn) -> AgentMessage:
     """Plan all calls at once, execute them without the model, then answer from their results (Xu et al. 2023)."""
     if not turn.tools.by_name:
         return await call_tools(turn)
-    plan = await _planned(turn, builtin.text("agent-rewoo", tools=turn.tools.described()), _REWOO_SCHEMA)
+    plan = await _planned(turn, builtin.text("agent-rewoo", tools=turn.tools.describe()), _REWOO_SCHEMA)
     request = await turn.messages()
     evidence: dict[str, str] = {}
     for item in plan:

@@ -38,7 +38,16 @@ from portico_server.apps.agent.spec import (
 from portico_server.apps.agent.tools import MAX_SKILLS, READ_SKILL, agent_name, search_name
 from portico_server.apps.flow.expression import template
 from portico_server.apps.flow.ops import format_of
-from portico_server.apps.flow.schema import FORMAT, OBJECT, TEXT, TEXTS, closed, number, one_of, whole
+from portico_server.apps.flow.schema import (
+    FORMAT,
+    OBJECT,
+    TEXT,
+    TEXTS,
+    closed_object,
+    integer,
+    number,
+    one_of,
+)
 from portico_server.apps.model_options import model_options
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.json_values import JsonObject
@@ -84,9 +93,9 @@ def agent(value: Any, at: str = "agent", depth: int = 0) -> AgentSpec:
         final=fields.text("final"),
         options=model_options(fields.mapping("options") or {}, fields.path("options")),
         busy=_one_of(fields, "busy", get_args(WhenBusy), "wait"),
-        attempts=fields.whole("attempts", 2, minimum=1, limit=10),
+        attempts=fields.integer("attempts", 2, minimum=1, limit=10),
     )
-    fields.done()
+    fields.check_unread()
     _distinct(agent_spec, at)
     return agent_spec
 
@@ -139,21 +148,21 @@ def _tool(item: Any, at: str) -> ToolUse:
     inner = JsonObject(item, at)
     if isinstance(item, Mapping) and "function" in item:
         return _function(inner)
-    tool = inner.needed("tool", "the name of a tool, or 'function' with the name of a client function")
+    tool = inner.required_text("tool", "the name of a tool, or 'function' with the name of a client function")
     tool_use = ToolUse(tool, inner.text("as") or tool)
-    inner.done()
+    inner.check_unread()
     return tool_use
 
 
 def _function(fields: JsonObject) -> ToolUse:
-    name = fields.needed("function", "the name of a function")
+    name = fields.required_text("function", "the name of a function")
     client_function = ClientFunction(
         fields.text("description"),
         fields.mapping("parameters") or {"type": "object", "properties": {}},
         fields.number("seconds", 60.0, minimum=0.01, maximum=604_800) or 60.0,
     )
     tool_use = ToolUse(name, fields.text("as") or name, client_function)
-    fields.done()
+    fields.check_unread()
     return tool_use
 
 
@@ -162,12 +171,12 @@ def _sub(item: Any, at: str, depth: int) -> SubAgent:
         return SubAgent(item)
     inner = JsonObject(item, at)
     value = inner.raw("agent")
-    how = _one_of(inner, "as", get_args(Calling), "tool")
-    inner.done()
+    calling = _one_of(inner, "as", get_args(Calling), "tool")
+    inner.check_unread()
     if isinstance(value, str) and value:
-        return SubAgent(value, handoff=how == "handoff")
+        return SubAgent(value, handoff=calling == "handoff")
     spec = agent(value, f"{at}.agent", depth + 1)
-    return SubAgent(spec.name, spec, how == "handoff")
+    return SubAgent(spec.name, spec, calling == "handoff")
 
 
 def _memory(fields: JsonObject) -> MemoryPolicy:
@@ -177,11 +186,11 @@ def _memory(fields: JsonObject) -> MemoryPolicy:
     inner = JsonObject({"policy": value} if isinstance(value, str) else value, fields.path("memory"))
     memory_policy = MemoryPolicy(
         policy=_one_of(inner, "policy", get_args(MemoryKind), "all"),
-        messages=inner.whole("messages", 40, minimum=1, limit=100_000),
-        tokens=inner.whole("tokens", 4_000, minimum=16, limit=10_000_000),
+        messages=inner.integer("messages", 40, minimum=1, limit=100_000),
+        tokens=inner.integer("tokens", 4_000, minimum=16, limit=10_000_000),
         long_term=_long_term(inner),
     )
-    inner.done()
+    inner.check_unread()
     return memory_policy
 
 
@@ -191,9 +200,9 @@ def _long_term(memory: JsonObject) -> LongTermSpec | None:
         return None
     inner = JsonObject(value, memory.path("long_term"))
     term_spec = LongTermSpec(
-        inner.needed("store", "the name of a store"), inner.whole("facts", 5, minimum=1, limit=50)
+        inner.required_text("store", "the name of a store"), inner.integer("facts", 5, minimum=1, limit=50)
     )
-    inner.done()
+    inner.check_unread()
     return term_spec
 
 
@@ -212,13 +221,13 @@ def _output(item: Any, at: str) -> Output:
     inner = JsonObject(item, at)
     inner.text("type")
     marked_output = MarkedOutput(
-        tool_type=inner.needed("tool_type", "the purpose of the action, such as 'code interpreter'"),
-        begin=inner.needed("begin", "the marker before the action"),
-        end=inner.needed("end", "the marker after the action"),
+        tool_type=inner.required_text("tool_type", "the purpose of the action, such as 'code interpreter'"),
+        begin=inner.required_text("begin", "the marker before the action"),
+        end=inner.required_text("end", "the marker after the action"),
         validate=_one_of(inner, "validate", get_args(Validation), ""),
         code=inner.text("code"),
     )
-    inner.done()
+    inner.check_unread()
     return marked_output
 
 
@@ -228,8 +237,8 @@ def _aggregate(fields: JsonObject) -> str:
         return value or "default"
     at = fields.path("aggregate")
     inner = JsonObject(value, at)
-    text = inner.needed("template", "text with {content} and {sender}, for each message to the agent")
-    inner.done()
+    text = inner.required_text("template", "text with {content} and {sender}, for each message to the agent")
+    inner.check_unread()
     template(text, {"content": "", "sender": ""}, f"{at}.template")
     return text
 
@@ -254,10 +263,10 @@ def _hook(item: Any, at: str) -> AgentHook:
         text=inner.text("text"),
         pattern=inner.text("pattern"),
         replacement=inner.text("replacement"),
-        most=inner.whole("most", 0),
+        most=inner.integer("most", 0),
         source=inner.text("source"),
     )
-    inner.done()
+    inner.check_unread()
     needed_field = HOOK_NEEDS[agent_hook.do]
     if not getattr(agent_hook, needed_field):
         raise InvalidRequest(
@@ -273,12 +282,12 @@ def _limits(fields: JsonObject, strategy: Strategy) -> AgentLimits:
     inner = JsonObject({} if value is None else value, fields.path("limits"))
     usual = 40 if strategy == "plan_and_solve" else 12
     agent_limits = AgentLimits(
-        turns=inner.whole("turns", usual, minimum=1, limit=10_000),
-        tokens=inner.whole("tokens", 0) or None,
+        turns=inner.integer("turns", usual, minimum=1, limit=10_000),
+        tokens=inner.integer("tokens", 0) or None,
         seconds=inner.number("seconds", None, minimum=0.01),
-        tool_calls=inner.whole("tool_calls", 40, limit=100_000),
+        tool_calls=inner.integer("tool_calls", 40, limit=100_000),
     )
-    inner.done()
+    inner.check_unread()
     return agent_limits
 
 
@@ -318,35 +327,35 @@ _NEEDED: Final = {"type": "string", "minLength": 1}
 _CALLABLE: Final = {"type": "string", "pattern": f"^{TOOL_NAME}$"}
 
 
-def _said(description: str, field: Mapping[str, Any]) -> dict[str, Any]:
+def _describe_field(description: str, field: Mapping[str, Any]) -> dict[str, Any]:
     return {**field, "description": description}
 
 
-def _listed(item: Mapping[str, Any]) -> dict[str, Any]:
+def _describe_item(item: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": "array", "items": dict(item)}
 
 
 _NAMED: Final = {"if": {"not": {"required": ["as"]}}}
 """A tool without a name of its own keeps its original name."""
 
-_AS: Final = _said("The name that the model sees", _CALLABLE)
+_AS: Final = _describe_field("The name that the model sees", _CALLABLE)
 
 _TOOL: Final = {
     "anyOf": [
         _CALLABLE,
         {
-            **closed({"tool": _said("A tool of the daemon", _NEEDED), "as": _AS}, "tool"),
+            **closed_object({"tool": _describe_field("A tool of the daemon", _NEEDED), "as": _AS}, "tool"),
             **_NAMED,
             "then": {"properties": {"tool": _CALLABLE}},
         },
         {
-            **closed(
+            **closed_object(
                 {
-                    "function": _said("A client function", _NEEDED),
+                    "function": _describe_field("A client function", _NEEDED),
                     "as": _AS,
-                    "description": _said("The description that the model sees", TEXT),
-                    "parameters": _said("The JSON schema of its arguments", OBJECT),
-                    "seconds": _said("Maximum seconds for a call: 60", number(0.01, 604_800)),
+                    "description": _describe_field("The description that the model sees", TEXT),
+                    "parameters": _describe_field("The JSON schema of its arguments", OBJECT),
+                    "seconds": _describe_field("Maximum seconds for a call: 60", number(0.01, 604_800)),
                 },
                 "function",
             ),
@@ -360,13 +369,13 @@ _SUB: Final = {
     "anyOf": [
         _CALLABLE,
         {
-            **closed(
+            **closed_object(
                 {
-                    "agent": _said(
+                    "agent": _describe_field(
                         "The name of a deployed agent, or an agent",
                         {"anyOf": [_NEEDED, {"$ref": "#/$defs/agent"}]},
                     ),
-                    "as": _said(
+                    "as": _describe_field(
                         "Whether it is called like a tool or takes over the conversation: tool",
                         one_of(*get_args(Calling)),
                     ),
@@ -386,10 +395,10 @@ _SUB: Final = {
     ]
 }
 
-_LONG_TERM: Final = closed(
+_LONG_TERM: Final = closed_object(
     {
-        "store": _said("The store for facts from conversations", _NEEDED),
-        "facts": _said("How many facts are recalled per turn: 5", whole(1, 50)),
+        "store": _describe_field("The store for facts from conversations", _NEEDED),
+        "facts": _describe_field("How many facts are recalled per turn: 5", integer(1, 50)),
     },
     "store",
 )
@@ -397,25 +406,29 @@ _LONG_TERM: Final = closed(
 _MEMORY: Final = {
     "anyOf": [
         one_of(*get_args(MemoryKind)),
-        closed(
+        closed_object(
             {
-                "policy": _said("Which part of a session the model sees: all", one_of(*get_args(MemoryKind))),
-                "messages": _said("Messages before this turn, for a window: 40", whole(1, 100_000)),
-                "tokens": _said("Tokens, for a budget or a summary: 4000", whole(16, 10_000_000)),
-                "long_term": _said("Facts of earlier conversations", _LONG_TERM),
+                "policy": _describe_field(
+                    "Which part of a session the model sees: all", one_of(*get_args(MemoryKind))
+                ),
+                "messages": _describe_field(
+                    "Messages before this turn, for a window: 40", integer(1, 100_000)
+                ),
+                "tokens": _describe_field("Tokens, for a budget or a summary: 4000", integer(16, 10_000_000)),
+                "long_term": _describe_field("Facts of earlier conversations", _LONG_TERM),
             }
         ),
     ]
 }
 
-_MARKED: Final = closed(
+_MARKED: Final = closed_object(
     {
         "type": {"const": "tool"},
-        "tool_type": _said("The purpose of the action, such as 'code interpreter'", _NEEDED),
-        "begin": _said("The marker before the action", _NEEDED),
-        "end": _said("The marker after the action", _NEEDED),
-        "validate": _said("How the action is checked", one_of(*get_args(Validation))),
-        "code": _said("The source of a function that receives the action", TEXT),
+        "tool_type": _describe_field("The purpose of the action, such as 'code interpreter'", _NEEDED),
+        "begin": _describe_field("The marker before the action", _NEEDED),
+        "end": _describe_field("The marker after the action", _NEEDED),
+        "validate": _describe_field("How the action is checked", one_of(*get_args(Validation))),
+        "code": _describe_field("The source of a function that receives the action", TEXT),
     },
     "type",
     "tool_type",
@@ -424,16 +437,20 @@ _MARKED: Final = closed(
 )
 
 _HOOK: Final = {
-    **closed(
+    **closed_object(
         {
-            "on": _said("The moment", one_of(*get_args(Moment))),
-            "do": _said("The transformation of the message", one_of(*get_args(HookKind))),
-            "senders": _said("Only messages from these senders", TEXTS),
-            "text": _said("The text that 'prefix' puts before a message, or the refusal of 'guard'", TEXT),
-            "pattern": _said("The pattern that 'redact' and 'guard' search for", TEXT),
-            "replacement": _said("The replacement that 'redact' inserts", TEXT),
-            "most": _said("How many characters 'limit' keeps", whole()),
-            "source": _said("The Python function of 'code', or the name of a client function", TEXT),
+            "on": _describe_field("The moment", one_of(*get_args(Moment))),
+            "do": _describe_field("The transformation of the message", one_of(*get_args(HookKind))),
+            "senders": _describe_field("Only messages from these senders", TEXTS),
+            "text": _describe_field(
+                "The text that 'prefix' puts before a message, or the refusal of 'guard'", TEXT
+            ),
+            "pattern": _describe_field("The pattern that 'redact' and 'guard' search for", TEXT),
+            "replacement": _describe_field("The replacement that 'redact' inserts", TEXT),
+            "most": _describe_field("How many characters 'limit' keeps", integer()),
+            "source": _describe_field(
+                "The Python function of 'code', or the name of a client function", TEXT
+            ),
         },
         "on",
         "do",
@@ -454,60 +471,68 @@ _MESSAGE: Final = {
 }
 
 FIELDS: Final[Mapping[str, Mapping[str, Any]]] = {
-    "portico_agent": _said("The version of the specification", {"const": VERSION}),
-    "name": _said("The name; a deployed agent has the name of its app", TEXT),
-    "title": _said("The name that users see instead", TEXT),
-    "description": _said("What the agent can do, for users and for agents that call it", TEXT),
-    "model": _said("A chat model of the daemon: default", TEXT),
-    "instructions": _said("The system message. With variables, {name} is replaced", TEXT),
-    "variables": _said("Values for the names in the instructions", OBJECT),
-    "tools": _said("Tools by name, or under another name, and functions of a client", _listed(_TOOL)),
-    "tool_search": _said(
+    "portico_agent": _describe_field("The version of the specification", {"const": VERSION}),
+    "name": _describe_field("The name; a deployed agent has the name of its app", TEXT),
+    "title": _describe_field("The name that users see instead", TEXT),
+    "description": _describe_field("What the agent can do, for users and for agents that call it", TEXT),
+    "model": _describe_field("A chat model of the daemon: default", TEXT),
+    "instructions": _describe_field("The system message. With variables, {name} is replaced", TEXT),
+    "variables": _describe_field("Values for the names in the instructions", OBJECT),
+    "tools": _describe_field(
+        "Tools by name, or under another name, and functions of a client", _describe_item(_TOOL)
+    ),
+    "tool_search": _describe_field(
         f"Whether the model searches for its tools: auto, if there are more than {MAX_LISTED_TOOLS}",
         {"enum": ["auto", True, False]},
     ),
-    "stores": _said("Stores; each becomes a search tool", TEXTS),
-    "skills": _said(
+    "stores": _describe_field("Stores; each becomes a search tool", TEXTS),
+    "skills": _describe_field(
         "Skills by name: the model sees their descriptions, and reads them with read_skill", TEXTS
     ),
-    "agents": _said("Other agents, by name or as specifications", _listed(_SUB)),
-    "strategy": _said("The strategy that produces the answer: tools", one_of(*get_args(Strategy))),
-    "memory": _said("Which part of the session the model sees: all", _MEMORY),
-    "output": _said(
+    "agents": _describe_field("Other agents, by name or as specifications", _describe_item(_SUB)),
+    "strategy": _describe_field("The strategy that produces the answer: tools", one_of(*get_args(Strategy))),
+    "memory": _describe_field("Which part of the session the model sees: all", _MEMORY),
+    "output": _describe_field(
         "The format of an answer; of a list, the first that fits",
-        {"anyOf": [FORMAT, _MARKED, _listed({"anyOf": [FORMAT, _MARKED]})]},
+        {"anyOf": [FORMAT, _MARKED, _describe_item({"anyOf": [FORMAT, _MARKED]})]},
     ),
-    "attempts": _said("Maximum attempts to get an answer in the output format: 2", whole(1, 10)),
-    "aggregate": _said(
+    "attempts": _describe_field("Maximum attempts to get an answer in the output format: 2", integer(1, 10)),
+    "aggregate": _describe_field(
         "How the memory becomes messages: default",
         {
             "anyOf": [
                 one_of("default", "tool_text"),
-                closed({"template": _said("Text with {content} and {sender}", _NEEDED)}, "template"),
+                closed_object(
+                    {"template": _describe_field("Text with {content} and {sender}", _NEEDED)}, "template"
+                ),
             ]
         },
     ),
-    "few_shot": _said("Messages between the instructions and the memory", _listed(_MESSAGE)),
-    "hooks": _said("Transformations of messages", _listed(_HOOK)),
-    "limits": _said(
+    "few_shot": _describe_field("Messages between the instructions and the memory", _describe_item(_MESSAGE)),
+    "hooks": _describe_field("Transformations of messages", _describe_item(_HOOK)),
+    "limits": _describe_field(
         "Limits of one turn",
-        closed(
+        closed_object(
             {
-                "turns": _said("Model calls: 12, with plan_and_solve 40", whole(1, 10_000)),
-                "tokens": _said("Total tokens; 0: no limit", whole()),
-                "seconds": _said("Total seconds", number(0.01)),
-                "tool_calls": _said("Tool calls: 40", whole(0, 100_000)),
+                "turns": _describe_field("Model calls: 12, with plan_and_solve 40", integer(1, 10_000)),
+                "tokens": _describe_field("Total tokens; 0: no limit", integer()),
+                "seconds": _describe_field("Total seconds", number(0.01)),
+                "tool_calls": _describe_field("Tool calls: 40", integer(0, 100_000)),
             }
         ),
     ),
-    "final": _said("A pattern; extra_info.final of an answer is whether the answer contains it", TEXT),
-    "options": _said(
+    "final": _describe_field(
+        "A pattern; extra_info.final of an answer is whether the answer contains it", TEXT
+    ),
+    "options": _describe_field(
         "OpenAI parameters for the model",
-        closed(
+        closed_object(
             {option: OBJECT if option == "extra_body" else {} for option in sorted(CHAT_OPTIONS)},
         ),
     ),
-    "busy": _said("How to handle a second call to a session in use: wait", one_of(*get_args(WhenBusy))),
+    "busy": _describe_field(
+        "How to handle a second call to a session in use: wait", one_of(*get_args(WhenBusy))
+    ),
 }
 """The fields of an agent, in the order in which they are documented."""
 
@@ -519,5 +544,5 @@ def schema() -> dict[str, Any]:
         "title": "A Portico agent",
         "allOf": [{"$ref": "#/$defs/agent"}],
         "required": ["portico_agent"],
-        "$defs": {"agent": closed(FIELDS)},
+        "$defs": {"agent": closed_object(FIELDS)},
     }

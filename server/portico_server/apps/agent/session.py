@@ -68,10 +68,10 @@ class AgentSession:
         self.app = app
         self.name = name
         self._keeper = keeper
-        self._known: dict[str, Recollection] = dict(recollections or {})
-        self._seen = {path: memory.last for path, memory in self._known.items()}
-        self._added: list[tuple[str, AgentMessage]] = []
-        self._changed: set[str] = set()
+        self._memories: dict[str, Recollection] = dict(recollections or {})
+        self._last_ids = {path: memory.last for path, memory in self._memories.items()}
+        self._additions: list[tuple[str, AgentMessage]] = []
+        self._changed_paths: set[str] = set()
         self._locks: dict[str, asyncio.Lock] = {}
         self._steps: TurnSteps | None = None
 
@@ -80,8 +80,8 @@ class AgentSession:
         if self._keeper is not None and steps.durable:
             self._steps = steps
             found_recollection = await self._of(path)
-            self._known[path] = recollection = await self._as_it_was(path, found_recollection)
-            self._seen[path] = recollection.last
+            self._memories[path] = recollection = await self._as_it_was(path, found_recollection)
+            self._last_ids[path] = recollection.last
 
     async def _as_it_was(self, path: str, found_recollection: Recollection) -> Recollection:
         """Return an agent's memory as it was when the turn first began.
@@ -91,20 +91,20 @@ class AgentSession:
         assert self._steps is not None
         assert self._keeper is not None
 
-        async def now() -> Recollection:
+        async def load_current() -> Recollection:
             return found_recollection
 
-        def then(saved_state: Mapping[str, Any]) -> Recollection:
+        def load_saved(saved_state: Mapping[str, Any]) -> Recollection:
             return Recollection([], saved_state["state"], saved_state["last"])
 
         at = f"session.{path}" if path else "session"
         was = await self._steps.once(
-            self._steps.named(at),
+            self._steps.place_of(at),
             "session",
             path,
-            now,
+            load_current,
             lambda recollection: {"last": recollection.last, "state": recollection.state},
-            then,
+            load_saved,
             settle=False,
         )
         if was is found_recollection:
@@ -126,20 +126,20 @@ class AgentSession:
         return (await self._of(path)).state
 
     async def _of(self, path: str) -> Recollection:
-        recollection = self._known.get(path)
+        recollection = self._memories.get(path)
         if recollection is None:
             recollection = Recollection() if self._keeper is None else await self._keeper.load(path)
             if self._steps is not None:
                 recollection = await self._as_it_was(path, recollection)
-            self._known[path] = recollection
-            self._seen[path] = recollection.last
+            self._memories[path] = recollection
+            self._last_ids[path] = recollection.last
         return recollection
 
     async def add(self, path: str, message: AgentMessage) -> None:
         """Add a message to an agent's memory. Raises as `hold`."""
         await self.hold(message)
         (await self._of(path)).messages.append(message)
-        self._added.append((path, message))
+        self._additions.append((path, message))
 
     async def hold(self, message: AgentMessage) -> None:
         """Count a message that the turn keeps. Raise `InvalidRequest` or `TooMany` if the turn keeps too much."""
@@ -151,7 +151,7 @@ class AgentSession:
         state.update(values)
         for name in [name for name, value in values.items() if value is None]:
             del state[name]
-        self._changed.add(path)
+        self._changed_paths.add(path)
 
     @asynccontextmanager
     async def branch(self, path: str) -> AsyncIterator[None]:
@@ -162,7 +162,7 @@ class AgentSession:
         async with lock:
             before = {
                 at: (len(memory.messages), dict(memory.state))
-                for at, memory in self._known.items()
+                for at, memory in self._memories.items()
                 if _within(at, path)
             }
             try:
@@ -173,10 +173,10 @@ class AgentSession:
 
     def _forget(self, path: str, before: Mapping[str, tuple[int, dict[str, Any]]]) -> None:
         forgotten_ids: set[int] = set()
-        for at, memory in self._known.items():
+        for at, memory in self._memories.items():
             if _within(at, path):
                 # A memory loaded in the meantime contains as many messages as were stored, minus those added.
-                added_ids = {id(message) for where, message in self._added if where == at}
+                added_ids = {id(message) for message_path, message in self._additions if message_path == at}
                 length, state = before.get(at) or (
                     sum(1 for message in memory.messages if id(message) not in added_ids),
                     memory.state,
@@ -184,14 +184,16 @@ class AgentSession:
                 forgotten_ids |= {id(message) for message in memory.messages[length:]}
                 del memory.messages[length:]
                 memory.state = state
-        self._added = [(at, message) for at, message in self._added if id(message) not in forgotten_ids]
+        self._additions = [
+            (at, message) for at, message in self._additions if id(message) not in forgotten_ids
+        ]
 
     async def commit(self, run_id: str) -> None:
         """Write all additions, or none."""
-        if self._keeper is not None and (self._added or self._changed):
-            states = {path: self._known[path].state for path in self._changed}
-            await self._keeper.save(Additions(self._added, states, self._seen), run_id)
-        self._added, self._changed = [], set()
+        if self._keeper is not None and (self._additions or self._changed_paths):
+            states = {path: self._memories[path].state for path in self._changed_paths}
+            await self._keeper.save(Additions(self._additions, states, self._last_ids), run_id)
+        self._additions, self._changed_paths = [], set()
 
 
 def _within(path: str, root: str) -> bool:

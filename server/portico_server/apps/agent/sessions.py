@@ -130,15 +130,15 @@ class AgentSessions:
             code="session_busy",
             param="session",
         )
-        if busy == "refuse" and floor.taken(path):
+        if busy == "refuse" and floor.must_wait(path):
             raise in_use
         everywhere = self._database.exclusive(
             "\n".join(("session", *session_key)), wait_s=math.inf if busy == "wait" else 0
         )
-        async with floor.held(path), everywhere as is_ours:
+        async with floor.hold(path), everywhere as is_ours:
             if not is_ours:
                 raise in_use
-            session_row, remembered = await self._database.read(sessions.entered, *session_key, path)
+            session_row, memory_rows = await self._database.read(sessions.entered, *session_key, path)
             key = SessionKey(
                 session_row.id if session_row else new_id("conv_"),
                 *session_key,
@@ -147,7 +147,7 @@ class AgentSessions:
             )
             yield AgentSession(
                 _Kept(self._database, key, self._quota),
-                {path: _recollected(remembered)},
+                {path: _recollected(memory_rows)},
                 app=title,
                 name=name,
             )
@@ -169,7 +169,7 @@ class AgentSessions:
         app_id, app_name = self._app(app, caller)
         await self._quota.admit(self._database, caller.id, json_bytes(metadata or {}))
         key = SessionKey(session_id, app_id, caller.id, name or session_id, app_name)
-        return await self._database.write(sessions.opened, key, title=title, metadata=metadata)
+        return await self._database.write(sessions.open_session, key, title=title, metadata=metadata)
 
     async def get(self, session_id: str, caller: Principal) -> SessionRow:
         """Return a session. Raises `NotFound`."""
@@ -327,7 +327,7 @@ class AgentSessions:
         new = new_id("conv_")
         if name:
             _check_name(name)
-            if await self._database.read(sessions.named, row.app_id, row.owner, name) is not None:
+            if await self._database.read(sessions.by_name, row.app_id, row.owner, name) is not None:
                 raise Conflict(f"A session named '{name}' already exists.", code="name_taken", param="name")
         size = await self._database.read(sessions.size, session_id)
         await self._quota.admit(self._database, row.owner, size)

@@ -30,14 +30,14 @@ Found = tuple[CalledTool, str]
 
 async def text_tools(turn: AgentTurn) -> AgentMessage:
     """Use tool calls written as JSON blocks in the text."""
-    use_tools = turn.tools.described()
+    use_tools = turn.tools.describe()
     turn.note = builtin.text("agent-text-tools", tools=use_tools) if turn.tools.by_name else ""
     return await _textual(turn, _block, RESULT, "\nResult of ")
 
 
 async def react(turn: AgentTurn) -> AgentMessage:
     """Alternate thought, action and observation (Yao et al. 2022)."""
-    turn.note = builtin.text("agent-react", tools=turn.tools.described())
+    turn.note = builtin.text("agent-react", tools=turn.tools.describe())
     return await _textual(turn, _react_action, _OBSERVED, "\nObservation:")
 
 

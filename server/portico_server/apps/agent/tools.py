@@ -244,18 +244,18 @@ class AgentTools:
         self.by_name[tool.name] = tool
 
     @property
-    def shown(self) -> list[AgentTool]:
+    def visible(self) -> list[AgentTool]:
         """Return the tools that the model sees now."""
         return [tool for tool in self.by_name.values() if tool.name not in self.hidden]
 
     @property
     def functions(self) -> list[dict[str, Any]]:
         """Return the visible tools in the format of OpenAI's ``tools``."""
-        return [tool.function for tool in self.shown]
+        return [tool.function for tool in self.visible]
 
-    def described(self) -> str:
+    def describe(self) -> str:
         """Return the visible tools as text, for models without native function calling."""
-        return "\n".join(map(_described, self.shown))
+        return "\n".join(map(_describe, self.visible))
 
     async def _find(self, arguments: Mapping[str, Any], place: str) -> AgentToolResult:
         """Return the tools that a query finds, described for the model."""
@@ -270,7 +270,7 @@ class AgentTools:
         ):  # the model gets their schemas with the next call
             text = "\n".join(f"- {tool.name}" for tool in agent_tools)
         else:
-            text = "\n".join(map(_described, agent_tools))
+            text = "\n".join(map(_describe, agent_tools))
         text = f"These tools can be called now:\n{text}"
         return AgentToolResult(text, found=tuple(tool.name for tool in agent_tools))
 
@@ -308,7 +308,7 @@ class AgentTools:
     async def _use(
         self, call: CalledTool, place: str, *, second: bool
     ) -> tuple[AgentMessage, AgentToolResult]:
-        is_known = self.steps.known(place)  # listeners were notified before the run was interrupted
+        is_known = self.steps.is_recorded(place)  # listeners were notified before the run was interrupted
         if not is_known:
             await self.context.emit(ToolCalled(call.id, call.name, call.arguments))
         if second:
@@ -343,7 +343,7 @@ class AgentTools:
     async def _call(self, call: CalledTool, place: str) -> AgentToolResult:
         tool = self.by_name.get(call.name)
         if tool is None:
-            tool_names = ", ".join(agent_tool.name for agent_tool in self.shown) or "none"
+            tool_names = ", ".join(agent_tool.name for agent_tool in self.visible) or "none"
             return AgentToolResult(
                 f"There is no tool '{call.name}'.{nearest(call.name, self.by_name)} Tools are: {tool_names}.",
                 is_error=True,
@@ -475,7 +475,7 @@ class AgentTools:
         return use
 
 
-def _described(tool: AgentTool) -> str:
+def _describe(tool: AgentTool) -> str:
     return f"- {tool.name}: {tool.description} Parameters: {orjson.dumps(tool.schema).decode()}"
 
 

@@ -13,10 +13,10 @@ from portico.wire import Delta, Event, HandedOff, Progressed, StepFinished, Step
 from portico_server.apps.agent import facts
 from portico_server.apps.agent.hooks import finds, hooked
 from portico_server.apps.agent.instructions import fill_instructions
-from portico_server.apps.agent.memory import recalled
+from portico_server.apps.agent.memory import recall
 from portico_server.apps.agent.message import HANDED_BACK, AgentMessage
 from portico_server.apps.agent.model_messages import aggregate
-from portico_server.apps.agent.output import options_for, parsed, wanted
+from portico_server.apps.agent.output import answer_schema, options_for, parse_output
 from portico_server.apps.agent.session import AgentSession
 from portico_server.apps.agent.spec import AgentSpec, LongTermSpec, Moment, Strategy, SubAgent
 from portico_server.apps.agent.time_limit import time_limit
@@ -83,7 +83,7 @@ def _dumped(reply: ChatReply) -> dict[str, Any]:
     }
 
 
-def _loaded(document: Mapping[str, Any]) -> ChatReply:
+def _load_reply(document: Mapping[str, Any]) -> ChatReply:
     """Restore an answer from the output of `_dumped`."""
     return ChatReply(
         document["content"],
@@ -213,7 +213,7 @@ class AgentTurn:
             chat_reply = await self._call(facts.question(message, reply, self.known))
             new_facts = facts.facts_in(chat_reply.content, self.known)
             if new_facts:
-                where = {
+                origin = {
                     "agent": self.spec.name,
                     "path": self.path,
                     "app": self.session.app,
@@ -223,7 +223,7 @@ class AgentTurn:
                 attributes: dict[str, str | float | bool] = {
                     "fact": True,
                     "owner": self.context.caller.id,
-                    **{name: value for name, value in where.items() if value},
+                    **{name: value for name, value in origin.items() if value},
                 }
                 await self.steps.once(
                     self.steps.place("facts"),
@@ -262,7 +262,7 @@ class AgentTurn:
         # turn loads.
         earlier = await self.session.earlier(self.path)
         covered_count = max(0, int(state.get("covered", 0)) - earlier)
-        recalled_memory = await recalled(
+        recalled_memory = await recall(
             self.spec.memory,
             memory,
             self.begin,
@@ -289,7 +289,7 @@ class AgentTurn:
         parts.append(self.note)
         if self.tools.by_name:
             parts.append(DATA)
-            schema = wanted(self.spec.output)
+            schema = answer_schema(self.spec.output)
             if schema is not None:
                 parts.append(f"Your final answer is JSON of this schema: {orjson.dumps(schema).decode()}")
         return "\n\n".join(part for part in parts if part)
@@ -340,7 +340,7 @@ class AgentTurn:
             elif event.type not in ("usage", "tool_called"):  # tool calls are reported when they run
                 await self.context.emit(event)
 
-        async def asked() -> ChatReply:
+        async def ask() -> ChatReply:
             reply = await self.context.call(self.spec.model, request, listener=listen)
             if not isinstance(reply, ChatReply):
                 raise InvalidRequest(
@@ -349,8 +349,8 @@ class AgentTurn:
             return reply
 
         place = self.steps.place("llm")
-        is_known = self.steps.known(place)
-        reply = await self._recorded(place, self.spec.model, request, asked)
+        is_known = self.steps.is_recorded(place)
+        reply = await self._recorded(place, self.spec.model, request, ask)
         if is_known and speaks and reply.content:
             await say(Delta(reply.content))
         self.tally.add(reply.usage)
@@ -362,7 +362,7 @@ class AgentTurn:
         """Return the answer recorded at ``place``, or call the model and record it under ``name``."""
         request_document = {"model": name, "messages": request.messages}
         return await self.steps.once(
-            place, "llm", request.messages, call_model, _dumped, _loaded, shown_request=request_document
+            place, "llm", request.messages, call_model, _dumped, _load_reply, shown_request=request_document
         )
 
     @property
@@ -387,7 +387,7 @@ class AgentTurn:
             try:
                 if not text.strip():
                     raise InvalidRequest("The answer is empty.", code="format_failed")
-                value, answer_text = await parsed(self.spec.output, text, self.place.evaluator)
+                value, answer_text = await parse_output(self.spec.output, text, self.place.evaluator)
             except InvalidRequest as error:
                 if error.code != "format_failed" or attempt == self.spec.attempts:
                     raise self._gave_up(error) from error
@@ -457,13 +457,13 @@ class AgentTurn:
         if sub.spec is None:
             request = Chat(({"role": "user", "content": message.text},))
 
-            async def asked() -> ChatReply:
+            async def ask() -> ChatReply:
                 reply = await self.context.call(sub.name, request)
                 if not isinstance(reply, ChatReply):
                     raise InvalidRequest(f"'{sub.name}' does not answer messages.", code="wrong_model")
                 return reply
 
-            reply = await self._recorded(steps.place("llm"), sub.name, request, asked)
+            reply = await self._recorded(steps.place("llm"), sub.name, request, ask)
             self.tally.add(reply.usage)
             return AgentMessage(sub.name, reply.content)
         if self.depth >= MAX_CALL_DEPTH:

@@ -17,24 +17,24 @@ class TurnQueue:
 
     def __init__(self) -> None:
         self._turns: list[tuple[object, str]] = []
-        self._changed = asyncio.Event()
+        self._change_event = asyncio.Event()
 
-    def taken(self, path: str) -> bool:
+    def must_wait(self, path: str) -> bool:
         """Return whether a turn of ``path`` would have to wait."""
         return any(_meet(path, other_path) for _ticket, other_path in self._turns)
 
     @asynccontextmanager
-    async def held(self, path: str) -> AsyncIterator[None]:
+    async def hold(self, path: str) -> AsyncIterator[None]:
         """Wait for earlier turns, then hold the turn."""
         ticket = object()
         self._turns.append((ticket, path))
         try:
             while self._behind(ticket, path):
-                await self._changed.wait()
+                await self._change_event.wait()
             yield
         finally:
             self._turns = [turn for turn in self._turns if turn[0] is not ticket]
-            event, self._changed = self._changed, asyncio.Event()
+            event, self._change_event = self._change_event, asyncio.Event()
             event.set()
 
     def _behind(self, ticket: object, path: str) -> bool:

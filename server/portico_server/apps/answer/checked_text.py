@@ -38,17 +38,17 @@ class CheckedText:
         self._reader = ClaimReader()
         self._check: EvidenceCheck | None = None
         self._has_vectors = False
-        self._held: list[str] = []
+        self._pending_texts: list[str] = []
         """Text of which it is not known yet whether it may pass."""
         self._late: list[Event] = []
-        self._shown: list[str] = []
-        self._taken = 0
+        self._passed_texts: list[str] = []
+        self._removed_chars = 0
         """Characters that were taken out."""
 
     @property
     def text(self) -> str:
         """Return the text that has passed, or would have."""
-        return "".join(self._shown)
+        return "".join(self._passed_texts)
 
     @property
     def unsupported(self) -> list[str]:
@@ -83,7 +83,7 @@ class CheckedText:
     async def _take(self, sentences: Sequence[str | Sentence]) -> None:
         for item in sentences:
             if isinstance(item, str):
-                self._held.append(item)
+                self._pending_texts.append(item)
                 if self.mode != "remove":
                     await self._pass()
             elif item.kind == "other":
@@ -94,14 +94,16 @@ class CheckedText:
     async def _judge(self, sentence: Sentence) -> None:
         claim = await self._claim(sentence)
         if self.mode == "remove" and not claim.supported:
-            text = "".join(self._held)
+            text = "".join(self._pending_texts)
             self.removed.append(text.strip())
-            self._taken += len(text)
-            self._held = []
+            self._removed_chars += len(text)
+            self._pending_texts = []
             claim = replace(claim, start=len(self.text), end=len(self.text), removed=True)
         else:
             await self._pass()
-            claim = replace(claim, start=claim.start - self._taken, end=claim.end - self._taken)
+            claim = replace(
+                claim, start=claim.start - self._removed_chars, end=claim.end - self._removed_chars
+            )
         self.claims += (claim,)
         await self._emit(Claimed(claim))
 
@@ -116,13 +118,13 @@ class CheckedText:
         return await SEARCH.run(self._check.check, sentence, claim_vectors[0] if claim_vectors else None)
 
     async def _pass(self) -> None:
-        text, self._held = "".join(self._held), []
-        if not self._shown:  # the text before it was removed
-            bare = text.lstrip() if self._taken else text
-            self._taken += len(text) - len(bare)
+        text, self._pending_texts = "".join(self._pending_texts), []
+        if not self._passed_texts:  # the text before it was removed
+            bare = text.lstrip() if self._removed_chars else text
+            self._removed_chars += len(text) - len(bare)
             text = bare
         if text:
-            self._shown.append(text)
+            self._passed_texts.append(text)
             await self._emit(Delta(text))
 
     async def _emit(self, event: Event) -> None:

@@ -180,7 +180,7 @@ class EvidenceCheck:
         start, end = sentence.start, sentence.end
         if sentence.kind == "rest":
             return AnswerClaim(start, end, False, "too_long")
-        claim = self._claimed(sentence.text)
+        claim = self._prepare_claim(sentence.text)
         quoted_unit = self._verbatim(claim, sentence.hints)
         if quoted_unit is not None:
             return AnswerClaim(start, end, True, "", self._evidence([quoted_unit]))
@@ -201,7 +201,7 @@ class EvidenceCheck:
                 break
             if window.score < min_score or self._share(claim, window.terms) < MIN_OWN_SHARE:
                 continue
-            change_kind = _changed(claim, window)
+            change_kind = _find_change(claim, window)
             if not change_kind:
                 supporting += [unit for unit in window.units if unit not in supporting]
             reason = reason or change_kind
@@ -209,7 +209,7 @@ class EvidenceCheck:
             return AnswerClaim(start, end, True, "", self._evidence(supporting))
         return AnswerClaim(start, end, False, reason or "no_evidence")
 
-    def _claimed(self, text: str) -> _Claimed:
+    def _prepare_claim(self, text: str) -> _Claimed:
         """Prepare a sentence for comparison. Numbers and names that no passage contains are facts, not words."""
         folded_text = fold(text[:MAX_CLAIM_CHARS])
         claim = _Claimed(text, folded_text, [])
@@ -250,8 +250,8 @@ class EvidenceCheck:
                 if pair[0].passage == pair[1].passage:
                     yield self._window(claim, pair, likeness)
         for place, unit in enumerate(best[:3], 1):
-            for other in best[place:4]:
-                yield self._window(claim, (unit, other), likeness)
+            for neighbour in best[place:4]:
+                yield self._window(claim, (unit, neighbour), likeness)
 
     def _window(self, claim: _Claimed, units: tuple[_Unit, ...], likeness: Any) -> _Window:
         window = _Window(units)
@@ -304,7 +304,7 @@ def _quotes(quotation: str, source: str) -> bool:
     return (not before or before[-1] in _BORDER) and (not after or after[0] in _BORDER)
 
 
-def _changed(claim: _Claimed, window: _Window) -> ClaimReason:
+def _find_change(claim: _Claimed, window: _Window) -> ClaimReason:
     """Return which kind of fact in a claim its source lacks; "" if none."""
     source = [unit.facts for unit in window.units]
     quantities = tuple(quantity for facts in source for quantity in facts.quantities)

@@ -95,12 +95,12 @@ class Difference:
 def difference(question: str, best: QuoteCandidate, passages: Sequence[Passage]) -> Difference | None:
     """Return a unit in ``passages`` that contradicts ``best``, which is one of their units."""
     folded_question = _Asked(question)
-    own = _Statement(best, passages[best.passage])
-    if not own.says_a_fact:
+    quoted_statement = _Statement(best, passages[best.passage])
+    if not quoted_statement.says_a_fact:
         return None
-    for candidate in _others(best, passages):
+    for candidate in _candidates_of_other_files(best, passages):
         statement = _Statement(candidate, passages[candidate.passage])
-        if _differ(own, statement, folded_question):
+        if _differ(quoted_statement, statement, folded_question):
             order = _preference(passages[best.passage], passages[candidate.passage])
             return (
                 Difference(candidate, best, order[1]) if order[0] else Difference(best, candidate, order[1])
@@ -156,7 +156,7 @@ class _Statement:
         return len(self.terms) >= MIN_SHARED_WORDS
 
 
-def _others(best: QuoteCandidate, passages: Sequence[Passage]) -> list[QuoteCandidate]:
+def _candidates_of_other_files(best: QuoteCandidate, passages: Sequence[Passage]) -> list[QuoteCandidate]:
     """Return the units of files other than that of ``best``, in the order of their passages."""
     quote_candidates: list[QuoteCandidate] = []
     own_file = passages[best.passage].file_id

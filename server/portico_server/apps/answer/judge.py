@@ -108,7 +108,7 @@ async def judge(
         return Judgement("absent", ())
     material = await SEARCH.run(Material, question, passages, earlier)
     vectors = await embed(material.texts()) if material.candidates else None
-    judgement = await SEARCH.run(_judged, material, vectors)
+    judgement = await SEARCH.run(_judge, material, vectors)
     if not names or vectors is None:
         return judgement
     several = await SEARCH.run(Material, question, passages, earlier, MAX_COMPARED_PASSAGES)
@@ -154,7 +154,7 @@ def _together(
     return judgement
 
 
-def _judged(material: Material, vectors: Sequence[bytes] | None) -> Judgement:
+def _judge(material: Material, vectors: Sequence[bytes] | None) -> Judgement:
     soft = None if vectors is None else _soft(material, vectors)
     sentence = weights.SENTENCE if soft is not None else weights.SENTENCE_WITHOUT_VECTORS
     scores = [

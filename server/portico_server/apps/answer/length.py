@@ -51,13 +51,13 @@ def cut_to_length(pieces: Sequence[str], max_tokens: int | None) -> MeasuredAnsw
         if max_tokens is None or count_tokens(joined_text) <= max_tokens:
             kept_pieces.append(piece)
             continue
-        shorter = _shortened(piece, "".join(kept_pieces), max_tokens)
+        shorter = _shorten(piece, "".join(kept_pieces), max_tokens)
         kept_pieces += [shorter] if shorter else []
         return MeasuredAnswer(tuple(kept_pieces), count_tokens("".join(kept_pieces)), cut=True)
     return MeasuredAnswer(tuple(kept_pieces), count_tokens("".join(kept_pieces)), cut=False)
 
 
-def _shortened(piece: str, before: str, max_tokens: int) -> str:
+def _shorten(piece: str, before: str, max_tokens: int) -> str:
     """Return the longest beginning of ``piece`` that fits after ``before`` and ends well; empty if nothing fits."""
     mark = found_match[0] if (found_match := _MARK.search(piece)) else ""
     text = piece[: len(piece) - len(mark)]
@@ -72,7 +72,7 @@ def _shortened(piece: str, before: str, max_tokens: int) -> str:
             if match.end() * 2 >= excerpt_size
         ]
         end = sentences[-1] if sentences else ends[-1]
-        closed_text = _closed(text[:end].rstrip("\n> ")) + mark
+        closed_text = _close_fences(text[:end].rstrip("\n> ")) + mark
         if count_tokens(before + closed_text) <= max_tokens:
             return closed_text if re.search(r"\w", closed_text[: len(closed_text) - len(mark)]) else ""
         excerpt_size = end - 1
@@ -92,7 +92,7 @@ def _fitting(text: str, before: str, mark: str, max_tokens: int) -> int:
     return low
 
 
-def _closed(text: str) -> str:
+def _close_fences(text: str) -> str:
     """Close the fence of truncated code, so that the following text does not become part of it."""
     fences = _FENCE.findall(text)
     return f"{text}\n> {fences[-1]}" if len(fences) % 2 else text

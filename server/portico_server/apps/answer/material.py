@@ -23,7 +23,7 @@ from portico_server.apps.answer.terms import (
     fold,
     has_cjk,
     stems,
-    tagged,
+    tag_words,
     words,
 )
 from portico_server.apps.answer.units import QuotableUnit, units
@@ -94,7 +94,7 @@ class Material:
     ) -> None:
         self.question = question
         self.passages = passages
-        self._quoted = passages[:quoted_count]
+        self._quoted_passages = passages[:quoted_count]
         folded_question = fold(f"{question}\n{earlier}")
         texts = [fold(passage.text) for passage in passages]
         joined_words = (word for word in compounds(folded_question) if any(word in text for text in texts))
@@ -109,7 +109,9 @@ class Material:
         self.cjk = has_cjk(question)
         self._folded_question = fold(question)[:MAX_QUESTION_CHARACTERS]
         self.candidates = self._candidates()
-        self._context = [frozenset(stems(words(fold(context_of(passage))))) for passage in self._quoted]
+        self._context = [
+            frozenset(stems(words(fold(context_of(passage))))) for passage in self._quoted_passages
+        ]
         everywhere = [frozenset(stems(words(text))) for text in texts]
         counts = Counter(term for passage_terms in everywhere for term in passage_terms)
         self._everywhere = everywhere
@@ -124,7 +126,7 @@ class Material:
             for term in self.question_terms
         }
         self._texts = texts
-        question_tags = tagged(self._folded_question)[:MAX_QUESTION_TERMS] if self.cjk else []
+        question_tags = tag_words(self._folded_question)[:MAX_QUESTION_TERMS] if self.cjk else []
         self.chinese = {
             question_tag.word: rarity(
                 sum(question_tag.word in text for text in texts), max(len(passages), MIN_KNOWN_PASSAGES)
@@ -140,7 +142,7 @@ class Material:
     def _candidates(self) -> list[QuoteCandidate]:
         quote_candidates: list[QuoteCandidate] = []
         seen_texts: set[str] = set()
-        for number, passage in enumerate(self._quoted):
+        for number, passage in enumerate(self._quoted_passages):
             parts = units(passage.text, code=is_code(passage), headings=passage.place.heading)
             for place, unit in enumerate(parts):
                 text = passage.text[unit.start : unit.end]
@@ -268,7 +270,7 @@ class Material:
         match_count = 0
         if self.kind in ("person", "place", "name"):
             if self.cjk:
-                new = (item for item in tagged(candidate.folded) if item.word not in self._folded_question)
+                new = (item for item in tag_words(candidate.folded) if item.word not in self._folded_question)
                 match_count = sum(_is_kind(item, self.kind) for item in new)
             else:
                 match_count = sum(
@@ -293,19 +295,21 @@ class Material:
         """
         before = self.candidates[number - 1].folded if self._is_neighbour(number, -1) else ""
         above = "\n".join(
-            other.folded for other in self.candidates[:number] if other.passage == candidate.passage
+            earlier_candidate.folded
+            for earlier_candidate in self.candidates[:number]
+            if earlier_candidate.passage == candidate.passage
         )
         shared_words = frozenset(word for word in self.chinese if word in candidate.folded)
         return {
             "chinese": _share(self.chinese, shared_words),
-            "chinese_before": _share(self.chinese, _held(self.chinese, before) - shared_words),
-            "chinese_above": _share(self.chinese, _held(self.chinese, above) - shared_words),
+            "chinese_before": _share(self.chinese, _matching_terms(self.chinese, before) - shared_words),
+            "chinese_above": _share(self.chinese, _matching_terms(self.chinese, above) - shared_words),
             "common": _longest_common(self._folded_question, candidate.folded) if self.cjk else 0.0,
         }
 
     def of_passages(self, soft: SoftMatch | None) -> Mapping[str, float]:
         """Return the features that predict whether the passages contain an answer."""
-        count = len(self._quoted)
+        count = len(self._quoted_passages)
         passage_terms = [self._everywhere[number] | self._context[number] for number in range(count)]
         question_names = frozenset(stems([word.lower() for word in _NAME.findall(self.question)]))
         scores = [passage.score for passage in self.passages]
@@ -347,9 +351,9 @@ class Material:
         return features
 
     def _chinese_of_passages(self, count: int) -> Mapping[str, float]:
-        words_by_passage = [_held(self.chinese, text) for text in self._texts]
+        words_by_passage = [_matching_terms(self.chinese, text) for text in self._texts]
         names = self._chinese_names
-        units = (_held(self.chinese, candidate.folded) for candidate in self.candidates)
+        units = (_matching_terms(self.chinese, candidate.folded) for candidate in self.candidates)
         return {
             "chinese": max(
                 (_share(self.chinese, passage_words) for passage_words in words_by_passage[:count]),
@@ -392,10 +396,10 @@ class Material:
         """Return the terms of everything before a candidate in its passage, of its headings and of its file name."""
         candidate = self.candidates[number]
         above_terms = set(self._context[candidate.passage])
-        for other in reversed(self.candidates[:number]):
-            if other.passage != candidate.passage:
+        for earlier_candidate in reversed(self.candidates[:number]):
+            if earlier_candidate.passage != candidate.passage:
                 break
-            above_terms |= other.terms
+            above_terms |= earlier_candidate.terms
         return frozenset(above_terms)
 
 
@@ -422,7 +426,7 @@ def _share(weights: Mapping[str, float], terms: frozenset[str]) -> float:
     return sum(weight for term, weight in weights.items() if term in terms) / (sum(weights.values()) + 0.5)
 
 
-def _held(weights: Mapping[str, float], text: str) -> frozenset[str]:
+def _matching_terms(weights: Mapping[str, float], text: str) -> frozenset[str]:
     return frozenset(word for word in weights if word in text)
 
 

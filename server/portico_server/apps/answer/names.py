@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from portico_server.apps.answer.dates import WEEKDAYS
-from portico_server.apps.answer.terms import has_cjk, stems, tagged
+from portico_server.apps.answer.terms import has_cjk, stems, tag_words
 from portico_server.apps.language import CJK
 from portico_server.apps.relevance import STOP_WORDS
 from portico_server.core.dataclass import dataclass
@@ -74,7 +74,7 @@ def names_in(text: str, folded_text: str) -> tuple[NameWord, ...]:
             word = (match[1] or match.group()).strip()
             if len(word) > 1 and word not in STOP_WORDS and not _COUNTED.match(word):
                 name_words.setdefault(word, NameWord(word, True, match.start() / size))
-        for item in tagged(_FOREIGN_ZH.sub("，", folded_text)):
+        for item in tag_words(_FOREIGN_ZH.sub("，", folded_text)):
             if item.is_name and len(item.word) > 1 and not _COUNTED.match(item.word):
                 name_words.setdefault(
                     item.word, NameWord(item.word, True, folded_text.find(item.word) / size)

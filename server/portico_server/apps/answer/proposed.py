@@ -64,7 +64,10 @@ def proposed_questions(passages: Sequence[StorePassage]) -> Iterator[tuple[str, 
         by_file.setdefault(passage.file, []).append(passage)
     rounds = zip_longest(*(_questions_of(file, store_passages) for file, store_passages in by_file.items()))
     yield from (
-        (question, file) for each in rounds for file, question in zip(by_file, each, strict=True) if question
+        (question, file)
+        for round_questions in rounds
+        for file, question in zip(by_file, round_questions, strict=True)
+        if question
     )
 
 

@@ -179,15 +179,16 @@ def _is_held(wanted_quantity: Quantity, source: tuple[Quantity, ...], text: str)
             is not None
             and not any(quantity.surface == wanted_quantity.surface for quantity in source)
         )
-    same = [
+    matching_quantities = [
         quantity
         for quantity in equal
         if not (quantity.unit and wanted_quantity.unit) or quantity.unit == wanted_quantity.unit
     ]
-    if not same:
+    if not matching_quantities:
         return False
     if not wanted_quantity.counted or any(
-        quantity.counted == wanted_quantity.counted or not quantity.counted for quantity in same
+        quantity.counted == wanted_quantity.counted or not quantity.counted
+        for quantity in matching_quantities
     ):
         return True
     # The source has this number for something else, and another number for the same thing.

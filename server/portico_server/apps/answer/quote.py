@@ -15,7 +15,7 @@ from portico_server.apps.answer.judge import Judgement
 from portico_server.apps.answer.material import QuoteCandidate
 from portico_server.apps.answer.terms import fold, stems, words
 from portico_server.apps.language import documents_differ, nearest_passages
-from portico_server.core.citation_marks import cited
+from portico_server.core.citation_marks import cited_numbers
 from portico_server.core.dataclass import dataclass
 
 MAX_QUOTES = 2
@@ -42,7 +42,7 @@ class QuotedAnswer:
     introduced: bool = False
 
 
-def quoted(
+def quote_answer(
     question: str, judgement: Judgement, passages: Sequence[Passage], differing: Difference | None = None
 ) -> QuotedAnswer:
     """Answer ``question`` with the best one or two candidates of ``judgement``, the candidates that answer it
@@ -55,7 +55,7 @@ def quoted(
         quote_candidates = [*judgement.chain[:-1], *differing.sides]
     else:
         intro = nearest_passages(question) if judgement.verdict == "doubtful" else ""
-        quote_candidates = list(judgement.chain) or _chosen(question, judgement.candidates)
+        quote_candidates = list(judgement.chain) or _choose(question, judgement.candidates)
     first: dict[int, QuoteCandidate] = {}
     for candidate in quote_candidates:
         first.setdefault(candidate.passage, candidate)
@@ -74,7 +74,7 @@ def quoted(
 
 def other_side(question: str, answer: str, differing: Difference, passages: Sequence[Passage]) -> str:
     """Return the addition to a model's ``answer`` that does not cite both sides; empty if it does."""
-    cited_ranks = cited(answer, len(passages))
+    cited_ranks = cited_numbers(answer, len(passages))
     missing = [side for side in differing.sides if passages[side.passage].rank not in cited_ranks]
     if not missing:
         return ""
@@ -96,7 +96,7 @@ def nearest(passages: Sequence[Passage]) -> tuple[Passage, ...]:
     )
 
 
-def _chosen(question: str, candidates: Sequence[tuple[QuoteCandidate, float]]) -> list[QuoteCandidate]:
+def _choose(question: str, candidates: Sequence[tuple[QuoteCandidate, float]]) -> list[QuoteCandidate]:
     """Return the best candidate, and the next likely candidate that adds a fact."""
     if not candidates:
         return []

@@ -78,7 +78,7 @@ class ClaimReader:
         """What no sentence was made of so far."""
         self._start = 0
         """Where it begins in the answer."""
-        self._shown = 0
+        self._shown_chars = 0
         """How much of it was returned."""
         self._fenced = False
         self._count = 0
@@ -115,19 +115,19 @@ class ClaimReader:
         return len(self._open) > MAX_CLAIM_CHARS
 
     def _shown_rest(self) -> list[str | Sentence]:
-        text, self._shown = self._open[self._shown :], len(self._open)
+        text, self._shown_chars = self._open[self._shown_chars :], len(self._open)
         return [text] if text else []
 
     def _split(self, *, last: bool) -> list[str | Sentence]:
         found_sentences: list[str | Sentence] = []
         while (end := self._next_end(last=last)) > 0:
             piece = self._open[:end]
-            if len(piece) > self._shown:
-                found_sentences.append(piece[self._shown :])
+            if len(piece) > self._shown_chars:
+                found_sentences.append(piece[self._shown_chars :])
             found_sentences.append(self._sentence(piece))
             self._count += 1
             self._open, self._start = self._open[end:], self._start + end
-            self._shown = max(0, self._shown - end)
+            self._shown_chars = max(0, self._shown_chars - end)
             if self._count >= MAX_CLAIMS and not last:
                 self._rest = self._start
                 break

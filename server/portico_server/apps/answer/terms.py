@@ -80,7 +80,7 @@ class Tagged:
         return self.tag[:2] in ("nr", "ns", "nt", "nz", "en")
 
 
-def tagged(text: str) -> list[Tagged]:
+def tag_words(text: str) -> list[Tagged]:
     """Return the meaningful words of folded Chinese ``text`` in order."""
     return [
         Tagged(word, tag)

@@ -123,30 +123,30 @@ class ReaderTest:
         self._database = database
         self._registry = registry
         self._scheduler = scheduler
-        self._known: dict[str, Way] = {}
-        self._started: set[str] = set()
+        self._verdicts: dict[str, Way] = {}
+        self._running_tests: set[str] = set()
         scheduler.handle(KIND, self._test)
 
     async def way(self, card: Card) -> Way:
         """Return how a model answers. An untested model quotes, and its test starts."""
         identity = identity_of(card)
-        verdict = await self.known(card)
-        if verdict is None and identity not in self._started:
-            self._started.add(identity)
+        verdict = await self.verdict(card)
+        if verdict is None and identity not in self._running_tests:
+            self._running_tests.add(identity)
             await self._scheduler.ensure(KIND, card.name, {"model": card.name, "identity": identity})
         return verdict or "quote"
 
-    async def known(self, card: Card) -> Way | None:
+    async def verdict(self, card: Card) -> Way | None:
         """Return the way on the model's card or from its test, if any."""
         if (label := card.labels.get("answers")) in ("write", "quote"):
             return "write" if label == "write" else "quote"
         identity = identity_of(card)
-        if identity not in self._known:
+        if identity not in self._verdicts:
             row = await self._database.read(answer_tests.answer_test, identity)
             if row is None:
                 return None
-            self._known[identity] = "write" if row.correct + MAX_MISSES >= row.total else "quote"
-        return self._known[identity]
+            self._verdicts[identity] = "write" if row.correct + MAX_MISSES >= row.total else "quote"
+        return self._verdicts[identity]
 
     async def _test(self, payload: Mapping[str, Any], context: Context) -> JSON:
         """Ask a model all questions and return its answers. If the model fails entirely, it is tested another time."""
@@ -163,12 +163,12 @@ class ReaderTest:
             if not limit.expired():
                 raise
         except PorticoError:
-            self._started.discard(identity)
+            self._running_tests.discard(identity)
             raise
         answers += [""] * (len(TRIALS) - len(answers))
         right = [trial.is_right(answer) for trial, answer in zip(TRIALS, answers, strict=True)]
         await self._database.write(answer_tests.put_answer_test, identity, name, sum(right), len(right))
-        self._known.pop(identity, None)
+        self._verdicts.pop(identity, None)
         way: Way = "write" if sum(right) + MAX_MISSES >= len(right) else "quote"
         logger.info("%s answered %d of %d test questions correctly: %s", name, sum(right), len(right), way)
         return {

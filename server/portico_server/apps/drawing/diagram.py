@@ -99,9 +99,9 @@ class _Tree:
             raise _too_large()
         match step.op:
             case flow.PipelineStep(steps=steps):
-                return DiagramNode(step.name, step.kind, "chain", children=self._all(steps))
+                return DiagramNode(step.name, step.kind, "chain", children=self._to_nodes(steps))
             case flow.ParallelStep(steps=steps, join=join) | flow.DiverterStep(steps=steps, join=join):
-                return DiagramNode(step.name, step.kind, "fan", join, self._all(steps))
+                return DiagramNode(step.name, step.kind, "fan", join, self._to_nodes(steps))
             case flow.WarpStep(step=inner, concurrency=most):
                 return DiagramNode(
                     step.name, step.kind, "frame", f"each item, {most} concurrently", (self.node(inner),)
@@ -119,7 +119,7 @@ class _Tree:
                     step.kind,
                     "choice",
                     _operand(on) if self._conditions else "",
-                    self._all([*(case.step for case in cases), *([default] if default else [])]),
+                    self._to_nodes([*(case.step for case in cases), *([default] if default else [])]),
                     (*labels, *(["else"] if default else [])),
                 )
             case flow.BranchStep(condition=condition, then=flow_step, otherwise=otherwise):
@@ -128,22 +128,22 @@ class _Tree:
                     step.kind,
                     "choice",
                     self._condition(condition),
-                    self._all([flow_step, *([otherwise] if otherwise else [])]),
+                    self._to_nodes([flow_step, *([otherwise] if otherwise else [])]),
                     ("yes", "no")[: 2 if otherwise else 1],
                     passes=otherwise is None,
                 )
             case flow.GraphStep(steps=steps, after=after):
-                return DiagramNode(step.name, step.kind, "graph", children=self._all(steps), after=after)
-        return DiagramNode(step.name, step.kind, detail=_what(step))
+                return DiagramNode(step.name, step.kind, "graph", children=self._to_nodes(steps), after=after)
+        return DiagramNode(step.name, step.kind, detail=_summarize(step))
 
-    def _all(self, steps: Sequence[FlowStep]) -> tuple[DiagramNode, ...]:
+    def _to_nodes(self, steps: Sequence[FlowStep]) -> tuple[DiagramNode, ...]:
         return tuple(self.node(step) for step in steps)
 
     def _condition(self, expression: Expression | None) -> str:
         return _condition(expression) if self._conditions else ""
 
 
-def _what(step: FlowStep) -> str:
+def _summarize(step: FlowStep) -> str:
     """Return what a step uses, in one or two words."""
     match step.op:
         case (
@@ -205,7 +205,7 @@ class _Ends:
 
 def mermaid(root: DiagramNode) -> str:
     """Return the flowchart, from ``input`` to ``output``."""
-    return _MermaidWriter().whole(root)
+    return _MermaidWriter().write(root)
 
 
 class _MermaidWriter:
@@ -214,7 +214,7 @@ class _MermaidWriter:
         self._count = 0
         self._depth = 1
 
-    def whole(self, root: DiagramNode) -> str:
+    def write(self, root: DiagramNode) -> str:
         if root.kind == "agent":
             self._part(root)
         else:

@@ -68,32 +68,40 @@ class _KeyRuns:
 class ValueBudget:
     """All limits, and the usage of one run. Values are measured as JSON before they are serialized."""
 
-    __slots__ = ("_all", "_bounded", "_max_run", "_max_value", "_runs", "_sizes", "_taken")
+    __slots__ = (
+        "_is_bounded",
+        "_max_run",
+        "_max_value",
+        "_reserved_bytes",
+        "_runs",
+        "_runs_by_key",
+        "_sizes",
+    )
 
     def __init__(self, max_value_mb: int = MAX_VALUE_MB, max_run_mb: int = MAX_RUN_MB) -> None:
         """Set the limits in MiB; 0 means no limit."""
         self._max_value = max_value_mb * 2**20 or 2**62
         self._max_run = max_run_mb * 2**20 or 2**62
         self._sizes = JsonSizes(self._max_value)
-        self._taken = 0
-        self._bounded = False
+        self._reserved_bytes = 0
+        self._is_bounded = False
         self._runs = _KeyRuns()
-        self._all: WeakValueDictionary[str, _KeyRuns] = WeakValueDictionary()
+        self._runs_by_key: WeakValueDictionary[str, _KeyRuns] = WeakValueDictionary()
 
     def fresh(self, key: str = "") -> ValueBudget:
         """Return a budget with the same limits for another run of the key; without a key, it is on no key's account."""
         value_budget = ValueBudget()
         value_budget._max_value, value_budget._max_run = self._max_value, self._max_run
         value_budget._sizes = JsonSizes(self._max_value)
-        value_budget._bounded, value_budget._all = bool(key), self._all
+        value_budget._is_bounded, value_budget._runs_by_key = bool(key), self._runs_by_key
         if key:
-            value_budget._runs = self._all.setdefault(key, value_budget._runs)
+            value_budget._runs = self._runs_by_key.setdefault(key, value_budget._runs)
         return value_budget
 
     def release(self) -> None:
         """Remove the outputs of an ended run from its key's account."""
-        self._runs.taken -= self._taken
-        self._taken = 0
+        self._runs.taken -= self._reserved_bytes
+        self._reserved_bytes = 0
 
     async def give_way(self) -> None:
         """Yield to other work when a step begins or has failed, after many or large steps."""
@@ -159,7 +167,7 @@ class ValueBudget:
     async def hold(self, value: Any, at: str) -> None:
         """Count a message that an agent's turn keeps, whatever its size. Raises as `take` for all messages together."""
         size = await self.compute(self._sizes.of, value)
-        if self._taken + size > MAX_TURN_MB * 2**20:
+        if self._reserved_bytes + size > MAX_TURN_MB * 2**20:
             raise InvalidRequest(
                 f"{at}: the messages of this turn exceed {MAX_TURN_MB} MiB in total.",
                 code="value_too_large",
@@ -168,7 +176,7 @@ class ValueBudget:
 
     def _count(self, size: int, at: str) -> None:
         limit = MAX_RUNS_PER_KEY * self._max_run
-        if self._bounded and self._runs.taken + size > limit:
+        if self._is_bounded and self._runs.taken + size > limit:
             raise TooMany(
                 f"{at}: the step outputs of all flows that this key has in progress exceed "
                 f"{limit // 2**20} MiB in total. Wait for a flow to end, or cancel one.",
@@ -178,8 +186,8 @@ class ValueBudget:
             )
         self._runs.taken += size
         self._runs.since += size
-        self._taken += size
-        if self._taken > self._max_run:
+        self._reserved_bytes += size
+        if self._reserved_bytes > self._max_run:
             raise InvalidRequest(
                 f"{at}: the step outputs of this run exceed {self._max_run // 2**20} MiB, the maximum for "
                 "a run of a flow (the setting flow_run_mb).",

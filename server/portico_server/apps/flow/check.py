@@ -104,7 +104,7 @@ class _Checker:
         if step.input is not None:
             self._sees(step, step.input, view)
             view = replace(view, value=self._shape(step.input, view))
-        for expression in self._own(step):
+        for expression in self._own_expressions(step):
             self._sees(step, expression, view)
         if isinstance(step.when, Constant) and not step.when.value:
             raise _wrong(step, "when", "is always false, so the step is unreachable", "unreachable_step")
@@ -122,7 +122,7 @@ class _Checker:
             raise _wrong(step, "save", "is only allowed within a loop, whose state it sets", "not_in_loop")
         return await self._op(step, view)
 
-    def _own(self, step: FlowStep) -> list[Expression]:
+    def _own_expressions(self, step: FlowStep) -> list[Expression]:
         """Return the step's expressions that are evaluated in its own scope."""
         inner = {"until", "output"}
         mine = expressions(step)
@@ -158,9 +158,9 @@ class _Checker:
 
     def _leads(self, reference: ReferenceExpression, view: _View) -> None:
         if reference.root in ("item", "index", "state") and not getattr(view, reference.root):
-            where = {"item": "a warp", "index": "a warp or a loop", "state": "a loop"}[reference.root]
+            allowed_steps = {"item": "a warp", "index": "a warp or a loop", "state": "a loop"}[reference.root]
             raise InvalidRequest(
-                f"{reference.at}: '{reference.root}' is only available within {where}.",
+                f"{reference.at}: '{reference.root}' is only available within {allowed_steps}.",
                 code="invalid_reference",
                 param=reference.at,
             )
@@ -229,11 +229,11 @@ class _Checker:
                 await self._tool(step, op, view)
                 return "any"
             case spec.HttpStep():
-                await self._known(step, "op", "tool/http_request")
+                await self._find_card(step, "op", "tool/http_request")
                 return "object"
             case spec.RetrieveStep() as op:
                 for store in op.stores:
-                    await self._known(step, "store", f"store/{store}")
+                    await self._find_card(step, "store", f"store/{store}")
                 self._wants(step, "query", op.query, view, "text")
                 return "list"
             case spec.RerankStep() as op:
@@ -288,7 +288,7 @@ class _Checker:
             case spec.SubflowStep() as op:
                 if op.step is not None:
                     return await self.step(op.step, _View({}, view.value))
-                await self._known(step, "app", op.app)
+                await self._find_card(step, "app", op.app)
         return "any"
 
     async def _pipeline(self, step: FlowStep, op: spec.PipelineStep, view: _View) -> Shape:
@@ -312,12 +312,12 @@ class _Checker:
         steps = {child.name: child for child in op.steps}
         for name in op.order:
             before = {other_name: names[other_name] for other_name in op.after[name]}
-            names[name] = await self.step(steps[name], replace(view, names=_both(before, view.names)))
+            names[name] = await self.step(steps[name], replace(view, names=_merge_scopes(before, view.names)))
         inner = replace(view, names={**view.names, **names})
         self._sees(step, op.output, inner)
         return self._shape(op.output, inner)
 
-    async def _known(self, step: FlowStep, field: str, key: str) -> Card:
+    async def _find_card(self, step: FlowStep, field: str, key: str) -> Card:
         if key not in self._cards:
             try:
                 self._cards[key] = (await self._registry.resolve(key, self._caller)).card
@@ -329,7 +329,7 @@ class _Checker:
         return self._cards[key]
 
     async def _model(self, step: FlowStep, field: str, name: str, capability: str) -> None:
-        card = await self._known(step, field, name)
+        card = await self._find_card(step, field, name)
         if card.capabilities and capability not in card.capabilities:
             raise _wrong(
                 step,
@@ -340,7 +340,7 @@ class _Checker:
             )
 
     async def _tool(self, step: FlowStep, op: spec.ToolStep, view: _View) -> None:
-        card = await self._known(step, "tool", f"tool/{op.name}")
+        card = await self._find_card(step, "tool", f"tool/{op.name}")
         self._wants(step, "arguments", op.arguments, view, "object")
         schema = card.input_schema or {}
         properties = schema.get("properties") or {}
@@ -370,7 +370,7 @@ class _Checker:
                     )
 
 
-def _both(inner: dict[str, Shape], outer: Mapping[str, Shape]) -> Mapping[str, Shape]:
+def _merge_scopes(inner: dict[str, Shape], outer: Mapping[str, Shape]) -> Mapping[str, Shape]:
     """Return what is visible from the inside, without copying what is visible from the outside."""
     maps: list[Any] = outer.maps if isinstance(outer, ChainMap) else [outer]
     return ChainMap(inner, *maps)

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from portico_server.apps.flow.concurrent import each_of
-from portico_server.apps.flow.expression import Expression, same
+from portico_server.apps.flow.expression import Expression, are_equal
 from portico_server.apps.flow.host import StepHost, deeper
 from portico_server.apps.flow.join import join_outputs
 from portico_server.apps.flow.jump import JumpToStep
@@ -104,8 +104,8 @@ async def _warp(host: StepHost, op: WarpStep, step: FlowStep, scope: Scope, path
         )
 
     if can_sweep(op.step) and len(items) > 1:
-        swept = await sweep(host, op, scope, path, items)
-        return await host.budget.compute(host.budget.require, swept, path)
+        results = await sweep(host, op, scope, path, items)
+        return await host.budget.compute(host.budget.require, results, path)
     do = host.collected if op.collect else host.step
 
     async def work(number: int) -> Any:
@@ -119,7 +119,7 @@ async def _warp(host: StepHost, op: WarpStep, step: FlowStep, scope: Scope, path
 
 
 def _equals(expression: Expression, scope: Scope, value: Any) -> bool:
-    return same(expression.of(scope), value)
+    return are_equal(expression.of(scope), value)
 
 
 async def _switch(

@@ -11,7 +11,7 @@ from portico_server.apps.flow.host import StepHost
 from portico_server.core.context import depth_of
 
 
-async def each(
+async def run_each(
     budget: ValueBudget, count: int, limit: int, work: Callable[[int], Awaitable[Any]], *, depth: int = 0
 ) -> list[Any]:
     """Run ``await work(n)`` for n from 0 to ``count``, ``limit`` at a time (0: all), or fewer if the key is busy.
@@ -45,8 +45,8 @@ async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
     """Cancel the unfinished tasks and wait for them. Tasks within many flows take long to unwind, so one is cancelled
     per iteration of the event loop, to let other work run.
     """
-    left = [task for task in tasks if not task.done()]
-    untold = iter(left)
+    pending_tasks = [task for task in tasks if not task.done()]
+    untold = iter(pending_tasks)
     try:
         for task in untold:
             task.cancel()
@@ -54,9 +54,9 @@ async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
     finally:
         for task in untold:
             task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+        await asyncio.gather(*pending_tasks, return_exceptions=True)
 
 
 async def each_of(host: StepHost, count: int, limit: int, work: Callable[[int], Awaitable[Any]]) -> list[Any]:
     """Run `each` within the budget of a running flow."""
-    return await each(host.budget, count, limit, work, depth=depth_of(host.context))
+    return await run_each(host.budget, count, limit, work, depth=depth_of(host.context))

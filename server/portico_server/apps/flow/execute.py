@@ -93,7 +93,7 @@ class Execution:
             return await self.within(value, self._path, history)
         finally:
             self.budget.release()
-            await self.journal.drained()
+            await self.journal.wait_until_idle()
 
     async def within(self, value: Any, path: str, history: Sequence[Mapping[str, Any]] = ()) -> Any:
         """Return the output of the flow as part of another flow, under ``path``."""
@@ -120,7 +120,7 @@ class Execution:
             raise InvalidRequest(
                 f"The step '{jump.step}' to continue with does not exist.", code="unknown_step"
             ) from jump
-        await self.journal.settled()
+        await self.journal.wait_until_written()
         result = None if result is SKIPPED else result
         if flow.output_schema is not None:
             await self.world.fits(flow.output_schema, result, "The output")
@@ -148,14 +148,14 @@ class Execution:
             if finished_step is not None:
                 return self._again(step, scope, finished_step)
         if step.when is not None and not await self.truth(step.when, scope):
-            await journal.record(record.skipped(journal, step, path))
+            await journal.record(record.skipped_row(journal, step, path))
             return SKIPPED
         if step.input is not None:
             scope = Scope(scope, await self.value(step.input, scope))
         await self.budget.give_way()  # not afterwards: inner steps begin before any of them ends
         effect = step.kind in EFFECTS
         if effect and journal.durable:
-            await journal.settled()  # a repeated question must be identical
+            await journal.wait_until_written()  # a repeated question must be identical
         await self.context.emit(StepStarted(path))
         note = StepNote(path)
         started_at, clock = time.time(), time.perf_counter()
@@ -163,10 +163,10 @@ class Execution:
             value = await (self._once if step.plain else self._guarded)(step, scope, path, note)
         except PorticoError as error:
             note.milliseconds = (time.perf_counter() - clock) * 1e3
-            value = await self._failed(step, scope, note, started_at, at_step(error, path))
+            value = await self._record_failure(step, scope, note, started_at, at_step(error, path))
         else:
             note.milliseconds = (time.perf_counter() - clock) * 1e3
-            await self.finished(step, scope, note, started_at, settle=effect)
+            await self.record_end(step, scope, note, started_at, settle=effect)
         if step.save and value is not SKIPPED:
             scope.state[step.save] = value
         return value
@@ -202,7 +202,7 @@ class Execution:
         if self.journal.is_inner:
             self.journal.replayed += usage
 
-    def known(self, path: str) -> StepRow | None:
+    def find_step(self, path: str) -> StepRow | None:
         """Return the step if an earlier attempt of this run finished it."""
         return self.journal.find(path) if self._replays else None
 
@@ -301,7 +301,7 @@ class Execution:
             await asyncio.sleep(min(failure.retry_after or delay, MAX_RETRY_S))
             delay = min(delay * retry.factor, MAX_RETRY_S)
 
-    async def finished(
+    async def record_end(
         self, step: FlowStep, scope: Scope, note: StepNote, started_at: float, *, settle: bool = False
     ) -> None:
         """Record and announce that a step has finished successfully."""
@@ -310,10 +310,10 @@ class Execution:
         journal = self.journal
         journal.add(record.completed(journal, step, scope, note, started_at), settle=settle)
         if settle or journal.ahead:
-            await journal.settled()
+            await journal.wait_until_written()
         await self.context.emit(StepFinished(note.path, note.milliseconds))
 
-    async def swept(self, rows: Sequence[StepRow]) -> None:
+    async def record_ends(self, rows: Sequence[StepRow]) -> None:
         """Record and announce, as `finished` does, many items of a step that began together."""
         journal, emit = self.journal, self.context.emit
         for row in rows:
@@ -321,9 +321,9 @@ class Execution:
             await emit(StepStarted(row.path))
             await emit(StepFinished(row.path, row.milliseconds))
         if journal.ahead:
-            await journal.settled()
+            await journal.wait_until_written()
 
-    async def _failed(
+    async def _record_failure(
         self, step: FlowStep, scope: Scope, note: StepNote, started_at: float, error: PorticoError
     ) -> Any:
         """Record that a step has failed. Return its replacement output, or raise the error again."""
@@ -338,7 +338,7 @@ class Execution:
             except PorticoError as worse:
                 portico_error = at_step(worse, note.path)
         await self.spend(note.usage)
-        row = record.failed(self.journal, step, scope, note, started_at, as_value(portico_error), text)
+        row = record.failed_row(self.journal, step, scope, note, started_at, as_value(portico_error), text)
         await self.journal.record(row, settle=text is not None)
         await self.context.emit(StepFinished(note.path, note.milliseconds, portico_error.message))
         if text is None:
@@ -364,7 +364,7 @@ class Execution:
                 await self.context.emit(usage)
 
     @contextmanager
-    def waiting(self) -> Iterator[None]:
+    def pause_limit(self) -> Iterator[None]:
         """Pause the flow's own time limit within the block."""
         self._clock.stop()
         try:
@@ -374,7 +374,7 @@ class Execution:
 
     async def ask(self, question: NewQuestion) -> GivenAnswer:
         """Ask as `Context.ask` does, and pause the flow's own time limit meanwhile."""
-        with self.waiting():
+        with self.pause_limit():
             return await self.context.ask(question)
 
     def key(self, path: str) -> str:

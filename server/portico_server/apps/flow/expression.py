@@ -246,14 +246,14 @@ class ObjectExpression:
         return iter(self.fields.values())
 
 
-def same(value: Any, other_value: Any) -> bool:
+def are_equal(value: Any, other_value: Any) -> bool:
     """Return whether two JSON values are equal. Unlike in Python, true does not equal 1."""
     return bool(value == other_value) and isinstance(value, bool) == isinstance(other_value, bool)
 
 
 OPERATORS: Mapping[str, Callable[[Any, Any], Any]] = {
-    "$eq": same,
-    "$ne": lambda a, b: not same(a, b),
+    "$eq": are_equal,
+    "$ne": lambda a, b: not are_equal(a, b),
     "$lt": lambda a, b: a < b,
     "$lte": lambda a, b: a <= b,
     "$gt": lambda a, b: a > b,
@@ -346,10 +346,10 @@ def parse(value: Any, at: str) -> Expression:
         if all(isinstance(field, LiteralExpression) for field in fields.values()):
             return LiteralExpression(value)
         return ObjectExpression(fields)
-    return _marked(value, at)
+    return _read_marked(value, at)
 
 
-def _marked(value: Mapping[str, Any], at: str) -> Expression:
+def _read_marked(value: Mapping[str, Any], at: str) -> Expression:
     keys = frozenset(value)
     match next(iter(value)):
         case "$literal" if keys == {"$literal"}:

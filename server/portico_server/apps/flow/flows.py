@@ -109,7 +109,7 @@ class Flows:
             return await pools.DOCUMENTS.run_for(key, read.flow, spec)
         return read.flow(spec)
 
-    async def _kept(self, payload: Mapping[str, Any], key: str) -> FlowSpec:
+    async def _read_stored(self, payload: Mapping[str, Any], key: str) -> FlowSpec:
         """Return the flow of a durable run that is resumed."""
         return replace(await self._read(payload["flow"], key), owner=payload.get("owner", ""))
 
@@ -297,7 +297,7 @@ class Flows:
         if flow.durability == "off" or not outermost or run is None or run.durable:
             around = durable_step(context.run)
             if around is not None and around.journal is not None:
-                return await self._called(flow, around, around.journal, context, value, history)
+                return await self._find_called(flow, around, around.journal, context, value, history)
             execution = self.execution(flow, context)
             return await execution.run(value, history), execution
         if flow.input_schema is not None:
@@ -313,7 +313,7 @@ class Flows:
         run.output = (output,)
         return output, execution
 
-    async def _called(
+    async def _find_called(
         self,
         flow: FlowSpec,
         around: EnclosingStep,
@@ -352,8 +352,8 @@ class Flows:
             await self._database.write(runs.extend_payload, run.id, {CALLED: payload})
             step_rows: Sequence[StepRow] = ()
         else:
-            flow = await self._kept(payload, context.caller.id)
-            step_rows = await self._database.read(steps.finished, run.id)
+            flow = await self._read_stored(payload, context.caller.id)
+            step_rows = await self._database.read(steps.finished_steps, run.id)
         with self.journals.durable(flow.durability, run.id, step_rows) as journal:
             execution = Execution(flow, context, journal, self.world, answered_functions=frozenset())
             return await execution.run(payload["input"], payload["history"]), execution
@@ -379,12 +379,12 @@ class Flows:
 
         The yielded function receives the usage of the turn.
         """
-        finished_steps = await self._database.read(steps.finished, context.run)
+        finished_steps = await self._database.read(steps.finished_steps, context.run)
         budget = self.world.budget.fresh("" if context.caller.admin else context.caller.id)
         started_at, clock = time.time(), time.perf_counter()
         with self.journals.durable("normal", context.run, finished_steps) as journal:
 
-            def ended(usage: Usage) -> None:
+            def record_end(usage: Usage) -> None:
                 row = StepRow(
                     name,
                     journal.next(),
@@ -401,18 +401,20 @@ class Flows:
 
             try:
                 with enclosed(EnclosingStep(name, journal=journal, take=budget.take)):
-                    yield ended
-                await journal.settled()
+                    yield record_end
+                await journal.wait_until_written()
             finally:
                 budget.release()
-                await journal.drained()
+                await journal.wait_until_idle()
 
     async def _work(self, payload: Mapping[str, Any], context: Context) -> Any:
         """Execute a durable run, from the beginning or from where it stopped."""
         flow = (
-            payload.read if isinstance(payload, StartedFlow) else await self._kept(payload, context.caller.id)
+            payload.read
+            if isinstance(payload, StartedFlow)
+            else await self._read_stored(payload, context.caller.id)
         )
-        finished_steps = await self._database.read(steps.finished, context.run)
+        finished_steps = await self._database.read(steps.finished_steps, context.run)
         functions = payload.get("functions")
         with self.journals.durable(flow.durability, context.run, finished_steps) as journal:
             execution = Execution(
@@ -431,7 +433,7 @@ class Flows:
 
         Raise `Conflict` if it has not ended, or `NotFound` if the run or step does not exist.
         """
-        row = await self._ended(run_id, caller)
+        row = await self._ended_run(run_id, caller)
         payload: dict[str, Any] | None = None
         if start:
             await self._database.write(steps.forget, run_id, await self._from(run_id, start))
@@ -464,7 +466,7 @@ class Flows:
         run.reported = None  # reported by the original run
         return run
 
-    async def _ended(self, run_id: str, caller: Principal) -> RunRow:
+    async def _ended_run(self, run_id: str, caller: Principal) -> RunRow:
         row = await self._database.read(runs.get, run_id)
         if row is None or row.kind != KIND or not caller.sees(row.owner):
             raise _unknown(run_id)

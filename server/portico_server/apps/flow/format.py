@@ -44,7 +44,7 @@ async def formatted(form: OutputFormat, text: str, evaluator: Evaluator) -> Any:
         case "last":
             return _last(text)
         case "json":
-            choice = _chosen(form.schema or {}, text)
+            choice = _choose_member(form.schema or {}, text)
             return _json(text) if choice is None else choice
         case "yaml":
             return _yaml(text)
@@ -52,7 +52,7 @@ async def formatted(form: OutputFormat, text: str, evaluator: Evaluator) -> Any:
             # In the sandbox, because a malicious expression can search forever.
             matched_text = await evaluator.evaluate(_SEARCH, [form.pattern, text, form.group], {})
             if matched_text is None:
-                raise _failed(f"nothing in the answer matches {form.pattern!r}", text)
+                raise _failure(f"nothing in the answer matches {form.pattern!r}", text)
             return matched_text
 
 
@@ -62,7 +62,7 @@ def _last(text: str) -> str:
     return text[max(text.rfind(end) for end in _LINE_ENDS) + 1 :].strip()
 
 
-def _chosen(schema: Mapping[str, Any], text: str) -> str | None:
+def _choose_member(schema: Mapping[str, Any], text: str) -> str | None:
     """Return the member of a text enumeration that an engine without constraints named without JSON."""
     members = schema.get("enum")
     if not isinstance(members, list) or not all(isinstance(member, str) for member in members):
@@ -85,7 +85,7 @@ def _plain(text: str) -> str:
 def _json(text: str) -> Any:
     """Return the JSON in a text: the whole text, a fenced block, or the first object or list."""
     if len(text) > MAX_JSON_CHARS:
-        raise _failed(f"it is longer than {MAX_JSON_CHARS:,} characters", text)
+        raise _failure(f"it is longer than {MAX_JSON_CHARS:,} characters", text)
     blocks = (match.group(1) for match in islice(_FENCE.finditer(text), MAX_BLOCKS))
     candidates = chain([text], blocks)
     for candidate in candidates:
@@ -95,11 +95,11 @@ def _json(text: str) -> Any:
             continue
     starts = [place for place in (text.find("{"), text.find("[")) if place >= 0]
     if not starts:
-        raise _failed("it contains no JSON", text)
+        raise _failure("it contains no JSON", text)
     try:
         value, _end = json.JSONDecoder().raw_decode(text, min(starts))
     except (ValueError, RecursionError) as error:
-        raise _failed(f"its JSON is invalid: {error}", text) from error
+        raise _failure(f"its JSON is invalid: {error}", text) from error
     return value
 
 
@@ -108,10 +108,10 @@ def _yaml(text: str) -> Any:
     try:
         return read_yaml(block.group(1) if block else text)
     except InvalidYaml as error:
-        raise _failed(f"its YAML is invalid: {error}", text) from error
+        raise _failure(f"its YAML is invalid: {error}", text) from error
 
 
-def _failed(reason: str, text: str) -> InvalidRequest:
+def _failure(reason: str, text: str) -> InvalidRequest:
     return InvalidRequest(
         f"The model's answer does not have the required format: {reason}. It begins {text[:80]!r}.",
         code="format_failed",
@@ -131,7 +131,7 @@ def response_format(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
     allowed.
     """
     inner = schema if schema.get("type") == "object" else _around(schema)
-    closed_schema = _closed(inner)
+    closed_schema = _close_objects(inner)
     strict = _all_required(closed_schema)
     return {
         "type": "json_schema",
@@ -150,16 +150,16 @@ def _around(schema: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": "object", "properties": {WRAPPED: dict(schema)}, "required": [WRAPPED]}
 
 
-def _closed(schema: Any) -> Any:
+def _close_objects(schema: Any) -> Any:
     """Return the schema with every object closed unless it states otherwise."""
     if isinstance(schema, list):
-        return [_closed(item) for item in schema]
+        return [_close_objects(item) for item in schema]
     if not isinstance(schema, Mapping):
         return schema
     closed_schema = {
-        key: {name: _closed(part) for name, part in item.items()}
+        key: {name: _close_objects(part) for name, part in item.items()}
         if key in ("properties", "$defs") and isinstance(item, Mapping)
-        else _closed(item)
+        else _close_objects(item)
         if key in ("items", "anyOf", "allOf", "oneOf", "prefixItems")
         else item
         for key, item in schema.items()

@@ -40,9 +40,9 @@ class ServedFunctions:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self._tools_changed = asyncio.Event()
-        registry.watch(self._changed)
+        registry.watch(self._on_change)
 
-    def _changed(self, kind: Kind) -> None:
+    def _on_change(self, kind: Kind) -> None:
         if kind == "tool":
             self._tools_changed.set()
             self._tools_changed = asyncio.Event()
@@ -71,7 +71,7 @@ class ServedFunctions:
         """
         try:
             async with asyncio.timeout(seconds) as until:
-                return await self._come(name, caller)
+                return await self._wait_for(name, caller)
         except TimeoutError as error:
             if not until.expired():
                 raise
@@ -81,7 +81,7 @@ class ServedFunctions:
                 code="question_expired",
             ) from error
 
-    async def _come(self, name: str, caller: Principal) -> Card:
+    async def _wait_for(self, name: str, caller: Principal) -> Card:
         while True:
             event = self._tools_changed
             if self._registry.get(f"tool/{name}", caller) is not None:
@@ -224,7 +224,7 @@ class FlowServices:
 
     async def cached(self, key: str) -> str | None:
         """Return a cached output as JSON text."""
-        return await self.database.read(steps.cached, key) if self.database is not None else None
+        return await self.database.read(steps.cached_output, key) if self.database is not None else None
 
     async def keep(self, key: str, value: str, seconds: float) -> None:
         """Cache an output for this many seconds."""
@@ -291,10 +291,10 @@ class StepHost(Protocol):
     async def collected(self, step: FlowStep, scope: Scope, path: str) -> Any:
         """Run `step`; an error becomes its output: ``{"error": {...}}``."""
 
-    def known(self, path: str) -> StepRow | None:
+    def find_step(self, path: str) -> StepRow | None:
         """Return the step if an earlier attempt of this run finished it."""
 
-    async def swept(self, rows: Sequence[StepRow]) -> None:
+    async def record_ends(self, rows: Sequence[StepRow]) -> None:
         """Record and announce that many items of a step have finished successfully."""
 
     async def inner(
@@ -311,7 +311,7 @@ class StepHost(Protocol):
     async def call(self, code: CodeExpression, scope: Scope) -> Any:
         """Call a function in the sandbox."""
 
-    def waiting(self) -> AbstractContextManager[None]:
+    def pause_limit(self) -> AbstractContextManager[None]:
         """Pause the flow's own time limit within the block."""
 
     async def ask(self, question: NewQuestion) -> GivenAnswer:

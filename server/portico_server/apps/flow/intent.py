@@ -60,10 +60,10 @@ async def _by_model(
     }
     reply = await context.call(op.model, Chat(tuple(messages), options))
     assert isinstance(reply, ChatReply)
-    return _named(op, reply.content), reply.usage
+    return _read_intent(op, reply.content), reply.usage
 
 
-def _named(op: spec.IntentStep, content: str) -> str:
+def _read_intent(op: spec.IntentStep, content: str) -> str:
     """Return the intent in a model's answer: from JSON, or as a plain name from engines without constraints."""
     try:
         payload: Any = orjson.loads(content)

@@ -80,7 +80,7 @@ class FlowJournals:
         if journal is not None and not journal.durable:
             return sorted(journal.rows.values(), key=lambda row: row.seq)
         if journal is not None:
-            await journal.drained()
+            await journal.wait_until_idle()
         return await self._database.read(steps.of_run, run_id)
 
     def without_secrets(self, run_id: str, value: Any) -> Any:

@@ -77,7 +77,7 @@ async def _llm(
 async def ask(host: StepHost, model: str, request: Chat, step: spec.FlowStep, note: StepNote) -> ChatReply:
     """Call a model or an app. Its text goes to the listener if this step is the flow's voice."""
 
-    async def asked(listener: Listener) -> ChatReply:
+    async def ask_model(listener: Listener) -> ChatReply:
         reply = await host.context.call(model, request, listener=listener)
         if isinstance(reply, AppOutput):
             return ChatReply(as_text(reply.value), usage=reply.usage, citations=reply.citations)
@@ -87,10 +87,10 @@ async def ask(host: StepHost, model: str, request: Chat, step: spec.FlowStep, no
             )
         return reply
 
-    return await _heard(host, asked, step, note)
+    return await _stream_reply(host, ask_model, step, note)
 
 
-async def _heard(
+async def _stream_reply(
     host: StepHost, asked_ask: Callable[[Listener], Awaitable[ChatReply]], step: spec.FlowStep, note: StepNote
 ) -> ChatReply:
     """Return a reply, passing its events to the flow's listener if this step is its voice."""
@@ -210,8 +210,8 @@ async def _embed(
     host: StepHost, op: spec.EmbedStep, step: spec.FlowStep, scope: Scope, path: str, note: StepNote
 ) -> Any:
     input_value = await host.value(op.text, scope)
-    many = isinstance(input_value, list)
-    texts = tuple(as_text(item) for item in (input_value if many else [input_value]))
+    is_list = isinstance(input_value, list)
+    texts = tuple(as_text(item) for item in (input_value if is_list else [input_value]))
     if not texts:
         return []
     found_vectors = await host.context.call(op.model, Embed(texts))
@@ -219,7 +219,7 @@ async def _embed(
         raise InvalidRequest(f"'{op.model}' is not an embedding model.", param="model")
     note.usage = found_vectors.usage
     vectors = [list(array("f", data)) for data in found_vectors.data]
-    return vectors if many else vectors[0]
+    return vectors if is_list else vectors[0]
 
 
 async def _agent(
@@ -250,13 +250,13 @@ async def _inline(
     near = any(_is_listener_s(host, name) for name in agents.functions(agent))
     note.input = content
 
-    async def asked(listener: Listener) -> ChatReply:
+    async def ask_model(listener: Listener) -> ChatReply:
         nonlocal value
         context = deeper(host.context, op.name, listener)
         value, reply = await agents.ask(agent, content, context, session=session, near=near)
         return reply
 
-    await _heard(host, asked, step, note)
+    await _stream_reply(host, ask_model, step, note)
     return value
 
 
@@ -406,11 +406,11 @@ async def _client(
             "function",
             op.function,
             arguments={"args": args, "kwargs": kwargs},
-            key=_turned(host, path),
+            key=_turn_path(host, path),
             limit=op.limit,
         )
     else:
-        question = await _served(host, op, args, kwargs, _turned(host, path))
+        question = await _call_served(host, op, args, kwargs, _turn_path(host, path))
     note.input = dict(question.arguments)
     answer = await host.ask(question)
     if not answer.accepted:
@@ -428,7 +428,7 @@ def _is_listener_s(host: StepHost, function: str) -> bool:
     return function in host.answered
 
 
-async def _served(
+async def _call_served(
     host: StepHost, op: spec.ClientStep, args: Sequence[Any], kwargs: Mapping[str, Any], key: str
 ) -> NewQuestion:
     """Return the question for the workers of a function, as soon as one serves it; operator approval comes first."""
@@ -436,7 +436,7 @@ async def _served(
         host.world.served.require(op.function, host.context.caller)
     loop = asyncio.get_running_loop()
     started_at = loop.time()
-    with host.waiting():
+    with host.pause_limit():
         card = await host.world.served.function(op.function, host.context.caller, op.limit)
     given_arguments = by_name(card, args, kwargs)
     if card.input_schema is not None:
@@ -463,7 +463,7 @@ async def _served(
     )
 
 
-def _turned(host: StepHost, path: str) -> str:
+def _turn_path(host: StepHost, path: str) -> str:
     """Return the key of an answer for when the question is asked again."""
     return host.key(path).partition(":")[2]
 
@@ -481,7 +481,7 @@ async def _approve(
             message=message,
             arguments={"value": scope.value},
             answer_schema=op.answer_schema,
-            key=_turned(host, path),
+            key=_turn_path(host, path),
             limit=op.limit,
         )
     )

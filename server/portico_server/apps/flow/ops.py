@@ -9,7 +9,7 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any, Protocol, get_args
 
 from portico_server.apps.flow import expression
-from portico_server.apps.flow.expression import VALUE, CodeExpression, ReferenceExpression, same
+from portico_server.apps.flow.expression import VALUE, CodeExpression, ReferenceExpression, are_equal
 from portico_server.apps.flow.fields import FlowFields
 from portico_server.apps.flow.spec import (
     AgentStep,
@@ -74,10 +74,10 @@ def format_of(value: Any, at: str) -> OutputFormat:
         type=kind,  # type: ignore[arg-type]  # it is one of them
         schema=inner.mapping("schema"),
         pattern=pattern,
-        group=inner.whole("group", 0, limit=99),
-        attempts=inner.whole("attempts", 2, minimum=1, limit=10),
+        group=inner.integer("group", 0, limit=99),
+        attempts=inner.integer("attempts", 2, minimum=1, limit=10),
     )
-    inner.done()
+    inner.check_unread()
     return output_format
 
 
@@ -103,7 +103,7 @@ def _intent(_reader: StepParser, fields: FlowFields) -> Op:
     for name, item in given_intents.items():
         inner = FlowFields({"description": item} if isinstance(item, str) else item, f"{at}.{name}")
         intents[name] = {"description": inner.text("description"), "examples": inner.texts("examples")}
-        inner.done()
+        inner.check_unread()
     default = fields.text("default")
     if default and default not in intents:
         raise InvalidRequest(
@@ -128,7 +128,7 @@ def _embed(_reader: StepParser, fields: FlowFields) -> Op:
 def _agent(_reader: StepParser, fields: FlowFields) -> Op:
     inline = fields.mapping("agent") if fields.is_mapping("agent") else None
     if inline is None:
-        name = fields.needed("agent", "the name of an agent or app, or an agent specification")
+        name = fields.required_text("agent", "the name of an agent or app, or an agent specification")
     else:
         name = str(inline.get("name") or "agent")
     return AgentStep(name, fields.prompt("message") or VALUE, fields.expression("session"), inline)
@@ -136,7 +136,7 @@ def _agent(_reader: StepParser, fields: FlowFields) -> Op:
 
 def _tool(_reader: StepParser, fields: FlowFields) -> Op:
     return ToolStep(
-        fields.needed("tool", "the name of a tool"), fields.expression("arguments", VALUE) or VALUE
+        fields.required_text("tool", "the name of a tool"), fields.expression("arguments", VALUE) or VALUE
     )
 
 
@@ -154,7 +154,7 @@ def _retrieve(_reader: StepParser, fields: FlowFields) -> Op:
     return RetrieveStep(
         stores=stores,
         query=fields.expression("query", VALUE) or VALUE,
-        top_k=fields.whole("top_k", 10, minimum=1, limit=1000),
+        top_k=fields.integer("top_k", 10, minimum=1, limit=1000),
         groups=fields.texts("groups"),
         ranker=ranker,  # type: ignore[arg-type]  # it is one of them
         threshold=fields.number("threshold", 0.0, maximum=1.0) or 0.0,
@@ -168,9 +168,9 @@ def _rerank(_reader: StepParser, fields: FlowFields) -> Op:
         raise InvalidRequest(
             f'{fields.at} requires \'query\', such as {{"$ref": "input"}}.', param=fields.path("query")
         )
-    top_k = fields.whole("top_k", 0, limit=10_000)
+    top_k = fields.integer("top_k", 0, limit=10_000)
     return RerankStep(
-        model=fields.needed("model", "the name of a rerank model"),
+        model=fields.required_text("model", "the name of a rerank model"),
         query=query,
         documents=fields.expression("documents", VALUE) or VALUE,
         top_k=top_k or None,
@@ -178,7 +178,7 @@ def _rerank(_reader: StepParser, fields: FlowFields) -> Op:
 
 
 def _code(_reader: StepParser, fields: FlowFields) -> Op:
-    source = fields.needed("source", "the source of a Python function or lambda")
+    source = fields.required_text("source", "the source of a Python function or lambda")
     args, kwargs = fields.arguments()
     return CodeStep(CodeExpression(source, (VALUE,) if args is None else args, kwargs, fields.path("source")))
 
@@ -186,7 +186,7 @@ def _code(_reader: StepParser, fields: FlowFields) -> Op:
 def _client(_reader: StepParser, fields: FlowFields) -> Op:
     args, kwargs = fields.arguments()
     return ClientStep(
-        function=fields.needed("function", "the name under which the client serves it"),
+        function=fields.required_text("function", "the name under which the client serves it"),
         args=(VALUE,) if args is None else args,
         kwargs=kwargs,
         limit=fields.number("limit", 300.0, minimum=0.01, maximum=604_800) or 300.0,
@@ -232,7 +232,7 @@ def _pipeline(reader: StepParser, fields: FlowFields) -> Op:
     return PipelineStep(reader.steps(fields), fields.expression("output"))
 
 
-def _joined(reader: StepParser, fields: FlowFields) -> tuple[tuple[FlowStep, ...], Join, str, int, bool]:
+def _read_join(reader: StepParser, fields: FlowFields) -> tuple[tuple[FlowStep, ...], Join, str, int, bool]:
     join = fields.text("join") or "list"
     if join not in get_args(Join):
         at = fields.path("join")
@@ -241,17 +241,17 @@ def _joined(reader: StepParser, fields: FlowFields) -> tuple[tuple[FlowStep, ...
         reader.steps(fields),
         join,  # type: ignore[return-value]  # it is one of them
         fields.text("separator", "\n"),
-        fields.whole("concurrency", 0, limit=10_000),
+        fields.integer("concurrency", 0, limit=10_000),
         bool(fields.flag("collect")),
     )
 
 
 def _parallel(reader: StepParser, fields: FlowFields) -> Op:
-    return ParallelStep(*_joined(reader, fields))
+    return ParallelStep(*_read_join(reader, fields))
 
 
 def _diverter(reader: StepParser, fields: FlowFields) -> Op:
-    return DiverterStep(*_joined(reader, fields))
+    return DiverterStep(*_read_join(reader, fields))
 
 
 def _warp(reader: StepParser, fields: FlowFields) -> Op:
@@ -260,7 +260,7 @@ def _warp(reader: StepParser, fields: FlowFields) -> Op:
     return WarpStep(
         step=step,
         over=fields.expression("over", VALUE) or VALUE,
-        concurrency=fields.whole("concurrency", 8, minimum=1, limit=10_000),
+        concurrency=fields.integer("concurrency", 8, minimum=1, limit=10_000),
         collect=bool(fields.flag("collect")),
     )
 
@@ -276,13 +276,13 @@ def _switch(reader: StepParser, fields: FlowFields) -> Op:
     for number, item in enumerate(items):
         inner = FlowFields(item, f"{fields.path('cases')}[{number}]")
         case = Case(
-            equals=inner.expression("equals"), when=inner.expression("when"), step=_needed(reader, inner)
+            equals=inner.expression("equals"), when=inner.expression("when"), step=_read_need(reader, inner)
         )
-        inner.done()
+        inner.check_unread()
         if (case.equals is None) == (case.when is None):
             raise InvalidRequest(f"{inner.at} requires either 'equals' or 'when'.", param=inner.at)
         if isinstance(case.equals, expression.LiteralExpression):
-            if any(same(case.equals.value, seen_value) for seen_value in seen_values):
+            if any(are_equal(case.equals.value, seen_value) for seen_value in seen_values):
                 raise InvalidRequest(
                     f"{inner.at} is unreachable: an earlier case has the same 'equals'.",
                     code="unreachable_step",
@@ -297,7 +297,7 @@ def _switch(reader: StepParser, fields: FlowFields) -> Op:
     )
 
 
-def _needed(reader: StepParser, fields: FlowFields) -> FlowStep:
+def _read_need(reader: StepParser, fields: FlowFields) -> FlowStep:
     step = reader.inner(fields, "step")
     assert step is not None
     return step
@@ -322,8 +322,8 @@ def _loop(reader: StepParser, fields: FlowFields) -> Op:
             f"{fields.path('exhausted')} is 'return' or 'fail'.", param=fields.path("exhausted")
         )
     return LoopStep(
-        step=_needed(reader, fields),
-        limit=fields.whole("limit", 1, minimum=1, limit=1_000_000),
+        step=_read_need(reader, fields),
+        limit=fields.integer("limit", 1, minimum=1, limit=1_000_000),
         until=fields.expression("until"),
         state=fields.expression("state"),
         exhausted=on_exhausted,  # type: ignore[arg-type]  # it is one of them
@@ -342,23 +342,23 @@ def _graph(reader: StepParser, fields: FlowFields) -> Op:
         if not isinstance(wanted_names, list) or not all(isinstance(name, str) for name in wanted_names):
             raise InvalidRequest(f"{at} must be a list of step names.", param=at)
         for name in wanted_names:
-            _known(name, names, at)
+            _require_known(name, names, at)
         after[step.name] = frozenset(wanted_names) | (references(step) & step_names) - {step.name}
     for name in dependencies:
-        _known(name, names, fields.path("after"))
-    order = _ordered(after, fields.at)
+        _require_known(name, names, fields.path("after"))
+    order = _sort_steps(after, fields.at)
     output = fields.expression("output") or ReferenceExpression("steps", names[-1], (), fields.path("output"))
-    return GraphStep(steps, after, order, output, fields.whole("concurrency", 0, limit=10_000))
+    return GraphStep(steps, after, order, output, fields.integer("concurrency", 0, limit=10_000))
 
 
-def _known(name: str, names: Sequence[str], at: str) -> None:
+def _require_known(name: str, names: Sequence[str], at: str) -> None:
     if name not in names:
         raise InvalidRequest(
             f"{at}: the step '{name}' does not exist.{nearest(name, names)}", code="unknown_step", param=at
         )
 
 
-def _ordered(after: Mapping[str, frozenset[str]], at: str) -> tuple[str, ...]:
+def _sort_steps(after: Mapping[str, frozenset[str]], at: str) -> tuple[str, ...]:
     """Return the steps in dependency order. Raise `InvalidRequest` if they wait for each other."""
     try:
         return tuple(TopologicalSorter(after).static_order())

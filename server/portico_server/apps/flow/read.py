@@ -83,7 +83,7 @@ def flow(value: Any) -> FlowSpec:
         code=next((step.at for step in every(root) if isinstance(step.op, CodeStep)), ""),
         source=value,
     )
-    fields.done()
+    fields.check_unread()
     return flow_spec
 
 
@@ -120,7 +120,7 @@ class _FlowReader:
                 f"A flow may have at most {MAX_STEPS:,} steps.", code="too_many_steps", param=at
             )
         fields = FlowFields(value, at)
-        kind = fields.needed("op", f"one of {', '.join(OPS)}")
+        kind = fields.required_text("op", f"one of {', '.join(OPS)}")
         build = OPS.get(kind)
         if build is None:
             raise InvalidRequest(
@@ -152,7 +152,7 @@ class _FlowReader:
             output_schema=fields.mapping("output_schema"),
             op=build(self, fields),
         )
-        fields.done()
+        fields.check_unread()
         self._depth -= 1
         return step
 
@@ -198,12 +198,12 @@ def _retry(fields: FlowFields) -> RetryPolicy | None:
         value = {"times": value}
     inner = FlowFields(value, fields.path("retry"))
     retry = RetryPolicy(
-        times=inner.whole("times", 3, minimum=0, limit=100),
+        times=inner.integer("times", 3, minimum=0, limit=100),
         delay=inner.number("delay", 0.5, maximum=3600) or 0.0,
         factor=inner.number("factor", 2.0, minimum=1, maximum=10) or 2.0,
         on=inner.texts("on"),
     )
-    inner.done()
+    inner.check_unread()
     return retry
 
 
@@ -220,7 +220,7 @@ def _cache(fields: FlowFields) -> float | None:
         return 86_400.0
     inner = FlowFields(value, fields.path("cache"))
     ttl = inner.number("ttl", 86_400.0, minimum=1)
-    inner.done()
+    inner.check_unread()
     return min(ttl or MAX_CACHE_S, MAX_CACHE_S)
 
 
@@ -231,7 +231,7 @@ def _on_error(fields: FlowFields) -> ErrorPolicy | None:
         return None
     inner = FlowFields(value, at)
     error_policy = ErrorPolicy(value=inner.expression("value"), goto=inner.text("goto"))
-    inner.done()
+    inner.check_unread()
     if (error_policy.value is None) == (not error_policy.goto):
         raise InvalidRequest(f'{at} is \'fail\', {{"value": …}} or {{"goto": STEP}}.', param=at)
     return error_policy

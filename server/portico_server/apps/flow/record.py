@@ -34,7 +34,7 @@ def completed(journal: Journal, step: FlowStep, scope: Scope, note: StepNote, st
     )
 
 
-def swept(
+def swept_rows(
     journal: Journal,
     step: FlowStep,
     paths: Sequence[str],
@@ -74,12 +74,12 @@ def swept(
     return rows
 
 
-def skipped(journal: Journal, step: FlowStep, path: str) -> StepRow:
+def skipped_row(journal: Journal, step: FlowStep, path: str) -> StepRow:
     """Return the row of a step whose ``when`` was false."""
     return _row(journal, step, StepNote(path), "skipped", time.time())
 
 
-def failed(
+def failed_row(
     journal: Journal,
     step: FlowStep,
     scope: Scope,
@@ -89,12 +89,14 @@ def failed(
     instead: str | None,
 ) -> StepRow:
     """Return the row of a failed step; ``instead`` is the JSON of its replacement output, if it has one."""
-    why, is_redacted = _redacted(journal, orjson.dumps(error).decode())
+    error_text, is_redacted = _redacted(journal, orjson.dumps(error).decode())
     if instead is not None:
         instead, has_more = _redacted(journal, instead)
         is_redacted = is_redacted or has_more
     waiting_for = _open_question(journal, scope, note)
-    return _row(journal, step, note, "failed", started_at, waiting_for, instead, why, is_redacted=is_redacted)
+    return _row(
+        journal, step, note, "failed", started_at, waiting_for, instead, error_text, is_redacted=is_redacted
+    )
 
 
 def _open_question(journal: Journal, scope: Scope, note: StepNote) -> str | None:

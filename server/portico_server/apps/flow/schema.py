@@ -29,7 +29,7 @@ def number(minimum: float = 0, maximum: float = 1e9) -> dict[str, Any]:
     return {"type": "number", "minimum": minimum, "maximum": maximum}
 
 
-def whole(minimum: int = 0, limit: int = 10**9) -> dict[str, Any]:
+def integer(minimum: int = 0, limit: int = 10**9) -> dict[str, Any]:
     """Return the schema of a whole number within inclusive bounds."""
     return {"type": "integer", "minimum": minimum, "maximum": limit}
 
@@ -39,7 +39,7 @@ def one_of(*words: str) -> dict[str, Any]:
     return {"type": "string", "enum": list(words)}
 
 
-def closed(fields: Mapping[str, Any], *required_names: str) -> dict[str, Any]:
+def closed_object(fields: Mapping[str, Any], *required_names: str) -> dict[str, Any]:
     """Return the schema of an object with these fields and no others."""
     object_schema: dict[str, Any] = {
         "type": "object",
@@ -57,13 +57,13 @@ FORMAT: Final = {
     "anyOf": [
         one_of("text", "json", "yaml", "last"),
         {
-            **closed(
+            **closed_object(
                 {
                     "type": one_of(*_FORMATS),
                     "schema": OBJECT,
                     "pattern": {"type": "string", "maxLength": 1000},
-                    "group": whole(0, 99),
-                    "attempts": whole(1, 10),
+                    "group": integer(0, 99),
+                    "attempts": integer(1, 10),
                 }
             ),
             "if": {"properties": {"type": {"const": "regex"}}, "required": ["type"]},
@@ -76,12 +76,12 @@ _JOINED: Final = {
     "steps": _STEPS,
     "join": one_of("list", "dict", "sum", "text", "zip"),
     "separator": TEXT,
-    "concurrency": whole(0, 10_000),
+    "concurrency": integer(0, 10_000),
     "collect": _FLAG,
 }
 
 _CASE: Final = {
-    **closed({"equals": _VALUE, "when": _VALUE, "step": _STEP}, "step"),
+    **closed_object({"equals": _VALUE, "when": _VALUE, "step": _STEP}, "step"),
     "oneOf": [{"required": ["equals"]}, {"required": ["when"]}],
 }
 
@@ -105,7 +105,9 @@ OPS: Final[Mapping[str, tuple[Mapping[str, Any], tuple[str, ...]]]] = {
             "intents": {
                 "type": "object",
                 "minProperties": 1,
-                "additionalProperties": {"anyOf": [TEXT, closed({"description": TEXT, "examples": TEXTS})]},
+                "additionalProperties": {
+                    "anyOf": [TEXT, closed_object({"description": TEXT, "examples": TEXTS})]
+                },
             },
             "model": TEXT,
             "embedding": TEXT,
@@ -129,7 +131,7 @@ OPS: Final[Mapping[str, tuple[Mapping[str, Any], tuple[str, ...]]]] = {
             "store": TEXT,
             "stores": TEXTS,
             "query": _VALUE,
-            "top_k": whole(1, 1000),
+            "top_k": integer(1, 1000),
             "groups": TEXTS,
             "ranker": one_of("auto", "lexical", "vector", "hybrid", "rrf"),
             "threshold": number(0, 1),
@@ -138,7 +140,7 @@ OPS: Final[Mapping[str, tuple[Mapping[str, Any], tuple[str, ...]]]] = {
         (),
     ),
     "rerank": (
-        {"model": TEXT, "query": _VALUE, "documents": _VALUE, "top_k": whole(0, 10_000)},
+        {"model": TEXT, "query": _VALUE, "documents": _VALUE, "top_k": integer(0, 10_000)},
         ("model", "query"),
     ),
     "code": ({"source": TEXT, **_ARGUMENTS}, ("source",)),
@@ -159,7 +161,7 @@ OPS: Final[Mapping[str, tuple[Mapping[str, Any], tuple[str, ...]]]] = {
     "parallel": (_JOINED, ("steps",)),
     "diverter": (_JOINED, ("steps",)),
     "warp": (
-        {"step": _STEP, "over": _VALUE, "concurrency": whole(1, 10_000), "collect": _FLAG},
+        {"step": _STEP, "over": _VALUE, "concurrency": integer(1, 10_000), "collect": _FLAG},
         ("step",),
     ),
     "switch": (
@@ -170,7 +172,7 @@ OPS: Final[Mapping[str, tuple[Mapping[str, Any], tuple[str, ...]]]] = {
     "loop": (
         {
             "step": _STEP,
-            "limit": whole(1, 1_000_000),
+            "limit": integer(1, 1_000_000),
             "until": _VALUE,
             "state": _VALUE,
             "exhausted": one_of("return", "fail"),
@@ -182,7 +184,7 @@ OPS: Final[Mapping[str, tuple[Mapping[str, Any], tuple[str, ...]]]] = {
             "steps": _STEPS,
             "after": {"type": "object", "additionalProperties": TEXTS},
             "output": _VALUE,
-            "concurrency": whole(0, 10_000),
+            "concurrency": integer(0, 10_000),
         },
         ("steps",),
     ),
@@ -197,10 +199,10 @@ _SHARED: Final[Mapping[str, Any]] = {
     "name": _NAME,
     "retry": {
         "anyOf": [
-            whole(0, 100),
-            closed(
+            integer(0, 100),
+            closed_object(
                 {
-                    "times": whole(0, 100),
+                    "times": integer(0, 100),
                     "delay": number(0, 3600),
                     "factor": number(1, 10),
                     "on": TEXTS,
@@ -208,12 +210,12 @@ _SHARED: Final[Mapping[str, Any]] = {
             ),
         ]
     },
-    "cache": {"anyOf": [_FLAG, closed({"ttl": number(1)})]},
+    "cache": {"anyOf": [_FLAG, closed_object({"ttl": number(1)})]},
     "on_error": {
         "anyOf": [
             {"const": "fail"},
-            closed({"value": _VALUE}, "value"),
-            closed({"goto": TEXT}, "goto"),
+            closed_object({"value": _VALUE}, "value"),
+            closed_object({"goto": TEXT}, "goto"),
         ]
     },
 }
@@ -248,7 +250,7 @@ def schema() -> dict[str, Any]:
         }
         for op, (fields, required_fields) in OPS.items()
     }
-    full_schema = closed(
+    full_schema = closed_object(
         {
             "portico_flow": {"const": VERSION},
             "name": TEXT,

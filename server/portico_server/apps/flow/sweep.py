@@ -57,7 +57,7 @@ async def _batch(
     assert isinstance(step.op, CodeStep)
     do = host.collected if op.collect else host.step
     places = [f"{path}[{number}].{step.name}" for number in range(first, first + len(items))]
-    if not any(host.known(place) for place in places):
+    if not any(host.find_step(place) for place in places):
         outputs = await _together(host, step, step.op.code, scope, first, items, places)
         if outputs is not None:
             return outputs
@@ -96,7 +96,9 @@ async def _together(
     except InvalidRequest:
         return None
     elapsed_ms = (time.perf_counter() - clock) * 1e3 / len(places)
-    await host.swept(record.swept(host.journal, step, places, values, texts, started_at, elapsed_ms))
+    await host.record_ends(
+        record.swept_rows(host.journal, step, places, values, texts, started_at, elapsed_ms)
+    )
     return [as_seen(output, text) for output, text in zip(outputs, texts, strict=True)]
 
 
@@ -104,20 +106,20 @@ def _calls(
     step: FlowStep, code: CodeExpression, scope: Scope, first: int, items: Sequence[Any]
 ) -> tuple[list[Any], list[tuple[list[Any], dict[str, Any]]]] | None:
     """Return the input of each item's step and the arguments of its call; ``None`` if they are too large together."""
-    one = item_scope(
+    inner_scope = item_scope(
         scope, None, first
     )  # one scope for all items: creating a scope each would be most of the cost of a small function
     values: list[Any] = []
     calls: list[tuple[list[Any], dict[str, Any]]] = []
     size, sizes = 0, JsonSizes(BATCH_BYTES)
     for number, item in enumerate(items, first):
-        one.value = one.item = item
-        one.index = number
+        inner_scope.value = inner_scope.item = item
+        inner_scope.index = number
         if step.input is not None:
-            one.value = step.input.of(one)
-        values.append(one.value)
-        kwargs = named_arguments(code.kwargs, one) if code.kwargs else {}
-        args = arguments(code.args, one)
+            inner_scope.value = step.input.of(inner_scope)
+        values.append(inner_scope.value)
+        kwargs = named_arguments(code.kwargs, inner_scope) if code.kwargs else {}
+        args = arguments(code.args, inner_scope)
         size += sizes.of(args) + sizes.of(kwargs)
         if size > BATCH_BYTES:
             return None

@@ -59,11 +59,11 @@ async def read_repository(url: str, addresses: Sequence[str] = ()) -> list[Promp
     """
     with tempfile.TemporaryDirectory(prefix="portico-prompts-") as folder:
         checkout = Path(folder) / "checkout"
-        await clone(checked(url), checkout, addresses=addresses)
+        await clone(check_url(url), checkout, addresses=addresses)
         return await pools.FILES.run(read_folder, checkout)
 
 
-def checked(url: str) -> str:
+def check_url(url: str) -> str:
     """Return the address if Git may connect to it."""
     try:
         parts = urlsplit(url)
@@ -133,13 +133,13 @@ def _read(path: str, text: str) -> list[PromptSpec]:
         head = _yaml(front[1], path) if front is not None else {}
         body = text[front.end() :] if front is not None else text
         return [
-            _parsed(
+            _parse(
                 {"name": stem, **_FOREIGN[suffix](head if isinstance(head, dict) else {}, body, path)}, path
             )
         ]
     if suffix == ".json":
         found_document = langchain(_yaml(text, path), path)
-        return [] if found_document is None else [_parsed({"name": stem, **found_document}, path)]
+        return [] if found_document is None else [_parse({"name": stem, **found_document}, path)]
     if suffix == ".md":
         front = _FRONT.match(text)
         if front is None:
@@ -148,18 +148,18 @@ def _read(path: str, text: str) -> list[PromptSpec]:
         if isinstance(front_matter, dict):
             front_matter = {"name": stem, **front_matter}
             front_matter.setdefault("messages", _sections(text[front.end() :]))
-        return [_parsed(front_matter, path)]
+        return [_parse(front_matter, path)]
     document = _yaml(text, path)
     if (found_document := langchain(document, path)) is not None:
-        return [_parsed({"name": stem, **found_document}, path)]
+        return [_parse({"name": stem, **found_document}, path)]
     if isinstance(document, dict) and set(document) == {"prompts"}:
         document = document["prompts"]
     if isinstance(document, list):
-        return [_parsed(item, f"{path}[{number}]") for number, item in enumerate(document)]
-    return [_parsed({"name": stem, **document} if isinstance(document, dict) else document, path)]
+        return [_parse(item, f"{path}[{number}]") for number, item in enumerate(document)]
+    return [_parse({"name": stem, **document} if isinstance(document, dict) else document, path)]
 
 
-def _parsed(document: Any, at: str) -> PromptSpec:
+def _parse(document: Any, at: str) -> PromptSpec:
     try:
         return parse(document)
     except InvalidRequest as error:

@@ -20,7 +20,7 @@ from portico_server.core.prompts.spec import PromptSpec
 from portico_server.core.template import Piece
 
 
-def written(spec: PromptSpec, format: str) -> tuple[str, str]:
+def write_prompt(spec: PromptSpec, format: str) -> tuple[str, str]:
     """Return a prompt in another format: its file name and its text. Raises `InvalidRequest`."""
     if format not in _WRITERS:
         raise InvalidRequest(
@@ -39,7 +39,7 @@ def _yaml(value: Any) -> str:
     return text
 
 
-def _own(spec: PromptSpec) -> dict[str, Any]:
+def _to_own_json(spec: PromptSpec) -> dict[str, Any]:
     """Return Portico's JSON without empty fields."""
     document = {key: value for key, value in spec.to_json().items() if value}
     if "arguments" in document:
@@ -51,7 +51,7 @@ def _own(spec: PromptSpec) -> dict[str, Any]:
 
 
 def _markdown(spec: PromptSpec) -> str:
-    front = _own(spec)
+    front = _to_own_json(spec)
     front.pop("messages")
     body = "\n\n".join(f"# {turn.role}\n{turn.text}" for turn in spec.messages)
     return f"---\n{_yaml(front)}---\n{body}\n"
@@ -163,7 +163,7 @@ def _langchain(spec: PromptSpec) -> str:
 
 _WRITERS: Final[Mapping[str, tuple[str, Callable[[PromptSpec], str]]]] = {
     "markdown": (".md", _markdown),
-    "yaml": (".yaml", lambda spec: _yaml(_own(spec))),
+    "yaml": (".yaml", lambda spec: _yaml(_to_own_json(spec))),
     "prompty": (".prompty", _prompty),
     "dotprompt": (".prompt", _dotprompt),
     "langchain": (".json", _langchain),

@@ -28,7 +28,7 @@ _ROLES: Final[Mapping[str, str]] = {
 }
 
 
-def _ours(text: str, at: str) -> tuple[str, list[str]]:
+def _convert_text(text: str, at: str) -> tuple[str, list[str]]:
     """Return a text with ``{{name}}`` as a Portico template, and the names. Raise `InvalidRequest` for anything
     executable.
     """
@@ -70,7 +70,7 @@ def prompty(front: Mapping[str, Any], body: str, at: str) -> dict[str, Any]:
     sample = front.get("sample")
     inputs = declared_inputs if isinstance(declared_inputs, Mapping) else {}
     samples = sample if isinstance(sample, Mapping) else {}
-    return _made(front, turns, at, {**{name: {} for name in samples}, **inputs})
+    return _build(front, turns, at, {**{name: {} for name in samples}, **inputs})
 
 
 def dotprompt(front: Mapping[str, Any], body: str, at: str) -> dict[str, Any]:
@@ -91,10 +91,10 @@ def dotprompt(front: Mapping[str, Any], body: str, at: str) -> dict[str, Any]:
         }
     for name, value in defaults.items() if isinstance(defaults, Mapping) else ():
         declared_arguments.setdefault(name, {})["default"] = value
-    return _made(front, turns, at, declared_arguments)
+    return _build(front, turns, at, declared_arguments)
 
 
-def _made(
+def _build(
     front: Mapping[str, Any], turns: Sequence[tuple[str, str]], at: str, declared_arguments: Mapping[str, Any]
 ) -> dict[str, Any]:
     messages: list[dict[str, str]] = []
@@ -104,7 +104,7 @@ def _made(
             continue
         if role.lower() not in _ROLES:
             raise InvalidRequest(f"{at} has the role '{role}', which is not supported.", param=at)
-        content, names = _ours(text.strip(), at)
+        content, names = _convert_text(text.strip(), at)
         used_names += names
         messages.append({"role": _ROLES[role.lower()], "content": content})
     return {
@@ -151,13 +151,13 @@ def langchain(document: Any, at: str) -> dict[str, Any] | None:
         defaults = partial if isinstance(partial, Mapping) else {}
         return {
             **({"name": document["name"]} if isinstance(document.get("name"), str) else {}),
-            "arguments": [_argument(name, _typed(defaults.get(name))) for name in names],
+            "arguments": [_argument(name, _typed_argument(defaults.get(name))) for name in names],
             "messages": [{"role": role, "content": text} for role, (text, _names) in turns],
         }
     return None
 
 
-def _typed(default: Any) -> dict[str, Any]:
+def _typed_argument(default: Any) -> dict[str, Any]:
     """Return an argument with a known default. An argument with an empty default is optional."""
     kinds = {bool: "boolean", int: "integer", float: "number"}
     return {} if default is None else {"type": kinds.get(type(default), "string"), "default": default}
@@ -194,7 +194,7 @@ def _template(kwargs: Mapping[str, Any], at: str) -> tuple[str, list[str]]:
         raise InvalidRequest(f"{at} has no 'template'.", code="unsupported_template", param=at)
     form = kwargs.get("template_format") or "f-string"
     if form == "mustache" or form == "jinja2":
-        return _ours(text, at)
+        return _convert_text(text, at)
     if form != "f-string":
         raise InvalidRequest(
             f"{at} has templates in the format '{form}', which is not supported.",

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from portico.schemas.prompts import ImportedPrompts
 from portico_server.core import pools
-from portico_server.core.binding import meant
+from portico_server.core.binding import find_meant
 from portico_server.core.errors import InvalidRequest, NotFound, nearest
 from portico_server.core.ids import is_id
 from portico_server.core.principal import SYSTEM, Principal
@@ -53,13 +53,13 @@ class PromptLibrary:
         """Notify the watchers that another daemon on the same database has saved or removed a prompt. Each call reads
         the database.
         """
-        self._changed()
+        self._on_change()
 
     async def start(self, prompt_specs: Iterable[PromptSpec]) -> None:
         """Save the prompts that come with Portico, and those of the configuration file."""
         specs = await pools.DOCUMENTS.run(_shipped)
         if await self._database.write(rows.ship, specs, builtin.ORIGIN):
-            self._changed()
+            self._on_change()
         for spec in prompt_specs:
             await self.save(spec, SYSTEM, origin="configuration")
 
@@ -77,7 +77,7 @@ class PromptLibrary:
 
     async def get(self, ref: str, caller: Principal, version: int | None = None) -> StoredPrompt:
         """Return a version by name or id, the newest without ``version``. Raises `NotFound`."""
-        last = await self._meant(ref, caller)
+        last = await self._find_meant(ref, caller)
         if last is None:
             prompt_names = [prompt.name for prompt in await self.list(caller)]
             raise NotFound(
@@ -86,7 +86,7 @@ class PromptLibrary:
                 code="prompt_not_found",
                 param="name",
             )
-        row = last if version is None else await self._database.read(rows.one, last.id, version)
+        row = last if version is None else await self._database.read(rows.find_version, last.id, version)
         if row is None:
             raise NotFound(
                 f"The prompt '{last.name}' has no version {version}; its newest version is {last.version}.",
@@ -95,15 +95,15 @@ class PromptLibrary:
             )
         return _prompt(row)
 
-    async def _meant(self, ref: str, caller: Principal) -> PromptJson | None:
+    async def _find_meant(self, ref: str, caller: Principal) -> PromptJson | None:
         """Return the newest version of the caller's prompt of a name, of the shared one, or of the one with this id."""
-        return await meant(f"prompt/{ref}", ref, lambda known_as: self._found(known_as, caller))
+        return await find_meant(f"prompt/{ref}", ref, lambda known_as: self._find(known_as, caller))
 
-    async def _found(self, ref: str, caller: Principal) -> PromptJson | None:
+    async def _find(self, ref: str, caller: Principal) -> PromptJson | None:
         if is_id(ref, "prompt_"):
-            row = await self._database.read(rows.one, ref, None)
+            row = await self._database.read(rows.find_version, ref, None)
             return row if row is not None and caller.sees(row.owner) else None
-        return await self._database.read(own_or_shared, rows.named, ref, caller.id)
+        return await self._database.read(own_or_shared, rows.by_name, ref, caller.id)
 
     async def history(self, ref: str, caller: Principal) -> Sequence[StoredPrompt]:
         """Return every version, newest first. Raises `NotFound`."""
@@ -122,7 +122,7 @@ class PromptLibrary:
             rows.save, spec.name, owner_of(caller), spec.to_json(), origin
         )
         if is_made:
-            self._changed()
+            self._on_change()
         return _prompt(row), is_made
 
     async def take(
@@ -135,8 +135,10 @@ class PromptLibrary:
         unchanged_names: dict[str, None] = {}
         for spec in specs:
             last = before[spec.name]
-            same = last is not None and last.spec == spec.to_json()
-            (unchanged_names if same else added_names if last is None else changed_names)[spec.name] = None
+            is_unchanged = last is not None and last.spec == spec.to_json()
+            (unchanged_names if is_unchanged else added_names if last is None else changed_names)[
+                spec.name
+            ] = None
             if not dry_run:
                 await self.save(spec, caller, origin=origin)
         return ImportedPrompts(tuple(added_names), tuple(changed_names), tuple(unchanged_names))
@@ -147,7 +149,7 @@ class PromptLibrary:
         if prompt.owner != caller.id:
             caller.require("admin")
         await self._database.write(rows.remove, prompt.id)
-        self._changed()
+        self._on_change()
 
     async def render(
         self,
@@ -166,7 +168,7 @@ class PromptLibrary:
         """Return the newest version, which a new version would follow. Raises `Forbidden` and `Conflict`."""
         caller.require("chat")
         owner = owner_of(caller)
-        last = await self._database.read(rows.named, name, owner)
+        last = await self._database.read(rows.by_name, name, owner)
         if last is None:
             self._reserved(name, owner)
             if is_id(name, "prompt_"):
@@ -175,11 +177,11 @@ class PromptLibrary:
                     code="invalid_name",
                     param="name",
                 )
-            if owner is not None and await self._database.read(rows.named, name, None) is not None:
+            if owner is not None and await self._database.read(rows.by_name, name, None) is not None:
                 raise rows.name_conflict(name)
         return last
 
-    def _changed(self) -> None:
+    def _on_change(self) -> None:
         for watcher in self._watchers:
             watcher()
 

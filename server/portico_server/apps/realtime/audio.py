@@ -47,7 +47,7 @@ _ULAW_BIAS_LEVEL: Final = 132
 _ULAW_MAX_LEVEL: Final = 32_635
 
 
-def decoded(text: str, kind: str) -> bytes:
+def decode(text: str, kind: str) -> bytes:
     """Return the bytes of an ``audio`` field. Raises `InvalidRequest`."""
     try:
         data = base64.b64decode(text, validate=True)
@@ -72,7 +72,7 @@ async def work_on(is_long: bool, work: Callable[P, T], *args: P.args, **kwargs: 
     """Run work on audio, in a thread if the audio is long."""
     if not is_long:
         return work(*args, **kwargs)
-    async with _LONG_SOUNDS.taken():
+    async with _LONG_SOUNDS.hold():
         return await SOUNDS.run(work, *args, **kwargs)
 
 
@@ -95,7 +95,7 @@ def as_wav(data: bytes, kind: str) -> bytes:
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
-def encoded(samples: bytes, kind: str) -> bytes:
+def encode(samples: bytes, kind: str) -> bytes:
     """Return 16-bit samples at 24 kHz in a format of the session."""
     samples = samples[: len(samples) // 2 * 2]
     return samples if kind == PCM else as_g711(_at_8_khz(samples), kind)
@@ -198,7 +198,7 @@ class Voices:
             )
         return model_name
 
-    async def heard(
+    async def transcribe(
         self, data: bytes, audio: Mapping[str, Any], tell: Callable[[str], Awaitable[None]]
     ) -> Transcription:
         """Return the transcript of audio, using the ``audio.input`` of a session. ``tell`` receives each part as it
@@ -206,7 +206,7 @@ class Voices:
         """
         settings = audio["transcription"] or {}
         model = await self.able("transcription", settings.get("model"), "audio.input.transcription.model")
-        wav = await self._changed(as_wav, data, audio["format"]["type"])
+        wav = await self._convert(as_wav, data, audio["format"]["type"])
         file = Attachment("file", "speech.wav", "audio/wav", wav)
         transcribe = Transcribe(
             file, settings.get("language") or "", settings.get("prompt") or "", stream=True
@@ -225,7 +225,7 @@ class Voices:
             raise EngineFailed(f"'{model}' did not answer with a transcript.")
         return transcription
 
-    async def spoken(self, text: str, audio: Mapping[str, Any]) -> bytes:
+    async def speak(self, text: str, audio: Mapping[str, Any]) -> bytes:
         """Return synthesized speech for a text, using the ``audio.output`` of a session and its format."""
         model = await self.able("speech", audio["model"], "audio.output.model")
         voice = audio["voice"]["id"] if isinstance(audio["voice"], dict) else audio["voice"]
@@ -233,8 +233,8 @@ class Voices:
         speech = await self._runner.call("audio/speech", model, speak, self._caller)
         if not isinstance(speech, Speech):
             raise EngineFailed(f"'{model}' did not answer with audio.")
-        return await self._changed(encoded, speech.audio, audio["format"]["type"])
+        return await self._convert(encode, speech.audio, audio["format"]["type"])
 
-    async def _changed(self, change: Callable[[bytes, str], bytes], data: bytes, kind: str) -> bytes:
+    async def _convert(self, change: Callable[[bytes, str], bytes], data: bytes, kind: str) -> bytes:
         """Return audio converted to another form. Half an hour of telephone audio takes a second."""
         return await work_on(kind != PCM and len(data) > MAX_INLINE_BYTES, change, data, kind)

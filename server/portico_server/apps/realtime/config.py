@@ -86,7 +86,7 @@ def _include(value: Any, path: str) -> None:
 
 
 def _noise(value: Any, path: str) -> None:
-    fields.closed({"type": fields.choice(*NOISE_LEVELS)}, required_fields=("type",)).check(value, path)
+    fields.closed_object({"type": fields.choice(*NOISE_LEVELS)}, required_fields=("type",)).check(value, path)
     if not reduces_noise():
         wrong(
             path,
@@ -97,7 +97,7 @@ def _noise(value: Any, path: str) -> None:
 
 def _format(value: Any, path: str) -> None:
     body_fields = {"type": fields.choice(*RATES_HZ), "rate": fields.integer()}
-    fields.closed(body_fields, required_fields=("type",)).check(value, path)
+    fields.closed_object(body_fields, required_fields=("type",)).check(value, path)
     rate = RATES_HZ[value["type"]]
     if value.get("rate") not in (None, rate):
         wrong(f"{path}.rate", f"must be {rate} for {value['type']}")
@@ -105,13 +105,13 @@ def _format(value: Any, path: str) -> None:
 
 def _voice(value: Any, path: str) -> None:
     if not isinstance(value, str):
-        fields.closed({"id": fields.name()}, required_fields=("id",)).check(value, path)
+        fields.closed_object({"id": fields.name()}, required_fields=("id",)).check(value, path)
 
 
 _ANSWERED: Final = {"create_response": fields.boolean(), "interrupt_response": fields.boolean()}
 _DETECTION: Final = fields.by_type(
     {
-        "server_vad": fields.closed(
+        "server_vad": fields.closed_object(
             {
                 "type": fields.text(),
                 "threshold": fields.number(0, 1),
@@ -121,12 +121,12 @@ _DETECTION: Final = fields.by_type(
                 **_ANSWERED,
             }
         ),
-        "semantic_vad": fields.closed(
+        "semantic_vad": fields.closed_object(
             {"type": fields.text(), "eagerness": fields.choice("auto", *PAUSES_MS), **_ANSWERED}
         ),
     }
 )
-_OUTPUT: Final = fields.closed(
+_OUTPUT: Final = fields.closed_object(
     {
         "format": BodyField(_format, {}),
         "model": fields.name(),
@@ -134,11 +134,11 @@ _OUTPUT: Final = fields.closed(
         "speed": fields.number(0.25, 4),
     }
 )
-_INPUT: Final = fields.closed(
+_INPUT: Final = fields.closed_object(
     {
         "format": BodyField(_format, {}),
         "noise_reduction": BodyField(_noise, {}),
-        "transcription": fields.closed(
+        "transcription": fields.closed_object(
             {"model": fields.name(), "language": fields.text(), "prompt": fields.text()}
         ),
         "turn_detection": _DETECTION,
@@ -150,45 +150,45 @@ _ASKED: Final[Mapping[str, BodyField]] = {
     "output_modalities": BodyField(_modalities, {}),
     "parallel_tool_calls": fields.boolean(),
     "prompt": fields.mapping({"id": fields.name()}),
-    "reasoning": fields.closed({"effort": fields.choice(*responses.EFFORTS)}),
-    "tool_choice": fields.anything(),
+    "reasoning": fields.closed_object({"effort": fields.choice(*responses.EFFORTS)}),
+    "tool_choice": fields.any_value(),
     "tools": BodyField(_tools, {}),
 }
 """Options that a session sets for all its responses, and each response for itself."""
 
-_SESSION: Final = fields.closed(
+_SESSION: Final = fields.closed_object(
     {
         **_ASKED,
-        "audio": fields.closed({"input": _INPUT, "output": _OUTPUT}),
+        "audio": fields.closed_object({"input": _INPUT, "output": _OUTPUT}),
         "type": fields.choice(REALTIME, TRANSCRIPTION),
         "model": fields.name(),
         "truncation": BodyField(_truncation, {}),
-        "tracing": fields.anything(),
+        "tracing": fields.any_value(),
         "include": BodyField(_include, {}),
         # Fields that the daemon sends and clients send back.
         "id": fields.text(),
         "object": fields.text(),
-        "expires_at": fields.anything(),
+        "expires_at": fields.any_value(),
     },
     required_fields=("type",),
 )
-_WRITING: Final = fields.closed(
+_WRITING: Final = fields.closed_object(
     {
-        "audio": fields.closed({"input": _INPUT}),
+        "audio": fields.closed_object({"input": _INPUT}),
         "type": fields.text(),
         "include": BodyField(_include, {}),
         "id": fields.text(),
         "object": fields.text(),
-        "expires_at": fields.anything(),
+        "expires_at": fields.any_value(),
     },
     required_fields=("type",),
 )
-_RESPONSE: Final = fields.closed(
+_RESPONSE: Final = fields.closed_object(
     {
         **_ASKED,
-        "audio": fields.closed({"output": _OUTPUT}),
+        "audio": fields.closed_object({"output": _OUTPUT}),
         "conversation": fields.choice("auto", "none"),
-        "input": fields.items(fields.anything(), "a list of items"),
+        "input": fields.items(fields.any_value(), "a list of items"),
         "metadata": BodyField(lambda value, _path: _metadata(value), {}),
     }
 )
@@ -199,7 +199,7 @@ def _metadata(value: Any) -> None:
     responses.metadata(value)
 
 
-def _begun(kind: str, model: str | None) -> Config:
+def _initial_config(kind: str, model: str | None) -> Config:
     input_settings = {
         "format": {"type": PCM, "rate": RATES_HZ[PCM]},
         "noise_reduction": None,
@@ -243,14 +243,14 @@ def _begun(kind: str, model: str | None) -> Config:
     }
 
 
-def opened(model: str) -> Config:
+def initial_config(model: str) -> Config:
     """Return the initial configuration of a session."""
-    return _begun(REALTIME, model)
+    return _initial_config(REALTIME, model)
 
 
 def opened_to_write(model: str | None = None) -> Config:
     """Return the initial configuration of a transcription session, with its model if one is named."""
-    return _begun(TRANSCRIPTION, model)
+    return _initial_config(TRANSCRIPTION, model)
 
 
 def require(given_fields: Any, at: str = "session") -> None:
@@ -267,7 +267,7 @@ def updated(config: Config, given_changes: Any, at: str = "session") -> Config:
     model = given_changes.get("model")
     if model is not None and model != config["model"]:
         wrong(f"{at}.model", f"cannot be changed from '{config['model']}': open a new session")
-    first = _begun(config["type"], config.get("model"))
+    first = _initial_config(config["type"], config.get("model"))
     changes = {name: first[name] if value is None else value for name, value in given_changes.items()}
     new_config = {**config, **{name: value for name, value in changes.items() if name not in _TOLD}}
     new_config["audio"] = _audio(config["audio"], given_changes.get("audio", {}), first["audio"])
@@ -344,7 +344,7 @@ def asked(config: Config, given_fields: Any, at: str = "response") -> Config:
     return response_config
 
 
-def named(config: Config, granted_config: Config) -> Iterator[tuple[str, Any, Sequence[Any]]]:
+def changed_names(config: Config, granted_config: Config) -> Iterator[tuple[str, Any, Sequence[Any]]]:
     """Yield each daemon object that a session names: its location, its name, and the granted values allowed there."""
     transcription_model, granted_model = (
         transcription_of(settings).get("model") for settings in (config, granted_config)

@@ -79,7 +79,7 @@ class SessionConfig:
         self.current = first
         self.size = len(orjson.dumps(first))
         """Bytes of the configuration as JSON."""
-        self._granted = first if bound else None
+        self._granted_names = first if bound else None
 
     @property
     def only_transcribes(self) -> bool:
@@ -118,9 +118,9 @@ class SessionConfig:
 
     def require_granted(self, new_config: Config, at: str) -> None:
         """Raise `Forbidden` for daemon resources that the client secret of this session does not grant."""
-        if self._granted is None:
+        if self._granted_names is None:
             return
-        for path, name, granted_names in config.named(new_config, self._granted):
+        for path, name, granted_names in config.changed_names(new_config, self._granted_names):
             if name not in granted_names:
                 raise Forbidden(
                     "A session opened with a client secret can only use the daemon's tools, prompt and "

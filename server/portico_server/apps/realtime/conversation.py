@@ -39,7 +39,7 @@ class SessionItems:
         """Return the size of an item in bytes."""
         return self._sizes[item_id]
 
-    def before(self, item_id: str) -> str | None:
+    def id_before(self, item_id: str) -> str | None:
         """Return the id of the preceding item."""
         index = self._index(item_id, "item_id")
         return self._items[index - 1]["id"] if index else None
@@ -92,8 +92,8 @@ class SessionItems:
 
     def _resize(self, item_id: str, size: int) -> None:
         total = self._bytes + size - self._sizes.get(item_id, 0)
-        many = len(self._sizes) + (item_id not in self._sizes) > MAX_ITEMS
-        if many or total > MAX_ITEMS_BYTES or not self._keep(total):
+        has_too_many = len(self._sizes) + (item_id not in self._sizes) > MAX_ITEMS
+        if has_too_many or total > MAX_ITEMS_BYTES or not self._keep(total):
             self._keep(self._bytes)
             raise TooMany(
                 f"The conversation is full: it has {len(self._sizes):,} items with {self._bytes:,} bytes in "

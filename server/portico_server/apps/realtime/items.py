@@ -20,7 +20,7 @@ ROOT: Final = "root"
 
 
 def _part(*kinds: str, **properties: BodyField) -> BodyField:
-    return fields.closed({"type": fields.choice(*kinds), **properties}, required_fields=("type",))
+    return fields.closed_object({"type": fields.choice(*kinds), **properties}, required_fields=("type",))
 
 
 _TEXT: Final = fields.text()
@@ -59,7 +59,7 @@ def _parts(role: str, value: Any, at: str) -> None:
             missing(f"{path}.{_NEEDED[part['type']]}")
 
 
-_ANY_LIST: Final = fields.items(fields.anything(), "a list of content parts")
+_ANY_LIST: Final = fields.items(fields.any_value(), "a list of content parts")
 _COMMON: Final = {
     "id": fields.text(),
     "type": fields.text(),
@@ -68,18 +68,18 @@ _COMMON: Final = {
 }
 _ITEM: Final = fields.by_type(
     {
-        "message": fields.closed(
+        "message": fields.closed_object(
             {**_COMMON, "role": fields.choice(*_PARTS), "content": _ANY_LIST},
             required_fields=("role", "content"),
         ),
-        "function_call": fields.closed(
+        "function_call": fields.closed_object(
             {**_COMMON, "name": fields.name(), "call_id": fields.name(), "arguments": _TEXT},
             required_fields=("name", "arguments"),
         ),
-        "function_call_output": fields.closed(
+        "function_call_output": fields.closed_object(
             {**_COMMON, "call_id": fields.name(), "output": _TEXT}, required_fields=("call_id", "output")
         ),
-        "mcp_approval_response": fields.closed(
+        "mcp_approval_response": fields.closed_object(
             {
                 **_COMMON,
                 "approval_request_id": fields.name(),

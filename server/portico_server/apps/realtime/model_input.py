@@ -23,7 +23,7 @@ def to_input(items: Iterable[Item]) -> list[dict[str, Any]]:
         kind = item["type"]
         if kind == "message":
             if item["content"]:
-                content = [_asked(part) for part in item["content"]]
+                content = [_to_input(part) for part in item["content"]]
                 input_items.append({"type": kind, "id": item["id"], "role": item["role"], "content": content})
         elif kind == "function_call" and item["status"] == "completed":
             call_id = item["call_id"]
@@ -36,7 +36,7 @@ def to_input(items: Iterable[Item]) -> list[dict[str, Any]]:
     return input_items
 
 
-def _asked(part: Mapping[str, Any]) -> dict[str, Any]:
+def _to_input(part: Mapping[str, Any]) -> dict[str, Any]:
     """Return a message part in the format of a response; audio is replaced by its transcript."""
     if part["type"] in ("input_audio", "output_audio"):
         return {"type": part["type"].replace("audio", "text"), "text": part["transcript"] or ""}
@@ -62,4 +62,6 @@ def resolve_references(references: Sequence[Any], conversation: SessionItems, at
     return resolved_items
 
 
-_REFERENCE: Final = fields.closed({"type": fields.text(), "id": fields.name()}, required_fields=("id",))
+_REFERENCE: Final = fields.closed_object(
+    {"type": fields.text(), "id": fields.name()}, required_fields=("id",)
+)

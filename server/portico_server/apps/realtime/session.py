@@ -59,7 +59,7 @@ class RealtimeSession:
         self._memory = SessionMemory(keep, self._input, self._config.size)
         self._conversation = SessionItems(self._memory.keep_items)
         context = SessionContext(self._config, self._conversation, self._memory, voices, emit, heard={})
-        self._heard = context.heard
+        self._heard_sentences = context.heard
         self._transcriber = Transcriber(context)
         self._turns = RealtimeTurns(
             responder,
@@ -169,7 +169,7 @@ class RealtimeSession:
         if item["type"] == "function_call_output":
             self._conversation.require_call(item["call_id"])
         self._conversation.add(item, event.get("previous_item_id"))
-        previous = self._conversation.before(item["id"])
+        previous = self._conversation.id_before(item["id"])
         await self._emit("conversation.item.added", previous_item_id=previous, item=item)
         await self._emit("conversation.item.done", previous_item_id=previous, item=item)
 
@@ -179,14 +179,14 @@ class RealtimeSession:
 
     async def _delete_item(self, event: Mapping[str, Any]) -> None:
         self._conversation.delete(event["item_id"])
-        self._heard.pop(event["item_id"], None)
+        self._heard_sentences.pop(event["item_id"], None)
         await self._emit("conversation.item.deleted", item_id=event["item_id"])
 
     async def _truncate_item(self, event: Mapping[str, Any]) -> None:
         item = self._conversation.get(event["item_id"])
         if item["type"] != "message" or item["role"] != "assistant":
             wrong("item_id", "must be the id of an assistant message")
-        sentences = self._heard.get(item["id"])
+        sentences = self._heard_sentences.get(item["id"])
         if sentences is None:
             wrong("item_id", "is the id of a message that was not spoken: it has no audio to truncate")
         if event["content_index"] != 0:
@@ -194,7 +194,9 @@ class RealtimeSession:
         end = event["audio_end_ms"]
         if end > (sentences[-1][0] if sentences else 0):
             wrong("audio_end_ms", f"is {end}, but the audio has {sentences[-1][0] if sentences else 0} ms")
-        self._heard[item["id"]] = sentences = [sentence for sentence in sentences if sentence[0] <= end]
+        self._heard_sentences[item["id"]] = sentences = [
+            sentence for sentence in sentences if sentence[0] <= end
+        ]
         transcript = "".join(text for _end, text in sentences)
         self._conversation.change({**item, "content": [{"type": "output_audio", "transcript": transcript}]})
         await self._emit("conversation.item.truncated", item_id=item["id"], content_index=0, audio_end_ms=end)
@@ -202,7 +204,7 @@ class RealtimeSession:
 
 def _event(*required_fields: str, **properties: BodyField) -> BodyField:
     common = {"type": fields.text(), "event_id": BodyField(_event_id, {})}
-    return fields.closed({**common, **properties}, required_fields=required_fields)
+    return fields.closed_object({**common, **properties}, required_fields=required_fields)
 
 
 def _event_id(value: Any, path: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from portico_server.apps.realtime import config
-from portico_server.apps.realtime.audio import MAX_BUFFER_BYTES, MIN_COMMIT_MS, decoded, work_on
+from portico_server.apps.realtime.audio import MAX_BUFFER_BYTES, MIN_COMMIT_MS, decode, work_on
 from portico_server.apps.realtime.context import SessionContext
 from portico_server.apps.realtime.input_buffer import InputBuffer, TurnMark, load_detector, load_noise_filter
 from portico_server.apps.realtime.transcriber import MAX_LISTENING_COUNT, Transcriber
@@ -34,11 +34,11 @@ class SpeechInput:
         self._buffer = buffer
         self._transcriber = transcriber
         self._turns = turns
-        self._spoken: tuple[str, int] | None = None
+        self._spoken_item: tuple[str, int] | None = None
         """The id that what somebody is saying will have, and where its sound begins."""
         self._silence: asyncio.TimerHandle | None = None
         """When nobody will have spoken for too long."""
-        self._closed = False
+        self._is_closed = False
         self.prompting: asyncio.Task[None] | None = None
         """The task that asks the model because nobody has spoken for too long."""
 
@@ -54,19 +54,19 @@ class SpeechInput:
 
     def forget_turn(self) -> None:
         """Stop detecting turns; a turn that may have started does not end."""
-        self._spoken = None
+        self._spoken_item = None
         self.stop_waiting()
 
     def close(self) -> None:
         """Stop waiting for speech."""
         self.stop_waiting()
-        self._closed = True
+        self._is_closed = True
 
     async def append(self, event: Mapping[str, Any]) -> None:
         """Accept a piece of audio. Raises `TooMany`."""
         text = event["audio"]
         is_long = len(text) > MAX_INLINE_CHARS  # the session reads no further events meanwhile
-        data = await work_on(is_long, decoded, text, self._buffer.kind)
+        data = await work_on(is_long, decode, text, self._buffer.kind)
         if len(self._buffer) + len(data) > MAX_BUFFER_BYTES or not self._memory.count(len(data)):
             self._memory.count()
             raise TooMany(
@@ -105,26 +105,26 @@ class SpeechInput:
                 retry_after=1.0,
             )
         await self._transcriber.require_model(self._config.transcription_model)
-        item_id = new_id("item_") if self._spoken is None else self._spoken[0]
+        item_id = new_id("item_") if self._spoken_item is None else self._spoken_item[0]
         item = self._transcriber.add_item(item_id)
         await self._transcriber.start(item, self._empty())
 
     def _empty(self) -> bytes:
         data = self._buffer.take()
-        self._spoken = None
+        self._spoken_item = None
         self._memory.count()
         return data
 
     async def _start_turn(self, mark: TurnMark) -> None:
         self.stop_waiting()
-        item_id, start_ms = self._spoken = new_id("item_"), self._buffer.start_ms(mark)
+        item_id, start_ms = self._spoken_item = new_id("item_"), self._buffer.start_ms(mark)
         await self._emit("input_audio_buffer.speech_started", audio_start_ms=start_ms, item_id=item_id)
         if self._config.detection["interrupt_response"]:
             await self._turns.interrupt()
 
     async def _end_turn(self, mark: TurnMark) -> None:
-        assert self._spoken is not None
-        (item_id, start_ms), self._spoken = self._spoken, None
+        assert self._spoken_item is not None
+        (item_id, start_ms), self._spoken_item = self._spoken_item, None
         data = self._buffer.take_turn(start_ms, mark.at_ms)
         await self._emit("input_audio_buffer.speech_stopped", audio_end_ms=mark.at_ms, item_id=item_id)
         await self._transcriber.wait_for_room()
@@ -141,7 +141,12 @@ class SpeechInput:
     def await_speech(self, turn: RealtimeTurn) -> None:
         """Wait, after a response, until its audio has played and the allowed silence has passed."""
         timeout_ms = self._config.detection["idle_timeout_ms"]
-        if turn.conversation is None or timeout_ms is None or self._spoken is not None or self._closed:
+        if (
+            turn.conversation is None
+            or timeout_ms is None
+            or self._spoken_item is not None
+            or self._is_closed
+        ):
             return
         self.stop_waiting()
         delay = (turn.spoken_ms + timeout_ms) / 1000
@@ -166,7 +171,7 @@ class SpeechInput:
     async def _prompt(self, since_ms: int) -> None:
         """Prompt the model because the user has been silent for too long."""
         async with self._turns.beginning:
-            if self._turns.active is not None or self._spoken is not None:
+            if self._turns.active is not None or self._spoken_item is not None:
                 return
             try:
                 item = self._transcriber.add_item(new_id("item_"), "")

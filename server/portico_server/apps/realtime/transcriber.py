@@ -79,7 +79,7 @@ class Transcriber:
 
     async def emit_committed(self, item: Item) -> None:
         """Tell the client which item its audio has become."""
-        previous = self._conversation.before(item["id"])
+        previous = self._conversation.id_before(item["id"])
         await self._emit("input_audio_buffer.committed", previous_item_id=previous, item_id=item["id"])
         await self._emit("conversation.item.added", previous_item_id=previous, item=item)
         await self._emit("conversation.item.done", previous_item_id=previous, item=item)
@@ -101,7 +101,7 @@ class Transcriber:
                 await self._emit_part(item, delta)
 
         try:
-            transcript = await self._voices.heard(data, audio, tell)
+            transcript = await self._voices.transcribe(data, audio, tell)
             self._conversation.change(
                 {**item, "content": [{"type": "input_audio", "transcript": transcript.text}]}
             )

@@ -31,11 +31,11 @@ class RealtimeTurn:
         """How long what it has said aloud lasts."""
         self.conversation = conversation = None if aside else context.conversation
         self._emit = context.emit
-        self._heard = context.heard
+        self._heard_sentences = context.heard
         self._voices = context.voices
         self._audio = config["audio"]["output"]
-        self._aloud = config["output_modalities"] == ["audio"]
-        self._items = TurnItems(self.id, conversation, self._emit, is_spoken=self._aloud)
+        self._is_spoken = config["output_modalities"] == ["audio"]
+        self._items = TurnItems(self.id, conversation, self._emit, is_spoken=self._is_spoken)
         self._sentences = Sentences()
         self._failure: Mapping[str, Any] | None = None
         self._response: dict[str, Any] = {
@@ -95,7 +95,7 @@ class RealtimeTurn:
     async def _text(self, event: Event) -> None:
         if not event["delta"]:  # it carries data that this API does not have
             return
-        if self._aloud:
+        if self._is_spoken:
             for sentence in self._sentences.take(event["delta"]):
                 await self._speak(sentence, event)
             return
@@ -103,7 +103,7 @@ class RealtimeTurn:
         await self._items.emit("response.output_text.delta", event, content_index=0, delta=event["delta"])
 
     async def _text_done(self, event: Event) -> None:
-        if self._aloud:
+        if self._is_spoken:
             for sentence in self._sentences.end():
                 await self._speak(sentence, event)
         await self._items.end_text(event)
@@ -117,7 +117,7 @@ class RealtimeTurn:
         sound = b""
         if any(char.isalnum() for char in sentence):
             self.delivering = False
-            sound = await self._voices.spoken(sentence.strip(), self._audio)
+            sound = await self._voices.speak(sentence.strip(), self._audio)
             self.delivering = True
         for start in range(0, len(sound), MAX_DELTA_BYTES):
             delta = base64.b64encode(sound[start : start + MAX_DELTA_BYTES]).decode()
@@ -125,7 +125,7 @@ class RealtimeTurn:
         length = duration_ms(sound, self._audio["format"]["type"])
         self.spoken_ms += length
         if self.conversation is not None and item_id in self.conversation:
-            sentence_ends = self._heard.setdefault(item_id, [])
+            sentence_ends = self._heard_sentences.setdefault(item_id, [])
             sentence_ends.append(((sentence_ends[-1][0] if sentence_ends else 0) + length, sentence))
 
     async def _arguments(self, event: Event) -> None:
@@ -154,13 +154,13 @@ class RealtimeTurn:
         if self.conversation is not None:
             await self._emit(event["type"].removeprefix("response."), item_id=event["item_id"])
 
-    async def _finished(self, event: Event) -> None:
+    async def _on_finished(self, event: Event) -> None:
         response = event["response"]
         details = response["incomplete_details"]
         status = response["status"]
         await self._end(status, response["usage"], reason=details["reason"] if details else "")
 
-    async def _failed(self, event: Event) -> None:
+    async def _on_failed(self, event: Event) -> None:
         self._failure = {name: event["error"][name] for name in ("type", "code", "message")}
         await self._end("failed", None)
 
@@ -215,7 +215,7 @@ _HEARD: Final[Mapping[str, Callable[[RealtimeTurn, Event], Awaitable[None]]]] = 
     "response.mcp_list_tools.in_progress": RealtimeTurn._tools_listed,
     "response.mcp_list_tools.completed": RealtimeTurn._tools_listed,
     "response.mcp_list_tools.failed": RealtimeTurn._tools_listed,
-    "response.completed": RealtimeTurn._finished,
-    "response.incomplete": RealtimeTurn._finished,
-    "error": RealtimeTurn._failed,
+    "response.completed": RealtimeTurn._on_finished,
+    "response.incomplete": RealtimeTurn._on_finished,
+    "error": RealtimeTurn._on_failed,
 }

@@ -26,7 +26,7 @@ class TurnItems:
         self._response_id = response_id
         self._conversation = conversation
         self._emit = emit
-        self._aloud = is_spoken
+        self._is_spoken = is_spoken
         self._places: dict[int, int] = {}
         """Where the items of the other API are in ``output``."""
         self._open: dict[str, list[str]] = {}
@@ -110,7 +110,7 @@ class TurnItems:
         await self._emit_text_done(within, event["text"] if "text" in event else event["refusal"])
 
     async def _emit_text_done(self, within: Mapping[str, Any], text: str) -> None:
-        if self._aloud:
+        if self._is_spoken:
             await self._emit("response.output_audio.done", **within)
             await self._emit("response.output_audio_transcript.done", **within, transcript=text)
         else:
@@ -119,7 +119,7 @@ class TurnItems:
     async def _join(self, item: Item) -> None:
         if self._conversation is not None:
             self._conversation.add(item)
-            previous = self._conversation.before(item["id"])
+            previous = self._conversation.id_before(item["id"])
             await self._emit("conversation.item.added", previous_item_id=previous, item=item)
 
     async def _conclude(self, item: Item) -> None:
@@ -127,27 +127,27 @@ class TurnItems:
         conversation = self._conversation
         if conversation is not None and item["id"] in conversation:
             conversation.change(item)
-            previous = conversation.before(item["id"])
+            previous = conversation.id_before(item["id"])
             await self._emit("conversation.item.done", previous_item_id=previous, item=item)
 
     def _to_realtime(self, item: Mapping[str, Any]) -> Item:
         """Convert an item of a response to the form of the Realtime API."""
-        told: Item = {**item, "object": "realtime.item"}
+        realtime_item: Item = {**item, "object": "realtime.item"}
         if item["type"] == "message":
-            told["content"] = [
+            realtime_item["content"] = [
                 self._content(part.get("text", part.get("refusal"))) for part in item["content"]
             ]
         elif item["type"] == "mcp_call" and item["error"] is not None:
             text = "".join(part["text"] for part in item["error"]["content"])
-            told["error"] = {"type": "tool_execution_error", "message": text}
+            realtime_item["error"] = {"type": "tool_execution_error", "message": text}
         elif item["type"] == "mcp_list_tools":
-            told.pop("error")
-        return told
+            realtime_item.pop("error")
+        return realtime_item
 
     def _content(self, text: str) -> dict[str, Any]:
-        if self._aloud:
+        if self._is_spoken:
             return {"type": "output_audio", "transcript": text}
         return {"type": "output_text", "text": text}
 
     def _part(self, text: str) -> dict[str, Any]:
-        return {"type": "audio", "transcript": text} if self._aloud else {"type": "text", "text": text}
+        return {"type": "audio", "transcript": text} if self._is_spoken else {"type": "text", "text": text}

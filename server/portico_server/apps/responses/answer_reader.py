@@ -54,7 +54,7 @@ class AnswerReader:
             case CallPiece():
                 return self._call(piece)
             case ThoughtPiece(text):
-                return self.machine.thought(text)
+                return self.machine.add_reasoning(text)
             case RefusalPiece(text):
                 return self.machine.refusal(text)
             case EndPiece(reason):
@@ -82,7 +82,7 @@ class AnswerReader:
         return [*events, *self.machine.arguments(piece.key, call.arguments)] if call.arguments else events
 
     @property
-    def here(self) -> list[CalledTool]:
+    def daemon_calls(self) -> list[CalledTool]:
         """The calls that the daemon must make, in order."""
         open_calls = sorted(self._calls.items())
         return [CalledTool(call.id, call.name, call.arguments) for _key, call in open_calls if not call.shown]

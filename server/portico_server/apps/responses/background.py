@@ -75,7 +75,7 @@ class BackgroundResponses:
         self._preparer = preparer
         self._busy = busy
         self._turns = turns
-        self._changed: dict[str, asyncio.Event] = {}
+        self._change_events: dict[str, asyncio.Event] = {}
         scheduler.handle(KIND, self._make, concurrency=MAX_RESUMED_RESPONSES, is_shared=True, is_owned=True)
 
     async def begin(self, response: PreparedResponse, caller: Principal) -> ResponseRow:
@@ -131,13 +131,13 @@ class BackgroundResponses:
         row = await self._database.read(responses.get, response_id)
         try:
             if row is not None and row.status in OPEN_STATUSES:
-                await self._made(row, context)
+                await self._respond(row, context)
         finally:
             self._wake_followers(response_id)
-            self._changed.pop(response_id, None)
+            self._change_events.pop(response_id, None)
         return {"response": response_id}
 
-    async def _made(self, row: ResponseRow, context: Context) -> None:
+    async def _respond(self, row: ResponseRow, context: Context) -> None:
         draft: dict[str, Any] = orjson.loads(row.document)
         number, doing = draft.pop(NUMBER), draft.pop(DOING, None)
         is_restarted = draft["status"] != "queued"
@@ -242,13 +242,13 @@ class BackgroundResponses:
                 param="stream",
             )
         _require_kept_events(row.lost or (), after)
-        return self._followed(row, after)
+        return self._follow(row, after)
 
-    async def _followed(self, row: ResponseRow, after: int) -> AsyncGenerator[list[bytes], None]:
+    async def _follow(self, row: ResponseRow, after: int) -> AsyncGenerator[list[bytes], None]:
         lost_count = len(row.lost or ())
         while True:
-            event = self._changed.setdefault(row.id, asyncio.Event())
-            current = await self.settled(row)
+            event = self._change_events.setdefault(row.id, asyncio.Event())
+            current = await self.settle(row)
             numbered_events = await self._database.read(responses.events_after, row.id, after, PAGE_SIZE)
             if numbered_events:
                 # A response is resumed after a crash, so the events after ``after`` may differ from those of
@@ -259,7 +259,7 @@ class BackgroundResponses:
                 after = numbered_events[-1][0]
                 yield [data for _number, data in numbered_events]
             elif current is None or current.status not in OPEN_STATUSES:
-                self._changed.pop(row.id, None)
+                self._change_events.pop(row.id, None)
                 return
             else:
                 try:
@@ -270,7 +270,7 @@ class BackgroundResponses:
 
     def _wake_followers(self, response_id: str) -> None:
         """Make the followers of a response check it again."""
-        event = self._changed.pop(response_id, None)
+        event = self._change_events.pop(response_id, None)
         if event is not None:
             event.set()
 
@@ -281,18 +281,18 @@ class BackgroundResponses:
         run = self._runner.get(row.run_id)
         if run is not None:
             await run.cancel()
-            await self._scheduler.settled(row.run_id)
+            await self._scheduler.wait_for_end(row.run_id)
         else:
             error = {"message": "The response was cancelled.", "type": "server_error", "code": "cancelled"}
             await self._database.write(runs.cancel_elsewhere, row.run_id, error)
-        await self.settled(row)
+        await self.settle(row)
 
     async def settle_deserted(self) -> None:
         """End the responses whose runs were ended from elsewhere; perhaps no client ever asks for them."""
         for row in await self._database.read(responses.deserted, PAGE_SIZE):
-            await self.settled(row)
+            await self.settle(row)
 
-    async def settled(self, row: ResponseRow) -> ResponseRow | None:
+    async def settle(self, row: ResponseRow) -> ResponseRow | None:
         """Return the response in its current state. If its run was ended from elsewhere, the response ends with it."""
         current = await self._database.read(responses.get, row.id)
         if current is None or current.status not in OPEN_STATUSES:

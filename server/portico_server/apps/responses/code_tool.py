@@ -30,7 +30,7 @@ async def code_call(bench: ToolContext, tool: CodeInterpreterTool, at: str) -> N
     """Offer the code interpreter to the model. Raises `NotFound`, `Forbidden`."""
     card = (await bench.around.registry.resolve("tool/code_interpreter", bench.context.caller)).card
     place = await place_of(bench, tool.container, f"{at}.container", fresh=bool(tool.files))
-    files = await uploaded(bench, tool.files, f"{at}.container.file_ids")
+    files = await find_uploads(bench, tool.files, f"{at}.container.file_ids")
 
     async def use(call: CalledTool, arguments: Mapping[str, Any]) -> None:
         # Some models send the code in place of its JSON.
@@ -107,11 +107,11 @@ async def _run(bench: ToolContext, place: Place, files: Sequence[Mapping[str, st
     # Code that raised an error has still run; without an outcome, it has not.
     status = "failed" if result.is_error and result.structured is None else "completed"
     completed_event = machine.tell(index, "response.code_interpreter_call.completed")
-    done_event = machine.done(index, status=status, outputs=outputs, **{MODEL_OUTPUT: cut(result.text)})
+    done_event = machine.finish(index, status=status, outputs=outputs, **{MODEL_OUTPUT: cut(result.text)})
     await bench.emit([completed_event, done_event])
 
 
-async def uploaded(bench: ToolContext, file_ids: Sequence[str], at: str) -> list[dict[str, str]]:
+async def find_uploads(bench: ToolContext, file_ids: Sequence[str], at: str) -> list[dict[str, str]]:
     """Return uploaded files in the form that code-running tools accept. Raises `NotFound`, `TooLarge`."""
     files = []
     room = MAX_FILES_BYTES

@@ -46,7 +46,7 @@ class CompactedConversation:
         return SEAL + base64.urlsafe_b64encode(data).decode()
 
 
-def opened(content: str) -> CompactedConversation | None:
+def decode_conversation(content: str) -> CompactedConversation | None:
     """Decode an ``encrypted_content``; return ``None`` if Portico did not create it."""
     if not content.startswith(SEAL):
         return None
@@ -71,7 +71,7 @@ def window(items: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
     last = next((n for n in range(len(items) - 1, -1, -1) if items[n]["type"] == "compaction"), None)
     if last is None:
         return items
-    compacted_conversation = opened(items[last]["encrypted_content"])
+    compacted_conversation = decode_conversation(items[last]["encrypted_content"])
     if compacted_conversation is None:
         return items[last + 1 :]
     kept_requests = requests_among(window(items[:last])) if compacted_conversation.keeps else []
@@ -87,7 +87,7 @@ def requests_among(items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [item for item in items if item["type"] == "message" and item["role"] != "assistant"]
 
 
-def quoted(items: Sequence[dict[str, Any]], max_chars: int) -> str:
+def quote_user_messages(items: Sequence[dict[str, Any]], max_chars: int) -> str:
     """Quote the user's messages, newest first, up to ``max_chars`` characters.
 
     A small model writes poor notes, and these quotes cost no tokens to produce.
@@ -121,11 +121,11 @@ def cuts(items: Sequence[dict[str, Any]]) -> list[int]:
 
 def as_user_text(content: str) -> str:
     """Return the text of a compaction item as the model reads it."""
-    compacted_conversation = opened(content)
+    compacted_conversation = decode_conversation(content)
     return f"{_HEAD}\n{compacted_conversation.summary}\n{_TAIL}" if compacted_conversation is not None else ""
 
 
-def joined(messages: Sequence[Message]) -> list[Message]:
+def join_user_messages(messages: Sequence[Message]) -> list[Message]:
     """Merge consecutive user messages into one, because many chat templates require alternating turns."""
     found_messages: list[Message] = []
     for message in messages:

@@ -7,7 +7,7 @@ from dataclasses import field
 from typing import Any, Final
 
 from portico.wire import Usage
-from portico_server.apps.responses.compaction import REQUEST, CompactedConversation, cuts, joined
+from portico_server.apps.responses.compaction import REQUEST, CompactedConversation, cuts, join_user_messages
 from portico_server.apps.responses.items import Item
 from portico_server.apps.responses.messages import messages_of
 from portico_server.apps.responses.request import ResponseRequest
@@ -18,7 +18,7 @@ from portico_server.core.errors import EngineFailed, PorticoError
 from portico_server.core.relay import Relay
 from portico_server.core.request import Message, Tokenize, TokenizedText
 from portico_server.core.servable import Relays, Servable
-from portico_server.runs.run import charged
+from portico_server.runs.run import charge_call
 
 ATTEMPTS: Final = 16
 """Maximum number of requests for notes on a conversation that does not fit into the model's context."""
@@ -51,7 +51,7 @@ class Compactor:
         Raises the error of the model, or `EngineFailed` if the model returns no text.
         """
         question: Message = {"role": "user", "content": REQUEST}
-        messages = joined([*messages_of(items, self.ask.instructions, self.media), question])
+        messages = join_user_messages([*messages_of(items, self.ask.instructions, self.media), question])
         try:
             return await self._ask(messages)
         except PorticoError as error:
@@ -69,7 +69,7 @@ class Compactor:
         body["stream_options"] = {"include_usage": True}
         body["max_tokens"] = min(LONG, max(SHORT, guess(messages) // 2))
         request = Relay("chat/completions", body)
-        async with charged(self.context, self.servable, request) as spend:
+        async with charge_call(self.context, self.servable, request) as spend:
             relay_response = await self.model.relay(request, self.context)
             parts: list[str] = []
             try:

@@ -57,7 +57,7 @@ class EventBuilder:
 
     def snapshot(self) -> dict[str, Any]:
         """Return the response in the form that the client sees now."""
-        return {**self.response, "output": [shown(item, self._include) for item in self.output]}
+        return {**self.response, "output": [to_client_item(item, self._include) for item in self.output]}
 
     def document(self) -> dict[str, Any]:
         """Return the response in the form that is stored: with everything that can be requested later."""
@@ -72,11 +72,11 @@ class EventBuilder:
         events = []
         if is_queued:
             self.response["status"] = "queued"
-            events += [self._whole("response.created"), self._whole("response.queued")]
+            events += [self._response_event("response.created"), self._response_event("response.queued")]
             self.response["status"] = "in_progress"
         else:
-            events.append(self._whole("response.created"))
-        return [*events, self._whole("response.in_progress")]
+            events.append(self._response_event("response.created"))
+        return [*events, self._response_event("response.in_progress")]
 
     def close(self, finish_reason: str) -> list[Event]:
         """Close the open items. An answer without content becomes an empty message."""
@@ -91,10 +91,10 @@ class EventBuilder:
         self.response["completed_at"] = int(time.time())
         if reason is None:
             self.response["status"] = "completed"
-            return [*events, self._whole("response.completed")]
+            return [*events, self._response_event("response.completed")]
         self.response["status"] = "incomplete"
         self.response["incomplete_details"] = {"reason": reason}
-        return [*events, self._whole("response.incomplete")]
+        return [*events, self._response_event("response.incomplete")]
 
     def prime(self) -> list[Event]:
         """Complete the response without an answer."""
@@ -102,14 +102,14 @@ class EventBuilder:
         self.response["usage"] = usage_of(Usage(), 0)
         self.response["completed_at"] = int(time.time())
         self.response["status"] = "completed"
-        return [*events, self._whole("response.completed")]
+        return [*events, self._response_event("response.completed")]
 
     def fail(self, error: PorticoError) -> list[Event]:
         """End the response with an error, in the document and in an event that every client reads."""
         events = self.settle("incomplete")
         self.response["status"] = "failed"
         self.response["error"] = error_of(error)
-        events.append(self._whole("response.failed"))
+        events.append(self._response_event("response.failed"))
         document = {"code": error.code, "message": error.message, "param": error.param}
         events.append(self._event("error", **document, error={"type": error.type, **document}))
         return events
@@ -118,7 +118,7 @@ class EventBuilder:
         """Cancel the response."""
         events = self.settle("incomplete")
         self.response["status"] = "cancelled"
-        return [*events, self._whole("response.failed")]
+        return [*events, self._response_event("response.failed")]
 
     def text(self, piece: str, logprobs: list[dict[str, Any]] | None = None) -> list[Event]:
         """Add a piece of the answer."""
@@ -143,7 +143,7 @@ class EventBuilder:
         self._open = message = OpenMessage(self, self.annotate, refusing=refusing)
         return message, [*settled_events, *message.begin()]
 
-    def thought(self, piece: str) -> list[Event]:
+    def add_reasoning(self, piece: str) -> list[Event]:
         """Add a piece of the model's reasoning."""
         events = []
         if not isinstance(self._open, OpenThought):
@@ -174,7 +174,7 @@ class EventBuilder:
         """Start an item; return its index and the event that announces it."""
         index = len(self.output)
         self.output.append(item)
-        public = shown(item, self._include)
+        public = to_client_item(item, self._include)
         return index, [self._event("response.output_item.added", output_index=index, item=public)]
 
     def change(self, index: int, **changes: Any) -> None:
@@ -185,16 +185,16 @@ class EventBuilder:
         """Return an event about a started item."""
         return self._event(kind, **self._at(index), **event_fields)
 
-    def done(self, index: int, **changes: Any) -> Event:
+    def finish(self, index: int, **changes: Any) -> Event:
         """Finish an item."""
         item = self.output[index] = {**self.output[index], **changes}
-        public = shown(item, self._include)
+        public = to_client_item(item, self._include)
         return self._event("response.output_item.done", output_index=index, item=public)
 
     def _at(self, index: int) -> dict[str, Any]:
         return {"item_id": self.output[index]["id"], "output_index": index}
 
-    def _whole(self, kind: str) -> Event:
+    def _response_event(self, kind: str) -> Event:
         return self._event(kind, response=self.snapshot())
 
     def _event(self, kind: str, **event_fields: Any) -> Event:
@@ -207,7 +207,7 @@ def status_after(finish_reason: str) -> str:
     return "incomplete" if finish_reason in REASONS else "completed"
 
 
-def shown(item: Item, include: frozenset[str]) -> Item:
+def to_client_item(item: Item, include: frozenset[str]) -> Item:
     """Return an item as the client sees it: search results and code output are included only if the request asked for
     them.
     """

@@ -14,31 +14,31 @@ class EventPipe:
 
     def __init__(self) -> None:
         self._events: list[Event] = []
-        self._filled = asyncio.Event()
-        self._drained = asyncio.Event()
-        self._closed = False
+        self._has_events = asyncio.Event()
+        self._has_room = asyncio.Event()
+        self._is_closed = False
 
     async def put(self, events: Sequence[Event]) -> None:
         """Add events that belong together."""
         while len(self._events) > MAX_UNREAD_EVENTS:
-            self._drained.clear()
-            await self._drained.wait()
+            self._has_room.clear()
+            await self._has_room.wait()
         self._events += events
-        self._filled.set()
+        self._has_events.set()
 
     def close(self, _task: object = None) -> None:
         """End the stream of events."""
-        self._closed = True
-        self._filled.set()
+        self._is_closed = True
+        self._has_events.set()
 
     async def batches(self) -> AsyncIterator[list[Event]]:
         """Yield all events in order until the pipe is closed; events that are available together form one batch."""
         while True:
-            await self._filled.wait()
-            self._filled.clear()
+            await self._has_events.wait()
+            self._has_events.clear()
             batch, self._events = self._events, []
-            self._drained.set()
+            self._has_room.set()
             if batch:
                 yield batch
-            if self._closed and not self._events:
+            if self._is_closed and not self._events:
                 return

@@ -83,7 +83,7 @@ async def _draw(bench: ToolContext, tool: ImageGenerationTool, prompt: str) -> N
     except PorticoError as error:
         result = ToolResult(f"The picture could not be drawn: {error.message}", is_error=True)
     events = [] if result.is_error else [machine.tell(index, "response.image_generation_call.completed")]
-    done_event = machine.done(
+    done_event = machine.finish(
         index,
         status="failed" if result.is_error else "completed",
         **fields,

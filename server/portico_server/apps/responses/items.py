@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final, TypeAlias
 
-from portico_server.apps.responses.compaction import opened
+from portico_server.apps.responses.compaction import decode_conversation
 from portico_server.apps.responses.ids import ItemIds, Prefix
 from portico_server.core import json_values
 from portico_server.core.invalid import missing, not_one_of, unsupported, wrong
@@ -288,7 +288,7 @@ def _approval(fields: Mapping[str, Any], at: str) -> Item:
 
 def _compaction(fields: Mapping[str, Any], at: str) -> Item:
     content = json_values.needed(fields, "encrypted_content", at)
-    compacted_conversation = opened(content)
+    compacted_conversation = decode_conversation(content)
     if compacted_conversation is None:
         wrong(
             f"{at}.encrypted_content",
@@ -331,7 +331,7 @@ def _shell_output(fields: Mapping[str, Any], at: str) -> Item:
             not_one_of(f"{place}.outcome.type", outcome.get("type"), ("exit", "timeout"))
         item: Item = {"type": outcome["type"]}
         if item["type"] == "exit":
-            item["exit_code"] = json_values.whole(
+            item["exit_code"] = json_values.integer(
                 outcome.get("exit_code"), f"{place}.outcome.exit_code", -(2**31)
             )
         texts = {name: json_values.text(output.get(name), f"{place}.{name}") for name in ("stdout", "stderr")}
@@ -395,7 +395,7 @@ def _patch_output(fields: Mapping[str, Any], at: str) -> Item:
 
 
 def _count(fields: Mapping[str, Any], name: str, at: str) -> int | None:
-    return None if fields.get(name) is None else json_values.whole(fields[name], f"{at}.{name}", 0)
+    return None if fields.get(name) is None else json_values.integer(fields[name], f"{at}.{name}", 0)
 
 
 def _objects(value: Any, at: str) -> list[dict[str, Any]] | None:

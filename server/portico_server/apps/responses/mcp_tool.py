@@ -54,7 +54,7 @@ async def _list(bench: ToolContext, tool: McpTool, cards: Sequence[Card]) -> Non
     index, events = machine.add({**item, "tools": [], "error": None})
     tools = [
         {
-            "name": _there(card, tool.label),
+            "name": _tool_name(card, tool.label),
             "description": card.description,
             "input_schema": dict(card.input_schema or NO_ARGUMENTS),
             "annotations": {"read_only": card.labels.get("read_only") is True},
@@ -65,13 +65,13 @@ async def _list(bench: ToolContext, tool: McpTool, cards: Sequence[Card]) -> Non
     events += [
         machine.tell(index, "response.mcp_list_tools.in_progress"),
         machine.tell(index, f"response.mcp_list_tools.{'failed' if error else 'completed'}"),
-        machine.done(index, tools=tools, error=error),
+        machine.finish(index, tools=tools, error=error),
     ]
     await bench.emit(events)
 
 
 def _offer(bench: ToolContext, tool: McpTool, card: Card) -> OfferedTool:
-    name = _there(card, tool.label)
+    name = _tool_name(card, tool.label)
 
     async def use(called_tool: CalledTool, _arguments: Mapping[str, Any]) -> None:
         if tool.asks(name):
@@ -99,7 +99,7 @@ async def _request(bench: ToolContext, offer: OfferedTool, arguments: str) -> No
     item = {"id": machine.mint("mcpr_"), "type": "mcp_approval_request", "server_label": offer.label}
     index, events = machine.add({**item, "name": offer.name, "arguments": arguments})
     bench.waits = True
-    await bench.emit([*events, machine.done(index)])
+    await bench.emit([*events, machine.finish(index)])
 
 
 async def call(
@@ -135,7 +135,7 @@ async def call(
     else:
         changes = {"status": "completed", "output": text, MODEL_OUTPUT: text}
     end_event = machine.tell(index, f"response.mcp_call.{changes['status']}")
-    await bench.emit([end_event, machine.done(index, **changes)])
+    await bench.emit([end_event, machine.finish(index, **changes)])
 
 
 def _is_of(card: Card, tool: McpTool) -> bool:
@@ -145,9 +145,9 @@ def _is_of(card: Card, tool: McpTool) -> bool:
 def _is_allowed(card: Card, tool: McpTool) -> bool:
     if tool.read_only is not None and (card.labels.get("read_only") is True) != tool.read_only:
         return False
-    return tool.allowed is None or not {card.name, _there(card, tool.label)}.isdisjoint(tool.allowed)
+    return tool.allowed is None or not {card.name, _tool_name(card, tool.label)}.isdisjoint(tool.allowed)
 
 
-def _there(card: Card, label: str) -> str:
+def _tool_name(card: Card, label: str) -> str:
     """Return the name of a tool on its own server."""
     return card.name.removeprefix(f"{label}_")

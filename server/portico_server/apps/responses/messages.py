@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import orjson
 
-from portico_server.apps.responses.compaction import as_user_text, joined, window
+from portico_server.apps.responses.compaction import as_user_text, join_user_messages, window
 from portico_server.apps.responses.items import MODEL_OUTPUT, Item
-from portico_server.apps.responses.request import spoken
+from portico_server.apps.responses.request import model_name
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.request import Message
 
@@ -47,7 +47,7 @@ def check_pairs(items: Sequence[Item]) -> None:
         elif kind in CALLS.values() and call_id:
             if (kind, call_id) not in open_calls:
                 raise InvalidRequest(
-                    f"No tool call found for {_said(kind)} with call_id {call_id}. Send the call "
+                    f"No tool call found for {_text_type(kind)} with call_id {call_id}. Send the call "
                     "before it, or 'previous_response_id' of the response that made it.",
                     param="input",
                 )
@@ -55,13 +55,13 @@ def check_pairs(items: Sequence[Item]) -> None:
     for kind, call_id in open_calls:
         if (kind, call_id) not in answered_calls:
             raise InvalidRequest(
-                f"No tool output found for {_said(kind).removesuffix(' output')} {call_id}. "
+                f"No tool output found for {_text_type(kind).removesuffix(' output')} {call_id}. "
                 f"Send a '{kind}' for each call.",
                 param="input",
             )
 
 
-def _said(kind: str) -> str:
+def _text_type(kind: str) -> str:
     return kind.replace("_", " ")
 
 
@@ -80,7 +80,7 @@ def messages_of(items: Sequence[Item], instructions: str = "", media: Media | No
         writer.add(item)
     writer.settle()
     is_compacted = any(item["type"] == "compaction" for item in items)
-    return joined(writer.messages) if is_compacted else writer.messages
+    return join_user_messages(writer.messages) if is_compacted else writer.messages
 
 
 class _Writer:
@@ -98,7 +98,7 @@ class _Writer:
                 self.settle()
                 self._say(item)
             case "function_call":
-                name = spoken(item.get("namespace", ""), item["name"])
+                name = model_name(item.get("namespace", ""), item["name"])
                 self._call(item["call_id"], name, item["arguments"])
                 self._open.append(item["call_id"])
             case "tool_search_call":
@@ -107,23 +107,25 @@ class _Writer:
                     self._call(item["call_id"], TOOL_SEARCH, self._query)
                     self._open.append(item["call_id"])
             case "tool_search_output" if not item["call_id"]:
-                self._done(item["id"], TOOL_SEARCH, self._query, loaded_text(item["tools"]))
+                self._add_call(item["id"], TOOL_SEARCH, self._query, loaded_text(item["tools"]))
             case "shell_call" | "local_shell_call" | "apply_patch_call":
                 name, arguments = _client_call(item)
                 self._call(item["call_id"], name, orjson.dumps(arguments).decode())
                 self._open.append(item["call_id"])
             case "file_search_call" if MODEL_OUTPUT in item:
                 query = orjson.dumps({"query": "; ".join(item["queries"])}).decode()
-                self._done(item["id"], "file_search", query, item[MODEL_OUTPUT])
+                self._add_call(item["id"], "file_search", query, item[MODEL_OUTPUT])
             case "code_interpreter_call":
                 code = orjson.dumps({"code": item["code"] or ""}).decode()
-                self._done(item["id"], "code_interpreter", code, item.get(MODEL_OUTPUT) or code_text(item))
+                self._add_call(
+                    item["id"], "code_interpreter", code, item.get(MODEL_OUTPUT) or code_text(item)
+                )
             case "image_generation_call":
                 prompt = orjson.dumps({"prompt": item.get("revised_prompt") or ""}).decode()
                 drew = "The picture was drawn and shown." if item.get("result") else "No picture was drawn."
-                self._done(item["id"], "image_generation", prompt, item.get(MODEL_OUTPUT) or drew)
+                self._add_call(item["id"], "image_generation", prompt, item.get(MODEL_OUTPUT) or drew)
             case "mcp_call":
-                self._done(
+                self._add_call(
                     item["id"], item["name"], item["arguments"], item.get(MODEL_OUTPUT) or mcp_text(item)
                 )
             case "compaction":
@@ -133,7 +135,7 @@ class _Writer:
                 request = self._requests.get(item["approval_request_id"])
                 if request is not None:
                     reason = f" {item['reason']}" if item.get("reason") else ""
-                    self._done(request["id"], request["name"], request["arguments"], REFUSED + reason)
+                    self._add_call(request["id"], request["name"], request["arguments"], REFUSED + reason)
 
     def settle(self) -> None:
         """Add the outputs of the open calls."""
@@ -143,7 +145,7 @@ class _Writer:
             self.messages.append({"role": "tool", "tool_call_id": call_id, "content": content})
         self._open = []
 
-    def _done(self, call_id: str, name: str, arguments: str, output: str) -> None:
+    def _add_call(self, call_id: str, name: str, arguments: str, output: str) -> None:
         self.settle()
         self._call(call_id, name, arguments)
         self.messages.append({"role": "tool", "tool_call_id": call_id, "content": output})
@@ -194,11 +196,11 @@ class _Writer:
 
 def loaded_text(tools: Sequence[Mapping[str, Any]]) -> str:
     """Return the text that names the tools of a search result to the model, which can call them from now on."""
-    names = [spoken(namespace, name) for namespace, name, _label in loaded(tools)]
+    names = [model_name(namespace, name) for namespace, name, _label in list_loaded_tools(tools)]
     return f"These tools can be called now: {', '.join(names)}" if names else NOTHING_FOUND
 
 
-def loaded(tools: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str, str]]:
+def list_loaded_tools(tools: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str, str]]:
     """Yield (namespace, name, label of the MCP server) of each tool that a search returned."""
     for tool in tools:
         match tool.get("type"):

@@ -32,7 +32,7 @@ class ItemEvents(Protocol):
     def tell(self, index: int, kind: str, **event_fields: Any) -> Event:
         """Return an event about a started item."""
 
-    def done(self, index: int, **changes: Any) -> Event:
+    def finish(self, index: int, **changes: Any) -> Event:
         """Finish an item."""
 
 
@@ -108,7 +108,7 @@ class OpenMessage:
             logprobs = part["logprobs"]
             events.append(self._tell("response.output_text.done", text=text, logprobs=logprobs))
         events.append(self._tell("response.content_part.done", part=part))
-        events.append(self._items.done(self._index, content=[part], status=status or "completed"))
+        events.append(self._items.finish(self._index, content=[part], status=status or "completed"))
         return events
 
     def _tell(self, kind: str, **event_fields: Any) -> Event:
@@ -164,7 +164,7 @@ class OpenThought:
         return [
             self._tell("response.reasoning_text.done", text=text),
             self._tell("response.content_part.done", part=part),
-            self._items.done(self._index, content=[part], status=status or "completed"),
+            self._items.finish(self._index, content=[part], status=status or "completed"),
         ]
 
     def _tell(self, kind: str, **event_fields: Any) -> Event:
@@ -203,7 +203,7 @@ class OpenCalls:
             kind = "response.function_call_arguments.done"
             events += [
                 self._items.tell(index, kind, arguments=arguments, name=name),
-                self._items.done(index, arguments=arguments, status=status or _status_of(arguments)),
+                self._items.finish(index, arguments=arguments, status=status or _status_of(arguments)),
             ]
         return events
 

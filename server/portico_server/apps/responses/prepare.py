@@ -78,8 +78,8 @@ class Preparer:
                     f"The response '{ask.previous}' with its earlier responses", "previous_response_id", _ANEW
                 )
         else:
-            row, session, known_items = await self._known(ask, servable.card, caller)
-        input_items = await self._resolved(ask.input, known_items, caller)
+            row, session, known_items = await self._find_history(ask, servable.card, caller)
+        input_items = await self._resolve(ask.input, known_items, caller)
         before = [*known_items, *input_items]
         check_pairs(before)
         if not before and ask.prompt is None:
@@ -119,7 +119,7 @@ class Preparer:
             param="model",
         )
 
-    async def _known(
+    async def _find_history(
         self, ask: ResponseRequest, card: Card, caller: Principal
     ) -> tuple[ConversationRow | None, str, list[Item]]:
         """Return the conversation to continue, the session of an app that keeps its own history, and the earlier
@@ -130,7 +130,7 @@ class Preparer:
         if not ask.conversation:
             return None, "", []
         keeps = _keeps_sessions(card)
-        conversation = await self.database.read(conversations.whole, ask.conversation)
+        conversation = await self.database.read(conversations.with_items, ask.conversation)
         if conversation is None or not caller.sees(conversation[0].owner):
             if keeps:  # a session of the app, named by its owner
                 return None, ask.conversation, []
@@ -172,7 +172,7 @@ class Preparer:
             )
         return [item for row in rows for item in row.items]
 
-    async def _resolved(
+    async def _resolve(
         self, given_items: Sequence[Item], items: Sequence[Item], caller: Principal
     ) -> list[Item]:
         """Return the input with each reference replaced by its item."""

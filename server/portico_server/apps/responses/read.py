@@ -87,7 +87,7 @@ def read(body: Mapping[str, Any], mint: ItemIds) -> ResponseRequest:
     input_items = items.read(given_fields["input"], mint) if "input" in given_fields else []
     for number, item in enumerate(input_items):
         if item["type"] == "tool_search_output":
-            tools.declared(item["tools"], f"input[{number}].tools")
+            tools.parse_tools(item["tools"], f"input[{number}].tools")
     store = given_fields.get("store", True)
     if background and not store:
         wrong("background", "needs 'store': a response that is not stored cannot be answered later")
@@ -171,7 +171,7 @@ def _threshold(value: Any) -> int | None:
         raw_threshold = strategy.get("compact_threshold")
         if raw_threshold is None:
             missing(f"{at}.compact_threshold")
-        new_threshold = json_values.whole(raw_threshold, f"{at}.compact_threshold", MIN_THRESHOLD_TOKENS)
+        new_threshold = json_values.integer(raw_threshold, f"{at}.compact_threshold", MIN_THRESHOLD_TOKENS)
         threshold = new_threshold if threshold is None else min(threshold, new_threshold)
     return threshold
 
@@ -252,11 +252,11 @@ def _text(value: Any) -> tuple[dict[str, Any], dict[str, Any] | None]:
 
 def include(value: Any) -> frozenset[str]:
     """Return the additional fields requested when a stored response is retrieved."""
-    _included(value, "include")
+    _check_include(value, "include")
     return frozenset(value)
 
 
-def _included(value: Any, path: str) -> None:
+def _check_include(value: Any, path: str) -> None:
     for number, word in enumerate(json_values.texts(value, path)):
         if word not in INCLUDES:
             not_one_of(f"{path}[{number}]", word, INCLUDES)
@@ -306,11 +306,11 @@ def metadata(value: Any) -> dict[str, str]:
 
 
 def _word(*words: str) -> BodyField:
-    def known(value: Any, path: str) -> None:
+    def check(value: Any, path: str) -> None:
         if value not in words:
             not_one_of(path, value, words)
 
-    return BodyField(known, {"enum": [*words]})
+    return BodyField(check, {"enum": [*words]})
 
 
 def _model(value: Any, path: str) -> None:
@@ -324,20 +324,20 @@ _OBJECT: Final = {"type": "object"}
 RESPONSE: Final = RequestBody(
     {"model": BodyField(_model, {**_STRING, "description": "A name from GET /v1/models"})},
     {
-        **{name: fields.anything() for name in sorted(HINTS)},
+        **{name: fields.any_value() for name in sorted(HINTS)},
         **PASSED,
-        "input": fields.anything(oneOf=[_STRING, {"type": "array", "items": _OBJECT}]),
+        "input": fields.any_value(oneOf=[_STRING, {"type": "array", "items": _OBJECT}]),
         "instructions": fields.text(),
-        "stream": fields.boolean().noted(default=False),
-        "store": fields.boolean().noted(default=True),
-        "background": fields.boolean().noted(default=False),
+        "stream": fields.boolean().annotate(default=False),
+        "store": fields.boolean().annotate(default=True),
+        "background": fields.boolean().annotate(default=False),
         # Work starts immediately, which satisfies every window.
-        "background_options": fields.closed(
+        "background_options": fields.closed_object(
             {"completion_window": fields.choice("soonest", *WINDOWS), "continuation_id": fields.text()}
         ),
         "previous_response_id": fields.text(),
-        "conversation": fields.anything(oneOf=[_STRING, {**_OBJECT, "required": ["id"]}]),
-        "context_management": fields.anything(
+        "conversation": fields.any_value(oneOf=[_STRING, {**_OBJECT, "required": ["id"]}]),
+        "context_management": fields.any_value(
             type="array",
             items={
                 **_OBJECT,
@@ -348,17 +348,17 @@ RESPONSE: Final = RequestBody(
                 },
             },
         ),
-        "tools": fields.anything(
+        "tools": fields.any_value(
             type="array", maxItems=tools.MAX_DEFERRED_TOOLS, items={**_OBJECT, "required": ["type"]}
         ),
-        "tool_choice": fields.anything(oneOf=[{"enum": ["none", "auto", "required"]}, _OBJECT]),
-        "parallel_tool_calls": fields.boolean().noted(default=True),
+        "tool_choice": fields.any_value(oneOf=[{"enum": ["none", "auto", "required"]}, _OBJECT]),
+        "parallel_tool_calls": fields.boolean().annotate(default=True),
         "max_tool_calls": fields.integer(1),
         "max_output_tokens": fields.integer(1),
         "temperature": fields.number(0, 2),
         "top_p": fields.number(0, 1),
         "top_logprobs": fields.integer(0, 20),
-        "text": fields.anything(
+        "text": fields.any_value(
             **_OBJECT,
             properties={
                 "verbosity": {"enum": [*VERBOSITIES], "default": "medium"},
@@ -366,9 +366,9 @@ RESPONSE: Final = RequestBody(
             },
         ),
         "reasoning": fields.mapping({"effort": _word(*EFFORTS)}),
-        "prompt": fields.anything(**_OBJECT, required=["id"]),
-        "truncation": _word(*TRUNCATIONS).noted(default="disabled"),
-        "include": BodyField(_included, {"type": "array", "items": {"enum": [*INCLUDES]}}),
+        "prompt": fields.any_value(**_OBJECT, required=["id"]),
+        "truncation": _word(*TRUNCATIONS).annotate(default="disabled"),
+        "include": BodyField(_check_include, {"type": "array", "items": {"enum": [*INCLUDES]}}),
         "metadata": BodyField(
             _metadata,
             {

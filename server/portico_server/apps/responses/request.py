@@ -31,10 +31,10 @@ class FunctionTool:
     @property
     def spoken(self) -> str:
         """The name under which the model calls the function."""
-        return spoken(self.namespace, self.name)
+        return model_name(self.namespace, self.name)
 
 
-def spoken(namespace: str, name: str) -> str:
+def model_name(namespace: str, name: str) -> str:
     """Return the model's name for a namespaced function: at most 64 characters that every engine accepts."""
     if not namespace:
         return name

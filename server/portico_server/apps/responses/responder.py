@@ -21,7 +21,7 @@ from portico_server.apps.responses.ids import ItemIds
 from portico_server.apps.responses.items import Item
 from portico_server.apps.responses.open_items import Event
 from portico_server.apps.responses.prepare import Preparer, PromptRenderer, row_of
-from portico_server.apps.responses.stream_reader import Piece, pieces, whole
+from portico_server.apps.responses.stream_reader import Piece, pieces, read_whole
 from portico_server.apps.responses.tool_context import Emit, ResponseServices
 from portico_server.apps.responses.work import PreparedResponse, ResponseWork, named_as_input, unheard
 from portico_server.core.context import Context
@@ -94,7 +94,7 @@ class Responder:
             await self._keep(response, caller, "")
             yield events
 
-    async def whole(self, response: PreparedResponse, caller: Principal) -> dict[str, Any]:
+    async def respond(self, response: PreparedResponse, caller: Principal) -> dict[str, Any]:
         """Return the complete response. Cancelling the caller cancels the response. Raises the error of the
         response.
         """
@@ -124,7 +124,7 @@ class Responder:
             if model is not None:
                 events = self._relayed(response, model, caller, stream=True)
             else:
-                events = self._followed(response, caller)
+                events = self._follow(response, caller)
             held_events: list[Event] = response.machine.begin()
             has_sent = False
             try:
@@ -168,12 +168,12 @@ class Responder:
         try:
             if stream:
                 async for chunk in relay_response.chunks:
-                    events = _heard(hearing, pieces(chunk))
+                    events = _answer_events(hearing, pieces(chunk))
                     if events:
                         yield events
             else:
                 data = b"".join([chunk async for chunk in relay_response.chunks])
-                _heard(hearing, whole(data))
+                _answer_events(hearing, read_whole(data))
         finally:
             close = getattr(relay_response.chunks, "aclose", None)
             if close is not None:
@@ -182,13 +182,13 @@ class Responder:
         number = machine.number
         events = machine.end(hearing.reason, relay_response.usage, hearing.thoughts)
         try:
-            closing_events = await self._kept(events, number, response, caller, "")
+            closing_events = await self._store(events, number, response, caller, "")
         except PorticoError:
             yield closing
             raise
         yield [*closing, *closing_events]  # one write instead of two
 
-    async def _followed(
+    async def _follow(
         self, response: PreparedResponse, caller: Principal
     ) -> AsyncGenerator[list[Event], None]:
         pipe = EventPipe()
@@ -200,7 +200,7 @@ class Responder:
                 yield batch
             await self._runner.wait(run)
             number = response.machine.number
-            yield await self._kept(work.finish(), number, response, caller, run.id)
+            yield await self._store(work.finish(), number, response, caller, run.id)
         finally:
             await run.leave()
 
@@ -208,7 +208,7 @@ class Responder:
         """Start the work of a response in its own run."""
         work = ResponseWork(response, self._around, emit)
 
-        async def done(context: Context) -> dict[str, str]:
+        async def finish(context: Context) -> dict[str, str]:
             try:
                 await work.run(context)
             finally:
@@ -217,11 +217,11 @@ class Responder:
 
         name = response.ask.model
         with self._runner.admitted(name, caller) as admission:
-            run = self._runner.begin(KIND, name, caller, done)
+            run = self._runner.begin(KIND, name, caller, finish)
             admission.follow(run)
         return run, work
 
-    async def _kept(
+    async def _store(
         self, events: list[Event], number: int, response: PreparedResponse, caller: Principal, run_id: str
     ) -> list[Event]:
         """Return the last events once the response is stored. If storing fails, the error event reuses their
@@ -264,7 +264,7 @@ class Responder:
                 param="response_id",
             )
         if row.status in OPEN_STATUSES:
-            row = await self.background.settled(row) or row
+            row = await self.background.settle(row) or row
         return row
 
     async def input_items(self, response_id: str, caller: Principal) -> list[Item]:
@@ -326,5 +326,5 @@ class Responder:
         return await self.get(response_id, caller)
 
 
-def _heard(hearing: AnswerReader, found_pieces: Sequence[Piece]) -> list[Event]:
+def _answer_events(hearing: AnswerReader, found_pieces: Sequence[Piece]) -> list[Event]:
     return [event for piece in found_pieces for event in hearing.hear(piece)]

@@ -53,11 +53,11 @@ async def _search(bench: ToolContext, tool: FileSearchTool, filters: Filter | No
         normalized_query = " ".join(query.casefold().split())
         bench.repeated = normalized_query in bench.searched
         passages = (
-            bench.searched[normalized_query] if bench.repeated else await _found(bench, tool, filters, query)
+            bench.searched[normalized_query] if bench.repeated else await _find(bench, tool, filters, query)
         )
         bench.searched[normalized_query] = passages
     except PorticoError as error:
-        done_event = machine.done(
+        done_event = machine.finish(
             index, status="failed", **{MODEL_OUTPUT: f"The search failed: {error.message}"}
         )
         await bench.emit([done_event])
@@ -80,11 +80,11 @@ async def _search(bench: ToolContext, tool: FileSearchTool, filters: Filter | No
     if bench.repeated:
         text = f"{text}\n\nThis was searched for before. Answer now."
     completed_event = machine.tell(index, "response.file_search_call.completed")
-    done_event = machine.done(index, status="completed", results=results, **{MODEL_OUTPUT: text})
+    done_event = machine.finish(index, status="completed", results=results, **{MODEL_OUTPUT: text})
     await bench.emit([completed_event, done_event])
 
 
-async def _found(
+async def _find(
     bench: ToolContext, tool: FileSearchTool, filters: Filter | None, query: str
 ) -> Sequence[Passage]:
     """Return the best passages of all stores; the numbering continues that of earlier searches."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from portico_server.apps.agent.tools import cut
-from portico_server.apps.responses.code_tool import place_of, uploaded
+from portico_server.apps.responses.code_tool import find_uploads, place_of
 from portico_server.apps.responses.items import MODEL_OUTPUT, Item
 from portico_server.apps.responses.request import ShellSkill, ShellTool
 from portico_server.apps.responses.tool_context import OfferedTool, ToolContext
@@ -79,9 +79,10 @@ async def shell_call(bench: ToolContext, tool: ShellTool, at: str) -> None:
     await bench.around.registry.resolve("tool/shell", bench.context.caller)
     param = f"{at}.environment.container_id"
     place = bench.shell = await place_of(bench, tool.container, param, fresh=bool(tool.files))
-    files = await uploaded(bench, tool.files, f"{at}.environment.file_ids")
+    files = await find_uploads(bench, tool.files, f"{at}.environment.file_ids")
     skills = [
-        await _known(bench, skill, f"{at}.environment.skills[{n}]") for n, skill in enumerate(tool.skills)
+        await _locate_skill(bench, skill, f"{at}.environment.skills[{n}]")
+        for n, skill in enumerate(tool.skills)
     ]
 
     async def run(call: CalledTool, arguments: Mapping[str, Any]) -> None:
@@ -100,11 +101,11 @@ async def shell_call(bench: ToolContext, tool: ShellTool, at: str) -> None:
     _offer(bench, "shell", _with_skills(about, shell_skills), COMMANDS, run)
 
 
-async def _known(bench: ToolContext, skill: ShellSkill, at: str) -> ShellSkill:
+async def _locate_skill(bench: ToolContext, skill: ShellSkill, at: str) -> ShellSkill:
     """Return a skill with its name and location. Raises `NotFound`, and `InvalidRequest` for an invalid archive."""
     try:
         if skill.archive:
-            about = await bench.around.skills.sent(skill.archive)
+            about = await bench.around.skills.read_archive(skill.archive)
         else:
             about = await bench.around.skills.about(skill.ref, bench.context.caller, skill.version)
     except PorticoError as error:
@@ -209,7 +210,7 @@ def _begin(bench: ToolContext, item: Item) -> list[dict[str, Any]]:
             machine.tell(index, "response.shell_call_command.delta", delta=command, **at),
             machine.tell(index, "response.shell_call_command.done", command=command, **at),
         ]
-    return [*events, machine.done(index, status="completed")]
+    return [*events, machine.finish(index, status="completed")]
 
 
 async def _run(
@@ -230,7 +231,7 @@ async def _run(
             {"archive": skill.archive} if skill.archive else {"skill": skill.ref, "version": skill.version}
             for skill in skills
         ]
-    result = await _called(bench, "shell", arguments, item["id"])
+    result = await _call(bench, "shell", arguments, item["id"])
     bench.made += [(artifact, container) for artifact in result.artifacts]
     output_item = {"id": machine.mint("sho_"), "type": "shell_call_output", "call_id": item["call_id"]}
     index, events = machine.add(
@@ -253,7 +254,7 @@ async def _run(
             ),
         ]
     status = "incomplete" if result.structured is None else "completed"
-    last = machine.done(index, status=status, output=outputs, **{MODEL_OUTPUT: cut(result.text)})
+    last = machine.finish(index, status=status, output=outputs, **{MODEL_OUTPUT: cut(result.text)})
     await bench.emit([*events, last])
 
 
@@ -262,28 +263,28 @@ def _outputs(result: ToolResult) -> list[dict[str, Any]]:
         return [{"stdout": "", "stderr": cut(result.text), "outcome": {"type": "exit", "exit_code": 1}}]
     return [
         {
-            "stdout": one["stdout"],
-            "stderr": one["stderr"],
+            "stdout": command_result["stdout"],
+            "stderr": command_result["stderr"],
             "outcome": {"type": "timeout"}
-            if one["exit_code"] is None
-            else {"type": "exit", "exit_code": one["exit_code"]},
+            if command_result["exit_code"] is None
+            else {"type": "exit", "exit_code": command_result["exit_code"]},
         }
-        for one in result.structured["results"]
+        for command_result in result.structured["results"]
     ]
 
 
 async def _patch(bench: ToolContext, container: str, item: Item) -> None:
     machine = bench.machine
     await bench.emit(_begin(bench, item))
-    result = await _called(bench, "apply_patch", {**item["operation"], "session": container}, item["id"])
+    result = await _call(bench, "apply_patch", {**item["operation"], "session": container}, item["id"])
     output_item = {"id": machine.mint("apco_"), "type": "apply_patch_call_output", "call_id": item["call_id"]}
     index, events = machine.add(
         {**output_item, "status": "failed" if result.is_error else "completed", "output": result.text}
     )
-    await bench.emit([*events, machine.done(index, **{MODEL_OUTPUT: cut(result.text)})])
+    await bench.emit([*events, machine.finish(index, **{MODEL_OUTPUT: cut(result.text)})])
 
 
-async def _called(bench: ToolContext, tool: str, arguments: Mapping[str, Any], item_id: str) -> ToolResult:
+async def _call(bench: ToolContext, tool: str, arguments: Mapping[str, Any], item_id: str) -> ToolResult:
     try:
         key = f"{bench.context.run}:{item_id}"
         result = await bench.context.call(f"tool/{tool}", ToolCall(arguments, key=key))

@@ -62,7 +62,7 @@ def pieces(chunk: bytes) -> list[Piece]:
     return found_pieces
 
 
-def whole(data: bytes) -> list[Piece]:
+def read_whole(data: bytes) -> list[Piece]:
     """Return the pieces of an answer that was not streamed."""
     try:
         document = orjson.loads(data)

@@ -259,7 +259,7 @@ class AgentTasks:
             await frames.aclose()
         yield await self._view(task.row, caller)
 
-    async def settled(self, task: TaskView, caller: Principal) -> TaskView:
+    async def wait_for_settled(self, task: TaskView, caller: Principal) -> TaskView:
         """Return the task once it has ended or waits for an answer."""
         last = task
         events = self.follow(task, caller)

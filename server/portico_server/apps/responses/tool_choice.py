@@ -46,14 +46,14 @@ def read_choice(value: Any, tools: tuple[Tool, ...]) -> ToolChoice:
     fields = json_values.mapping(value, "tool_choice", "a string or an object with a 'type'")
     kind = json_values.needed(fields, "type", "tool_choice")
     if kind == "allowed_tools":
-        return _allowed(fields, tools)
+        return _read_allowed(fields, tools)
     tool_choice = _forced(fields, kind, "tool_choice")
-    if not any(_meant(tool_choice, tool) for tool in tools):
-        wrong("tool_choice", f"names {_described(tool_choice)}, which 'tools' does not list")
+    if not any(_matches(tool_choice, tool) for tool in tools):
+        wrong("tool_choice", f"names {_describe(tool_choice)}, which 'tools' does not list")
     return tool_choice
 
 
-def _allowed(fields: Mapping[str, Any], tools: tuple[Tool, ...]) -> ToolChoice:
+def _read_allowed(fields: Mapping[str, Any], tools: tuple[Tool, ...]) -> ToolChoice:
     mode = fields.get("mode")
     if mode not in ("auto", "required"):
         not_one_of("tool_choice.mode", mode, ("auto", "required"))
@@ -65,8 +65,8 @@ def _allowed(fields: Mapping[str, Any], tools: tuple[Tool, ...]) -> ToolChoice:
         if kind not in ("function", *HOSTED):
             continue  # a declared tool is never offered
         tool_choice = _forced(item, kind, at)
-        if not any(_meant(tool_choice, tool) for tool in tools):
-            wrong(at, f"names {_described(tool_choice)}, which 'tools' does not list")
+        if not any(_matches(tool_choice, tool) for tool in tools):
+            wrong(at, f"names {_describe(tool_choice)}, which 'tools' does not list")
         allowed_tools.add((tool_choice.kind, tool_choice.label, tool_choice.name))
     return ToolChoice(mode, allowed=frozenset(allowed_tools))
 
@@ -82,12 +82,12 @@ def _forced(fields: Mapping[str, Any], kind: str, at: str) -> ToolChoice:
     return ToolChoice("required", kind)
 
 
-def _meant(choice: ToolChoice, tool: Tool) -> bool:
+def _matches(choice: ToolChoice, tool: Tool) -> bool:
     match tool:
         case FunctionTool():
             return choice.kind == "function" and choice.name == tool.name
         case NamespaceTool():
-            return any(_meant(choice, function) for function in tool.functions)
+            return any(_matches(choice, function) for function in tool.functions)
         case McpTool():
             return choice.kind == "mcp" and choice.label == tool.label
         case FileSearchTool():
@@ -106,5 +106,5 @@ def _meant(choice: ToolChoice, tool: Tool) -> bool:
             return False
 
 
-def _described(choice: ToolChoice) -> str:
+def _describe(choice: ToolChoice) -> str:
     return " ".join(f"'{word}'" for word in (choice.kind, choice.label, choice.name) if word)

@@ -7,8 +7,14 @@ from typing import Any
 
 from portico_server.apps.responses import mcp_tool, tools
 from portico_server.apps.responses.items import MODEL_OUTPUT, Item
-from portico_server.apps.responses.messages import TOOL_SEARCH, loaded, loaded_text
-from portico_server.apps.responses.request import FunctionTool, McpTool, NamespaceTool, functions_of, spoken
+from portico_server.apps.responses.messages import TOOL_SEARCH, list_loaded_tools, loaded_text
+from portico_server.apps.responses.request import (
+    FunctionTool,
+    McpTool,
+    NamespaceTool,
+    functions_of,
+    model_name,
+)
 from portico_server.apps.responses.tool_context import OfferedTool, ToolContext
 from portico_server.core.request import CalledTool
 from portico_server.core.tool_search import MAX_QUERY_CHARS, QUERY_ARGUMENTS, SearchedTool, finding
@@ -27,9 +33,9 @@ async def search_call(bench: ToolContext) -> None:
     _hide(bench)
     for item in (*bench.before, *bench.machine.output):
         if item["type"] == "tool_search_output":
-            for namespace, name, label in loaded(item["tools"]):
+            for namespace, name, label in list_loaded_tools(item["tools"]):
                 offer = bench.tools.get((label, name)) if label else None
-                bench.hidden.pop(spoken(namespace, name) if offer is None else offer.function, None)
+                bench.hidden.pop(model_name(namespace, name) if offer is None else offer.function, None)
     if search.client:
         about = search.description or "Find tools that are not listed here."
         bench.offers[TOOL_SEARCH] = OfferedTool(
@@ -49,7 +55,7 @@ async def _take(bench: ToolContext) -> None:
         if item["type"] != "tool_search_output" or item["execution"] != "client":
             continue
         at = f"input[{number}].tools"
-        declared_tools = tools.declared(item["tools"], at)
+        declared_tools = tools.parse_tools(item["tools"], at)
         for function in functions_of(declared_tools):
             if function.spoken not in known_names:
                 known_names.add(function.spoken)
@@ -101,7 +107,7 @@ def _asker(bench: ToolContext) -> Any:
         item |= {"call_id": bench.call_id(call), "status": "in_progress", "arguments": dict(arguments)}
         index, events = machine.add(item)
         bench.waits = True
-        await bench.emit([*events, machine.done(index, status="completed")])
+        await bench.emit([*events, machine.finish(index, status="completed")])
 
     return use
 
@@ -118,19 +124,19 @@ def _searcher(bench: ToolContext) -> Any:
         }
         index, events = machine.add({**item, "status": "in_progress", "arguments": {"query": query}})
         await bench.emit(events)
-        names = await _found(bench, query)
+        names = await _find_tools(bench, query)
         for name in names:
             del bench.hidden[name]
-        loaded_tools = _given(bench, names)
+        loaded_tools = _to_found_tools(bench, names)
         output = {
             "id": machine.mint("tso_"),
             "type": "tool_search_output",
             "execution": "server",
             "call_id": None,
         }
-        events = [machine.done(index, status="completed")]
+        events = [machine.finish(index, status="completed")]
         index, opening_events = machine.add({**output, "status": "in_progress", "tools": []})
-        done_event = machine.done(
+        done_event = machine.finish(
             index, status="completed", tools=loaded_tools, **{MODEL_OUTPUT: loaded_text(loaded_tools)}
         )
         await bench.emit([*events, *opening_events, done_event])
@@ -138,7 +144,7 @@ def _searcher(bench: ToolContext) -> Any:
     return use
 
 
-async def _found(bench: ToolContext, query: str) -> list[str]:
+async def _find_tools(bench: ToolContext, query: str) -> list[str]:
     """Return the model's names of the best matching tools among those that it may call."""
     allowed_tools = bench.ask.choice.allowed
     names = [
@@ -161,7 +167,7 @@ def _is_allowed(bench: ToolContext, name: str, allowed_tools: frozenset[tuple[st
     )
 
 
-def _given(bench: ToolContext, names: Sequence[str]) -> list[dict[str, Any]]:
+def _to_found_tools(bench: ToolContext, names: Sequence[str]) -> list[dict[str, Any]]:
     """Return found tools as a response shows them: functions, those of a namespace grouped, and tools of a server."""
     functions = {tool.spoken: tool for tool in bench.functions}
     shown_tools: dict[tuple[str, str], dict[str, Any]] = {}
@@ -183,13 +189,13 @@ def _given(bench: ToolContext, names: Sequence[str]) -> list[dict[str, Any]]:
                 ("namespace", function.namespace),
                 {"type": "namespace", "name": function.namespace, "description": about, "tools": []},
             )
-            shown_tool["tools"].append(_shown(function))
+            shown_tool["tools"].append(_to_function(function))
         elif function is not None:
-            shown_tools["function", name] = _shown(function)
+            shown_tools["function", name] = _to_function(function)
     return list(shown_tools.values())
 
 
-def _shown(function: FunctionTool) -> dict[str, Any]:
+def _to_function(function: FunctionTool) -> dict[str, Any]:
     return {
         "type": "function",
         "name": function.name,

@@ -55,7 +55,7 @@ _SECRETS: Final = ("headers", "authorization")
 def read(given_fields: Mapping[str, Any]) -> tuple[tuple[Tool, ...], ToolChoice]:
     """Return the tools of a request, in order, and the choice among them."""
     tool_list = json_values.items(given_fields.get("tools") or [], "tools", "a list of tools")
-    declared_tools = declared(tool_list, "tools")
+    declared_tools = parse_tools(tool_list, "tools")
     searches = [number for number, tool in enumerate(declared_tools) if isinstance(tool, ToolSearchTool)]
     if len(searches) > 1:
         wrong(f"tools[{searches[1]}]", "is a second 'tool_search'; only one is allowed")
@@ -68,7 +68,7 @@ def read(given_fields: Mapping[str, Any]) -> tuple[tuple[Tool, ...], ToolChoice]
     return declared_tools, read_choice(given_fields.get("tool_choice", "auto"), declared_tools)
 
 
-def declared(tool_list: list[Any], at: str) -> tuple[Tool, ...]:
+def parse_tools(tool_list: list[Any], at: str) -> tuple[Tool, ...]:
     """Parse a list of tools. Deferred tools cost the model nothing, so their limit is higher."""
     if len(tool_list) > MAX_DEFERRED_TOOLS:
         wrong(at, f"has {len(tool_list)} items; the maximum is {MAX_DEFERRED_TOOLS}")
@@ -141,13 +141,13 @@ def _namespace(given_fields: Mapping[str, Any], at: str) -> NamespaceTool:
     for number, item in enumerate(
         json_values.items(given_fields.get("tools"), f"{at}.tools", "a list of functions")
     ):
-        where = f"{at}.tools[{number}]"
-        inner = json_values.mapping(item, where, "an object with a 'type'")
-        kind = json_values.needed(inner, "type", where)
+        tool_path = f"{at}.tools[{number}]"
+        inner = json_values.mapping(item, tool_path, "an object with a 'type'")
+        kind = json_values.needed(inner, "type", tool_path)
         if kind not in ("function", "custom"):
-            not_one_of(f"{where}.type", kind, ("function", "custom"))
+            not_one_of(f"{tool_path}.type", kind, ("function", "custom"))
         if kind == "function":
-            functions.append(_function(inner, where, name))
+            functions.append(_function(inner, tool_path, name))
     return NamespaceTool(name, json_values.needed(given_fields, "description", at), tuple(functions))
 
 
@@ -172,7 +172,7 @@ def _file_search(given_fields: Mapping[str, Any], at: str) -> FileSearchTool:
     return FileSearchTool(
         tuple(dict.fromkeys(stores)),
         json_values.optional_mapping(given_fields, "filters", at),
-        10 if max_results is None else json_values.whole(max_results, f"{at}.max_num_results", 1, 50),
+        10 if max_results is None else json_values.integer(max_results, f"{at}.max_num_results", 1, 50),
         _RANKERS.get(ranker, ranker),
         json_values.number(
             ranking.get("score_threshold") or 0, f"{at}.ranking_options.score_threshold", 0, 1

@@ -14,7 +14,7 @@ from portico_server.apps.responses.answer_reader import AnswerReader
 from portico_server.apps.responses.chat_options import chat_options
 from portico_server.apps.responses.citations import file_citations
 from portico_server.apps.responses.code_tool import made_notes
-from portico_server.apps.responses.compaction import CompactedConversation, cuts, quoted, window
+from portico_server.apps.responses.compaction import CompactedConversation, cuts, quote_user_messages, window
 from portico_server.apps.responses.compactor import BYTES_PER_TOKEN, SHORT, Compactor, size_of
 from portico_server.apps.responses.event_builder import EventBuilder, status_after
 from portico_server.apps.responses.items import Item
@@ -30,7 +30,7 @@ from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.relay import Relay
 from portico_server.core.request import Chat, ChatReply, Message
 from portico_server.core.servable import Relays, Servable, relays
-from portico_server.runs.run import charged
+from portico_server.runs.run import charge_call
 
 MAX_ROUNDS: Final = 32
 """Maximum number of model calls for a response; in the last round, the model has no hosted tools."""
@@ -115,9 +115,9 @@ class ResponseWork:
     """Name of the model that answered last; empty for an app."""
     context: Context = field(init=False)
     _bench: ToolContext = field(init=False)
-    _cited: tuple[Passage, ...] = ()
+    _cited_passages: tuple[Passage, ...] = ()
     _calls: int = 0
-    _noted: int = 0
+    _counted_tokens: int = 0
     _declined: list[Message] = field(default_factory=list)
 
     async def run(self, context: Context) -> None:
@@ -137,17 +137,19 @@ class ResponseWork:
         await hosted.grasp(self._bench)
         await self._approved()
         for number in range(1, MAX_ROUNDS + 1):
-            may_call = number < MAX_ROUNDS and self._calls < self._most and not self._bench.repeated
+            may_call = number < MAX_ROUNDS and self._calls < self._max_calls and not self._bench.repeated
             offers = self._bench.offers if may_call else {}
             hearing = await self._round(offers, first=number == 1)
             self.reason, self.thoughts = hearing.reason, self.thoughts + hearing.thoughts
             await self._say(self.prepared.machine.settle(status_after(self.reason)))
-            if not hearing.here or not offers or self.reason == "length":  # an unfinished call is not a call
+            if (
+                not hearing.daemon_calls or not offers or self.reason == "length"
+            ):  # an unfinished call is not a call
                 return
             await self._do(hearing)
             if hearing.asks_client or self._bench.waits:
                 return
-            if self._left() == 0:
+            if self._remaining_tokens() == 0:
                 self.reason = "length"
                 return
 
@@ -193,7 +195,7 @@ class ResponseWork:
             "stream_options": {"include_usage": True},
         }
         request = Relay("chat/completions", body)
-        async with charged(self.context, self.prepared.servable, request) as spend:
+        async with charge_call(self.context, self.prepared.servable, request) as spend:
             relay_response = await model.relay(request, self.context)
             if relay_response.answered_by:
                 self.model = self.prepared.machine.response["model"] = relay_response.answered_by
@@ -220,7 +222,7 @@ class ResponseWork:
                 if event.text:
                     await self._say(hearing.hear(TextPiece(event.text)))
             elif isinstance(event, Cited):
-                self._cited = event.passages
+                self._cited_passages = event.passages
                 await self.context.emit(event)
             elif isinstance(event, Claimed):
                 has_spoken = True
@@ -235,7 +237,7 @@ class ResponseWork:
         reply = await self.context.call(name, Chat(tuple(messages), options), listener=listen)
         if not isinstance(reply, ChatReply):
             raise PorticoError(f"'{name}' returned an invalid answer to a conversation.")
-        self._cited = reply.citations or self._cited
+        self._cited_passages = reply.citations or self._cited_passages
         if not has_spoken and reply.content:
             await self._say(hearing.hear(TextPiece(reply.content)))
         for key, call in enumerate(reply.tool_calls):
@@ -266,15 +268,17 @@ class ResponseWork:
         summarised_items = shown_items[: places[-1]]
         summary = await notes.on(summarised_items)
         if not ask.keeps:
-            quotations = quoted(summarised_items, (ask.threshold or SHORT) // 2 * BYTES_PER_TOKEN)
+            quotations = quote_user_messages(
+                summarised_items, (ask.threshold or SHORT) // 2 * BYTES_PER_TOKEN
+            )
             summary = f"{summary}\n\n{quotations}".strip()
         self.usage += notes.usage
-        self._noted = notes.usage.completion_tokens
+        self._counted_tokens = notes.usage.completion_tokens
         behind = read_items(shown_items[places[-1] :], machine.mint)
         content = CompactedConversation(summary, behind, ask.keeps).sealed()
         item: Item = {"id": machine.mint("cmp_"), "type": "compaction", "encrypted_content": content}
         index, events = machine.add(item)
-        await self._say([*events, machine.done(index)])
+        await self._say([*events, machine.finish(index)])
         await self.note(None)
 
     async def _say(self, events: Sequence[Event]) -> None:
@@ -283,8 +287,8 @@ class ResponseWork:
 
     async def _do(self, hearing: AnswerReader) -> None:
         """Execute the calls in order. Calls beyond the limit are ignored."""
-        for call in hearing.here:
-            if self._calls >= self._most:
+        for call in hearing.daemon_calls:
+            if self._calls >= self._max_calls:
                 self._decline(call.id, call.name, call.arguments, "No more tools may be called. Answer now.")
                 continue
             self._calls += 1
@@ -308,7 +312,7 @@ class ResponseWork:
     async def _approved(self) -> None:
         """Make the calls that the client approves in this request."""
         requests = {i["id"]: i for i in self.prepared.before if i["type"] == "mcp_approval_request"}
-        used_ids = {i["approval_request_id"] for i in self._all() if i["type"] == "mcp_call"}
+        used_ids = {i["approval_request_id"] for i in self._all_items() if i["type"] == "mcp_call"}
         for number, item in enumerate(self.prepared.ask.input):
             if item["type"] != "mcp_approval_response":
                 continue
@@ -333,17 +337,17 @@ class ResponseWork:
             await mcp_tool.call(self._bench, offer, request["arguments"], approval_id=request["id"])
             await self.note(None)
 
-    def _all(self) -> list[Item]:
+    def _all_items(self) -> list[Item]:
         return [*self.prepared.before, *self.prepared.machine.output]
 
     @property
-    def _most(self) -> int:
+    def _max_calls(self) -> int:
         return MAX_CALLS if self.prepared.ask.most_calls is None else self.prepared.ask.most_calls
 
-    def _left(self) -> int | None:
+    def _remaining_tokens(self) -> int | None:
         """Return the number of tokens that remain for the answer."""
         max_tokens = self.prepared.ask.most_tokens
-        spent_tokens = self.usage.completion_tokens - self._noted
+        spent_tokens = self.usage.completion_tokens - self._counted_tokens
         return None if max_tokens is None else max(0, max_tokens - spent_tokens)
 
     def _options(self, offers: Mapping[str, OfferedTool], *, first: bool) -> dict[str, Any]:
@@ -351,7 +355,7 @@ class ResponseWork:
         offered_tools = [offer for name, offer in offers.items() if name not in hidden]
         functions = [tool for tool in self._bench.functions if tool.spoken not in hidden]
         options = chat_options(self.prepared.ask, offered_tools, functions, first=first)
-        remaining_tokens = self._left()
+        remaining_tokens = self._remaining_tokens()
         if remaining_tokens is not None:
             options["max_tokens"] = max(1, remaining_tokens)
         return options
@@ -359,6 +363,6 @@ class ResponseWork:
     def _notes(self, text: str) -> list[dict[str, Any]]:
         """Return the sources of a text: passages that it cites, all sources of an app, and files that code made."""
         notes = file_citations(text, self._bench.passages)
-        notes += file_citations(text, self._cited, all_of_them=True)
+        notes += file_citations(text, self._cited_passages, all_of_them=True)
         artifacts, self._bench.made = self._bench.made, []
         return notes + made_notes(text, artifacts)

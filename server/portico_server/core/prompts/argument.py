@@ -60,11 +60,11 @@ class PromptArgument:
         """Return the value if the argument allows it. Raises `InvalidRequest` naming ``at``."""
         if not _IS[self.type](value):
             raise InvalidRequest(
-                f"{at} must be {_ARTICLE[self.type]}, not {_shown(value)}.", code="invalid_type", param=at
+                f"{at} must be {_ARTICLE[self.type]}, not {_format(value)}.", code="invalid_type", param=at
             )
         if self.enum and value not in self.enum:
             raise InvalidRequest(
-                f"{at} must be one of {', '.join(map(_shown, self.enum))}, not {_shown(value)}.", param=at
+                f"{at} must be one of {', '.join(map(_format, self.enum))}, not {_format(value)}.", param=at
             )
         found_value: Value = value
         return found_value
@@ -98,13 +98,13 @@ def parse(value: Any, at: str) -> PromptArgument:
     kind: Any = value.get("type") or "string"
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise InvalidRequest(
-            f"{at}.name must be a word of letters, digits and underscores, not {_shown(name)}.",
+            f"{at}.name must be a word of letters, digits and underscores, not {_format(name)}.",
             param=f"{at}.name",
         )
     if kind not in get_args(ArgumentType):
         argument_types = ", ".join(get_args(ArgumentType))
         raise InvalidRequest(
-            f"{at}.type must be one of {argument_types}, not {_shown(kind)}.", param=f"{at}.type"
+            f"{at}.type must be one of {argument_types}, not {_format(kind)}.", param=f"{at}.type"
         )
     description, is_required = value.get("description") or "", value.get("required") or False
     if not isinstance(description, str) or not isinstance(is_required, bool):
@@ -126,6 +126,6 @@ def parse(value: Any, at: str) -> PromptArgument:
     return PromptArgument(name, kind, description, False, argument.check(default, f"{at}.default"), choices)
 
 
-def _shown(value: Any) -> str:
+def _format(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False, default=repr)
     return text if len(text) <= 80 else f"{text[:80]}…"

@@ -41,16 +41,16 @@ async def ask(worker: Path, request: Mapping[str, Any], timeout: float) -> dict[
         async with asyncio.timeout(timeout + _START_TIMEOUT_S):
             output = await _run(worker, json.dumps({**request, "seconds": timeout}).encode())
     except TimeoutError as error:
-        raise _failed(f"The query was stopped after {timeout:g} s.") from error
+        raise _error(f"The query was stopped after {timeout:g} s.") from error
     except ValueError as error:
-        raise _failed(f"The query cannot be run: {error}.") from error
+        raise _error(f"The query cannot be run: {error}.") from error
     if not output and asyncio.get_running_loop().time() - start_time >= timeout:
-        raise _failed(f"The query was stopped after {timeout:g} s.")
+        raise _error(f"The query was stopped after {timeout:g} s.")
     if not output:
-        raise _failed("The query's process was ended because it needed more memory than is available.")
+        raise _error("The query's process was ended because it needed more memory than is available.")
     answer: dict[str, Any] = json.loads(output)
     if "error" in answer:
-        raise _failed(" ".join(str(answer["error"]).split())[:600])
+        raise _error(" ".join(str(answer["error"]).split())[:600])
     return answer
 
 
@@ -73,7 +73,7 @@ async def _run(worker: Path, request: bytes) -> bytes:
     return output
 
 
-def _failed(message: str) -> InvalidRequest:
+def _error(message: str) -> InvalidRequest:
     return InvalidRequest(message, code="query_failed", param="query")
 
 
@@ -96,7 +96,7 @@ class _FileSource:
 
     async def tables(self) -> list[TableInfo]:
         result = await self._ask(None, (), MAX_COLUMNS, QUERY_TIMEOUT_S)
-        return list(described(map(tuple, result["rows"])))
+        return list(tables_of(map(tuple, result["rows"])))
 
     async def warning(self) -> str:
         return ""  # the file is opened read-only, without access to others
@@ -145,8 +145,8 @@ def is_server(address: str) -> bool:
     """Return whether an address refers to a server rather than a file. Raises `InvalidRequest` for unknown schemes."""
     if "://" in address and not address.startswith(_SERVERS):
         raise InvalidRequest(
-            f"'{shown(address)}' is not a database: give postgresql://USER@HOST/NAME, or the path of a SQLite or "
-            "DuckDB file.",
+            f"'{without_password(address)}' is not a database: give postgresql://USER@HOST/NAME, or the path of "
+            "a SQLite or DuckDB file.",
             param="database",
         )
     return "://" in address
@@ -254,7 +254,7 @@ def finite(value: Any) -> Any:
     return str(value) if isinstance(value, float) and value - value != 0 else value
 
 
-def described(rows: Iterable[tuple[str, str, str, str]]) -> Iterator[TableInfo]:
+def tables_of(rows: Iterable[tuple[str, str, str, str]]) -> Iterator[TableInfo]:
     """Yield tables from sorted rows of (table, kind, column, type)."""
     name, kind = "", ""
     columns: list[tuple[str, str]] = []
@@ -326,7 +326,7 @@ class PostgresSource:
 
     async def tables(self) -> list[TableInfo]:
         async with self._connected(QUERY_TIMEOUT_S) as connection:
-            return list(described(map(tuple, await connection.fetch(_TABLES, MAX_COLUMNS))))
+            return list(tables_of(map(tuple, await connection.fetch(_TABLES, MAX_COLUMNS))))
 
     async def warning(self) -> str:
         """Return a warning for the operator about the user in the address; empty if there is none. Raises as `read`."""
@@ -337,7 +337,7 @@ class PostgresSource:
             user = await connection.fetchval("select current_user")
         powers = "is a superuser" if user in found_powers else f"has the role {found_powers[0]}"
         return (
-            f"The user '{user}' of {shown(self._url)} {powers}: a query can read the files of that server. "
+            f"The user '{user}' of {without_password(self._url)} {powers}: a query can read the files of that server. "
             "Use the address of a user who can only read these tables."
         )
 
@@ -363,14 +363,14 @@ class PostgresSource:
                         await connection.close(timeout=_CLOSE_TIMEOUT_S)
         except TimeoutError as error:
             raise Unavailable(
-                f"{shown(self._url)} did not answer within {_CONNECT_TIMEOUT_S:g} s.",
+                f"{without_password(self._url)} did not answer within {_CONNECT_TIMEOUT_S:g} s.",
                 code="database_unreachable",
             ) from error
         except (OSError, asyncpg.InterfaceError, asyncpg.PostgresError) as error:
-            raise _explained(error, shown(self._url), timeout) from error
+            raise _explained(error, without_password(self._url), timeout) from error
 
 
-def shown(url: str) -> str:
+def without_password(url: str) -> str:
     """Return an address without its password and its parameters."""
     return re.sub(r"//([^:@/]*)(:[^@/]*)?@", r"//\1@", url.partition("?")[0])
 

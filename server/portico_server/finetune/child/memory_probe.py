@@ -49,22 +49,22 @@ class _Peak:
     def __init__(self) -> None:
         self.grown = 0
         self._process = psutil.Process()
-        self._done = threading.Event()
-        self._before = 0
+        self._has_stopped = threading.Event()
+        self._start_bytes = 0
 
     def __enter__(self) -> _Peak:
-        self._before = self._now()
+        self._start_bytes = self._used_bytes()
         self._thread = threading.Thread(target=self._sample, daemon=True)
         self._thread.start()
         return self
 
     def __exit__(self, *_: Any) -> None:
-        self._done.set()
+        self._has_stopped.set()
         self._thread.join()
 
     def _sample(self) -> None:
-        while not self._done.wait(POLL_INTERVAL_S):
-            self.grown = max(self.grown, self._now() - self._before)
+        while not self._has_stopped.wait(POLL_INTERVAL_S):
+            self.grown = max(self.grown, self._used_bytes() - self._start_bytes)
 
-    def _now(self) -> int:
+    def _used_bytes(self) -> int:
         return int(self._process.memory_info().rss)

@@ -94,7 +94,10 @@ class _Embedding:
     def measure(self, model: Any, rows: list[Row]) -> dict[str, float]:
         """Rank the passages of all questions for each question."""
         texts = sorted({text for row in rows for text in (*row["positives"], *row["negatives"])})
-        queries, passages = self._all(model, [row["query"] for row in rows]), self._all(model, texts)
+        queries, passages = (
+            self._embed_all(model, [row["query"] for row in rows]),
+            self._embed_all(model, texts),
+        )
         order = (queries @ passages.T).argsort(dim=1, descending=True).tolist()
         return ranking_measures(
             [
@@ -103,7 +106,7 @@ class _Embedding:
             ]
         )
 
-    def _all(self, model: Any, texts: list[str]) -> Any:
+    def _embed_all(self, model: Any, texts: list[str]) -> Any:
         order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
         vectors: list[Any] = [None] * len(texts)
         for begin in range(0, len(order), MEASURE_BATCH_SIZE):
@@ -220,7 +223,7 @@ class RetrievalFactory:
         self._voice = voice
         kinds: dict[str, Any] = {"embedding": _Embedding, "rerank": _Rerank}
         self._kind = kinds[order.method](order, tokenizer)
-        self._before = order.folder / "before.json"
+        self._before_path = order.folder / "before.json"
 
     def measure_base(self, model: Any) -> None:
         """Measure the base, once, because a later attempt starts with the weights of a checkpoint."""
@@ -229,7 +232,7 @@ class RetrievalFactory:
                 f"'{self.order.name}' has {model.config.num_labels} classes, but a reranker must have a "
                 "single score"
             )
-        if self._before.is_file() or not self.held_back:
+        if self._before_path.is_file() or not self.held_back:
             return
         self._voice.send("stage", stage="measure", message="Measuring the base on the held-out questions")
         if self.order.recipe["device"] == "cuda":
@@ -237,9 +240,9 @@ class RetrievalFactory:
         with learning_nothing(model):
             measures = self._kind.measure(model, self.held_back)
         if self._voice.first:
-            draft = self._before.with_suffix(".new")
+            draft = self._before_path.with_suffix(".new")
             draft.write_text(json.dumps(measures), encoding="utf-8")
-            draft.replace(self._before)
+            draft.replace(self._before_path)
         words = f"nDCG@10 {measures['ndcg_10']:.3f}, recall@5 {measures['recall_5']:.3f}"
         self._voice.send("say", level="info", message=f"The base on {len(self.held_back)} questions: {words}")
 
@@ -280,7 +283,7 @@ class RetrievalFactory:
         measures: dict[str, float] = {}
         if self.held_back:
             after = trainer.measure()
-            before = json.loads(self._before.read_text(encoding="utf-8"))
+            before = json.loads(self._before_path.read_text(encoding="utf-8"))
             measures = {**after, **{f"base_{key}": value for key, value in before.items()}}
             measures["held_back_questions"] = float(len(self.held_back))
         if isinstance(model, PeftModel):
@@ -292,11 +295,11 @@ class RetrievalFactory:
             trainer.save_model(str(draft))
         if trainer.is_world_process_zero():
             for path in order.model.rglob("*"):
-                there = draft / path.relative_to(order.model)
-                if path.is_file() and path.suffix not in _WEIGHTS and not there.exists():
+                target_path = draft / path.relative_to(order.model)
+                if path.is_file() and path.suffix not in _WEIGHTS and not target_path.exists():
                     if path.name.endswith(".index.json") or path.name.startswith("."):
                         continue
-                    there.parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(path, there)
+                    target_path.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(path, target_path)
             checkpoints.finish(draft, order.adapter)
         return measures

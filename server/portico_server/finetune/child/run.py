@@ -40,7 +40,7 @@ def run(order: TrainingOrder, voice: DaemonLink) -> None:
     lora = lora_of(order, model)
     if isinstance(bench, RetrievalFactory):
         bench.measure_base(model)
-    micro_batch, accumulation = _confirmed(order, bench, model, lora, voice)
+    micro_batch, accumulation = _confirm_batch(order, bench, model, lora, voice)
     trainer = bench.trainer(model, lora, micro_batch, accumulation)
     trainer.remove_callback(PrinterCallback)
     if path is not None:
@@ -70,7 +70,9 @@ def run(order: TrainingOrder, voice: DaemonLink) -> None:
         voice.send("done", path=str(order.adapter), **result)
 
 
-def _confirmed(order: TrainingOrder, bench: Any, model: Any, lora: Any, voice: DaemonLink) -> tuple[int, int]:
+def _confirm_batch(
+    order: TrainingOrder, bench: Any, model: Any, lora: Any, voice: DaemonLink
+) -> tuple[int, int]:
     """Return the micro batch that fits, and the accumulation that preserves the batch size."""
     recipe = order.recipe
     micro_batch, accumulation = recipe["micro_batch"], recipe["accumulation"]

@@ -66,7 +66,7 @@ class TrainingMonitor(TrainerCallback):  # type: ignore[misc]  # transformers ha
         self._voice = voice
         self._process = psutil.Process()
         self._since = 0.0
-        self._counted = 0
+        self._counted_tokens = 0
         self._size = 0
         self._best = math.inf
         self._worse = 0
@@ -105,9 +105,9 @@ class TrainingMonitor(TrainerCallback):  # type: ignore[misc]  # transformers ha
         self.tokens = tokens
         now = time.monotonic()
         values: dict[str, float] = {"tokens": float(tokens), "memory_bytes": float(self._memory())}
-        if now > self._since and tokens > self._counted:
-            values["tokens_per_second"] = (tokens - self._counted) / (now - self._since)
-        self._since, self._counted = now, tokens
+        if now > self._since and tokens > self._counted_tokens:
+            values["tokens_per_second"] = (tokens - self._counted_tokens) / (now - self._since)
+        self._since, self._counted_tokens = now, tokens
         return values
 
     def _memory(self) -> int:

@@ -73,7 +73,7 @@ class StoreArchiveReader:
         )
         try:
             value = self._archive.manifest(ARCHIVE_FORMAT, ARCHIVE_VERSION, "a store")
-            with self._archive.named("manifest.json"):
+            with self._archive.naming("manifest.json"):
                 self.manifest = _manifest(value)
         except BaseException:
             self._archive.close()
@@ -86,7 +86,7 @@ class StoreArchiveReader:
     def files(self) -> Iterator[StoreFileRow]:
         """Yield the files in order, with the ids from the daemon that wrote them, and without a store."""
         for number, value in self._lines(FILES_NAME):
-            with self._archive.named(f"line {number} of {FILES_NAME}"):
+            with self._archive.naming(f"line {number} of {FILES_NAME}"):
                 file = StoreFileRow(
                     store_id="",
                     file_id=_text(value, "id"),
@@ -111,7 +111,7 @@ class StoreArchiveReader:
         """Yield the chunks in order, with their vectors if the archive contains vectors."""
         vectors = self._vectors() if self.manifest.vectors else None
         for number, value in self._lines(CHUNKS_NAME):
-            with self._archive.named(f"line {number} of {CHUNKS_NAME}"):
+            with self._archive.naming(f"line {number} of {CHUNKS_NAME}"):
                 place = value.get("place")
                 if not isinstance(place, dict):
                     raise TypeError("'place' must be an object")
@@ -150,7 +150,7 @@ class StoreArchiveReader:
                 self.read_bytes += len(line)
                 if len(line) > MAX_LINE_BYTES:
                     raise refused(f"line {number} of {name} is longer than {MAX_LINE_BYTES // 2**20} MB")
-                with self._archive.named(f"line {number} of {name}"):
+                with self._archive.naming(f"line {number} of {name}"):
                     value = read_json(line, MAX_LINE_PARTS)
                     if not isinstance(value, dict):
                         raise ValueError("it must be an object")

@@ -41,20 +41,20 @@ class ArchiveWriter:
         self._vectors = vectors
         self._archive = ArchiveStream()
         self._blobs: dict[str, None] = {}
-        self._written: set[str] = set()
+        self._written_files: set[str] = set()
         self._models: dict[str, str] = {}
         self._chunks: list[int] = []
 
     async def pieces(self) -> Blocks:
         """Yield the whole archive in pieces. Raises `Unavailable` if bytes of a file are missing."""
         try:
-            async with aclosing(self._whole()) as pieces:
+            async with aclosing(self._write_all()) as pieces:
                 async for piece in pieces:
                     yield piece
         finally:
             self._archive.close()  # even if the client has disconnected
 
-    async def _whole(self) -> Blocks:
+    async def _write_all(self) -> Blocks:
         group_rows = await self._database.read(groups.of_store, self._store.id)
         model = self._store.embedding_model
         self._models = {DEFAULT_GROUP: model, **{group.name: group.model(model) for group in group_rows}}
@@ -76,10 +76,10 @@ class ArchiveWriter:
         manifest = {
             "format": ARCHIVE_FORMAT,
             "version": ARCHIVE_VERSION,
-            "store": _described(self._store),
+            "store": _describe(self._store),
             "groups": [_group(group) for group in group_rows],
-            "group_files": [list(state) for state in states if state[1] in self._written],
-            "files": len(self._written),
+            "group_files": [list(state) for state in states if state[1] in self._written_files],
+            "files": len(self._written_files),
             "chunks": len(self._chunks),
             "vectors": self._vectors,
             "sha256": self._archive.sums,
@@ -94,7 +94,7 @@ class ArchiveWriter:
         while page := await self._database.read(archives.file_page, self._store.id, after, PAGE_ROWS):
             after = page[-1].file_id
             self._blobs.update((row.sha256, None) for row in page)
-            self._written.update(row.file_id for row in page)
+            self._written_files.update(row.file_id for row in page)
             yield b"".join(orjson.dumps(_file(row)) + b"\n" for row in page)
 
     async def _chunk_lines(self) -> Blocks:
@@ -102,7 +102,7 @@ class ArchiveWriter:
             ids = await self._database.read(chunks.ids, self._store.id, name)
             for i in range(0, len(ids), PAGE_ROWS):
                 page = await self._database.read(archives.chunk_page, ids[i : i + PAGE_ROWS], {})
-                page = [item for item in page if item.file_id in self._written]
+                page = [item for item in page if item.file_id in self._written_files]
                 self._chunks += [item.id for item in page]
                 yield b"".join(orjson.dumps(_chunk(item)) + b"\n" for item in page)
 
@@ -129,7 +129,7 @@ class ArchiveWriter:
             ) from error
 
 
-def _described(store: StoreRow) -> dict[str, Any]:
+def _describe(store: StoreRow) -> dict[str, Any]:
     return {
         "name": store.name,
         "description": store.description,

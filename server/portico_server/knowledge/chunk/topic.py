@@ -52,13 +52,15 @@ def _words(text: str) -> Iterator[str]:
 def _similarity(before: Sequence[Counter[str]], after: Sequence[Counter[str]]) -> float:
     """Return the cosine similarity of the words on both sides."""
     counts: Counter[str] = Counter()
-    other: Counter[str] = Counter()
+    reference_counts: Counter[str] = Counter()
     for item in before:
         counts.update(item)
     for item in after:
-        other.update(item)
-    shared_weight = sum(count * other[word] for word, count in counts.items() if word in other)
-    norm = math.sqrt(sum(n * n for n in counts.values()) * sum(n * n for n in other.values()))
+        reference_counts.update(item)
+    shared_weight = sum(
+        count * reference_counts[word] for word, count in counts.items() if word in reference_counts
+    )
+    norm = math.sqrt(sum(n * n for n in counts.values()) * sum(n * n for n in reference_counts.values()))
     return shared_weight / norm if norm else 0.0
 
 

@@ -115,9 +115,9 @@ def chunk_runs(run: list[Part], size: int, overlap: int) -> list[Part]:
         length += len(part.text)
     text = "".join(pieces_of)
     spans = pack_units(text, lambda full_text: units_from(full_text, starts), size, overlap)
-    whole = Part(text, replace(run[0].place, line=None, end=run[0].place.start + length))
+    whole_part = Part(text, replace(run[0].place, line=None, end=run[0].place.start + length))
     chunks = []
-    for chunk in carve(whole, spans):
+    for chunk in carve(whole_part, spans):
         at = chunk.place.start - run[0].place.start
         i = bisect_right(starts, at) - 1
         line = run[i].place.line

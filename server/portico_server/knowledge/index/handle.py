@@ -166,7 +166,7 @@ class LogReplayer(Generic[D]):
             self.index = index
         while not self._stopping.is_set():
             batch = await self._database.read(
-                changes.after, self._store_id, index.mark.seq, MAX_BATCH_CHANGES
+                changes.list_after, self._store_id, index.mark.seq, MAX_BATCH_CHANGES
             )
             if not batch:
                 return
@@ -415,7 +415,7 @@ class IndexHandle:
         A second thread switch costs more than running them in parallel would save.
         """
 
-        def both(lexical: LexicalIndex, vectors: VectorIndex) -> FoundSides:
+        def search_both(lexical: LexicalIndex, vectors: VectorIndex) -> FoundSides:
             words = lexical.search(text, limit, files)
             between = perf_counter()
             return FoundSides(words, vectors.search(vector, limit, permitted_ranges), between)
@@ -424,7 +424,7 @@ class IndexHandle:
         vectors = self._vectors.index if self._vectors is not None else None
         if lexical is not None and vectors is not None:
             try:
-                return await pools.SEARCH.run(both, lexical, vectors)
+                return await pools.SEARCH.run(search_both, lexical, vectors)
             except DamagedIndex:
                 await self._lexical.discard(lexical)
         words = await self.search_words(text, limit, files)

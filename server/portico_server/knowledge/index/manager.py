@@ -58,11 +58,11 @@ class IndexManager:
         self._open: dict[IndexKey, IndexHandle] = {}
         self._opening = asyncio.Lock()
         self._replays: dict[IndexKey, asyncio.Task[None]] = {}
-        self._changed: set[IndexKey] = set()
+        self._changed_keys: set[IndexKey] = set()
         self._removed_stores: deque[str] = deque(maxlen=MAX_REMOVED_STORES)
         self._idle_timer: asyncio.TimerHandle | None = None
         self._idle_check: asyncio.Task[None] | None = None
-        self._closed = False
+        self._is_closed = False
         self._watchers: list[Callable[[str], None]] = []
 
     def watch(self, watcher: Callable[[str], None]) -> None:
@@ -81,9 +81,9 @@ class IndexManager:
             index.users -= 1
             index.last_used = asyncio.get_running_loop().time()
 
-    def changed(self, store_id: str, model: str, group: str = DEFAULT_GROUP) -> None:
+    def note_change(self, store_id: str, model: str, group: str = DEFAULT_GROUP) -> None:
         """Report that the store's log has grown: the group's index is updated in the background soon."""
-        if self._closed:
+        if self._is_closed:
             return
         for watcher in self._watchers:
             watcher(store_id)
@@ -94,11 +94,11 @@ class IndexManager:
         rebuild.
         """
         key = (store_id, DEFAULT_GROUP)
-        if await pools.INDEX.run(is_outdated, self._folder_of(key) / LEXICAL) and not self._closed:
+        if await pools.INDEX.run(is_outdated, self._folder_of(key) / LEXICAL) and not self._is_closed:
             self._schedule_replay(key, model)
 
     def _schedule_replay(self, key: IndexKey, model: str) -> None:
-        self._changed.add(key)
+        self._changed_keys.add(key)
         if key not in self._replays:
             task = asyncio.create_task(self._replay(key, model), name=f"index {key[0]} {key[1]}")
             self._replays[key] = task
@@ -123,7 +123,7 @@ class IndexManager:
             follower = self._replays.pop(key)
             follower.cancel()
             await asyncio.wait([follower])
-        self._changed = {key for key in self._changed if not _is_of(key, store_id, group)}
+        self._changed_keys = {key for key in self._changed_keys if not _is_of(key, store_id, group)}
         async with self._opening:
             for key in [key for key in self._open if _is_of(key, store_id, group)]:
                 await self._open.pop(key).close()
@@ -158,7 +158,7 @@ class IndexManager:
 
     async def close(self) -> None:
         """Stop updating, save and close all indexes."""
-        self._closed = True
+        self._is_closed = True
         if self._idle_timer is not None:
             self._idle_timer.cancel()
         tasks = [*self._replays.values(), *([self._idle_check] if self._idle_check else [])]
@@ -199,10 +199,10 @@ class IndexManager:
         store_id, group = key
         wait = COALESCE_S
         try:
-            while key in self._changed:
+            while key in self._changed_keys:
                 await asyncio.sleep(wait)
                 wait = min(4 * wait, MAX_COALESCE_S)
-                self._changed.discard(key)
+                self._changed_keys.discard(key)
                 try:
                     await self.ready(store_id, model, group=group)
                 except PorticoError as error:
@@ -229,7 +229,7 @@ class IndexManager:
 
     def _schedule_idle_check(self) -> None:
         """Check for idle indexes at intervals while any index is open."""
-        if self._idle_timer is None and not self._closed:
+        if self._idle_timer is None and not self._is_closed:
             self._idle_timer = asyncio.get_running_loop().call_later(IDLE_CLOSE_S / 2, self._start_idle_check)
 
     def _start_idle_check(self) -> None:

@@ -39,13 +39,13 @@ class ExactVectors:
         )
         self._ids: Ids = np.empty(0, np.int64)
         self._rows: dict[int, int] = {}
-        self._used = 0
+        self._used_rows = 0
 
     @classmethod
     def of(cls, ids: Ids, matrix: Floats | Halves) -> ExactVectors:
         """Wrap existing vectors without copying; ``matrix`` has shape (len(ids), dimensions)."""
         exact = cls(matrix.shape[1])
-        exact._ids, exact._matrix, exact._used = ids, matrix, len(ids)
+        exact._ids, exact._matrix, exact._used_rows = ids, matrix, len(ids)
         exact._rows = {chunk: row for row, chunk in enumerate(ids.tolist())}
         return exact
 
@@ -61,20 +61,20 @@ class ExactVectors:
         """Convert the vectors to half precision."""
         if not self.is_half:
             halves = np.empty(self._matrix.shape, np.uint16)
-            for i in range(0, self._used, _BLOCK_VECTORS):
-                end = min(i + _BLOCK_VECTORS, self._used)
+            for i in range(0, self._used_rows, _BLOCK_VECTORS):
+                end = min(i + _BLOCK_VECTORS, self._used_rows)
                 halves[i:end] = narrow(widen(self._matrix[i:end]))
             self._matrix = halves
 
     def put(self, ids: Sequence[int], data: Floats) -> None:
         """Add or replace vectors; ``data`` has shape (len(ids), dimensions)."""
-        self._reserve(self._used + len(ids))
+        self._reserve(self._used_rows + len(ids))
         fitting = narrow(data) if self._matrix.dtype == np.uint16 else data
         for chunk, vector in zip(ids, fitting, strict=True):
             row = self._rows.get(chunk)
             if row is None:
-                row = self._rows[chunk] = self._used
-                self._used += 1
+                row = self._rows[chunk] = self._used_rows
+                self._used_rows += 1
             self._matrix[row] = vector
             self._ids[row] = chunk
 
@@ -86,19 +86,19 @@ class ExactVectors:
             if row is not None:
                 self._ids[row] = -1
                 removed_chunks.append(chunk)
-        if self._used > 1_000 and len(self._rows) < self._used * 3 // 4:
+        if self._used_rows > 1_000 and len(self._rows) < self._used_rows * 3 // 4:
             self._ids, self._matrix = self.items()
-            self._used = len(self._ids)
+            self._used_rows = len(self._ids)
             self._rows = {chunk: row for row, chunk in enumerate(self._ids.tolist())}
         return removed_chunks
 
     def search(self, vector: Floats, limit: int, ranges: Ranges | None = None) -> Scored:
         """Return the ``limit`` nearest as (id, cosine), best first; only among the ids of ``ranges``, if given."""
-        ids = self._ids[: self._used]
-        matrix = self._matrix[: self._used]
+        ids = self._ids[: self._used_rows]
+        matrix = self._matrix[: self._used_rows]
         if ranges is not None:
             rows = np.flatnonzero(np.isin(ids, expand(ranges)))
-        elif len(self._rows) < self._used:
+        elif len(self._rows) < self._used_rows:
             rows = np.flatnonzero(ids >= 0)
         else:
             return best(ids, _cosines(matrix, vector), limit)
@@ -106,9 +106,9 @@ class ExactVectors:
 
     def items(self) -> tuple[Ids, Floats | Halves]:
         """Return a copy of all ids, and the vectors, which may show later replacements."""
-        if len(self._rows) == self._used:
-            return self._ids[: self._used].copy(), self._matrix[: self._used]
-        rows = np.flatnonzero(self._ids[: self._used] >= 0)
+        if len(self._rows) == self._used_rows:
+            return self._ids[: self._used_rows].copy(), self._matrix[: self._used_rows]
+        rows = np.flatnonzero(self._ids[: self._used_rows] >= 0)
         return self._ids[rows], self._matrix[rows]
 
     def _reserve(self, rows: int) -> None:
@@ -116,9 +116,9 @@ class ExactVectors:
             return
         size = max(rows, len(self._ids) * 3 // 2, 256)
         matrix = np.empty((size, self.dimensions), self._matrix.dtype)
-        matrix[: self._used] = self._matrix[: self._used]
+        matrix[: self._used_rows] = self._matrix[: self._used_rows]
         ids = np.full(size, -1, np.int64)
-        ids[: self._used] = self._ids[: self._used]
+        ids[: self._used_rows] = self._ids[: self._used_rows]
         self._matrix, self._ids = matrix, ids
 
 
@@ -347,10 +347,10 @@ class HnswGraph:
             text.flush()
             os.fsync(text.fileno())
         temporary.replace(folder / _DESCRIPTION)
-        for other in folder.glob("graph-*"):
-            if other not in paths.values():
+        for old_file in folder.glob("graph-*"):
+            if old_file not in paths.values():
                 with suppress(OSError):
-                    other.unlink()
+                    old_file.unlink()
 
 
 def load_graph(folder: Path, version: int) -> tuple[HnswGraph, LogOffset] | None:

@@ -178,7 +178,7 @@ class VectorIndex:
         graph = nearest.HnswGraph(old.dimensions, exact=exact)
         is_filled = graph.fill(ids, data, self._stop)
         with self._changing:
-            missed_changes = self._missed()
+            missed_changes = self._changes_since_build()
             if not is_filled or missed_changes is None or self._vectors is not old:
                 return  # stopped, or dropped in the meantime
             for changed_chunks, vectors in missed_changes:
@@ -190,7 +190,7 @@ class VectorIndex:
                 self._vectors = graph
         self.save()
 
-    def _missed(self) -> list[tuple[list[int], Floats | None]] | None:
+    def _changes_since_build(self) -> list[tuple[list[int], Floats | None]] | None:
         """Return the changes since `build` began, or ``None`` if everything was dropped."""
         missed_changes, self._since_build = self._since_build, None
         return missed_changes

@@ -136,7 +136,7 @@ def start(graph: LinkGraph, link_rows: Mapping[int, list[LinkRow]], question: Ma
     texts = {term: question[term] for term in link_rows}
     for term, rows in link_rows.items():
         text = texts[term]
-        part = any(text in other and text != other for other in texts.values())
+        part = any(text in other_text and text != other_text for other_text in texts.values())
         graph.named[term] = term_worth(len(rows)) ** 1.5 * (PART_WEIGHT if part else 1.0)
     best = max(graph.named.values(), default=1.0)
     for term in sorted(graph.named, key=lambda term: (-graph.named[term], term)):

@@ -109,7 +109,7 @@ def terms(source: LinkSource) -> list[Term]:
     for title in source.heading[-1:]:
         for term in _of_heading(title, source.file_id):
             take(term)
-    for finder in (_references, _files, _quoted, _code, _names, _chinese):
+    for finder in (_references, _files, _quoted_terms, _code, _names, _chinese):
         for term in finder(text, source):
             take(term)
     best = sorted(
@@ -124,7 +124,7 @@ def question_terms(question: str, store_id: str) -> dict[int, str]:
     """
     text = unicodedata.normalize("NFKC", question[:MAX_QUESTION_CHARS])
     found_terms: dict[str, None] = {}
-    for finder in (_quoted, _code, _names, _chinese):
+    for finder in (_quoted_terms, _code, _names, _chinese):
         found_terms.update((term.text, None) for term in finder(text, LinkSource(text)))
     folded_text = fold(text)
     words = _WORDS.findall(folded_text)
@@ -270,7 +270,7 @@ _NOT_NAMES = ENGLISH_STOPWORDS | frozenset(MONTHS) | frozenset(_WORDS_BESIDE_NAM
 """Words that begin sentences, precede names, or are not names on their own."""
 
 
-def _quoted(text: str, source: LinkSource) -> Iterator[Term]:
+def _quoted_terms(text: str, source: LinkSource) -> Iterator[Term]:
     del source
     for match in _QUOTED.finditer(text):
         inner = fold(match[1]).strip(" .,!?:;。，！？：；")

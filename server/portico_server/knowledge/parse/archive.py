@@ -61,7 +61,7 @@ def _zip(file: IO[bytes]) -> Iterator[SourceDocument]:
         limit_zip(archive, MAX_UNPACKED_BYTES, MAX_ENTRIES)
         names = _names(archive)
         for member in archive.infolist():
-            name = _checked(names[member.filename])
+            name = _check_name(names[member.filename])
             mode = member.external_attr >> 16
             if member.is_dir() or stat.S_ISLNK(mode) or not _is_wanted(name):
                 continue
@@ -94,20 +94,20 @@ def _names(archive: zipfile.ZipFile) -> Mapping[str, str]:
 
 
 def _tar(file: IO[bytes]) -> Iterator[SourceDocument]:
-    def wanted(name: str, size: int) -> bool:
-        path = _checked(name)
+    def is_wanted(name: str, size: int) -> bool:
+        path = _check_name(name)
         if not _is_wanted(path):
             return False
         _check_size(path, size)
         return True
 
-    for name, data in read_tar(file, MAX_UNPACKED_BYTES, _refused, is_needed=wanted, lenient=True):
-        yield from _document(_checked(name), data)
+    for name, data in read_tar(file, MAX_UNPACKED_BYTES, _refusal, is_needed=is_wanted, lenient=True):
+        yield from _document(_check_name(name), data)
 
 
 def _single(file: IO[bytes], name: str) -> Iterator[SourceDocument]:
     """Yield the document in a single compressed file."""
-    inner = Unpacked(file, MAX_UNPACKED_BYTES, _refused)
+    inner = Unpacked(file, MAX_UNPACKED_BYTES, _refusal)
     if not inner.is_compressed:
         raise Unreadable(_DAMAGED)
     data = inner.read(MAX_FILE_BYTES + 1)
@@ -115,11 +115,11 @@ def _single(file: IO[bytes], name: str) -> Iterator[SourceDocument]:
     yield SourceDocument(name, data, (name,))
 
 
-def _refused(why: str) -> Unreadable:
+def _refusal(why: str) -> Unreadable:
     return Unreadable(f"cannot be read: {why}.")
 
 
-def _checked(name: str) -> str:
+def _check_name(name: str) -> str:
     """Return the path of a member. Raise `Unreadable` for a path that leads out of the archive."""
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts:

@@ -27,7 +27,7 @@ class TextBox:
     def height(self) -> float:
         return self.top - self.bottom
 
-    def turned(self, quarters: int) -> TextBox:
+    def rotate(self, quarters: int) -> TextBox:
         """Return the box after turning the page clockwise by this number of quarters."""
         box = self
         for _quarter in range(quarters):
@@ -54,8 +54,8 @@ def regions(pieces: Sequence[TextBox]) -> Iterator[TextBox]:
         yield bounding_box(pieces)
         return
     down = sorted(pieces, key=lambda piece: -piece.top)
-    for across, some in groupby(down, key=lambda piece: piece.left < gap < piece.right):
-        band = list(some)
+    for across, band_pieces in groupby(down, key=lambda piece: piece.left < gap < piece.right):
+        band = list(band_pieces)
         if across:
             yield bounding_box(band)
             continue
@@ -87,9 +87,11 @@ def _gap(pieces: Sequence[TextBox]) -> float | None:
         [_line(text_box, pieces, start, gap) for text_box, _ in best],
         [_line(right, pieces, gap, end) for _, right in best],
     ):
-        whole = bounding_box(lines)
+        whole_box = bounding_box(lines)
         long = median(line.right - line.left for line in lines)
-        if long < max((whole.right - whole.left) / 2, MIN_LINE_RATIO * median(line.height for line in lines)):
+        if long < max(
+            (whole_box.right - whole_box.left) / 2, MIN_LINE_RATIO * median(line.height for line in lines)
+        ):
             return None  # a table, or numbers after words
     return gap
 

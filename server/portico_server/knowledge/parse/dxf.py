@@ -37,7 +37,7 @@ _KINDS: Final = ("linear", "aligned", "angular", "diameter", "radius", "angular"
 
 def read(source: SourceDocument) -> Iterator[Part]:
     """Yield a summary of the drawing, then for each layout the attributes and the texts by layer, in reading order."""
-    drawing = _opened(source)
+    drawing = _open(source)
     writer = PartWriter()
     about = [*_properties(drawing), *_names("Layers", _layers(drawing)), *_names("Blocks", _blocks(drawing))]
     title = str(drawing.header.custom_vars.get("Title", "")).strip()
@@ -52,7 +52,7 @@ def read(source: SourceDocument) -> Iterator[Part]:
                 yield writer.part(_clean(run), heading=tuple(map(_clean, heading)))
 
 
-def _opened(source: SourceDocument) -> Any:
+def _open(source: SourceDocument) -> Any:
     if find_spec("ezdxf") is None:
         raise Unreadable(
             f"is a drawing, but the package that reads drawings is not installed: {how_to_add('cad')}",
@@ -131,13 +131,13 @@ def _texts(layout: Any) -> Iterator[tuple[str, tuple[float, float], str]]:
             entity_text = _attributes(entity)
             layer = ""
         else:
-            entity_text = _said(kind, entity)
+            entity_text = _label(kind, entity)
             layer = _layer(entity)
         if entity_text.strip():
             yield layer, _place(entity), entity_text.strip()
 
 
-def _said(kind: str, entity: Any) -> str:
+def _label(kind: str, entity: Any) -> str:
     match kind:
         case "TEXT" | "MTEXT":
             return str(entity.plain_text())

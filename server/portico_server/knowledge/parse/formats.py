@@ -33,15 +33,15 @@ class FileFormat:
     """Extra of Portico that installs the reader, if it is not always installed."""
 
     def reader(self) -> Reader:
-        read: Reader = self._imported().read
+        read: Reader = self._import_module().read
         return read
 
     def drawer(self) -> PageDrawer | None:
         """Return the function that renders a page, or ``None`` for a format without pages."""
-        draw: PageDrawer | None = getattr(self._imported(), "draw_page", None)
+        draw: PageDrawer | None = getattr(self._import_module(), "draw_page", None)
         return draw
 
-    def _imported(self) -> ModuleType:
+    def _import_module(self) -> ModuleType:
         try:
             return import_module(f"portico_server.knowledge.parse.{self.module}")
         except ModuleNotFoundError as error:

@@ -14,16 +14,18 @@ def formula_text(node: Any) -> str:
     if kind == "t":
         return node.text or ""
     if kind == "f":
-        return f"{_grouped(node, 'num')}/{_grouped(node, 'den')}"
+        return f"{_parenthesize(node, 'num')}/{_parenthesize(node, 'den')}"
     if kind in ("sSup", "sSub", "sSubSup", "nary"):
         base = _formula_in(node, "e")
-        marks = [f"{mark}{_grouped(node, part)}" for mark, part in _SCRIPTS if _formula_in(node, part)]
+        marks = [f"{mark}{_parenthesize(node, part)}" for mark, part in _SCRIPTS if _formula_in(node, part)]
         if kind == "nary":
             sign = node.find(f"{MATH}naryPr/{MATH}chr")
             return f"{'∫' if sign is None else sign.get(f'{MATH}val', '')}{''.join(marks)} {base}"
         return base + "".join(marks)
     if kind == "rad":
-        return f"{'' if not _formula_in(node, 'deg') else _grouped(node, 'deg')}√({_formula_in(node, 'e')})"
+        return (
+            f"{'' if not _formula_in(node, 'deg') else _parenthesize(node, 'deg')}√({_formula_in(node, 'e')})"
+        )
     if kind == "d":
         ends = [node.find(f"{MATH}dPr/{MATH}{end}") for end in ("begChr", "endChr")]
         opening, right = (
@@ -42,7 +44,7 @@ def _formula_in(node: Any, part: str) -> str:
     return "" if child is None else formula_text(child).strip()
 
 
-def _grouped(node: Any, part: str) -> str:
+def _parenthesize(node: Any, part: str) -> str:
     """Return an operand, in parentheses unless it is a single name or number."""
     formula = _formula_in(node, part)
     return formula if formula.isalnum() else f"({formula})"

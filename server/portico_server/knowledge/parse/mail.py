@@ -28,7 +28,7 @@ def read(source: SourceDocument) -> Iterator[Part | SourceDocument]:
         has_parts = True
         assert isinstance(message, EmailMessage)
         subject = _header(message, "Subject") or "(no subject)"
-        source_documents = list(_attached(message))
+        source_documents = list(_attachments(message))
         lines = [f"{name}: {value}" for name in _SHOWN if (value := _header(message, name))]
         lines += [f"Attachment: {item.name}" for item in source_documents]
         body = _body(message)
@@ -88,7 +88,7 @@ def _content(part: MIMEPart) -> str:
         return data.decode("utf-8", "replace") if isinstance(data, bytes) else ""
 
 
-def _attached(message: EmailMessage) -> Iterator[SourceDocument]:
+def _attachments(message: EmailMessage) -> Iterator[SourceDocument]:
     for part in message.iter_attachments():
         name = (part.get_filename() or "").replace("\x00", "").rpartition("/")[2]
         if part.get_content_type() == "message/rfc822":

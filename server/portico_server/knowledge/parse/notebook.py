@@ -29,7 +29,7 @@ def read(source: SourceDocument) -> Iterator[Part]:
     for number, cell in enumerate(cells if isinstance(cells, list) else [], start=1):
         if not isinstance(cell, dict):
             continue
-        text = _joined(cell.get("source", cell.get("input", ""))).replace("\x00", "\ufffd").strip("\n")
+        text = _join(cell.get("source", cell.get("input", ""))).replace("\x00", "\ufffd").strip("\n")
         kind = cell.get("cell_type")
         if kind == "markdown":
             for match in _HEADING.finditer(text):
@@ -47,7 +47,7 @@ def read(source: SourceDocument) -> Iterator[Part]:
         raise Unreadable("has only empty cells.")
 
 
-def _joined(value: Any) -> str:
+def _join(value: Any) -> str:
     return "".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
@@ -62,5 +62,5 @@ def _printed(cell: dict[str, Any]) -> str:
             continue
         data = output.get("data")
         text = data.get("text/plain", "") if isinstance(data, dict) else output.get("text", "")
-        outputs.append(_joined(text))
+        outputs.append(_join(text))
     return "\n".join(text.strip("\n") for text in outputs if text.strip())[:MAX_OUTPUT_CHARS]

@@ -91,17 +91,17 @@ def left_out() -> str:
     """Return how many images of the document were skipped or read in part, and why; empty if none were."""
     reasons = []
     if _turn.left_out:
-        where = f", from {_turn.first} on" if _turn.first else ""
+        place = f", from {_turn.first} on" if _turn.first else ""
         if not engine():
-            why = how_to_read()
+            reason = how_to_read()
         elif _turn.left:
-            why = (
+            reason = (
                 f"text recognition has used the {_turn.allowed_s:,g} s allowed per document. Split it, or "
                 "raise the setting ocr_timeout."
             )
         else:
-            why = f"only the first {MAX_PICTURES:,} images of a document are recognised. Split it."
-        reasons.append(f"{_turn.left_out:,} scanned page(s) or image(s){where}: {why}")
+            reason = f"only the first {MAX_PICTURES:,} images of a document are recognised. Split it."
+        reasons.append(f"{_turn.left_out:,} scanned page(s) or image(s){place}: {reason}")
     if _turn.cut_short:
         reasons.append(
             f"{_turn.cut_short:,} scanned page(s) or image(s) were read in part, because each took longer "
@@ -114,7 +114,7 @@ def engine() -> Literal["rapidocr", "tesseract", ""]:
     """Return the OCR engine of this process, or an empty string if there is none."""
     wanted_languages = {name for name in os.environ.get(LANGUAGES_VARIABLE, "").split("+") if name}
     readable = wanted_languages & RAPIDOCR_LANGUAGES if _has_rapidocr() else set()
-    if readable != wanted_languages and wanted_languages & _installed():
+    if readable != wanted_languages and wanted_languages & _installed_languages():
         return "tesseract"
     return "rapidocr" if readable else ""
 
@@ -140,7 +140,7 @@ def _has_rapidocr() -> bool:
 
 
 @cache
-def _installed() -> frozenset[str]:
+def _installed_languages() -> frozenset[str]:
     """Return the data installed for tesseract: languages, and ``osd`` for detecting the orientation of a page."""
     program = shutil.which("tesseract")
     if program is None:
@@ -182,9 +182,9 @@ def recognise(picture: bytes) -> str:
 def read_with_tesseract(picture: bytes, seconds: float = RECOGNISE_TIMEOUT_S) -> str:
     """Return the text that tesseract recognises; empty if it fails or needs more than ``seconds``."""
     wanted_languages = os.environ.get(LANGUAGES_VARIABLE, "").split("+")
-    languages = "+".join(name for name in wanted_languages if name in _installed())
+    languages = "+".join(name for name in wanted_languages if name in _installed_languages())
     # The orientation of a page is detected first, if the data is installed.
-    layout = ("--psm", "1") if "osd" in _installed() else ()
+    layout = ("--psm", "1") if "osd" in _installed_languages() else ()
     try:
         answer = subprocess.run(
             ["tesseract", "stdin", "stdout", "-l", languages, *layout],

@@ -28,10 +28,10 @@ def read(source: SourceDocument) -> Iterator[Part]:
     """Yield sections with the path of headings above them."""
     suffix = PurePosixPath(source.name).suffix.lower().lstrip(".")
     with open_text(source) as text:
-        yield from _underlined(text) if suffix == "rst" else _marked(text, suffix)
+        yield from _underlined(text) if suffix == "rst" else _read_marked_parts(text, suffix)
 
 
-def _marked(text: TextIO, suffix: str) -> Iterator[Part]:
+def _read_marked_parts(text: TextIO, suffix: str) -> Iterator[Part]:
     section = SectionReader()
     for raw in text:
         line = raw.replace("\x00", "\ufffd")

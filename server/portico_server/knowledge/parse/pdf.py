@@ -44,7 +44,7 @@ def text_by_columns(page: pdfium.PdfTextPage, text: str) -> str:
 
 def _pieces(page: pdfium.PdfTextPage, quarters: int) -> list[TextBox]:
     """Return the pieces of a page's text after turning it clockwise by ``quarters``, in the order of the file."""
-    return [TextBox(*page.get_rect(number)).turned(quarters) for number in range(page.count_rects())]
+    return [TextBox(*page.get_rect(number)).rotate(quarters) for number in range(page.count_rects())]
 
 
 def _text_in(page: pdfium.PdfTextPage, region: TextBox, pieces: Sequence[TextBox], quarters: int) -> str:
@@ -58,7 +58,7 @@ def _text_in(page: pdfium.PdfTextPage, region: TextBox, pieces: Sequence[TextBox
         if region.holds(piece):
             if before is not None:
                 column_text += " " if piece.is_level_with(before) else "\n"
-            column_text += _bounded_text(page, piece.turned(-quarters % 4)).strip()
+            column_text += _bounded_text(page, piece.rotate(-quarters % 4)).strip()
             before = piece
     return column_text
 
@@ -206,7 +206,7 @@ def _content(page: pdfium.PdfPage, number: int, tables: PdfTables) -> tuple[list
         return [], False
     if ocr.passes_over(f"page {number + 1}"):
         return [], bool(ocr.engine())
-    text = ocr.recognise(_drawn(page))
+    text = ocr.recognise(_draw(page))
     return ([_PdfBlock(text)] if text else []), True
 
 
@@ -237,7 +237,9 @@ def _fields(page: pdfium.PdfPage, form: Any) -> Iterator[str]:
                 is_checked = bool(raw.FPDFAnnot_IsChecked(form, annotation))
                 if kind == raw.FPDF_FORMFIELD_RADIOBUTTON:
                     value = (
-                        _told(raw.FPDFAnnot_GetFormFieldExportValue, form, annotation) if is_checked else ""
+                        _form_text(raw.FPDFAnnot_GetFormFieldExportValue, form, annotation)
+                        if is_checked
+                        else ""
                     )
                 else:
                     value = "yes" if is_checked else "no"
@@ -245,18 +247,18 @@ def _fields(page: pdfium.PdfPage, form: Any) -> Iterator[str]:
                 kind in _WRITTEN
                 and not raw.FPDFAnnot_GetFormFieldFlags(form, annotation) & raw.FPDF_FORMFLAG_TEXT_PASSWORD
             ):
-                value = _told(raw.FPDFAnnot_GetFormFieldValue, form, annotation)
+                value = _form_text(raw.FPDFAnnot_GetFormFieldValue, form, annotation)
             else:
                 continue
-            name = _told(raw.FPDFAnnot_GetFormFieldAlternateName, form, annotation)
-            name = name or _told(raw.FPDFAnnot_GetFormFieldName, form, annotation)
+            name = _form_text(raw.FPDFAnnot_GetFormFieldAlternateName, form, annotation)
+            name = name or _form_text(raw.FPDFAnnot_GetFormFieldName, form, annotation)
             if value:
                 yield f"{name}: {value}" if name else value
         finally:
             raw.FPDFPage_CloseAnnot(annotation)
 
 
-def _told(ask: Any, form: Any, annotation: Any) -> str:
+def _form_text(ask: Any, form: Any, annotation: Any) -> str:
     """Return a text property of a field from PDFium, which is queried for the byte length first, then for UTF-16
     text.
     """
@@ -273,7 +275,7 @@ def _around(
     page: pdfium.PdfPage, textpage: pdfium.PdfTextPage, tables: list[PdfTable], quarters: int
 ) -> list[_PdfBlock]:
     """Return the tables of a page, and the text above, beside and below them."""
-    text_box = TextBox(*page.get_mediabox()).turned(quarters)
+    text_box = TextBox(*page.get_mediabox()).rotate(quarters)
     pieces = _pieces(textpage, quarters) if quarters else []
     blocks: list[_PdfBlock] = []
 
@@ -295,7 +297,7 @@ def _around(
     return blocks
 
 
-def _drawn(page: pdfium.PdfPage) -> bytes:
+def _draw(page: pdfium.PdfPage) -> bytes:
     """Render a page as a grey image in PGM format."""
     scale = min(OCR_DPI / 72, MAX_OCR_DOTS / max(*page.get_size(), 1.0))
     bitmap = page.render(scale=scale, grayscale=True)

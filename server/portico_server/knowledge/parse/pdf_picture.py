@@ -37,7 +37,7 @@ def draw_page(source: SourceDocument, number: int, passage: str) -> bytes:
         page = document[number - 1]
         textpage = page.get_textpage()
         try:
-            for begin, count in _found(textpage.get_text_range(), passage):
+            for begin, count in _find_passage(textpage.get_text_range(), passage):
                 for index in range(textpage.count_rects(begin, count)):
                     _mark(page, TextBox(*textpage.get_rect(index)))
         finally:
@@ -50,7 +50,7 @@ def draw_page(source: SourceDocument, number: int, passage: str) -> bytes:
         document.close()
 
 
-def _found(text: str, passage: str) -> Iterator[tuple[int, int]]:
+def _find_passage(text: str, passage: str) -> Iterator[tuple[int, int]]:
     """Yield the positions of a passage in the text of a page, as start and length; line by line if not found as a
     whole.
 

@@ -41,18 +41,22 @@ class PdfTables:
     def __init__(self, source: SourceDocument) -> None:
         self._source = source
         self._document: Any = None
-        self._left = MAX_TABLE_PAGES
+        self._remaining_pages = MAX_TABLE_PAGES
 
     def on(self, number: int, page: pdfium.PdfPage, quarters: int) -> list[PdfTable]:
         """Return the tables of a page, counted from 0, turned clockwise by ``quarters``, from top to bottom.
 
         Returns no tables if they are side by side.
         """
-        if self._left <= 0 or page.get_mediabox()[:2] != (0, 0) or page.get_cropbox() != page.get_mediabox():
+        if (
+            self._remaining_pages <= 0
+            or page.get_mediabox()[:2] != (0, 0)
+            or page.get_cropbox() != page.get_mediabox()
+        ):
             return []
         if not ruled(page):
             return []
-        self._left -= 1
+        self._remaining_pages -= 1
         pdf_tables = sorted(self._find(number, page, quarters), key=lambda table: -table.box.top)
         apart = all(above.box.bottom >= below.box.top for above, below in pairwise(pdf_tables))
         return pdf_tables if apart else []
@@ -64,7 +68,7 @@ class PdfTables:
     def _find(self, number: int, page: pdfium.PdfPage, quarters: int) -> list[PdfTable]:
         import pdfplumber  # takes half a second, so it is imported only for documents with tables
 
-        text_box = TextBox(*page.get_mediabox()).turned(quarters)
+        text_box = TextBox(*page.get_mediabox()).rotate(quarters)
         try:
             if page.get_rotation() != 90 * quarters:
                 with pdfplumber.open(BytesIO(_page_alone(self._source, number, quarters))) as pdf:

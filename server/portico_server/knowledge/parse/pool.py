@@ -102,7 +102,7 @@ class ReaderPool:
         self._idle: list[asyncio.subprocess.Process] = []
         self._busy: set[asyncio.subprocess.Process] = set()
         self._slots = work_slots.FairSlots(workers, spare=True)
-        self._closed = False
+        self._is_closed = False
 
     async def read(
         self,
@@ -171,7 +171,7 @@ class ReaderPool:
             "recognition": self._recognition,
             **about,
         }
-        async with self._slots.taken():
+        async with self._slots.hold():
             process, line = await self._begin(orjson.dumps(job) + b"\n")
             is_whole = False
             try:
@@ -182,7 +182,7 @@ class ReaderPool:
                     answer = orjson.loads(line) if line.endswith(b"\n") else None
                     line = None
                     if answer is None:
-                        if self._closed:
+                        if self._is_closed:
                             raise _closing()
                         raise Unreadable(_exit_message(await process.wait(), self._memory))
                     if "going" in answer:
@@ -196,7 +196,7 @@ class ReaderPool:
                         return
             finally:
                 self._busy.discard(process)
-                if is_whole and not self._closed:
+                if is_whole and not self._is_closed:
                     self._idle.append(process)
                 else:
                     await _kill(process)
@@ -209,7 +209,7 @@ class ReaderPool:
 
     async def close(self) -> None:
         """Stop every worker. Active readers get `Unavailable`."""
-        self._closed = True
+        self._is_closed = True
         processes = [*self._idle, *self._busy]
         self._idle = []
         for process in processes:
@@ -244,7 +244,7 @@ class ReaderPool:
         return process, None
 
     async def _start(self) -> asyncio.subprocess.Process:
-        if self._closed:
+        if self._is_closed:
             raise _closing()
         return await asyncio.create_subprocess_exec(
             *run_module("portico_server.knowledge.parse.worker"),
@@ -304,9 +304,9 @@ def _closing() -> Unavailable:
 
 
 def _exit_message(code: int, memory: int) -> str:
-    how = f"signal {-code}" if code < 0 else f"status {code}"
+    cause = f"signal {-code}" if code < 0 else f"status {code}"
     return (
-        f"crashed the process that reads documents ({how}); it may be damaged, or need more than "
+        f"crashed the process that reads documents ({cause}); it may be damaged, or need more than "
         f"{memory // 2**20} MB."
     )
 

@@ -68,7 +68,7 @@ def _groups(writer: PartWriter, sheet: Any, name: str, formulas: FormulaCells) -
     for cells in sheet.to_python(skip_empty_area=True):
         row += 1
         line = " | ".join(
-            shown(cell) or formulas.get((row - 1, column), "")
+            format_cell(cell) or formulas.get((row - 1, column), "")
             for column, cell in enumerate(cells, start=left_column)
         )
         if not line.strip(" |"):
@@ -92,7 +92,7 @@ def _groups(writer: PartWriter, sheet: Any, name: str, formulas: FormulaCells) -
     yield from flush()
 
 
-def shown(cell: object) -> str:
+def format_cell(cell: object) -> str:
     """Return a value approximately as the spreadsheet displays it."""
     match cell:
         case bool():

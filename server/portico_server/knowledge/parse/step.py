@@ -67,12 +67,12 @@ class StepInstance:
         value = self.values[number] if number < len(self.values) else None
         return " ".join(value.split()) if isinstance(value, str) else ""
 
-    def one(self, number: int) -> int:
+    def reference(self, number: int) -> int:
         """Return the instance that a value refers to, or 0."""
         value = self.values[number] if number < len(self.values) else None
         return value if isinstance(value, InstanceNumber) else 0
 
-    def many(self, number: int) -> list[int]:
+    def references(self, number: int) -> list[int]:
         """Return the instances that a value refers to, whether it is a single reference or a list."""
         value = self.values[number] if number < len(self.values) else None
         items = value if isinstance(value, list) else [value]
@@ -112,11 +112,11 @@ def read(source: SourceDocument) -> Iterator[Part]:
     writer = PartWriter()
     if schema.startswith("IFC"):
         model = _Building(file)
-        yield writer.part("\n".join(_about(file, schema, model.units, model.counted)), line=1)
+        yield writer.part("\n".join(_about(file, schema, model.units, model.count_lines)), line=1)
         yield from model.parts(writer)
     else:
         assembly = _Assembly(file)
-        yield writer.part("\n".join(_about(file, schema, _units(file), assembly.counted)), line=1)
+        yield writer.part("\n".join(_about(file, schema, _units(file), assembly.count_lines)), line=1)
         yield from assembly.parts(writer)
 
 
@@ -225,7 +225,7 @@ def _values(body: str) -> list[Value]:
         elif word:
             name = word
         elif mark is None:
-            value = _decoded(text) if text is not None else enumeration or figure or ""
+            value = _decode(text) if text is not None else enumeration or figure or ""
             open_lists[-1].append(value)
     return top
 
@@ -236,7 +236,7 @@ _ESCAPE = re.compile(
 )
 
 
-def _decoded(text: str) -> str:
+def _decode(text: str) -> str:
     """Decode the escapes of the exchange structure (ISO 10303-21, 6.4.3)."""
     return _ESCAPE.sub(_character, text) if "\\" in text or "'" in text else text
 
@@ -256,18 +256,18 @@ def _character(match: re.Match[str]) -> str:
 
 def _schema(file: StepFile) -> str:
     step_instance = file.header.get("FILE_SCHEMA")
-    return ", ".join(_said(step_instance.values)).upper() if step_instance else ""
+    return ", ".join(_nonempty_texts(step_instance.values)).upper() if step_instance else ""
 
 
 def _about(file: StepFile, schema: str, units: Sequence[str], counted_lines: Sequence[str]) -> Iterator[str]:
     """Yield the header's information, the units, and the counts of contents."""
     yield f"{'Building model in IFC' if schema.startswith('IFC') else 'Model in STEP'} ({schema.partition(' ')[0]})"
     name, about = file.header.get("FILE_NAME"), file.header.get("FILE_DESCRIPTION")
-    labelled_values = [("Description", _said(about.values[:1]) if about else [])]
+    labelled_values = [("Description", _nonempty_texts(about.values[:1]) if about else [])]
     if name is not None:
         labels = ("Name", "Date", "Author", "Organisation", "Written by", "Exported from", "Authorised by")
         labelled_values += [
-            (label, _said([value])) for label, value in zip(labels, name.values, strict=False)
+            (label, _nonempty_texts([value])) for label, value in zip(labels, name.values, strict=False)
         ]
     yield from (f"{label}: {', '.join(values)}" for label, values in labelled_values if values)
     if units:
@@ -275,12 +275,12 @@ def _about(file: StepFile, schema: str, units: Sequence[str], counted_lines: Seq
     yield from counted_lines
 
 
-def _said(values: Sequence[Value]) -> list[str]:
+def _nonempty_texts(values: Sequence[Value]) -> list[str]:
     """Return the non-empty texts among values."""
     texts: list[str] = []
     for value in values:
         if isinstance(value, list):
-            texts += _said(value)
+            texts += _nonempty_texts(value)
         elif isinstance(value, str) and value.strip():
             texts.append(" ".join(value.split()))
     return texts
@@ -290,7 +290,7 @@ def _units(file: StepFile) -> list[str]:
     """Return the units of lengths, angles and masses as named in a STEP or IFC file."""
     units: dict[str, None] = {}
     for step_instance in file.data.values():
-        unit_words = [unit_word.lower() for unit_word in _said(step_instance.values)]
+        unit_words = [unit_word.lower() for unit_word in _nonempty_texts(step_instance.values)]
         if step_instance.kind == "IFCSIUNIT" and len(unit_words) >= 2:
             units[f"{unit_words[0].removesuffix('unit')} in {''.join(unit_words[1:])}"] = None
         elif step_instance.kind == "IFCCONVERSIONBASEDUNIT" and len(unit_words) >= 2:
@@ -326,20 +326,20 @@ class _Assembly:
         self._products: dict[int, StepInstance] = {}
         """By the number of a definition."""
         for number, step_instance in file.of("PRODUCT_DEFINITION"):
-            formation = file.get(step_instance.one(2))
-            product = file.get(formation.one(2), "PRODUCT") if formation is not None else None
+            formation = file.get(step_instance.reference(2))
+            product = file.get(formation.reference(2), "PRODUCT") if formation is not None else None
             if product is not None:
                 self._products[number] = product
         self._parts: dict[int, Counter[int]] = defaultdict(Counter)
         self._wholes: dict[int, Counter[int]] = defaultdict(Counter)
         for _number, step_instance in file.of("NEXT_ASSEMBLY_USAGE_OCCURRENCE"):
-            assembly, part = step_instance.one(3), step_instance.one(4)
+            assembly, part = step_instance.reference(3), step_instance.reference(4)
             if assembly in self._products and part in self._products:
                 self._parts[assembly][part] += 1
                 self._wholes[part][assembly] += 1
 
     @property
-    def counted(self) -> list[str]:
+    def count_lines(self) -> list[str]:
         tops = [
             self._name(product)
             for product in self._products
@@ -422,17 +422,17 @@ class _Building:
         self._types: dict[int, int] = {}
         self._materials: dict[int, list[str]] = defaultdict(list)
         for _number, step_instance in file.of("IFCRELAGGREGATES", "IFCRELNESTS"):
-            self._above.update(dict.fromkeys(step_instance.many(5), step_instance.one(4)))
+            self._above.update(dict.fromkeys(step_instance.references(5), step_instance.reference(4)))
         for _number, step_instance in file.of("IFCRELCONTAINEDINSPATIALSTRUCTURE"):
-            self._above.update(dict.fromkeys(step_instance.many(4), step_instance.one(5)))
+            self._above.update(dict.fromkeys(step_instance.references(4), step_instance.reference(5)))
         for _number, step_instance in file.of("IFCRELDEFINESBYPROPERTIES"):
-            for element in step_instance.many(4):
-                self._sets[element] += step_instance.many(5)
+            for element in step_instance.references(4):
+                self._sets[element] += step_instance.references(5)
         for _number, step_instance in file.of("IFCRELDEFINESBYTYPE"):
-            self._types.update(dict.fromkeys(step_instance.many(4), step_instance.one(5)))
+            self._types.update(dict.fromkeys(step_instance.references(4), step_instance.reference(5)))
         for _number, step_instance in file.of("IFCRELASSOCIATESMATERIAL"):
-            if (material := file.get(step_instance.one(5), "IFCMATERIAL")) is not None:
-                for element in step_instance.many(4):
+            if (material := file.get(step_instance.reference(5), "IFCMATERIAL")) is not None:
+                for element in step_instance.references(4):
                     self._materials[element].append(material.text(0))
         self._elements: dict[int, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
         """By the space that they are in, and by type."""
@@ -449,7 +449,7 @@ class _Building:
         return _units(self._file)
 
     @property
-    def counted(self) -> list[str]:
+    def count_lines(self) -> list[str]:
         spaces = Counter(
             _SPACES[step_instance.kind]
             for step_instance in self._file.data.values()
@@ -470,7 +470,7 @@ class _Building:
             path = self._path(number)
             elements = self._elements.get(number, {})
             lines = [
-                f"{_kind(kind)} ({len(numbers)}): {', '.join(self._named(numbers))}"
+                f"{_kind(kind)} ({len(numbers)}): {', '.join(self._count_names(numbers))}"
                 for kind, numbers in elements.items()
             ]
             about = (3, 5, 6) if space.kind == "IFCPROJECT" else (3, 7)
@@ -486,7 +486,7 @@ class _Building:
             for kind, numbers in elements.items():
                 yield from self._tables(writer, numbers, (*path, _kind(kind)))
         for kind, numbers in self._elements.get(0, {}).items():
-            names = self._named(numbers)
+            names = self._count_names(numbers)
             head = f"{_kind(kind)} ({len(numbers)})"
             yield writer.part(
                 f"{head}: {', '.join(names)}", line=self._line(numbers[0]), heading=(_kind(kind),)
@@ -517,12 +517,12 @@ class _Building:
             yield "Type", {"Type": kind.text(2)}
         if number in self._materials:
             yield "Material", {"Material": ", ".join(self._materials[number])}
-        for set_number in [*(kind.many(5) if kind is not None else []), *self._sets.get(number, ())]:
+        for set_number in [*(kind.references(5) if kind is not None else []), *self._sets.get(number, ())]:
             group = self._file.get(set_number, "IFCPROPERTYSET", "IFCELEMENTQUANTITY")
             if group is None:
                 continue
             at = 4 if group.kind == "IFCPROPERTYSET" else 5
-            step_instances = [self._file.get(property_number) for property_number in group.many(at)]
+            step_instances = [self._file.get(property_number) for property_number in group.references(at)]
             values = {
                 step_instance.text(0): _value(step_instance)
                 for step_instance in step_instances
@@ -548,7 +548,7 @@ class _Building:
             number = self._above.get(number, 0)
         return tuple(self._title(step) for step in reversed(path) if step in self._file.data)
 
-    def _named(self, numbers: Sequence[int]) -> list[str]:
+    def _count_names(self, numbers: Sequence[int]) -> list[str]:
         """Return the distinct names of elements, each with its count."""
         counts = Counter(self._title(number) for number in numbers)
         shown_names = [
@@ -574,9 +574,9 @@ def _kind(kind: str) -> str:
 def _value(instance: StepInstance) -> str:
     """Return the value of a property or quantity."""
     at = {"IFCPROPERTYSINGLEVALUE": 2}.get(instance.kind, 3 if instance.kind.startswith("IFCQUANTITY") else 2)
-    figures = [_figure(value) for value in _said(instance.values[at : at + 1])]
+    figures = [_figure(value) for value in _nonempty_texts(instance.values[at : at + 1])]
     if instance.kind == "IFCPROPERTYBOUNDEDVALUE":
-        figures = [_figure(value) for value in reversed(_said(instance.values[2:4]))]
+        figures = [_figure(value) for value in reversed(_nonempty_texts(instance.values[2:4]))]
         return " to ".join(figures)
     return ", ".join({"T": "yes", "F": "no", "U": "unknown"}.get(figure, figure) for figure in figures)
 

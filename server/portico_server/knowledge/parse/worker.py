@@ -73,11 +73,11 @@ def work(job: dict[str, Any], out: BinaryIO) -> None:
     """Run one job, and report how it ended."""
     limit_process(job["memory"], job["seconds"])
 
-    def heard() -> None:
+    def on_request() -> None:
         limit_process(job["memory"], job["seconds"])  # restarts its time limit
         send(out, {"going": True})
 
-    ocr.begin(heard, job["recognition"])
+    ocr.begin(on_request, job["recognition"])
     try:
         source = SourceDocument(job["name"], Path(job["path"]))
         if "page" in job:
@@ -135,7 +135,7 @@ def batches(source: SourceDocument, chunking: dict[str, Any] | None) -> Iterator
     length = total = 0
     has_text = False
 
-    def finished() -> list[Part]:
+    def finish() -> list[Part]:
         return parts if chunking is None else chunk_parts(parts, chunking, kind.chunker)
 
     for form, part in documents(source):
@@ -144,14 +144,14 @@ def batches(source: SourceDocument, chunking: dict[str, Any] | None) -> Iterator
         if total > allowed_chars:
             raise Unreadable(f"unpacks to more than {allowed_chars:,} characters of text. Split it.")
         if parts and (length >= BATCH_CHARS or form is not kind):
-            yield finished()
+            yield finish()
             parts, length = [], 0
         kind = form
         parts.append(part)
         length += len(part.text)
     if not has_text:
         raise Unreadable("is empty: it contains nothing to index.")
-    yield finished()
+    yield finish()
 
 
 def terms(parts: list[Part]) -> list[tuple[str, str]]:

@@ -64,7 +64,7 @@ class DocumentWorker:
         self, path: Path, name: str, about: Mapping[str, Any]
     ) -> AsyncGenerator[dict[str, Any], None]:
         """Yield the worker's answers for a document. Raises `_WorkerLost` and `Unreadable`."""
-        with await pools.UPLOADS.run(_opened, path) as document:
+        with await pools.UPLOADS.run(_open, path) as document:
             self.works = True
             size = os.fstat(document.fileno()).st_size
             await self.send({"path": str(path), "name": name, "bytes": size, "about": about})
@@ -92,7 +92,7 @@ class DocumentWorker:
             await self.send({"data": base64.b64encode(block).decode()})
 
 
-def _opened(path: Path) -> BinaryIO:
+def _open(path: Path) -> BinaryIO:
     try:
         return path.open("rb")
     except OSError as error:
@@ -120,14 +120,14 @@ class DocumentWorkers:
         self._launching: set[asyncio.Task[None]] = set()
         self._documents = 0
         """Those that are being read, or wait for that."""
-        self._waiting = 0
+        self._waiting_count = 0
         """Those that have a turn and no worker yet."""
         self._failure: PorticoError | None = None
         """Why the last one could not be started, as long as documents wait."""
         self._words = ""
         """Why the next one does not run yet."""
-        self._changed = asyncio.Event()
-        self._closed = False
+        self._change_event = asyncio.Event()
+        self._is_closed = False
 
     async def answers(
         self, path: Path, name: str, about: Mapping[str, Any], context: Context | None
@@ -138,7 +138,7 @@ class DocumentWorkers:
         handed_on: list[bytes] = []
         self._documents += 1
         try:
-            async with self._slots.taken():
+            async with self._slots.hold():
                 for _ in range(MAX_LOST_WORKERS):
                     worker = await self._take(context)
                     try:
@@ -174,7 +174,7 @@ class DocumentWorkers:
 
     async def close(self) -> None:
         """Stop every worker. Active readers get `Unavailable`."""
-        self._closed = True
+        self._is_closed = True
         self._notify()
         if launching := list(self._launching):
             for launch in launching:
@@ -186,13 +186,13 @@ class DocumentWorkers:
 
     async def _take(self, context: Context | None) -> DocumentWorker:
         """Return an idle worker, started if necessary."""
-        if not self._waiting:
+        if not self._waiting_count:
             self._failure = None
-        self._waiting += 1
+        self._waiting_count += 1
         known_words = ""
         try:
             while True:
-                if self._closed:
+                if self._is_closed:
                     raise Unavailable(
                         "Portico is shutting down; the file will be read at the next start.",
                         code="shutting_down",
@@ -201,22 +201,22 @@ class DocumentWorkers:
                     if (worker := self._idle.pop()).alive:
                         self._busy.add(worker)
                         return worker
-                if self._failure is None and len(self._launching) < self._waiting:
+                if self._failure is None and len(self._launching) < self._waiting_count:
                     self._begin(self._launch(), self._launching)
                 elif self._failure is not None and not self._busy and not self._launching:
                     raise WorkersUnavailable(self._failure.message, code=self._failure.code)
-                event = self._changed
+                event = self._change_event
                 if context is not None and self._words not in ("", known_words):
                     known_words = self._words
                     await context.emit(Progressed("queued", f"a document worker {known_words}"))
                 await event.wait()
         finally:
-            self._waiting -= 1
+            self._waiting_count -= 1
 
     async def _give(self, worker: DocumentWorker) -> None:
         """Return a worker that has read a document, or is no longer usable."""
         self._busy.discard(worker)
-        if worker.alive and not worker.works and not self._closed:
+        if worker.alive and not worker.works and not self._is_closed:
             self._idle.append(worker)
         else:
             await asyncio.shield(worker.process.stop(0))
@@ -226,11 +226,11 @@ class DocumentWorkers:
         task = asyncio.create_task(work, name=NAME)
         tasks.add(task)
 
-        def ended(_task: asyncio.Task[None]) -> None:
+        def on_end(_task: asyncio.Task[None]) -> None:
             tasks.discard(task)
             self._notify()
 
-        task.add_done_callback(ended)
+        task.add_done_callback(on_end)
 
     async def _launch(self) -> None:
         order = LaunchOrder(
@@ -267,8 +267,8 @@ class DocumentWorkers:
         self._notify()
 
     def _notify(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
+        self._change_event.set()
+        self._change_event = asyncio.Event()
 
 
 def _otherwise() -> Unreadable:

@@ -89,27 +89,28 @@ class BucketSource:
     async def take(self, entries: Sequence[tuple[SourceEntry, StoreFileRow | None]]) -> list[FetchResult]:
         async with self._fetcher.session(self._endpoint.trusted) as session:
 
-            async def one(source_entry: SourceEntry, old: StoreFileRow | None) -> FetchResult:
+            async def take_entry(source_entry: SourceEntry, old: StoreFileRow | None) -> FetchResult:
                 return await self._take(session, source_entry)
 
-            fetched_files = await fetch.fetch_all(self._files, entries, one)
+            fetched_files = await fetch.fetch_all(self._files, entries, take_entry)
         await self._notes.save()
         return fetched_files
 
     async def _take(self, session: FetchSession, source_entry: SourceEntry) -> FetchResult:
         path = f"/{self._bucket}/{source_entry.at}"
-        async with self._endpoint.open(session, path, {}, self._limits.seconds) as came:
-            if came.status == 404:
+        async with self._endpoint.open(session, path, {}, self._limits.seconds) as response:
+            if response.status == 404:
                 return FetchFailure("removed during the scan")
-            if came.status != 200:
-                code = await _refusal(came)
+            if response.status != 200:
+                code = await _refusal(response)
                 return FetchFailure(
-                    is_answer(came.status), detail=f"{is_answer(came.status)} ({code})" if code else ""
+                    is_answer(response.status),
+                    detail=f"{is_answer(response.status)} ({code})" if code else "",
                 )
             fetched_file = await fetch.receive_document(
-                self._files, came, source_entry.name, self._limits.bytes
+                self._files, response, source_entry.name, self._limits.bytes
             )
-            tag = came.headers.get("etag", self._tags.get(source_entry.at, ""))
+            tag = response.headers.get("etag", self._tags.get(source_entry.at, ""))
         if isinstance(fetched_file, FetchFailure):
             self._notes.note(source_entry.at, ETagEntry(source_entry.name, tag, refused=fetched_file.reason))
         else:
@@ -124,10 +125,10 @@ class BucketSource:
             query["prefix"] = self._prefix
         if token:
             query["continuation-token"] = token
-        async with self._endpoint.open(session, f"/{self._bucket}", query, LIST_TIMEOUT_S) as came:
-            if came.status != 200:
-                raise self._refused(came, await _refusal(came))
-            data = await fetch.read_body(came.body, MAX_LIST_PAGE_BYTES)
+        async with self._endpoint.open(session, f"/{self._bucket}", query, LIST_TIMEOUT_S) as response:
+            if response.status != 200:
+                raise self._refusal(response, await _refusal(response))
+            data = await fetch.read_body(response.body, MAX_LIST_PAGE_BYTES)
         try:
             return await pools.DOCUMENTS.run(listing.objects, data)
         except ValueError as error:
@@ -136,7 +137,7 @@ class BucketSource:
                 code="source_unreadable",
             ) from error
 
-    def _refused(self, came: FetchedResponse, code: str) -> Unavailable:
+    def _refusal(self, came: FetchedResponse, code: str) -> Unavailable:
         todo = {
             "NoSuchBucket": "The bucket does not exist.",
             "SignatureDoesNotMatch": "The secret key does not match the access key: check s3_secret_key.",
@@ -158,19 +159,19 @@ class BucketSource:
         tag = item.get("ETag", "")
         self._tags[key] = tag
         note = self._notes.of(key)
-        why = unfit_reason(
+        reason = unfit_reason(
             name,
             size,
             max_bytes=self._limits.bytes,
             pictures=self._limits.pictures,
             recordings=self._limits.recordings,
         )
-        if not why and any(part in ("", "..") for part in name.split("/")):
-            why = "unusable name"
-        if not why and note.refused and tag and note.tag == tag:
-            why = note.refused
-        if why:
-            walk.skip(name, why)
+        if not reason and any(part in ("", "..") for part in name.split("/")):
+            reason = "unusable name"
+        if not reason and note.refused and tag and note.tag == tag:
+            reason = note.refused
+        if reason:
+            walk.skip(name, reason)
         else:
             walk.files[name] = SourceEntry(name, key, size, _state(item.get("LastModified", ""), tag))
 

@@ -96,9 +96,9 @@ async def receive_document(
     except TooLarge:
         return too_large
     empty_or_unknown = not file.bytes or format_of(name) is None
-    if empty_or_unknown and (why := await pools.DOCUMENTS.run(no_text, file.path)):
+    if empty_or_unknown and (reason := await pools.DOCUMENTS.run(no_text, file.path)):
         await files.drop(file)
-        return FetchFailure(why, gone=True)
+        return FetchFailure(reason, gone=True)
     return file
 
 
@@ -142,7 +142,7 @@ class ETagCache:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._notes: dict[str, ETagEntry] | None = None
-        self._changed = False
+        self._has_changed = False
 
     async def load(self) -> None:
         """Load the entries once."""
@@ -163,19 +163,19 @@ class ETagCache:
         assert self._notes is not None, "load must be called first"
         if self._notes.get(at) != note:
             self._notes[at] = note
-            self._changed = True
+            self._has_changed = True
 
     def keep(self, kept_paths: Collection[str]) -> None:
         """Remove all other entries."""
         for at in (self._notes or {}).keys() - set(kept_paths):
             assert self._notes is not None
             del self._notes[at]
-            self._changed = True
+            self._has_changed = True
 
     async def save(self) -> None:
         """Write the entries to disk if any are new."""
-        if self._changed:
-            self._changed = False
+        if self._has_changed:
+            self._has_changed = False
             await pools.FILES.run(self._write, dict(self._notes or {}))
 
     def _read(self) -> dict[str, ETagEntry]:

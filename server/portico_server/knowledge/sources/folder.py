@@ -74,14 +74,19 @@ class FolderSource:
             return None  # removed or unreadable since the scan
 
     async def take(self, entries: Sequence[tuple[SourceEntry, StoreFileRow | None]]) -> list[FetchResult]:
-        same = {
+        unchanged_names = {
             source_entry.name
             for source_entry, old in entries
             if old is not None and await self._is_same(source_entry, old)
         }
-        paths = [Path(source_entry.at) for source_entry, _ in entries if source_entry.name not in same]
+        paths = [
+            Path(source_entry.at) for source_entry, _ in entries if source_entry.name not in unchanged_names
+        ]
         copies = iter(await self._files.copy(paths) if paths else ())
-        results = [Unchanged() if source_entry.name in same else next(copies) for source_entry, _ in entries]
+        results = [
+            Unchanged() if source_entry.name in unchanged_names else next(copies)
+            for source_entry, _ in entries
+        ]
         return [FetchFailure(item) if isinstance(item, str) else item for item in results]
 
     async def _is_same(self, source_entry: SourceEntry, old: StoreFileRow) -> bool:

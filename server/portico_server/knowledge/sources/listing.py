@@ -118,7 +118,7 @@ class ListedFeed:
     pages: tuple[str, ...]
 
 
-def listed(data: bytes, url: str, limit: int) -> Sitemap | ListedFeed | None:
+def parse_listing(data: bytes, url: str, limit: int) -> Sitemap | ListedFeed | None:
     """Return the addresses in a sitemap, a sitemap index or a feed (RSS, Atom) at ``url``, or ``None`` for anything
     else.
 

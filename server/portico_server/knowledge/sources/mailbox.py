@@ -120,7 +120,7 @@ class MailSource:
         await self._notes.load()
         walk = Walk()
         try:
-            async with self._opened() as (call, folder):
+            async with self._open() as (call, folder):
                 if folder.messages > self._limits.files:
                     raise fetch.source_too_large(
                         f"The {self.address} contains more than {self._limits.files:,} messages. Follow a "
@@ -148,7 +148,7 @@ class MailSource:
     async def take(self, entries: Sequence[tuple[SourceEntry, StoreFileRow | None]]) -> list[FetchResult]:
         fetch_results: list[FetchResult] = []
         try:
-            async with self._opened() as (call, folder):
+            async with self._open() as (call, folder):
                 for source_entry, _old in entries:
                     fetch_results.append(await self._take(call, folder, source_entry))
         except (imaplib.IMAP4.error, OSError) as error:
@@ -173,8 +173,8 @@ class MailSource:
             return FetchFailure("removed during the scan", gone=True)
         if len(data) > self._max_bytes:
             return FetchFailure(_too_large(self._max_bytes), gone=True)
-        came = FetchedResponse(self._address.written(), 200, {}, "", _pieces(data))
-        fetched_file = await fetch.receive_document(self._files, came, source_entry.name, self._max_bytes)
+        response = FetchedResponse(self._address.written(), 200, {}, "", _pieces(data))
+        fetched_file = await fetch.receive_document(self._files, response, source_entry.name, self._max_bytes)
         if not isinstance(fetched_file, FetchFailure):
             self._notes.note(source_entry.at, ETagEntry(source_entry.name, sha256=fetched_file.sha256))
         return fetched_file
@@ -183,17 +183,17 @@ class MailSource:
         name = self._notes.of(at).name
         if item.deleted:
             return  # the owner of the mailbox has deleted the message
-        why = unfit_reason(name, item.size, max_bytes=self._limits.bytes, pictures=True, recordings=True)
-        if not why and item.size > self._max_bytes:
-            why = _too_large(self._max_bytes)
-        if why:
-            walk.skip(name, why)
+        reason = unfit_reason(name, item.size, max_bytes=self._limits.bytes, pictures=True, recordings=True)
+        if not reason and item.size > self._max_bytes:
+            reason = _too_large(self._max_bytes)
+        if reason:
+            walk.skip(name, reason)
         else:
             state = int.from_bytes(hashlib.sha256(at.encode()).digest()[:7])
             walk.files[name] = SourceEntry(name, at, item.size, state)
 
     @asynccontextmanager
-    async def _opened(self) -> AsyncIterator[tuple[_MailCall, _Mailbox]]:
+    async def _open(self) -> AsyncIterator[tuple[_MailCall, _Mailbox]]:
         """Yield the open folder, and a function that runs calls in a thread with a time limit.
 
         Raises the errors of imaplib, `OSError`, `InvalidRequest`, `Unavailable`.
@@ -319,7 +319,7 @@ class _Mailbox(imaplib.IMAP4):
 
     def __init__(self, line: _Line, folder: str, login: str) -> None:
         self._line = line
-        self._left = MAX_LIST_BYTES
+        self._remaining_bytes = MAX_LIST_BYTES
         super().__init__()
         user, _, password = login.partition(":")
         try:
@@ -331,7 +331,7 @@ class _Mailbox(imaplib.IMAP4):
             raise
         except (self.error, UnicodeEncodeError) as error:
             raise self.error("it rejects the login: check source_logins") from error
-        kind, data = self.select(_quoted(folder), readonly=True)
+        kind, data = self.select(_quote(folder), readonly=True)
         if kind != "OK":
             raise self.error(f"the folder '{folder}' does not exist, or cannot be opened")
         self.messages = int(data[0] or 0)
@@ -340,11 +340,11 @@ class _Mailbox(imaplib.IMAP4):
         if not self.validity:
             raise self.error("the server does not report whether its message numbers are unchanged")
 
-    def listed(self, limit: int) -> list[MailMessage]:
+    def list_messages(self, limit: int) -> list[MailMessage]:
         """Return at most ``limit`` messages, oldest first."""
         mail_messages: dict[int, MailMessage] = {}
         if self.messages:
-            for text, _data in self._fetched("1:*", "(FLAGS RFC822.SIZE)", MAX_LIST_BYTES):
+            for text, _data in self._fetch("1:*", "(FLAGS RFC822.SIZE)", MAX_LIST_BYTES):
                 uid, size = _UID.search(text), _SIZE.search(text)
                 if uid and size:
                     number = int(uid[1])
@@ -357,21 +357,21 @@ class _Mailbox(imaplib.IMAP4):
         """Return the subjects of the messages that have one."""
         message_part = f"(BODY.PEEK[HEADER.FIELDS (SUBJECT)]<0.{SUBJECT_BYTES}>)"
         subjects = {}
-        for text, data in self._fetched(",".join(map(str, uids)), message_part, MAX_LIST_BYTES):
+        for text, data in self._fetch(",".join(map(str, uids)), message_part, MAX_LIST_BYTES):
             if uid := _UID.search(text):
                 subjects[int(uid[1])] = _subject(data)
         return subjects
 
     def message(self, uid: int, limit: int) -> bytes | None:
         """Return the first ``limit`` bytes of a message, or ``None`` if it no longer exists."""
-        for text, data in self._fetched(str(uid), f"(BODY.PEEK[]<0.{limit}>)", limit + MAX_LINE_BYTES):
+        for text, data in self._fetch(str(uid), f"(BODY.PEEK[]<0.{limit}>)", limit + MAX_LINE_BYTES):
             if (match := _UID.search(text)) and int(match[1]) == uid:
                 return data
         return None
 
-    def _fetched(self, uids: str, message_part: str, limit: int) -> Iterator[tuple[bytes, bytes]]:
+    def _fetch(self, uids: str, message_part: str, limit: int) -> Iterator[tuple[bytes, bytes]]:
         """Yield the response line of each message, and the literal that follows."""
-        self._left = limit
+        self._remaining_bytes = limit
         kind, answers = self.uid("FETCH", uids, message_part)
         if kind != "OK":
             raise self.error(f"the server rejects the fetch: {answers[-1:]!r:.200}")
@@ -407,12 +407,12 @@ class _Mailbox(imaplib.IMAP4):
         self._line.cut()
 
     def _take(self, size: int) -> None:
-        self._left -= size
-        if self._left < 0:
+        self._remaining_bytes -= size
+        if self._remaining_bytes < 0:
             raise self.abort("the server's response is larger than requested")
 
 
-def _quoted(folder: str) -> str:
+def _quote(folder: str) -> str:
     """Return the name of a folder as a quoted string, in IMAP's UTF-7 (RFC 3501, 5.1.3)."""
     pieces = []
     for piece in re.split(r"([^\x20-\x7e]+)", folder.replace("&", "&-")):

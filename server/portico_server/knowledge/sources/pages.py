@@ -51,9 +51,9 @@ class PageLister:
 
     def __init__(self, session: FetchSession, limit: int) -> None:
         self._session = session
-        self._most = limit
+        self._max_addresses = limit
 
-    async def listed(self, address: str) -> ListedAddresses:
+    async def list_addresses(self, address: str) -> ListedAddresses:
         """Return the addresses listed at ``address``.
 
         An address that ends in ``/`` is a directory index; another address that is not a list is itself a document.
@@ -65,31 +65,31 @@ class PageLister:
         from portico_server.knowledge.sources import listing
 
         base = urljoin(address, "/")
-        async with self._session.open(address, seconds=PAGE_TIMEOUT_S) as came:
-            _require(came, address)
-            head = await anext(came.body, b"")
-            if not _may_list(came, head):
+        async with self._session.open(address, seconds=PAGE_TIMEOUT_S) as response:
+            _require(response, address)
+            head = await anext(response.body, b"")
+            if not _may_list(response, head):
                 return ListedAddresses([address], base)
-            data = head + await read_body(came.body, MAX_PAGE_BYTES - len(head))
+            data = head + await read_body(response.body, MAX_PAGE_BYTES - len(head))
         data = await self._plain(data, address)
-        listing_result = await pools.DOCUMENTS.run(listing.listed, data, address, self._limit)
+        listing_result = await pools.DOCUMENTS.run(listing.parse_listing, data, address, self._limit)
         if isinstance(listing_result, listing.ListedFeed):
-            return ListedAddresses(self._counted(list(listing_result.pages)), base, latest=True)
+            return ListedAddresses(self._check_count(list(listing_result.pages)), base, latest=True)
         if listing_result is not None:
-            return ListedAddresses(await self._mapped(address, listing_result), base)
+            return ListedAddresses(await self._pages_of(address, listing_result), base)
         address_lines = await pools.DOCUMENTS.run(listing.lines, data)
-        return ListedAddresses([address] if address_lines is None else self._counted(address_lines), base)
+        return ListedAddresses([address] if address_lines is None else self._check_count(address_lines), base)
 
     @property
     def _limit(self) -> int:
         """Maximum number of addresses read from a list: one more than allowed, to detect that there are too many."""
-        return max(self._most, MAX_SITEMAPS) + 1
+        return max(self._max_addresses, MAX_SITEMAPS) + 1
 
-    async def _mapped(self, address: str, top: Sitemap) -> list[str]:
+    async def _pages_of(self, address: str, top: Sitemap) -> list[str]:
         """Return the pages of a sitemap and of the sitemaps it refers to."""
         from portico_server.knowledge.sources import listing
 
-        pages: dict[str, None] = dict.fromkeys(self._counted(list(top.pages)))
+        pages: dict[str, None] = dict.fromkeys(self._check_count(list(top.pages)))
         pending, seen_addresses = list(top.further), {address, *top.further}
         while pending:
             if len(seen_addresses) > MAX_SITEMAPS:
@@ -99,17 +99,17 @@ class PageLister:
                 _require(came, url)
                 data = await read_body(came.body, MAX_PAGE_BYTES)
             plain = await self._plain(data, url)
-            listing_result = await pools.DOCUMENTS.run(listing.listed, plain, url, self._limit)
+            listing_result = await pools.DOCUMENTS.run(listing.parse_listing, plain, url, self._limit)
             if not isinstance(listing_result, listing.Sitemap):
                 raise Unavailable(
-                    f"{_shortened(url)} is not a sitemap as expected. What was indexed is kept.",
+                    f"{_shorten(url)} is not a sitemap as expected. What was indexed is kept.",
                     code="source_unreadable",
                 )
             pages.update(dict.fromkeys(listing_result.pages))
-            self._counted(list(pages))
+            self._check_count(list(pages))
             pending += [further for further in listing_result.further if further not in seen_addresses]
             seen_addresses.update(listing_result.further)
-        return self._counted(list(pages))
+        return self._check_count(list(pages))
 
     async def _index(self, address: str) -> ListedAddresses:
         """Return everything below a directory index."""
@@ -121,14 +121,14 @@ class PageLister:
         while pending:
             url, depth = pending.pop()
             try:
-                async with self._session.open(url, seconds=PAGE_TIMEOUT_S) as came:
-                    _require(came, url)
-                    if came.media_type not in ("text/html", "application/xhtml+xml"):
+                async with self._session.open(url, seconds=PAGE_TIMEOUT_S) as response:
+                    _require(response, url)
+                    if response.media_type not in ("text/html", "application/xhtml+xml"):
                         raise Unavailable(
-                            f"{_shortened(url)} is {came.media_type}, not a directory index.",
+                            f"{_shorten(url)} is {response.media_type}, not a directory index.",
                             code="source_unreadable",
                         )
-                    data = await read_body(came.body, MAX_PAGE_BYTES)
+                    data = await read_body(response.body, MAX_PAGE_BYTES)
             except InvalidRequest:
                 raise
             except PorticoError:
@@ -142,7 +142,7 @@ class PageLister:
                 elif target not in seen_addresses and depth < MAX_INDEX_DEPTH:
                     seen_addresses.add(target)
                     pending.append((target, depth + 1))
-            self._counted([*seen_addresses, *listed_addresses.addresses])
+            self._check_count([*seen_addresses, *listed_addresses.addresses])
         return listed_addresses
 
     async def _plain(self, data: bytes, url: str) -> bytes:
@@ -152,12 +152,12 @@ class PageLister:
             return await pools.DOCUMENTS.run(listing.unzipped, data)
         except ValueError as error:
             raise Unavailable(
-                f"The list {_shortened(url)} cannot be read: {error}.", code="source_unreadable"
+                f"The list {_shorten(url)} cannot be read: {error}.", code="source_unreadable"
             ) from error
 
-    def _counted(self, addresses: list[str]) -> list[str]:
-        if len(addresses) > self._most:
-            raise _too_many(f"{self._most:,} files", addresses[0])
+    def _check_count(self, addresses: list[str]) -> list[str]:
+        if len(addresses) > self._max_addresses:
+            raise _too_many(f"{self._max_addresses:,} files", addresses[0])
         return addresses
 
 
@@ -170,7 +170,7 @@ def is_answer(status: int) -> str:
 def _require(came: FetchedResponse, url: str) -> None:
     if came.status != 200:
         raise Unavailable(
-            f"{_shortened(url)} {is_answer(came.status)}. What was indexed is kept; sync again when it is "
+            f"{_shorten(url)} {is_answer(came.status)}. What was indexed is kept; sync again when it is "
             "available.",
             code="source_unreadable",
         )
@@ -185,10 +185,10 @@ def _may_list(came: FetchedResponse, head: bytes) -> bool:
 
 def _too_many(limit_text: str, address: str) -> InvalidRequest:
     return source_too_large(
-        f"{_shortened(address)} lists more than {limit_text}. Follow a part of it, or raise the setting "
+        f"{_shorten(address)} lists more than {limit_text}. Follow a part of it, or raise the setting "
         "source_max_files.",
     )
 
 
-def _shortened(url: str) -> str:
+def _shorten(url: str) -> str:
     return url.partition("?")[0][:200]

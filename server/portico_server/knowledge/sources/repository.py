@@ -84,7 +84,7 @@ class GitSource:
             if path.startswith(below):
                 self._see(walk, description.split(), path.removeprefix(below))
         if below and not any(path.startswith(below) for _description, _tab, path in entries):
-            raise self._refused(f"it has no folder '{self._address.folder}'")
+            raise self._refusal(f"it has no folder '{self._address.folder}'")
         if len(walk.files) > self._limits.files:
             raise fetch.source_too_large(
                 f"{self._address.url} contains more than {self._limits.files:,} files. Follow a folder of it "
@@ -118,8 +118,10 @@ class GitSource:
 
     async def _take(self, objects: _Objects, source_entry: SourceEntry) -> FetchResult:
         body = objects.read(source_entry.at)
-        came = FetchedResponse(self._address.url, 200, {}, "", body)
-        fetched_file = await fetch.receive_document(self._files, came, source_entry.name, self._limits.bytes)
+        response = FetchedResponse(self._address.url, 200, {}, "", body)
+        fetched_file = await fetch.receive_document(
+            self._files, response, source_entry.name, self._limits.bytes
+        )
         refusal = fetched_file.reason if isinstance(fetched_file, FetchFailure) else ""
         sha256 = fetched_file.sha256 if isinstance(fetched_file, ReceivedFile) else ""
         self._notes.note(
@@ -140,7 +142,7 @@ class GitSource:
         except PorticoError as error:
             if error.code == "git_missing":
                 raise
-            raise self._refused(error.message) from error
+            raise self._refusal(error.message) from error
 
     def _prepare(self) -> None:
         """Create the folder for fetched data; empty it after too many fetches."""
@@ -149,7 +151,7 @@ class GitSource:
             shutil.rmtree(self._folder)
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def _refused(self, reason: str) -> Unavailable:
+    def _refusal(self, reason: str) -> Unavailable:
         if "could not read Username" in reason or "Authentication failed" in reason:
             host = urlsplit(self._address.url).hostname
             reason = (
@@ -169,17 +171,17 @@ class GitSource:
             walk.skip(name, "a link" if mode == _LINK else "another repository")
             return
         note = self._notes.of(object_id)
-        why = unfit_reason(
+        reason = unfit_reason(
             name,
             int(size),
             max_bytes=self._limits.bytes,
             pictures=self._limits.pictures,
             recordings=self._limits.recordings,
         )
-        why = why or ("" if int(size) else EMPTY_FILE)
-        why = why or ("unusable name" if name in walk.files else note.refused)
-        if why:
-            walk.skip(name, why)
+        reason = reason or ("" if int(size) else EMPTY_FILE)
+        reason = reason or ("unusable name" if name in walk.files else note.refused)
+        if reason:
+            walk.skip(name, reason)
         else:
             walk.files[name] = SourceEntry(name, object_id, int(size), int(object_id[:15], 16))
 

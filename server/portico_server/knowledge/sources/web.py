@@ -76,7 +76,7 @@ class WebSource:
             if self._spec.kind == "pages":
                 addresses = {url: _path(url, "") for url in self._spec.addresses}
             else:
-                listed_addresses = await PageLister(session, self._limits.files).listed(
+                listed_addresses = await PageLister(session, self._limits.files).list_addresses(
                     self._spec.addresses[0]
                 )
                 walk.unknown += [_plain(folder) for folder in listed_addresses.unknown]
@@ -98,19 +98,19 @@ class WebSource:
         try:
             async with (
                 self._fetcher.session() as session,
-                session.open(source_entry.at, _conditions(note), seconds=KIND_TIMEOUT_S) as came,
+                session.open(source_entry.at, _conditions(note), seconds=KIND_TIMEOUT_S) as response,
             ):
-                return note.sha256 if came.status == 304 else None
+                return note.sha256 if response.status == 304 else None
         except PorticoError:
             return None  # unknown without fetching
 
     async def take(self, entries: Sequence[tuple[SourceEntry, StoreFileRow | None]]) -> list[FetchResult]:
         async with self._fetcher.session() as session:
 
-            async def one(source_entry: SourceEntry, old: StoreFileRow | None) -> FetchResult:
+            async def take_entry(source_entry: SourceEntry, old: StoreFileRow | None) -> FetchResult:
                 return await self._take(session, source_entry, old)
 
-            fetched_files = await fetch.fetch_all(self._files, entries, one)
+            fetched_files = await fetch.fetch_all(self._files, entries, take_entry)
         await self._notes.save()
         return fetched_files
 
@@ -120,15 +120,15 @@ class WebSource:
         note = self._notes.of(source_entry.at)
         is_held = old is not None and note.sha256 == old.sha256 and self._files.holds(old.sha256, old.bytes)
         conditions = _conditions(note) if is_held or note.refused else {}
-        async with session.open(source_entry.at, conditions, seconds=self._limits.seconds) as came:
-            if came.status == 304 and conditions:
+        async with session.open(source_entry.at, conditions, seconds=self._limits.seconds) as response:
+            if response.status == 304 and conditions:
                 return FetchFailure(note.refused, gone=True) if note.refused else Unchanged()
-            if came.status != 200:
-                return FetchFailure(is_answer(came.status), gone=came.status in (404, 410))
+            if response.status != 200:
+                return FetchFailure(is_answer(response.status), gone=response.status in (404, 410))
             fetched_file = await fetch.receive_document(
-                self._files, came, source_entry.name, self._limits.bytes
+                self._files, response, source_entry.name, self._limits.bytes
             )
-            tag, date = came.headers.get("etag", ""), came.headers.get("last-modified", "")
+            tag, date = response.headers.get("etag", ""), response.headers.get("last-modified", "")
         if isinstance(fetched_file, FetchFailure):
             self._notes.note(
                 source_entry.at, ETagEntry(source_entry.name, tag, date, refused=fetched_file.reason)
@@ -145,7 +145,7 @@ class WebSource:
             async with slots:
                 kind = await _media_type(session, url)
             if kind is not None:
-                self._notes.note(url, replace(self._notes.of(url), name=_named(path, kind)))
+                self._notes.note(url, replace(self._notes.of(url), name=_file_name(path, kind)))
 
         async with asyncio.TaskGroup() as tasks:
             for url, path in addresses.items():
@@ -153,18 +153,18 @@ class WebSource:
                     tasks.create_task(ask(url, path), name=f"kind of {url[:80]}")
 
     def _see(self, walk: Walk, url: str, path: str) -> None:
-        name = self._notes.of(url).name or (path if _tells(path) else _named(path, "text/html"))
-        why = unfit_reason(
+        name = self._notes.of(url).name or (path if _tells(path) else _file_name(path, "text/html"))
+        reason = unfit_reason(
             name,
             0,
             max_bytes=self._limits.bytes,
             pictures=self._limits.pictures,
             recordings=self._limits.recordings,
         )
-        if not why and name in walk.files:
-            why = "another address has the same name"
-        if why:
-            walk.skip(name, why)
+        if not reason and name in walk.files:
+            reason = "another address has the same name"
+        if reason:
+            walk.skip(name, reason)
         else:
             walk.files[name] = SourceEntry(name, url, 0, None)
 
@@ -198,7 +198,7 @@ def _tells(path: str) -> bool:
     return form is not None and form.name != "code"
 
 
-def _named(path: str, media_type: str) -> str:
+def _file_name(path: str, media_type: str) -> str:
     suffix = SUFFIXES.get(media_type)
     form = format_of(path)
     if suffix is None or (form is not None and media_type == "text/plain"):
@@ -210,15 +210,15 @@ async def _media_type(session: FetchSession, url: str) -> str | None:
     """Return the media type of a document, or ``None`` if it is currently unknown."""
 
     async def ask(method: str) -> FetchedResponse:
-        async with session.open(url, seconds=KIND_TIMEOUT_S, method=method) as came:
-            return came
+        async with session.open(url, seconds=KIND_TIMEOUT_S, method=method) as response:
+            return response
 
     try:
-        came = await ask("HEAD")
-        if came.status >= 400:  # many servers support only GET
-            came = await ask("GET")
+        response = await ask("HEAD")
+        if response.status >= 400:  # many servers support only GET
+            response = await ask("GET")
     except (InvalidRequest, Unavailable):
         raise
     except PorticoError:
         return None
-    return came.media_type if came.status == 200 else None
+    return response.media_type if response.status == 200 else None

@@ -86,7 +86,7 @@ class WebDavSource:
             async with asyncio.timeout(SCAN_TIMEOUT_S), self._fetcher.session() as session:
                 while pending:
                     url, depth = pending.pop()
-                    for at, member in await self._listed(session, url, walk):
+                    for at, member in await self._list_folder(session, url, walk):
                         if not member.folder:
                             self._see(walk, at, member)
                         elif depth == MAX_FOLDER_DEPTH:
@@ -117,19 +117,19 @@ class WebDavSource:
     async def take(self, entries: Sequence[tuple[SourceEntry, StoreFileRow | None]]) -> list[FetchResult]:
         async with self._fetcher.session() as session:
 
-            async def one(source_entry: SourceEntry, old: StoreFileRow | None) -> FetchResult:
+            async def take_entry(source_entry: SourceEntry, old: StoreFileRow | None) -> FetchResult:
                 return await self._take(session, source_entry)
 
-            fetched_files = await fetch.fetch_all(self._files, entries, one)
+            fetched_files = await fetch.fetch_all(self._files, entries, take_entry)
         await self._notes.save()
         return fetched_files
 
     async def _take(self, session: FetchSession, source_entry: SourceEntry) -> FetchResult:
-        async with session.open(source_entry.at, self._headers, seconds=self._limits.seconds) as came:
-            if came.status != 200:
-                return FetchFailure(is_answer(came.status), gone=came.status in (404, 410))
+        async with session.open(source_entry.at, self._headers, seconds=self._limits.seconds) as response:
+            if response.status != 200:
+                return FetchFailure(is_answer(response.status), gone=response.status in (404, 410))
             fetched_file = await fetch.receive_document(
-                self._files, came, source_entry.name, self._limits.bytes
+                self._files, response, source_entry.name, self._limits.bytes
             )
         tag = self._tags.get(source_entry.at, "")
         if isinstance(fetched_file, FetchFailure):
@@ -138,10 +138,10 @@ class WebDavSource:
             self._notes.note(source_entry.at, ETagEntry(source_entry.name, tag, sha256=fetched_file.sha256))
         return fetched_file
 
-    async def _listed(self, session: FetchSession, url: str, walk: Walk) -> list[tuple[str, Member]]:
+    async def _list_folder(self, session: FetchSession, url: str, walk: Walk) -> list[tuple[str, Member]]:
         """Return the direct members of a folder by address. If a folder cannot be read, its known files are kept."""
         try:
-            members = await self._asked(session, url)
+            members = await self._request_listing(session, url)
         except InvalidRequest:
             raise
         except PorticoError:
@@ -157,7 +157,7 @@ class WebDavSource:
                 walk.skip(name_on_disk(member.href[:200]), "outside the followed folder")
         return within
 
-    async def _asked(self, session: FetchSession, url: str) -> list[Member]:
+    async def _request_listing(self, session: FetchSession, url: str) -> list[Member]:
         """Return the members that the server lists for a folder, without the folder itself."""
         from portico_server.knowledge.sources import listing
 
@@ -197,19 +197,19 @@ class WebDavSource:
             return  # by the same rules as in a folder
         self._tags[at] = member.tag
         note = self._notes.of(at)
-        why = unfit_reason(
+        reason = unfit_reason(
             name,
             member.size,
             max_bytes=self._limits.bytes,
             pictures=self._limits.pictures,
             recordings=self._limits.recordings,
         )
-        if not why and name in walk.files:
-            why = "unusable name"
-        if not why and note.refused and member.tag and note.tag == member.tag:
-            why = note.refused
-        if why:
-            walk.skip(name, why)
+        if not reason and name in walk.files:
+            reason = "unusable name"
+        if not reason and note.refused and member.tag and note.tag == member.tag:
+            reason = note.refused
+        if reason:
+            walk.skip(name, reason)
         else:
             walk.files[name] = SourceEntry(name, at, member.size, _state(member))
 
@@ -227,7 +227,7 @@ class WebDavSource:
         )
 
 
-def _joined(url: str, href: str) -> str:
+def _join(url: str, href: str) -> str:
     try:
         return urljoin(url, href)
     except ValueError:
@@ -236,12 +236,12 @@ def _joined(url: str, href: str) -> str:
 
 def _is_same(url: str, href: str) -> bool:
     """Return whether a server's ``href`` is the folder ``url`` itself."""
-    return _path(_joined(url, href)).rstrip("/") == _path(url).rstrip("/")
+    return _path(_join(url, href)).rstrip("/") == _path(url).rstrip("/")
 
 
 def _below(url: str, member: Member) -> str:
     """Return the address of a direct member of ``url``, with a trailing ``/`` for a folder; empty for other members."""
-    at = _joined(url, member.href)
+    at = _join(url, member.href)
     path, above = _path(at).rstrip("/"), _path(url)
     name = path.removeprefix(above) if path.startswith(above) else ""
     if _origin(at) != _origin(url) or name in ("", ".", "..") or "/" in name or "\\" in name:

@@ -184,12 +184,12 @@ def write_gguf(path: Path, values: Mapping[str, str | float], tensors: Sequence[
         head += _string(name) + struct.pack("<I", len(dimensions))
         head += struct.pack(f"<{len(dimensions)}Q", *dimensions)
         head += struct.pack("<IQ", {"F32": 0, "F16": 1}[dtype], offset)
-        offset += _padded(array.size * peft.FLOAT_WIDTHS[dtype])
+        offset += _padded_length(array.size * peft.FLOAT_WIDTHS[dtype])
     with path.open("wb") as file:
-        file.write(head + b"\0" * (_padded(len(head)) - len(head)))
+        file.write(head + b"\0" * (_padded_length(len(head)) - len(head)))
         for (_, array), dtype in zip(tensors, formats, strict=True):
             data = peft.pack_floats(array, dtype)
-            file.write(data + b"\0" * (_padded(len(data)) - len(data)))
+            file.write(data + b"\0" * (_padded_length(len(data)) - len(data)))
         file.flush()
         os.fsync(file.fileno())
 
@@ -244,7 +244,7 @@ def _string(text: str) -> bytes:
     return struct.pack("<Q", len(data)) + data
 
 
-def _padded(length: int) -> int:
+def _padded_length(length: int) -> int:
     return -(-length // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
 
 

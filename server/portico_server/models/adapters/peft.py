@@ -243,7 +243,7 @@ def read_peft(folder: Path) -> PeftAdapter:
     config = _config(folder)
     _only_lora(folder, config)
     rank, alpha = config.get("r"), config.get("lora_alpha")
-    if not _whole(rank) or not isinstance(alpha, int | float) or isinstance(alpha, bool) or alpha <= 0:
+    if not _is_integer(rank) or not isinstance(alpha, int | float) or isinstance(alpha, bool) or alpha <= 0:
         raise _invalid_adapter(
             folder, "needs 'r' (a whole number above 0) and 'lora_alpha' (a number above 0)"
         )
@@ -254,8 +254,8 @@ def read_peft(folder: Path) -> PeftAdapter:
     rslora = config.get("use_rslora") is True
     pairs = []
     for module, sides in _modules(folder, file).items():
-        own_rank = _own(ranks, module, rank)
-        own_alpha = _own(alphas, module, alpha)
+        own_rank = _value_of(ranks, module, rank)
+        own_alpha = _value_of(alphas, module, alpha)
         scaling = own_alpha / (math.sqrt(own_rank) if rslora else own_rank)
         pairs.append(_pair(folder, file, module, sides, int(own_rank), scaling))
     return PeftAdapter(
@@ -354,7 +354,7 @@ def _patterns(folder: Path, config: Mapping[str, Any], field: str) -> dict[str, 
     return patterns
 
 
-def _own(patterns: Mapping[str, float], module: str, usual: float) -> float:
+def _value_of(patterns: Mapping[str, float], module: str, usual: float) -> float:
     """Return the value of the first pattern that matches the module's full name or its last parts, otherwise
     ``usual``.
     """
@@ -365,7 +365,7 @@ def _own(patterns: Mapping[str, float], module: str, usual: float) -> float:
     return usual
 
 
-def _whole(value: Any) -> bool:
+def _is_integer(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 

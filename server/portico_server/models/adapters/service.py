@@ -238,7 +238,7 @@ class AdapterService:
             except BaseException:
                 model.scale(before)
                 raise
-        self._registry.changed("model")
+        self._registry.announce("model")
         return model.info()
 
     async def remove(self, name: str) -> None:

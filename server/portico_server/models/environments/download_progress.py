@@ -17,7 +17,7 @@ class DownloadProgress:
 
     def __init__(self) -> None:
         self._sizes: dict[str, int] = {}
-        self._here: set[str] = set()
+        self._local_names: set[str] = set()
 
     def hear(self, words: str) -> tuple[int, int] | None:
         """Return the downloaded bytes and the bytes of all started downloads, or ``None`` if the text is about
@@ -26,7 +26,7 @@ class DownloadProgress:
         if match := _BEGUN.fullmatch(words):
             self._sizes[match[1]] = int(float(match[2]) * _UNITS[match[3]])
         elif (match := _ENDED.fullmatch(words)) and match[1] in self._sizes:
-            self._here.add(match[1])
+            self._local_names.add(match[1])
         else:
             return None
-        return sum(self._sizes[name] for name in self._here), sum(self._sizes.values())
+        return sum(self._sizes[name] for name in self._local_names), sum(self._sizes.values())

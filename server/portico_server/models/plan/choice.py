@@ -43,7 +43,7 @@ def plan_model(
     if engine != "transformers" and needs_gpu_server(model, hardware):
         return planning.best(servers)
     if model.quantisation:
-        return planning.refused(*next(iter(servers.items())))
+        return planning.refuse(*next(iter(servers.items())))
     return _transformers(model, hardware, options, name or model.name, budget)
 
 

@@ -62,7 +62,7 @@ class GpuPlanning:
         """Plan for the engine that was named."""
         if not self.gpus:
             is_own = servers[engine].cpu_build
-            return self._on_cpu(engine, servers[engine]) if is_own else self.refused(engine, servers[engine])
+            return self._on_cpu(engine, servers[engine]) if is_own else self.refuse(engine, servers[engine])
         plan_outcome = self.on(engine, servers[engine])
         gpu_traits = {
             other_servers: traits for other_servers, traits in servers.items() if other_servers != engine
@@ -154,7 +154,7 @@ class GpuPlanning:
             return f"A Q4_K_M GGUF of it, about {gb(quarter)}, fits on llama.cpp on the CPU, but runs slowly."
         return recommended(self.hardware)
 
-    def refused(self, engine: str, traits: GpuTraits) -> PlanOutcome:
+    def refuse(self, engine: str, traits: GpuTraits) -> PlanOutcome:
         """Return the plan without a GPU."""
         model = self.model
         return PlanOutcome(
@@ -404,9 +404,9 @@ def _gpu_reasons(
             f"key-value cache of {gb(estimate.cache)} has room for {estimate.cache // call:,} with a full "
             f"context, or {estimate.cache // max(1, need.call(usual, split)):,} of {usual:,} tokens."
         )
-    where = "each GPU" if split > 1 else "the GPU"
+    gpu_text = "each GPU" if split > 1 else "the GPU"
     reasons.append(
-        f"It needs about {gb(estimate.total)} of {where}'s {gb(int(gpus[0].memory_bytes))}, a share of "
+        f"It needs about {gb(estimate.total)} of {gpu_text}'s {gb(int(gpus[0].memory_bytes))}, a share of "
         f"{settings['memory_share']:.2f}{_COVERED[need.traits.share_covers]}."
     )
     return reasons

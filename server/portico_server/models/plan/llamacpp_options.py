@@ -89,7 +89,7 @@ def check_options(name: str, parameters: Mapping[str, Any]) -> None:
             )
         if not _fits(value, option):
             raise InvalidRequest(
-                f"'{key}' of the model '{name}' must be {_wanted(option)}.", param=f"parameters.{key}"
+                f"'{key}' of the model '{name}' must be {_expected_text(option)}.", param=f"parameters.{key}"
             )
     for pair in (("chat_template", "chat_template_file"), ("draft_model", "speculation")):
         if all(parameters.get(key) for key in pair):
@@ -114,7 +114,7 @@ def _fits(value: Any, option: LlamaCppOption) -> bool:
     return isinstance(value, str) and bool(value) and (not option.words or value in option.words)
 
 
-def _wanted(option: LlamaCppOption) -> str:
+def _expected_text(option: LlamaCppOption) -> str:
     if option.words:
         return f"one of {', '.join(option.words)}"
     return {

@@ -25,7 +25,7 @@ def machine_presets() -> Mapping[str, Hardware]:
 
 def machine_preset(name: str) -> Hardware:
     """Return one machine. Raise `InvalidRequest` with the valid names."""
-    hardware = machine_presets().get(name) or _described(name)
+    hardware = machine_presets().get(name) or _parse(name)
     if hardware is None:
         raise InvalidRequest(
             f"No hardware preset is named '{name}'.{nearest(name, machine_presets())} Presets: "
@@ -78,11 +78,11 @@ def _plain(name: str) -> str:
     return _DECORATION.sub("", name.lower())
 
 
-def _known(name: str) -> bool:
+def _is_known(name: str) -> bool:
     return _plain(name) in _known_gpus()
 
 
-def _described(text: str) -> Hardware | None:
+def _parse(text: str) -> Hardware | None:
     """Parse a machine description: GPUs, then memory and cores, separated by commas. Return ``None`` if it is not one.
 
     Raise `InvalidRequest` for an unknown GPU, or impossible sizes.
@@ -90,7 +90,9 @@ def _described(text: str) -> Hardware | None:
     memory_gb, cores = 0.0, DEFAULT_CORES_COUNT
     gpus: tuple[Gpu, ...] = ()
     parts = [part.strip() for part in text.split(",") if part.strip()]
-    if not parts or (len(parts) == 1 and parts[0].islower() and parts[0].isalnum() and not _known(parts[0])):
+    if not parts or (
+        len(parts) == 1 and parts[0].islower() and parts[0].isalnum() and not _is_known(parts[0])
+    ):
         return None  # the name of a machine, perhaps with a typo
     for part in parts:
         if match := _MEMORY.fullmatch(part):
@@ -114,7 +116,7 @@ def _described(text: str) -> Hardware | None:
 def _gpus(count: int, name: str, size_gb: float) -> tuple[Gpu, ...]:
     gpu = _known_gpus().get(_plain(name))
     if gpu is None or not 1 <= count <= MAX_GPUS_COUNT:
-        names = [one.name for one in _known_gpus().values()]
+        names = [known_gpu.name for known_gpu in _known_gpus().values()]
         close = nearest(name, names) if gpu is None else ""
         raise InvalidRequest(
             f"'{count} x {name[:80]}' is not a known GPU.{close} Use 1 to {MAX_GPUS_COUNT} of: "
@@ -137,5 +139,5 @@ def _hardware(row: Mapping[str, Any]) -> Hardware:
         return Hardware(row["cores"], memory)
     if gpu.get("shared"):
         return Hardware(row["cores"], memory, (Gpu(gpu["name"], int(memory * METAL_SHARE), shared=True),))
-    one = Gpu(gpu["name"], int(gpu["memory_gb"] * _GIB), capability=gpu["capability"])
-    return Hardware(row["cores"], memory, (one,) * gpu.get("count", 1))
+    gpu_model = Gpu(gpu["name"], int(gpu["memory_gb"] * _GIB), capability=gpu["capability"])
+    return Hardware(row["cores"], memory, (gpu_model,) * gpu.get("count", 1))

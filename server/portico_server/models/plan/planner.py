@@ -50,7 +50,7 @@ class Planner:
         machine = machine_preset(hardware) if hardware else await pools.MODELS.run(this_machine)
         source = parse_source(spec.source)
         spec = replace(spec, parameters=parameters)
-        path = self._fetcher.cached(source) if source.fetchable else None
+        path = self._fetcher.find_cached(source) if source.fetchable else None
         engine = self._choose(spec, path)
         if not source.fetchable:
             memory = engine.memory(spec, None) if isinstance(engine, MeasuresMemory) else 0

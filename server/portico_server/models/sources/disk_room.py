@@ -16,11 +16,11 @@ def require_room(folder: Path, size: int, source: object) -> None:
     free = shutil.disk_usage(folder).free
     if size + _SPARE_BYTES > free:
         raise Unavailable(
-            f"'{source}' needs {_shown(size)} in {folder}, but only {_shown(free)} are free. Free some "
+            f"'{source}' needs {_format_size(size)} in {folder}, but only {_format_size(free)} are free. Free some "
             "space, or set 'models' to a folder on a larger disk.",
             code="disk_full",
         )
 
 
-def _shown(size: int) -> str:
+def _format_size(size: int) -> str:
     return f"{size / 1e9:,.1f} GB" if size >= 100_000_000 else f"{size / 1e6:,.1f} MB"

@@ -76,10 +76,10 @@ async def get_json(remote: RemoteFile) -> Any:
                     body += chunk
                     if len(body) > _MAX_LISTING:
                         break  # truncated JSON is invalid, which is the result
-                return _parsed(bytes(body), remote)
+                return _parse(bytes(body), remote)
         except (aiohttp.ClientError, TimeoutError, _Passing) as error:
             if attempt:
-                raise remote.unreachable(_named(error)) from error
+                raise remote.unreachable(_describe(error)) from error
             await asyncio.sleep(_pause(error, attempt))
             attempt += 1
 
@@ -99,7 +99,7 @@ async def get_range(remote: RemoteFile, start: int, end: int) -> bytes:
                     break
             return bytes(body[skipped_bytes : skipped_bytes + end - start])
     except (aiohttp.ClientError, TimeoutError, _Passing) as error:
-        raise remote.unreachable(_named(error)) from error
+        raise remote.unreachable(_describe(error)) from error
 
 
 def partial_files(target: Path, expected_file: ExpectedFile) -> int:
@@ -148,7 +148,7 @@ async def download(
         except (aiohttp.ClientError, TimeoutError, _Passing) as error:
             fruitless = fruitless + 1 if partial_files(target, expected_file) <= before else 1
             if fruitless == _MAX_ATTEMPTS:
-                raise remote.unreachable(_named(error)) from error
+                raise remote.unreachable(_describe(error)) from error
             await asyncio.sleep(_pause(error, fruitless - 1))
     await pools.MODELS.run(os.replace, part, target)
     return digest
@@ -187,7 +187,7 @@ class _Part:
     """A growing file and the hashes of its contents."""
 
     def __init__(self, path: Path, expected_file: ExpectedFile) -> None:
-        self._expected = expected_file
+        self._expected_file = expected_file
         self._file: BinaryIO = path.open("ab+")
         self._file.seek(0)
         self._begin()
@@ -199,7 +199,7 @@ class _Part:
             if not chunk:
                 return False
             self._add(chunk)
-            if self.size > self._expected.size:
+            if self.size > self._expected_file.size:
                 self.restart()
         return True
 
@@ -208,7 +208,7 @@ class _Part:
         self._sha256 = hashlib.sha256()
         # Git's id of a file; not a security measure of ours, but the only hash that the hub provides for
         # small files.
-        self._blob = hashlib.sha1(b"blob %d\0" % self._expected.size, usedforsecurity=False)
+        self._blob = hashlib.sha1(b"blob %d\0" % self._expected_file.size, usedforsecurity=False)
 
     def _add(self, data: bytes) -> None:
         self._sha256.update(data)
@@ -220,14 +220,14 @@ class _Part:
         self._begin()
 
     def append(self, data: bytes) -> None:
-        if self.size + len(data) > self._expected.size:
-            raise _Mismatch(f"more than the expected {self._expected.size:,} bytes")
+        if self.size + len(data) > self._expected_file.size:
+            raise _Mismatch(f"more than the expected {self._expected_file.size:,} bytes")
         self._file.write(data)
         self._add(data)
 
     def verified(self) -> str:
         """Return the SHA-256 after everything is on the disk. Raise `_Mismatch` if it is not the expected one."""
-        digest, expected_file = self._sha256.hexdigest(), self._expected
+        digest, expected_file = self._sha256.hexdigest(), self._expected_file
         if expected_file.sha256 and digest != expected_file.sha256:
             raise _Mismatch(f"SHA-256 {digest} instead of {expected_file.sha256}")
         if expected_file.blob and self._blob.hexdigest() != expected_file.blob:
@@ -258,7 +258,7 @@ def _part(target: Path, expected_file: ExpectedFile) -> Path:
     return target.with_name(f".{target.name}.{expected_file.known[:12] or expected_file.size}.part")
 
 
-def _parsed(body: bytes, remote: RemoteFile) -> Any:
+def _parse(body: bytes, remote: RemoteFile) -> Any:
     try:
         return json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -273,7 +273,7 @@ def _pause(error: BaseException, attempt: int) -> float:
     return min(_FIRST_PAUSE_S * 2**attempt if requested_pause is None else requested_pause, _MAX_PAUSE_S)
 
 
-def _named(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
     """Return a short reason without the request's headers."""
     if isinstance(error, aiohttp.ClientConnectorError):
         return error.strerror or str(error.os_error)

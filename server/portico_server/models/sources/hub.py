@@ -79,7 +79,7 @@ class Hub:
             )
         return listing
 
-    def refused(self, source: ModelSource, status: int, headers: Mapping[str, str]) -> PorticoError:
+    def to_error(self, source: ModelSource, status: int, headers: Mapping[str, str]) -> PorticoError:
         """Return the error for a response that is not the file: gated, unknown, or a failing hub."""
         reason = headers.get("X-Error-Code", "")
         page = f"{self.endpoint}/{source.location}" if self.name == "hf" else self.endpoint
@@ -176,7 +176,7 @@ async def list_repository(source: ModelSource, folder: Path, settings: Settings)
                 session,
                 url,
                 hub.headers,
-                lambda status, headers: hub.refused(source, status, headers),
+                lambda status, headers: hub.to_error(source, status, headers),
                 lambda error: _unreachable(hub, source, folder, error),
             )
 

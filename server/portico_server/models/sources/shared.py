@@ -59,7 +59,7 @@ class SharedModels:
 
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
-        self._asked: set[ModelSource] = set()
+        self._requested_sources: set[ModelSource] = set()
         self._sharing: set[asyncio.Task[None]] = set()
         self._one_at_a_time = asyncio.Lock()
 
@@ -100,20 +100,21 @@ class SharedModels:
             return None
         total, done_bytes = sum(file.size for file in note.files.values()), 0
         partial_bytes = {
-            name: await pools.MODELS.run(_begun, folder / name, file) for name, file in note.files.items()
+            name: await pools.MODELS.run(_existing_bytes, folder / name, file)
+            for name, file in note.files.items()
         }
         require_room(folder, total - sum(partial_bytes.values()), source)
         (folder / PARTIAL_MARK).touch()
-        self._asked.add(source)
+        self._requested_sources.add(source)
 
-        def came(size: int) -> None:
+        def on_bytes(size: int) -> None:
             nonlocal done_bytes
             done_bytes += size
             report(done_bytes, total)
 
         try:
             for name, file in note.files.items():
-                await self._fetch_file(folder / name, file, partial_bytes[name] > 0, came)
+                await self._fetch_file(folder / name, file, partial_bytes[name] > 0, on_bytes)
             if note.path.endswith(".gguf"):
                 open_local(folder / note.path)
         except (PorticoError, FileNotFoundError, _Unusable) as error:
@@ -124,9 +125,9 @@ class SharedModels:
 
     def share(self, source: ModelSource, folder: Path, receipt: DownloadReceipt) -> None:
         """Upload a fetched model to the bucket in the background, unless the bucket already has it."""
-        if source in self._asked:
+        if source in self._requested_sources:
             return
-        self._asked.add(source)
+        self._requested_sources.add(source)
         task = asyncio.create_task(self._share(source, folder, receipt), name=f"share {source}")
         self._sharing.add(task)
         task.add_done_callback(self._sharing.discard)
@@ -149,7 +150,7 @@ class SharedModels:
                 await self._put_note(source, folder, json.dumps(note).encode())
                 logger.info("'%s' is now in the bucket with model files", source)
         except (PorticoError, OSError, EOFError) as error:
-            self._asked.discard(source)  # tried again on its next use
+            self._requested_sources.discard(source)  # tried again on its next use
             logger.warning("'%s' could not be uploaded to the bucket with model files: %s", source, error)
 
     async def _put_file(self, path: Path, size: int) -> list[str]:
@@ -169,7 +170,7 @@ class SharedModels:
             await self._bucket.put(Path(file.name), _note_name(source), digest, len(note))
 
     async def _read_note(self, source: ModelSource) -> SharedNote:
-        return _parsed(await self._bucket.read(_note_name(source), MAX_NOTE_BYTES), str(source))
+        return _parse(await self._bucket.read(_note_name(source), MAX_NOTE_BYTES), str(source))
 
     async def _fetch_file(
         self, target: Path, file: SharedFile, has_begun: bool, came: Callable[[int], None]
@@ -210,7 +211,7 @@ def _part_name(digest: str) -> str:
     return f"parts/{digest[:2]}/{digest}"
 
 
-def _parsed(data: bytes, source: str) -> SharedNote:
+def _parse(data: bytes, source: str) -> SharedNote:
     """Parse a note, whose names must be below its folder. Raise `_Unusable`."""
     try:
         document: Any = json.loads(data)
@@ -239,7 +240,7 @@ def _partial(target: Path, file: SharedFile) -> Path:
     return target.with_name(f".{target.name}.{file.sha256[:12]}.shared")
 
 
-def _begun(target: Path, file: SharedFile) -> int:
+def _existing_bytes(target: Path, file: SharedFile) -> int:
     """Return the bytes of a file that an earlier fetch left on the disk.
 
     A complete file without a receipt becomes a partial file again, and its parts are checked.

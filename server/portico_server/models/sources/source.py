@@ -140,7 +140,7 @@ def parse_source(source: str) -> ModelSource:
     if has_plugin("engine", scheme):
         return ModelSource(scheme, remainder)
     raise InvalidRequest(
-        f"'{_shown(text)}' begins with the unknown scheme '{scheme}://'.{nearest(scheme, FORMS)} "
+        f"'{_excerpt(text)}' begins with the unknown scheme '{scheme}://'.{nearest(scheme, FORMS)} "
         f"Sources are {', '.join(FORMS.values())}.",
         param="source",
     )
@@ -158,9 +158,9 @@ def require_file(source: str) -> None:
             code=MISSING_FILE_CODE,
             param="source",
         )
-    suggestion = _meant(text)
+    suggestion = _guess_source(text)
     raise InvalidRequest(
-        f"'{_shown(text)}' is not a model source, and the file {model_source.location} does not exist on the "
+        f"'{_excerpt(text)}' is not a model source, and the file {model_source.location} does not exist on the "
         f"daemon's machine.{f' Did you mean {suggestion}?' if suggestion else ''} Sources are "
         f"{', '.join(FORMS.values())}.",
         code="invalid_source",
@@ -168,7 +168,7 @@ def require_file(source: str) -> None:
     )
 
 
-def _meant(text: str) -> str:
+def _guess_source(text: str) -> str:
     """Return the source that a user may have meant without its scheme; empty if there is no suggestion."""
     if _SERVER.match(text):
         base, _, model = text.partition("#")
@@ -233,7 +233,7 @@ def _openai(scheme: Scheme, text: str) -> ModelSource:
         raise _malformed(text, scheme) from error
     if parts.username or parts.password:
         raise InvalidRequest(
-            f"'{_shown(text)}' contains a name or password; give the key as 'api_key' instead.",
+            f"'{_excerpt(text)}' contains a name or password; give the key as 'api_key' instead.",
             param="source",
         )
     if not host or not model:
@@ -250,7 +250,7 @@ def _agent(scheme: Scheme, text: str) -> ModelSource:
         raise _malformed(text, scheme) from error
     if parts.username or parts.password:
         raise InvalidRequest(
-            f"'{_shown(text)}' contains a name or password; give the key as 'api_key' instead.",
+            f"'{_excerpt(text)}' contains a name or password; give the key as 'api_key' instead.",
             param="source",
         )
     if not host or parts.query or parts.fragment or " " in location:
@@ -260,11 +260,11 @@ def _agent(scheme: Scheme, text: str) -> ModelSource:
 
 def _malformed(text: str, scheme: str) -> InvalidRequest:
     return InvalidRequest(
-        f"'{_shown(text)}' is not a model source: expected {FORMS[scheme]}.", param="source"
+        f"'{_excerpt(text)}' is not a model source: expected {FORMS[scheme]}.", param="source"
     )
 
 
-def _shown(text: str) -> str:
+def _excerpt(text: str) -> str:
     """Return the source in a form for messages: short, and without credentials."""
     text = re.sub(r"//[^/@\s]*@", "//", text, count=1) if "://" in text and _has_login(text) else text
     return text if len(text) <= 200 else text[:200] + "…"

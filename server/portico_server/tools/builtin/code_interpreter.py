@@ -39,7 +39,7 @@ def tool(
         code = (
             arguments["code"].encode("utf-8", "replace").decode()
         )  # half of a surrogate pair is not valid text
-        files = await brought(arguments.get("files") or (), artifacts, context)
+        files = await read_files(arguments.get("files") or (), artifacts, context)
         folders = await skills.folders(arguments.get("skills") or (), context.caller)
         cell = Cell(code, files, folders)
         session = arguments.get("session")
@@ -128,15 +128,15 @@ _OUTPUT: Final[Mapping[str, Any]] = {
 }
 
 
-async def brought(
+async def read_files(
     file_items: Sequence[Mapping[str, Any]], artifacts: ArtifactStore, context: Context
 ) -> dict[str, bytes]:
     """Return the files by name. Raise `InvalidRequest` that names the file, `NotFound` for an artifact."""
     files: dict[str, bytes] = {}
     for number, item in enumerate(file_items):
-        where = f"arguments.files[{number}]"
+        path = f"arguments.files[{number}]"
         if not re.match(_NAME, item["name"]):
-            raise InvalidRequest(f"'{item['name'][:80]}' is not a plain file name.", param=f"{where}.name")
+            raise InvalidRequest(f"'{item['name'][:80]}' is not a plain file name.", param=f"{path}.name")
         if "artifact" in item:
             data = await artifacts.read(item["artifact"], context.caller)
         elif "base64" in item:
@@ -144,7 +144,7 @@ async def brought(
                 data = base64.b64decode(item["base64"], validate=True)
             except (binascii.Error, ValueError) as error:
                 raise InvalidRequest(
-                    f"The content of '{item['name']}' is not base64: {error}.", param=f"{where}.base64"
+                    f"The content of '{item['name']}' is not base64: {error}.", param=f"{path}.base64"
                 ) from error
         else:
             data = item["text"].encode("utf-8", "replace")

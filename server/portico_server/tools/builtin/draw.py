@@ -58,7 +58,7 @@ class PictureFiles(Protocol):
 def tool(registry: Registry, artifacts: ArtifactStore, files: PictureFiles, fetcher: Fetcher) -> Tool:
     """Return ``draw``, which creates images and stores them as artifacts."""
 
-    async def attached(file_id: str, field: str, at: str, context: Context) -> Attachment:
+    async def read_attachment(file_id: str, field: str, at: str, context: Context) -> Attachment:
         name, data = await files.read(file_id, context.caller, limit=BYTES, param=at)
         return attach(field, name.rpartition("/")[2], data, at)
 
@@ -73,12 +73,12 @@ def tool(registry: Registry, artifacts: ArtifactStore, files: PictureFiles, fetc
             size_of(size, "arguments.size")
             ids = arguments.get("images") or ()
             images = [
-                await attached(file_id, "image", f"arguments.images[{number}]", context)
+                await read_attachment(file_id, "image", f"arguments.images[{number}]", context)
                 for number, file_id in enumerate(ids)
             ]
             mask = None
             if arguments.get("mask"):
-                mask = await attached(arguments["mask"], "mask", "arguments.mask", context)
+                mask = await read_attachment(arguments["mask"], "mask", "arguments.mask", context)
             check_mask(tuple(images), mask, "arguments.mask")
             name = await able(
                 registry,
@@ -99,7 +99,7 @@ def tool(registry: Registry, artifacts: ArtifactStore, files: PictureFiles, fetc
             if error.status >= 500:
                 raise
             return ToolResult(error.message, is_error=True)
-        return await _kept(arguments["prompt"], name, generated_images, image_data, artifacts, context)
+        return await _keep(arguments["prompt"], name, generated_images, image_data, artifacts, context)
 
     return Tool(
         name="draw",
@@ -116,7 +116,7 @@ def tool(registry: Registry, artifacts: ArtifactStore, files: PictureFiles, fetc
     )
 
 
-async def _kept(
+async def _keep(
     prompt: str,
     model: str,
     generated_images: GeneratedImages,

@@ -62,7 +62,7 @@ def tool(folders: Folders) -> Tool:
 def _work(arguments: Mapping[str, Any], folders: Folders) -> ToolResult:
     path = folders.find(arguments["path"])
     if path.is_dir():
-        return _listed(path, folders)
+        return _list_folder(path, folders)
     if not path.is_file():
         return ToolResult(f"'{arguments['path']}' is neither a file nor a folder.", is_error=True)
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -79,7 +79,7 @@ def _work(arguments: Mapping[str, Any], folders: Folders) -> ToolResult:
     return ToolResult(part + tail, document)
 
 
-def _listed(path: Path, folders: Folders) -> ToolResult:
+def _list_folder(path: Path, folders: Folders) -> ToolResult:
     entries = sorted(path.iterdir(), key=lambda entry: entry.name)
     found_entries = []
     for entry in entries[:_ENTRIES]:

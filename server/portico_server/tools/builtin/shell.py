@@ -12,7 +12,7 @@ from portico_server.core.errors import InvalidRequest
 from portico_server.core.request import ToolResult
 from portico_server.runs.artifacts import ArtifactStore
 from portico_server.tools.artifact import ARTIFACT
-from portico_server.tools.builtin.code_interpreter import FILES_SCHEMA, SESSION, brought
+from portico_server.tools.builtin.code_interpreter import FILES_SCHEMA, SESSION, read_files
 from portico_server.tools.containers import ContainerService
 from portico_server.tools.sandbox import patch
 from portico_server.tools.sandbox.protocol import (
@@ -41,7 +41,7 @@ def tool(
             return ToolResult(reason, is_error=True)
         cell = Cell(
             "",
-            await brought(arguments.get("files") or (), artifacts, context),
+            await read_files(arguments.get("files") or (), artifacts, context),
             await skills.folders(arguments.get("skills") or (), context.caller),
             commands=tuple(arguments["commands"]),
             seconds=arguments["timeout_ms"] / 1_000 if "timeout_ms" in arguments else None,
@@ -139,18 +139,18 @@ def patch_tool(containers: ContainerService) -> Tool:
         session, diff = arguments["session"], arguments.get("diff", "")
         if kind == "delete_file":
             outcome, _ = await containers.run(session, Cell("", remove=path), context)
-            return _told(outcome, f"Deleted {path}.", path)
+            return _to_result(outcome, f"Deleted {path}.", path)
         if kind == "create_file":
             text = await pools.FILES.run(patch.created, diff)
         else:
             cell_outcome, _ = await containers.run(session, Cell("", fetch=path), context)
             if cell_outcome.error is not None or not cell_outcome.products:
-                return _told(cell_outcome, "", path)
+                return _to_result(cell_outcome, "", path)
             before = cell_outcome.products[0].data.decode("utf-8", "surrogateescape")
             text = await pools.FILES.run(patch.patched, before, diff)
         data = text.encode("utf-8", "surrogateescape")
         outcome, _ = await containers.run(session, Cell("", {path: data}), context, source="assistant")
-        return _told(outcome, f"{'Created' if kind == 'create_file' else 'Updated'} {path}.", path)
+        return _to_result(outcome, f"{'Created' if kind == 'create_file' else 'Updated'} {path}.", path)
 
     return Tool(
         name="apply_patch",
@@ -190,7 +190,7 @@ def _as_text(result: CommandResult) -> str:
     return "\n".join(filter(None, (result.stdout.rstrip("\n"), result.stderr.rstrip("\n"), f"[{end}]")))
 
 
-def _told(outcome: CellOutcome, done_text: str, path: str) -> ToolResult:
+def _to_result(outcome: CellOutcome, done_text: str, path: str) -> ToolResult:
     if outcome.error is not None:
         missing = "FileNotFoundError" in outcome.error
         reason = f"the file '{path}' does not exist in the working folder" if missing else outcome.error

@@ -26,7 +26,7 @@ def tool(folders: Folders) -> Tool:
 
     async def work(arguments: Mapping[str, Any], context: Context) -> ToolResult:
         try:
-            source = await pools.FILES.run(_opened, folders, arguments["database"])
+            source = await pools.FILES.run(_open, folders, arguments["database"])
         except PorticoError as error:
             return ToolResult(error.message, is_error=True)
         return await database.answer(source, arguments, context.caller.id)
@@ -55,7 +55,7 @@ def schema_tool(folders: Folders) -> Tool:
 
     async def work(arguments: Mapping[str, Any], context: Context) -> ToolResult:
         try:
-            source = await pools.FILES.run(_opened, folders, arguments["database"])
+            source = await pools.FILES.run(_open, folders, arguments["database"])
         except PorticoError as error:
             return ToolResult(error.message, is_error=True)
         return await database.tables(source, context.caller.id)
@@ -76,5 +76,5 @@ def schema_tool(folders: Folders) -> Tool:
     )
 
 
-def _opened(folders: Folders, path: str) -> QuerySource:
+def _open(folders: Folders, path: str) -> QuerySource:
     return open_file(folders.find(path))

@@ -66,8 +66,8 @@ def tool(registry: Registry, files: PictureFiles) -> Tool:
             "text": transcription.text,
             "language": transcription.language or None,
             "duration": transcription.duration,
-            "segments": _shown(transcription.segments),
-            "words": _shown(transcription.words),
+            "segments": _to_json(transcription.segments),
+            "words": _to_json(transcription.words),
         }
         return ToolResult(transcription.text or "The recording contains no speech.", structured_content)
 
@@ -117,7 +117,7 @@ def tool(registry: Registry, files: PictureFiles) -> Tool:
     )
 
 
-def _decoded(url: str) -> tuple[str, bytes]:
+def _decode(url: str) -> tuple[str, bytes]:
     """Return the name and the bytes of a recording in a data URL. Raise `InvalidRequest`."""
     match = _DATA_URL.match(url)
     try:
@@ -131,14 +131,14 @@ def _decoded(url: str) -> tuple[str, bytes]:
         ) from error
 
 
-def _shown(stretches: Sequence[Stretch]) -> list[dict[str, Any]]:
+def _to_json(stretches: Sequence[Stretch]) -> list[dict[str, Any]]:
     return [asdict(stretch) for stretch in stretches]
 
 
 async def _request(arguments: Mapping[str, Any], files: PictureFiles, context: Context) -> Transcribe:
     source = arguments["file"]
     if source.startswith("data:"):
-        name, data = _decoded(source)
+        name, data = _decode(source)
     else:
         match = _ID.search(source)
         name, data = await files.read(match[0] if match else source, context.caller, limit=MAX_SOUND_BYTES)

@@ -22,7 +22,7 @@ from portico_server import __version__
 from portico_server.core import pools
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, PorticoError
-from portico_server.core.words import decoded
+from portico_server.core.words import decode_text
 from portico_server.http.client import HttpAnswer
 from portico_server.tools.fetch.headers import is_unsafe
 from portico_server.tools.fetch.policy import AddressPolicy, is_public
@@ -65,7 +65,7 @@ class Fetched:
     @property
     def text(self) -> str:
         """Return the body, decoded with its declared encoding, or as UTF-8."""
-        return decoded(self.data, self.charset or "utf-8")
+        return decode_text(self.data, self.charset or "utf-8")
 
 
 async def fetch(ask: FetchRequest, policy: AddressPolicy) -> Fetched:
@@ -73,30 +73,30 @@ async def fetch(ask: FetchRequest, policy: AddressPolicy) -> Fetched:
     try:
         async with (
             asyncio.timeout(policy.timeout),
-            opened(policy) as session,
-            answered(session, ask, policy) as response,
+            open_session(policy) as session,
+            follow_redirects(session, ask, policy) as response,
         ):
             return await _read(response, policy)
     except TimeoutError as error:
         raise too_slow(ask.url, policy.timeout) from error
     except (aiohttp.ClientError, OSError, ssl.SSLError, UnicodeError) as error:
-        raise failed(ask.url, error) from error
+        raise failure(ask.url, error) from error
 
 
 def too_slow(url: str, seconds: float) -> FetchFailed:
     """Return the error for an expired deadline."""
     return FetchFailed(
-        f"{_shown(url)} did not respond completely within {seconds:g} s.", code="fetch_timeout"
+        f"{_excerpt(url)} did not respond completely within {seconds:g} s.", code="fetch_timeout"
     )
 
 
-def failed(url: str, error: Exception) -> FetchFailed:
+def failure(url: str, error: Exception) -> FetchFailed:
     """Return the error for a failed connection or an invalid protocol."""
-    why = str(error) or type(error).__name__
-    return FetchFailed(f"{_shown(url)} could not be fetched: {why[:300]}")
+    reason = str(error) or type(error).__name__
+    return FetchFailed(f"{_excerpt(url)} could not be fetched: {reason[:300]}")
 
 
-def opened(policy: AddressPolicy, *, keep: bool = False) -> aiohttp.ClientSession:
+def open_session(policy: AddressPolicy, *, keep: bool = False) -> aiohttp.ClientSession:
     """Return a session restricted by ``policy``; ``keep``: it keeps its connections for further requests."""
     connector = aiohttp.TCPConnector(
         resolver=_Checked(policy), use_dns_cache=False, force_close=not keep, limit=8 if keep else 4
@@ -114,7 +114,7 @@ def opened(policy: AddressPolicy, *, keep: bool = False) -> aiohttp.ClientSessio
 
 
 @asynccontextmanager
-async def answered(
+async def follow_redirects(
     session: aiohttp.ClientSession, ask: FetchRequest, policy: AddressPolicy, *, is_signed: bool = False
 ) -> AsyncIterator[aiohttp.ClientResponse]:
     """Yield the response at the end of the redirects. ``is_signed``: the first URL must be sent unchanged."""
@@ -126,7 +126,7 @@ async def answered(
                 param="headers",
             )
     for _hop in range(policy.redirects + 1):
-        url = checked(ask.url, policy, exact=is_signed)
+        url = check_url(ask.url, policy, exact=is_signed)
         async with session.request(
             ask.method, url, headers=ask.headers, data=ask.body, allow_redirects=False
         ) as response:
@@ -136,7 +136,7 @@ async def answered(
                 return
             ask = _redirected(ask, url, location, response.status)
     raise FetchFailed(
-        f"{_shown(ask.url)} is the {policy.redirects + 1}th redirect in a row; at most {policy.redirects} "
+        f"{_excerpt(ask.url)} is the {policy.redirects + 1}th redirect in a row; at most {policy.redirects} "
         "are followed.",
         code="too_many_redirects",
     )
@@ -146,7 +146,7 @@ def _redirected(ask: FetchRequest, url: URL, location: str, status: int) -> Fetc
     try:
         target = url.join(URL(location))
     except ValueError as error:
-        raise FetchFailed(f"{_shown(ask.url)} redirects to something that is not a URL.") from error
+        raise FetchFailed(f"{_excerpt(ask.url)} redirects to something that is not a URL.") from error
     headers = ask.headers
     if not target.is_absolute() or target.origin() != url.origin():
         headers = {name: value for name, value in headers.items() if name.lower() in _KEPT_ACROSS_ORIGINS}
@@ -156,7 +156,7 @@ def _redirected(ask: FetchRequest, url: URL, location: str, status: int) -> Fetc
     return replace(ask, url=str(target), headers=headers)
 
 
-def checked(text: str, policy: AddressPolicy, *, exact: bool = False, secure: bool = False) -> URL:
+def check_url(text: str, policy: AddressPolicy, *, exact: bool = False, secure: bool = False) -> URL:
     """Return the URL if it can be fetched, without resolving its name.
 
     ``secure``: only https, except for hosts that the operator has named. Raise `InvalidRequest`.
@@ -168,7 +168,7 @@ def checked(text: str, policy: AddressPolicy, *, exact: bool = False, secure: bo
         raise InvalidRequest(f"'{text[:200]}' is not a URL.", code="invalid_url", param="url") from error
     if url.scheme not in ("http", "https") or not host or port is None:
         raise InvalidRequest(
-            f"'{_shown(text)}' cannot be fetched: use an http:// or https:// URL with a host.",
+            f"'{_excerpt(text)}' cannot be fetched: use an http:// or https:// URL with a host.",
             code="invalid_url",
             param="url",
         )
@@ -177,10 +177,10 @@ def checked(text: str, policy: AddressPolicy, *, exact: bool = False, secure: bo
             "URLs with a user name or password cannot be fetched.", code="invalid_url", param="url"
         )
     if _is_literal(host) and not policy.trusts(host, port) and not is_public(host):
-        raise _refused(host)
+        raise _refusal(host)
     if secure and url.scheme != "https" and not policy.trusts(host, port):
         raise InvalidRequest(
-            f"'{_shown(text)}' is not encrypted: use an https:// URL. The operator can allow a host by name "
+            f"'{_excerpt(text)}' is not encrypted: use an https:// URL. The operator can allow a host by name "
             "with the setting 'tool_hosts'.",
             code="insecure_url",
             param="url",
@@ -190,11 +190,11 @@ def checked(text: str, policy: AddressPolicy, *, exact: bool = False, secure: bo
 
 async def addresses(text: str, policy: AddressPolicy) -> list[str]:
     """Return the IP addresses of a URL, for callers that connect themselves. Raise `InvalidRequest`, `FetchFailed`."""
-    url = checked(text, policy)
+    url = check_url(text, policy)
     try:
         address_infos = await _Checked(policy).resolve(url.host or "", url.port or 0)
     except OSError as error:
-        raise failed(text, error) from error
+        raise failure(text, error) from error
     return list(dict.fromkeys(address_info["host"] for address_info in address_infos))
 
 
@@ -223,14 +223,14 @@ class _Checked(AbstractResolver):
         if not self._policy.trusts(host, port) and not all(
             is_public(address_info["host"]) for address_info in address_infos
         ):
-            raise _refused(host)
+            raise _refusal(host)
         return address_infos
 
     async def close(self) -> None:
         """Do nothing: there is nothing to release."""
 
 
-def _refused(host: str) -> InvalidRequest:
+def _refusal(host: str) -> InvalidRequest:
     return InvalidRequest(
         f"'{host}' is in a private, local or reserved network, which tools cannot access. The operator can "
         "allow a host by name with the setting 'tool_hosts'.",
@@ -256,6 +256,6 @@ async def _read(response: aiohttp.ClientResponse, policy: AddressPolicy) -> Fetc
     )
 
 
-def _shown(url: str) -> str:
+def _excerpt(url: str) -> str:
     """Return a URL for a message, without its query, which may contain a secret."""
     return url.partition("?")[0][:200]

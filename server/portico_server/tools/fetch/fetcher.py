@@ -33,13 +33,13 @@ class OutwardFetcher:
         from portico_server.tools.fetch import client
 
         policy = replace(self._policy, hosts=self._policy.hosts | frozenset(trusted_hosts))
-        async with client.opened(policy, keep=True) as client_session:
+        async with client.open_session(policy, keep=True) as client_session:
             yield _OpenedSession(client_session, policy)
 
     def check(self, url: str, *, secure: bool = False) -> None:
         from portico_server.tools.fetch import client
 
-        client.checked(url, self._policy, secure=secure)
+        client.check_url(url, self._policy, secure=secure)
 
     async def addresses(self, url: str) -> Sequence[str]:
         from portico_server.tools.fetch import client
@@ -70,7 +70,9 @@ class _OpenedSession:
         ask = client.FetchRequest(url, method, dict(headers or {}), body)
         try:
             async with asyncio.timeout(seconds):
-                async with client.answered(self._session, ask, self._policy, is_signed=is_signed) as response:
+                async with client.follow_redirects(
+                    self._session, ask, self._policy, is_signed=is_signed
+                ) as response:
                     yield FetchedResponse(
                         url=str(response.url),
                         status=response.status,
@@ -81,4 +83,4 @@ class _OpenedSession:
         except TimeoutError as error:
             raise client.too_slow(url, seconds) from error
         except (aiohttp.ClientError, ssl.SSLError, UnicodeError, ConnectionError) as error:
-            raise client.failed(url, error) from error
+            raise client.failure(url, error) from error

@@ -124,11 +124,11 @@ class _Decoder(codecs.IncrementalDecoder):
     def decode(self, data: bytes, final: bool = False) -> str:  # type: ignore[override]  # any buffer of bytes
         kept_lines = []
         first, *more_lines = self._text.decode(data, final).split("\n")
-        kept_lines.append(self._bounded(first))
+        kept_lines.append(self._check_size(first))
         for line in more_lines:
             kept_lines.append(self._instead() if self._length > MAX_LINE_CHARS else "\n")
             self._begin()
-            kept_lines.append(self._bounded(line))
+            kept_lines.append(self._check_size(line))
         return "".join(kept_lines)
 
     def _instead(self) -> str:
@@ -141,7 +141,7 @@ class _Decoder(codecs.IncrementalDecoder):
         error = {"code": _TOO_LARGE_CODE, "message": "The response is too large."}
         return json.dumps({"jsonrpc": "2.0", "id": int(request_id), "error": error}) + "\n"
 
-    def _bounded(self, piece: str) -> str:
+    def _check_size(self, piece: str) -> str:
         self._head += piece[: MAX_ENVELOPE_CHARS - len(self._head)]
         self._tail = (self._tail + piece[-MAX_ENVELOPE_CHARS:])[-MAX_ENVELOPE_CHARS:]
         before, self._length = self._length, self._length + len(piece)
@@ -298,7 +298,7 @@ class ServerConnection:
             self.tried.set()
             beside = [
                 asyncio.create_task(self._listen(client), name=f"changes of {self.spec.name}"),
-                asyncio.create_task(_bounded(self._log), name=f"log of {self.spec.name}"),
+                asyncio.create_task(_trim_log(self._log), name=f"log of {self.spec.name}"),
             ]
             try:
                 clock = asyncio.get_running_loop().time
@@ -334,7 +334,7 @@ class ServerConnection:
                 headers=dict(spec.headers),
                 timeout=httpx2.Timeout(30, read=spec.timeout + 30),
                 trust_env=not is_local(httpx2.URL(spec.url).host),
-                event_hooks={"response": [_bound]},
+                event_hooks={"response": [_bound_body]},
             )
             http.headers["Accept-Encoding"] = "identity"
             transport = streamable_http_client(spec.url, http_client=await stack.enter_async_context(http))
@@ -350,7 +350,7 @@ class ServerConnection:
             )
             transport = stdio_client(parameters, errlog=stack.enter_context(_opened(self._log)))
         return Client(
-            _watched(transport, self.lost),
+            _watch(transport, self.note_loss),
             read_timeout_seconds=spec.timeout,
             message_handler=self._hear,
             sampling_callback=self._sampler,
@@ -373,7 +373,7 @@ class ServerConnection:
         except (MCPError, TimeoutError, *_BROKEN) as error:
             logger.debug("%s reports no changes: %s", self.spec.name, error)
 
-    def lost(self, why: str = "It ended.") -> None:
+    def note_loss(self, why: str = "It ended.") -> None:
         """Mark the connection as unusable."""
         self.error = why
         self._over.set()
@@ -381,7 +381,7 @@ class ServerConnection:
 
     def restart(self) -> None:
         """Restart the connection immediately."""
-        self.lost("It is being restarted.")
+        self.note_loss("It is being restarted.")
 
     def stop(self) -> None:
         """End `run` in an orderly way."""
@@ -465,7 +465,7 @@ class ServerConnection:
             return result
         except MCPError as error:
             if error.error.code == types.CONNECTION_CLOSED:
-                self.lost(f"It ended in the middle of a {action}.")
+                self.note_loss(f"It ended in the middle of a {action}.")
                 raise self._trouble(f"ended in the middle of the {action}; it is being restarted") from error
             if error.error.code == _TOO_LARGE_CODE:
                 raise self._trouble(
@@ -480,7 +480,7 @@ class ServerConnection:
             ) from error
         except _BROKEN as error:
             if isinstance(error, httpx2.HTTPError):
-                self.lost(f"It could not be reached: {_line(error)}")
+                self.note_loss(f"It could not be reached: {_line(error)}")
             raise self._trouble(f"returned an invalid response: {_line(error)}") from error
 
     @asynccontextmanager
@@ -524,7 +524,7 @@ async def _pages(ask: Callable[..., Awaitable[Any]], rows: Callable[[Any], Seque
 
 
 @asynccontextmanager
-async def _watched(transport: Any, on_end: Callable[[], None]) -> AsyncIterator[tuple[Any, Any]]:
+async def _watch(transport: Any, on_end: Callable[[], None]) -> AsyncIterator[tuple[Any, Any]]:
     """Yield a transport that reports when the other side has closed it."""
     async with transport as (reading, writing):
         yield _Reading(reading, on_end), writing
@@ -538,7 +538,7 @@ class _Reading:
 
     def __init__(self, stream: Any, on_end: Callable[[], None]) -> None:
         self._stream = stream
-        self._ended = on_end
+        self._on_end = on_end
         self._clock = asyncio.get_running_loop().time
         self._room = RateBucket(MESSAGES_AT_ONCE, MESSAGES_AT_ONCE / MESSAGES_PER_SECOND, self._clock())
 
@@ -550,7 +550,7 @@ class _Reading:
         try:
             message: SessionMessage | Exception = await self._stream.receive()
         except anyio.EndOfStream:
-            self._ended()
+            self._on_end()
             raise
         self._room.take(1, self._clock())
         if wait := self._room.wait(0, self._clock()):
@@ -598,7 +598,7 @@ class _BoundedBody(httpx2.AsyncByteStream):
         await self._stream.aclose()
 
 
-async def _bound(response: httpx2.Response) -> None:
+async def _bound_body(response: httpx2.Response) -> None:
     """Limit the body of a response. Event streams can be endless: the ``mcp`` package limits each event."""
     if response.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise httpx2.DecodingError("the response is compressed, which was not requested")
@@ -614,7 +614,7 @@ def _opened(log: Path) -> TextIO:
     return log.open("a", encoding="utf-8", errors="replace")
 
 
-async def _bounded(log: Path) -> None:
+async def _trim_log(log: Path) -> None:
     """Keep a log short while a server writes to it, until cancelled."""
     while True:
         await asyncio.sleep(LOG_INTERVAL_S)

@@ -57,7 +57,7 @@ class HeldServer:
         )
         self.task = asyncio.create_task(self.connection.run(), name=f"mcp server {self.spec.name}")
 
-    async def tried(self) -> None:
+    async def wait_for_start(self) -> None:
         """Wait until its first start has succeeded or failed."""
         if self.connection is not None:
             await self.connection.tried.wait()

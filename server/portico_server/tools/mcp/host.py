@@ -45,31 +45,33 @@ class McpHost:
         self._artifacts = artifacts
         self._logs = logs
         self._runner = runner
-        self._held: dict[str, HeldServer] = {}
+        self._servers: dict[str, HeldServer] = {}
         self._open = False
-        self._begun = asyncio.Event()
+        self._has_begun = asyncio.Event()
         """Set once all servers of the start are being started."""
 
     async def start(self, server_specs: Iterable[ServerSpec]) -> None:
         """Read the configured servers. Nothing is started before `run`."""
         for row in await self._database.read(rows.list_specs, rows.MCP_SERVERS_TABLE):
-            self._held[row.name] = self._new(parse(row.spec), is_configured=False)
+            self._servers[row.name] = self._new(parse(row.spec), is_configured=False)
         for spec in server_specs:
-            self._held[spec.name] = self._new(spec, is_configured=True)
+            self._servers[spec.name] = self._new(spec, is_configured=True)
 
     async def refresh(self) -> None:
         """Apply additions and removals of other daemons on the same database."""
-        before = {name: held_server for name, held_server in self._held.items() if not held_server.configured}
+        before = {
+            name: held_server for name, held_server in self._servers.items() if not held_server.configured
+        }
         spec_rows = await self._database.read(rows.list_specs, rows.MCP_SERVERS_TABLE)
         server_specs = {row.name: parse(row.spec) for row in spec_rows}
         for name, server in before.items():
-            if server_specs.get(name) != server.spec and self._held.get(name) is server:
-                del self._held[name]
+            if server_specs.get(name) != server.spec and self._servers.get(name) is server:
+                del self._servers[name]
                 await self._end(server)
                 server.offer(())
         for name, spec in server_specs.items():
-            if name not in self._held:
-                server = self._held[name] = self._new(spec, is_configured=False)
+            if name not in self._servers:
+                server = self._servers[name] = self._new(spec, is_configured=False)
                 if self._open:
                     await server.begin()
 
@@ -77,48 +79,48 @@ class McpHost:
         """Keep all servers connected until cancelled, then end them."""
         self._open = True
         try:
-            for server in tuple(self._held.values()):
+            for server in tuple(self._servers.values()):
                 await server.begin()
-            self._begun.set()
+            self._has_begun.set()
             await asyncio.get_running_loop().create_future()
         finally:
             self._open = False
-            await self._end(*self._held.values())
+            await self._end(*self._servers.values())
 
     async def prepared(self, key: str) -> None:
         """Wait as `started` does: a caller of a server that is gone waits for it there."""
-        await self.started(key)
+        await self.wait_for_start(key)
 
-    async def started(self, key: str) -> None:
+    async def wait_for_start(self, key: str) -> None:
         """Wait until the first start of each server that may have the tool of a registry ``key`` has succeeded or
         failed.
         """
-        if not key.startswith("tool/") or not self._held:
+        if not key.startswith("tool/") or not self._servers:
             return
-        await self._begun.wait()
-        for server in tuple(self._held.values()):
-            await server.tried()
+        await self._has_begun.wait()
+        for server in tuple(self._servers.values()):
+            await server.wait_for_start()
 
     async def add(self, spec: ServerSpec, owner: str | None) -> McpServer:
         """Add a server, and wait until its first start has succeeded or failed."""
-        if spec.name in self._held:
+        if spec.name in self._servers:
             raise Conflict(f"The MCP server '{spec.name}' already exists; remove it first.", param="name")
-        server = self._held[spec.name] = self._new(spec, is_configured=False)
+        server = self._servers[spec.name] = self._new(spec, is_configured=False)
         await self._database.write(rows.put_spec, rows.MCP_SERVERS_TABLE, spec.name, owner, spec.to_json())
         if self._open:
             await server.begin()
-            await server.tried()
+            await server.wait_for_start()
         return _info(server)
 
     def spec(self, name: str) -> ServerSpec | None:
         """Return the spec of a server."""
-        server = self._held.get(name)
+        server = self._servers.get(name)
         return server.spec if server is not None else None
 
     async def put(self, spec: ServerSpec) -> None:
         """Add a server of the daemon, replacing a server with the same name."""
-        if spec.name in self._held:
-            self._held[spec.name].configured = False
+        if spec.name in self._servers:
+            self._servers[spec.name].configured = False
             await self.remove(spec.name)
         await self.add(spec, None)
 
@@ -129,7 +131,7 @@ class McpHost:
             raise Conflict(
                 f"'{name}' is in the configuration file; remove it from the file and restart the daemon."
             )
-        del self._held[name]
+        del self._servers[name]
         await self._database.write(rows.remove_spec, rows.MCP_SERVERS_TABLE, name)
         await self._end(server)
         server.offer(())
@@ -143,11 +145,11 @@ class McpHost:
 
     def every(self) -> list[McpServer]:
         """Return all servers, by name."""
-        return [_info(server) for _name, server in sorted(self._held.items())]
+        return [_info(server) for _name, server in sorted(self._servers.items())]
 
     def addresses(self) -> dict[str, str]:
         """Return the URLs of all servers by name; empty for commands."""
-        return {name: server.spec.url for name, server in self._held.items()}
+        return {name: server.spec.url for name, server in self._servers.items()}
 
     def get(self, name: str) -> McpServer:
         """Return one server. Raise `NotFound`."""
@@ -180,10 +182,10 @@ class McpHost:
         )
 
     def _find(self, name: str) -> HeldServer:
-        server = self._held.get(name)
+        server = self._servers.get(name)
         if server is None:
             raise NotFound(
-                f"The MCP server '{name}' does not exist.{nearest(name, self._held)}",
+                f"The MCP server '{name}' does not exist.{nearest(name, self._servers)}",
                 code="mcp_server_not_found",
             )
         return server

@@ -113,7 +113,7 @@ class Sampler:
 
     def __init__(self, server: str, sampling_spec: SamplingSpec, runner: Runner) -> None:
         self._server = server
-        self._allowed = sampling_spec
+        self._spec = sampling_spec
         self._runner = runner
         model = sampling_spec.model
         self._caller = Principal(f"mcp:{server}", frozenset({"chat", f"apps:{model}:call"}))
@@ -132,20 +132,20 @@ class Sampler:
         if self._calls.level(now) < 1:
             return types.ErrorData(
                 code=types.INVALID_REQUEST,
-                message=f"'{self._server}' can ask a model {self._allowed.calls} times an hour; next in "
+                message=f"'{self._server}' can ask a model {self._spec.calls} times an hour; next in "
                 f"{self._calls.wait(1, now):.0f} s.",
             )
         self._calls.take(1, now)
         try:
-            chat = chat_of(params, self._allowed.max_tokens)
-            owner, model = self._turns.key or None, self._allowed.model
+            chat = chat_of(params, self._spec.max_tokens)
+            owner, model = self._turns.key or None, self._spec.model
             async with self._turns.asking():
                 reply = await self._runner.call(OPERATION, model, chat, self._caller, owner=owner)
         except PorticoError as error:
             return types.ErrorData(code=types.INTERNAL_ERROR, message=error.message)
         if not isinstance(reply, ChatReply):
             return types.ErrorData(
-                code=types.INTERNAL_ERROR, message=f"'{self._allowed.model}' is not a chat model."
+                code=types.INTERNAL_ERROR, message=f"'{self._spec.model}' is not a chat model."
             )
         return result_of(reply, tools=bool(params.tools))
 

@@ -58,7 +58,7 @@ class LightSandbox:
         self._pool: AsyncMonty | None = None
         self._stack = AsyncExitStack()
         self._starting = asyncio.Lock()
-        self._closed = False
+        self._is_closed = False
         self._sound: set[str] = set()
         self._slots = FairSlots(WORKERS)
 
@@ -69,7 +69,7 @@ class LightSandbox:
         pool = self._pool or await self._start()
         collect_string = CollectString(MAX_OUTPUT_BYTES)
         try:
-            async with self._slots.taken(), pool.checkout(limits=_limits()) as session:
+            async with self._slots.hold(), pool.checkout(limits=_limits()) as session:
                 value = await session.feed_run(_text(code), print_callback=collect_string)
         except MontyError as error:
             return EvaluatedCode(collect_string.output, error=_explain(error))
@@ -77,7 +77,7 @@ class LightSandbox:
             # The value left the interpreter but cannot be represented: an integer of a million digits, a
             # circular reference.
             return EvaluatedCode(collect_string.output, error=f"The value cannot be shown: {error}")
-        return EvaluatedCode(collect_string.output, value=_shown(value))
+        return EvaluatedCode(collect_string.output, value=_to_text(value))
 
     async def evaluate(self, source: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Implement `portico_server.core.interfaces.Evaluator`: call the function or lambda in ``source``."""
@@ -91,12 +91,15 @@ class LightSandbox:
         # are passed.
         inputs: list[Any]
         if any(kwargs for _args, kwargs in calls):
-            how, inputs = "*portico_call[0], **portico_call[1]", [[list(a), dict(k)] for a, k in calls]
+            call_pattern, inputs = (
+                "*portico_call[0], **portico_call[1]",
+                [[list(a), dict(k)] for a, k in calls],
+            )
         elif all(len(args) == 1 for args, _kwargs in calls):
-            how, inputs = "portico_call", [args[0] for args, _kwargs in calls]
+            call_pattern, inputs = "portico_call", [args[0] for args, _kwargs in calls]
         else:
-            how, inputs = "*portico_call", [list(args) for args, _kwargs in calls]
-        values: list[Any] = await self._feed(calling_all(source, how), {"portico_calls": inputs})
+            call_pattern, inputs = "*portico_call", [list(args) for args, _kwargs in calls]
+        values: list[Any] = await self._feed(calling_all(source, call_pattern), {"portico_calls": inputs})
         return values
 
     async def check(self, source: str) -> None:
@@ -105,7 +108,7 @@ class LightSandbox:
         """
         if source in self._sound:
             return
-        before, name = _named(source)
+        before, name = _split_expression(source)
         await self._feed(f"{before}{name}\nNone", {})
         if len(self._sound) >= MAX_REMEMBERED_SOURCES_COUNT:
             self._sound.clear()
@@ -116,7 +119,7 @@ class LightSandbox:
 
         pool = self._pool or await self._start()
         try:
-            async with self._slots.taken(), pool.checkout(limits=_limits()) as session:
+            async with self._slots.hold(), pool.checkout(limits=_limits()) as session:
                 return await session.feed_run(
                     _text(code), inputs=dict(inputs), print_callback=CollectString(MAX_OUTPUT_BYTES)
                 )
@@ -129,7 +132,7 @@ class LightSandbox:
 
     async def close(self) -> None:
         """Stop the interpreters."""
-        self._closed = True
+        self._is_closed = True
         self._pool = None
         await self._stack.aclose()
 
@@ -137,7 +140,7 @@ class LightSandbox:
         from pydantic_monty import AsyncMonty
 
         async with self._starting:
-            if self._closed:
+            if self._is_closed:
                 raise Unavailable("Portico is shutting down.", code="shutting_down")
             if self._pool is None:
                 self._pool = await self._stack.enter_async_context(
@@ -149,18 +152,18 @@ class LightSandbox:
 @lru_cache(maxsize=512)
 def calling(source: str) -> str:
     """Return ``source`` followed by a call of its lambda, or of the function that it defines last."""
-    before, name = _named(source)
+    before, name = _split_expression(source)
     return f"{before}{name}(*portico_args, **portico_kwargs)"
 
 
 @lru_cache(maxsize=512)
 def calling_all(source: str, how: str) -> str:
     """Return ``source`` followed by a call for each ``portico_call``; ``how`` is the form of its arguments."""
-    before, name = _named(source)
+    before, name = _split_expression(source)
     return f"{before}portico_function = {name}\n[portico_function({how}) for portico_call in portico_calls]"
 
 
-def _named(source: str) -> tuple[str, str]:
+def _split_expression(source: str) -> tuple[str, str]:
     """Return the code before a function, and the function's expression. Raise `InvalidRequest` if there is none."""
     try:
         body = ast.parse(source.strip()).body
@@ -200,7 +203,7 @@ def _explain(error: Any) -> str:
     return text.rstrip()[-MAX_VALUE_CHARS:]
 
 
-def _shown(value: Any) -> str | None:
+def _to_text(value: Any) -> str | None:
     """Return a value as text: strings unchanged, everything else as Python prints it."""
     if value is None:
         return None

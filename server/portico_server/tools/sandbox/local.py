@@ -167,12 +167,12 @@ class LocalKernel:
         self._skills = skills
         self._limits = limits
         self._cells = itertools.count(1)
-        self._broken = ""
+        self._failure = ""
         self._watcher = asyncio.create_task(self._watch(), name=f"watch {process.pid}")
 
     @property
     def alive(self) -> bool:
-        return self._process.returncode is None and not self._broken
+        return self._process.returncode is None and not self._failure
 
     async def greet(self) -> None:
         """Send the worker its limits and wait until it is ready. Raise `Unavailable`."""
@@ -256,7 +256,7 @@ class LocalKernel:
     async def _answer(self, number: int) -> CellOutcome:
         """Return the result of a cell, or the reason that ended the kernel before it."""
         assert self._process.stdout is not None
-        while not self._broken:
+        while not self._failure:
             try:
                 line = await self._process.stdout.readline()
             except ValueError:  # longer than any message of the worker
@@ -294,13 +294,13 @@ class LocalKernel:
             self._break(f"created more than {limits.inodes} files")
 
     def _break(self, why: str) -> None:
-        self._broken = self._broken or why
+        self._failure = self._failure or why
         if self._process.returncode is None:
             end(self._process.pid)
 
     def _fate(self) -> str:
         return (
-            f"The session {self._broken} and has ended: its variables and files are lost. The next call "
+            f"The session {self._failure} and has ended: its variables and files are lost. The next call "
             "starts a new one."
         )
 
@@ -311,13 +311,13 @@ class LocalKernel:
             await self._process.stdin.drain()
 
     async def _exit_reason(self) -> str:
-        exit_status, why = self._process.returncode, self._broken
+        exit_status, reason = self._process.returncode, self._failure
         self._break("did not start")
         assert self._process.stderr is not None
         words = (await self._process.stderr.read(64 * 1024)).decode("utf-8", "replace").strip()
         if message := words.rpartition("\n")[2][:500]:
             return message
-        return f"it {why}" if why else f"it ended without a message (status {exit_status})"
+        return f"it {reason}" if reason else f"it ended without a message (status {exit_status})"
 
 
 @contextlib.contextmanager

@@ -46,7 +46,7 @@ class Notebooks:
     def __init__(self, sandbox: Sandbox, limits: SandboxLimits, *, limit: int, idle: float) -> None:
         self._sandbox = sandbox
         self._limits = limits
-        self._most = limit
+        self._max_notebooks = limit
         self._idle = idle
         self._sessions: dict[tuple[str, str], _Session] = {}
         self._single: Counter[str] = Counter()
@@ -55,7 +55,7 @@ class Notebooks:
         self._culler: asyncio.Task[None] | None = None
         self._works = False
         self._prepared = False
-        self._closed = False
+        self._is_closed = False
 
     async def missing(self) -> str | None:
         """Return the sentence that says why no code can run on this machine, or ``None``. Checked again until it is
@@ -107,7 +107,7 @@ class Notebooks:
 
     async def close(self) -> None:
         """Stop every kernel."""
-        self._closed = True
+        self._is_closed = True
         for task in (self._culler, self._spare):
             if task is not None:
                 task.cancel()
@@ -137,7 +137,7 @@ class Notebooks:
     ) -> CellOutcome:
         if key not in self._sessions:
             await self._evict(key[0], is_whole)
-        session = self._sessions.setdefault(key, _Session(self._now()))
+        session = self._sessions.setdefault(key, _Session(self._clock()))
         async with session.lock:
             if session.kernel is None or not session.kernel.alive:
                 try:
@@ -147,13 +147,13 @@ class Notebooks:
                     raise
             # It may have been removed while we waited for the lock.
             self._sessions[key] = session
-            session.used = self._now()
+            session.used = self._clock()
             try:
                 if around is not None:
                     return await around(session.kernel.run, session.laid)
                 return await session.kernel.run(cell)
             finally:
-                session.used = self._now()
+                session.used = self._clock()
                 if not session.kernel.alive:
                     await session.kernel.stop()
                     self._sessions.pop(key, None)
@@ -163,11 +163,11 @@ class Notebooks:
 
         The caller's own sessions are preferred, and among those the least recently used.
         """
-        share = self._most if is_whole else max(1, self._most // 2)
+        share = self._max_notebooks if is_whole else max(1, self._max_notebooks // 2)
         while True:
             caller_keys = [key for key in self._sessions if key[0] == caller]
             at_share = len(caller_keys) + self._single[caller] >= share
-            if not at_share and len(self._sessions) + self._single.total() < self._most:
+            if not at_share and len(self._sessions) + self._single.total() < self._max_notebooks:
                 return
             resting = [key for key in caller_keys if not self._sessions[key].lock.locked()]
             if not resting and not at_share:
@@ -176,7 +176,7 @@ class Notebooks:
                 subject = (
                     f"The {share} notebooks that one key can use"
                     if at_share
-                    else f"All {self._most} notebooks"
+                    else f"All {self._max_notebooks} notebooks"
                 )
                 raise TooMany(
                     f"{subject} are busy. Try again when one has finished, or raise the setting 'notebooks'.",
@@ -207,8 +207,8 @@ class Notebooks:
         return await self._sandbox.open(self._limits)
 
     def _refill(self) -> None:
-        self._spare_used = self._now()
-        if self._spare is None and not self._closed and self._prepared:
+        self._spare_used = self._clock()
+        if self._spare is None and not self._is_closed and self._prepared:
             self._spare = asyncio.create_task(self._sandbox.open(self._limits), name="spare notebook")
 
     async def _drop_spare(self) -> None:
@@ -229,7 +229,7 @@ class Notebooks:
         """End sessions that have been idle too long, until cancelled."""
         while True:
             await asyncio.sleep(min(30.0, max(0.05, self._idle / 4)))
-            before = self._now() - self._idle
+            before = self._clock() - self._idle
             for key, session in tuple(self._sessions.items()):
                 if session.used < before and not session.lock.locked():
                     await self._end(key)
@@ -237,9 +237,9 @@ class Notebooks:
                 await self._drop_spare()
 
     def _require_open(self) -> None:
-        if self._closed:
+        if self._is_closed:
             raise Unavailable("Portico is shutting down.", code="shutting_down")
 
     @staticmethod
-    def _now() -> float:
+    def _clock() -> float:
         return asyncio.get_running_loop().time()

@@ -107,7 +107,7 @@ class _Search:
     """Finds lines until it has made too many comparisons."""
 
     def __init__(self) -> None:
-        self._left = MAX_COMPARED_LINES
+        self._remaining_lines = MAX_COMPARED_LINES
 
     def find(
         self, wanted_lines: Sequence[str], lines: Sequence[str], start: int, *, anchor: bool = False
@@ -115,10 +115,10 @@ class _Search:
         """Return the position of these lines from ``start`` on: an exact match, else ignoring white space at the
         ends.
         """
-        for same in (str, str.rstrip, str.strip):
-            folded_lines = [same(line) for line in wanted_lines]
+        for fold_line in (str, str.rstrip, str.strip):
+            folded_lines = [fold_line(line) for line in wanted_lines]
             for at in range(start, len(lines) - len(wanted_lines) + 1):
-                if self._is_there(folded_lines, lines, at, same):
+                if self._is_there(folded_lines, lines, at, fold_line):
                     return at
         if anchor and start:
             return self.find(wanted_lines, lines, 0, anchor=True)
@@ -130,8 +130,8 @@ class _Search:
         self, folded_lines: Sequence[str], lines: Sequence[str], at: int, same: Callable[[str], str]
     ) -> bool:
         for place, line in enumerate(folded_lines, at):
-            self._left -= 1
-            if self._left < 0:
+            self._remaining_lines -= 1
+            if self._remaining_lines < 0:
                 raise _invalid(
                     "finding its places takes too long; send fewer hunks, with lines that are rare"
                 )

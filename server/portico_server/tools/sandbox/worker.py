@@ -38,8 +38,8 @@ class Printed:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit * 4  # in bytes; characters are counted when a cell ends
-        self._kept = bytearray()
-        self._dropped = 0
+        self._output = bytearray()
+        self._dropped_bytes = 0
         self._lock = threading.Lock()
         self._read, write = os.pipe()
         os.set_blocking(self._read, False)
@@ -52,9 +52,9 @@ class Printed:
         """Return the output since the last call, and the number of dropped bytes."""
         with self._lock:
             self._drain()
-            kept_output, dropped_bytes = bytes(self._kept), self._dropped
-            self._kept.clear()
-            self._dropped = 0
+            kept_output, dropped_bytes = bytes(self._output), self._dropped_bytes
+            self._output.clear()
+            self._dropped_bytes = 0
         return kept_output, dropped_bytes
 
     def add(self, text: str) -> None:
@@ -79,9 +79,9 @@ class Printed:
             self._keep(data)
 
     def _keep(self, data: bytes) -> None:
-        remaining_bytes = max(0, self._limit - len(self._kept))
-        self._kept += data[:remaining_bytes]
-        self._dropped += len(data) - len(data[:remaining_bytes])
+        remaining_bytes = max(0, self._limit - len(self._output))
+        self._output += data[:remaining_bytes]
+        self._dropped_bytes += len(data) - len(data[:remaining_bytes])
 
 
 class Shell:
@@ -122,16 +122,16 @@ class Shell:
         shell_class = import_module("IPython.core.interactiveshell").InteractiveShell
         shell = shell_class.instance(
             config=config,
-            displayhook_class=_hook_class(self._shown),
+            displayhook_class=_hook_class(self._show_result),
             display_pub_class=_publisher_class(self._displayed),
         )
-        shell._showtraceback = self._failed
+        shell._showtraceback = self._show_error
         shell.ask_exit = lambda: self._printed.add(
             "The session continues: it ends automatically when it is not used.\n"
         )
         return shell
 
-    def _shown(self, data: dict[str, Any]) -> None:
+    def _show_result(self, data: dict[str, Any]) -> None:
         if not self._picture(data) and not self._code.rstrip().endswith(";"):
             self.value = str(data.get("text/plain", ""))
 
@@ -147,7 +147,7 @@ class Shell:
                 return True
         return False
 
-    def _failed(self, _kind: Any, _error: Any, lines: list[str]) -> None:
+    def _show_error(self, _kind: Any, _error: Any, lines: list[str]) -> None:
         self.error = "\n".join(lines)
 
 
@@ -186,7 +186,7 @@ class Folder:
     def __init__(self, limit: int, count: int) -> None:
         self._limit = limit
         self._count = count
-        self._known: dict[str, tuple[int, int]] = {}
+        self._known_files: dict[str, tuple[int, int]] = {}
         self.gone: list[str] = []
 
     def lay(self, files: dict[str, str]) -> None:
@@ -206,7 +206,7 @@ class Folder:
                 path.write_bytes(base64.b64decode(data))
             except OSError as error:
                 problems.append(f"'{name}' could not be written: {error.strerror}.")
-        self._known = dict(self._look())
+        self._known_files = dict(self._look())
         if problems:
             raise OSError(" ".join(problems))
 
@@ -225,9 +225,9 @@ class Folder:
         notes: list[str] = []
         remaining_bytes = self._limit
         now = dict(self._look())
-        changed_names = [name for name in sorted(now) if self._known.get(name) != now[name]]
-        self.gone = [name for name in self._known if name not in now and not (WORK / name).exists()]
-        self._known = now
+        changed_names = [name for name in sorted(now) if self._known_files.get(name) != now[name]]
+        self.gone = [name for name in self._known_files if name not in now and not (WORK / name).exists()]
+        self._known_files = now
         for number, data in enumerate(pictures, 1):
             kind = "png" if data.startswith(b"\x89PNG") else "jpg"
             remaining_bytes = self._give(f"figure-{number}.{kind}", data, remaining_bytes, products, notes)
@@ -297,17 +297,17 @@ class Commands:
     """Shell commands: the output of each is kept up to ``most`` bytes per stream."""
 
     def __init__(self, most: int) -> None:
-        self._most = most
+        self._max_bytes = most
 
     def run(self, commands: list[str], seconds: float) -> list[dict[str, Any]]:
         """Run the commands one after another; late commands, and all after them, have no exit status."""
         deadline = time.monotonic() + seconds
-        return [self._one(command, deadline) for command in commands]
+        return [self._execute(command, deadline) for command in commands]
 
-    def _one(self, command: str, deadline: float) -> dict[str, Any]:
+    def _execute(self, command: str, deadline: float) -> dict[str, Any]:
         outputs = {"stdout": bytearray(), "stderr": bytearray()}
         if time.monotonic() >= deadline:
-            return self._told(outputs, None)
+            return self._to_result(outputs, None)
         shell = "/bin/bash" if Path("/bin/bash").exists() else "/bin/sh"
         process = subprocess.Popen(
             [shell, "-c", command],
@@ -326,7 +326,7 @@ class Commands:
             for stream in (process.stdout, process.stderr):
                 if stream is not None:
                     stream.close()
-        return self._told(outputs, code)
+        return self._to_result(outputs, code)
 
     def _watch(self, process: Any, outputs: dict[str, bytearray], deadline: float) -> int | None:
         names = {process.stdout.fileno(): "stdout", process.stderr.fileno(): "stderr"}
@@ -341,7 +341,7 @@ class Commands:
                 data = os.read(stream, 65_536)
                 if data:
                     output = outputs[names[stream]]
-                    output += data[: max(0, self._most - len(output))]
+                    output += data[: max(0, self._max_bytes - len(output))]
                 else:
                     del names[stream]
             if not ready and process.poll() is not None:
@@ -352,7 +352,7 @@ class Commands:
             return None
 
     @staticmethod
-    def _told(outputs: dict[str, bytearray], code: int | None) -> dict[str, Any]:
+    def _to_result(outputs: dict[str, bytearray], code: int | None) -> dict[str, Any]:
         texts = {name: bytes(data).decode("utf-8", "replace") for name, data in outputs.items()}
         return {**texts, "exit_code": code}
 
@@ -415,14 +415,14 @@ def limit(first: dict[str, Any]) -> None:
     )  # if memory runs out, this process is killed
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
     held_bytes = pages * resource.getpagesize()
-    for resource_kind, most in (
+    for resource_kind, maximum in (
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, int(first["disk"])),
         (resource.RLIMIT_NOFILE, 1024),
         (resource.RLIMIT_NPROC, int(first["processes"])),
         (resource.RLIMIT_AS, held_bytes + int(first["memory"])),
     ):
-        resource.setrlimit(resource_kind, (most, most))
+        resource.setrlimit(resource_kind, (maximum, maximum))
 
 
 def clean(text: str | None, most: int) -> str | None:

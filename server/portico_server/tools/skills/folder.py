@@ -97,7 +97,7 @@ class SkillFolder:
         return buffer.getvalue()
 
 
-def unpacked(data: bytes) -> dict[str, bytes]:
+def unpack(data: bytes) -> dict[str, bytes]:
     """Return the files of an archive packed by this daemon, by their paths within the skill."""
     with zipfile.ZipFile(io.BytesIO(data)) as zip_file:
         return {name.partition("/")[2]: zip_file.read(name) for name in zip_file.namelist()}
@@ -189,10 +189,10 @@ def _front_matter(data: bytes) -> dict[str, Any]:
                 f"'{field[:80]}' is not a field of {SKILL_FILE}.{nearest(field, FIELDS)} Valid fields: "
                 f"{', '.join(FIELDS)}; put your own under 'metadata'"
             )
-    return _checked(value)
+    return _check(value)
 
 
-def _checked(value: Mapping[str, Any]) -> dict[str, Any]:
+def _check(value: Mapping[str, Any]) -> dict[str, Any]:
     name = _text(value, "name", MAX_NAME_CHARS)
     if re.fullmatch(NAME, name) is None:
         raise _wrong(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from portico_server.core import pools
-from portico_server.core.binding import meant
+from portico_server.core.binding import find_meant
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, nearest
 from portico_server.core.ids import is_id, new_id
@@ -23,7 +23,7 @@ from portico_server.db.names import as_meant, own_or_shared
 from portico_server.db.rows import Order, RowPage
 from portico_server.db.skills import SkillBounds, SkillRow, SkillVersionRow
 from portico_server.runs.quotas import StorageQuota
-from portico_server.tools.skills.folder import SKILL_FILE, SkillFolder, read_archive, unpacked
+from portico_server.tools.skills.folder import SKILL_FILE, SkillFolder, read_archive, unpack
 
 BOUNDS: Final = SkillBounds(skills=200, versions=100)
 
@@ -135,7 +135,7 @@ class SkillLibrary:
 
     async def get(self, ref: str, caller: Principal) -> SkillRow:
         """Return one skill by name or id. Raise `NotFound`."""
-        row = await meant(f"skill/{ref}", ref, lambda known_as: self._found(known_as, caller))
+        row = await find_meant(f"skill/{ref}", ref, lambda known_as: self._find(known_as, caller))
         if row is None:
             skill_names = [skill.name for skill in await self.list(caller)]
             raise NotFound(
@@ -146,11 +146,11 @@ class SkillLibrary:
             )
         return row
 
-    async def _found(self, ref: str, caller: Principal) -> SkillRow | None:
+    async def _find(self, ref: str, caller: Principal) -> SkillRow | None:
         if is_id(ref, "skill_"):
             row = await self._database.read(rows.get, ref)
             return row if row is not None and caller.sees(row.owner) else None
-        return await self._database.read(own_or_shared, rows.named, ref, caller.id)
+        return await self._database.read(own_or_shared, rows.by_name, ref, caller.id)
 
     async def version(self, ref: str, caller: Principal, version: str = "default") -> StoredSkill:
         """Return a version of a skill: a number, ``latest`` or ``default``. Raises `NotFound`."""
@@ -202,7 +202,7 @@ class SkillLibrary:
 
     async def files(self, skill: StoredSkill) -> Mapping[str, bytes]:
         """Return the files of a skill by path. Raises `NotFound` if the skill has been removed meanwhile."""
-        return await pools.FILES.run(unpacked, await self.archive(skill))
+        return await pools.FILES.run(unpack, await self.archive(skill))
 
     async def folders(
         self, skill_refs: Sequence[str | Mapping[str, Any]], caller: Principal
@@ -250,7 +250,7 @@ class SkillLibrary:
         skill = await self.version(ref, caller, version)
         return SkillText(skill.row.id, skill.name, skill.description)
 
-    async def sent(self, archive: str) -> SkillText:
+    async def read_archive(self, archive: str) -> SkillText:
         """See `SkillTexts`."""
         folder = await pools.FILES.run(inline, archive)
         return SkillText("", folder.name, str(folder.front_matter["description"]))
@@ -264,7 +264,7 @@ class SkillLibrary:
         caller.require("chat")
         owner = owner_of(caller)
         self._reserved(folder.name, owner)
-        version_row, data = await pools.FILES.run(_made, folder, new_id("skill_"), 1)
+        version_row, data = await pools.FILES.run(_build, folder, new_id("skill_"), 1)
 
         def write(connection: Any) -> SkillRow:
             self._quota.require(connection, owner, len(data))
@@ -284,7 +284,7 @@ class SkillLibrary:
                 code="invalid_skill",
                 param="files",
             )
-        version_row, data = await pools.FILES.run(_made, folder, row.id, row.latest_version + 1)
+        version_row, data = await pools.FILES.run(_build, folder, row.id, row.latest_version + 1)
 
         def write(connection: Any) -> None:
             self._quota.require(connection, row.owner, len(data))
@@ -299,20 +299,20 @@ class SkillLibrary:
         """Make the folder the default version of the caller's skill of that name. Return the skill and whether a
         version was added.
         """
-        row = await self._database.read(rows.named, folder.name, owner_of(caller))
+        row = await self._database.read(rows.by_name, folder.name, owner_of(caller))
         if row is None:
             return await self.create(folder, caller, origin=origin), True
-        if await self.same(folder, row):
+        if await self.has_same_files(folder, row):
             return row, False
         await self.add_version(row.id, folder, caller, default=True)
         return await self.get(row.id, caller), True
 
-    async def same(self, folder: SkillFolder, row: SkillRow) -> bool:
+    async def has_same_files(self, folder: SkillFolder, row: SkillRow) -> bool:
         """Return whether the default version of a skill has exactly these files."""
         last = await self._database.read(rows.version, row.id, row.default_version)
         return last is not None and [tuple(file) for file in last.files] == folder.sizes
 
-    async def shared(self) -> Mapping[str, SkillRow]:
+    async def list_shared(self) -> Mapping[str, SkillRow]:
         """Return the shared skills by name."""
         return {row.name: row for row in await self._database.read(rows.visible, None)}
 
@@ -350,7 +350,7 @@ class SkillLibrary:
         return row
 
 
-def _made(folder: SkillFolder, skill_id: str, number: int) -> tuple[SkillVersionRow, bytes]:
+def _build(folder: SkillFolder, skill_id: str, number: int) -> tuple[SkillVersionRow, bytes]:
     """Return the row and the archive of a version to be stored."""
     data = folder.archive()
     digest = hashlib.sha256(data).hexdigest()

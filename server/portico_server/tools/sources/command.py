@@ -37,7 +37,7 @@ def tool_of(spec: ToolSpec) -> Tool:
 
     async def work(call: ToolCall, _context: Context) -> ToolResult:
         try:
-            command = [part for template in _filled(spec, call.arguments) for part in template]
+            command = [part for template in _fill(spec, call.arguments) for part in template]
             env = {**spec.env, KEY_VARIABLE: call.key} if call.key else spec.env
             finished_process = await finish(await start(command, env, spec.folder))
         except PorticoError as error:
@@ -79,7 +79,7 @@ def tool_of(spec: ToolSpec) -> Tool:
     )
 
 
-def _filled(spec: ToolSpec, arguments: Mapping[str, Any]) -> Iterator[list[str]]:
+def _fill(spec: ToolSpec, arguments: Mapping[str, Any]) -> Iterator[list[str]]:
     """Yield the arguments of the program, template by template. Raises `PorticoError` if an argument would become an
     option.
     """

@@ -92,7 +92,7 @@ class Operation:
         query, headers, body = list(self.query), dict(self.headers), None
         arguments = call.arguments
         try:
-            url = self.server + filled(
+            url = self.server + fill_path(
                 self.path,
                 {name: _text(value) for name, value in arguments.items() if self.places[name] == "path"},
             )
@@ -121,7 +121,7 @@ class Operation:
 
     def _header(self, name: str, value: str) -> str:
         """Return the value of a header that is an argument. Raises `RefusedArgument`."""
-        if _folded(name) in FRAMING | _IGNORED | {_folded(header) for header in self.headers}:
+        if _fold(name) in FRAMING | _IGNORED | {_fold(header) for header in self.headers}:
             raise RefusedArgument(f"The header '{name}' is not an argument of this tool; omit it.")
         if is_unsafe(value):
             raise RefusedArgument(
@@ -134,7 +134,7 @@ def _is_key(header: str) -> bool:
     return header.lower() == "idempotency-key"
 
 
-def filled(path: str, arguments: Mapping[str, str]) -> str:
+def fill_path(path: str, arguments: Mapping[str, str]) -> str:
     """Return a path with its arguments filled in, each within its own segment. Raises `RefusedArgument`."""
     segments = []
     for segment in path.split("/"):
@@ -195,7 +195,7 @@ async def tools_of(spec: ToolSpec, policy: AddressPolicy) -> list[Tool]:
 def _read(spec: ToolSpec, text: str, origin: str, policy: AddressPolicy) -> list[Tool]:
     from portico_server.core.json_schema import oversize
 
-    document = _parsed(text)
+    document = _parse(text)
     if not isinstance(document, dict):
         raise InvalidDocument(f"'{spec.openapi}' is neither JSON nor YAML.")
     if not str(document.get("openapi", "")).startswith("3"):
@@ -271,7 +271,7 @@ async def _text_of(spec: ToolSpec, policy: AddressPolicy) -> tuple[str, str]:
     return text, ""
 
 
-def _parsed(text: str) -> Any:
+def _parse(text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -309,7 +309,7 @@ def _arguments(
     Values that the operator sets, and credentials of the document, are not arguments. Raises `InvalidDocument` for a
     header that decides where a request goes.
     """
-    fixed_parameters = {("header", _folded(header)) for header in spec.headers} | {
+    fixed_parameters = {("header", _fold(header)) for header in spec.headers} | {
         ("query", header_name) for header_name, _ in query
     }
     fixed_parameters |= {("header", ignored_name) for ignored_name in _IGNORED} | _credentials(document)
@@ -321,12 +321,12 @@ def _arguments(
         key, place = str(parameter.get("name", "")), parameter.get("in")
         if not key or place not in ("path", "query", "header"):
             continue
-        if place == "header" and (_folded(key) in FRAMING or not _TOKEN.fullmatch(key)):
+        if place == "header" and (_fold(key) in FRAMING or not _TOKEN.fullmatch(key)):
             raise InvalidDocument(
                 f"The operation '{name}' has the header '{key[:100]}' as an argument, but this header "
                 f"decides where a request goes or ends. Exclude the operation with deny: ['{name}']."
             )
-        if (place, _folded(key) if place == "header" else key) in fixed_parameters:
+        if (place, _fold(key) if place == "header" else key) in fixed_parameters:
             continue
         schema = {**(parameter.get("schema") or {}), **spec.parameters.get(key, {})}
         if parameter.get("description"):
@@ -351,7 +351,7 @@ def _credentials(document: Mapping[str, Any]) -> set[tuple[str, str]]:
         scheme = _deref(security_scheme, document)
         name, place = str(scheme.get("name", "")), str(scheme.get("in", ""))
         if scheme.get("type") == "apiKey" and name:
-            credentials.add((place, _folded(name) if place == "header" else name))
+            credentials.add((place, _fold(name) if place == "header" else name))
     return credentials
 
 
@@ -382,7 +382,7 @@ def _standing_alone(
     components = (document.get("components") or {}).get("schemas") or {}
     schema: dict[str, Any] = {
         "type": "object",
-        "properties": _moved(properties),
+        "properties": _move_references(properties),
         "required": list(dict.fromkeys(required_names)),
         "additionalProperties": False,
     }
@@ -390,21 +390,21 @@ def _standing_alone(
     while pending_names:
         name = pending_names.pop()
         if name not in definitions and name in components:
-            definitions[name] = _moved(components[name])
+            definitions[name] = _move_references(components[name])
             pending_names |= _referred(components[name])
     return {**schema, "$defs": definitions} if definitions else schema
 
 
-def _moved(value: Any) -> Any:
+def _move_references(value: Any) -> Any:
     """Return a schema whose references point into its own definitions."""
     if isinstance(value, dict):
         return {
             key: f"#/$defs/{item.removeprefix(_REF)}"
             if key == "$ref" and isinstance(item, str) and item.startswith(_REF)
-            else _moved(item)
+            else _move_references(item)
             for key, item in value.items()
         }
-    return [_moved(item) for item in value] if isinstance(value, list) else value
+    return [_move_references(item) for item in value] if isinstance(value, list) else value
 
 
 def _referred(value: Any) -> set[str]:
@@ -445,7 +445,7 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _folded(header: str) -> str:
+def _fold(header: str) -> str:
     """Return a header name as a service may read it: some services treat '_' as '-'."""
     return header.lower().replace("_", "-")
 

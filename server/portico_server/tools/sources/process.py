@@ -129,7 +129,7 @@ class Functions:
         await self._python()
         try:
             async with self._turn, asyncio.timeout(spec.timeout):
-                descriptions = await self._started()
+                descriptions = await self._start()
         except TimeoutError as error:
             raise PorticoError(
                 f"The import of {spec.function} did not finish within {spec.timeout:g} s.", code="tool_failed"
@@ -161,7 +161,7 @@ class Functions:
         async with self._turn:
             try:
                 if self._process is None:
-                    await self._started()
+                    await self._start()
                 answer = await self._ask(call)
             except PorticoError as error:
                 return ToolResult(error.message, is_error=True)
@@ -178,7 +178,7 @@ class Functions:
             return str(await self._packages.python(spec.requirements, spec.python))
         return spec.python
 
-    async def _started(self) -> dict[str, Any]:
+    async def _start(self) -> dict[str, Any]:
         spec = self._spec
         module, _, function = spec.function.partition(":")
         command = run_script(_WORKER, python=await self._python())

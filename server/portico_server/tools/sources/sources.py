@@ -13,7 +13,7 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, NotFound, PorticoError, nearest
 from portico_server.db import specs as rows
 from portico_server.db.database import Database
-from portico_server.db.query.source import shown
+from portico_server.db.query.source import without_password
 from portico_server.tools.fetch.policy import AddressPolicy
 from portico_server.tools.sources import openapi
 from portico_server.tools.sources.command import tool_of
@@ -60,34 +60,34 @@ class AddedTools:
         self._packages = packages
         self._database = database
         self._policy = policy
-        self._held: dict[str, _HeldSource] = {}
-        self._changed = asyncio.Event()
+        self._sources: dict[str, _HeldSource] = {}
+        self._change_event = asyncio.Event()
         """Set when an addition became ready, could not be had or was taken out."""
         self._open = False
 
     async def start(self, tool_specs: Iterable[ToolSpec]) -> None:
         """Register the configured additions. Nothing is prepared before `run`."""
         for row in await self._database.read(rows.list_specs, rows.TOOLS_TABLE):
-            self._held[row.name] = _HeldSource(parse(row.spec), configured=False)
+            self._sources[row.name] = _HeldSource(parse(row.spec), configured=False)
         for spec in tool_specs:
-            self._held[spec.name] = _HeldSource(spec, configured=True)
+            self._sources[spec.name] = _HeldSource(spec, configured=True)
 
     async def refresh(self) -> None:
         """Apply what other daemons on the same database added or removed."""
-        before = {name: source for name, source in self._held.items() if not source.configured}
+        before = {name: source for name, source in self._sources.items() if not source.configured}
         tool_specs = {
             row.name: parse(row.spec) for row in await self._database.read(rows.list_specs, rows.TOOLS_TABLE)
         }
         for name, held_source in before.items():
-            if tool_specs.get(name) != held_source.spec and self._held.get(name) is held_source:
-                del self._held[name]
-                self._changed.set()
+            if tool_specs.get(name) != held_source.spec and self._sources.get(name) is held_source:
+                del self._sources[name]
+                self._change_event.set()
                 for tool in held_source.tools:
                     self._toolbox.remove(tool)
                 await self._end(held_source)
         for name, spec in tool_specs.items():
-            if name not in self._held:
-                held_source = self._held[name] = _HeldSource(spec, configured=False)
+            if name not in self._sources:
+                held_source = self._sources[name] = _HeldSource(spec, configured=False)
                 if self._open:
                     self._begin(held_source)
 
@@ -95,14 +95,14 @@ class AddedTools:
         """Keep all additions running until cancelled, then end their processes."""
         self._open = True
         try:
-            for source in self._held.values():
+            for source in self._sources.values():
                 self._begin(source)
             await asyncio.get_running_loop().create_future()
         finally:
             self._open = False
-            await self._end(*self._held.values())
+            await self._end(*self._sources.values())
 
-    async def started(self, key: str) -> None:
+    async def wait_for_start(self, key: str) -> None:
         """Wait while an addition that could provide the tool of a registry ``key`` has not been tried yet."""
         await self._wait(key, lambda source: source.state == "starting")
 
@@ -112,13 +112,15 @@ class AddedTools:
 
     async def _wait(self, key: str, counts: Callable[[_HeldSource], bool]) -> None:
         tool = key.removeprefix("tool/")
-        while tool != key and any(counts(source) and source.may_give(tool) for source in self._held.values()):
-            self._changed.clear()
-            await self._changed.wait()
+        while tool != key and any(
+            counts(source) and source.may_give(tool) for source in self._sources.values()
+        ):
+            self._change_event.clear()
+            await self._change_event.wait()
 
     async def add(self, spec: ToolSpec, owner: str | None) -> ToolSource:
         """Add a tool from now on. Raises `PorticoError`, and stores nothing, if it cannot be prepared now."""
-        if spec.name in self._held:
+        if spec.name in self._sources:
             raise Conflict(f"A tool '{spec.name}' has already been added; remove it first.", param="name")
         source = _HeldSource(spec, configured=False)
         tools = await self._prepare(source)
@@ -127,13 +129,13 @@ class AddedTools:
         except BaseException:
             await self._end(source)
             raise
-        self._held[spec.name] = source
+        self._sources[spec.name] = source
         await self._database.write(rows.put_spec, rows.TOOLS_TABLE, spec.name, owner, spec.to_json())
         return _info(source)
 
     def spec(self, name: str) -> ToolSpec | None:
         """Return the spec that was added under a name."""
-        source = self._held.get(name)
+        source = self._sources.get(name)
         return source.spec if source is not None else None
 
     async def put(self, spec: ToolSpec) -> None:
@@ -144,7 +146,7 @@ class AddedTools:
         if before is None:
             await self.add(spec, None)
             return
-        self._held[spec.name].configured = False
+        self._sources[spec.name].configured = False
         await self.remove(spec.name)
         try:
             await self.add(spec, None)
@@ -159,31 +161,32 @@ class AddedTools:
             raise Conflict(
                 f"'{name}' is defined in the configuration file; remove it there and restart the daemon."
             )
-        del self._held[name]
-        self._changed.set()
+        del self._sources[name]
+        self._change_event.set()
         await self._database.write(rows.remove_spec, rows.TOOLS_TABLE, name)
         for tool in source.tools:
             self._toolbox.remove(tool)
         await self._end(source)
         needs = (source.spec.requirements, source.spec.python)
         if source.spec.requirements and needs not in (
-            (other.spec.requirements, other.spec.python) for other in self._held.values()
+            (added_source.spec.requirements, added_source.spec.python)
+            for added_source in self._sources.values()
         ):
             await self._packages.drop(*needs)
 
     def every(self) -> list[ToolSource]:
         """Return all additions by name."""
-        return [_info(source) for _name, source in sorted(self._held.items())]
+        return [_info(source) for _name, source in sorted(self._sources.items())]
 
     def get(self, name: str) -> ToolSource:
         """Return an addition. Raises `NotFound`."""
         return _info(self._find(name))
 
     def _find(self, name: str) -> _HeldSource:
-        source = self._held.get(name)
+        source = self._sources.get(name)
         if source is None:
             raise NotFound(
-                f"No tool '{name}' has been added.{nearest(name, self._held)}", code="tool_not_found"
+                f"No tool '{name}' has been added.{nearest(name, self._sources)}", code="tool_not_found"
             )
         return source
 
@@ -198,7 +201,7 @@ class AddedTools:
                 return
             except PorticoError as error:
                 source.state, source.error = "waiting", error.message
-                self._changed.set()
+                self._change_event.set()
                 logger.warning("the tool %s is unavailable: %s", source.spec.name, source.error)
             await asyncio.sleep(pause)
             pause = min(pause * 2, _MAX_RETRY_S)
@@ -208,9 +211,9 @@ class AddedTools:
         # The tools of one addition belong to one group, whatever group the operator sets.
         several = spec.kind in ("openapi", "database") or spec.function.endswith(":*")
         group = spec.group or (spec.name if several else "")
-        return [replace(tool, group=group, cost=spec.cost) for tool in await self._made(source)]
+        return [replace(tool, group=group, cost=spec.cost) for tool in await self._build(source)]
 
-    async def _made(self, source: _HeldSource) -> list[Tool]:
+    async def _build(self, source: _HeldSource) -> list[Tool]:
         match source.spec.kind:
             case "command":
                 return [tool_of(source.spec)]
@@ -237,7 +240,7 @@ class AddedTools:
                 self._toolbox.remove(name)
             raise
         source.state, source.error, source.tools = "ready", None, tuple(added_names)
-        self._changed.set()
+        self._change_event.set()
 
     async def _end(self, *ending: _HeldSource) -> None:
         tasks = [source.task for source in ending if source.task is not None]
@@ -255,7 +258,7 @@ def _info(source: _HeldSource) -> ToolSource:
     return ToolSource(
         name=spec.name,
         kind=spec.kind,
-        what=" ".join(spec.command) or spec.function or spec.openapi or shown(spec.database),
+        what=" ".join(spec.command) or spec.function or spec.openapi or without_password(spec.database),
         state=source.state,
         error=source.error,
         warning=source.warning,

@@ -78,7 +78,7 @@ _PAIRS: Final = ("env", "headers")
 
 def parse(item: Mapping[str, Any], at: str = "tool") -> ToolSpec:
     """Parse a spec from JSON or YAML. Raises `InvalidRequest` that names the field under ``at``."""
-    known_fields = [each.name for each in fields(ToolSpec)]
+    known_fields = [spec_field.name for spec_field in fields(ToolSpec)]
     for key in item:
         if key not in known_fields:
             raise InvalidRequest(

@@ -80,7 +80,7 @@ def schema_of(kind: Any) -> dict[str, Any]:
     if kind is dict:
         return {"type": "object"}
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
-        return {"enum": [each.value for each in kind]}
+        return {"enum": [member.value for member in kind]}
     if dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
         properties = {item.name: schema_of(hints[item.name]) for item in dataclasses.fields(kind)}

@@ -149,7 +149,9 @@ def test_the_message_begins_with_the_first_sign_of_an_answer() -> None:
 
 def test_citations_belong_to_the_text() -> None:
     stream = Stream(Head("m"))
-    found = events(stream.text("a [1]") + stream.cited([passage(1, "The port is 7419.")]) + stream.end(USAGE))
+    found = events(
+        stream.text("a [1]") + stream.citation_frames([passage(1, "The port is 7419.")]) + stream.end(USAGE)
+    )
     assert blocks(found) == ["text:a [1]+"]
     assert found[3]["delta"]["citation"]["cited_text"] == "The port is 7419."
 

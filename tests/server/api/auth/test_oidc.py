@@ -398,13 +398,13 @@ async def test_a_client_secret_gives_no_more_and_no_longer_than_the_token_it_was
             return secret
 
         seller = await made("sales", 30)
-        caller, _session, until = client_secrets.opened(daemon.auth, seller)
+        caller, _session, until = client_secrets.open_secret(daemon.auth, seller)
         assert not caller.admin and until == now + 60 + 30
         operator = await made("operators", 20)
-        assert client_secrets.opened(daemon.auth, operator)[0].admin
+        assert client_secrets.open_secret(daemon.auth, operator)[0].admin
         for secret in (seller, await made("sales", 25)):
             with pytest.raises(Unauthenticated, match="has changed since"):
-                client_secrets.opened(daemon.auth, secret)
+                client_secrets.open_secret(daemon.auth, secret)
 
 
 async def test_what_somebody_used_counts_on_whatever_role_their_tokens_have(

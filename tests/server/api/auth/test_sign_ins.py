@@ -285,7 +285,7 @@ async def test_ten_thousand_that_are_begun_leave_nothing(tmp_path: Path, issuer:
         back = f"{served.url}/api/sign-in/callback"
         for _ in range(10_000):
             await found.sign_ins.start(None, back)
-        assert not found.sign_ins._known
+        assert not found.sign_ins._sign_ins
         browser = Browser(served, issuer)
         assert await browser.sign_in("ada") == "/"
 

@@ -251,7 +251,7 @@ async def test_a_new_store_is_announced(connect: Connect, service: Service, era:
             # the stream opens are lost by design. So the message is repeated with each round trip until it
             # arrives.
             while not {"ToolListChangedNotification", "ResourceListChangedNotification"} <= heard:
-                service.daemon.registry.changed("store")
+                service.daemon.registry.announce("store")
                 await client.list_tools(cache_mode="bypass")
         else:
             async with client.listen(tools_list_changed=True, resources_list_changed=True) as changes:

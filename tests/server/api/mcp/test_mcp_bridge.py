@@ -212,7 +212,7 @@ async def test_what_the_daemon_says_unasked_comes_through(service: Service) -> N
         heard: dict[str, Any] = {}
         while heard.get("method") != "notifications/tools/list_changed":
             # Messages sent before the standing stream opens are lost, so the message is repeated.
-            service.daemon.registry.changed("app")
+            service.daemon.registry.announce("app")
             talk.say({**LIST, "id": 7})
             heard = await talk.hear()
 

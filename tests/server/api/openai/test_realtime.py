@@ -103,7 +103,7 @@ class Talk:
 
     def hear(self, sound: bytes, kind: str = "audio/pcm", piece: int = 4_000) -> None:
         """Send a sound as a microphone does, in pieces that end anywhere."""
-        data = audio.encoded(sound, kind)
+        data = audio.encode(sound, kind)
         for start in range(0, len(data), piece):
             delta = base64.b64encode(data[start : start + piece]).decode()
             self.send("input_audio_buffer.append", audio=delta)
@@ -741,7 +741,7 @@ def test_noise_is_softer_and_a_voice_is_not(kind: str) -> None:
 
     noise = np.random.default_rng(5).normal(0, 600, 96_000)
     voice = np.frombuffer(quiet(2_000) + 2 * (quiet(500) + voiced(500)), "<i2")
-    given = audio.encoded(bytes((noise + voice).astype("<i2").tobytes()), kind)
+    given = audio.encode(bytes((noise + voice).astype("<i2").tobytes()), kind)
     for field in input_buffer.NOISE_LEVELS:
         work = input_buffer.NoiseFilter(field, kind)
         made = b"".join(work.clean(given[start : start + 1_402]) for start in range(0, len(given), 1_402))
@@ -840,7 +840,7 @@ def test_telephone_sounds_are_what_they_were() -> None:
     levels = [0, 5, -5, 100, -100, 1_000, -1_000, 12_345, -12_345, 32_767, -32_768]
     samples = b"".join(struct.pack("<3h", level, level, level) for level in levels)
     for kind in ("audio/pcmu", "audio/pcma"):
-        back = struct.unpack(f"<{len(levels)}h", audio.as_wav(audio.encoded(samples, kind), kind)[44:])
+        back = struct.unpack(f"<{len(levels)}h", audio.as_wav(audio.encode(samples, kind), kind)[44:])
         for level, found in zip(levels, back, strict=True):
             assert abs(level - found) <= max(8, abs(level) // 16), (kind, level, found)
 
@@ -997,11 +997,11 @@ def test_a_client_secret_ends_with_its_time_and_its_key(harbour: Daemon) -> None
 async def test_an_expired_client_secret_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with api_server(tmp_path) as api:
         value, ends_at = client_secrets.minted(api.auth, LOCAL, {"model": "echo"}, 10)
-        assert client_secrets.opened(api.auth, value) == (LOCAL, {"model": "echo"}, 0.0)
+        assert client_secrets.open_secret(api.auth, value) == (LOCAL, {"model": "echo"}, 0.0)
         with monkeypatch.context() as later:
             later.setattr("time.time", lambda: ends_at)
             with pytest.raises(Unauthenticated, match="expired"):
-                client_secrets.opened(api.auth, value)
+                client_secrets.open_secret(api.auth, value)
 
 
 async def test_an_idle_session_is_closed(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from tests.server.api.openai.conftest import bearer
 from tests.server.api.openai.following import followed
 from tests.server.apps.agent.agent_fixture import Speaker, calls
 
-from portico_server.apps.responses.request import spoken
+from portico_server.apps.responses.request import model_name
 
 SEARCH: Any = {"type": "tool_search"}
 ORDER: Any = {"type": "object", "properties": {"order": {"type": "string"}}, "required": ["order"]}
@@ -205,6 +205,6 @@ def test_wrong_requests_are_named(client: OpenAI, body: dict[str, Any], param: s
 
 
 def test_a_name_in_a_namespace_has_the_characters_and_the_length_that_engines_take() -> None:
-    assert spoken("", "get") == "get" and spoken("crm", "get") == "crm__get"
-    long = {spoken("n" * 60, f"{'f' * 60}{number}") for number in range(3)}
+    assert model_name("", "get") == "get" and model_name("crm", "get") == "crm__get"
+    long = {model_name("n" * 60, f"{'f' * 60}{number}") for number in range(3)}
     assert len(long) == 3 and {len(name) for name in long} == {64}

@@ -64,7 +64,7 @@ class Desk:
         await self.reached.wait()
         self.reached.clear()
         await run.cancel()
-        await self.daemon.services.scheduler.settled(run.id)
+        await self.daemon.services.scheduler.wait_for_end(run.id)
         return run.id
 
     async def resume(self, run_id: str, **start: str) -> tuple[Any, list[Any]]:
@@ -77,7 +77,7 @@ class Desk:
     async def ended(self, run: Run | None) -> tuple[Any, list[Any]]:
         assert run is not None
         events = [event async for _number, event in run.log.follow()]
-        await self.daemon.services.scheduler.settled(run.id)
+        await self.daemon.services.scheduler.wait_for_end(run.id)
         assert isinstance(events[-1], Finished | Failed)
         return events[-1].result if isinstance(events[-1], Finished) else events[-1].error, events
 

@@ -97,7 +97,7 @@ async def test_a_model_is_quoted_until_it_has_passed(tmp_path: Path, say: Any, t
 async def until_known(daemon: RegistryFixture, model: Model) -> None:
     """Wait for the end of the test, which takes as long as the model."""
     async with asyncio.timeout(60):
-        while await daemon.trust.known(model.card) is None:  # noqa: ASYNC110  # a row tells it, no event
+        while await daemon.trust.verdict(model.card) is None:  # noqa: ASYNC110  # a row tells it, no event
             await asyncio.sleep(0.01)
 
 

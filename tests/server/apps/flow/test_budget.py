@@ -9,7 +9,7 @@ import pytest
 
 from portico_server.apps.flow import budget as budgets
 from portico_server.apps.flow.budget import ValueBudget
-from portico_server.apps.flow.concurrent import each
+from portico_server.apps.flow.concurrent import run_each
 
 AT_ONCE = 8
 
@@ -37,7 +37,7 @@ class Tree:
             await asyncio.sleep(0)
             self.at_work -= 1
             return 1
-        counts = await each(self._budget.fresh(self._key), 5, 0, lambda _number: self.grow(levels - 1))
+        counts = await run_each(self._budget.fresh(self._key), 5, 0, lambda _number: self.grow(levels - 1))
         return int(sum(counts))
 
 
@@ -93,7 +93,7 @@ class FirstFails:
 
 async def test_steps_that_are_cancelled_let_everything_else_pass() -> None:
     steps, rounds = FirstFails(), [0]
-    work = asyncio.create_task(each(ValueBudget(), 500, 0, steps.step))
+    work = asyncio.create_task(run_each(ValueBudget(), 500, 0, steps.step))
     while not work.done():
         await asyncio.sleep(0)
         rounds.append(steps.ended)
@@ -105,7 +105,7 @@ async def test_steps_that_are_cancelled_let_everything_else_pass() -> None:
 
 async def test_whoever_is_cancelled_while_steps_are_ended_leaves_none() -> None:
     steps = FirstFails()
-    work = asyncio.create_task(each(ValueBudget(), 500, 0, steps.step))
+    work = asyncio.create_task(run_each(ValueBudget(), 500, 0, steps.step))
     await steps.some_ended.wait()
     work.cancel()
     with pytest.raises(asyncio.CancelledError):

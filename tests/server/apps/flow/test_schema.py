@@ -100,7 +100,7 @@ def test_the_fields_of_an_op_are_those_that_the_reader_knows(
     op: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known: set[str] = set()
-    done = fields.FlowFields.done
+    done = fields.FlowFields.check_unread
 
     def note(self: fields.FlowFields) -> None:
         if self.at == "flow.step":

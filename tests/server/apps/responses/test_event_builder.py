@@ -24,7 +24,7 @@ from portico_server.apps.responses.stream_reader import (
     TextPiece,
     ThoughtPiece,
     pieces,
-    whole,
+    read_whole,
 )
 from portico_server.core.errors import EngineFailed
 
@@ -128,7 +128,7 @@ def test_what_is_done_here_is_not_told_as_a_call() -> None:
     hearing = AnswerReader(begun(), {"look"})
     assert hearing.hear(CallPiece(0, "c", "look", "{")) == []
     assert hearing.hear(CallPiece(0, "", "", "}")) == []
-    [call] = hearing.here
+    [call] = hearing.daemon_calls
     assert (call.id, call.name, call.arguments) == ("c", "look", "{}")
     assert not hearing.asks_client
 
@@ -189,7 +189,7 @@ def test_what_was_found_is_told_where_it_was_asked_for() -> None:
         machine = begun()
         machine = EventBuilder(machine.response, machine.mint, include)
         index, _events = machine.add(dict(item))
-        done = machine.done(index, status="completed", results=[{"score": 1.0}], _told="[1] x")
+        done = machine.finish(index, status="completed", results=[{"score": 1.0}], _told="[1] x")
         assert done["item"]["results"] == told
         assert "_told" not in done["item"]
         assert machine.document()["output"][0]["results"] == [{"score": 1.0}]
@@ -232,11 +232,11 @@ def test_a_whole_answer_is_read() -> None:
     calls = b'[{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]'
     said = b'{"role": "assistant", "content": "a", "reasoning_content": "r", "tool_calls": ' + calls + b"}"
     data = b'{"choices": [{"index": 0, "message": ' + said + b', "finish_reason": "tool_calls"}]}'
-    assert whole(data) == [
+    assert read_whole(data) == [
         ThoughtPiece("r"),
         TextPiece("a"),
         CallPiece(0, "c", "f", "{}"),
         EndPiece("tool_calls"),
     ]
     with pytest.raises(EngineFailed):
-        whole(b"no")
+        read_whole(b"no")

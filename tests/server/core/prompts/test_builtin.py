@@ -9,7 +9,7 @@ import pytest
 
 import portico_server
 from portico_server.apps.prompts.folder import read_texts
-from portico_server.apps.prompts.formats import written
+from portico_server.apps.prompts.formats import write_prompt
 from portico_server.core.prompts import builtin
 from portico_server.core.prompts.spec import PromptSpec, parse
 
@@ -56,7 +56,7 @@ def test_what_stands_before_the_question_needs_no_question() -> None:
 @pytest.mark.parametrize("format", FORMATS)
 def test_all_are_the_same_after_they_were_written_and_read(format: str) -> None:
     for spec in EVERY:
-        filename, text = written(spec, format)
+        filename, text = write_prompt(spec, format)
         [again] = read_texts({filename: text})
         for case in spec.cases:
             # LangChain knows no types.

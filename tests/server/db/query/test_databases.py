@@ -24,7 +24,7 @@ from portico_server.db.query.source import (
     PostgresSource,
     QuerySource,
     open_source,
-    shown,
+    without_password,
 )
 from portico_server.settings import Settings
 from portico_server.tools.builtin import outward
@@ -307,7 +307,7 @@ async def test_a_wrong_password_is_told_without_it(server: str) -> None:
 
 def test_an_address_is_shown_without_its_password() -> None:
     assert (
-        shown("postgresql://me:p%40ss@host:5432/db?sslmode=require&password=x")
+        without_password("postgresql://me:p%40ss@host:5432/db?sslmode=require&password=x")
         == "postgresql://me@host:5432/db"
     )
-    assert shown("/data/shop.db") == "/data/shop.db"
+    assert without_password("/data/shop.db") == "/data/shop.db"

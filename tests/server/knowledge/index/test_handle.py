@@ -269,9 +269,9 @@ async def test_changes_are_followed_in_the_background(
 ) -> None:
     monkeypatch.setattr(manager, "COALESCE_S", 0.0)
     await stocked.put("f1", "bread is baked")
-    stocked.indexes.changed(STORE, stocked.model)
+    stocked.indexes.note_change(STORE, stocked.model)
     await stocked.put("f2", "wine is pressed")
-    stocked.indexes.changed(STORE, stocked.model)
+    stocked.indexes.note_change(STORE, stocked.model)
     await asyncio.gather(*stocked.indexes._replays.values())
     async with stocked.indexes.use(STORE, stocked.model) as index:
         assert len(await index.search_words("bread wine", 10, None)) == 2
@@ -294,7 +294,7 @@ async def test_an_index_in_use_stays_open(stocked: StoreFixture, monkeypatch: py
 async def test_a_dropped_store_leaves_nothing_on_disk(stocked: StoreFixture) -> None:
     await stocked.put("f1", "bread is baked")
     await stocked.find("bread")
-    stocked.indexes.changed(STORE, stocked.model)
+    stocked.indexes.note_change(STORE, stocked.model)
     await stocked.indexes.drop(STORE)
     assert not (stocked.home / "indexes" / STORE).exists()
 
@@ -304,7 +304,7 @@ async def test_what_was_still_at_work_for_a_removed_store_does_not_bring_its_ind
 ) -> None:
     await stocked.put("f1", "bread is baked")
     await stocked.indexes.drop(STORE)
-    stocked.indexes.changed(STORE, stocked.model)  # an ingest that was writing
+    stocked.indexes.note_change(STORE, stocked.model)  # an ingest that was writing
     await stocked.indexes.ready(STORE, stocked.model)  # and that waits for its end
     await asyncio.gather(*stocked.indexes._replays.values())
     with pytest.raises(NotFound, match="removed"):
@@ -337,7 +337,7 @@ async def test_a_log_is_compacted_and_an_index_that_is_too_far_behind_is_built_a
     for i in range(8):
         await stocked.put("again", f"version number {i}")
     assert await stocked.database.write(changes.compact, STORE) > 0
-    assert len(await stocked.database.read(changes.after, STORE, 0, 100)) == 5
+    assert len(await stocked.database.read(changes.list_after, STORE, 0, 100)) == 5
     assert await stocked.database.write(changes.compact, STORE) == 0
     assert await stocked.find("first version", ranker="lexical") == ["the first word", "version number 7"]
     await stocked.restart()

@@ -273,25 +273,25 @@ async def test_a_source_is_looked_at_again_by_itself_until_it_is_paused(tmp_path
 def test_of_a_feed_no_more_is_read_than_is_asked_for() -> None:
     entries = b"".join(b"<item><link>/%d</link></item>" % (number // 2) for number in range(100))
     # What follows is not even looked at, so that it need not be right.
-    found = listing.listed(b"<rss><channel>" + entries + b"</wrong>", "https://example.com/feed", 3)
+    found = listing.parse_listing(b"<rss><channel>" + entries + b"</wrong>", "https://example.com/feed", 3)
     assert found == listing.ListedFeed(tuple(f"https://example.com/{number}" for number in range(3)))
 
 
 def test_of_a_sitemap_no_more_is_read_than_is_asked_for() -> None:
     entries = b"".join(b"<url><loc>https://example.com/%d</loc></url>" % number for number in range(100))
     for head in (b"<urlset>", b'<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">'):
-        found = listing.listed(head + entries + b"</wrong>", "https://example.com/sitemap.xml", 3)
+        found = listing.parse_listing(head + entries + b"</wrong>", "https://example.com/sitemap.xml", 3)
         assert found == listing.Sitemap(tuple(f"https://example.com/{number}" for number in range(3)))
 
 
 def test_a_list_of_odd_names_and_charsets_is_read_or_left() -> None:
     """Elements and charsets that a library's own functions raise for, though its parser takes them."""
     feed = b"<rss><channel><D:x/><item><D:y/><link>https://example.com/a</link></item></channel></rss>"
-    assert listing.listed(feed, "https://example.com/feed", 3) in (
+    assert listing.parse_listing(feed, "https://example.com/feed", 3) in (
         None,
         listing.ListedFeed(("https://example.com/a",)),
     )
-    assert listing.listed(b"<D:urlset/>", "https://example.com/", 3) is None
+    assert listing.parse_listing(b"<D:urlset/>", "https://example.com/", 3) is None
     for charset in ("idna", "undefined", "punycode"):
         assert listing.index(b"<a href='a.md'>\xff</a>", charset, "https://example.com/") == [
             "https://example.com/a.md"
@@ -304,13 +304,13 @@ def test_no_password_in_a_link_reaches_the_name_of_a_file() -> None:
     at = "https://example.com/list"
     odd = "<loc>https://[x/</loc>", "<loc>ftp://example.com/a</loc>", "<loc> </loc>", ""
     entries = "".join(f"<url>{loc}</url>" for loc in (*odd, f"<loc>{link}</loc>"))
-    assert listing.listed(f"<urlset>{entries}</urlset>".encode(), at, 9) == listing.Sitemap(wanted)
+    assert listing.parse_listing(f"<urlset>{entries}</urlset>".encode(), at, 9) == listing.Sitemap(wanted)
     index = f"<sitemapindex><sitemap><loc>{link}</loc></sitemap></sitemapindex>"
-    assert listing.listed(index.encode(), at, 9) == listing.Sitemap((), wanted)
+    assert listing.parse_listing(index.encode(), at, 9) == listing.Sitemap((), wanted)
     for feed in (
         f"<rss><channel><item><link>{link}</link></item></channel></rss>",
         f"<rss><channel><item><guid>{link}</guid></item></channel></rss>",
         f'<feed><entry><link href="{link}"/></entry></feed>',
     ):
-        assert listing.listed(feed.encode(), at, 9) == listing.ListedFeed(wanted)
+        assert listing.parse_listing(feed.encode(), at, 9) == listing.ListedFeed(wanted)
     assert listing.lines(link.encode()) == list(wanted)

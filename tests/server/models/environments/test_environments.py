@@ -70,7 +70,7 @@ async def ended(models: ModelFixture, run_id: str) -> list[Progressed]:
     """The progress of a run, once it has ended; raises what ended it badly."""
     run = await begun(models, run_id)
     events = [event async for _number, event in run.log.follow()]
-    await models.scheduler.settled(run_id)
+    await models.scheduler.wait_for_end(run_id)
     if run.error is not None:
         raise PorticoError(run.error.message, code=run.error.code)
     return [event for event in events if isinstance(event, Progressed)]

@@ -13,7 +13,7 @@ import pytest
 
 from portico_server.core.errors import PorticoError
 from portico_server.tools.skills import folder
-from portico_server.tools.skills.folder import read_archive, read_files, read_folder, unpacked
+from portico_server.tools.skills.folder import read_archive, read_files, read_folder, unpack
 
 FRONT = "---\nname: pdf-forms\ndescription: Fills forms.\n"
 SKILL = (FRONT + "---\n# Forms\n").encode()
@@ -79,7 +79,7 @@ def test_a_folder_and_archives_of_every_kind_are_one_skill(tmp_path: Path) -> No
     ]
     assert [skill.files for skill in found] == [FILES] * len(found)
     assert len({skill.archive() for skill in found}) == 1
-    assert unpacked(found[0].archive()) == FILES
+    assert unpack(found[0].archive()) == FILES
     assert read_archive(found[0].archive()) == found[0]
 
 

@@ -24,7 +24,7 @@ async def create(exchange: Exchange, services: ApiServices) -> None:
         row = await responder.background.begin(response, caller)
         exchange.extra.append((b"x-portico-run", row.run_id.encode()))
         if ask.stream:
-            await exchange.stream(written(await responder.background.follow(row, -1)))
+            await exchange.stream(to_frames(await responder.background.follow(row, -1)))
         else:
             await exchange.answer(200, orjson.dumps(response_document(row, ask.include)))
     elif ask.stream:
@@ -32,7 +32,7 @@ async def create(exchange: Exchange, services: ApiServices) -> None:
         await exchange.stream(live(events), tells_errors=True)
     else:
         with Presence(exchange):
-            document = await responder.whole(response, caller)
+            document = await responder.respond(response, caller)
         await exchange.answer(200, orjson.dumps(document))
 
 
@@ -50,7 +50,7 @@ async def live(batches: AsyncGenerator[list[Event], None]) -> AsyncIterator[byte
         await batches.aclose()
 
 
-async def written(batches: AsyncGenerator[list[bytes], None]) -> AsyncIterator[bytes]:
+async def to_frames(batches: AsyncGenerator[list[bytes], None]) -> AsyncIterator[bytes]:
     """Yield events that are already serialized as JSON, as frames."""
     try:
         async for batch in batches:

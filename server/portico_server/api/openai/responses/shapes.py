@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
-from portico_server.apps.responses.event_builder import shown
+from portico_server.apps.responses.event_builder import to_client_item
 from portico_server.apps.responses.items import Item
 from portico_server.db.responses import ResponseRow
 
@@ -21,14 +21,14 @@ def response_document(row: ResponseRow, include: frozenset[str]) -> dict[str, An
     """Return a stored response, as far as it has progressed."""
     document: dict[str, Any] = orjson.loads(row.document)
     public_fields = {name: value for name, value in document.items() if not name.startswith("_")}
-    return {**public_fields, "output": [shown(item, include) for item in document["output"]]}
+    return {**public_fields, "output": [to_client_item(item, include) for item in document["output"]]}
 
 
 def page(items: Sequence[Item], include: frozenset[str], *, has_more: bool) -> dict[str, Any]:
     """Return a page of items. An empty page has empty ids, because clients require strings."""
     return {
         "object": "list",
-        "data": [shown(item, include) for item in items],
+        "data": [to_client_item(item, include) for item in items],
         "first_id": items[0]["id"] if items else "",
         "last_id": items[-1]["id"] if items else "",
         "has_more": has_more,

@@ -44,7 +44,7 @@ class _Turns:
         self._responder = services.responder
         self._caller = caller_of(socket.exchange)
         self._idle_s = services.settings.socket_idle_timeout
-        self._remembered: dict[str, Sequence[Item]] = {}
+        self._items_by_response: dict[str, Sequence[Item]] = {}
         self._remembered_bytes = 0
 
     async def answer(self, incoming: IncomingMessages) -> None:
@@ -61,7 +61,7 @@ class _Turns:
             try:
                 await self._turn(message)
             finally:
-                self._socket.done(message)
+                self._socket.release(message)
                 del message  # it would otherwise stay in memory until the next message, uncounted
         over = InvalidRequest(
             f"A connection lasts for {MAX_SOCKET_S / 60:g} minutes. Open a new connection to continue.",
@@ -92,18 +92,18 @@ class _Turns:
             raise
         except Exception as error:  # noqa: BLE001  # the connection outlives it: it is logged and reported
             self._forget(previous)
-            await self._fail(errors.ours(error, self._socket.exchange.id), lane)
+            await self._fail(errors.to_portico_error(error, self._socket.exchange.id), lane)
 
     def _forget(self, previous: Any) -> None:
         """Forget what a failed response continued, so that it cannot be continued again on this connection."""
-        if isinstance(previous, str) and self._remembered.pop(previous, None) is not None:
+        if isinstance(previous, str) and self._items_by_response.pop(previous, None) is not None:
             self._socket.keep(0)
 
     def _remember(self, response_id: str, before: Sequence[Item], output: Sequence[Item], size: int) -> None:
         """Remember what a response continued and produced, of ``size`` bytes, if the key has room for it."""
-        self._remembered, self._remembered_bytes = {}, size
+        self._items_by_response, self._remembered_bytes = {}, size
         if self._socket.keep(size):
-            self._remembered = {response_id: [*before, *output]}
+            self._items_by_response = {response_id: [*before, *output]}
 
     async def _answer(self, body: dict[str, Any], lane: dict[str, Any], size: int) -> bool:
         """Create a response to a message of ``size`` bytes. Return whether it was completed."""
@@ -113,8 +113,8 @@ class _Turns:
         if body.pop("background", None):
             wrong("background", "is not supported over a WebSocket; send the request over HTTP")
         body["stream"] = True
-        continues = body.get("previous_response_id") in self._remembered
-        response = await self._responder.prepare(body, self._caller, self._remembered)
+        continues = body.get("previous_response_id") in self._items_by_response
+        response = await self._responder.prepare(body, self._caller, self._items_by_response)
         if generates is False:
             batches = self._responder.prime(response, self._caller)
         else:

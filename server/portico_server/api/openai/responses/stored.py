@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.exchange import Presence
-from portico_server.api.openai.responses.create import written
+from portico_server.api.openai.responses.create import to_frames
 from portico_server.api.openai.responses.shapes import DOCUMENT, answer, page, response_document
 from portico_server.api.sse import EventStream
 from portico_server.apps.responses.read import include as read_include
@@ -18,14 +18,14 @@ from portico_server.core.errors import InvalidRequest, NotFound
 router = new_router(prefix="/v1/responses", tags=["OpenAI: responses"])
 
 
-def _included(
+def _include_fields(
     include: Annotated[list[str] | None, Query()] = None,
     bracketed_values: Annotated[list[str] | None, Query(alias="include[]")] = None,
 ) -> list[str]:
     return [*(include or ()), *(bracketed_values or ())]
 
 
-Included = Annotated[list[str], Depends(_included)]
+Included = Annotated[list[str], Depends(_include_fields)]
 """The values of ``include`` in a query; OpenAI's clients write lists as ``include[]=…``."""
 
 
@@ -68,7 +68,7 @@ async def retrieve_response(
             code="not_streamed",
             param="stream",
         )
-    return EventStream(written(await services.responder.background.follow(row, starting_after)))
+    return EventStream(to_frames(await services.responder.background.follow(row, starting_after)))
 
 
 @router.delete("/{response_id}", responses=DOCUMENT, response_class=Response)

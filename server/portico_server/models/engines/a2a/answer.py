@@ -47,16 +47,16 @@ class AgentAnswer:
         self.state = ""
         self.usage = Usage()
         self._name = name
-        self._shown = shorten
-        self._settled = False
+        self._shorten = shorten
+        self._is_settled = False
         self._artifacts: dict[str, _ArtifactText] = {}
-        self._said = False
+        self._has_text = False
         """Whether the answer has any text so far."""
         self._room = MAX_ANSWER_CHARS
 
     def settled(self) -> bool:
         """Return whether nothing more arrives before the next message."""
-        return self._settled
+        return self._is_settled
 
     @property
     def open(self) -> bool:
@@ -85,7 +85,7 @@ class AgentAnswer:
     def _pieces(self, found_update: Mapping[str, Any]) -> Iterator[AnswerPiece]:
         if isinstance(message := found_update.get("message"), Mapping):
             self._know(message)
-            self._settled, self.state = True, "COMPLETED"
+            self._is_settled, self.state = True, "COMPLETED"
             yield from self._say(_words(message))
         elif isinstance(task := found_update.get("task"), Mapping):
             if self._is_other(task.get("id")):
@@ -94,7 +94,7 @@ class AgentAnswer:
             for artifact in task.get("artifacts") or ():
                 if isinstance(artifact, Mapping):
                     yield from self._artifact(artifact, append=False)
-            yield from self._changed(task.get("status"), task)
+            yield from self._read_status(task.get("status"), task)
         elif isinstance(update := found_update.get("artifactUpdate"), Mapping):
             if not self._is_other(update.get("taskId")) and isinstance(update.get("artifact"), Mapping):
                 self._know(update)
@@ -103,7 +103,7 @@ class AgentAnswer:
             update.get("taskId")
         ):
             self._know(update)
-            yield from self._changed(update.get("status"), {})
+            yield from self._read_status(update.get("status"), {})
 
     def _is_other(self, task_id: Any) -> bool:
         """Return whether an update belongs to another task."""
@@ -117,7 +117,7 @@ class AgentAnswer:
         usage = update.get("metadata")
         usage = usage.get("usage") if isinstance(usage, Mapping) else None
         if isinstance(usage, Mapping):
-            self.usage = usage_from_json({name: _whole(number) for name, number in usage.items()})
+            self.usage = usage_from_json({name: _count(number) for name, number in usage.items()})
 
     def _artifact(self, artifact: Mapping[str, Any], *, append: bool) -> Iterator[AnswerPiece]:
         key = line(artifact.get("artifactId"))
@@ -132,7 +132,7 @@ class AgentAnswer:
         if artifact_text is None:
             artifact_text = self._artifacts[key] = _ArtifactText()
             new = artifact_text.append(text)
-            if new and self._said:
+            if new and self._has_text:
                 new = "\n\n" + new
         else:
             new = artifact_text.append(text) if append else artifact_text.replace(text)
@@ -140,11 +140,11 @@ class AgentAnswer:
 
     def _say(self, text: str) -> Iterator[AnswerPiece]:
         if text:
-            text = text if self._said else text.lstrip("\n")
-            self._said = True
+            text = text if self._has_text else text.lstrip("\n")
+            self._has_text = True
             yield AnswerPiece(text)
 
-    def _changed(self, status: Any, task: Mapping[str, Any]) -> Iterator[AnswerPiece]:
+    def _read_status(self, status: Any, task: Mapping[str, Any]) -> Iterator[AnswerPiece]:
         """Handle a change of status. ``task`` is the whole task, if it was sent."""
         if not isinstance(status, Mapping):
             return
@@ -157,54 +157,54 @@ class AgentAnswer:
             if message_text:
                 yield AnswerPiece(f"{message_text}\n", thought=True)
             return
-        self._settled = True
+        self._is_settled = True
         if self.state == "COMPLETED":
-            if not self._said:
+            if not self._has_text:
                 yield from self._say(message_text or _last_words(task))
         elif self.state == "INPUT_REQUIRED":
             message_text = message_text or "More input is needed to continue."
-            yield from self._say(f"\n\n{message_text}" if self._said else message_text)
+            yield from self._say(f"\n\n{message_text}" if self._has_text else message_text)
         else:
             raise self._failure(message_text)
 
     def _failure(self, message_text: str) -> PorticoError:
         """Return the error for a task that ended without an answer."""
-        why = self._shown(message_text) or "it gave no reason."
+        reason = self._shorten(message_text) or "it gave no reason."
         match self.state:
             case "REJECTED":
                 return InvalidRequest(
-                    f"The agent '{self._name}' rejected this task: {why}",
+                    f"The agent '{self._name}' rejected this task: {reason}",
                     code="task_rejected",
                     param="messages",
                 )
             case "AUTH_REQUIRED":
                 return EngineFailed(
                     f"The agent '{self._name}' requires a sign-in for this task, which is not supported: "
-                    f"{why}",
+                    f"{reason}",
                     code="agent_auth_required",
                 )
             case "CANCELED":
                 return EngineFailed(
-                    f"The agent '{self._name}' cancelled the task: {why}", code="task_canceled"
+                    f"The agent '{self._name}' cancelled the task: {reason}", code="task_canceled"
                 )
             case _:
-                return EngineFailed(f"The agent '{self._name}' failed: {why}", code="task_failed")
+                return EngineFailed(f"The agent '{self._name}' failed: {reason}", code="task_failed")
 
 
 class _ArtifactText:
     """The text of one artifact. Each piece is reported once, even if the text is sent again from the beginning."""
 
     def __init__(self) -> None:
-        self._said: list[str] = []
+        self._texts: list[str] = []
         self._again: int | None = None
         """Characters that came since it began again, while these are what was said."""
 
     def append(self, text: str) -> str:
         """Append text, and return what is new."""
         if self._again is None:
-            self._said.append(text)
+            self._texts.append(text)
             return text
-        [known_text] = self._said
+        [known_text] = self._texts
         at = self._again
         if len(text) < len(known_text) - at and known_text.startswith(text, at):
             self._again += len(text)
@@ -213,11 +213,11 @@ class _ArtifactText:
 
     def replace(self, text: str) -> str:
         """Replace the text by its current version, and return what is new."""
-        known_text = "".join(self._said)
+        known_text = "".join(self._texts)
         if len(text) < len(known_text) and known_text.startswith(text):
-            self._said, self._again = [known_text], len(text)
+            self._texts, self._again = [known_text], len(text)
             return ""
-        self._said, self._again = [text], None
+        self._texts, self._again = [text], None
         return text[len(known_text) :] if text.startswith(known_text) else f"\n\n{text}"
 
 
@@ -232,7 +232,7 @@ def _words(message: Mapping[str, Any]) -> str:
     return "\n".join(text for text, _has_more in _parts(message))
 
 
-def _whole(number: Any) -> Any:
+def _count(number: Any) -> Any:
     """Return a count as an integer, because protocol buffers have only floating-point numbers; 0 for an invalid
     value.
     """
@@ -243,11 +243,11 @@ def _parts(holder: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
     """Yield the parts as text, and whether each is something other than prose."""
     parts = holder.get("parts")
     for part in parts if isinstance(parts, list) else ():
-        if isinstance(part, Mapping) and (text := _shown(part)):
+        if isinstance(part, Mapping) and (text := _to_text(part)):
             yield text, not isinstance(part.get("text"), str)
 
 
-def _shown(part: Mapping[str, Any]) -> str:
+def _to_text(part: Mapping[str, Any]) -> str:
     """Return a part as text: files and images as Markdown."""
     if isinstance(text := part.get("text"), str):
         return text

@@ -126,7 +126,7 @@ def parse_card(
             "'supportedInterfaces'. Use the URL of its card as the source of the model.",
             code="invalid_agent_card",
         )
-    where, binding, tenant = _interface(card["supportedInterfaces"], name)
+    interface_url, binding, tenant = _interface(card["supportedInterfaces"], name)
     capabilities = card.get("capabilities")
     capabilities = capabilities if isinstance(capabilities, Mapping) else {}
     for extension in _mappings(capabilities.get("extensions")):
@@ -140,7 +140,7 @@ def parse_card(
         line(card.get("name")),
         text_of(card.get("description"), MAX_DESCRIPTION_CHARS),
         line(card.get("version")),
-        _checked(base_url or where, name, address, is_trusted=bool(base_url)).rstrip("/"),
+        _check_url(base_url or interface_url, name, address, is_trusted=bool(base_url)).rstrip("/"),
         binding,
         tenant,
         capabilities.get("streaming") is True,
@@ -167,7 +167,7 @@ def _interface(interfaces: Sequence[Any], name: str) -> tuple[str, Binding, str]
     )
 
 
-def _checked(url: str, name: str, address: str, *, is_trusted: bool) -> str:
+def _check_url(url: str, name: str, address: str, *, is_trusted: bool) -> str:
     """Return the URL for messages.
 
     Only the operator may choose another server than that of the card: otherwise, a card could redirect messages and

@@ -78,7 +78,7 @@ class AgentClient:
         self._link = link
         self._name = name
         self._agent = agent
-        self._changed = on_change
+        self._on_change = on_change
         self._contexts = AgentContexts()
         self._card_due = asyncio.get_running_loop().time() + CARD_AGE_S
         self._reading = asyncio.Lock()
@@ -94,7 +94,7 @@ class AgentClient:
         turns = ChatTurns.of(request.body.get("messages"))
         await self._renew_card(deadline)
         envelope = ResponseEnvelope(chat=True, model=self._name)
-        answer = AgentAnswer(self._name, self._link.shown)
+        answer = AgentAnswer(self._name, self._link.excerpt)
         pieces = self._converse(request.caller, turns, answer, deadline)
         if not request.stream:
             async with aclosing(pieces):
@@ -130,14 +130,14 @@ class AgentClient:
             )
         body = request.body
         form = body.get("response_format")
-        refusals = {param: why for param, why in _REFUSABLE.items() if body.get(param)}
+        refusals = {param: reason for param, reason in _REFUSABLE.items() if body.get(param)}
         if isinstance(form, Mapping) and form.get("type") not in (None, "text"):
             refusals["response_format"] = "it determines the format of its answers"
         if body.get("n") not in (None, 1):
             refusals["n"] = "it returns only one answer"
-        for param, why in refusals.items():
+        for param, reason in refusals.items():
             raise InvalidRequest(
-                f"'{self._name}' is a remote agent, so it does not support '{param}': {why}.",
+                f"'{self._name}' is a remote agent, so it does not support '{param}': {reason}.",
                 code="unsupported_parameter",
                 param=param,
             )
@@ -157,7 +157,7 @@ class AgentClient:
             self._card_due = loop.time() + CARD_AGE_S
             if remote_agent != self._agent:
                 self._agent = remote_agent
-                self._changed(remote_agent)
+                self._on_change(remote_agent)
 
     async def _frames(
         self,
@@ -230,7 +230,7 @@ class AgentClient:
             message["taskId"] = answer.task_id = context.task_id
         params = {"message": message, "configuration": {"historyLength": 1}}
         try:
-            async for piece in self._answered(agent, params, answer, deadline):
+            async for piece in self._answer(agent, params, answer, deadline):
                 yield piece
         except AgentRefused:
             if not answer.state:  # the message has not led to a task
@@ -240,7 +240,7 @@ class AgentClient:
             if answer.open:
                 await asyncio.shield(self._cancel(agent, answer.task_id))
 
-    async def _answered(
+    async def _answer(
         self, agent: RemoteAgent, params: dict[str, Any], answer: AgentAnswer, deadline: float | None
     ) -> AsyncGenerator[AnswerPiece, None]:
         try:
@@ -266,10 +266,10 @@ class AgentClient:
             raise EngineFailed(
                 f"The agent '{self._name}' finished without an answer.", code="invalid_agent_answer"
             )
-        async for piece in self._followed(agent, answer, deadline):
+        async for piece in self._follow(agent, answer, deadline):
             yield piece
 
-    async def _followed(
+    async def _follow(
         self, agent: RemoteAgent, answer: AgentAnswer, deadline: float | None
     ) -> AsyncGenerator[AnswerPiece, None]:
         """Follow a task whose answer is incomplete, by polling or by streaming it again."""

@@ -86,11 +86,11 @@ class A2a:
         link = AgentLink(site.transport, find_source(spec))
         agent = await link.read_card(asyncio.get_running_loop().time() + site.load_timeout)
 
-        def changed(remote_agent: RemoteAgent) -> None:
+        def on_change(remote_agent: RemoteAgent) -> None:
             if site.described is not None:
                 site.described(describe_agent(remote_agent))
 
-        client = AgentClient(link, spec.name, agent, changed)
+        client = AgentClient(link, spec.name, agent, on_change)
         return RunningEngine(client, describe_agent(agent), remembers=True)
 
 

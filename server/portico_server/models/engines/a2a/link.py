@@ -108,7 +108,7 @@ class AgentLink:
                     continue
                 if response.status != 200:
                     await self._refuse(response, until)
-                data = await self._whole(response, until, MAX_CARD_BYTES)
+                data = await self._read_whole(response, until, MAX_CARD_BYTES)
             except CONNECTION_ERRORS as error:
                 raise self.explain(
                     error, late=f"did not send its card within {CARD_TIMEOUT_S:g} s"
@@ -128,7 +128,7 @@ class AgentLink:
     ) -> Mapping[str, Any]:
         """Return the result of a method. Raises `PorticoError`, and `CONNECTION_ERRORS`, which `explain` converts."""
         response = await self._send(agent, method, params, deadline)
-        return self._result(agent, self._parse(await self._whole(response, deadline, MAX_EVENT_BYTES)))
+        return self._result(agent, self._parse(await self._read_whole(response, deadline, MAX_EVENT_BYTES)))
 
     async def stream(
         self, agent: RemoteAgent, method: str, params: dict[str, Any], deadline: float | None
@@ -136,7 +136,9 @@ class AgentLink:
         """Yield the events of a streaming method. Raises the errors of `call`."""
         response = await self._send(agent, method, params, deadline, streams=True)
         if response.content_type != "text/event-stream":  # a rejection, or a complete answer
-            yield self._result(agent, self._parse(await self._whole(response, deadline, MAX_EVENT_BYTES)))
+            yield self._result(
+                agent, self._parse(await self._read_whole(response, deadline, MAX_EVENT_BYTES))
+            )
             return
         size = 0
         async with aclosing(
@@ -189,8 +191,8 @@ class AgentLink:
             task_id, body = str(params.get("id") or ""), params
             if "{id}" in path:
                 body = {}
-                path = path.replace("{id}", _quoted(task_id))
-            url = "/".join(filter(None, (agent.url, _quoted(agent.tenant), path)))
+                path = path.replace("{id}", _quote(task_id))
+            url = "/".join(filter(None, (agent.url, _quote(agent.tenant), path)))
         response = await self._open(
             verb, url, orjson.dumps(body) if verb == "POST" else None, headers, deadline
         )
@@ -212,7 +214,9 @@ class AgentLink:
         with trace.at(agent_depth.next_hop()):
             return await self._transport.send(method, route, body, deadline=deadline)
 
-    async def _whole(self, response: aiohttp.ClientResponse, deadline: float | None, limit: int) -> bytes:
+    async def _read_whole(
+        self, response: aiohttp.ClientResponse, deadline: float | None, limit: int
+    ) -> bytes:
         data = bytearray()
         pieces = _closable(read_pieces(response, deadline=deadline, idle=self._source.idle))
         async with aclosing(pieces):
@@ -262,28 +266,28 @@ class AgentLink:
                 "followed: set the model's source to the final URL.",
                 code="agent_redirects",
             )
-        data = await self._whole(response, deadline, MAX_CARD_BYTES)
+        data = await self._read_whole(response, deadline, MAX_CARD_BYTES)
         document: Any = None
         with contextlib.suppress(orjson.JSONDecodeError):
             document = orjson.loads(data)
         error = document.get("error") if isinstance(document, Mapping) else None
         error = error if isinstance(error, Mapping) else {"message": error}
-        why = self.shown(error.get("message")) or f"status {status} without a reason."
+        reason = self.excerpt(error.get("message")) or f"status {status} without a reason."
         if status in (401, 403):
             problem = "requires a key, or rejects the model's key" if status == 401 else "forbids this"
-            raise EngineFailed(f"The agent '{self._name}' {problem}: {why}", code="agent_key_refused")
+            raise EngineFailed(f"The agent '{self._name}' {problem}: {reason}", code="agent_key_refused")
         if status == 429:
             raise TooMany(
-                f"The agent '{self._name}' receives too many calls: {why}",
+                f"The agent '{self._name}' receives too many calls: {reason}",
                 code="provider_limit",
                 retry_after=retry_after,
             )
         if status == 503:
-            raise Unavailable(f"The agent '{self._name}' is not available: {why}", retry_after=retry_after)
+            raise Unavailable(f"The agent '{self._name}' is not available: {reason}", retry_after=retry_after)
         if error.get("code") is not None:
             self._raise_refusal(error)
         raise EngineFailed(
-            f"The agent '{self._name}' at {response.url.with_query(None)} returned status {status}: {why}",
+            f"The agent '{self._name}' at {response.url.with_query(None)} returned status {status}: {reason}",
             code="agent_failed",
         )
 
@@ -293,7 +297,7 @@ class AgentLink:
         first = details[0] if isinstance(details, list) and details else {}
         reason = line(first.get("reason")) if isinstance(first, Mapping) else ""
         reason = reason or next((word for code, word in _NOT_TAKEN if error.get("code") == code), "")
-        why = self.shown(error.get("message")) or "it gave no reason."
+        why = self.excerpt(error.get("message")) or "it gave no reason."
         if reason == "CONTENT_TYPE_NOT_SUPPORTED":
             raise InvalidRequest(
                 f"The agent '{self._name}' does not support this content: {why}",
@@ -302,7 +306,7 @@ class AgentLink:
             )
         raise AgentRefused(f"The agent '{self._name}' rejected the request: {why}", reason)
 
-    def shown(self, text: Any) -> str:
+    def excerpt(self, text: Any) -> str:
         """Return the agent's text for an error, without the key if it repeats it."""
         shown_text = text_of(text, MAX_MESSAGE_CHARS)
         for secret in (self._source.key, *self._source.headers.values()):
@@ -315,6 +319,6 @@ def _closable(items: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
     return items
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     """Escape a value for use in a path."""
     return URL.build(path=text).raw_path.replace("/", "%2F").replace(":", "%3A") if text else ""

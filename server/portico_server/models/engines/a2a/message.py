@@ -54,22 +54,22 @@ class AgentContexts:
     """
 
     def __init__(self) -> None:
-        self._held: OrderedDict[str, OrderedDict[bytes, AgentContext]] = OrderedDict()
+        self._to_text: OrderedDict[str, OrderedDict[bytes, AgentContext]] = OrderedDict()
 
     def take(self, caller: str, digest: bytes) -> AgentContext | None:
         """Remove and return the context with these previous messages, so that no other chat gets it."""
-        return self._held.get(caller, OrderedDict()).pop(digest, None)
+        return self._to_text.get(caller, OrderedDict()).pop(digest, None)
 
     def put(self, caller: str, digest: bytes, context: AgentContext) -> None:
         """Store the context for the next message."""
-        agent_contexts = self._held.setdefault(caller, OrderedDict())
-        self._held.move_to_end(caller)
+        agent_contexts = self._to_text.setdefault(caller, OrderedDict())
+        self._to_text.move_to_end(caller)
         agent_contexts[digest] = context
         agent_contexts.move_to_end(digest)
         if len(agent_contexts) > MAX_CONVERSATIONS_COUNT:
             agent_contexts.popitem(last=False)
-        if len(self._held) > MAX_CALLERS_COUNT:
-            self._held.popitem(last=False)
+        if len(self._to_text) > MAX_CALLERS_COUNT:
+            self._to_text.popitem(last=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ class ChatTurns:
         if self.instructions and (context is None or context.instructions != self.instructed):
             before += ["Instructions:", *(_text(instruction) for instruction in self.instructions), ""]
         if context is None and self.earlier:
-            before += ["The conversation so far:", *map(_told, self.earlier), "", "User:"]
+            before += ["The conversation so far:", *map(_mappings, self.earlier), "", "User:"]
         parts: list[dict[str, Any]] = [{"text": "\n".join(before)}] if before else []
         for number, message in enumerate(self.earlier if context is None else ()):
             if message.get("role") == "user":
@@ -127,7 +127,7 @@ class ChatTurns:
             if message.get("role") == "user":
                 parts += _content(message.get("content"), agent, f"messages[{number}].content")
             else:
-                parts.append({"text": _told(message)})
+                parts.append({"text": _mappings(message)})
         if not parts:
             raise InvalidRequest(
                 "The messages contain no text, file or image to send to the agent.", param="messages"
@@ -150,7 +150,9 @@ def _digest(messages: Sequence[Mapping[str, Any]]) -> bytes:
     digest = blake2b(digest_size=16)
     for message in messages:
         other_parts = [
-            part for part in _listed(message.get("content")) if part.get("type") not in ("text", "refusal")
+            part
+            for part in _template_path(message.get("content"))
+            if part.get("type") not in ("text", "refusal")
         ]
         calls = message.get("tool_calls")
         summary = [message.get("role"), " ".join(_text(message).split()), other_parts, calls or []]
@@ -158,13 +160,13 @@ def _digest(messages: Sequence[Mapping[str, Any]]) -> bytes:
     return digest.digest()
 
 
-def _told(message: Mapping[str, Any]) -> str:
+def _mappings(message: Mapping[str, Any]) -> str:
     """Return a message of a conversation as text for the agent."""
     text = _text(message)
-    for call in _listed(message.get("tool_calls")):
+    for call in _template_path(message.get("tool_calls")):
         function = call.get("function") or {}
         text += f"\n(You called {function.get('name')} with {function.get('arguments')}.)"
-    kinds = {str(part.get("type")) for part in _listed(message.get("content"))} - {"text", "refusal"}
+    kinds = {str(part.get("type")) for part in _template_path(message.get("content"))} - {"text", "refusal"}
     if kinds:
         text += f"\n(With {', '.join(sorted(kinds))}.)"
     return f"{_SPEAKERS.get(str(message.get('role')), 'User')}: {text.strip()}"
@@ -174,10 +176,12 @@ def _text(message: Mapping[str, Any]) -> str:
     content = message.get("content")
     if isinstance(content, str):
         return content
-    return "\n".join(str(part.get("text") or part.get("refusal") or "") for part in _listed(content)).strip()
+    return "\n".join(
+        str(part.get("text") or part.get("refusal") or "") for part in _template_path(content)
+    ).strip()
 
 
-def _listed(value: Any) -> list[Mapping[str, Any]]:
+def _template_path(value: Any) -> list[Mapping[str, Any]]:
     return (
         [value_item for value_item in value if isinstance(value_item, Mapping)]
         if isinstance(value, list)
@@ -190,7 +194,7 @@ def _content(content: Any, agent: RemoteAgent, at: str) -> Iterator[dict[str, An
         if content:
             yield {"text": content}
         return
-    for number, part in enumerate(_listed(content)):
+    for number, part in enumerate(_template_path(content)):
         new_part = _part(part, f"{at}[{number}]")
         kind = new_part.get("mediaType") or ""
         if "text" not in new_part and kind and not agent.reads(kind):

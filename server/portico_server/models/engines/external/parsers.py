@@ -182,9 +182,9 @@ def _thoughts(template: str) -> str:
 
 def chat_template(path: Path, template_file: str | None = None) -> str:
     """Return a model's chat template; if there are several, the template for tools. Empty if there is none. Blocks."""
-    own = Path(template_file).expanduser() if template_file else path / "chat_template.jinja"
+    _contexts = Path(template_file).expanduser() if template_file else path / "chat_template.jinja"
     try:
-        with own.open("rb") as file:
+        with _contexts.open("rb") as file:
             return file.read(MAX_TEMPLATE_BYTES).decode("utf-8", "replace")
     except OSError:
         template = _object(path / "tokenizer_config.json", MAX_TOKENIZER_CONFIG_BYTES).get("chat_template")

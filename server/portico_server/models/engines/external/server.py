@@ -159,15 +159,15 @@ def check_free(
     # psutil may have been imported by now; this module is imported before it.
     from portico_server.models.hardware import free_gpu_memory
 
-    own = [gpu for gpu in machine.gpus if not gpu.shared]
-    free = free_gpu_memory() if own else ()
-    for number in numbers or range(min(1, len(own))):
-        if number >= len(free) or number >= len(own) or free[number] >= needed_bytes(own[number]):
+    own_gpus = [gpu for gpu in machine.gpus if not gpu.shared]
+    free = free_gpu_memory() if own_gpus else ()
+    for number in numbers or range(min(1, len(own_gpus))):
+        if number >= len(free) or number >= len(own_gpus) or free[number] >= needed_bytes(own_gpus[number]):
             continue
-        free_gb, total_gb = free[number] / gpus.GB, own[number].memory_bytes / gpus.GB
+        free_gb, total_gb = free[number] / gpus.GB, own_gpus[number].memory_bytes / gpus.GB
         raise Unavailable(
-            f"'{spec.name}' needs {needed_bytes(own[number]) / gpus.GB:.1f} GB of GPU {number} "
-            f"({own[number].name}), but only {free_gb:.1f} of {total_gb:.1f} GB are free: other programs use "
+            f"'{spec.name}' needs {needed_bytes(own_gpus[number]) / gpus.GB:.1f} GB of GPU {number} "
+            f"({own_gpus[number].name}), but only {free_gb:.1f} of {total_gb:.1f} GB are free: other programs use "
             "the rest (nvidia-smi lists them). End them, or give the model a smaller 'memory_share'.",
             code="gpu_memory_in_use",
         )
@@ -211,7 +211,7 @@ async def start_server(
         listing = await site.transport.get(
             EngineRoute(child.endpoint(spec.name), "models"), deadline=deadline
         )
-        description = _served(describe_folder(spec, path), orjson.loads(listing))
+        description = _merge_listing(describe_folder(spec, path), orjson.loads(listing))
     except (*CONNECTION_ERRORS, orjson.JSONDecodeError) as error:
         await child.stop()
         raise EngineFailed(f"The engine of '{spec.name}' started but does not respond: {error}.") from error
@@ -257,7 +257,7 @@ async def _child(
         raise EngineFailed(f"{error.message} {wise}", code=error.code) from error
 
 
-def _served(model_description: ModelDescription, listing: Any) -> ModelDescription:
+def _merge_listing(model_description: ModelDescription, listing: Any) -> ModelDescription:
     """Return the description with the server's information about its model, which overrides that of its files."""
     models = listing.get("data") if isinstance(listing, dict) else None
     length = models[0].get("max_model_len") if models else None

@@ -28,7 +28,7 @@ from portico_server.models.engines.transformers.worker.transcript import (
     TranscriptRequest,
     WorkerTranscript,
     deltas,
-    done,
+    end_event,
     render_transcript,
 )
 
@@ -149,7 +149,7 @@ class FakeSpeech:
             await _mishap(rule, number)
             for event in deltas(segments[number : number + 1]):
                 await response.write(b"data: " + orjson.dumps(event) + b"\n\n")
-        await response.write(b"data: " + orjson.dumps(done(worker_transcript)) + b"\n\n")
+        await response.write(b"data: " + orjson.dumps(end_event(worker_transcript)) + b"\n\n")
         return response
 
 

@@ -166,7 +166,7 @@ class ScriptPlayer:
     """Steps through a script, and decides which rule answers."""
 
     script: Script
-    _used: dict[int, int] = field(default_factory=dict)
+    _use_counts: dict[int, int] = field(default_factory=dict)
 
     def next(self, prompt: str, system: str = "", results: str = "") -> ScriptedReply:
         """Return the rule for the last user message, with a single text as its content.
@@ -174,7 +174,7 @@ class ScriptPlayer:
         ``results`` are the tool results since that message.
         """
         for index, rule in enumerate(self.script.replies):
-            use_count = self._used.get(index, 0)
+            use_count = self._use_counts.get(index, 0)
             match = _search(rule.match, prompt)
             if rule.result and match is not None:
                 match = _search(rule.result, results)
@@ -182,7 +182,7 @@ class ScriptPlayer:
                 continue
             if rule.times is not None and use_count >= rule.times:
                 continue
-            self._used[index] = use_count + 1
+            self._use_counts[index] = use_count + 1
             text = rule.content[min(use_count, len(rule.content) - 1)] if rule.content else ""
             return replace(
                 rule,
@@ -274,12 +274,12 @@ class FakeChoice:
 
 def choose_reply(rule: ScriptedReply, body: Mapping[str, Any], index: int, *, chat: bool) -> FakeChoice:
     """Apply the rule to the request, honouring tools, schemas, stops and limits as a real model would."""
-    calls = [_called(call["name"], call["arguments"]) for call in rule.tool_calls] if chat else []
+    calls = [_tool_call(call["name"], call["arguments"]) for call in rule.tool_calls] if chat else []
     text = rule.content[0] if rule.content else ""
     if not calls and chat:
         wanted_tool = _wanted_tool(body)
         if wanted_tool is not None:
-            calls, text = [_called(wanted_tool["name"], schema_example(arguments_schema(wanted_tool)))], ""
+            calls, text = [_tool_call(wanted_tool["name"], schema_example(arguments_schema(wanted_tool)))], ""
         schema = _wanted_schema(body)
         if schema is not None and not _is_json(text):
             text = orjson.dumps(schema_example(schema)).decode()
@@ -297,7 +297,7 @@ def choose_reply(rule: ScriptedReply, body: Mapping[str, Any], index: int, *, ch
     return FakeChoice(index, pieces, calls, finish, stopped_by)
 
 
-def _called(name: str, arguments: Any) -> dict[str, str]:
+def _tool_call(name: str, arguments: Any) -> dict[str, str]:
     text = arguments if isinstance(arguments, str) else orjson.dumps(arguments).decode()
     return {"id": new_id("call_"), "name": name, "arguments": text}
 

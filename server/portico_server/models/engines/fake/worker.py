@@ -103,7 +103,7 @@ class FakeServer:
         for choice in choices:
             async for _ in _paced(rule, choice.pieces):
                 pass
-        return worker_http.answer(envelope.whole(choices, usage, logprobs=bool(body.get("logprobs"))))
+        return worker_http.answer(envelope.to_json(choices, usage, logprobs=bool(body.get("logprobs"))))
 
     async def _stream(
         self,
@@ -140,7 +140,7 @@ class FakeServer:
                     delta = {"tool_calls": [{"index": position, "function": {"arguments": part}}]}
                     await send(envelope.chunk(choice.index, delta))
             end = envelope.chunk(choice.index, {}, finish=choice.finish_reason)
-            end["choices"][0] |= _stopped(choice)
+            end["choices"][0] |= _stop_reason(choice)
             await send(end)
         if options.get("include_usage"):
             await send({**envelope.head(chunk=True), "choices": [], "usage": usage_to_json(usage)})
@@ -214,7 +214,7 @@ class _Envelope:
         choice = {"index": index, **content, "logprobs": logprobs, "finish_reason": finish}
         return {**self.head(chunk=True), "choices": [choice]}
 
-    def whole(self, choices: list[FakeChoice], usage: Usage, *, logprobs: bool) -> dict[str, Any]:
+    def to_json(self, choices: list[FakeChoice], usage: Usage, *, logprobs: bool) -> dict[str, Any]:
         return {
             **self.head(chunk=False),
             "choices": [
@@ -223,7 +223,7 @@ class _Envelope:
                     **({"message": choice.message()} if self.chat else {"text": "".join(choice.pieces)}),
                     "logprobs": scripts.fake_logprobs(choice.pieces) if logprobs else None,
                     "finish_reason": choice.finish_reason,
-                    **_stopped(choice),
+                    **_stop_reason(choice),
                 }
                 for choice in choices
             ],
@@ -231,7 +231,7 @@ class _Envelope:
         }
 
 
-def _stopped(choice: FakeChoice) -> dict[str, str]:
+def _stop_reason(choice: FakeChoice) -> dict[str, str]:
     return {"stop_reason": choice.stopped_by} if choice.stopped_by else {}
 
 

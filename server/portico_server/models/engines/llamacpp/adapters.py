@@ -151,7 +151,7 @@ def adapter_scales(
     chosen_adapter = -1
     if adapter_scale is not None:
         places = [
-            number for number, one in enumerate(loaded_adapter_scales) if is_same_file(one, adapter_scale)
+            number for number, scale in enumerate(loaded_adapter_scales) if is_same_file(scale, adapter_scale)
         ]
         if not places:
             raise ValueError(adapter_scale.name)

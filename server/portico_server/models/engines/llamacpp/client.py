@@ -63,7 +63,7 @@ class Slot:
     body: Mapping[str, Any] | None = None
     """The last call of the slot."""
 
-    def known(self, tokens: Sequence[int]) -> int:
+    def count_known(self, tokens: Sequence[int]) -> int:
         """Return how many of ``tokens`` the slot already holds, as far as known."""
         common = common_length(self.tokens, tokens)
         return common + self.generated if 0 < common == len(self.tokens) else common
@@ -106,18 +106,18 @@ class SlotQueue:
     """
 
     slots: Sequence[Slot]
-    _waiting: dict[asyncio.Future[Slot], CallPrompt] = field(default_factory=dict)
+    _waiting_prompts: dict[asyncio.Future[Slot], CallPrompt] = field(default_factory=dict)
     _uses: int = 0
 
     async def take(self, prompt: CallPrompt) -> Slot:
         """Return a slot; the caller must `release` it."""
         waiter: asyncio.Future[Slot] = asyncio.get_running_loop().create_future()
-        self._waiting[waiter] = prompt
+        self._waiting_prompts[waiter] = prompt
         self._grant()
         try:
             return await waiter
         except asyncio.CancelledError:
-            self._waiting.pop(waiter, None)
+            self._waiting_prompts.pop(waiter, None)
             if waiter.done() and not waiter.cancelled():
                 self.release(waiter.result())
             raise
@@ -132,11 +132,11 @@ class SlotQueue:
         self._grant()
 
     def _grant(self) -> None:
-        for waiter, prompt in list(self._waiting.items()):
+        for waiter, prompt in list(self._waiting_prompts.items()):
             if waiter.done():
-                del self._waiting[waiter]
+                del self._waiting_prompts[waiter]
             elif (slot := self._choose(prompt)) is not None:
-                del self._waiting[waiter]
+                del self._waiting_prompts[waiter]
                 self._uses += 1
                 slot.busy, slot.reading, slot.last_used = True, prompt.long, self._uses
                 common = common_length(slot.text, prompt.text) if prompt.lora == slot.lora else 0
@@ -202,7 +202,7 @@ class ReadingBudget:
     def __init__(self) -> None:
         self._rate = 0.0
         self._reserved = 0
-        self._waiting: list[_Waiting] = []
+        self._waiters: list[_Waiting] = []
 
     @property
     def tokens(self) -> int:
@@ -223,27 +223,27 @@ class ReadingBudget:
     async def reserved(self, tokens: int, deadline: float | None) -> AsyncIterator[None]:
         """Reserve ``tokens`` for reading inside the context. Raise `TimeoutError` at the deadline."""
         waiter = _Waiting(tokens, asyncio.get_running_loop().create_future())
-        self._waiting.append(waiter)
+        self._waiters.append(waiter)
         self._grant()
         try:
             async with asyncio.timeout_at(deadline):
                 await waiter.granted
             yield
         finally:
-            if waiter in self._waiting:
-                self._waiting.remove(waiter)
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
             else:
                 self._reserved -= tokens
             self._grant()
 
     def _grant(self) -> None:
-        while self._waiting:
-            first = min(self._waiting, key=lambda waiter: (waiter.passed < MAX_PASSED_COUNT, waiter.tokens))
+        while self._waiters:
+            first = min(self._waiters, key=lambda waiter: (waiter.passed < MAX_PASSED_COUNT, waiter.tokens))
             if self._reserved and self.is_measured and self._reserved + first.tokens > self.tokens:
                 return
-            for earlier in self._waiting[: self._waiting.index(first)]:
+            for earlier in self._waiters[: self._waiters.index(first)]:
                 earlier.passed += 1
-            self._waiting.remove(first)
+            self._waiters.remove(first)
             self._reserved += first.tokens
             if not first.granted.done():
                 first.granted.set_result(None)
@@ -274,7 +274,7 @@ class LlamaCppClient(ChoiceStreamClient):
         self._slots = SlotQueue([Slot(number) for number in range(slots)])
         self._continues = continues
         self._budget = ReadingBudget()
-        self._kept = prompts
+        self._kept_prompts = prompts
         self._keeping = asyncio.Lock()
         self._native = HttpTokenizer(transport, child, name, facts.context_length)
 
@@ -290,8 +290,8 @@ class LlamaCppClient(ChoiceStreamClient):
             raise deadline_exceeded(self._name) from error
         try:
             slot.body = body
-            if self._kept is not None and slot.unrelated and len(prompt.text) >= MIN_KEPT_TOKENS:
-                await self._restore(self._kept, slot, body, deadline)
+            if self._kept_prompts is not None and slot.unrelated and len(prompt.text) >= MIN_KEPT_TOKENS:
+                await self._restore(self._kept_prompts, slot, body, deadline)
             cached_tokens = await self._read_ahead(slot, body, deadline) if prompt.long else None
             if not prompt.long:
                 slot.tokens, slot.generated = (), 0
@@ -304,7 +304,7 @@ class LlamaCppClient(ChoiceStreamClient):
             if type(error) is TimeoutError:
                 raise deadline_exceeded(self._name) from error
             raise
-        return SlotFrames(self._counted(frames, slot, cached_tokens), lambda: self._slots.release(slot))
+        return SlotFrames(self._count(frames, slot, cached_tokens), lambda: self._slots.release(slot))
 
     async def _read_ahead(self, slot: Slot, body: dict[str, Any], deadline: float | None) -> int | None:
         """Have llama.cpp read all but the last part of a long prompt; return how many of its tokens were cached.
@@ -319,7 +319,7 @@ class LlamaCppClient(ChoiceStreamClient):
             return None  # the call itself reports the reason
         if self._facts.context_length and len(tokens) >= self._facts.context_length:
             return None
-        position, cached_tokens = slot.known(tokens), None
+        position, cached_tokens = slot.count_known(tokens), None
         while len(tokens) - position > (step := self._budget.tokens):
             async with self._budget.reserved(step, deadline):
                 position += step
@@ -334,7 +334,7 @@ class LlamaCppClient(ChoiceStreamClient):
         slot.unread = len(tokens) - position
         return cached_tokens
 
-    async def _counted(
+    async def _count(
         self, frames: AsyncIterator[bytes], slot: Slot, cached_tokens: int | None
     ) -> AsyncGenerator[bytes]:
         """Yield the frames of a call and record at the end what the slot contains.
@@ -406,7 +406,7 @@ class LlamaCppClient(ChoiceStreamClient):
 
     async def keep_prompts(self, deadline: float) -> None:
         """See `portico_server.models.protocol.KeepsPrompts`."""
-        prompts = self._kept
+        prompts = self._kept_prompts
         if prompts is None:
             return
         for slot in self._slots.slots:
@@ -484,7 +484,7 @@ class SlotFrames:
 
     def __init__(self, frames: AsyncGenerator[bytes], on_end: Callable[[], None]) -> None:
         self._frames = frames
-        self._ended: Callable[[], None] | None = on_end
+        self._on_end: Callable[[], None] | None = on_end
         self._received: asyncio.Queue[bytes | BaseException] = asyncio.Queue()
         self._receiving = asyncio.create_task(self._receive(), name="receive frames")
 
@@ -500,7 +500,7 @@ class SlotFrames:
             self._received.put_nowait(end)
 
     def _end(self) -> None:
-        on_end, self._ended = self._ended, None
+        on_end, self._on_end = self._on_end, None
         if on_end is not None:
             on_end()
 

@@ -51,12 +51,12 @@ class LlamaCpp:
             except PorticoError:
                 # Starting the model reports what is wrong with it; the list of models must not fail because
                 # of it.
-                return _described(_task(spec) or task, context, dimensions)
+                return _describe(_task(spec) or task, context, dimensions)
             task = _task_of(file) if planning.is_embedding_model(file) else task
             context, dimensions = context or file.context_length or None, file.embedding_length or dimensions
             parameters = file.parameters
         task = _task(spec) or task
-        return _described(task, context, dimensions if task == "embedding" else None, parameters)
+        return _describe(task, context, dimensions if task == "embedding" else None, parameters)
 
     def memory(self, spec: ModelSpec, path: Path | None) -> int:
         # psutil is or may be imported by now; this module is imported before it.
@@ -66,7 +66,7 @@ class LlamaCpp:
             return 0
         try:
             file = read_gguf(path)
-            cpp_plan = _settled(spec, path, file, this_machine())
+            cpp_plan = _plan_for(spec, path, file, this_machine())
         except PorticoError:
             return 0  # `start` reports what is wrong with it
         return planning.memory_need(_entire(file, path), cpp_plan).total
@@ -95,7 +95,7 @@ class LlamaCpp:
             )
         task = _task(spec) or _task_of(file)
         machine = await pools.MODELS.run(site.machine)
-        cpp_plan = await pools.MODELS.run(_settled, spec, path, file, machine)
+        cpp_plan = await pools.MODELS.run(_plan_for, spec, path, file, machine)
         prompts = await pools.MODELS.run(_kept_prompts, file, path, cpp_plan, site)
         child, adapters = await start_with(
             {
@@ -125,11 +125,9 @@ class LlamaCpp:
             await child.stop()
             raise
         description = (
-            _described("embedding", facts.context_length, file.embedding_length)
+            _describe("embedding", facts.context_length, file.embedding_length)
             if task == "embedding"
-            else replace(
-                _described(task, facts.context_length, parameters=file.parameters), vision=facts.sees
-            )
+            else replace(_describe(task, facts.context_length, parameters=file.parameters), vision=facts.sees)
         )
         client = LlamaCppClient(
             site.transport,
@@ -197,7 +195,7 @@ def _kept_prompts(
     return KeptPrompts.open(site.prompts, identity, site.prompts_bytes)
 
 
-def _settled(spec: ModelSpec, path: Path, file: Gguf, machine: Hardware) -> planning.LlamaCppPlan:
+def _plan_for(spec: ModelSpec, path: Path, file: Gguf, machine: Hardware) -> planning.LlamaCppPlan:
     """Return the plan for a file on a machine. Blocks. Raise `InvalidRequest` if files beside it do not fit."""
     file = _entire(file, path)
     task = _task(spec) or _task_of(file)
@@ -215,7 +213,7 @@ def _entire(file: Gguf, path: Path) -> Gguf:
     return replace(file, file_size=sum(part.stat().st_size for part in parts(path) if part.is_file()))
 
 
-def _described(
+def _describe(
     task: Task, context: int | None, dimensions: int | None = None, parameters: int | None = None
 ) -> ModelDescription:
     return ModelDescription(task, context, dimensions, parameters, thoughts=task == "chat")

@@ -68,7 +68,7 @@ class KeptPrompts:
     folder: Path
     identity: str
     limit: int
-    _known: dict[str, dict[str, KeptPrompt]] = field(default_factory=dict)
+    _prompts: dict[str, dict[str, KeptPrompt]] = field(default_factory=dict)
 
     @classmethod
     def open(cls, folder: Path, identity: Sequence[Any], limit: int) -> KeptPrompts:
@@ -83,13 +83,13 @@ class KeptPrompts:
         An empty ``adapter`` means no adapter.
         """
         paths = {path.stem: path for path in self.folder.glob(f"{self.identity[:16]}-*{NOTE_SUFFIX}")}
-        known_names = {name for prompts in self._known.values() for name in prompts}
-        for prompts in self._known.values():
+        known_names = {name for prompts in self._prompts.values() for name in prompts}
+        for prompts in self._prompts.values():
             for name in prompts.keys() - paths.keys():
                 del prompts[name]
         for name in paths.keys() - known_names:
             self._read(paths[name])
-        return bool(self._known.get(adapter))
+        return bool(self._prompts.get(adapter))
 
     def _read(self, path: Path) -> None:
         try:
@@ -100,7 +100,7 @@ class KeptPrompts:
         except (OSError, orjson.JSONDecodeError, KeyError, TypeError):
             fits = False
         if fits:
-            self._known.setdefault(adapter, {})[prompt.name] = prompt
+            self._prompts.setdefault(adapter, {})[prompt.name] = prompt
         else:
             self._delete(path.stem)
 
@@ -109,7 +109,7 @@ class KeptPrompts:
         worth it.
         """
         found_prompt = max(
-            self._known.get(adapter, {}).values(),
+            self._prompts.get(adapter, {}).values(),
             key=lambda prompt: common_length(prompt.tokens, tokens),
             default=None,
         )
@@ -155,17 +155,17 @@ class KeptPrompts:
         with os.fdopen(descriptor, "wb") as target:
             target.write(orjson.dumps(note))
         place.with_suffix(".new").replace(place)
-        for other in list(self._known.get(adapter, {}).values()):
-            if common_length(other.tokens, prompt.tokens) == len(other.tokens):
-                self.forget(other, adapter)
-        self._known.setdefault(adapter, {})[prompt.name] = prompt
+        for older_prompt in list(self._prompts.get(adapter, {}).values()):
+            if common_length(older_prompt.tokens, prompt.tokens) == len(older_prompt.tokens):
+                self.forget(older_prompt, adapter)
+        self._prompts.setdefault(adapter, {})[prompt.name] = prompt
         self._prune()
 
     def holds(self, tokens: list[int], adapter: str) -> bool:
         """Return whether all of ``tokens`` are already kept."""
         return any(
             common_length(prompt.tokens, tokens) == len(tokens)
-            for prompt in self._known.get(adapter, {}).values()
+            for prompt in self._prompts.get(adapter, {}).values()
         )
 
     def discard(self, draft: str) -> None:
@@ -174,7 +174,7 @@ class KeptPrompts:
 
     def forget(self, prompt: KeptPrompt, adapter: str) -> None:
         """Delete the files of a kept prompt."""
-        self._known.get(adapter, {}).pop(prompt.name, None)
+        self._prompts.get(adapter, {}).pop(prompt.name, None)
         self._delete(prompt.name)
 
     def _delete(self, name: str) -> None:
@@ -194,5 +194,5 @@ class KeptPrompts:
                 return
             total -= size
             self._delete(name)
-            for prompts in self._known.values():
+            for prompts in self._prompts.values():
                 prompts.pop(name, None)

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from portico_server.models.engines import worker_link
-from portico_server.subprocesses import own
+from portico_server.subprocesses import own_interpreter
 
 SPIN_ROUNDS = "1000"
 """How often a thread checks whether the others have finished before it sleeps: a few times ten microseconds.
@@ -142,7 +142,7 @@ def main() -> None:
         import xllamacpp
     except ImportError as error:
         worker_link.give_up(
-            f"the package xllamacpp does not load ({error}). Reinstall it: {own()} -m pip install "
+            f"the package xllamacpp does not load ({error}). Reinstall it: {own_interpreter()} -m pip install "
             "--force-reinstall xllamacpp"
         )
     try:

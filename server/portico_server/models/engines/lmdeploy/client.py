@@ -31,30 +31,30 @@ class StopTexts:
 
     def __init__(self, texts: Sequence[str]) -> None:
         self._texts = [text for text in texts if text]
-        self._held = ""
+        self._pending_text = ""
         self.hit = False
 
     @property
     def holds(self) -> bool:
         """Return whether text is held back."""
-        return bool(self._held)
+        return bool(self._pending_text)
 
     def feed(self, text: str) -> str:
         """Return the text that can be shown now."""
         if self.hit:
             return ""
-        pending_text = self._held + text
+        pending_text = self._pending_text + text
         ends = [place for stop in self._texts if (place := pending_text.find(stop)) >= 0]
         if ends:
-            self.hit, self._held = True, ""
+            self.hit, self._pending_text = True, ""
             return pending_text[: min(ends)]
         keep = max((_overlap(pending_text, stop) for stop in self._texts), default=0)
-        self._held = pending_text[len(pending_text) - keep :]
+        self._pending_text = pending_text[len(pending_text) - keep :]
         return pending_text[: len(pending_text) - keep]
 
     def rest(self) -> str:
         """Return the text that was held back, after the end of the stream."""
-        held_text, self._held = self._held, ""
+        held_text, self._pending_text = self._pending_text, ""
         return held_text
 
 

@@ -56,13 +56,13 @@ class LiveAdapterClient:
         self._load = load
         self._unload = unload
         self._takes = fits
-        self._loaded: dict[str, AdapterScale] = {}
+        self._loaded_adapters: dict[str, AdapterScale] = {}
         self._lock = asyncio.Lock()
 
     async def relay(self, request: Relay, deadline: float | None) -> RelayResponse:
         """See `portico_server.models.protocol.EngineClient`."""
         adapter = request.adapter
-        if adapter is not None and self._loaded.get(adapter.name) != adapter:
+        if adapter is not None and self._loaded_adapters.get(adapter.name) != adapter:
             if not self._takes(adapter):
                 raise adapter_not_loaded(adapter, self._name)
             await self.attach(adapter)
@@ -73,18 +73,18 @@ class LiveAdapterClient:
 
     async def attach(self, adapter: AdapterScale) -> None:
         async with self._lock:
-            adapter_scale = self._loaded.get(adapter.name)
+            adapter_scale = self._loaded_adapters.get(adapter.name)
             if adapter_scale == adapter:
                 return
             if adapter_scale is not None:
                 await self._unload(adapter.name)
-                del self._loaded[adapter.name]
+                del self._loaded_adapters[adapter.name]
             await self._load(adapter)
-            self._loaded[adapter.name] = adapter
+            self._loaded_adapters[adapter.name] = adapter
 
     async def detach(self, name: str) -> bool:
         async with self._lock:
-            if self._loaded.pop(name, None) is not None:
+            if self._loaded_adapters.pop(name, None) is not None:
                 await self._unload(name)
         return True
 

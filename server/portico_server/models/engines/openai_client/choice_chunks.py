@@ -162,11 +162,11 @@ class ResponseEnvelope:
         by_choice: list[list[ChoicePiece]] = [[] for _ in range(count)]
         for piece in pieces:
             by_choice[piece.index].append(piece)
-        choices = [self._whole(index, choice_pieces) for index, choice_pieces in enumerate(by_choice)]
+        choices = [self._chunk(index, choice_pieces) for index, choice_pieces in enumerate(by_choice)]
         kind = "chat.completion" if self.chat else "text_completion"
         return orjson.dumps({**self.head(kind), "choices": choices, "usage": usage_to_json(usage)})
 
-    def _whole(self, index: int, pieces: list[ChoicePiece]) -> dict[str, Any]:
+    def _chunk(self, index: int, pieces: list[ChoicePiece]) -> dict[str, Any]:
         last = next((piece for piece in pieces if piece.finish_reason), ChoicePiece(index, {}, None, "stop"))
         end = {"finish_reason": last.finish_reason, **last.stop}
         parts = [piece.logprobs for piece in pieces if piece.logprobs]

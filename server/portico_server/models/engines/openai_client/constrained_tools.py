@@ -150,27 +150,27 @@ class _Raw:
 
     def __init__(self) -> None:
         self._depth = 0
-        self._started = self._quoted = self._escaped = self._done = False
+        self._has_started = self._is_quoted = self._escaped = self._is_done = False
 
     def feed(self, text: str) -> str:
-        if self._done:
+        if self._is_done:
             return ""
-        if not self._started:
+        if not self._has_started:
             text = text.lstrip()
-            self._started = bool(text)
+            self._has_started = bool(text)
         for index, character in enumerate(text):
             if self._escaped:
                 self._escaped = False
-            elif character == "\\" and self._quoted:
+            elif character == "\\" and self._is_quoted:
                 self._escaped = True
             elif character == '"':
-                self._quoted = not self._quoted
-            elif not self._quoted and character in "{[":
+                self._is_quoted = not self._is_quoted
+            elif not self._is_quoted and character in "{[":
                 self._depth += 1
-            elif not self._quoted and character in "}]":
+            elif not self._is_quoted and character in "}]":
                 self._depth -= 1
                 if self._depth <= 0:
-                    self._done = True
+                    self._is_done = True
                     return text[: index + (self._depth == 0)]
         return text
 
@@ -179,27 +179,27 @@ class _Text:
     """The characters of one JSON string, decoded."""
 
     def __init__(self) -> None:
-        self._started = self._done = False
+        self._has_started = self._is_done = False
         self._escape = ""
 
     def feed(self, text: str) -> str:
         return "".join(self._character(character) for character in text)
 
     def _character(self, character: str) -> str:
-        if self._done:
+        if self._is_done:
             return ""
         if self._escape:
             self._escape += character
-            return self._decoded()
+            return self._decode()
         if character == "\\":
             self._escape = character
             return ""
         if character == '"':
-            self._started, self._done = True, self._started
+            self._has_started, self._is_done = True, self._has_started
             return ""
-        return character if self._started else ""
+        return character if self._has_started else ""
 
-    def _decoded(self) -> str:
+    def _decode(self) -> str:
         """Return the decoded escape once it is complete; two escapes form one character above U+FFFF."""
         escape = self._escape
         if len(escape) == 7 and escape[6] != "\\":  # half of a character, followed by something else

@@ -48,7 +48,7 @@ async def forward_media(
     if media_type.startswith("text/event-stream"):
         return await _events(upstream, response, deadline)
     if media_type.startswith(("application/json", "text/")):
-        data = await upstream.whole(response, deadline)
+        data = await upstream.read_whole(response, deadline)
         if media_type.startswith("application/json"):
             _check(data, upstream.name)
         return RelayResponse(media_type, single_chunk(data), usage_in(data) or Usage())
@@ -178,9 +178,9 @@ async def _events(
 def _raise_if_error(frames: bytes, name: str) -> None:
     if b'"error"' not in frames:
         return
-    for one in frames.split(b"\n\n"):
+    for part in frames.split(b"\n\n"):
         document = None
         with contextlib.suppress(orjson.JSONDecodeError):
-            document = orjson.loads(one.rpartition(b"data:")[2])
+            document = orjson.loads(part.rpartition(b"data:")[2])
         if isinstance(document, dict) and document.get("error"):
             raise error_in(document, name)

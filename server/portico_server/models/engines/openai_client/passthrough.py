@@ -68,7 +68,7 @@ class Passthrough:
         return await self._stream(response, deadline, wants_usage)
 
     async def _document(self, response: aiohttp.ClientResponse, deadline: float | None) -> RelayResponse:
-        data = await self._upstream.whole(response, deadline)
+        data = await self._upstream.read_whole(response, deadline)
         if not data.lstrip().startswith(b"{"):
             raise EngineFailed(f"The engine of '{self._name}' returned something other than a JSON object.")
         if b'"choices"' not in data and b'"data"' not in data and b'"results"' not in data:
@@ -150,13 +150,13 @@ class Passthrough:
         if b'"error"' not in data:
             return data, None
         start = 0
-        for one in data.split(b"\n\n"):
-            text = one.rpartition(b"data:")[2].strip() if b'"error"' in one else b""
+        for part in data.split(b"\n\n"):
+            text = part.rpartition(b"data:")[2].strip() if b'"error"' in part else b""
             with contextlib.suppress(orjson.JSONDecodeError):
                 document = orjson.loads(text) if text else None
                 if isinstance(document, dict) and document.get("error"):
                     return data[:start], error_in(document, self._name)
-            start += len(one) + 2
+            start += len(part) + 2
         return data, None
 
 
@@ -184,12 +184,12 @@ def _with_choices(data: bytes, wants_usage: bool) -> bytes:
     Only usage that was requested can stay.
     """
     kept_frames = [
-        one
-        for one in data.split(b"\n\n")
-        if one and (_NO_CHOICES.search(one) is None or (wants_usage and usage_in(one) is not None))
+        frame
+        for frame in data.split(b"\n\n")
+        if frame and (_NO_CHOICES.search(frame) is None or (wants_usage and usage_in(frame) is not None))
     ]
-    return b"".join(one + b"\n\n" for one in kept_frames)
+    return b"".join(frame + b"\n\n" for frame in kept_frames)
 
 
 def _without_comments(data: bytes) -> bytes:
-    return b"".join(one for one in data.split(b"\n\n") if one and not one.startswith(b":"))
+    return b"".join(frame for frame in data.split(b"\n\n") if frame and not frame.startswith(b":"))

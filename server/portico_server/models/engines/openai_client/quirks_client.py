@@ -33,9 +33,9 @@ class QuirksClient:
         body = fit_body(request.body, request.operation, self._quirks, self._name)
         if request.operation == "embeddings":
             texts = body.get("input")
-            many = isinstance(texts, list) and all(isinstance(text, str) for text in texts)
+            is_list = isinstance(texts, list) and all(isinstance(text, str) for text in texts)
             limit = self._quirks.embedding_batch
-            too_many = many and limit is not None and len(texts or ()) > limit
+            too_many = is_list and limit is not None and len(texts or ()) > limit
             if too_many or (not self._quirks.base64 and encoding_of(body) == "base64"):
                 return await self._embed(request, body, deadline)
         return await self._inner.relay(replace(request, body=body), deadline)

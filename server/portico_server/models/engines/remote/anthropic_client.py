@@ -45,7 +45,7 @@ class AnthropicClient:
         body = request_of(request.body, self._upstream.model, self._max_tokens)
         response = await self._upstream.post(self._route, body, deadline)
         if not request.stream:
-            return self._whole(await self._upstream.whole(response, deadline))
+            return self._to_response(await self._upstream.read_whole(response, deadline))
         options = request.body.get("stream_options")
         wants_usage = isinstance(options, dict) and options.get("include_usage") is True
         return await self._stream(response, deadline, CompletionStream(self._name, wants_usage=wants_usage))
@@ -58,7 +58,7 @@ class AnthropicClient:
         if original.body.get("stream") is True:
             relay_response = await self._stream(response, deadline, AnthropicUsage(self._name))
         else:
-            data = await self._upstream.whole(response, deadline)
+            data = await self._upstream.read_whole(response, deadline)
             relay_response = RelayResponse(
                 "application/json", single_chunk(data), usage_of(self._message(data).get("usage"))
             )
@@ -77,7 +77,7 @@ class AnthropicClient:
             raise error_of_event(message, self._name)
         return message
 
-    def _whole(self, data: bytes) -> RelayResponse:
+    def _to_response(self, data: bytes) -> RelayResponse:
         message = self._message(data)
         usage = usage_of(message.get("usage"))
         return RelayResponse(

@@ -55,16 +55,16 @@ def _conversation(messages_value: Any) -> tuple[list[Block], list[Block]]:
     system: list[Block] = []
     messages: list[Block] = []
     for index, message in enumerate(messages_value):
-        role, where = message.get("role"), f"messages[{index}]"
+        role, place = message.get("role"), f"messages[{index}]"
         if role in ("system", "developer"):
-            system += _blocks(message.get("content"), where)
+            system += _blocks(message.get("content"), place)
             continue
         if role == "tool":
-            blocks = [_result(message, where)]
+            blocks = [_result(message, place)]
         elif role == "assistant":
-            blocks = [*_blocks(message.get("content"), where), *_uses(message, where)]
+            blocks = [*_blocks(message.get("content"), place), *_uses(message, place)]
         else:
-            blocks = list(_blocks(message.get("content"), where))
+            blocks = list(_blocks(message.get("content"), place))
         if not blocks:
             continue  # an empty message has no content, and Anthropic refuses it
         provider_role = "assistant" if role == "assistant" else "user"

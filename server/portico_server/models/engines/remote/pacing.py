@@ -47,11 +47,11 @@ class PacedClient:
             self._correct(guess, 0)
             raise
 
-        def left(_error: BaseException | None) -> None:
+        def on_end(_error: BaseException | None) -> None:
             used_tokens = relay_response.usage.prompt_tokens + relay_response.usage.completion_tokens
             self._correct(guess, used_tokens or guess)
 
-        relay_response.chunks = HeldAnswer(relay_response.chunks, left)
+        relay_response.chunks = HeldAnswer(relay_response.chunks, on_end)
         return relay_response
 
     async def _turn(self, tokens: int, deadline: float | None) -> None:

@@ -92,7 +92,7 @@ class _Calls:
             form.add_field(field, file, filename=name, content_type="application/jsonl")
             return await self._answer("POST", url, self._headers, form, UPLOAD_TIMEOUT_S)
 
-    async def listed(self, url: str, *names: str) -> Sequence[Mapping[str, Any]]:
+    async def list_objects(self, url: str, *names: str) -> Sequence[Mapping[str, Any]]:
         """Return the objects of a list below ``names``, or an empty list if the provider has no such list."""
         try:
             document = await self.json("GET", url)
@@ -161,7 +161,7 @@ def _field(field_value: Any, *names: str) -> Any:
     return field_value
 
 
-def _given(**values: Any) -> dict[str, Any]:
+def _without_none(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -169,13 +169,13 @@ def _part(text: str) -> str:
     return quote(text, safe="")
 
 
-def _refused(message: str) -> InvalidRequest:
+def _refusal(message: str) -> InvalidRequest:
     return InvalidRequest(message, code="unsupported_example")
 
 
 def _untooled(example: Mapping[str, Any], provider: str) -> Sequence[Mapping[str, Any]]:
     if example.get("tools"):
-        raise _refused(f"'{provider}' cannot train on tools; leave out 'tools'.")
+        raise _refusal(f"'{provider}' cannot train on tools; leave out 'tools'.")
     messages: Sequence[Mapping[str, Any]] = example["messages"]
     return messages
 
@@ -186,7 +186,7 @@ def _unweighted(messages: Sequence[Mapping[str, Any]], provider: str) -> list[di
     Raise `InvalidRequest` for an answer that is only context.
     """
     if any(message.get("weight") == 0 for message in messages):
-        raise _refused(f"'{provider}' trains on every answer and does not support 'weight' 0.")
+        raise _refusal(f"'{provider}' trains on every answer and does not support 'weight' 0.")
     return [
         {key: field_value for key, field_value in message.items() if key != "weight"} for message in messages
     ]
@@ -199,7 +199,7 @@ def _only_text(messages: Sequence[Mapping[str, Any]], provider: str) -> list[dic
     for message in messages:
         plain = message["role"] in ("system", "user", "assistant")
         if not plain or not isinstance(message.get("content"), str) or message.get("tool_calls"):
-            raise _refused(
+            raise _refusal(
                 f"'{provider}' trains only on text of system, user and assistant, not on this message of the "
                 f"role '{message['role']}'."
             )
@@ -254,7 +254,7 @@ class OpenAITuning(_Tuning):
     async def upload(self, path: Path, name: str) -> str:
         """See `HostedTuner`."""
         query = f"?purpose=fine-tune&limit={MAX_LISTED}"
-        for remote_file in await self._calls.listed(f"{self._url}/files{query}", "data"):
+        for remote_file in await self._calls.list_objects(f"{self._url}/files{query}", "data"):
             if remote_file.get("filename") == name and remote_file.get("status") != "error":
                 return str(_field(remote_file, "id"))
         response = await self._calls.send(f"{self._url}/files", path, name, {"purpose": "fine-tune"})
@@ -265,7 +265,7 @@ class OpenAITuning(_Tuning):
         return self._job(await self._calls.json("POST", f"{self._url}/fine_tuning/jobs", self._body(order)))
 
     def _body(self, order: HostedOrder) -> Mapping[str, Any]:
-        numbers = _given(
+        numbers = _without_none(
             n_epochs=order.n_epochs,
             batch_size=order.batch_size,
             learning_rate_multiplier=order.learning_rate_multiplier,
@@ -284,7 +284,7 @@ class OpenAITuning(_Tuning):
     async def find(self, key: str, training: str) -> HostedJob | None:
         """See `HostedTuner`: finds the job by its file, which no other job has."""
         url = f"{self._url}/fine_tuning/jobs?limit={MAX_LISTED}"
-        jobs = await self._calls.listed(url, "data")
+        jobs = await self._calls.list_objects(url, "data")
         return next(
             (self._job(job) for job in jobs if training and job.get("training_file") == training), None
         )
@@ -367,7 +367,7 @@ class ZhipuTuning(OpenAITuning):
         return {**example, "messages": _unweighted(example["messages"], self.provider)}
 
     def _body(self, order: HostedOrder) -> Mapping[str, Any]:
-        numbers = _given(
+        numbers = _without_none(
             n_epochs=order.n_epochs,
             batch_size=order.batch_size,
             learning_rate_multiplier=order.learning_rate_multiplier,
@@ -414,13 +414,13 @@ class DashScopeTuning(_Tuning):
             _only_text(example[key], self.provider) for key in ("chosen", "rejected")
         )
         if len(preferred) != 1 or len(rejected_messages) != 1:
-            raise _refused(f"'{self.provider}' compares exactly two answers of one message.")
+            raise _refusal(f"'{self.provider}' compares exactly two answers of one message.")
         return {"messages": prompt, "chosen": preferred[0], "rejected": rejected_messages[0]}
 
     async def upload(self, path: Path, name: str) -> str:
         """See `HostedTuner`."""
         url = f"{self._url}/files?page_no=1&page_size={MAX_LISTED}"
-        for remote_file in await self._calls.listed(url, "data", "files"):
+        for remote_file in await self._calls.list_objects(url, "data", "files"):
             if remote_file.get("name") == name:
                 return str(_field(remote_file, "file_id"))
         fields = {"purpose": "fine-tune", "descriptions": "portico"}
@@ -437,7 +437,7 @@ class DashScopeTuning(_Tuning):
 
     async def create(self, order: HostedOrder) -> HostedJob:
         """See `HostedTuner`."""
-        numbers = _given(n_epochs=order.n_epochs, batch_size=order.batch_size)
+        numbers = _without_none(n_epochs=order.n_epochs, batch_size=order.batch_size)
         body = {
             "model": self._base,
             "training_file_ids": [order.training],
@@ -452,7 +452,7 @@ class DashScopeTuning(_Tuning):
     async def find(self, key: str, training: str) -> HostedJob | None:
         """See `HostedTuner`: finds the job by its file, which no other job has."""
         url = f"{self._url}/fine-tunes?page_no=1&page_size={MAX_LISTED}"
-        jobs = await self._calls.listed(url, "output", "jobs")
+        jobs = await self._calls.list_objects(url, "output", "jobs")
         matching_jobs = (job for job in jobs if training and training in (job.get("training_file_ids") or ()))
         return next(map(self._job, matching_jobs), None)
 
@@ -488,7 +488,7 @@ class DashScopeTuning(_Tuning):
     async def serve(self, model: str) -> str | None:
         """See `HostedTuner`."""
         url = f"{self._url}/deployments?page_no=1&page_size={MAX_LISTED}"
-        for deployment in await self._calls.listed(url, "output", "deployments"):
+        for deployment in await self._calls.list_objects(url, "output", "deployments"):
             if deployment.get("model_name") == model:
                 return self._ready(deployment)
         body = {"model_name": model, "plan": "lora", "capacity": 1}
@@ -519,7 +519,7 @@ class SenseNovaTuning(_Tuning):
     async def upload(self, path: Path, name: str) -> str:
         """See `HostedTuner`: returns the id of the data set, whose description is the file's name."""
         url = f"{self._url}/fine-tune/datasets"
-        for dataset in await self._calls.listed(url, "datasets"):
+        for dataset in await self._calls.list_objects(url, "datasets"):
             if dataset.get("description") == name and str(dataset.get("status")).lower() != "invalid":
                 return str(_field(dataset, "id"))
         fields = {"description": name, "scheme": "FINE_TUNE_2"}
@@ -549,7 +549,7 @@ class SenseNovaTuning(_Tuning):
 
     async def find(self, key: str, training: str) -> HostedJob | None:
         """See `HostedTuner`."""
-        jobs = await self._calls.listed(f"{self._url}/fine-tunes", "jobs")
+        jobs = await self._calls.list_objects(f"{self._url}/fine-tunes", "jobs")
         matching_jobs = (
             job
             for job in jobs
@@ -580,7 +580,7 @@ class SenseNovaTuning(_Tuning):
     async def serve(self, model: str) -> str | None:
         """See `HostedTuner`."""
         url = f"{self._url}/fine-tune/servings"
-        for deployment in await self._calls.listed(url, "jobs"):
+        for deployment in await self._calls.list_objects(url, "jobs"):
             if deployment.get("model") == model:
                 return model if _runs(deployment, self.provider) else None
         response = await self._calls.json("POST", url, {"model": model, "config": {"run_time": 0}})

@@ -12,7 +12,7 @@ from aiohttp import web
 from portico.wire import Usage
 from portico_server.models.embedding_wire import dimensions_of, document, encoding_of, shorten, texts_of
 from portico_server.models.engines import worker_http, worker_link
-from portico_server.subprocesses import own
+from portico_server.subprocesses import own_interpreter
 
 MAX_BATCH_TEXTS = 64
 """Maximum number of texts embedded at once: the texts of a batch are padded to the longest one."""
@@ -76,7 +76,7 @@ def main() -> None:
         model = load_vectors()
     except (ImportError, OSError, ValueError) as error:
         worker_link.give_up(
-            f"wordllama does not load ({error}). Reinstall it: {own()} -m pip install --force-reinstall "
+            f"wordllama does not load ({error}). Reinstall it: {own_interpreter()} -m pip install --force-reinstall "
             "wordllama"
         )
     app = worker_http.application(config["key"])

@@ -49,7 +49,7 @@ class TransformersClient(ChoiceStreamClient):
         self._adapter_routes = {
             word: EngineRoute(endpoint, f"{word}_lora_adapter") for word in ("load", "unload")
         }
-        self._attached: dict[str, Path] = {}
+        self._attached_paths: dict[str, Path] = {}
         self._attaching = asyncio.Lock()
         self._upstream = Upstream(transport, endpoint, name, child.explain)
 
@@ -68,14 +68,14 @@ class TransformersClient(ChoiceStreamClient):
 
     async def attach(self, adapter: AdapterScale) -> None:
         """See `portico_server.models.protocol.AttachesAdapters`."""
-        if self._attached.get(adapter.name) == adapter.path:
+        if self._attached_paths.get(adapter.name) == adapter.path:
             return
         async with self._attaching:
-            if self._attached.get(adapter.name) == adapter.path:
+            if self._attached_paths.get(adapter.name) == adapter.path:
                 return
             await self._detach(adapter.name)
             await self._ask("load", {"lora_name": adapter.name, "lora_path": str(adapter.path)})
-            self._attached[adapter.name] = adapter.path
+            self._attached_paths[adapter.name] = adapter.path
 
     async def detach(self, name: str) -> bool:
         """See `portico_server.models.protocol.AttachesAdapters`."""
@@ -91,9 +91,9 @@ class TransformersClient(ChoiceStreamClient):
             logger.error("skipping the adapter %s of %s: %s", adapter.name, self._name, error.message)
 
     async def _detach(self, name: str) -> None:
-        if name in self._attached:
+        if name in self._attached_paths:
             await self._ask("unload", {"lora_name": name})
-            del self._attached[name]
+            del self._attached_paths[name]
 
     def _embedding_fields(self, body: Mapping[str, Any]) -> dict[str, Any]:
         return {"spans": body["spans"]} if body.get("spans") is not None else {}

@@ -110,12 +110,12 @@ class Transformers:
         return ModelDescription(task, context, dimensions, spans=pooling == "mean" if pooling else mean)
 
     def memory(self, spec: ModelSpec, path: Path | None) -> int:
-        transformers_plan = _settled(spec, path)
+        transformers_plan = _plan_for(spec, path)
         return transformers_plan.memory if transformers_plan is not None else 0
 
     def occupies(self, spec: ModelSpec, path: Path | None) -> GpuShare:
         """See `portico_server.models.protocol.OccupiesGpus`. A GPU that the spec names by number is not managed."""
-        transformers_plan = _settled(spec, path)
+        transformers_plan = _plan_for(spec, path)
         if (
             transformers_plan is None
             or transformers_plan.device == "cpu"
@@ -134,7 +134,7 @@ class Transformers:
         assert path is not None
         await pools.MODELS.run(_check, spec, path)
         python = await pools.MODELS.run(server.engine_interpreter, self.name, spec, site)
-        transformers_plan = await pools.MODELS.run(_settled, spec, path)
+        transformers_plan = await pools.MODELS.run(_plan_for, spec, path)
         if transformers_plan is not None:
             spec = replace(spec, parameters={**transformers_plan.parameters, **spec.parameters})
         child = await ServerProcess.start(
@@ -216,7 +216,7 @@ def _check(spec: ModelSpec, path: Path) -> None:
         raise InvalidRequest(str(error), code="model_file_invalid", param="source") from error
 
 
-def _settled(spec: ModelSpec, path: Path | None) -> TransformersPlan | None:
+def _plan_for(spec: ModelSpec, path: Path | None) -> TransformersPlan | None:
     """Return the plan for this machine, or ``None`` if the files do not say enough. Blocks."""
     # psutil is or may be imported by now; this module is imported before it.
     from portico_server.models.hardware import this_machine

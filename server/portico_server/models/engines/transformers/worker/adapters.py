@@ -89,7 +89,7 @@ class LoadedAdapters:
         return {"unloaded": name}
 
     @contextmanager
-    def chosen(self, adapter: Any) -> Iterator[None]:
+    def activate(self, adapter: Any) -> Iterator[None]:
         """Activate ``adapter`` (``name`` and ``scale``) in the model inside the context. The caller must hold the
         turn.
 

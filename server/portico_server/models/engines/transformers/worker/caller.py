@@ -45,7 +45,7 @@ class Caller:
         """Send a frame of the stream."""
         self._send(b"data: " + json.dumps(document, ensure_ascii=False).encode("utf-8", "replace") + b"\n\n")
 
-    def done(self) -> None:
+    def finish(self) -> None:
         """Send the end of the stream."""
         self._send(b"data: [DONE]\n\n")
 

@@ -34,7 +34,7 @@ class ChatTask:
 
     def __init__(self, folder: ModelFolder, settings: WorkerSettings) -> None:
         check_weights(folder.path)
-        self._where = choose_placement(settings, generates=True)
+        self._placement = choose_placement(settings, generates=True)
         local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         self._processor = AutoProcessor.from_pretrained(folder.path, **local) if folder.sees else None
         self._tokenizer = (
@@ -49,7 +49,7 @@ class ChatTask:
             self._templates.chat_template = self._tokenizer.chat_template
         self._tokenizer("warm")  # the settings stay the same after this, so several threads can use it
         self._model = load_model(
-            AutoModelForImageTextToText if folder.sees else AutoModelForCausalLM, folder, self._where
+            AutoModelForImageTextToText if folder.sees else AutoModelForCausalLM, folder, self._placement
         )
         self._generator = TokenGenerator(self._model, self._tokenizer)
         self._name = settings.name
@@ -111,10 +111,10 @@ class ChatTask:
         frames = _Frames(client, chat=chat)
         if self._turns.busy:
             client.comment("waiting for the model")
-        with self._turns.turn(client.has_left), self._adapters.chosen(body.get("adapter")):
+        with self._turns.turn(client.has_left), self._adapters.activate(body.get("adapter")):
             limit = min(free_tokens, options.limit) if "max_tokens" in body else free_tokens
             count = (
-                self._generator.run(self._placed(inputs), options, constraint, limit, frames.write)
+                self._generator.run(self._to_device(inputs), options, constraint, limit, frames.write)
                 if limit
                 else 0
             )
@@ -196,12 +196,12 @@ class ChatTask:
                 ) from error
         return dict(self._tokenizer([prompt], add_special_tokens=special, return_token_type_ids=False))
 
-    def _placed(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    def _to_device(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         import torch
 
         tensors = {name: torch.as_tensor(value) for name, value in inputs.items()}
         return {
-            name: value.to(self._where.device, self._model.dtype if value.is_floating_point() else None)
+            name: value.to(self._placement.device, self._model.dtype if value.is_floating_point() else None)
             for name, value in tensors.items()
         }
 
@@ -234,7 +234,7 @@ class _Frames:
             "total_tokens": prompt + completion,
         }
         self._client.event({"choices": [], "usage": usage})
-        self._client.done()
+        self._client.finish()
 
 
 def _parts(content: Any, where: str) -> list[tuple[dict[str, Any], str]]:

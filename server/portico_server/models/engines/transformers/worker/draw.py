@@ -70,10 +70,10 @@ class ImageTask:
         check_weights(folder.path)
         logging.set_verbosity_error()
         logging.disable_progress_bar()
-        self._where = choose_placement(settings, generates=False)
+        self._placement = choose_placement(settings, generates=False)
         self._name = settings.name
         self._turns = ModelQueue(settings.queue)
-        self._most = settings.max_pixels or MAX_DRAWN_PIXELS
+        self._max_pixels = settings.max_pixels or MAX_DRAWN_PIXELS
         pipe = self._load(folder)
         self._pipes = {
             "draw": sibling_pipeline(AutoPipelineForText2Image, pipe),
@@ -98,7 +98,7 @@ class ImageTask:
         try:
             pipe = DiffusionPipeline.from_pretrained(
                 folder.path,
-                dtype=self._where.dtype,
+                dtype=self._placement.dtype,
                 variant=weights_variant(folder.path, folder.config),
                 use_safetensors=True,
                 local_files_only=True,
@@ -108,7 +108,7 @@ class ImageTask:
             words = " ".join(str(error).split())
             raise UnusableModel(f"diffusers cannot load {folder.path}: {words[:600]}") from error
         pipe.set_progress_bar_config(disable=True)
-        return pipe.to(self._where.device)
+        return pipe.to(self._placement.device)
 
     def draw(self, body: Mapping[str, Any], client: Caller) -> dict[str, Any] | None:
         """Handle OpenAI's ``images/generations``."""
@@ -133,16 +133,16 @@ class ImageTask:
         if not pictures:
             raise Refusal("'image' is missing.", param="image")
         if pipe is None:
-            how = "with a mask" if masks else "without a mask"
+            manner = "with a mask" if masks else "without a mask"
             raise Refusal(
-                f"'{self._name}' does not edit images {how}.",
+                f"'{self._name}' does not edit images {manner}.",
                 "unsupported_operation",
                 "mask" if masks else "image",
             )
         if len(pictures) > 1 and not type(pipe).__name__.startswith(MULTI_IMAGE_PIPELINES):
             raise Refusal(f"'{self._name}' accepts one image, not {len(pictures)}.", param="image")
         width, height = pictures[0].size
-        size = self._size(body, pipe) or fit_size(width, height, size_step(pipe), self._most)
+        size = self._size(body, pipe) or fit_size(width, height, size_step(pipe), self._max_pixels)
         if len(pictures) == 1:
             pictures[0] = pictures[0].resize(size)
         arguments: dict[str, Any] = {"image": pictures[0] if len(pictures) == 1 else pictures}
@@ -158,20 +158,20 @@ class ImageTask:
         """Return the requested size, or ``None`` for the model's own. Raise `Refusal`."""
         text = body.get("size") or "auto"
         if text == "auto":
-            return trained_size(pipe, self._most)
+            return trained_size(pipe, self._max_pixels)
         sides = str(text).split("x")
         if len(sides) != 2 or not all(side.isdecimal() and 0 < len(side) < 7 for side in sides):
             raise Refusal(f"'size' is '{str(text)[:40]}', but must be auto or WIDTHxHEIGHT.", param="size")
         width, height = (int(side) for side in sides)
         step = size_step(pipe)
-        if width * height > self._most:
+        if width * height > self._max_pixels:
             raise Refusal(
                 f"'size' is {text}, which has {width * height:,} pixels; '{self._name}' draws at most "
-                f"{self._most:,} here. Its parameter 'max_pixels' sets this limit.",
+                f"{self._max_pixels:,} here. Its parameter 'max_pixels' sets this limit.",
                 param="size",
             )
         if width % step or height % step:
-            near = "x".join(str(side) for side in fit_size(width, height, step, self._most))
+            near = "x".join(str(side) for side in fit_size(width, height, step, self._max_pixels))
             raise Refusal(
                 f"'size' is {text}, but '{self._name}' draws in multiples of {step} pixels. Use {near}.",
                 param="size",
@@ -245,12 +245,12 @@ class ImageTask:
                                 }
                             )
 
-                picture = self._one(order, number, report)
+                picture = self._draw_one(order, number, report)
                 facts["size"] = f"{picture.width}x{picture.height}"
                 data.append(encode_picture(picture, kind, quality))
         usage = self._usage(body["prompt"], picture.size, order.count)
         if not streams:
-            rows = [{"b64_json": one} for one in data]
+            rows = [{"b64_json": image} for image in data]
             if facts["quality"] == "auto":  # a document has the actual value; events have the requested value
                 del facts["quality"]
             return {"created": int(time.time()), "data": rows, **facts, "usage": usage}
@@ -259,7 +259,7 @@ class ImageTask:
             client.event({**head, **facts, "usage": usage})
         return None
 
-    def _one(self, order: ImageOrder, number: int, report: ReportStep) -> Any:
+    def _draw_one(self, order: ImageOrder, number: int, report: ReportStep) -> Any:
         """Return one image. Raise `Refusal` if the model's own checker withholds it, or if memory runs out."""
         done_steps = 0
 
@@ -282,7 +282,7 @@ class ImageTask:
             words = str(error).lower()
             if not (isinstance(error, MemoryError) or "out of memory" in words or "allocate memory" in words):
                 raise
-            if self._where.device.type == "cuda":
+            if self._placement.device.type == "cuda":
                 torch.cuda.empty_cache()
             raise Refusal(
                 "Not enough memory for an image of this size. Request a smaller one.",

@@ -70,12 +70,12 @@ def spans_of(body: Mapping[str, Any], texts: Sequence[str]) -> list[Spans] | Non
     if not isinstance(value, list) or len(value) != len(texts):
         raise Refusal("'spans' must be a list with an entry for each text of 'input'.", param="spans")
     return [
-        _checked(text_spans, len(text), f"spans[{i}]")
+        _check(text_spans, len(text), f"spans[{i}]")
         for i, (text_spans, text) in enumerate(zip(value, texts, strict=True))
     ]
 
 
-def _checked(value: Any, length: int, param: str) -> Spans:
+def _check(value: Any, length: int, param: str) -> Spans:
     spans: Spans = []
     for item in value if isinstance(value, list) else ():
         fits = isinstance(item, list) and len(item) == 2 and all(type(number) is int for number in item)
@@ -201,12 +201,12 @@ class EmbeddingTask:
 
     def __init__(self, folder: ModelFolder, settings: WorkerSettings) -> None:
         check_weights(folder.path)
-        self._where = choose_placement(settings, generates=False)
-        self._recipe = read_recipe(folder, settings.pooling, self._where)
+        self._placement = choose_placement(settings, generates=False)
+        self._recipe = read_recipe(folder, settings.pooling, self._placement)
         self._tokenizer = AutoTokenizer.from_pretrained(
             folder.path, local_files_only=True, trust_remote_code=False
         )
-        self._model = load_model(AutoModel, folder, self._where, spare="pooler")
+        self._model = load_model(AutoModel, folder, self._placement, spare="pooler")
         self.parameters = self._model.num_parameters()
         self.sees = False
         self._name = settings.name
@@ -242,7 +242,7 @@ class EmbeddingTask:
             )
         with self._turns.turn(client.has_left), torch.inference_mode():
             if spans is None:
-                vectors, count = self._each(texts, client)
+                vectors, count = self._embed_each(texts, client)
             else:
                 vectors, count = [], 0
                 for text, text_spans in zip(texts, spans, strict=True):
@@ -264,7 +264,7 @@ class EmbeddingTask:
             "usage": {"prompt_tokens": count, "total_tokens": count},
         }
 
-    def _each(self, texts: Sequence[str], client: Caller) -> tuple[list[Any], int]:
+    def _embed_each(self, texts: Sequence[str], client: Caller) -> tuple[list[Any], int]:
         """Return a vector for each text, and the total number of tokens."""
         vectors: list[Any] = [None] * len(texts)
         tokens = self._tokens(texts)
@@ -289,17 +289,17 @@ class EmbeddingTask:
 
     def _pool(self, tokens: list[list[int]]) -> Any:
         """Return one vector for each row of tokens: float32, [rows, dimensions]."""
-        inputs = self._padded(tokens)
+        inputs = self._pad(tokens)
         states = self._model(**inputs).last_hidden_state.float()
         return self._dense(pool(states, inputs["attention_mask"], self._recipe.pooling))
 
     def _states(self, tokens: list[list[int]]) -> Any:
         """Return the vectors of all tokens: float32, [rows, tokens, width]."""
-        return self._model(**self._padded(tokens)).last_hidden_state.float()
+        return self._model(**self._pad(tokens)).last_hidden_state.float()
 
-    def _padded(self, tokens: list[list[int]]) -> Any:
+    def _pad(self, tokens: list[list[int]]) -> Any:
         inputs = self._tokenizer.pad({"input_ids": tokens}, return_tensors="pt", padding_side="right")
-        return inputs.to(self._where.device)
+        return inputs.to(self._placement.device)
 
     def _dense(self, vectors: Any) -> Any:
         """Apply the dense layers of the model's files to pooled vectors: [rows, dimensions]."""

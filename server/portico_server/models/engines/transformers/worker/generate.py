@@ -183,7 +183,7 @@ class _Watch:
         self._emit = emit
         self._spelling = TextAssembler(generator.spell)
         self._stops = StopFilter(options.stop)
-        self._used: Counter[int] = Counter()
+        self._token_counts: Counter[int] = Counter()
         self._logprobs: Any = None
 
     def score(self, input_ids: Any, scores: Any) -> Any:
@@ -204,7 +204,7 @@ class _Watch:
         if token in self._generator.ends:
             self._finish("stop", self._spelling.rest(), None)
             return True
-        self._used[token] += 1
+        self._token_counts[token] += 1
         text = self._spelling.feed(token)
         complete = self._constraint is not None and self._constraint.follow(token)
         last = complete or self.count >= self._limit
@@ -233,10 +233,10 @@ class _Watch:
     def _penalised(self, scores: Any) -> Any:
         """Apply OpenAI's penalties: ``presence`` once, and ``frequency`` for each occurrence of a token."""
         presence, frequency = self._options.presence, self._options.frequency
-        if not self._used or not (presence or frequency):
+        if not self._token_counts or not (presence or frequency):
             return scores
-        tokens = torch.tensor(list(self._used), device=scores.device)
-        counts = torch.tensor(list(self._used.values()), device=scores.device, dtype=scores.dtype)
+        tokens = torch.tensor(list(self._token_counts), device=scores.device)
+        counts = torch.tensor(list(self._token_counts.values()), device=scores.device, dtype=scores.dtype)
         return scores.index_add(1, tokens, -(presence + frequency * counts)[None])
 
     def _entry(self, token: int, text: str) -> dict[str, Any] | None:

@@ -72,7 +72,7 @@ def rewrite_gguf(model: GGUFReader, changes: Mapping[str, Change], path: Path, f
             writer.write_tensor_data(np.ascontiguousarray(tensor.data))
             continue
         weights = numbers(tensor)
-        writer.write_tensor_data(_written(weights if change is None else change(weights), kind))
+        writer.write_tensor_data(_quantise(weights if change is None else change(weights), kind))
     writer.close()
 
 
@@ -81,7 +81,7 @@ def numbers(tensor: Any) -> Any:
     return quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
 
 
-def _written(weights: Any, kind: GGMLQuantizationType) -> Any:
+def _quantise(weights: Any, kind: GGMLQuantizationType) -> Any:
     if kind in _PLAIN:
         return np.ascontiguousarray(weights, _PLAIN[kind])
     if kind in gguf_quantise.ENCODERS:
@@ -127,7 +127,7 @@ def fold_adapter(model: Path, adapter: Path, out: Path, kind: str, scale: float)
         raise UnusableModel(f"the adapter belongs to another model: it has '{min(remaining_names)}'.")
     draft = out.with_name(f".{out.name}.new")
     try:
-        rewrite_gguf(base, {name: delta.added for name, delta in deltas.items()}, draft, kind)
+        rewrite_gguf(base, {name: delta.add_to for name, delta in deltas.items()}, draft, kind)
         draft.rename(out)
     finally:
         draft.unlink(missing_ok=True)
@@ -139,7 +139,7 @@ class _Delta:
     def __init__(self, a: Any, b: Any, factor: float) -> None:
         self._a, self._b, self._factor = a, b, factor
 
-    def added(self, weights: Any) -> Any:
+    def add_to(self, weights: Any) -> Any:
         if weights.shape != (self._b.shape[0], self._a.shape[1]):
             raise UnusableModel(f"the adapter is for matrices of a shape other than {list(weights.shape)}.")
         return weights + np.float32(self._factor) * (self._b @ self._a)
@@ -207,27 +207,27 @@ class _Trained:
         if self._architecture not in architectures:
             raise UnusableModel(f"the tensor names of '{self._architecture}' models are unknown.")
         table = get_tensor_name_map(architectures[self._architecture], blocks)
-        self._found: dict[str, tuple[Path, str]] = {}
+        self._tensors: dict[str, tuple[Path, str]] = {}
         for path in sorted(folder.glob("*.safetensors")):
             with safe_open(path, "pt") as file:
                 for name in file.keys():  # noqa: SIM118  # safetensors files are not iterable
                     gguf_name = table.get_name(name, try_suffixes=(".weight", ".bias"))
                     if gguf_name is not None:
-                        self._found[gguf_name] = (path, name)
-        if OUTPUT not in self._found and EMBEDDING in self._found:
-            self._found[OUTPUT] = self._found[EMBEDDING]  # one matrix serves as both
+                        self._tensors[gguf_name] = (path, name)
+        if OUTPUT not in self._tensors and EMBEDDING in self._tensors:
+            self._tensors[OUTPUT] = self._tensors[EMBEDDING]  # one matrix serves as both
 
     def has(self, name: str) -> bool:
-        return name in self._found
+        return name in self._tensors
 
     def change(self, name: str) -> Change:
         """Return a function that replaces the base's tensor with the trained one."""
 
         def put(before: Any) -> Any:
-            path, tensor_name = self._found[name]
+            path, tensor_name = self._tensors[name]
             with safe_open(path, "pt") as file:
                 weights = file.get_tensor(tensor_name).to(torch.float32).numpy()
-            weights = self._ordered(name)(weights)
+            weights = self._reorder_for(name)(weights)
             if weights.shape != before.shape:
                 raise UnusableModel(
                     f"'{tensor_name}' has the shape {list(weights.shape)}, and {list(before.shape)} in the "
@@ -237,7 +237,7 @@ class _Trained:
 
         return put
 
-    def _ordered(self, name: str) -> Callable[[Any], Any]:
+    def _reorder_for(self, name: str) -> Callable[[Any], Any]:
         if self._architecture in PERMUTED_ARCHITECTURES:
             for part, heads in (("attn_q", self._heads), ("attn_k", self._keys)):
                 if name.endswith((f".{part}.weight", f".{part}.bias")):

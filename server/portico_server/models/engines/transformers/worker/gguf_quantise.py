@@ -251,7 +251,7 @@ class TensorTypes:
         self._output = OUTPUT if OUTPUT in names else EMBEDDING
         self._layers = layers
         # In models of 70 billion parameters, eight heads share a matrix of values, which costs little.
-        self._shared = layers == 80 and group_size == 8
+        self._shares_values = layers == 80 and group_size == 8
         self._experts = experts
 
     def of(self, name: str, shape: tuple[int, ...], before: Kind) -> Kind:
@@ -282,15 +282,15 @@ class TensorTypes:
             return Kind.Q5_K
         if part == "attn_qkv" and medium:
             return Kind.Q6_K if usual == Kind.Q5_K else Kind.Q5_K
-        if part in ("attn_v", "ffn_down", "ffn_down_exps") and medium and self._more(layer):
+        if part in ("attn_v", "ffn_down", "ffn_down_exps") and medium and self._needs_more_bits(layer):
             return Kind.Q6_K
-        if part == "attn_v" and usual == Kind.Q4_K and self._shared:
+        if part == "attn_v" and usual == Kind.Q4_K and self._shares_values:
             return Kind.Q5_K
         if self._file_type == "q4_k_s" and layer < (4 if part == "attn_v" else self._layers // 8):
             return Kind.Q5_K if part in ("attn_v", "ffn_down", "ffn_down_exps") else usual
         return usual
 
-    def _more(self, layer: int) -> bool:
+    def _needs_more_bits(self, layer: int) -> bool:
         """Return whether the layer is in the first or last eighth of the layers, or every third between them."""
         eighth = self._layers // 8
         return layer < eighth or layer >= 7 * self._layers // 8 or (layer - eighth) % 3 == 2

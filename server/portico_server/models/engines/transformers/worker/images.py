@@ -79,9 +79,9 @@ def open_picture(data: bytes, param: str, mode: str = "RGB") -> Any:
             )
         return ImageOps.exif_transpose(picture).convert(mode)
     except _BROKEN as error:
-        why = "" if isinstance(error, UnidentifiedImageError) else f": {error}"
+        reason = "" if isinstance(error, UnidentifiedImageError) else f": {error}"
         raise Refusal(
-            f"The image cannot be read as {', '.join(OUTPUT_FORMATS)}{why}.", "invalid_image_format", param
+            f"The image cannot be read as {', '.join(OUTPUT_FORMATS)}{reason}.", "invalid_image_format", param
         ) from error
 
 

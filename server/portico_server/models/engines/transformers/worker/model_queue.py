@@ -18,7 +18,7 @@ class ModelQueue:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._changed = threading.Condition()
+        self._condition = threading.Condition()
         self._line: deque[object] = deque()
 
     @property
@@ -33,7 +33,7 @@ class ModelQueue:
         Raise `Refusal` (429) if the queue is full, and `CallerGone` once ``has_left()`` returns true.
         """
         ticket = object()
-        with self._changed:
+        with self._condition:
             if len(self._line) > self._limit:
                 raise Refusal(
                     f"{self._limit} calls are already waiting for this model. Try again later.",
@@ -43,7 +43,7 @@ class ModelQueue:
             self._line.append(ticket)
             try:
                 while self._line[0] is not ticket:
-                    self._changed.wait(POLL_INTERVAL_S)
+                    self._condition.wait(POLL_INTERVAL_S)
                     if self._line[0] is not ticket and has_left():
                         raise CallerGone
             except BaseException:
@@ -52,9 +52,9 @@ class ModelQueue:
         try:
             yield
         finally:
-            with self._changed:
+            with self._condition:
                 self._leave(ticket)
 
     def _leave(self, ticket: object) -> None:
         self._line.remove(ticket)
-        self._changed.notify_all()
+        self._condition.notify_all()

@@ -39,12 +39,12 @@ def read_options(body: Mapping[str, Any], *, chat: bool) -> GenerationOptions:
         limit=int(_number(body, "max_tokens", 0, 10**7) or 0),
         temperature=_number(body, "temperature", 0, 100),
         top_p=_number(body, "top_p", 0, 1),
-        top_k=_whole(body, "top_k", -1, 10**6),
+        top_k=_read_integer(body, "top_k", -1, 10**6),
         min_p=_number(body, "min_p", 0, 1),
         repetition_penalty=_number(body, "repetition_penalty", 0.01, 100),
         presence=_number(body, "presence_penalty", -2, 2) or 0.0,
         frequency=_number(body, "frequency_penalty", -2, 2) or 0.0,
-        seed=_whole(body, "seed", -(2**63), 2**64 - 1),
+        seed=_read_integer(body, "seed", -(2**63), 2**64 - 1),
         stop=_stop(body.get("stop")),
         top_logprobs=_logprobs(body, chat=chat),
         schema=_schema(body.get("response_format")),
@@ -60,7 +60,7 @@ def _number(body: Mapping[str, Any], name: str, low: float, high: float) -> floa
     return float(value)
 
 
-def _whole(body: Mapping[str, Any], name: str, low: int, high: int) -> int | None:
+def _read_integer(body: Mapping[str, Any], name: str, low: int, high: int) -> int | None:
     value = body.get(name)
     if value is None:
         return None
@@ -82,8 +82,8 @@ def _stop(value: Any) -> tuple[str, ...]:
 
 def _logprobs(body: Mapping[str, Any], *, chat: bool) -> int | None:
     if chat:
-        return _whole(body, "top_logprobs", 0, 20) or 0 if body.get("logprobs") is True else None
-    return _whole(body, "logprobs", 0, 20)
+        return _read_integer(body, "top_logprobs", 0, 20) or 0 if body.get("logprobs") is True else None
+    return _read_integer(body, "logprobs", 0, 20)
 
 
 def _schema(response_format: Any) -> Mapping[str, Any] | None:

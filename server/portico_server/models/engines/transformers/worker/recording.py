@@ -14,7 +14,7 @@ from .transcript import (
     TranscriptRequest,
     WorkerTranscript,
     deltas,
-    done,
+    end_event,
     render_transcript,
 )
 
@@ -47,5 +47,5 @@ def write_transcript(
                 client.event(event)
     if not request.stream:
         return render_transcript(worker_transcript, request)
-    client.event(done(worker_transcript))
+    client.event(end_event(worker_transcript))
     return None

@@ -64,11 +64,11 @@ class RerankTask:
 
     def __init__(self, folder: ModelFolder, settings: WorkerSettings, kind: Any, spare: str = "") -> None:
         check_weights(folder.path)
-        self._where = choose_placement(settings, generates=False)
+        self._placement = choose_placement(settings, generates=False)
         self._tokenizer = AutoTokenizer.from_pretrained(
             folder.path, local_files_only=True, trust_remote_code=False
         )
-        self._model = load_model(kind, folder, self._where, spare=spare)
+        self._model = load_model(kind, folder, self._placement, spare=spare)
         self._name = settings.name
         self._turns = ModelQueue(settings.queue)
         self.parameters = self._model.num_parameters()
@@ -137,7 +137,7 @@ class CrossEncoderTask(RerankTask):
 
     def _score(self, rows: list[dict[str, list[int]]]) -> list[float]:
         columns = {name: [row[name] for row in rows] for name in rows[0]}
-        inputs = self._tokenizer.pad(columns, return_tensors="pt").to(self._where.device)
+        inputs = self._tokenizer.pad(columns, return_tensors="pt").to(self._placement.device)
         relevance: list[float] = torch.sigmoid(self._model(**inputs).logits.float()[:, 0]).tolist()
         return relevance
 
@@ -164,9 +164,9 @@ class SideBySideTask(RerankTask):
             ids = [*ids[: limit - 1], ids[-1]]
         return ids if side.marker is None else [ids[0], side.marker, *ids[1:]]
 
-    def _padded(self, rows: Sequence[Sequence[int]]) -> Any:
+    def _pad(self, rows: Sequence[Sequence[int]]) -> Any:
         inputs = self._tokenizer.pad({"input_ids": list(rows)}, return_tensors="pt", padding_side="right")
-        return inputs.to(self._where.device)
+        return inputs.to(self._placement.device)
 
     def _query_tokens(self, text: str) -> list[int]:
         raise NotImplementedError
@@ -186,7 +186,7 @@ class LateInteractionTask(SideBySideTask):
 
     def __init__(self, folder: ModelFolder, settings: WorkerSettings) -> None:
         super().__init__(folder, settings, AutoModel, "pooler")
-        self._layers = _projection(folder.path, self._where)
+        self._layers = _projection(folder.path, self._placement)
         own_metadata = read_document(folder.path / COLBERT_METADATA)
         metadata = own_metadata or read_document(folder.path / "config_sentence_transformers.json") or {}
         names = (
@@ -216,10 +216,10 @@ class LateInteractionTask(SideBySideTask):
             )
         unknown = self._tokenizer.unk_token_id
         skipped_ids = (self._tokenizer.convert_tokens_to_ids(word) for word in skipped_words)
-        self._skipped = torch.tensor(
+        self._skipped_tokens = torch.tensor(
             sorted({index for index in skipped_ids if isinstance(index, int) and index != unknown}),
             dtype=torch.long,
-            device=self._where.device,
+            device=self._placement.device,
         )
 
     def _side(self, metadata: Mapping[str, Any], marker: str, length: str, default: int) -> SideSettings:
@@ -246,15 +246,15 @@ class LateInteractionTask(SideBySideTask):
         return self._cut(text, self._document)
 
     def _question(self, tokens: list[int]) -> Any:
-        inputs = self._padded([tokens])
+        inputs = self._pad([tokens])
         if self._mask is not None and not self._attends:
             inputs["attention_mask"] = (inputs["input_ids"] != self._mask).long()
         return self._vectors(inputs)[0]
 
     def _scores(self, question: Any, rows: Sequence[list[int]]) -> list[float]:
-        inputs = self._padded(rows)
+        inputs = self._pad(rows)
         near = torch.einsum("qd,rtd->rqt", question, self._vectors(inputs))
-        counts = inputs["attention_mask"].bool() & ~torch.isin(inputs["input_ids"], self._skipped)
+        counts = inputs["attention_mask"].bool() & ~torch.isin(inputs["input_ids"], self._skipped_tokens)
         # The first token represents the whole text: a document that is only punctuation keeps it.
         counts[:, 0] = True
         best = near.masked_fill(~counts.unsqueeze(1), -1.0).amax(dim=2)
@@ -277,7 +277,7 @@ class SparseTask(SideBySideTask):
         super().__init__(folder, settings, AutoModelForMaskedLM, "")
         self._side = SideSettings(None, self.context_length)
         special = torch.tensor(self._tokenizer.all_special_ids, dtype=torch.long)
-        self._special = special.to(self._where.device)
+        self._special = special.to(self._placement.device)
         names = module_kinds(folder.path).get("SpladePooling", [""])
         config = (read_document(folder.path / Path(names[0]).name / "config.json") or {}) if names[0] else {}
         strategy, activation = (
@@ -312,7 +312,7 @@ class SparseTask(SideBySideTask):
 
     def _weights(self, rows: Sequence[list[int]]) -> Any:
         """Return the weight of each word of the vocabulary: float32, [rows, words]."""
-        inputs = self._padded(rows)
+        inputs = self._pad(rows)
         logits = self._model(**inputs).logits.float()
         weights = torch.log1p(torch.relu(logits))
         weights = torch.log1p(weights) if self._twice else weights

@@ -56,7 +56,7 @@ def decode_audio(data: bytes, rate: int, longest: float, check: Callable[[], Non
     """
     limit = int(longest * rate)
     samples = bytearray()
-    broken = 0
+    broken_packets = 0
     try:
         options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "none"}
         with av.open(io.BytesIO(data), metadata_errors="replace", options=options) as container:
@@ -72,8 +72,8 @@ def decode_audio(data: bytes, rate: int, longest: float, check: Callable[[], Non
                 try:
                     frames = packet.decode()
                 except av.error.InvalidDataError:
-                    broken += 1
-                    if broken > MAX_BROKEN_PACKETS:
+                    broken_packets += 1
+                    if broken_packets > MAX_BROKEN_PACKETS:
                         break
                     continue
                 for frame in frames:

@@ -27,7 +27,7 @@ class SpeechTask:
 
     def __init__(self, folder: ModelFolder, settings: WorkerSettings) -> None:
         check_weights(folder.path)
-        self._where = choose_placement(settings, generates=False)
+        self._placement = choose_placement(settings, generates=False)
         self._tokenizer = AutoTokenizer.from_pretrained(
             folder.path, local_files_only=True, trust_remote_code=False
         )
@@ -36,7 +36,7 @@ class SpeechTask:
                 f"The model in {folder.path} reads phonemes from the program espeak, which this engine does "
                 "not include. Use a model that reads letters, such as facebook/mms-tts-eng."
             )
-        self._model = load_model(VitsModel, folder, self._where)
+        self._model = load_model(VitsModel, folder, self._placement)
         self._rate = int(self._model.config.sampling_rate)
         self._name = settings.name
         self._turns = ModelQueue(settings.queue)
@@ -82,7 +82,7 @@ class SpeechTask:
             if number:
                 yield pause
             output = self._model(
-                **row.to(self._where.device),
+                **row.to(self._placement.device),
                 speaker_id=voice,
                 speaking_rate=self._model.config.speaking_rate * request.speed,
             )
@@ -110,12 +110,12 @@ class MusicTask:
 
     def __init__(self, folder: ModelFolder, settings: WorkerSettings) -> None:
         check_weights(folder.path)
-        self._where = choose_placement(settings, generates=False)
+        self._placement = choose_placement(settings, generates=False)
         self._tokenizer = AutoTokenizer.from_pretrained(
             folder.path, local_files_only=True, trust_remote_code=False
         )
         self._model = load_model(
-            MusicgenForConditionalGeneration, folder, self._where, spare="embed_positions"
+            MusicgenForConditionalGeneration, folder, self._placement, spare="embed_positions"
         )
         encoder = self._model.config.audio_encoder
         self._rate = int(encoder.sampling_rate)
@@ -146,7 +146,7 @@ class MusicTask:
         guidance = _number(body, "guidance_scale", GUIDANCE_WEIGHT, 1.0, 20.0)
         temperature = _number(body, "temperature", 1.0, 0.01, 2.0)
         with self._turns.turn(client.has_left), torch.inference_mode():
-            read = self._tokenizer(request.text, return_tensors="pt").to(self._where.device)
+            read = self._tokenizer(request.text, return_tensors="pt").to(self._placement.device)
             if request.seed is not None:
                 torch.manual_seed(request.seed)
             output = self._model.generate(

@@ -43,22 +43,22 @@ class StopFilter:
 
     def __init__(self, signs: Sequence[str]) -> None:
         self._signs = tuple(signs)
-        self._held = ""
+        self._pending_text = ""
 
     def feed(self, text: str) -> tuple[str, bool]:
         """Return the text that can be sent, and whether a stop sequence has occurred; text after it is dropped."""
-        self._held += text
-        positions = [at for sign in self._signs if (at := self._held.find(sign)) >= 0]
+        self._pending_text += text
+        positions = [at for sign in self._signs if (at := self._pending_text.find(sign)) >= 0]
         if positions:
-            return self._held[: min(positions)], True
-        keep = max((_overlap(self._held, sign) for sign in self._signs), default=0)
-        ready = self._held[: len(self._held) - keep]
-        self._held = self._held[len(ready) :]
+            return self._pending_text[: min(positions)], True
+        keep = max((_overlap(self._pending_text, sign) for sign in self._signs), default=0)
+        ready = self._pending_text[: len(self._pending_text) - keep]
+        self._pending_text = self._pending_text[len(ready) :]
         return ready, False
 
     def rest(self) -> str:
         """Return the text that was held back, at the end of the input."""
-        held_text, self._held = self._held, ""
+        held_text, self._pending_text = self._pending_text, ""
         return held_text
 
 

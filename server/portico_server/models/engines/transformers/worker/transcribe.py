@@ -42,9 +42,9 @@ class WhisperTask:
 
     def __init__(self, folder: ModelFolder, settings: WorkerSettings) -> None:
         check_weights(folder.path)
-        self._where = choose_placement(settings, generates=False)
+        self._placement = choose_placement(settings, generates=False)
         self._processor = WhisperProcessor.from_pretrained(folder.path, local_files_only=True)
-        self._model = load_model(WhisperForConditionalGeneration, folder, self._where, spare="proj_out")
+        self._model = load_model(WhisperForConditionalGeneration, folder, self._placement, spare="proj_out")
         self._generation = self._model.generation_config
         if getattr(self._generation, "no_timestamps_token_id", None) is None:
             raise UnusableModel(
@@ -130,11 +130,11 @@ class WhisperTask:
                 self._weigh(features, answers, language, request)
             offset = at / self._rate
             ends = min(self._window, len(samples) - at) / self._rate
-            segments = [self._segment(one, offset, offset + ends) for one in answers]
+            segments = [self._segment(answer, offset, offset + ends) for answer in answers]
             # Text invented after the end of the recording has no duration.
             kept_segments = [
-                (segment, one)
-                for segment, one in zip(segments, answers, strict=True)
+                (segment, answer)
+                for segment, answer in zip(segments, answers, strict=True)
                 if segment.end > segment.start
             ]
             if request.words:
@@ -175,7 +175,7 @@ class WhisperTask:
             options["return_token_timestamps"] = True
         if request.prompt:
             prompt_ids = self._processor.get_prompt_ids(request.prompt, return_tensors="pt").to(
-                self._where.device
+                self._placement.device
             )
             limit = self.context_length // 2 - 2
             options["prompt_ids"] = torch.cat([prompt_ids[:1], prompt_ids[1:][-limit:]])
@@ -195,7 +195,7 @@ class WhisperTask:
         lengths = [len(one["tokens"]) for one in answers]
         token_ids = [int(token) for one in answers for token in one["tokens"]]
         token_ids = token_ids[: self.context_length - len(start)]
-        read = torch.tensor([[*start, *token_ids]], device=self._where.device)
+        read = torch.tensor([[*start, *token_ids]], device=self._placement.device)
         logits = self._model(**features, decoder_input_ids=read).logits[0].float().log_softmax(-1)
         silence = self._processor.tokenizer.convert_tokens_to_ids("<|nospeech|>")
         if silence is None or silence == self._processor.tokenizer.unk_token_id:
@@ -219,8 +219,8 @@ class WhisperTask:
             return_attention_mask=True,
         )
         return {
-            "input_features": features["input_features"].to(self._where.device, self._model.dtype),
-            "attention_mask": features["attention_mask"].to(self._where.device),
+            "input_features": features["input_features"].to(self._placement.device, self._model.dtype),
+            "attention_mask": features["attention_mask"].to(self._placement.device),
         }
 
     def _detect(self, samples: Any) -> str:
@@ -302,12 +302,12 @@ class CtcTask:
 
     def __init__(self, folder: ModelFolder, settings: WorkerSettings) -> None:
         check_weights(folder.path)
-        self._where = choose_placement(settings, generates=False)
+        self._placement = choose_placement(settings, generates=False)
         self._extractor = AutoFeatureExtractor.from_pretrained(folder.path, local_files_only=True)
         self._tokenizer = AutoTokenizer.from_pretrained(
             folder.path, local_files_only=True, trust_remote_code=False
         )
-        self._model = load_model(AutoModelForCTC, folder, self._where, spare="masked_spec_embed")
+        self._model = load_model(AutoModelForCTC, folder, self._placement, spare="masked_spec_embed")
         self._rate = int(self._extractor.sampling_rate)
         self._longest = settings.max_seconds or MAX_RECORDING_S
         self._name = settings.name
@@ -369,7 +369,7 @@ class CtcTask:
         minimum = 400  # minimum number of samples for the first layers of these models
         segments = np.pad(samples.astype(np.float32) / 32768.0, (0, max(0, minimum - len(samples))))
         inputs = self._extractor(segments, sampling_rate=self._rate, return_tensors="pt")
-        values = {name: value.to(self._where.device, self._model.dtype) for name, value in inputs.items()}
+        values = {name: value.to(self._placement.device, self._model.dtype) for name, value in inputs.items()}
         logits = self._model(
             values["input_values"] if "input_values" in values else values["input_features"]
         ).logits

@@ -130,7 +130,7 @@ def deltas(segments: Iterable[TimedText]) -> Iterable[dict[str, Any]]:
             yield {"type": "transcript.text.delta", "delta": timed_text.text}
 
 
-def done(worker_transcript: WorkerTranscript) -> dict[str, Any]:
+def end_event(worker_transcript: WorkerTranscript) -> dict[str, Any]:
     """Return the last event."""
     input_tokens = -int(-worker_transcript.duration * ENCODER_POSITIONS_PER_S // 1)
     output_tokens = sum(
