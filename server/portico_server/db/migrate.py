@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Engine
 from portico_server.core.errors import Unavailable
 
 BASELINE = "0041"
-"""The first migration. Migrations with lower numbers were never released; see `docs/decisions.md`."""
+"""The first migration. Migrations with lower numbers were never released (decision 0154)."""
 
 TO_DO_IF_UNRELEASED = f"Open it once with a checkout that includes the migration {BASELINE}_mcp_sessions"
 """How to migrate a database from before the first release to the baseline."""
