@@ -1,7 +1,7 @@
-"""A turn of an agent beyond its model, beside LangGraph and Lagent: ``python bench/agent.py``.
+"""Cost of an agent's turn beyond its model, compared with LangGraph and Lagent: ``python bench/agent.py``.
 
-The model answers at once, so what is measured is everything around it: the run, the session that is read and written,
-the messages that are made of it. Each session has twenty turns. Goals: ≤2 ms in memory and ≤4 ms with the session
+The model answers at once, so the benchmark measures everything around it: the run, reading and writing the session,
+and building the messages from it. Each session has twenty turns. Goals: ≤2 ms in memory and ≤4 ms with the session
 stored (p50), a thousand sessions at once with nothing lost or mixed, ≤20 ms for loading a session of 1,000 messages.
 """
 
@@ -42,7 +42,7 @@ GOALS = {"memory": 2.0, "stored": 4.0, "load": 20.0}
 
 
 class Instant:
-    """A model that answers at once, with how many messages it was sent."""
+    """A model that answers at once with the number of messages that it received."""
 
     card = Card("instant", "model", capabilities=frozenset({"chat"}))
 
@@ -54,13 +54,13 @@ class Instant:
 
 
 class Nothing:
-    """Keeps no facts: no agent here has any."""
+    """A fact store that contains no facts: none of these agents has any."""
 
     async def add(self, *_given: object) -> None: ...
 
 
 class Bench:
-    """Agents on a database of their own."""
+    """Agents with their own database."""
 
     def __init__(self, database: Database) -> None:
         registry = Registry()
@@ -80,7 +80,7 @@ class Bench:
 
 
 async def turns(say: Callable[[int, int], Awaitable[None]], sessions: int) -> list[float]:
-    """Milliseconds of each turn, one after the other."""
+    """Return the milliseconds of each turn; turns run one after another."""
     taken: list[float] = []
     for session in range(sessions):
         for turn in range(TURNS):
@@ -91,7 +91,7 @@ async def turns(say: Callable[[int, int], Awaitable[None]], sessions: int) -> li
 
 
 async def loads(bench: Bench) -> list[float]:
-    """Milliseconds for reading the memory of a long session."""
+    """Return the milliseconds for reading the memory of a long session."""
     row = await bench.sessions.open("bench", "long", LOCAL)
     said = [{"sender": "user" if n % 2 else "agent", "content": f"Message {n}. " * 10} for n in range(LONG)]
     await bench.sessions.load_state_dict(row.id, LOCAL, {"memory": said})
@@ -105,7 +105,7 @@ async def loads(bench: Bench) -> list[float]:
 
 
 async def crowd(bench: Bench) -> tuple[float, int]:
-    """Turns a second in a thousand sessions at once, and messages that were lost or mixed."""
+    """Return the turns per second in a thousand concurrent sessions, and the number of messages lost or mixed up."""
     begun = time.perf_counter()
     for turn in range(2):
         await asyncio.gather(*(bench.say(f"{n}.{turn}", f"crowd {n}") for n in range(SESSIONS)))
@@ -140,7 +140,7 @@ async def ours(sessions: int) -> tuple[dict[str, list[float]], float, int]:
 
 
 def other(python: str, name: str, sessions: int) -> dict[str, list[float]]:
-    """The same with another framework, in its own environment."""
+    """Run the same turns with another framework, in its own environment."""
     done = subprocess.run(
         [python, str(HERE / "bare_agent.py"), name, str(sessions), str(TURNS), str(LONG)],
         capture_output=True,
@@ -157,7 +157,7 @@ def middle(series: Sequence[float] | None) -> float | None:
 
 
 def main() -> int:
-    """Measure, print, keep; 1 if a goal is missed."""
+    """Measure, print and store the results; return 1 if a goal is missed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--langgraph", metavar="PYTHON", help="an interpreter with langgraph and its SQLite saver"

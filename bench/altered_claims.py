@@ -1,8 +1,8 @@
-"""Claims made of the XQuAD sets with a known verdict: true ones, and the same with one fact changed.
+"""Claims with a known verdict, made from the XQuAD sets: true claims, and the same claims with one fact changed.
 
-True: a sentence as it stands (``verbatim``), its longest clause (``clause``), a question with its answer in the place
-of what it asks for (``answered``). Changed: a number, a date, a name, a negation put in or taken out, or a question
-with the answer to another question (``answer``). Everything follows from the data: there is no chance in it.
+True: a sentence unchanged (``verbatim``), its longest clause (``clause``), a question with its answer in place of the
+question word (``answered``). Changed: a number, a date, a name, a negation added or removed, or a question with the
+answer to another question (``answer``). Everything follows from the data: nothing is random.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TRUE = ("verbatim", "clause", "answered")
 
 @dataclass(frozen=True, slots=True)
 class MadeClaim:
-    """``kind`` is one of `TRUE` or `CHANGES`; ``document`` is what it was made of, ``sentence`` its gold sentence."""
+    """A claim. ``kind`` is one of `TRUE` or `CHANGES`; ``document`` is its source, ``sentence`` the gold sentence."""
 
     text: str
     kind: str
@@ -54,8 +54,8 @@ _ASKED_ZH = re.compile(r"多少|什么时候|什么|何时|哪[一]?[个年位�
 def made(
     question: Any, text: str, other_answers: Sequence[tuple[str, str]], names: Sequence[str]
 ) -> Iterator[MadeClaim]:
-    """Claims of one question over ``text``, its document. ``other_answers``: other questions and answers about it;
-    ``names``: names of other documents.
+    """Yield the claims of one question about ``text``, its document. ``other_answers``: other questions and answers
+    about the document; ``names``: names from other documents.
     """
     gold = gold_sentence(text, question.answers)
     if gold is None:
@@ -88,7 +88,7 @@ def made(
 
 
 def gold_sentence(text: str, answers: Sequence[str]) -> str | None:
-    """The sentence of ``text`` that holds an answer, if it is one alone that is long enough."""
+    """Return the sentence of ``text`` that contains an answer, if it is the only one and long enough."""
     holders = [text[a:b] for a, b in sentences(text) if any(answer in text[a:b] for answer in answers)]
     return holders[0] if len(holders) == 1 and len(holders[0]) > 12 else None
 
@@ -102,7 +102,7 @@ def longest_clause(sentence: str) -> str:
 
 
 def put_in(question: str, answer: str) -> str:
-    """The question as a statement, the answer in the place of the word that asks."""
+    """Return the question as a statement, with the answer in place of the question word."""
     pattern = _ASKED_ZH if has_cjk(question) else _ASKED
     if pattern.search(question) is None:
         return ""
@@ -154,7 +154,7 @@ def other_name(sentence: str, names: Sequence[str], number: int) -> str:
 
 
 def names_in(sentence: str) -> list[str]:
-    """Names of persons, places and organisations, as far as they are sure ones."""
+    """Return the names of persons, places and organisations that are certain."""
     if not has_cjk(sentence):
         return [match.group() for match in _CAPITALS.finditer(sentence) if len(match.group()) > 3]
     from portico_server.apps.answer.terms import tag_words
@@ -166,7 +166,7 @@ def names_in(sentence: str) -> list[str]:
 
 
 def negated(sentence: str, number: int) -> str:
-    """The sentence with a negation put in, or its negation taken out."""
+    """Return the sentence with a negation added, or with its negation removed."""
     if has_cjk(sentence):
         if match := _NOT_ZH.search(sentence):
             return sentence[: match.start()] + sentence[match.end() :]

@@ -1,13 +1,13 @@
 """The weights of answers by quotation: ``python bench/answer_weights.py --data FOLDER --hits FILE``.
 
-Searches stores of the sets in FOLDER (see `answers.py`) once, keeps the hits in FILE, trains on the articles of the
-dev half and prints `portico_server/apps/answer/weights.py` with what each feature is worth on both halves. Sentences:
-a listwise softmax (which of a question's candidates holds the gold answer). Refusals: a logistic regression (whether
-the article of the question was indexed), one for questions in Chinese and
-one for others. All linear, in NumPy, without chance.
+Searches stores of the sets in FOLDER (see `answers.py`) once, saves the hits in FILE, trains on the articles of the
+dev half and prints `portico_server/apps/answer/weights.py` with the value of each feature on both halves. Sentences: a
+listwise softmax (which of a question's candidates contains the gold answer). Refusals: a logistic regression (whether
+the article of the question was indexed), one for questions in Chinese and one for others. All models are linear, in
+NumPy, and deterministic.
 
-With ``--chains FILE`` it trains what passages say together instead: on the questions of `multihop.py` (templates
-``tuned``), of which three chains in five lack a passage, and on the dev half, all searched for in steps; FILE keeps
+With ``--chains FILE`` it trains the combination of passages instead, on the questions of `multihop.py` (templates
+``tuned``), of which three chains in five lack a passage, and on the dev half. All are searched in steps; FILE stores
 their hits.
 """
 
@@ -36,12 +36,14 @@ from portico_server.knowledge.name_walk import names_in
 
 RIGHT_REFUSALS = 0.94
 FALSE_REFUSALS = 0.05
-"""The share of unanswerable questions that shall score below the line under which an answer is denied, and the share
-of answerable questions that may."""
+"""Share of unanswerable questions that must score below the refusal line, and share of answerable questions that
+may.
+"""
 
 DOUBT_SHARE = 0.03
-"""The share of all questions, half of which can be answered, that score between the lines: the nearest passages are
-shown for them as no more than that."""
+"""Share of all questions, half of which are answerable, that score between the lines: their answer shows the nearest
+passages, labelled as such.
+"""
 
 Hits = Mapping[str, Sequence[tuple[str, float, str]]]
 Rows = list[dict[str, float]]
@@ -49,7 +51,9 @@ Rows = list[dict[str, float]]
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A question's candidates: their features, which hold the gold answer, which of these in the gold paragraph."""
+    """A question's candidates: their features, which contain the gold answer, and which of those are in the gold
+    paragraph.
+    """
 
     dev: bool
     rows: Rows
@@ -58,7 +62,9 @@ class Example:
 
 
 def searched(sets: Sequence[Collection], path: Path) -> dict[str, dict[str, list[Any]]]:
-    """For each store (a whole set, and each half of its articles) the hits of each question of its language."""
+    """Return, for each store (a whole set, and each half of its articles), the hits of each question of its
+    language.
+    """
     if path.is_file():
         return json.loads(path.read_text(encoding="utf-8"))
     found: dict[str, dict[str, list[Any]]] = {}
@@ -77,7 +83,7 @@ def searched(sets: Sequence[Collection], path: Path) -> dict[str, dict[str, list
 
 
 class Vectors:
-    """The static vectors of texts, each made once."""
+    """The static vectors of texts, each computed once."""
 
     def __init__(self) -> None:
         folder = Path(wordllama.__file__).parent
@@ -112,7 +118,7 @@ def matrix(rows: Rows, names: Sequence[str]) -> Any:
 
 
 def _descend(gradient: Any, size: int, steps: int = 500, rate: float = 0.05) -> Any:
-    """Adam from zero."""
+    """Return the weights that Adam finds, starting from zero."""
     weights, mean, square = np.zeros(size), np.zeros(size), np.zeros(size)
     for step in range(1, steps + 1):
         slope = gradient(weights)
@@ -122,7 +128,7 @@ def _descend(gradient: Any, size: int, steps: int = 500, rate: float = 0.05) -> 
 
 
 def rank_weights(examples: Sequence[Example], names: Sequence[str], penalty: float = 3e-2) -> Any:
-    """Weights under which candidates that hold the answer come first."""
+    """Return weights that rank the candidates with the answer first."""
     used = [example for example in examples if example.dev and example.gold.any()]
     every = np.concatenate([matrix(example.rows, names) for example in used])
     spread = every.std(axis=0) + 1e-6
@@ -143,7 +149,7 @@ def rank_weights(examples: Sequence[Example], names: Sequence[str], penalty: flo
 
 
 def ranked(examples: Sequence[Example], names: Sequence[str], weights: Any) -> tuple[float, float]:
-    """The share of questions whose answer the best candidate holds, and the best two."""
+    """Return the share of questions whose answer is in the best candidate, and the share for the best two."""
     one = two = 0
     for item in examples:
         order = np.argsort(-(matrix(item.rows, names) @ weights), kind="stable") if item.rows else []
@@ -153,7 +159,7 @@ def ranked(examples: Sequence[Example], names: Sequence[str], weights: Any) -> t
 
 
 def refusal_weights(rows: Rows, known: Any, names: Sequence[str], penalty: float = 1e-2) -> tuple[Any, float]:
-    """Weights and constant of the logarithm of the odds that an answer is there."""
+    """Return the weights and the constant of the log odds that the documents contain an answer."""
     every = matrix(rows, names)
     mean, spread = every.mean(axis=0), every.std(axis=0) + 1e-6
     scaled = np.c_[(every - mean) / spread, np.ones(len(every))]
@@ -169,7 +175,9 @@ def refusal_weights(rows: Rows, known: Any, names: Sequence[str], penalty: float
 
 
 def pruned(names: Sequence[str], worth: Any, least: float = 0.0) -> list[str]:
-    """``names`` less those, one at a time, without which the dev half is no worse."""
+    """Return ``names`` without the features whose removal, one at a time, does not worsen the result on the dev
+    half.
+    """
     kept = list(names)
     best = worth(kept)
     for name in list(names):
@@ -185,7 +193,7 @@ def _table(names: Sequence[str], weights: Any) -> str:
 
 
 class Trainer:
-    """Examples of all sets, with vectors or without."""
+    """Examples of all sets, with or without vectors."""
 
     def __init__(self, sets: Sequence[Collection], hits: Mapping[str, Hits], vectors: Vectors | None) -> None:
         self.candidates: dict[str, list[Example]] = {}
@@ -218,11 +226,15 @@ class Trainer:
         return weights, shares
 
     def evidence_names(self, *, cjk: bool) -> list[str]:
-        """The features of passages for questions in Chinese, or for others."""
+        """Return the features of passages for questions in Chinese, or for others."""
         return list(next(rows[0] for rows, _k, _d in self.rows.values() if ("chinese" in rows[0]) == cjk))
 
     def refusals(self, names: Sequence[str], *, cjk: bool) -> tuple[Any, float, float, float, dict[str, Any]]:
-        """Weights, constant, both lines, and per set and half (right at 0.05 false, right and false at the line)."""
+        """Return the weights, the constant, both lines, and for each set and half the shares of right and false
+        refusals.
+
+        They are: right refusals at 0.05 false ones, and right and false refusals at the line.
+        """
         own_sets = {name: kept for name, kept in self.rows.items() if ("chinese" in kept[0][0]) == cjk}
         rows = [r for rows, _k, dev in own_sets.values() for r, d in zip(rows, dev, strict=True) if d]
         known = np.concatenate([known[dev] for _rows, known, dev in own_sets.values()])
@@ -252,20 +264,20 @@ class Trainer:
 
 
 TRAINED_CHAIN_COUNT = 50
-"""Chains in each language that are trained on."""
+"""Number of chains in each language that are used for training."""
 
 BROKEN_WEIGHT = 0.5
-"""What a question counts of which a passage is missing, where one about something else counts 1 …"""
+"""Weight of a question with a missing passage; a question about something else counts 1 …"""
 
 PLAIN_WEIGHT = 0.3
-"""… and one that a single passage answers, where one about a chain counts 1."""
+"""… and weight of a question that a single passage answers; a question about a chain counts 1."""
 
 WRONGLY_TOGETHER_SHARE, WRONGLY_ALONE_SHARE, WRONGLY_SURE_SHARE = 0.03, 0.01, 0.1
-"""The shares of questions without an answer that may lie above the three lines."""
+"""Shares of unanswerable questions that may score above each of the three lines."""
 
 
 def searched_chains(sets: Sequence[Collection], path: Path) -> dict[str, list[dict[str, Any]]]:
-    """For each language the questions about chains, and for each set those of the dev half, with their hits."""
+    """Return the questions about chains of each language, and the dev-half questions of each set, with their hits."""
     if path.is_file():
         return json.loads(path.read_text(encoding="utf-8"))
     found: dict[str, list[dict[str, Any]]] = {}
@@ -295,7 +307,7 @@ def searched_chains(sets: Sequence[Collection], path: Path) -> dict[str, list[di
 
 
 def chains_of(row: Mapping[str, Any], vectors: Vectors) -> list[tuple[SentenceChain, bool]]:
-    """The chains for a question, and whether each is its evidence and no more."""
+    """Return the chains for a question, and whether each is exactly its evidence."""
     passages = [
         Passage(rank, score, text, name, name) for rank, (name, score, text) in enumerate(row["hits"], 1)
     ]
@@ -312,9 +324,11 @@ def chains_of(row: Mapping[str, Any], vectors: Vectors) -> list[tuple[SentenceCh
 
 
 def train_chains(of_chains: Sequence[Any], plain: Sequence[Any]) -> tuple[list[str], Any, float, list[float]]:
-    """Names and weights of the features, their constant, and the lines: several doubtful, several sure, one doubtful.
+    """Return the names and weights of the features, their constant, and the lines: several doubtful, several sure, one
+    doubtful.
 
-    Each question gives one row: its evidence, or the chain that looks best by the weights so far, six times over.
+    Each question gives one row: its evidence, or the chain that scores best with the current weights. Training repeats
+    this six times.
     """
     names = list(CHAIN)
     used = [
@@ -371,7 +385,7 @@ def train_chains(of_chains: Sequence[Any], plain: Sequence[Any]) -> tuple[list[s
 
 
 def print_chains(sets: Sequence[Collection], path: Path) -> None:
-    """Train both scripts, and print their weights."""
+    """Train for both scripts, and print the weights."""
     vectors = Vectors()
     rows = {
         name: [(row["known"], chains_of(row, vectors)) for row in own]
@@ -386,7 +400,7 @@ def print_chains(sets: Sequence[Collection], path: Path) -> None:
 
 
 def main() -> None:
-    """Train with and without vectors; print the module and what each feature is worth."""
+    """Train with and without vectors; print the module and the value of each feature."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--hits", type=Path, help="where the hits are kept between runs")

@@ -1,13 +1,12 @@
-"""Whether a store's chat app answers right: ``python bench/answers.py --data FOLDER``.
+"""True if a store's chat app answers right: ``python bench/answers.py --data FOLDER``.
 
 FOLDER holds sets as for `retrieval.py`, each with ``answers.jsonl.gz`` (``id``, ``article``, ``document``,
 ``answers``). Answers are asked for over HTTP, of a daemon with what is installed by default, which quotes. With
-``--reader`` another model answers besides: the source of one, or ``ideal``, which is `ideal_reader.py`. It is tested by
-the daemon as any model is, and writes only if it passes.
-With ``--chains N`` only questions of one to four hops are asked (`multihop.py`), of a store that searches in steps; of
-three chains in five one passage is left out, so that what needs it cannot be answered.
-Half of the articles are indexed; questions about the others cannot be answered. What was tuned was tuned on the
-articles of the dev half; the table shows the test half, and the dev half with ``--dev``.
+``--reader`` another model answers besides: the source of one, or ``ideal``, which is `ideal_reader.py`. It is tested
+by the daemon as any model is, and writes only if it passes. With ``--chains N`` only questions of one to four hops are
+asked (`multihop.py`), of a store that searches in steps; of three chains in five one passage is left out, so that what
+needs it cannot be answered. Half of the articles are indexed; questions about the others cannot be answered. What was
+tuned was tuned on the articles of the dev half; the table shows the test half, and the dev half with ``--dev``.
 """
 
 from __future__ import annotations
@@ -33,10 +32,10 @@ from multihop import LANGUAGES, MultihopQuestion, generate
 DATA = HERE.parent.parent / "shared" / "data" / "retrieval"
 
 DENIALS = ("not in these documents", "没有相关内容", "沒有相關內容")
-"""What a refusal says."""
+"""Phrases of a refusal."""
 
 DOUBTS = ("The nearest passages:", "最接近的段落：")
-"""What is said before passages that may not answer."""
+"""Phrases before passages that may not answer the question."""
 
 TEST_TIMEOUT_S = 180.0
 
@@ -45,7 +44,7 @@ _QUOTE = re.compile(r"^>.*(?:\n>.*)*", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A question with its gold answers, any of which counts, and where they are."""
+    """A question with its gold answers, each of which is accepted, and their documents."""
 
     id: str
     text: str
@@ -63,7 +62,7 @@ class Collection:
     questions: Sequence[Asked]
 
     def half(self, number: int | None) -> dict[str, str]:
-        """The documents of the articles with an even (0) or an odd number (1), or all."""
+        """Return the documents of the even-numbered (0) or odd-numbered (1) articles, or all documents."""
         article = {asked.document: asked.article for asked in self.questions}
         return {
             name: text
@@ -73,7 +72,7 @@ class Collection:
 
 
 def is_dev(article: int) -> bool:
-    """Whether an article may be tuned on. Both halves have even and odd ones."""
+    """Return whether an article may be tuned on. Both halves have even and odd ones."""
     return article // 2 % 2 == 0
 
 
@@ -93,7 +92,7 @@ def read(folder: Path) -> Collection:
 
 
 def read_all(data: Path) -> list[Collection]:
-    """Read the sets in a folder. Raises `SystemExit` if there are none."""
+    """Read the sets in a folder. Raise `SystemExit` if the folder has none."""
     sets = [read(path.parent) for path in sorted(data.glob("*/answers.jsonl.gz"))]
     if not sets:
         raise SystemExit(f"{data} holds no sets (folders with an answers.jsonl.gz); give another --data")
@@ -101,7 +100,7 @@ def read_all(data: Path) -> list[Collection]:
 
 
 def make_store(url: str, name: str, documents: Mapping[str, str], folder: Path, steps: str = "off") -> None:
-    """A store with an app over ``documents``, searchable when this returns."""
+    """Create a store with an app over ``documents``; return once it is searchable."""
     folder.mkdir()
     for identity, text in documents.items():
         (folder / f"{identity}.txt").write_text(text, encoding="utf-8")
@@ -109,11 +108,11 @@ def make_store(url: str, name: str, documents: Mapping[str, str], folder: Path, 
 
 
 def make_store_of(url: str, name: str, folder: Path, steps: str = "off") -> None:
-    """A store with an app over the files in ``folder``, searchable when this returns."""
+    """Create a store with an app over the files in ``folder``; return once it is searchable."""
     search = {"steps": steps}
     call(f"{url}/api/stores", {"name": name, "folder": str(folder), "app": True, "search": search})
     run = call(f"{url}/api/stores/{name}/sync", {})["run"]
-    urllib.request.urlopen(f"{url}/api/runs/{run}/events", timeout=3600).read()  # they end with the run
+    urllib.request.urlopen(f"{url}/api/runs/{run}/events", timeout=3600).read()  # the events end with the run
     counts = call(f"{url}/api/stores/{name}")["file_counts"]
     if counts["completed"] != sum(path.is_file() for path in folder.iterdir()):
         raise SystemExit(f"{name}: {counts}")
@@ -121,7 +120,7 @@ def make_store_of(url: str, name: str, folder: Path, steps: str = "off") -> None
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the app said, the files it cited, and the seconds that it took."""
+    """The app's answer, the files that it cited, and the seconds that it took."""
 
     text: str
     files: Sequence[str]
@@ -129,12 +128,12 @@ class Answer:
 
     @property
     def quotes(self) -> list[str]:
-        """Its quotations, in order."""
+        """The quotations of the answer, in order."""
         return _QUOTE.findall(self.text)
 
     @property
     def writes(self) -> bool:
-        """Whether the words are a model's own."""
+        """True if the words are a model's own."""
         return not self.quotes and not self.denies
 
     @property
@@ -147,7 +146,7 @@ class Answer:
 
 
 def ask(url: str, app: str, question: str) -> Answer:
-    """Ask as any OpenAI client does."""
+    """Ask the app as any OpenAI client does."""
     begin = time.perf_counter()
     body = {"model": app, "messages": [{"role": "user", "content": question}], "max_tokens": 512}
     choice = call(f"{url}/v1/chat/completions", body)["choices"][0]["message"]
@@ -165,7 +164,7 @@ def holds(text: str, asked: Asked) -> bool:
 
 
 def measured(url: str, app: str, inside: Sequence[Asked], outside: Sequence[Asked]) -> dict[str, Any]:
-    """Shares over questions that the app's documents answer, and over questions that they do not."""
+    """Return shares over the questions that the app's documents answer, and over those that they do not."""
     answers = [(asked, ask(url, app, asked.text)) for asked in inside]
     denied = [ask(url, app, asked.text) for asked in outside]
     times = sorted(answer.seconds for answer in (*(answer for _asked, answer in answers), *denied))
@@ -191,14 +190,14 @@ def _share(found: Sequence[bool]) -> float | None:
 
 
 def sample(questions: Sequence[Asked], most: int) -> Sequence[Asked]:
-    """At most ``most``, spread evenly."""
+    """Return at most ``most`` questions, spread evenly."""
     step = max(1, -(-len(questions) // most))
     return questions[::step]
 
 
 @contextmanager
 def reading(reader: str, data: Path, folder: Path) -> Iterator[Sequence[str]]:
-    """The arguments of a daemon in which ``reader`` answers, the ideal one from a process of its own; none for ""."""
+    """Yield the daemon's arguments for ``reader``, running the ideal reader as a separate process; none for ""."""
     if not reader:
         yield ()
         return
@@ -217,7 +216,7 @@ def reading(reader: str, data: Path, folder: Path) -> Iterator[Sequence[str]]:
 
 
 def await_test(url: str, app: str, question: str) -> str:
-    """How the default model answers: its test begins with the first question."""
+    """Return how the default model answers; its test starts with the first question."""
     ask(url, app, question)
     until = time.monotonic() + TEST_TIMEOUT_S
     while time.monotonic() < until:
@@ -228,7 +227,7 @@ def await_test(url: str, app: str, question: str) -> str:
 
 
 def measure(options: argparse.Namespace, sets: Sequence[Collection], reader: str, report: Report) -> None:
-    """A row for each set, with one model that answers."""
+    """Add a row for each set, with one answering model."""
     with (
         tempfile.TemporaryDirectory() as temporary,
         reading(reader, options.data, Path(temporary) / "reader") as how,
@@ -251,11 +250,11 @@ def measure(options: argparse.Namespace, sets: Sequence[Collection], reader: str
 
 
 BROKEN_SHARE = 0.6
-"""Of the chains, those of which a passage is left out."""
+"""Share of the chains that lack a passage."""
 
 
 def measure_chains(options: argparse.Namespace, report: Report) -> None:
-    """A row for each language and number of hops: questions whose evidence is there, and those of which some is not."""
+    """Add a row for each language and number of hops: questions with full evidence, and questions that lack some."""
     with (
         tempfile.TemporaryDirectory() as temporary,
         daemon(Path(temporary) / "home") as portico,
@@ -291,9 +290,9 @@ def _of_chains(answers: Sequence[tuple[MultihopQuestion, Answer]]) -> dict[str, 
 def chosen(
     documents: Collection, asked: Collection, dev: bool, most: int
 ) -> tuple[Sequence[Asked], Sequence[Asked]]:
-    """Questions of a half that the indexed documents answer, and those that they do not."""
+    """Return the questions of a half that the indexed documents answer, and those that they do not."""
     every = [question for question in asked.questions if is_dev(question.article) == dev]
-    # Questions across languages are parallel: the documents of the same names answer them.
+    # Questions across languages are parallel: documents with the same names answer them.
     gold = {question.id: question.answers for question in documents.questions}
     inside = [
         Asked(q.id, q.text, q.article, q.document, gold.get(q.id, q.answers))
@@ -305,7 +304,7 @@ def chosen(
 
 
 def main() -> None:
-    """Measure each set over its own documents, then questions of one language over the documents of the other."""
+    """Measure each set over its own documents, then questions of one language over documents of the other."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--questions", type=int, default=2000, help="at most, for each row")

@@ -1,6 +1,6 @@
 """Turns of an agent in LangGraph or Lagent with a model that answers at once, for `agent.py`.
 
-Run by an interpreter that has the framework; prints JSON: milliseconds of each turn by case.
+Run it with an interpreter that has the framework; it prints the milliseconds of each turn by case, as JSON.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Say = Callable[[int, int], Any]
 
 
 def turns(say: Say, sessions: int, count: int) -> list[float]:
-    """Milliseconds of each turn."""
+    """Return the milliseconds of each turn."""
     taken = []
     for session in range(sessions):
         for turn in range(count):
@@ -28,7 +28,7 @@ def turns(say: Say, sessions: int, count: int) -> list[float]:
 
 
 def langgraph(sessions: int, count: int, long: int) -> dict[str, list[float]]:
-    """A graph of one node; in memory and with the SQLite saver."""
+    """Measure a graph of one node, in memory and with the SQLite saver."""
     from langchain_core.messages import AIMessage, HumanMessage
     from langgraph.checkpoint.memory import InMemorySaver
     from langgraph.checkpoint.sqlite import SqliteSaver
@@ -61,7 +61,7 @@ def langgraph(sessions: int, count: int, long: int) -> dict[str, list[float]]:
 
 
 def lagent(sessions: int, count: int, _long: int) -> dict[str, list[float]]:
-    """An agent with its default memory, which is all that it has."""
+    """Measure an agent with its default memory, the only one it has."""
     from lagent.agents import Agent
     from lagent.schema import AgentMessage
 

@@ -1,4 +1,4 @@
-"""The other end of `mcp_calls.py`: one tool on a bare `mcp` server. ``python bench/bare_mcp.py PORT``."""
+"""The bare server for `mcp_calls.py`: one tool on a plain `mcp` server. ``python bench/bare_mcp.py PORT``."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The smallest honest relay, Starlette and aiohttp: ``python bench/bare_relay.py PORT UPSTREAM``.
+"""The smallest fair relay, Starlette and aiohttp: ``python bench/bare_relay.py PORT UPSTREAM``.
 
-No routing, keys, usage or error handling: what any daemon built on these two can at best reach.
+It has no routing, keys, usage or error handling: no daemon built on these two libraries can be faster.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 
 def app(upstream: str) -> Starlette:
-    """A relay of chat completions to ``upstream``."""
+    """Return a relay of chat completions to ``upstream``."""
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

@@ -1,4 +1,4 @@
-"""What anybody would write to train an adapter with trl: run by `finetune.py` in the environment of training.
+"""A typical script that trains an adapter with trl; `finetune.py` runs it in the training environment.
 
 ``python bare_trl.py BASE EXAMPLES SETTINGS``; the last line is JSON: tokens and seconds of all steps but the first.
 """
@@ -20,7 +20,7 @@ from trl import SFTConfig, SFTTrainer
 
 
 class Clock(TrainerCallback):  # type: ignore[misc]
-    """Looks at the clock whenever a step is logged."""
+    """A callback that records the time of each logged step."""
 
     def __init__(self) -> None:
         self.looks: list[tuple[float, float]] = []
@@ -31,7 +31,7 @@ class Clock(TrainerCallback):  # type: ignore[misc]
 
 
 def main() -> None:
-    """Train, and say how fast."""
+    """Train, and print the speed."""
     base, examples, settings = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
     set_seed(settings["seed"])
     tokenizer = AutoTokenizer.from_pretrained(base)

@@ -1,8 +1,8 @@
-"""A batch and the same calls online: ``python bench/batch.py``.
+"""A batch compared with the same calls online: ``python bench/batch.py``.
 
-Lines a second through a batch, from its creation to its files, and calls a second over HTTP at the same concurrency, on
-the fake engine, in turn; a caller's latency alone and beside a batch; the daemon's memory through many lines.
-Goals: ≥0.95 × online; p50 beside a batch ≤1.5 ×; ≤100 MB more for 50,000 lines.
+It measures lines per second through a batch, from its creation to its files, and calls per second over HTTP at the
+same concurrency, on the fake engine, alternately; also a caller's latency alone and beside a batch, and the daemon's
+memory through many lines. Goals: ≥0.95 × online; p50 beside a batch ≤1.5 ×; ≤100 MB more for 50,000 lines.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BODY = {"model": "echo", "messages": [{"role": "user", "content": "Say a few wor
 
 
 def begin(client: Client, lines: int, folder: Path) -> Batch:
-    """A batch of that many requests, begun."""
+    """Start a batch with that many requests."""
     path = folder / f"{lines}.jsonl"
     if not path.exists():
         with path.open("w") as file:
@@ -39,15 +39,15 @@ def begin(client: Client, lines: int, folder: Path) -> Batch:
 
 
 def memory(pid: int) -> float:
-    """MB that are the daemon's own: without what it sees of files, the database above all."""
+    """Return the daemon's own memory in MB, without mapped files, mainly the database."""
     held = psutil.Process(pid).memory_info()
     return (held.rss - held.shared) / 1e6
 
 
 def ended(client: Client, batch: Batch, look: Callable[[], None] = lambda: None) -> Batch:
-    """Wait for its end; it must have answered all. ``look`` is called meanwhile."""
+    """Wait until the batch ends; every request must be answered. Call ``look`` meanwhile."""
     while not batch.ended:
-        time.sleep(0.1)  # a look costs the daemon as much as some lines
+        time.sleep(0.1)  # a status request costs the daemon as much as a few lines
         look()
         batch = client.batches.get(batch.id)
     if batch.completed != batch.total:
@@ -56,7 +56,7 @@ def ended(client: Client, batch: Batch, look: Callable[[], None] = lambda: None)
 
 
 def measure(serving: Serving, options: argparse.Namespace, folder: Path, report: Report) -> None:
-    """Rates in turn, then latencies in turn, then memory."""
+    """Measure rates and then latencies, each alternately, then memory."""
     data = json.dumps(BODY).encode()
     online: list[float] = []
     through: list[float] = []
@@ -69,13 +69,13 @@ def measure(serving: Serving, options: argparse.Namespace, folder: Path, report:
             ended(client, begin(client, options.lines, folder))
             lines = options.lines / (time.perf_counter() - start)
             quiet = load(serving.url + ENDPOINT, data, 1, options.seconds)
-            batch = begin(client, 50_000, folder)  # more than can be done meanwhile
+            batch = begin(client, 50_000, folder)  # more than the daemon can finish meanwhile
             while client.batches.get(batch.id).status == "validating":
                 time.sleep(0.02)
             busy = load(serving.url + ENDPOINT, data, 1, options.seconds)
             client.batches.cancel(batch.id)
             client.batches.wait(batch.id)
-            if number:  # the first round warms up
+            if number:  # the first round is a warm-up
                 online.append(rate)
                 through.append(lines)
                 alone.append(quiet.p50)
@@ -96,7 +96,7 @@ def measure(serving: Serving, options: argparse.Namespace, folder: Path, report:
 
 
 def main() -> None:
-    """Measure, print, keep."""
+    """Measure, print and store the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lines", type=int, default=10_000, help="of a batch whose rate is measured")
     parser.add_argument("--many", type=int, default=50_000, help="of the batch whose memory is measured")

@@ -1,4 +1,4 @@
-"""Whether claims are told from changed ones, and their citations are right: ``python bench/claims.py --data FOLDER``.
+"""True if claims are told from changed ones, and their citations are right: ``python bench/claims.py --data FOLDER``.
 
 FOLDER holds sets as for `answers.py`. The passages are those that a store's search finds for a question, as a chat app
 is given them; the claims are made of the question, its gold sentence and its answer (`altered_claims.py`). What was
@@ -39,24 +39,26 @@ from portico_server.apps.answer.terms import has_cjk
 
 sys.path.insert(0, str(HERE.parent))
 
-from tests.server.knowledge.documents import pdf  # the path comes first
+from tests.server.knowledge.documents import pdf  # must follow the change of the path
 
 LINE_CHARS = 64
-"""Characters of a line of the PDFs."""
+"""Line length of the PDFs, in characters."""
 
 Judge = Callable[[MadeClaim, Sequence[Evidence]], bool]
-"""Whether pieces of evidence together support a claim."""
+"""True if pieces of evidence together support a claim."""
 
 
 def searched(url: str, store: str, question: str) -> tuple[Passage, ...]:
-    """The passages that a chat app over the store is given."""
+    """Return the passages that a chat app over the store receives."""
     body = {"query": question, "max_num_results": SEARCH_RESULTS}
     hits = call(f"{url}/api/stores/{store}/search", body)["data"]
     return tuple(replace(passage_from_json(hit), rank=rank) for rank, hit in enumerate(hits, 1))
 
 
 def make_paged_store(url: str, data: Collection, folder: Path) -> dict[str, tuple[str, int]]:
-    """A store ``NAME-pages`` of PDFs, one for an article with a page for each document: where each document is."""
+    """Create a store ``NAME-pages`` of PDFs, one for each article with a page per document; return each document's
+    place.
+    """
     articles: dict[int, list[str]] = defaultdict(list)
     for asked in data.questions:
         if asked.document not in articles[asked.article]:
@@ -70,7 +72,7 @@ def make_paged_store(url: str, data: Collection, folder: Path) -> dict[str, tupl
     name = f"{data.name}-pages"
     call(f"{url}/api/stores", {"name": name, "folder": str(folder)})
     run = call(f"{url}/api/stores/{name}/sync", {})["run"]
-    urllib.request.urlopen(f"{url}/api/runs/{run}/events", timeout=3600).read()  # they end with the run
+    urllib.request.urlopen(f"{url}/api/runs/{run}/events", timeout=3600).read()  # the events end with the run
     return found
 
 
@@ -81,7 +83,7 @@ def _lines(text: str) -> list[str]:
 
 
 class Checks:
-    """Checks claims as a chat app does, with the vectors of what is installed."""
+    """Checks of claims as in a chat app, with the vectors of the installed model."""
 
     def __init__(self) -> None:
         self._vectors = Vectors()
@@ -102,7 +104,7 @@ class Checks:
         return of
 
     def own(self, claim: MadeClaim, evidence: Sequence[Evidence]) -> bool:
-        """A `Judge`: our own check, with no more to look at than what was cited."""
+        """Judge with our own check and only the cited evidence (a `Judge`)."""
         cited = [
             Passage(rank, 1.0, one.quote, one.file_id, one.filename, replace(one.place, heading=()))
             for rank, one in enumerate(evidence, 1)
@@ -114,12 +116,12 @@ class Checks:
 
 
 def gold(claim: MadeClaim, evidence: Sequence[Evidence]) -> bool:
-    """A `Judge`: whether a quotation holds the gold sentence, or is within it."""
+    """Judge whether a quotation contains the gold sentence or is part of it (a `Judge`)."""
     return any(one.quote in claim.sentence or claim.sentence in one.quote for one in evidence)
 
 
 def citations(claim: MadeClaim, evidence: Sequence[Evidence], judge: Judge) -> tuple[bool, list[bool]]:
-    """A claim's recall, and the precision of each of its citations, as ALCE defines them."""
+    """Return a claim's recall and the precision of each of its citations, as ALCE defines them."""
     if not judge(claim, evidence):
         return False, [False for _one in evidence]
 
@@ -131,7 +133,7 @@ def citations(claim: MadeClaim, evidence: Sequence[Evidence], judge: Judge) -> t
 
 
 def claims_of(data: Collection, questions: Sequence[Asked]) -> Iterator[tuple[Asked, list[MadeClaim]]]:
-    """The claims made of each question."""
+    """Yield each question with the claims made from it."""
     asked_of: dict[str, list[Asked]] = defaultdict(list)
     for asked in data.questions:
         asked_of[asked.document].append(asked)
@@ -149,7 +151,7 @@ def claims_of(data: Collection, questions: Sequence[Asked]) -> Iterator[tuple[As
 def measured(
     url: str, data: Collection, questions: Sequence[Asked], pages: Mapping[str, tuple[str, int]]
 ) -> dict[str, float | int | None]:
-    """Shares over the claims made of questions."""
+    """Return shares over the claims made from the questions."""
     checks = Checks()
     caught: dict[str, list[bool]] = defaultdict(list)
     judges: dict[str, Judge] = {"own": checks.own, "gold": gold}
@@ -191,7 +193,7 @@ def _share(found: Sequence[bool]) -> float | None:
 
 
 def main() -> None:
-    """Measure each set: the test half of its articles, and on demand the dev half."""
+    """Measure the test half of each set's articles, and the dev half on request."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--questions", type=int, default=300, help="at most, for each row")

@@ -1,7 +1,7 @@
-"""Text to measure with: files of six kinds, English and Chinese, made the same way everywhere.
+"""Text for benchmarks: files of six kinds, English and Chinese, generated identically everywhere.
 
-Words follow Zipf's law over vocabularies that are spelled out of syllables and of the 3,755 everyday characters of
-GB 2312, so that indexes meet as many different terms as in real text.
+Words follow Zipf's law over vocabularies built from syllables and from the 3,755 everyday characters of GB 2312, so
+that indexes see as many different terms as in real text.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _CODAS = ["", "", "n", "r", "s", "t", "l", "nd"]
 
 
 class Words:
-    """A vocabulary, from which words come as often as Zipf's law says."""
+    """A vocabulary whose words are drawn with the frequencies of Zipf's law."""
 
     def __init__(self, words: list[str], chance: random.Random) -> None:
         self._words = words
@@ -58,7 +58,7 @@ class Words:
 
 
 def english(chance: random.Random, size: int = 20_000) -> Words:
-    """Words of one to three syllables."""
+    """Return a vocabulary of words of one to three syllables."""
     found: dict[str, None] = {}
     while len(found) < size:
         count = chance.choice((1, 2, 2, 3))
@@ -69,7 +69,7 @@ def english(chance: random.Random, size: int = 20_000) -> Words:
 
 
 def chinese(chance: random.Random, size: int = 20_000) -> Words:
-    """Words of one or two characters."""
+    """Return a vocabulary of words of one or two characters."""
     rows = [bytes((high, low)) for high in range(0xB0, 0xD8) for low in range(0xA1, 0xFF)]
     characters = [text for row in rows if (text := row.decode("gb2312", "ignore"))]
     found = {"".join(chance.choices(characters, k=chance.choice((1, 2, 2)))): None for _ in range(size)}
@@ -77,7 +77,7 @@ def chinese(chance: random.Random, size: int = 20_000) -> Words:
 
 
 class Writer:
-    """Writes sentences, paragraphs and whole files of the six kinds."""
+    """A generator of sentences, paragraphs and whole files of the six kinds."""
 
     def __init__(self, seed: int = 7) -> None:
         self._chance = random.Random(seed)
@@ -100,7 +100,7 @@ class Writer:
             yield text
 
     def text(self, kind: str, in_chinese: bool, characters: int) -> str:
-        """A file of about so many characters."""
+        """Return a file of about this many characters."""
         parts = list(self.paragraphs(in_chinese, characters))
         words = self._english.some(3, 3)
         match kind:
@@ -126,7 +126,9 @@ class Writer:
 
 
 def fill(folder: Path, files: int, characters: int = 2_900, kinds: Sequence[str] = KINDS) -> int:
-    """Write ``files`` files, half of them Chinese, of about ``characters`` each; the characters in all."""
+    """Write ``files`` files of about ``characters`` each, half of them Chinese; return the total number of
+    characters.
+    """
     writer = Writer()
     total = 0
     for number in range(files):
@@ -141,7 +143,7 @@ def fill(folder: Path, files: int, characters: int = 2_900, kinds: Sequence[str]
 
 
 def huge(path: Path, megabytes: int) -> None:
-    """Write one text of so many MB, most of it English."""
+    """Write one text of this many MB, most of it English."""
     writer = Writer()
     block = "\n\n".join(writer.paragraph(i % 8 == 0) for i in range(4_000))
     wanted, size, number = megabytes * 1024 * 1024, 0, 0

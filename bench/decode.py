@@ -1,6 +1,6 @@
 """Tokens per second of the embedded engine, called directly and through Portico: ``python bench/decode.py``.
 
-Both are the same worker with the same plan. Goals: ≥0.97 × with one stream, ≥0.95 × with eight.
+Each path uses the same worker with the same plan. Goals: ≥0.97 × with one stream, ≥0.95 × with eight.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SLOTS, CONTEXT = 8, 1024
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where to ask, for which model, with which key."""
+    """A URL, a model and a key."""
 
     url: str
     model: str
@@ -38,7 +38,7 @@ class Target:
 
 @contextlib.contextmanager
 def worker(model: Path, threads: int) -> Iterator[Serving]:
-    """The engine's own process, without the daemon before it. Its ``url`` carries the key as a fragment."""
+    """Run the engine's process without the daemon in front of it. The fragment of its ``url`` is the key."""
     key = secrets.token_hex(16)
     plan = LlamaCppPlan(embedding=False, slots=SLOTS, context_length=CONTEXT, threads=threads)
     config = {
@@ -69,8 +69,8 @@ def worker(model: Path, threads: int) -> Iterator[Serving]:
 
 
 async def decode(target: Target, streams: int, tokens: int) -> float:
-    """Tokens per second in all, over ``streams`` concurrent streamed chats of ``tokens`` tokens each."""
-    # llama.cpp closes the connection after a stream, whatever it announces.
+    """Return the total tokens per second over ``streams`` concurrent streamed chats of ``tokens`` tokens each."""
+    # llama.cpp closes the connection after a stream, whatever its headers say.
     connector = aiohttp.TCPConnector(limit=0, force_close=True)
     headers = {"Authorization": f"Bearer {target.key}"} if target.key else {}
 
@@ -98,7 +98,7 @@ async def decode(target: Target, streams: int, tokens: int) -> float:
 
 
 def main() -> None:
-    """Measure in turn, print, keep."""
+    """Measure alternately, print and store the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tokens", type=int, default=128, help="tokens of each stream")
@@ -124,7 +124,7 @@ def main() -> None:
                     for number in range(options.rounds + 1):
                         for name, target in targets.items():
                             rate = asyncio.run(decode(target, streams, options.tokens if number else 16))
-                            if number:  # the first round warms up
+                            if number:  # the first round is a warm-up
                                 samples[name].append(rate)
                     rates = medians(samples)
                     for name, rate in rates.items():
@@ -136,7 +136,7 @@ def main() -> None:
 
 
 def fetched(source: str) -> Path:
-    """The model's file, which the daemon has fetched into the models folder that the settings name."""
+    """Return the model's file, which the daemon has downloaded to the configured models folder."""
     from portico_server.models.sources import ModelFetcher, parse_source
     from portico_server.settings import load
 

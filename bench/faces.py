@@ -1,8 +1,8 @@
-"""The faces of one model beside each other, on one daemon over one instant upstream: ``python bench/faces.py``.
+"""The APIs of one model compared, on one daemon with one instant upstream: ``python bench/faces.py``.
 
-A relayed chat is passed on as it is; a message of Anthropic's API and a response are read and rewritten, piece by
-piece, and a response is kept besides. Every round measures each face in turn. Goals, beside chat: ≤1 ms added by any of
-them (p50, c=1), of which keeping takes ≤0.5; kept responses at c=16 ≥0.75 × plain and ≥0.85 × streamed.
+A relayed chat is passed on unchanged; a message of Anthropic's API and a response are parsed and rewritten, piece by
+piece, and a response is also stored. Every round measures each API once. Goals, relative to chat: ≤1 ms added by any
+of them (p50, c=1), of which storing takes ≤0.5; stored responses at c=16 ≥0.75 × plain and ≥0.85 × streamed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CASES = {
 
 
 def main() -> None:
-    """Measure, print, keep."""
+    """Measure, print and store the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=3.0, help="length of one measurement")
     parser.add_argument("--rounds", type=int, default=3)
@@ -54,7 +54,7 @@ def main() -> None:
                     asked = json.dumps({"model": "up", "stream": stream, **body}).encode()
                     seconds = options.seconds if number else min(1.0, options.seconds)
                     measured = load(f"{url}/v1/{path}", asked, connections, seconds)
-                    if number:  # the first round warms up
+                    if number:  # the first round is a warm-up
                         samples[case][name].append(measured)
     report = Report("Faces", ("case", "face", "req/s", "p50 ms", "p99 ms", "errors", "of chat"))
     for case, by_name in samples.items():

@@ -1,8 +1,8 @@
-"""Fine-tuning: ``python bench/finetune.py``. Set PORTICO_ENVIRONMENTS and PORTICO_MODELS to folders that stay.
+"""Fine-tuning: ``python bench/finetune.py``. Set PORTICO_ENVIRONMENTS and PORTICO_MODELS to permanent folders.
 
-Tokens per second of a job and of the same trl script run bare, at the same priority and in turn; chat beside a job and
-while it is paused, in turn; seconds until the result is served. Shares are medians over rounds.
-Goals: ≥0.95 ×, ≥0.8 ×, ≤5 s.
+It measures tokens per second of a job and of the same plain trl script, alternately and at the same priority; chat
+beside a job and while the job is paused, alternately; and the seconds until the result is served. Shares are medians
+over rounds. Goals: ≥0.95 ×, ≥0.8 ×, ≤5 s.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from portico.schemas.fine_tuning import TuningEvent, TuningJob
 from portico_server.settings import load
 
 WISHED = {"micro_batch": 4}
-"""What a job and the script are both told."""
+"""Settings for the job and the script."""
 
 ONCE = {"n_epochs": 1}
-"""Times through the examples."""
+"""Number of passes over the examples."""
 
 
 def examples(path: Path, count: int) -> Path:
-    """Chat examples of some sixty tokens each."""
+    """Write chat examples of about sixty tokens each."""
     rows = [
         {
             "messages": [
@@ -53,7 +53,7 @@ def begin(client: Client, file: Path, recipe: Mapping[str, Any]) -> TuningJob:
 
 
 def speed(client: Client, job: TuningJob) -> tuple[float, float]:
-    """Tokens per second of all steps of a job but the first, and the seconds until its result was served."""
+    """Return the tokens per second of all steps of a job but the first, and the seconds until its result was served."""
     looks: list[tuple[float, float]] = []
     live = 0.0
     for told in client.tuning.follow(job.id):
@@ -69,7 +69,7 @@ def speed(client: Client, job: TuningJob) -> tuple[float, float]:
 
 
 def bare(python: Path, base: Path, file: Path, recipe: Mapping[str, Any], nice: int) -> float:
-    """Tokens per second of the script, as far behind everything else on the machine as a job is."""
+    """Return the tokens per second of the script, run at the same low priority as a job."""
     command = ["nice", "-n", str(nice), str(python), str(HERE / "bare_trl.py"), str(base), str(file)]
     done = subprocess.run([*command, json.dumps(recipe)], check=True, capture_output=True, text=True)
     said = json.loads(done.stdout.splitlines()[-1])
@@ -77,7 +77,7 @@ def bare(python: Path, base: Path, file: Path, recipe: Mapping[str, Any], nice: 
 
 
 class Training:
-    """A job and the bare script, in turn; who begins changes from round to round."""
+    """A job and the plain script, alternately; the order changes from round to round."""
 
     def __init__(self, client: Client, home: Path, file: Path) -> None:
         self._client = client
@@ -92,7 +92,7 @@ class Training:
         rate, live = speed(self._client, begin(self._client, self._file, WISHED))
         self.rates["portico"].append(rate)
         self.lives.append(live)
-        for adapter in self._client.adapters.list():  # the next round finds the model as this one did
+        for adapter in self._client.adapters.list():  # so that the next round finds the model unchanged
             self._client.adapters.remove(adapter.name)
 
     def script(self) -> None:
@@ -109,13 +109,13 @@ class Training:
 
 
 def chat(url: str, rounds: int) -> float:
-    """Tokens per second of one stream, the median of some."""
+    """Return the tokens per second of one stream, the median of several."""
     target = Target(url, "default", "")
     return statistics.median(asyncio.run(decode(target, 1, 64)) for _ in range(rounds))
 
 
 def beside(client: Client, url: str, file: Path, rounds: int) -> dict[str, list[float]]:
-    """Chat while a job is in the middle of its steps, and while it is paused, in turn."""
+    """Measure chat while a job is in the middle of its steps and while the job is paused, alternately."""
     rates: dict[str, list[float]] = {"alone": [], "beside a job": []}
     job = begin(client, file, {"micro_batch": 2})
     try:
@@ -134,14 +134,14 @@ def beside(client: Client, url: str, file: Path, rounds: int) -> dict[str, list[
 
 
 def _further(client: Client, job: TuningJob, seen: int) -> Iterator[TuningEvent]:
-    """The job's events behind the number ``seen``."""
+    """Yield the job's events after the number ``seen``."""
     for told in client.tuning.follow(job.id):
         if isinstance(told, TuningEvent) and told.number > seen:
             yield told
 
 
 def show(report: Report, what: str, rates: Mapping[str, list[float]], base: str) -> None:
-    """Medians, and the median of each round's share: what slows a whole round leaves that alone."""
+    """Show medians, and the median of each round's share, which a slow round does not change."""
     for name, found in rates.items():
         shares = [one / other for one, other in zip(found, rates[base], strict=True)]
         report.add(
@@ -156,7 +156,7 @@ def show(report: Report, what: str, rates: Mapping[str, list[float]], base: str)
 
 
 def main() -> None:
-    """Measure in turn, print, keep."""
+    """Measure alternately, print and store the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--steps", type=int, default=12)

@@ -1,9 +1,9 @@
-"""What a flow costs beside the work in it: ``python bench/flow.py [--peers PYTHON] [--database URL]``.
+"""Overhead of a flow beyond the work in it: ``python bench/flow.py [--peers PYTHON] [--database URL]``.
 
-The executor with a model that answers at once, so that what is left is ours: a step of a chain in memory and in the
-journal, a warp of functions, sleeps side by side, a run that is taken up again, runs that wait. With ``--peers``, the
-interpreter of an environment in which LangGraph, Haystack or LazyLLM are installed, the same with theirs, in turns.
-With ``--database``, the address of an empty PostgreSQL, the journal is there.
+The executor runs with a model that answers at once, so that only our overhead remains: a step of a chain in memory and
+in the journal, a warp of functions, parallel sleeps, a resumed run, waiting runs. ``--peers``, the interpreter of an
+environment with LangGraph, Haystack or LazyLLM, measures the same with them, alternately. ``--database``, the address
+of an empty PostgreSQL database, stores the journal there.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ GOALS = {
 
 
 class Instant:
-    """A model that answers at once, or after a nap."""
+    """A model that answers at once, or after a delay."""
 
     def __init__(self, name: str, nap: float = 0.0) -> None:
         self.card = Card(name, "model", capabilities=frozenset({"chat"}))
@@ -72,7 +72,7 @@ class Instant:
 
 
 class Broken:
-    """A model that fails once, so that a run can be taken up again."""
+    """A model that fails once, so that a run can be resumed."""
 
     card = Card("broken", "model", capabilities=frozenset({"chat"}))
     failed = False
@@ -94,7 +94,7 @@ class House:
     broken: Broken
 
     async def run(self, step: Any, value: Any = None, durability: str = "off") -> Any:
-        """The result of a flow."""
+        """Return the result of a flow."""
         run = await self.begin(step, value, durability)
         return await self.runner.wait(run)
 
@@ -150,7 +150,7 @@ async def timed(work: Callable[[], Awaitable[Any]]) -> float:
 
 
 async def begun(made: House, step: Any, durability: str) -> float:
-    """Seconds from the beginning of a run, which was read and checked before, to its end."""
+    """Return the seconds from the start of a run, which was parsed and checked before, to its end."""
     spec = {"portico_flow": 1, "name": "bench", "durability": durability, "step": step}
     flow = await made.flows.read(spec, LOCAL)
 
@@ -164,12 +164,12 @@ async def begun(made: House, step: Any, durability: str) -> float:
     taken = await timed(work)
     await made.scheduler.settled(
         run.id
-    )  # its events are written behind it, and are no part of what comes next
+    )  # the events are written afterwards, and are not part of the next measurement
     return taken
 
 
 async def again(made: House) -> float:
-    """Seconds that a run of 1,000 steps takes to continue behind the last one."""
+    """Return the seconds that a run of 1,000 steps takes to resume after its last step."""
     made.broken.failed = False
     run = await made.begin(ONCE_MORE, None, "normal")
     await asyncio.wait([run.task])
@@ -183,7 +183,7 @@ async def again(made: House) -> float:
 
 
 async def waiting(made: House) -> float:
-    """Megabytes that runs take which wait for a person."""
+    """Return the memory, in MB, of runs that wait for a person."""
     gc.collect()
     before = psutil.Process().memory_info().rss
     runs = [await made.begin(ASKS, None, "normal") for _ in range(WAITING)]
@@ -217,7 +217,7 @@ async def ours(rounds: int, database: str = "") -> dict[str, list[float]]:
 
 
 def theirs(python: str, peer: str) -> dict[str, float] | str:
-    """What ``flow_peer.py`` measures, or why it could not."""
+    """Return the measurements of ``flow_peer.py``, or why it could not run."""
     command = [python, str(HERE / "flow_peer.py"), peer]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     if done.returncode:
@@ -235,7 +235,7 @@ def main() -> None:
     )
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    with asyncio.Runner(loop_factory=new_loop) as runner:  # the loop of the daemon
+    with asyncio.Runner(loop_factory=new_loop) as runner:  # the daemon's event loop
         measured = medians(runner.run(ours(options.rounds, options.database)))
     peers = ("langgraph", "haystack", "lazyllm") if options.peers else ()
     others = {peer: theirs(options.peers, peer) for peer in peers}

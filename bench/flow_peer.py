@@ -1,6 +1,6 @@
-"""The same as ``flow.py`` with another framework, in its own environment: ``python flow_peer.py langgraph``.
+"""The measurements of ``flow.py`` with another framework, in its own environment: ``python flow_peer.py langgraph``.
 
-Prints one JSON object. Each is used as its documentation says, with functions that do nothing.
+Prints one JSON object. Each framework is used as documented, with functions that do nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NAPS = "10 sleeps of 0.1 s at once, s"
 
 
 def best(work: Callable[[], Any]) -> float:
-    """The quickest of a few rounds, in seconds."""
+    """Return the time of the fastest of a few rounds, in seconds."""
     times = []
     for _ in range(ROUNDS):
         begin = time.perf_counter()

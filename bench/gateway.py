@@ -1,10 +1,10 @@
-"""The gateway of this checkout beside that of another one: ``python bench/gateway.py --against CHECKOUT``.
+"""The gateway of this checkout compared with that of another: ``python bench/gateway.py --against CHECKOUT``.
 
-Two daemons over one instant upstream, measured in turn in short rounds. A machine that does other things as well
-changes rates and waits, but hardly the processor time that a daemon takes for a request: look at that figure first.
-Two processes of the same code differ by some percent for as long as they live, by where their memory lies: so both are
-started several times. ``--against .`` compares this checkout with itself, and says what a ratio is worth here.
-Goal: ≤1.03 × the processor time of the other one in each case.
+Two daemons with one instant upstream are measured alternately in short rounds. Other work on the machine changes rates
+and latencies, but hardly the processor time of a request: look at that figure first. Two processes of the same code
+differ by a few percent throughout, depending on their memory layout, so each daemon is started several times.
+``--against .`` compares this checkout with itself, and shows how far a ratio can be trusted on this machine. Goal:
+≤1.03 × the processor time of the other one in each case.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ CASES = {
 }
 
 IDLE_PERCENT = 5.0
-"""Of a processor: a daemon that uses less has nothing to do."""
+"""Processor use, in percent, below which a daemon counts as idle."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One measurement: requests per second, the median request in milliseconds, processor time of one in µs."""
+    """One measurement: requests per second, median request in milliseconds, processor time of a request in µs."""
 
     rate: float
     p50: float
@@ -43,7 +43,7 @@ class Sample:
 
 
 def measure(serving: Serving, case: str, seconds: float) -> Sample:
-    """Ask for ``seconds``. The processor time is the daemon's own, in user and in system mode."""
+    """Send requests for ``seconds``. The processor time is the daemon's own, in user and in system mode."""
     connections, stream = CASES[case]
     body = json.dumps({**BODY, "stream": stream}).encode()
     watched = psutil.Process(serving.pid)
@@ -59,26 +59,26 @@ def measure(serving: Serving, case: str, seconds: float) -> Sample:
 
 
 def settle(serving: Serving) -> None:
-    """Wait until the daemon has done what it does after its start: imports, the default model's files."""
+    """Wait until the daemon has finished its work after startup: imports, and the default model's files."""
     watched = psutil.Process(serving.pid)
     until = time.perf_counter() + START_TIMEOUT_S
     while watched.cpu_percent(1.0) > IDLE_PERCENT and time.perf_counter() < until:
-        pass  # it is the look that takes a second
+        pass  # the measurement itself takes a second
 
 
 def interpreter(given: Path) -> str:
-    """The Python of a checkout that was installed with ``scripts/install``, or the interpreter itself."""
+    """Return the Python of a checkout installed with ``scripts/install``, or the interpreter itself."""
     return str(given / ".venv/bin/python" if given.is_dir() else given)
 
 
 def spread(values: list[float]) -> str:
-    """The median of a series, and its middle half."""
+    """Return the median of a series and its middle half."""
     low, middle, high = statistics.quantiles(values, n=4)
     return f"{middle:.3f} ({low:.3f}–{high:.3f})"
 
 
 def main() -> None:
-    """Measure, print, keep."""
+    """Measure, print and store the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--against", type=Path, required=True, help="a checkout, or the Python of one")
     parser.add_argument("--seconds", type=float, default=2.0, help="length of one measurement")
@@ -106,7 +106,7 @@ def main() -> None:
                     name: started.enter_context(
                         daemon(folder / f"{name}-{start}", "--file", str(config), python=pythons[name])
                     )
-                    for name in sorted(pythons, reverse=start % 2 == 1)  # neither is always the first
+                    for name in sorted(pythons, reverse=start % 2 == 1)  # so that neither always starts first
                 }
                 for serving in daemons.values():
                     settle(serving)
@@ -114,7 +114,7 @@ def main() -> None:
                     for case in cases:
                         for name in sorted(daemons, reverse=number % 2 == 1):
                             sample = measure(daemons[name], case, options.seconds)
-                            if number:  # the first round warms up
+                            if number:  # the first round is a warm-up
                                 samples[case][name].append(sample)
     report = Report("Gateway", ("case", "figure", "other", "this", "this / other (middle half)"))
     for case, by_name in samples.items():

@@ -1,8 +1,8 @@
 """Engines on a GPU, called directly and through Portico, adapters and training: ``scripts/gpu bench``.
 
-One process of an engine answers both ways, in turn. Each part is kept in the file of results as soon as it is measured,
-and a further call continues with what is missing or has failed. Goals: ≥0.97 × with one stream, ≥0.95 × with more; no
-wrong answer of an adapter; training ≥0.95 ×.
+One process of an engine answers both paths, alternately. Each part is stored in the results file as soon as it is
+measured; the next call continues with the missing and failed parts. Goals: ≥0.97 × with one stream, ≥0.95 × with more;
+no wrong answer of an adapter; training ≥0.95 ×.
 
 ``PORTICO_TEST_VLLM`` and ``PORTICO_TEST_LMDEPLOY`` name interpreters, ``PORTICO_TEST_GPU_PYTHON`` one that trains,
 ``PORTICO_TEST_GPU_MODEL`` a folder with a chat model; without it ``gpu_model.py`` makes one of random weights.
@@ -35,16 +35,16 @@ TOKENS = 128
 RANK = 16
 PARTS = ("vllm", "adapters", "lmdeploy", "training")
 PART_S = {"vllm": 240, "adapters": 200, "lmdeploy": 200, "training": 120}
-"""Seconds that a part may take: none is begun with less."""
+"""Time that a part may take, in seconds; a part does not start with less."""
 
 GPU_MEMORY_SHARE = 0.5
 UNFINISHED = 75
-"""The exit status that says: call again."""
+"""Exit status that means: call again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where to ask, with which key."""
+    """A URL and a key."""
 
     url: str
     key: str = ""
@@ -52,7 +52,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """``first`` is in seconds from the request to the first token."""
+    """An answer; ``first`` is in seconds from the request to the first token."""
 
     text: str
     tokens: int
@@ -60,7 +60,7 @@ class Answer:
 
 
 async def ask(session: aiohttp.ClientSession, target: Target, model: str, prompt: str, tokens: int) -> Answer:
-    """One streamed chat."""
+    """Run one streamed chat."""
     body = {
         "model": model, "messages": [{"role": "user", "content": prompt}], "max_tokens": tokens, "temperature": 0,
         "stream": True, "stream_options": {"include_usage": True},
@@ -84,7 +84,7 @@ async def ask(session: aiohttp.ClientSession, target: Target, model: str, prompt
 
 
 async def measure(target: Target, streams: int) -> dict[str, float]:
-    """Tokens per second of so many streams at a time, and milliseconds to the first token (p50)."""
+    """Return tokens per second with that many concurrent streams, and milliseconds to the first token (p50)."""
     limit = asyncio.Semaphore(streams)
     calls = max(4, streams * 2)
     timeout = aiohttp.ClientTimeout(total=300)
@@ -104,7 +104,7 @@ async def measure(target: Target, streams: int) -> dict[str, float]:
 
 
 def behind(process: psutil.Process) -> Target:
-    """The server that the daemon has started: its port and key are on its command line, or in its environment."""
+    """Return the server started by the daemon: its port and key are on its command line or in its environment."""
     for child in process.children(recursive=True):
         with contextlib.suppress(psutil.Error):
             line = child.cmdline()
@@ -120,7 +120,7 @@ def behind(process: psutil.Process) -> Target:
 
 @contextlib.contextmanager
 def served(engine: str, python: str, model: Path, **more: Any) -> Iterator[tuple[Target, Target]]:
-    """A daemon with the model ``m`` loaded: how to ask the engine itself, and the daemon."""
+    """Run a daemon with the model ``m`` loaded; yield the targets of the engine itself and of the daemon."""
     parameters = {"python": python, "context_length": 1024, "memory_share": GPU_MEMORY_SHARE}
     adapters = more.pop("adapters", [])
     spec = {"name": "m", "source": str(model), "engine": engine, "parameters": {**parameters, **more}}
@@ -137,7 +137,7 @@ def served(engine: str, python: str, model: Path, **more: Any) -> Iterator[tuple
 
 
 def throughput(engine: str, python: str, model: Path, levels: Sequence[int]) -> dict[str, Any]:
-    """Both ways, in turn, at each number of streams."""
+    """Measure both paths, alternately, at each number of streams."""
     found: dict[str, Any] = {}
     with served(engine, python, model) as (direct, through):
         asyncio.run(measure(direct, max(levels)))  # warm
@@ -154,7 +154,7 @@ def throughput(engine: str, python: str, model: Path, levels: Sequence[int]) -> 
 
 
 def write_adapter(folder: Path, model: Path, seed: int) -> Path:
-    """A PEFT folder with random weights for every attention layer of the model."""
+    """Write a PEFT folder with random weights for every attention layer of the model."""
     config = json.loads((model / "config.json").read_text())
     hidden, heads = config["hidden_size"], config["num_attention_heads"]
     head = config.get("head_dim") or hidden // heads
@@ -181,7 +181,7 @@ def write_adapter(folder: Path, model: Path, seed: int) -> Path:
 
 
 async def mixed(target: Target, names: Sequence[str], calls: int) -> dict[str, Any]:
-    """Each name alone, then all at once: how many answers of the second kind are another name's, or nobody's."""
+    """Call each name alone, then all at once; count the concurrent answers that match another name's, or no name's."""
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
 
         async def said(name: str) -> str:
@@ -204,7 +204,7 @@ async def mixed(target: Target, names: Sequence[str], calls: int) -> dict[str, A
 
 
 def adapters(python: str, model: Path) -> dict[str, Any]:
-    """The base and two adapters at once, through Portico and not."""
+    """Measure the base and two adapters at once, directly and through Portico."""
     with tempfile.TemporaryDirectory() as made:
         folders = {
             name: write_adapter(Path(made) / name, model, seed) for seed, name in enumerate(("a", "b"))
@@ -216,7 +216,7 @@ def adapters(python: str, model: Path) -> dict[str, Any]:
 
 
 def training(python: str, model: Path, steps: int) -> dict[str, Any]:
-    """Tokens per second of Portico's training process, and of what anybody would write with trl."""
+    """Return the tokens per second of Portico's training process and of a typical trl script."""
     os.environ["PORTICO_TEST_FINETUNE"] = python
     sys.path.insert(0, str(HERE.parent))
     from tests.server.finetune.child.bases import BaseModel, task, trained, trainer
@@ -262,7 +262,7 @@ def training(python: str, model: Path, steps: int) -> dict[str, Any]:
 
 
 def show(kept: Mapping[str, Any], missing: Sequence[str], failed: Mapping[str, str]) -> None:
-    """A table of ratios for what was measured, the names of the rest, and what failed with its reason."""
+    """Print a table of ratios, the names of unmeasured parts, and the failed parts with reasons."""
     for engine in ("vllm", "lmdeploy"):
         if not isinstance(kept.get(engine), dict) or "skipped" in kept[engine]:
             continue
@@ -292,7 +292,7 @@ def show(kept: Mapping[str, Any], missing: Sequence[str], failed: Mapping[str, s
 
 
 def main() -> None:
-    """Measure what is missing, keep it, print everything."""
+    """Measure the missing parts, store them, and print everything."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--results", type=Path, required=True, help="file that holds what was measured")
     parser.add_argument("--seconds", type=float, default=540.0, help="no part is begun that might end later")

@@ -1,4 +1,4 @@
-"""A chat model of 0.5 billion random weights, for `gpu.py`: ``python gpu_model.py FOLDER``, where transformers is."""
+"""A chat model with 0.5 billion random weights, for `gpu.py`: ``python gpu_model.py FOLDER``; needs transformers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CHAT = "{% for m in messages %}<s>{{ m.role }} {{ m.content }}{% endfor %}<s>"
 
 
 def main() -> None:
-    """Make it."""
+    """Create the model."""
     folder = Path(sys.argv[1])
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -1,9 +1,10 @@
-"""Bodies and flows that grow against one daemon, while ``/health`` is asked: ``python bench/growth.py``.
+"""Growing bodies and flows against one daemon, with requests to ``/health``: ``python bench/growth.py``.
 
 The long version of tests/server/api/test_growth.py: larger, and with figures. Goals: ``/health`` within 0.25 s
-throughout, no 5xx, memory below 1.2 GB. Beside the time of ``/health``, which depends on what else the machine does, it
-prints how long the daemon's event loop was computing in one piece (``loop``), what the daemon computed for one body at
-most (``cpu``), and with ``--show S`` what the loop was at where that took longer than ``S`` seconds.
+throughout, no 5xx, memory below 1.2 GB. Besides the time of ``/health``, which depends on other work on the machine,
+it prints the longest uninterrupted computation of the daemon's event loop (``loop``) and the daemon's maximum
+processor time for one body (``cpu``). With ``--show S`` it also prints what the loop was doing when it took longer
+than ``S`` seconds.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ JSON = {"content-type": "application/json"}
 
 
 class Watch:
-    """What the daemon does, seen from outside and from inside, since `begin`."""
+    """The daemon's behaviour since `begin`, seen from outside and from inside."""
 
     def __init__(self, pid: int, health: Health, marks: Path, show_s: float) -> None:
         self.rows: list[dict[str, Any]] = []
@@ -54,19 +55,19 @@ class Watch:
         self.begin()
 
     def begin(self) -> None:
-        """A name for what comes next is given to `end`."""
+        """Start a measurement; its name is passed to `end`."""
         self._asked = self._broken = 0
         self._health_s = self._loop_s = self._cpu_s = 0.0
         self._health_at = self._loop_at = ""
 
     def before(self) -> None:
-        """A body is about to be sent."""
+        """Record that a body is about to be sent."""
         self._health.since()
         self._marks.read()
         self._computed = sum(self._process.cpu_times()[:2])
 
     def after(self, where: str, *, broken: bool) -> None:
-        """It was answered."""
+        """Record that the body was answered."""
         self._asked += 1
         self._broken += broken
         if (slowest := self._health.since()) > self._health_s:
@@ -80,7 +81,7 @@ class Watch:
                 self._loop_s, self._loop_at = mark["cpu"], where
 
     def end(self, name: str, said: str = "") -> None:
-        """Print what was seen, and keep it."""
+        """Print and store the measurement."""
         memory = self._process.memory_info().rss / 2**20
         row = {
             "what": name,
@@ -99,7 +100,7 @@ class Watch:
 
 
 def send_all(client: httpx.Client, watch: Watch, scale: int) -> None:
-    """Every endpoint and every flow."""
+    """Send to every endpoint and every flow."""
     document = client.get("/openapi.json").json()
     existing = {name: client.post(path, json=given).json()["id"] for name, (path, given) in EXISTING.items()}
     for how in growths(scale):
@@ -140,7 +141,7 @@ def _send(client: httpx.Client, watch: Watch, endpoint: Endpoint, path: str, giv
 
 
 def main() -> None:
-    """Measure, print, keep."""
+    """Measure, print and store the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scale", type=int, default=4, help="how many times as large as in the test")
     parser.add_argument(
@@ -158,7 +159,7 @@ def main() -> None:
             httpx.Client(base_url=serving.url, timeout=120) as client,
             Health(serving.url, pause_s=0.005) as health,
         ):
-            time.sleep(5)  # what a start has left to do
+            time.sleep(5)  # remaining work after startup
             watch = Watch(serving.pid, health, marks, options.show)
             send_all(client, watch, options.scale)
     if options.json:

@@ -1,8 +1,8 @@
 """The daemon with a clock on its event loop, for `growth.py`: ``growth_inside.py FILE ARGUMENTS OF portico_server``.
 
-Every few milliseconds a mark is put onto the loop from another thread. When it is reached, a line of ``FILE`` says
-when it was put there, how long it took, how much of that the loop's own thread was computing, and what it was at: the
-middle figure does not depend on what else the machine does. What took less than `SHORT_S` is left out.
+Every few milliseconds another thread puts a mark on the loop. When the loop reaches it, a line of ``FILE`` says when
+it was put there, how long it took, how much of that time the loop's own thread computed, and what it was doing. The
+computing time does not depend on other work on the machine. Marks that took less than `SHORT_S` are left out.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from portico_server.http import server
 PAUSE_S = 0.003
 SHORT_S = 0.01
 SEEN_AFTER_S = 0.04
-"""Time after which is looked what the loop is at."""
+"""Time after which the watcher records what the loop is doing."""
 
 FRAMES = 6
 
 
 def watch(loop: asyncio.AbstractEventLoop, path: Path) -> None:
-    """Write what takes long, for as long as the process lives."""
+    """Record slow loop iterations until the process ends."""
     begun = threading.Event()
     thread: list[int] = []
     loop.call_soon_threadsafe(lambda: (thread.append(threading.get_ident()), begun.set()))
@@ -41,7 +41,7 @@ def watch(loop: asyncio.AbstractEventLoop, path: Path) -> None:
             put, computed = time.monotonic(), time.clock_gettime(clock)
             try:
                 loop.call_soon_threadsafe(reached.set)
-            except RuntimeError:  # it is closed
+            except RuntimeError:  # the loop is closed
                 return
             at: set[str] = set()
             while not reached.wait(SEEN_AFTER_S):
@@ -57,16 +57,16 @@ def _frames(thread: int) -> list[str]:
 
 
 def watched(new_loop: Callable[[], asyncio.AbstractEventLoop], path: Path) -> asyncio.AbstractEventLoop:
-    """A loop that is watched."""
+    """Return a loop that is watched."""
     loop = new_loop()
     threading.Thread(target=watch, args=(loop, path), name="lag", daemon=True).start()
     return loop
 
 
 def main() -> int:
-    """Begin the daemon as its own program does."""
+    """Start the daemon as its own program does."""
     path, new_loop = Path(sys.argv[1]), server.new_loop
-    server.new_loop = lambda: watched(new_loop, path)  # before the daemon's own module takes it from there
+    server.new_loop = lambda: watched(new_loop, path)  # before the daemon's own module imports it
     return program.main(sys.argv[2:])
 
 

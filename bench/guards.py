@@ -1,4 +1,4 @@
-"""What guards cost: microseconds for 1,000 characters, by group of detectors, whole and in pieces of a stream.
+"""Cost of guards: microseconds for 1,000 characters, by group of detectors, whole and in pieces of a stream.
 
 python bench/guards.py
 """

@@ -1,4 +1,4 @@
-"""What the benchmarks share: processes that end with us, a load generator, quantiles, tables.
+"""Code shared by the benchmarks: processes that end with us, a load generator, quantiles, tables.
 
 Everything stays on the loopback interface and is bounded in time and count.
 """
@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 
 HERE = Path(__file__).resolve().parent
 START_TIMEOUT_S = 300.0
-"""Seconds that a server has for its first answer: on busy cores it imports for minutes."""
+"""Time limit for a server's first answer, in seconds: on busy cores, imports take minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Serving:
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
+    """Return a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -58,7 +58,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def process(command: Sequence[str], url: str, ready: str, **env: str) -> Iterator[Serving]:
-    """A server for the length of a ``with`` block, which begins when ``url + ready`` answers."""
+    """Run a server for the duration of a ``with`` block, which starts when ``url + ready`` answers."""
     with tempfile.TemporaryFile() as log:
         child = subprocess.Popen(
             command,
@@ -86,7 +86,7 @@ def daemon(
     program: Sequence[str] = ("-m", "portico_server"),
     python: str = sys.executable,
 ) -> Iterator[Serving]:
-    """Portico with its data in ``home``. ``program``: what Python runs, if not the daemon itself."""
+    """Run Portico with its data in ``home``. ``program``: Python's arguments, if not the daemon itself."""
     command = (
         *(python, *program, "serve", "--home", str(home), "--port", "0"),
         *("--parent-watch", "--quiet", *arguments),
@@ -106,7 +106,7 @@ def daemon(
 
 
 def end(child: subprocess.Popen[Any]) -> None:
-    """SIGTERM, and SIGKILL to what ignores it."""
+    """Send SIGTERM, and SIGKILL if the process ignores it."""
     child.terminate()
     try:
         child.wait(20)
@@ -116,7 +116,9 @@ def end(child: subprocess.Popen[Any]) -> None:
 
 
 def wait_for(url: str, alive: Callable[[], bool]) -> float:
-    """Seconds until a GET of ``url`` answers at all. TimeoutError if the process ends or time is up."""
+    """Return the seconds until a GET of ``url`` is answered. Raise TimeoutError if the process ends or the time is
+    up.
+    """
     begin = time.perf_counter()
     while time.perf_counter() - begin < START_TIMEOUT_S and alive():
         try:
@@ -124,14 +126,14 @@ def wait_for(url: str, alive: Callable[[], bool]) -> float:
         except urllib.error.HTTPError:
             return time.perf_counter() - begin
         except OSError:
-            time.sleep(0.01)  # a port does not say when it opens
+            time.sleep(0.01)  # no event announces that a port is open
         else:
             return time.perf_counter() - begin
     raise TimeoutError(url)
 
 
 def call(url: str, body: Any = None, *, method: str | None = None, timeout: float = 300) -> Any:
-    """A JSON request and its JSON answer; an error is raised with the server's words."""
+    """Send a JSON request and return the JSON answer; raise errors with the server's message."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)
     try:
@@ -155,9 +157,9 @@ def load(
     key: str = "",
     headers: Mapping[str, str] | None = None,
 ) -> Load:
-    """POST ``body`` over and over on ``connections`` connections, with wrk where it is installed.
+    """POST ``body`` repeatedly on ``connections`` connections, with wrk if it is installed.
 
-    With ``headers`` it is our own generator in any case.
+    With ``headers``, always use our own generator.
     """
     if shutil.which("wrk") and not headers:
         return _wrk(url, body, connections, seconds, key)
@@ -188,7 +190,7 @@ def _wrk(url: str, body: bytes, connections: int, seconds: float, key: str) -> L
 
 
 def parse_wrk(text: str) -> Load:
-    """Read what wrk prints."""
+    """Parse the output of wrk."""
 
     def milliseconds(quantile: str) -> float:
         match = re.search(rf"^\s+{quantile}%\s+([\d.]+)(us|ms|s)", text, re.MULTILINE)
@@ -245,7 +247,7 @@ async def _own(
 
 
 async def _answer(reader: asyncio.StreamReader) -> tuple[bool, bool]:
-    """Read one response to its end: whether it is a 200, and whether the connection stays open."""
+    """Read one response to its end; return whether it is a 200 and whether the connection stays open."""
     head = (await reader.readuntil(b"\r\n\r\n")).lower()
     match = re.search(rb"\r\ncontent-length: *(\d+)", head)
     if match:
@@ -261,7 +263,7 @@ async def _answer(reader: asyncio.StreamReader) -> tuple[bool, bool]:
 
 
 def summary(times: Sequence[float], seconds: float, errors: int = 0) -> Load:
-    """Rate and quantiles of single times, in seconds."""
+    """Return the rate and the quantiles of single times in seconds."""
     if not times:
         return Load(0, 0, 0, errors, errors)
     ordered = sorted(times)
@@ -276,7 +278,7 @@ def summary(times: Sequence[float], seconds: float, errors: int = 0) -> Load:
 
 @dataclass
 class Report:
-    """Rows of a table that is printed, and kept as JSON where asked."""
+    """Rows of a table that is printed and, on request, stored as JSON."""
 
     title: str
     columns: tuple[str, ...]
@@ -308,10 +310,10 @@ def _cell(value: Any) -> str:
 
 
 def ratio(values: Mapping[str, float], name: str, base: str) -> float | None:
-    """``name`` as a multiple of ``base``."""
+    """Return ``name`` as a multiple of ``base``."""
     return values[name] / values[base] if values.get(base) and name in values else None
 
 
 def medians(samples: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    """The middle of each series: interleaved rounds make it fair, the median makes it calm."""
+    """Return the median of each series: interleaved rounds make it fair, the median removes outliers."""
     return {name: statistics.median(series) for name, series in samples.items() if series}

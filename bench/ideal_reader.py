@@ -1,8 +1,8 @@
-"""A model that reads as well as can be, over OpenAI's API: ``python bench/ideal_reader.py PORT FOLDER``.
+"""A model that reads perfectly, over OpenAI's API: ``python bench/ideal_reader.py PORT FOLDER``.
 
-It knows the gold answers of the sets in FOLDER, and those of the daemon's own test. What it is asked, it answers with
-the gold answer if a passage in the prompt, of the gold document, holds that answer, with the passage's number; else it
-says that it is not in the documents. It knows nothing else, and sees nothing but the prompt.
+It knows the gold answers of the sets in FOLDER and those of the daemon's own test. If a passage of the gold document
+in the prompt contains the gold answer, it returns that answer with the passage's number; otherwise it says that the
+answer is not in the documents. It knows nothing else, and sees only the prompt.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TESTED = {
     "图书馆几点关门？": ("六点",),
     "谁管理果园？": ("陈志远",),
 }
-"""Gold answers of the test that decides who may write; of its other questions there is none."""
+"""Gold answers of the test that decides which models may write; its other questions have no answer."""
 
 _PROMPT = re.compile(
     r"Passages:\n(?P<passages>.*)\n\nUsing only the passages, answer[^:]*: (?P<question>.*)\Z", re.S
@@ -34,14 +34,16 @@ _PASSAGE = re.compile(r"^\[(\d+)\] ([^\n]*)\n", re.M)
 
 @dataclass(frozen=True, slots=True)
 class Gold:
-    """The answers to a question, any of which counts, and the document that holds them; ``""`` for any."""
+    """The answers to a question, each of which is accepted, and the document that contains them; ``""`` for any
+    document.
+    """
 
     answers: Sequence[str]
     document: str = ""
 
 
 def known(folder: Path) -> dict[str, list[Gold]]:
-    """Gold by question; a question may be asked about several documents."""
+    """Return the gold answers by question; a question may be asked about several documents."""
     found = {question: [Gold(answers)] for question, answers in TESTED.items()}
     for path in sorted(folder.glob("*/answers.jsonl.gz")):
         for asked in read(path.parent).questions:
@@ -50,7 +52,7 @@ def known(folder: Path) -> dict[str, list[Gold]]:
 
 
 def said(prompt: str, gold: Mapping[str, Sequence[Gold]]) -> str:
-    """The answer to a prompt, as good as its passages allow."""
+    """Return the best answer to a prompt that its passages allow."""
     match = _PROMPT.search(prompt)
     if match is None:
         return "There are no passages."
@@ -68,7 +70,7 @@ def said(prompt: str, gold: Mapping[str, Sequence[Gold]]) -> str:
 
 
 class Reader(BaseHTTPRequestHandler):
-    """One connection."""
+    """The handler of one connection."""
 
     protocol_version = "HTTP/1.1"
     gold: Mapping[str, Sequence[Gold]] = {}
@@ -106,11 +108,11 @@ class Reader(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing: the figures are what counts."""
+        """Log nothing: only the figures count."""
 
 
 def main() -> None:
-    """Serve until we are ended."""
+    """Serve until the process is stopped."""
     Reader.gold = known(Path(sys.argv[2]) if len(sys.argv) > 2 else DATA)
     ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Reader).serve_forever()
 

@@ -1,7 +1,7 @@
-"""What it costs to keep streams open that say nothing: ``python bench/idle.py``.
+"""Cost of open streams that send nothing: ``python bench/idle.py``.
 
-A thousand clients ask for a stream, get its first word, and wait; the model holds the rest back. The daemon's resident
-memory before and with them. Goal: ≤50 MB for all.
+A thousand clients request a stream, read its first word, and wait; the model withholds the rest. The benchmark
+measures the daemon's resident memory without and with them. Goal: ≤50 MB for all.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BODY = json.dumps(
 
 
 async def opened(host: str, port: int) -> asyncio.StreamWriter:
-    """A stream that has said its first word."""
+    """Return a stream that has sent its first word."""
     reader, writer = await asyncio.open_connection(host, port, limit=4096)
     head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\n"
     writer.write(f"{head}Content-Length: {len(BODY)}\r\n\r\n".encode() + BODY)
@@ -38,7 +38,7 @@ async def opened(host: str, port: int) -> asyncio.StreamWriter:
 
 @contextlib.asynccontextmanager
 async def streams(url: str, count: int, at_once: int) -> AsyncIterator[float]:
-    """``count`` of them for the length of a ``with`` block; the seconds it took to open them."""
+    """Open ``count`` streams for the duration of a ``with`` block; yield the seconds it took to open them."""
     parts = urlsplit(url)
     assert parts.hostname is not None
     assert parts.port is not None
@@ -55,16 +55,16 @@ async def streams(url: str, count: int, at_once: int) -> AsyncIterator[float]:
 
 
 async def measure(url: str, pid: int, report: Report, count: int, at_once: int, rounds: int) -> None:
-    """Rounds of open, look, close. The first one also pays for what is made once and kept."""
+    """Run rounds of open, measure, close. The first round includes one-time allocations."""
     process = psutil.Process(pid)
-    for path in ("/openapi.json", "/mcp"):  # its faces are imported once it serves, and stay
+    for path in ("/openapi.json", "/mcp"):  # the daemon imports its APIs once it serves, and keeps them
         wait_for(url + path, process.is_running)
     async with streams(url, at_once, at_once):
         pass
     for number in range(1, rounds + 1):
         before = process.memory_info().rss
         async with streams(url, count, at_once) as seconds:
-            await asyncio.sleep(1)  # for what the daemon still does behind the first word
+            await asyncio.sleep(1)  # for the daemon's remaining work after the first word
             during = process.memory_info().rss
         report.add(
             round=number,
@@ -77,12 +77,12 @@ async def measure(url: str, pid: int, report: Report, count: int, at_once: int, 
                 "seconds to open": seconds,
             },
         )
-        await asyncio.sleep(1)  # nothing announces that the daemon has let go of all of them
+        await asyncio.sleep(1)  # no event announces that the daemon has released all streams
     report.notes["goal: growth of the first round, MB"] = 50
 
 
 def main() -> None:
-    """Measure, print, keep."""
+    """Measure, print and store the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--streams", type=int, default=1_000)
     parser.add_argument("--at-once", type=int, default=50, help="streams that are opened at the same time")

@@ -1,7 +1,7 @@
-"""How long the SDK takes to import beside httpx, each in fresh processes: `python bench/imports.py`.
+"""Import time of the SDK compared with httpx, each in fresh processes: `python bench/imports.py`.
 
-Prints medians and their ratios to httpx. The goal of 1.2 holds for `import portico`, which loads its names on first
-use; what a program pays that makes a client at once is shown beside it. Exits with 1 if the goal is missed.
+Prints medians and their ratios to httpx. The goal of 1.2 applies to `import portico`, which loads its names on first
+use; the cost for a program that creates a client at once is shown beside it. Exits with 1 if the goal is missed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MEASURE = "import time; start = time.perf_counter(); {code}; print(time.perf_cou
 
 
 def seconds(code: str) -> float:
-    """What ``code`` takes in one new interpreter, without the interpreter's own start."""
+    """Return the seconds that ``code`` takes in one new interpreter, without the interpreter's own startup."""
     done = subprocess.run(
         [sys.executable, "-c", MEASURE.format(code=code)], capture_output=True, text=True, check=True
     )
@@ -30,7 +30,7 @@ def seconds(code: str) -> float:
 
 
 def main() -> int:
-    """Measure all in turn, so that a busy moment strikes all."""
+    """Measure all imports alternately, so that a busy moment affects all."""
     times: dict[str, list[float]] = {name: [] for name in CODES}
     for _ in range(ROUNDS):
         for name, code in CODES.items():

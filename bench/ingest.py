@@ -1,10 +1,10 @@
-"""Ingest: files a second and the share of each stage, one change among many, memory: ``python bench/ingest.py``.
+"""Ingest: files per second and the share of each stage, one change among many, memory: ``python bench/ingest.py``.
 
-``--lazyllm PYTHON`` runs LazyLLM's bm25 over the same files, in turn; PYTHON is an interpreter that has ``lazyllm`` and
-its ``rag`` requirements. ``--texts N`` measures characters a second of N files of text and Markdown, ``--pages N``
-pages of PDF a second of one core, with ``--pdf PYTHON`` beside pypdf and PyMuPDF; PYTHON has both.
-``--change N`` measures how soon one changed file among N can be found, ``--huge MB`` the peak memory of everything that
-Portico runs while it takes in one text of that size. Lexical search alone.
+``--lazyllm PYTHON`` runs LazyLLM's bm25 over the same files, alternately; PYTHON is an interpreter that has
+``lazyllm`` and its ``rag`` requirements. ``--texts N`` measures characters per second of N files of text and Markdown,
+``--pages N`` pages of PDF per second on one core, with ``--pdf PYTHON`` compared with pypdf and PyMuPDF; PYTHON has
+both. ``--change N`` measures how soon one changed file among N can be found, ``--huge MB`` the peak memory of
+everything that Portico runs while it ingests one text of that size. Lexical search only.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ import psutil
 from harness import HERE, Report, Serving, call, daemon, medians
 
 QUIET = 60.0
-"""Seconds that the daemon is given to finish what its start begins."""
+"""Seconds that the daemon gets to finish the work of its startup."""
 
 TEXT_CHARACTERS = 20_000
-"""Characters of a file of text or Markdown."""
+"""Size of a text or Markdown file, in characters."""
 
 PDF_PAGES = 20
-"""Pages of a PDF."""
+"""Number of pages of a PDF."""
 
 LINE_CHARACTERS = 80
 
@@ -92,7 +92,7 @@ print("SECONDS", time.perf_counter() - begin, len(found))
 
 
 def main() -> None:
-    """Measure what is asked for, print, keep."""
+    """Run the requested measurements, print and store the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--files", type=int, default=2_000)
     parser.add_argument("--rounds", type=int, default=1)
@@ -122,7 +122,7 @@ def main() -> None:
 
 
 def mixed(report: Report, folder: Path, files: int, rounds: int, lazyllm: Path | None) -> None:
-    """Files of six kinds, in turn with LazyLLM."""
+    """Measure files of six kinds, alternately with LazyLLM."""
     characters = corpus.fill(folder / "mixed", files)
     report.notes["files, characters"] = f"{files:,}, {characters:,}"
     samples: dict[str, list[float]] = {"portico": [], "lazyllm": []}
@@ -146,7 +146,7 @@ def mixed(report: Report, folder: Path, files: int, rounds: int, lazyllm: Path |
 
 
 def texts(report: Report, folder: Path, files: int, rounds: int) -> None:
-    """Characters of text and Markdown a second."""
+    """Measure characters of text and Markdown per second."""
     characters = corpus.fill(folder / "texts", files, TEXT_CHARACTERS, ("md", "txt"))
     seconds, processor = [], []
     for number in range(rounds):
@@ -163,7 +163,7 @@ def texts(report: Report, folder: Path, files: int, rounds: int) -> None:
 
 
 def pages(report: Report, folder: Path, count: int, rounds: int, peers: Path | None) -> None:
-    """Pages of PDF a second of one core, read as ingest reads them and by others."""
+    """Measure pages of PDF per second on one core, parsed by ingest and by other libraries."""
     sys.path.insert(0, str(HERE.parent))
     from tests.server.knowledge.documents import pdf
 
@@ -196,7 +196,7 @@ def pages(report: Report, folder: Path, count: int, rounds: int, peers: Path | N
 
 
 def change(report: Report, folder: Path, files: int) -> None:
-    """Seconds from the moment one file among many is written until it is found."""
+    """Measure the seconds from writing one file among many until it is found."""
     many = folder / "many"
     corpus.fill(many, files, 400)
     with settled(folder / "home-change") as portico:
@@ -207,7 +207,7 @@ def change(report: Report, folder: Path, files: int) -> None:
             begin = time.perf_counter()
             (many / "part000" / "file00001.txt").write_text(f"The password is {word}.", encoding="utf-8")
             while not call(f"{portico.url}/api/stores/many/search", {"query": word})["data"]:
-                time.sleep(0.02)  # the search is what is waited for
+                time.sleep(0.02)  # the search result is the event to wait for
                 if time.perf_counter() - begin > QUIET:
                     raise SystemExit("the change was not found")
             times.append(time.perf_counter() - begin)
@@ -215,7 +215,7 @@ def change(report: Report, folder: Path, files: int) -> None:
 
 
 def huge(report: Report, folder: Path, megabytes: int) -> None:
-    """The most memory that the daemon and its workers hold together while they take in one long text."""
+    """Measure the peak memory of the daemon and its workers together while they ingest one long text."""
     lone = folder / "huge"
     lone.mkdir()
     corpus.huge(lone / "huge.txt", megabytes)
@@ -228,7 +228,7 @@ def huge(report: Report, folder: Path, megabytes: int) -> None:
 
 @contextmanager
 def settled(home: Path) -> Iterator[Serving]:
-    """A daemon that has nothing left to do from its start."""
+    """Run a daemon that has finished its startup work."""
     with daemon(home) as portico:
         process = psutil.Process(portico.pid)
         until = time.perf_counter() + QUIET
@@ -238,13 +238,13 @@ def settled(home: Path) -> Iterator[Serving]:
 
 
 def ingest(portico: Serving, name: str, folder: Path) -> float:
-    """Seconds from asking for a store of a folder until all of it can be found."""
+    """Return the seconds from creating a store of a folder until all of it can be found."""
     begin = time.perf_counter()
     call(f"{portico.url}/api/stores", {"name": name, "folder": str(folder), "embedding_model": ""})
     run = call(f"{portico.url}/api/stores/{name}/sync", {})["run"]
     urllib.request.urlopen(
         f"{portico.url}/api/runs/{run}/events", timeout=3600
-    ).read()  # they end with the run
+    ).read()  # the events end with the run
     seconds = time.perf_counter() - begin
     counts = call(f"{portico.url}/api/stores/{name}")["file_counts"]
     if counts["completed"] != counts["total"]:
@@ -253,13 +253,13 @@ def ingest(portico: Serving, name: str, folder: Path) -> float:
 
 
 def spent(portico: Serving) -> float:
-    """Processor seconds of the daemon and its children."""
+    """Return the processor seconds of the daemon and its children."""
     process = psutil.Process(portico.pid)
     return sum(sum(each.cpu_times()[:2]) for each in (process, *process.children(recursive=True)))
 
 
 def theirs(python: Path, folder: Path) -> float:
-    """LazyLLM's build and first query."""
+    """Measure LazyLLM's index build and first query."""
     command = [str(python), "-c", LAZYLLM, str(folder), "hello 你好"]
     said = subprocess.run(command, capture_output=True, text=True, timeout=900)
     for line in said.stdout.splitlines():
@@ -269,7 +269,7 @@ def theirs(python: Path, folder: Path) -> float:
 
 
 def stages(folder: Path) -> dict[str, float]:
-    """Processor seconds of the stages that can be told apart, each by itself."""
+    """Return the processor seconds of the separable stages, each measured alone."""
     from portico_server.knowledge import analyse
     from portico_server.knowledge.document import SourceDocument
     from portico_server.knowledge.index import lexical
@@ -306,7 +306,7 @@ def stages(folder: Path) -> dict[str, float]:
 
 @contextmanager
 def peak(portico: Serving) -> Iterator[dict[str, float]]:
-    """The most memory that is held meanwhile, in MB; what processes share is counted once (PSS)."""
+    """Yield the peak memory during the block, in MB; memory shared by processes is counted once (PSS)."""
     most = {"all": 0.0, "daemon": 0.0, "workers": 0.0}
     over = threading.Event()
     process = psutil.Process(portico.pid)

@@ -1,10 +1,10 @@
-"""What links between passages find and cost: ``python bench/links.py [--templates heldout] [--seed 2] [--json FILE]``.
+"""Benefit and cost of passage links: ``python bench/links.py [--templates heldout] [--seed 2] [--json FILE]``.
 
-`multihop.py` makes the passages and the questions. Each language is put into a store without links and into one with
-them, in turn, several times: seconds of the ingest and bytes of the database for links are compared. Evidence recall
-at 5 (the share of a question's evidence among the first five passages) is that of the same store asked with
-``links: false`` and ``links: true``, and with ``--steps`` that of searches in steps; questions of one hop show what
-following links does to ordinary ones. The weights of the walk were chosen on ``--templates tuned --seed 1``.
+`multihop.py` generates the passages and the questions. Each language is put into a store without links and into a
+store with links, alternately, several times, to compare ingest seconds and database bytes. Evidence recall at 5 (the
+share of a question's evidence among the first five passages) is measured on the same store with ``links: false`` and
+``links: true``, and with ``--steps`` also for searches in steps. Questions of one hop show how following links affects
+ordinary questions. The weights of the walk were chosen on ``--templates tuned --seed 1``.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from harness import Report, call, daemon
 from multihop import CHAINS, LANGUAGES, MultihopQuestion, MultihopSet, generate, write
 
 DEPTH = 5
-"""Passages among which evidence is looked for."""
+"""Number of passages searched for evidence."""
 
 
 def ingest(url: str, name: str, folder: Path, links: bool) -> float:
-    """Make a store of a folder and wait until it is indexed; seconds."""
+    """Create a store of a folder and wait until it is indexed; return the seconds."""
     begin = time.perf_counter()
     call(f"{url}/api/stores", {"name": name, "folder": str(folder), "links": links, "app": False})
     run = call(f"{url}/api/stores/{name}/sync", {})["run"]
@@ -37,7 +37,7 @@ def ingest(url: str, name: str, folder: Path, links: bool) -> float:
 
 
 def size(home: Path) -> int:
-    """Bytes of a home without its log: the database, once its write-ahead log is in it, the files and the indexes."""
+    """Return the bytes of a home without its log: the database after a checkpoint, the files and the indexes."""
     with closing(sqlite3.connect(home / "portico.db")) as database:
         database.execute("pragma wal_checkpoint(truncate)")
         database.execute("vacuum")
@@ -51,7 +51,7 @@ def size(home: Path) -> int:
 def quality(
     url: str, store: str, questions: Sequence[MultihopQuestion], links: bool, steps: str | int = "off"
 ) -> dict[str, Any]:
-    """Evidence recall by hops, and milliseconds of the stages for links or steps."""
+    """Return the evidence recall by hops, and the milliseconds of the stages for links or steps."""
     recalls: dict[int, list[float]] = {}
     times: list[float] = []
     for question in questions:
@@ -79,7 +79,7 @@ def quality(
 def measure(
     language: str, made: MultihopSet, rounds: int, report: Report, *, steps_too: bool = False
 ) -> None:
-    """One language: costs in homes of their own, then quality."""
+    """Measure one language: costs in separate homes, then quality."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / language
         write(made, folder)
@@ -89,7 +89,7 @@ def measure(
             for links in (False, True) if number % 2 == 0 else (True, False):
                 home = Path(temporary) / f"home-{links}-{number}"
                 with daemon(home) as served:
-                    # The readers, the dictionaries and the embedding model have been loaded by a small store.
+                    # A small store has loaded the parsers, the dictionaries and the embedding model.
                     first = Path(temporary) / f"first-{number}-{links}"
                     write(generate(language, "tuned", 99, 5), first)
                     ingest(served.url, "first", first / "files", links)
@@ -119,7 +119,7 @@ def measure(
 
 
 def main() -> None:
-    """Measure both languages, print, keep."""
+    """Measure each language, print and store the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--templates", choices=("tuned", "heldout"), default="heldout")
     parser.add_argument("--seed", type=int, default=2)

@@ -1,6 +1,6 @@
-"""A tool over MCP beside a server of the `mcp` package alone: ``python bench/mcp_calls.py``.
+"""A tool over MCP compared with a plain server of the `mcp` package: ``python bench/mcp_calls.py``.
 
-The tool does next to nothing, so what is measured is the way to it: one call after the other, and 100 clients at
+The tool does almost nothing, so the benchmark measures the path to it: calls one after another, and 100 clients at
 once, without sessions and with them. Goals: ≤3 ms a call (p50), and no slower than the bare server.
 """
 
@@ -23,7 +23,7 @@ CASES = {"2026-07-28 c=1": (1, True), "sessions c=1": (1, False), "2026-07-28 c=
 
 
 def message(method: str, modern: bool, **params: Any) -> bytes:
-    """A request of JSON-RPC."""
+    """Return a JSON-RPC request."""
     if modern:
         params["_meta"] = {
             "io.modelcontextprotocol/protocolVersion": MODERN,
@@ -33,7 +33,7 @@ def message(method: str, modern: bool, **params: Any) -> bytes:
 
 
 def headers(url: str, modern: bool) -> dict[str, str]:
-    """What a call needs besides its body; a session is opened for it."""
+    """Return the headers that a call needs; open a session for it if necessary."""
     if modern:
         return {
             **ACCEPT,
@@ -53,7 +53,7 @@ def headers(url: str, modern: bool) -> dict[str, str]:
 
 
 def main() -> int:
-    """Measure, print, keep; 1 if a goal is missed."""
+    """Measure, print and store the results; return 1 if a goal is missed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=3.0, help="length of one measurement")
     parser.add_argument("--rounds", type=int, default=3)

@@ -1,12 +1,12 @@
-"""Questions whose evidence lies in one to four passages, about made-up entities: ``python bench/multihop.py FOLDER``.
+"""Questions whose evidence is in one to four passages, about invented entities: ``python bench/multihop.py FOLDER``.
 
 Writes ``en`` and ``zh`` below FOLDER: ``files`` with a text for each passage, and ``questions.jsonl`` (``question``,
-``hops``, ``evidence``: names of files). The same seed makes the same. There are two sets of templates, for passages
-and for questions, with no sentence in common: what is tuned on one is measured on the other.
+``hops``, ``evidence``: names of files). The same seed gives the same set. Two sets of templates, for passages and for
+questions, have no sentence in common: one is used for tuning, the other for measuring.
 
-A chain is product, maker, founder, place of birth, river: a question names the product, or the maker, and asks for what
-lies at the end. Each entity also has passages that say something else of it, and some facts have one that contradicts
-them; both are distractors.
+A chain is product, maker, founder, place of birth, river: a question names the product, or the maker, and asks for the
+end of the chain. Each entity also has passages with other facts about it, and some facts have a passage that
+contradicts them; all of these are distractors.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CHAINS = 150
-"""Chains in each language; every one is asked about with two, three and four hops, and with one."""
+"""Number of chains in each language; each has questions of two, three and four hops, and of one."""
 
 CONFLICT_SHARE = 0.25
-"""Of the chains, those with a fact that another passage contradicts."""
+"""Share of the chains with a fact that another passage contradicts."""
 
 LANGUAGES = ("en", "zh")
 
 
 @dataclass(frozen=True, slots=True)
 class MultihopQuestion:
-    """A question, how many passages answer it together, their names, and the answer.
+    """A question, the number of passages that together answer it, their names, and the answer.
 
-    ``answerable``: whether all of them are there.
+    ``answerable``: whether all these passages exist.
     """
 
     text: str
@@ -43,7 +43,7 @@ class MultihopQuestion:
 
 @dataclass(frozen=True, slots=True)
 class MultihopSet:
-    """Passages by name, and questions on them."""
+    """Passages by name, and questions about them."""
 
     passages: Mapping[str, str]
     questions: Sequence[MultihopQuestion]
@@ -143,7 +143,7 @@ FACTS: Mapping[str, Mapping[str, Mapping[str, Sequence[str]]]] = {
         },
     },
 }
-"""Sentences of each fact: ``a`` is what a question knows, ``b`` what comes next."""
+"""Sentences of each fact: ``a`` is the entity in the question, ``b`` the next entity."""
 
 QUESTIONS: Mapping[str, Mapping[str, Sequence[tuple[int, str]]]] = {
     "en": {
@@ -292,7 +292,7 @@ FIRST_NAMES = [
 
 
 class Names:
-    """Made-up names, no two alike."""
+    """Invented names, all different."""
 
     def __init__(self, language: str, chance: random.Random) -> None:
         self._language = language
@@ -363,9 +363,9 @@ class Names:
 def generate(
     language: str, templates: str, seed: int, chains: int = CHAINS, broken: float = 0.0
 ) -> MultihopSet:
-    """A set in one language (``en``, ``zh``) of one set of templates (``tuned``, ``heldout``).
+    """Return a set in one language (``en``, ``zh``) from one set of templates (``tuned``, ``heldout``).
 
-    Of a share ``broken`` of the chains one passage of the evidence is left out, with what contradicts it.
+    In a share ``broken`` of the chains, one evidence passage is left out, together with its contradictions.
     """
     chance = random.Random(f"{seed} {language} {templates}")
     breaks = random.Random(f"{seed} {language} {templates} broken")
@@ -414,7 +414,7 @@ def generate(
             text = form.format(product=product, maker=maker)
             drafts.append((text, hops, numbers[begin : begin + hops], steps[begin + hops - 1][2]))
     order = list(range(len(passages)))
-    chance.shuffle(order)  # neighbours in a listing have nothing to do with each other
+    chance.shuffle(order)  # neighbours in a listing are unrelated
     called = {number: f"p{position:05}" for position, number in enumerate(order)}
     return MultihopSet(
         {called[number]: passages[number] for number in order if number not in dropped},
@@ -428,7 +428,7 @@ def generate(
 
 
 def write(made: MultihopSet, folder: Path) -> None:
-    """Lay a set into a folder."""
+    """Write a set to a folder."""
     (folder / "files").mkdir(parents=True)
     for name, text in made.passages.items():
         (folder / "files" / f"{name}.txt").write_text(text, encoding="utf-8")

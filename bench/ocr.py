@@ -1,9 +1,9 @@
-"""What text recognition reads on drawn A4 pages of 200 dpi: rapidocr and tesseract, character errors and seconds.
+"""Text recognition on drawn A4 pages at 200 dpi: rapidocr and tesseract, character errors and seconds.
 
 python bench/ocr.py [--rounds 2] [--json FILE]
 
-Needs DejaVu and Noto CJK (Debian: apt-get install fonts-dejavu-core fonts-noto-cjk) and the extra ``ocr``; tesseract is
-compared where it is installed. Seconds are processor time, of the engine's processes too, after a page to warm up.
+Needs DejaVu and Noto CJK (Debian: apt-get install fonts-dejavu-core fonts-noto-cjk) and the extra ``ocr``; tesseract
+is included if it is installed. Seconds are processor time, including the engine's processes, after a warm-up page.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PAGE_SIZE = (1_654, 2_339)
 MARGIN_PIXELS = 120
 SEED = 7
 TIMEOUT_S = 300.0
-"""Longest that one page may take, so that a busy machine cuts none short."""
+"""Time limit of a page, in seconds; high, so that a busy machine interrupts no page."""
 
 ENGLISH = (
     "The harbour office opens at six in summer and at seven from October to March.",
@@ -85,7 +85,7 @@ def main() -> None:
 
 
 def draw_pages() -> Iterator[tuple[str, str, bytes]]:
-    """The name of each page, its text and its picture as PNG."""
+    """Yield the name of each page, its text and its image as PNG."""
     english = draw_lines(ENGLISH * 5, SERIF, 30)
     yield "printed English", "".join(ENGLISH * 5), png(english)
     chinese = draw_lines(CHINESE * 5, CJK, 34)
@@ -99,7 +99,7 @@ def draw_pages() -> Iterator[tuple[str, str, bytes]]:
 
 
 def draw_lines(lines: Sequence[str], font_file: str, size: int) -> Image.Image:
-    """Black lines on white, from the upper margin down."""
+    """Return a page with black lines on white, from the upper margin down."""
     page = Image.new("L", PAGE_SIZE, 255)
     draw, font = ImageDraw.Draw(page), ImageFont.truetype(font_file, size)
     for number, line in enumerate(lines):
@@ -108,7 +108,7 @@ def draw_lines(lines: Sequence[str], font_file: str, size: int) -> Image.Image:
 
 
 def draw_table() -> Image.Image:
-    """Three times the rows of `TABLE`, each cell in a box."""
+    """Return a page with the rows of `TABLE` three times, each cell in a box."""
     page = Image.new("L", PAGE_SIZE, 255)
     draw, font = ImageDraw.Draw(page), ImageFont.truetype(SERIF, 30)
     for number, row in enumerate(TABLE * 3):
@@ -120,26 +120,26 @@ def draw_table() -> Image.Image:
 
 
 def skewed(page: Image.Image) -> Image.Image:
-    """A page that lay at an angle on the scanner."""
+    """Return the page as if it had been rotated on the scanner."""
     return page.rotate(3, resample=Image.Resampling.BICUBIC, fillcolor=255)
 
 
 def faded(page: Image.Image) -> Image.Image:
-    """Grey letters on grey paper, with the noise of a poor scanner."""
+    """Return the page in grey letters on grey paper, with the noise of a poor scanner."""
     grey = np.asarray(page).astype(np.float32) / 255 * 50 + 130
     noise = np.random.default_rng(SEED).normal(0, 12, grey.shape)
     return Image.fromarray(np.clip(grey + noise, 0, 255).astype(np.uint8))
 
 
 def png(page: Image.Image) -> bytes:
-    """A page as a file."""
+    """Return a page as a PNG file."""
     file = io.BytesIO()
     page.save(file, "PNG")
     return file.getvalue()
 
 
 def error_share(expected: str, text: str) -> float:
-    """The Levenshtein distance without white space, per expected character."""
+    """Return the Levenshtein distance without white space, divided by the number of expected characters."""
     wanted, actual = "".join(expected.split()), "".join(text.split())
     row = list(range(len(actual) + 1))
     for number, letter in enumerate(wanted, 1):
@@ -153,7 +153,7 @@ def error_share(expected: str, text: str) -> float:
 
 
 def processor_seconds() -> float:
-    """Processor time of this process and those that it has waited for."""
+    """Return the processor time of this process and of the processes that it has waited for."""
     return sum(os.times()[:4])
 
 

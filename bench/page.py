@@ -1,11 +1,12 @@
-"""The page in a real browser: first paint, a stream of 100 tokens a second, long lists, a large answer, and rest.
+"""The web UI in a real browser: first paint, a stream of 100 tokens a second, long lists, a large answer, and idle
+time.
 
     python bench/page.py [--tokens N] [--rows N] [--json FILE]
 
-The daemon is this checkout's, the model a server of OpenAI's API that says Markdown at the rate it is asked for.
-A frame is judged by the processor time of the longest task on the page's main thread, as Chromium's tracing has
-it; the clock measures what else runs on the machine, and the shares of frames that it saw miss a screen of 60 Hz and
-come later than 50 ms stand beside.
+The daemon is this checkout's; the model is a server of OpenAI's API that sends Markdown at the requested rate. A frame
+is judged by the processor time of the longest task on the page's main thread, taken from Chromium's trace; wall-clock
+time also measures other work on the machine. The shares of frames that miss a 60 Hz screen, and that are later than 50
+ms, are shown as well.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ SCROLL = """(async () => {
 
 
 def words(count: int) -> list[str]:
-    """Tokens of Markdown with paragraphs, lists, tables, code and formulas."""
+    """Return tokens of Markdown with paragraphs, lists, tables, code and formulas."""
     section = (
         "## Tide {n}\n\nThe tide **turns** at six, says [the table](https://a.example), and `ebb` follows it "
         "by an hour or two at $h = {n}$ metres.\n\n- one port\n- another port with *more* water\n\n"
@@ -86,7 +87,7 @@ def words(count: int) -> list[str]:
 
 
 async def say(request: web.Request) -> web.StreamResponse:
-    """A completion; the question names how many tokens come at once before those that come in time."""
+    """Return a completion; the question names how many tokens come at once, before the paced ones."""
     asked = await request.json()
     _, kind, at_once, in_time, *_ = f"{asked['messages'][-1]['content']} 0 0".split()
     count = int(at_once) + int(in_time)
@@ -120,7 +121,7 @@ async def say(request: web.Request) -> web.StreamResponse:
 
 
 class Traced:
-    """What the page's main thread did while it was traced."""
+    """The traced activity of the page's main thread."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
@@ -164,7 +165,7 @@ class Traced:
 
 
 async def first_paint(page: Page, url: str, rounds: int = 7) -> float:
-    """Seconds to the first contentful paint with an empty cache."""
+    """Return the seconds to the first contentful paint with an empty cache."""
     await page.ask("Network.enable")
     found = []
     for _ in range(rounds):
@@ -179,7 +180,7 @@ async def first_paint(page: Page, url: str, rounds: int = 7) -> float:
 
 
 async def first_load_kb(url: str) -> float:
-    """What the page takes before it can be used, gzipped."""
+    """Return the gzipped size of everything that the page loads before it is usable."""
     async with aiohttp.ClientSession(url) as session:
         text = await (await session.get("/")).text()
         total = len(gzip.compress(text.encode()))
@@ -190,7 +191,7 @@ async def first_load_kb(url: str) -> float:
 
 
 async def fill(url: str) -> None:
-    """A thousand conversations, and a store."""
+    """Create a thousand conversations and a store."""
     async with aiohttp.ClientSession(url) as session:
         for number in range(1_000):
             body = {"app": "talk", "title": f"Conversation {number}"}
@@ -201,7 +202,7 @@ async def fill(url: str) -> None:
 
 
 class Found(dict[str, float]):
-    """What is measured, printed as it comes."""
+    """The measured values, printed as they arrive."""
 
     def __setitem__(self, name: str, value: float) -> None:
         super().__setitem__(name, value)
@@ -210,14 +211,16 @@ class Found(dict[str, float]):
 
 
 async def measure(url: str, folder: Path, tokens: int, rows: int) -> Found:
-    """Everything, one after the other, in one browser."""
+    """Run all measurements one after another in one browser."""
     found = Found()
     found["first_load_kb"] = await first_load_kb(url)
     async with browser(folder / "profile") as page:
         found["first_paint_s"] = await first_paint(page, url)
 
         async def stream(name: str, question: str, before: int) -> None:
-            """The frames of a stream behind the first ``before`` tokens, and of the moment at which it is whole."""
+            """Measure the frames of a stream after the first ``before`` tokens, and at the moment when it is
+            complete.
+            """
             await start(page, "talk")
             await ask(page, question)
             length = "document.querySelector('#talk .answer')?.textContent.length"
@@ -279,7 +282,7 @@ async def measure(url: str, folder: Path, tokens: int, rows: int) -> Found:
 
 
 async def serve(folder: Path, tokens: int, rows: int) -> Found:
-    """The model, the daemon and what is measured of its page."""
+    """Run the model, the daemon and the measurements of its page."""
     application = web.Application()
     application.router.add_post("/v1/chat/completions", say)
     runner = web.AppRunner(application)
@@ -305,7 +308,7 @@ async def serve(folder: Path, tokens: int, rows: int) -> Found:
 
 
 def main() -> None:
-    """Run, print and keep."""
+    """Run, print and store the results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,9 +1,9 @@
-"""What a long prompt costs the others on the embedded engine: ``python bench/prompts.py``.
+"""Effect of a long prompt on other calls to the embedded engine: ``python bench/prompts.py``.
 
-A prompt of thousands of tokens is read alone; then again while another chat streams and short chats come. llama.cpp as
-it comes, with the long prompt in the lower slot, and the same model through Portico, in turn. Goals: first token of a
-short chat ≤1.5 s, gaps of the stream ≤1 s, prompt tokens/s ≥0.9 ×, on cores that do nothing else; on busy ones read
-the ratios and the processor time.
+A prompt of thousands of tokens is processed alone, then again while another chat streams and short chats arrive. The
+benchmark compares llama.cpp at its defaults (the long prompt in the lower slot) with the same model through Portico,
+alternately. Goals: first token of a short chat ≤1.5 s, gaps of the stream ≤1 s, prompt tokens/s ≥0.9 ×, on otherwise
+idle cores; on busy cores read the ratios and the processor time.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from portico_server.models.plan.llamacpp import LlamaCppPlan
 
 SLOTS = 3
 STREAM_SLOT, LONG_SLOT, SHORT_SLOT = 2, 0, 1
-"""Where llama.cpp gets each call when it is asked directly: the order in which it may well come by itself."""
+"""llama.cpp's slots for each call when it is called directly: a likely order by itself."""
 
 CALL_TIMEOUT_S = 1_800.0
-"""Seconds that one chat may take: on cores that others keep busy a long prompt is read for minutes."""
+"""Time limit of one chat, in seconds: on busy cores a long prompt takes minutes."""
 
 
 def serve(threads: int, model: str, key: str, context: int) -> None:
-    """llama.cpp with its own batch sizes, in this process, until standard input closes."""
+    """Run llama.cpp with its own batch sizes in this process until standard input closes."""
     import xllamacpp
 
     from portico_server.models.engines.llamacpp.worker import parameters
@@ -64,7 +64,7 @@ def serve(threads: int, model: str, key: str, context: int) -> None:
 
 @contextlib.contextmanager
 def bare(model: Path, options: argparse.Namespace) -> Iterator[tuple[Serving, str]]:
-    """llama.cpp without us, and its key."""
+    """Run llama.cpp without Portico; yield it and its key."""
     key = secrets.token_hex(16)
     code = (
         "import os; os.environ.update(OMP_WAIT_POLICY='PASSIVE', GOMP_SPINCOUNT='1000'); import prompts; "
@@ -92,7 +92,7 @@ def bare(model: Path, options: argparse.Namespace) -> Iterator[tuple[Serving, st
 
 
 def processor_seconds(pid: int) -> float:
-    """Of a process and those it started."""
+    """Return the processor seconds of a process and the processes that it started."""
     root = psutil.Process(pid)
     times = [one.cpu_times() for one in (root, *root.children(recursive=True))]
     return sum(one.user + one.system for one in times)
@@ -101,8 +101,9 @@ def processor_seconds(pid: int) -> float:
 async def chat(
     target: Target, text: str, tokens: int, slot: int, speaks: asyncio.Event | None = None
 ) -> list[float]:
-    """The moments at which the pieces of a streamed chat came, until it is cancelled; the first is when it was asked.
-    ``speaks`` is set with the first piece.
+    """Return the time of the request, followed by the times at which the pieces of a streamed chat arrived.
+
+    The chat ends when it is cancelled. ``speaks`` is set with the first piece.
     """
     moments: list[float] = []
     body: dict[str, Any] = {
@@ -113,7 +114,7 @@ async def chat(
         "temperature": 0,
         "ignore_eos": True,
     }
-    if target.key:  # Portico chooses by itself
+    if target.key:  # Portico chooses the slot itself
         body["id_slot"] = slot
     headers = {"Authorization": f"Bearer {target.key}"} if target.key else {}
     moments.append(time.perf_counter())
@@ -135,8 +136,8 @@ async def chat(
 
 
 async def crowd(target: Target, long: str, number: int, short_calls: int) -> tuple[float, float]:
-    """The longest wait of short chats for their first token, and the longest gap of a stream, while a long prompt is
-    read.
+    """Return the longest wait of short chats for their first token, and the longest gap of a stream, during a long
+    prompt.
     """
     speaks = asyncio.Event()
     streaming = asyncio.create_task(chat(target, f"Tell story {number}.", 700, STREAM_SLOT, speaks))
@@ -156,7 +157,7 @@ async def crowd(target: Target, long: str, number: int, short_calls: int) -> tup
 
 
 def main() -> None:
-    """Measure in turn, print, keep."""
+    """Measure alternately, print and store the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--words", type=int, default=700, help="entries of the long prompt, ten tokens each")
@@ -198,11 +199,11 @@ def main() -> None:
 async def measure(
     targets: dict[str, tuple[Target, int]], options: argparse.Namespace
 ) -> dict[str, dict[str, float]]:
-    """The middle of each figure by target."""
+    """Return the median of each figure by target."""
     samples: dict[str, dict[str, list[float]]] = {name: {} for name in targets}
     for number in range(options.rounds):
         for name, (target, pid) in targets.items():
-            # Different from its beginning, so that no cache helps.
+            # Prompts differ from the start, so that no cache helps.
             long = f"Log {number}. " + " ".join(
                 f"Entry {one} says nothing new." for one in range(options.words)
             )

@@ -1,4 +1,4 @@
-"""Whether the daemon keeps up with a GPU: ``python bench/rate.py [--server URL#MODEL]``.
+"""True if the daemon keeps up with a GPU: ``python bench/rate.py [--server URL#MODEL]``.
 
 An engine's server in a process of its own says a token a step to each of many streams, at the rate of a GPU
 (`steps.py`); clients read them from it and through Portico in turn. What counts: tokens a second through Portico and
@@ -28,18 +28,19 @@ import uvloop
 from harness import HERE, Report, Serving, daemon, free_port, process, wait_for
 
 LADDER = ("1x300", "16x300", "64x50", "64x150", "64x300", "256x75")
-"""Streams × tokens a second of each."""
+"""Streams × tokens per second of each."""
 
 STAMP = b'"content":"0'
-"""How a token of `steps.py` begins; the moment of 19 digits has a leading zero."""
+"""The start of a token of `steps.py`; its 19-digit timestamp has a leading zero."""
 
 _COUNT = re.compile(rb'"completion_tokens": ?(\d+)')
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """``streams`` clients with answers of ``tokens`` each, ``rate`` a second if the server keeps to one, one after the
-    other for ``seconds``.
+    """A load of ``streams`` clients with answers of ``tokens`` each, one after another for ``seconds``.
+
+    The rate is ``rate`` tokens per second if the server paces its tokens.
     """
 
     model: str
@@ -49,7 +50,7 @@ class Load:
     seconds: float
 
     def request(self, url: str) -> bytes:
-        """One call, as it goes over the wire."""
+        """Return one request in its wire format."""
         parts = urlsplit(url)
         body = {
             "model": self.model,
@@ -71,7 +72,7 @@ class Load:
 
 @dataclass(slots=True)
 class Seen:
-    """What the clients of one measurement saw; times in seconds. Fields are added to as it continues."""
+    """What the clients of one measurement observed, with times in seconds. Fields grow during the measurement."""
 
     tokens: int = 0
     answers: int = 0
@@ -92,7 +93,7 @@ class Seen:
 
 
 class Client(asyncio.Protocol):
-    """One connection that asks again as soon as it has its answer, until ``until``."""
+    """A connection that sends the next request as soon as it has its answer, until ``until``."""
 
     def __init__(self, request: bytes, load: Load, until: float, seen: Seen) -> None:
         self._request = request
@@ -105,7 +106,7 @@ class Client(asyncio.Protocol):
         self.over = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's are not of that class
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's transports are not of that class
         self._ask()
 
     def _ask(self) -> None:
@@ -117,7 +118,7 @@ class Client(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._end = (self._end + data)[-1000:]
         data = self._tail + data
-        self._tail = data[1 - len(STAMP) :]  # shorter than the beginning of a stamp
+        self._tail = data[1 - len(STAMP) :]  # shorter than the start of a stamp
         if self._waits and b"data: " in data:
             self._waits = False
             self._seen.first.append(time.perf_counter() - self._asked)
@@ -146,7 +147,7 @@ class Client(asyncio.Protocol):
 
 
 async def _clients(url: str, load: Load) -> Seen:
-    """Clients that begin all over the first second."""
+    """Run clients that start at different times in the first second."""
     parts = urlsplit(url)
     assert parts.hostname is not None
     assert parts.port is not None
@@ -168,7 +169,7 @@ async def _clients(url: str, load: Load) -> Seen:
 
 
 def measure(target: Serving, load: Load) -> Seen:
-    """One measurement, with the processor time that the target's process took in it, if that is one of ours."""
+    """Run one measurement, with the processor time of the target's process if we started it."""
     if not target.pid:
         return uvloop.run(_clients(target.url, load))
     watched = psutil.Process(target.pid)
@@ -200,7 +201,7 @@ def _add(report: Report, case: str, name: str, seen: Seen, raw: Seen) -> None:
 
 
 def _targets(stack: contextlib.ExitStack, server: str, bare: bool) -> dict[str, Serving]:
-    """What is measured: the engine's server, the bare relay if it is wished for, Portico."""
+    """Return the measured targets: the engine's server, the bare relay if requested, and Portico."""
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
     if server:
         address, _, model = server.partition("#")
@@ -217,13 +218,13 @@ def _targets(stack: contextlib.ExitStack, server: str, bare: bool) -> dict[str, 
     config = folder / "portico.yaml"
     config.write_text(json.dumps({"models": [{"name": model, "source": f"{raw.url}/v1#{model}"}]}))
     portico = stack.enter_context(daemon(folder / "home", "--file", str(config), "--offline", "true"))
-    for path in ("/openapi.json", "/mcp"):  # its faces are imported once it serves
+    for path in ("/openapi.json", "/mcp"):  # the daemon imports its APIs once it serves
         wait_for(portico.url + path, psutil.Process(portico.pid).is_running)
     return {**targets, "portico": portico}
 
 
 def main() -> None:
-    """Measure, print, keep."""
+    """Measure, print and store the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--ladder", nargs="+", default=(), metavar="STREAMSxRATE")
     parser.add_argument("--seconds", type=float, default=4.0, help="length of one measurement")
@@ -245,7 +246,7 @@ def main() -> None:
                 load = Load(model, int(streams), int(rate or 0), tokens, options.seconds if number else 1.0)
                 for name, target in targets.items():
                     measured = measure(target, load)
-                    if number:  # the first round warms up
+                    if number:  # the first round is a warm-up
                         by_name[name].add(measured)
     columns = ("streams x rate", "through", "tokens/s", "of raw", "first ms", "added ms", "late p50 ms")
     report = Report("Rate of a GPU", (*columns, "late p99 ms", "µs/token", "of a core", "broken"))

@@ -1,9 +1,9 @@
-"""Realtime sessions beside the calls that they are made of: ``python bench/realtime.py``.
+"""Realtime sessions compared with the calls that they consist of: ``python bench/realtime.py``.
 
-The models are fake, so what is measured is the way. The parts are called by a client one after the other, each as soon
-as it can be: a transcription, a chat until its first sentence is whole, and that sentence said aloud. A session does
-the same after a commit, and after the piece of sound with which a detected turn ends. Every round measures each in
-turn. Goal: the first sound of an answer ≤60 ms after that of the parts (p50).
+The models are fake, so the benchmark measures the path. A client calls the parts one after another, each as soon as
+possible: a transcription, a chat until its first sentence is complete, and speech of that sentence. A session does the
+same after a commit, and after the piece of sound that ends a detected turn. Every round measures each variant
+alternately. Goal: the first sound of an answer ≤60 ms after that of the parts (p50).
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ MODELS: list[dict[str, Any]] = [
     },
 ]
 PIECE_BYTES = 960
-"""20 ms of sound."""
+"""Number of bytes in 20 ms of sound."""
 
 GOAL_MS = 60.0
 TURNS_PER_SESSION = 20
 
 
 def turn() -> list[bytes]:
-    """What a microphone sends until a turn ends: the last piece is the one with which it does."""
+    """Return what a microphone sends until a turn ends; the last piece ends the turn."""
     at = np.arange(24 * 600)[:, None] / 24_000
     harmonics = np.arange(1, 12)
     wave = (np.sin(2 * np.pi * 140 * harmonics * at) / harmonics).sum(axis=1)
@@ -61,7 +61,7 @@ def turn() -> list[bytes]:
 
 
 def parts(connection: http.client.HTTPConnection, sound: bytes) -> dict[str, float]:
-    """Seconds from a recording to the first sound of the answer, by calls of the parts."""
+    """Return the seconds from a recording to the first sound of the answer, by calls of the parts."""
 
     def call(path: str, body: bytes, kind: str) -> http.client.HTTPResponse:
         connection.request("POST", path, body, {"Content-Type": kind})
@@ -88,7 +88,7 @@ def parts(connection: http.client.HTTPConnection, sound: bytes) -> dict[str, flo
 
 
 class Session:
-    """A session that says its answers aloud."""
+    """A session that speaks its answers."""
 
     def __init__(self, socket: ClientConnection, detection: dict[str, Any] | None) -> None:
         self._socket = socket
@@ -101,7 +101,7 @@ class Session:
         self._until("session.updated")
 
     def committed(self, pieces: list[bytes]) -> dict[str, float]:
-        """A turn that the client ends."""
+        """Measure a turn that the client ends."""
         self._hear(pieces)
         begin = time.perf_counter()
         self._send("input_audio_buffer.commit")
@@ -109,7 +109,7 @@ class Session:
         return self._answered(begin, "input_audio_buffer.committed")
 
     def detected(self, pieces: list[bytes]) -> dict[str, float]:
-        """A turn that the daemon ends."""
+        """Measure a turn that the daemon ends."""
         self._hear(pieces[:-1])
         self._until("input_audio_buffer.speech_started")
         begin = time.perf_counter()
@@ -138,7 +138,7 @@ class Session:
 
 
 def main() -> int:
-    """Measure, print, keep; 1 if a goal is missed."""
+    """Measure, print and store the results; return 1 if a goal is missed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--turns", type=int, default=300)
     parser.add_argument("--json", type=Path)
@@ -166,7 +166,7 @@ def main() -> int:
                     session = Session(socket, detection)
                     once = session.committed if detection is None else session.detected
                     measure(case, once, TURNS_PER_SESSION)
-            if not number:  # the first round warms up
+            if not number:  # the first round is a warm-up
                 samples.clear()
     report = Report("Realtime", ("case", "what", "p50 ms", "p99 ms", "p50 over the parts, ms"))
     base = summary(samples["parts"]["first sound"], 1)

@@ -1,6 +1,6 @@
-"""Portico as a relay beside a bare one and, where installed, LiteLLM's proxy: ``python bench/relay.py``.
+"""Portico as a relay compared with a bare relay and, if installed, LiteLLM's proxy: ``python bench/relay.py``.
 
-One instant upstream; every round measures each relay in turn. Goals: plain at c=64 ≥80 % of the bare relay,
+One instant upstream; every round measures each relay alternately. Goals: plain at c=64 ≥80 % of the bare relay,
 streams at c=16 ≥95 %; ≥10 × LiteLLM; ≤1 ms added at c=1 (p50).
 """
 
@@ -25,14 +25,14 @@ CASES = {
 
 
 def litellm(stack: contextlib.ExitStack, command: str, upstream: str, folder: Path) -> str:
-    """Start LiteLLM's proxy, from an environment of its own, over the upstream."""
+    """Start LiteLLM's proxy in front of the upstream, from a separate environment."""
     port = free_port()
     model = {"model": "openai/up", "api_base": f"{upstream}/v1", "api_key": "none"}
     config = {"model_list": [{"model_name": "up", "litellm_params": model}]}
     path = folder / "litellm.yaml"
     path.write_text(json.dumps(config))
     arguments = (command, "--config", str(path), "--host", "127.0.0.1", "--port", str(port))
-    # It serves loopback alone here, and refuses to start without a key unless told so.
+    # It serves only loopback here, and refuses to start without a key unless this is set.
     env = {"LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true"}
     return stack.enter_context(
         process(arguments, f"http://127.0.0.1:{port}", "/health/liveliness", **env)
@@ -40,7 +40,7 @@ def litellm(stack: contextlib.ExitStack, command: str, upstream: str, folder: Pa
 
 
 def main() -> None:
-    """Measure, print, keep."""
+    """Measure, print and store the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=4.0, help="length of one measurement")
     parser.add_argument("--rounds", type=int, default=3)
@@ -74,7 +74,7 @@ def main() -> None:
                 for name, url in targets.items():
                     seconds = options.seconds if number else min(1.0, options.seconds)
                     measured = load(f"{url}/v1/chat/completions", body, connections, seconds)
-                    if number:  # the first round warms up
+                    if number:  # the first round is a warm-up
                         samples[case][name].append(measured)
     report = Report(
         "Relay", ("case", "relay", "req/s", "p50 ms", "p99 ms", "errors", "of bare", "of litellm")

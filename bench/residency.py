@@ -1,8 +1,8 @@
-"""What it costs that two models share room for one: ``python bench/residency.py``.
+"""Cost of two models that share memory for one: ``python bench/residency.py``.
 
-A swap (one model leaves, the other is loaded and says a word) against the engine's own start and word, clients who
-alternate between the two, and clients who each call one of them again and again: calls a minute, beside those of one
-model alone. Goals: ≤1.15 ×, no error, ≥0.5 of alone.
+It compares a swap (one model is unloaded, the other is loaded and produces a word) with the engine's own start and
+word. It also measures clients that alternate between the models, and clients that each call one model again and again:
+calls per minute, compared with one model alone. Goals: ≤1.15 ×, no error, ≥0.5 of alone.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ BODY = {"messages": [{"role": "user", "content": "Say a word."}], "max_tokens": 
 
 
 def direct(model: Path, threads: int) -> float:
-    """Seconds from the engine's command to its first answer."""
+    """Return the seconds from the engine's command to its first answer."""
     begin = time.perf_counter()
     with worker(model, threads) as serving:
         url, _, key = serving.url.partition("#")
@@ -33,7 +33,7 @@ def direct(model: Path, threads: int) -> float:
 
 
 async def ask(url: str, model: str, key: str = "") -> int:
-    """One call; its status."""
+    """Send one call; return its status."""
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     async with (
         aiohttp.ClientSession(headers=headers) as session,
@@ -44,7 +44,7 @@ async def ask(url: str, model: str, key: str = "") -> int:
 
 
 async def alternate(url: str, clients: int, calls: int) -> tuple[float, int]:
-    """Seconds, and calls that were not answered, for clients who each change the model with every call."""
+    """Return the seconds and the number of unanswered calls for clients that each change the model with every call."""
 
     async def client(number: int) -> int:
         return sum([await ask(url, "ab"[(number + turn) % 2]) != 200 for turn in range(calls)])
@@ -56,8 +56,8 @@ async def alternate(url: str, clients: int, calls: int) -> tuple[float, int]:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What clients got who each call one model: calls a minute, the longest wait in seconds, calls between two changes
-    of the model, and errors.
+    """The results of clients that each call one model: calls per minute, the longest wait in seconds, calls between
+    two model changes, and errors.
     """
 
     rate: float
@@ -67,7 +67,7 @@ class Served:
 
 
 async def call_on(url: str, names: str, seconds: float) -> Served:
-    """Clients who each call their model again and again."""
+    """Run clients that each call their model again and again."""
     begin, waits, errors = time.perf_counter(), [0.0], 0
     answered: list[str] = []
 
@@ -85,7 +85,7 @@ async def call_on(url: str, names: str, seconds: float) -> Served:
 
 
 def main() -> None:
-    """Measure in turn, print, keep."""
+    """Measure alternately, print and store the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--clients", type=int, default=8)
@@ -115,7 +115,7 @@ def main() -> None:
                 assert asyncio.run(ask(portico.url, "ba"[number % 2])) == 200
                 swap = time.perf_counter() - begin
                 start = direct(path, options.threads)
-                if number:  # the first round warms up
+                if number:  # the first round is a warm-up
                     samples["swap"].append(swap)
                     samples["direct"].append(start)
             found = medians(samples)

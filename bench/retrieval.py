@@ -1,8 +1,8 @@
 """Ranking quality and speed of a store's search: ``python bench/retrieval.py --data FOLDER``.
 
-FOLDER holds one folder per set, with ``corpus.jsonl.gz`` and ``queries.jsonl.gz`` (``id``, ``text``) and
-``qrels.tsv`` (query, document, score). Each document becomes a file of a store; a document's rank is that of
-its best passage. With bm25s installed (and jieba for Chinese), plain BM25 is shown too.
+FOLDER contains one folder per set, with ``corpus.jsonl.gz`` and ``queries.jsonl.gz`` (``id``, ``text``) and
+``qrels.tsv`` (query, document, score). Each document becomes a file of a store; a document's rank is that of its best
+passage. With bm25s installed (and jieba for Chinese), plain BM25 is shown too.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Any
 from harness import HERE, Report, call, daemon
 
 DEPTH = 50
-"""Passages asked for, so that ten different documents are among them."""
+"""Number of requested passages, so that they include ten different documents."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def read(folder: Path, limit: int) -> Set:
 
 
 def ndcg(ranked: Sequence[str], grades: Mapping[str, float], depth: int = 10) -> float:
-    """Normalised discounted cumulative gain, with the grade itself as gain."""
+    """Return the normalised discounted cumulative gain, with the grade itself as gain."""
     gained = sum(grades.get(name, 0) / math.log2(rank + 2) for rank, name in enumerate(ranked[:depth]))
     best = sorted(grades.values(), reverse=True)[:depth]
     ideal = sum(grade / math.log2(rank + 2) for rank, grade in enumerate(best))
@@ -63,18 +63,18 @@ def ndcg(ranked: Sequence[str], grades: Mapping[str, float], depth: int = 10) ->
 
 
 def recall(ranked: Sequence[str], grades: Mapping[str, float], depth: int) -> float:
-    """The part of the relevant documents among the first ``depth``."""
+    """Return the share of the relevant documents among the first ``depth``."""
     wanted = {name for name, grade in grades.items() if grade > 0}
     return len(wanted & set(ranked[:depth])) / len(wanted) if wanted else 0.0
 
 
 def reciprocal_rank(ranked: Sequence[str], grades: Mapping[str, float], depth: int = 10) -> float:
-    """One over the rank of the first relevant document."""
+    """Return one over the rank of the first relevant document."""
     return next((1 / rank for rank, name in enumerate(ranked[:depth], 1) if grades.get(name, 0) > 0), 0.0)
 
 
 def measure(data: Set, search: Callable[[str], Sequence[str]]) -> dict[str, Any]:
-    """Quality over all queries, and milliseconds of one at a time."""
+    """Return the quality over all queries, and the milliseconds of a single query."""
     scores: dict[str, list[float]] = {"nDCG@10": [], "recall@5": [], "recall@10": [], "MRR@10": []}
     times = []
     for name, text in data.queries.items():
@@ -93,14 +93,14 @@ def measure(data: Set, search: Callable[[str], Sequence[str]]) -> dict[str, Any]
 
 
 def follow(url: str, name: str, documents: Mapping[str, str], folder: Path) -> float:
-    """Make a store of the documents and wait until all can be found; the seconds that took."""
+    """Create a store of the documents and wait until all can be found; return the seconds."""
     folder.mkdir()
     for identity, text in documents.items():
         (folder / f"{identity}.txt").write_text(text, encoding="utf-8")
     begin = time.perf_counter()
     call(f"{url}/api/stores", {"name": name, "folder": str(folder)})
     run = call(f"{url}/api/stores/{name}/sync", {})["run"]
-    urllib.request.urlopen(f"{url}/api/runs/{run}/events", timeout=3600).read()  # they end with the run
+    urllib.request.urlopen(f"{url}/api/runs/{run}/events", timeout=3600).read()  # the events end with the run
     counts = call(f"{url}/api/stores/{name}")["file_counts"]
     if counts["completed"] != len(documents):
         raise SystemExit(f"{name}: {counts} of {len(documents)} documents")
@@ -108,7 +108,7 @@ def follow(url: str, name: str, documents: Mapping[str, str], folder: Path) -> f
 
 
 def searcher(url: str, store: str, ranker: str) -> Callable[[str], list[str]]:
-    """Documents in the order of their best passages."""
+    """Return a search that lists documents in the order of their best passages."""
 
     def search(query: str) -> list[str]:
         body = {"query": query, "max_num_results": DEPTH, "ranker": ranker}
@@ -119,7 +119,7 @@ def searcher(url: str, store: str, ranker: str) -> Callable[[str], list[str]]:
 
 
 def baseline(documents: Mapping[str, str]) -> Callable[[str], list[str]] | None:
-    """Plain BM25 with words (jieba's where the text is Chinese), or None without bm25s."""
+    """Return plain BM25 over words (jieba's for Chinese text), or None without bm25s."""
     if importlib.util.find_spec("bm25s") is None:
         return None
     bm25s = importlib.import_module("bm25s")
@@ -147,7 +147,7 @@ def baseline(documents: Mapping[str, str]) -> Callable[[str], list[str]] | None:
 
 
 def grown(documents: Mapping[str, str], chunks: int) -> dict[str, str]:
-    """``chunks`` short documents made of the given ones, each marked so that no two are equal."""
+    """Return ``chunks`` short documents made from the given ones, each marked so that no two are equal."""
     texts = list(documents.values())
     return {
         f"grown-{n:06d}": f"{texts[n % len(texts)][:500]} (copy {n // len(texts)})" for n in range(chunks)
@@ -155,7 +155,7 @@ def grown(documents: Mapping[str, str], chunks: int) -> dict[str, str]:
 
 
 def main() -> None:
-    """Measure each set with each ranker, then speed at size, print, keep."""
+    """Measure each set with each ranker, then speed at size; print and store the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=HERE.parent.parent / "shared" / "data" / "retrieval")
     parser.add_argument("--queries", type=int, default=2000, help="queries per set at most")

@@ -1,7 +1,7 @@
-"""How long code takes to run: `python bench/sandbox.py [--rounds N] [--json FILE]`.
+"""Run time of code: `python bench/sandbox.py [--rounds N] [--json FILE]`.
 
-The light interpreter, a cell in a warm notebook, and the first cell of a new one, from nothing and from the spare
-kernel. In one process, without HTTP. Exits with 1 if a goal is missed, with 0 where there is no sandbox to measure.
+The light interpreter, a cell in a warm notebook, and the first cell of a new notebook, cold and from the spare kernel.
+All run in one process, without HTTP. Exits with 1 if a goal is missed, with 0 if no sandbox is available.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from portico_server.tools.sandbox.notebooks import Notebooks
 from portico_server.tools.sandbox.protocol import Cell, SandboxLimits
 
 GOALS = {"light call": 1.0, "warm cell": 15.0, "first cell, cold": 1500.0, "first cell, from the pool": 100.0}
-"""Milliseconds, of the median."""
+"""Goals for the medians, in milliseconds."""
 
 
 async def report(message: str) -> None:
-    """What the one-time installation is doing."""
+    """Print the progress of the one-time installation."""
     print(message, file=sys.stderr)
 
 
 async def timed(rounds: int, work: Callable[[], Awaitable[object]]) -> list[float]:
-    """Milliseconds of each round."""
+    """Return the milliseconds of each round."""
     times = []
     for _ in range(rounds):
         begin = time.perf_counter()
@@ -77,14 +77,14 @@ async def notebooks(rounds: int, folder: Path) -> dict[str, list[float]]:
 
 
 async def settled(pool: Notebooks) -> None:
-    """Until the spare kernel stands ready, as it does between the calls of people."""
+    """Wait until the spare kernel is ready, as it is between the calls of people."""
     spare = pool._spare
     if spare is not None:
         await asyncio.wait([spare])
 
 
 async def main(rounds: int, folder: Path, path: Path | None) -> int:
-    """Measure all and compare with the goals."""
+    """Measure everything and compare with the goals."""
     measured = {"light call": await light(rounds * 5)}
     reason = LocalSandbox(Environment(folder)).missing()
     if reason is None:

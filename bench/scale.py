@@ -1,8 +1,8 @@
 """Vectors at scale: memory, recall and speed of the index, and of searches over HTTP: ``python bench/scale.py``.
 
-``--vectors N`` measures the vector index alone, over vectors in clusters as those of texts are (uniform ones have no
-near neighbours to miss). ``--chunks N`` measures hybrid search through HTTP with ``--clients`` at once, over a store
-written straight into the database.
+``--vectors N`` measures the vector index alone, over clustered vectors like those of texts (uniform vectors have no
+near neighbours to miss). ``--chunks N`` measures hybrid search over HTTP with ``--clients`` concurrent clients, on a
+store written straight into the database.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ DEPTH = 10
 
 
 def main() -> None:
-    """Measure what is asked for, print, keep."""
+    """Run the requested measurements, print and store the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--vectors", type=int, default=1_000_000)
     parser.add_argument("--chunks", type=int, default=100_000)
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def clustered(count: int, seed: int) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Unit vectors around a thousand centres, as far from them as texts of one subject are."""
+    """Return unit vectors around a thousand centres, as far from them as texts on one subject are."""
     centres = np.random.default_rng(1).standard_normal((1_000, DIMENSIONS)).astype(np.float32)
     chance = np.random.default_rng(seed)
     data = centres[chance.integers(0, len(centres), count)]
@@ -72,7 +72,7 @@ def clustered(count: int, seed: int) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 
 def vectors(report: Report, count: int) -> None:
-    """The index of one store, filled as a rebuild fills it."""
+    """Measure the index of one store, filled as a rebuild fills it."""
     from portico_server.knowledge.index.offset import LogOffset
     from portico_server.knowledge.index.vector import VectorIndex
 
@@ -119,11 +119,11 @@ def quantiles(times: Sequence[float]) -> dict[str, float]:
 
 
 def over_http(report: Report, home: Path, chunks: int, clients: int) -> None:
-    """Hybrid searches of one store, one at a time and by several clients."""
+    """Measure hybrid searches of one store, one at a time and by several clients."""
     home.mkdir()
     asyncio.run(write(home, chunks))
     writer = corpus.Writer(3)
-    # Each is asked once: what is kept of one must not answer the next.
+    # Each question is sent once, so that cached results cannot answer the next.
     questions = [[writer.sentence(False)[:60] for _ in range(ASKED)] for _ in range(2)]
     with daemon(home) as portico:
         url = f"{portico.url}/api/stores/vs_scale/search"
@@ -148,20 +148,20 @@ def over_http(report: Report, home: Path, chunks: int, clients: int) -> None:
 
 
 def processor_s(pid: int) -> float:
-    """Seconds of processor time that the daemon and its children have used."""
+    """Return the seconds of processor time that the daemon and its children have used."""
     daemon_process = psutil.Process(pid)
     times = [one.cpu_times() for one in (daemon_process, *daemon_process.children(recursive=True))]
     return sum(one.user + one.system for one in times)
 
 
 def ready(url: str, question: str) -> float:
-    """The moment at which a search is answered."""
+    """Return the time at which a search is answered."""
     until = time.perf_counter() + 1_800
     while time.perf_counter() < until:
         try:
             call(url, {"query": question})
         except SystemExit:
-            time.sleep(1)  # the index is being built: the answer says when to come back
+            time.sleep(1)  # the index is being built: the response says when to retry
         else:
             return time.perf_counter()
     raise SystemExit("the index was not built in half an hour")
@@ -175,7 +175,7 @@ def settle(pid: int) -> None:
 
 
 def asked_by(url: str, questions: Sequence[str], clients: int) -> tuple[list[float], int]:
-    """Milliseconds of each question, and how many failed."""
+    """Return the milliseconds of each question, and the number of failures."""
     errors = 0
     lock = threading.Lock()
 
@@ -194,7 +194,7 @@ def asked_by(url: str, questions: Sequence[str], clients: int) -> tuple[list[flo
 
 
 async def write(home: Path, count: int) -> None:
-    """A store of ``count`` chunks, with vectors that need not mean anything."""
+    """Write a store of ``count`` chunks with arbitrary vectors."""
     from sqlalchemy import Connection, insert
 
     from portico.wire import Place

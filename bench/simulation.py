@@ -1,9 +1,9 @@
-"""Whether `portico models simulate` says what happens: ``python bench/simulation.py``.
+"""True if `portico models simulate` says what happens: ``python bench/simulation.py``.
 
-Rates of a model are measured on this machine (load, one long prompt, answers at once), then calls come to the daemon as
-a trace says, and the same trace, with the tokens that were counted, is replayed. Goal: the simulated p50 and p95 within
-25 % of the real ones. ``--write FILE`` writes a synthetic trace instead, of one day, pressed into as long as its calls
-take.
+Rates of a model are measured on this machine (load, one long prompt, answers at once), then calls come to the daemon
+as a trace says, and the same trace, with the tokens that were counted, is replayed. Goal: the simulated p50 and p95
+within 25 % of the real ones. ``--write FILE`` writes a synthetic trace instead, of one day, pressed into as long as
+its calls take.
 
 A synthetic trace: calls come by a Poisson process whose rate follows a day (a raised cosine, from a tenth of the mean
 in the night to 1.9 times at noon), tokens of prompts and answers are lognormal.
@@ -33,7 +33,7 @@ from portico.simulation.summary import percentiles
 DAY_S = 86_400.0
 PROMPT_MU, PROMPT_SIGMA = 5.0, 0.8
 ANSWER_MU, ANSWER_SIGMA = 3.5, 0.6
-"""Of the logarithms of the numbers of tokens: medians of 148 and 33."""
+"""Parameters of the logarithm of the number of tokens: the medians are 148 and 33."""
 
 MAX_PROMPT_TOKENS = 1_500
 MAX_ANSWER_TOKENS = 200
@@ -58,7 +58,7 @@ WORDS = [
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """Seconds since the call was made, and tokens as the engine counted them."""
+    """Seconds since the call was made, and the tokens counted by the engine."""
 
     first_token: float
     total: float
@@ -70,7 +70,10 @@ class Answered:
 def synthetic(
     calls: int, rate: float, models: Sequence[str], seed: int, *, day_s: float = DAY_S
 ) -> list[TracedCall]:
-    """``calls`` at a mean of ``rate`` per second, by thinning; the first of ``models`` gets half, and so on."""
+    """Return ``calls`` calls at a mean rate of ``rate`` per second, by thinning.
+
+    Each of ``models`` gets twice as many calls as the next.
+    """
     chance = random.Random(seed)  # of a bench
     now, found = 0.0, []
     weights = [2.0**-number for number in range(len(models))]
@@ -86,7 +89,7 @@ def synthetic(
 
 
 async def ask(session: aiohttp.ClientSession, url: str, words: int, tokens: int, seed: int) -> Answered:
-    """One streamed call with a prompt that no cache knows."""
+    """Send one streamed call with a prompt that is in no cache."""
     chance = random.Random(seed)  # of a bench
     text = " ".join(chance.choice(WORDS) for _ in range(words))
     body = {
@@ -114,7 +117,7 @@ async def ask(session: aiohttp.ClientSession, url: str, words: int, tokens: int,
 
 
 async def measured(session: aiohttp.ClientSession, url: str, load_s: float) -> ModelRates:
-    """The rates of the model that is loaded: a long prompt, and answers to short ones at once."""
+    """Return the rates of the loaded model: a long prompt, and concurrent answers to short prompts."""
     long = [await ask(session, url, LONG_PROMPT_WORDS, 1, 900 + number) for number in range(3)]
     prefill = sorted((one.prompt_tokens - one.cached_tokens) / one.first_token for one in long)[1]
     decode: list[tuple[int, float]] = []
@@ -128,7 +131,7 @@ async def measured(session: aiohttp.ClientSession, url: str, load_s: float) -> M
 
 
 async def replayed(session: aiohttp.ClientSession, url: str, trace: Sequence[TracedCall]) -> list[Answered]:
-    """The calls of a trace, each at its time."""
+    """Send the calls of a trace, each at its time."""
     begin = asyncio.get_running_loop().time()
 
     async def one(number: int, traced: TracedCall) -> Answered:
@@ -139,7 +142,7 @@ async def replayed(session: aiohttp.ClientSession, url: str, trace: Sequence[Tra
 
 
 async def compare(url: str, load_s: float, calls: int, rate: float, seed: int, report: Report) -> None:
-    """One round: rates, real calls, the replay."""
+    """Run one round: rates, real calls, the simulated replay."""
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(600)) as session:
         rates = await measured(session, url, load_s)
         trace = synthetic(calls, rate, ["m"], seed, day_s=4 * calls / rate)
@@ -149,7 +152,7 @@ async def compare(url: str, load_s: float, calls: int, rate: float, seed: int, r
         for made, one in zip(trace, real, strict=True)
     ]
     plan = ClusterPlan((MachineKind("here", 8),), {"m": rates})
-    # It is in memory: a call long before the others loads it.
+    # The model is in memory: a call long before the others loads it.
     early = TracedCall(0.0, "m", 1, 1)
     later = [TracedCall(one.at + 100, *list(asdict(one).values())[1:]) for one in counted]
     result = simulate([early, *later], plan, [1])
@@ -170,7 +173,7 @@ async def compare(url: str, load_s: float, calls: int, rate: float, seed: int, r
 
 
 def main() -> None:
-    """Measure, replay, print."""
+    """Measure, replay and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--calls", type=int, default=60)
     parser.add_argument("--rate", type=float, default=0.8, help="calls a second")

@@ -1,15 +1,15 @@
 """A month in an hour: ``python bench/soak.py --minutes 40``.
 
-Users of all kinds (`soak_load.py`) do everything at once to one daemon: half of the streams are left in the middle,
-files come and go, assistants vanish, an engine is killed now and then, keys and apps change. Backups are taken, old
-runs forgotten and room given back as it goes. Meanwhile memory, files, threads, tasks, latencies and what lies on the
-disk are looked at. ``--accelerate N``: what happens by the hour, the quarter of an hour or the megabyte (retention,
-rescans, idle indexes, rotated logs) happens N times as often.
+Users of all kinds (`soak_load.py`) use one daemon at the same time: they leave half of the streams in the middle,
+files are added and removed, assistants vanish, an engine is killed now and then, keys and apps change. Meanwhile
+backups run, old runs are deleted and space is freed. The benchmark records memory, files, threads, tasks, latencies
+and disk use. ``--accelerate N``: events that occur per hour, quarter of an hour or megabyte (retention, rescans, idle
+indexes, rotated logs) occur N times as often.
 
-After it: what grew, by the slope after the warm-up, and whether a second start brings all of it back. The verdict is
-printed as JSON, `scripts/soak` does so. Goals after the warm-up: memory ±5 %, no open file, thread or task more than
-the hour may have, write-ahead log and logs below their bounds, the p95 of a search and the longest /health of each look
-not doubled.
+Afterwards it reports what grew, by the slope after the warm-up, and whether a second start restores everything. The
+verdict is printed as JSON; `scripts/soak` runs the benchmark. Goals after the warm-up: memory ±5 %, no more open
+files, threads or tasks than the hourly limit, write-ahead log and logs below their bounds, and neither the p95 of a
+search nor the longest /health of a sample doubled.
 """
 
 from __future__ import annotations
@@ -36,23 +36,23 @@ from portico import AsyncClient
 
 MB = 1024 * 1024
 GOALS = {"own MB": 20.0, "files": 10.0, "threads": 0.5, "tasks": 10.0}
-"""By the hour, in the second half."""
+"""Maximum growth per hour in the second half."""
 
 WARM_SHARE = 0.4
-"""Of the time, at most `WARM_MINUTES`: threads, connections and caches are opened on first use."""
+"""Share of the time for the warm-up, at most `WARM_MINUTES`: threads, connections and caches open on first use."""
 
 WARM_MINUTES = 30.0
 
 MEMORY_DRIFT = 0.05
-"""Of what the daemon holds after the warm-up, up or down."""
+"""Allowed change of the daemon's memory after the warm-up, up or down, as a share."""
 
 LATENCY_RATIO = 2.0
 LATENCY_FLOOR_MS = 50.0
-"""A latency below it is good enough whatever it was."""
+"""Latency in milliseconds below which growth does not count."""
 
 MAX_WAL_MB = 64.0 + 16.0
 MAX_LOG_KB = 25 * 1024 + 20 * 5 * 1024
-"""The daemon's logs, and those of so many models and servers."""
+"""Maximum size of the logs of the daemon and of this many models and servers, in KB."""
 
 COLUMNS = (
     *("minute", "MB", "own MB", "children MB", "children", "files", "threads", "tasks", "sessions"),
@@ -61,7 +61,7 @@ COLUMNS = (
 
 
 def size(path: Path) -> int:
-    """Bytes of a file, or of all that lies in a folder; what vanishes meanwhile counts nothing."""
+    """Return the bytes of a file or of all files in a folder; files that vanish meanwhile count zero."""
     files = [path] if path.is_file() else [Path(at, name) for at, _, names in os.walk(path) for name in names]
     total = 0
     for file in files:
@@ -71,7 +71,7 @@ def size(path: Path) -> int:
 
 
 async def probe(client: AsyncClient) -> tuple[float, float]:
-    """Milliseconds that a small question takes amid all this: the median and p95 of 20."""
+    """Return the milliseconds of a small search under load: the median and the p95 of 20."""
     taken: list[float] = []
     for _ in range(20):
         begun = time.perf_counter()
@@ -82,7 +82,7 @@ async def probe(client: AsyncClient) -> tuple[float, float]:
 
 
 async def health(client: AsyncClient) -> float:
-    """The longest of 20 looks at /health, in milliseconds."""
+    """Return the longest of 20 requests to /health, in milliseconds."""
     longest = 0.0
     for _ in range(20):
         begun = time.perf_counter()
@@ -92,13 +92,13 @@ async def health(client: AsyncClient) -> float:
 
 
 def seen_through(window: Path) -> dict[str, Any]:
-    """What the daemon says of itself."""
+    """Return the daemon's report about itself."""
     seen: dict[str, Any] = json.loads(window.read_text()) if window.exists() else {}
     return seen
 
 
 async def sample(pid: int, home: Path, window: Path, client: AsyncClient) -> dict[str, Any]:
-    """How things stand."""
+    """Return a sample of all measures."""
     process = psutil.Process(pid)
     memory, children = process.memory_info(), process.children(recursive=True)
     held = 0
@@ -109,7 +109,7 @@ async def sample(pid: int, home: Path, window: Path, client: AsyncClient) -> dic
     p50, p95 = await probe(client)
     return {
         "MB": memory.rss / MB,
-        "own MB": (memory.rss - memory.shared) / MB,  # without what it sees of files, the database above all
+        "own MB": (memory.rss - memory.shared) / MB,  # without mapped files, mainly the database
         "children MB": held / MB,
         "children": len(children),
         "files": process.num_fds(),
@@ -131,8 +131,9 @@ async def sample(pid: int, home: Path, window: Path, client: AsyncClient) -> dic
 
 
 def grown(samples: Sequence[dict[str, Any]], name: str) -> float:
-    """How much more an hour in the second half: the middle of its end beside that of its beginning, which no single
-    look can sway.
+    """Return the growth per hour in the second half.
+
+    It compares the medians of the end and the beginning of that half, so that no single sample dominates.
     """
     half: list[tuple[float, float]] = [
         (row["minute"], row[name]) for row in samples[len(samples) // 2 :] if row[name] is not None
@@ -145,7 +146,7 @@ def grown(samples: Sequence[dict[str, Any]], name: str) -> float:
 
 
 def verdict(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Whether it would continue so for a month: each measure, its bound, and whether it is kept."""
+    """Return whether it would continue so for a month: each measure, its bound, and whether it is kept."""
     warm = min(WARM_MINUTES, samples[-1]["minute"] * WARM_SHARE)
     after = [row for row in samples if row["minute"] >= warm] or list(samples)
     half = len(after) // 2 or 1
@@ -163,7 +164,7 @@ def verdict(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     check("memory MB", abs(middle(last, "own MB") - memory), MEMORY_DRIFT * memory)
     for name, goal in GOALS.items():
         if name != "own MB":
-            # A few come and go with the calls of the moment; more than the goal of an hour is a slope.
+            # A few come and go with current calls; more than the hourly goal is a slope.
             check(name, middle(last, name) - middle(first, name), max(goal, 2.0))
     check("wal MB", max(row["wal MB"] for row in after), MAX_WAL_MB)
     check("log kB", max(row["log kB"] for row in after), MAX_LOG_KB)
@@ -187,7 +188,7 @@ def verdict(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 async def housekeeping(client: AsyncClient, place: Path, times: float) -> None:
-    """What an operator's timers do in a month: a backup a night, old runs forgotten, room given back."""
+    """Run an operator's monthly jobs: a backup each night, deleting old runs, freeing space."""
     while True:
         await asyncio.sleep(max(20.0, 3600.0 / times))
         await client.backup(place / "backup.zip")
@@ -196,7 +197,7 @@ async def housekeeping(client: AsyncClient, place: Path, times: float) -> None:
 
 
 def rows_of(home: Path) -> dict[str, int]:
-    """How many rows each table has."""
+    """Return the number of rows in each table."""
     with contextlib.closing(sqlite3.connect(f"file:{home}/portico.db?mode=ro", uri=True)) as database:
         names = [row[0] for row in database.execute("select name from sqlite_master where type = 'table'")]
         return {name: database.execute(f'select count(*) from "{name}"').fetchone()[0] for name in names}
@@ -205,7 +206,7 @@ def rows_of(home: Path) -> dict[str, int]:
 async def soak(
     serving: Serving, home: Path, folder: Path, window: Path, options: argparse.Namespace
 ) -> list[dict[str, Any]]:
-    """Load and look, for as long as was asked."""
+    """Apply the load and take samples for the requested time."""
     samples: list[dict[str, Any]] = []
     load = Load(serving.url, folder, options.calm)
     begun = time.monotonic()
@@ -228,7 +229,7 @@ async def soak(
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
             await load.close()
-        await asyncio.sleep(20)  # nothing says when the last of it has ended
+        await asyncio.sleep(20)  # no event announces that the last of it has ended
         rest = await sample(serving.pid, home, window, client)
         pruned = await client.runs.prune(days=0)
     samples[-1] |= {
@@ -241,7 +242,7 @@ async def soak(
 
 
 async def told(url: str, seconds: float) -> dict[str, Any]:
-    """What a daemon knows of what was done to it."""
+    """Return what a daemon knows about the work done with it."""
     async with AsyncClient(url) as client:
         store = await client.stores.get("moving")
         found = await client.search("moving", "harbour")
@@ -255,7 +256,7 @@ async def told(url: str, seconds: float) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Soak, look again, print, keep; 1 if a goal is missed."""
+    """Run the soak, sample again, print and store the results; return 1 if a goal is missed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=40.0)
     parser.add_argument("--hours", type=float, help="in place of --minutes")

@@ -1,7 +1,8 @@
-"""The daemon with a window into it, for `soak.py`: ``soak_inside.py FILE ARGUMENTS OF portico_server``.
+"""The daemon with a view of its internals, for `soak.py`: ``soak_inside.py FILE ARGUMENTS OF portico_server``.
 
-Writes ``FILE`` once a second: how many asyncio tasks, threads and objects of the collector there are, and which types
-have the most. With ``SOAK_TRACE`` set, ``FILE.trace`` says which lines of code hold what came since its first minute.
+Writes ``FILE`` once a second: the number of asyncio tasks, threads and objects known to the collector, and the most
+frequent types. With ``SOAK_TRACE`` set, ``FILE.trace`` lists the lines of code that allocated memory after the first
+minute.
 """
 
 from __future__ import annotations
@@ -26,14 +27,15 @@ from portico_server.knowledge.index import manager
 from portico_server.runs import retention
 
 SETTLED = 60.0
-"""Seconds until what has come is taken for there to stay."""
+"""Seconds after which an allocation counts as permanent."""
 
 DEPTH = 8
 
 
 def counts(loop: asyncio.AbstractEventLoop) -> dict[str, object]:
-    """What there is now. On the loop, as tasks can be counted only there. Sessions of MCP are counted apart: they stay
-    for half an hour when nobody ends them.
+    """Return the current counts. Run on the loop, because tasks can be counted only there.
+
+    MCP sessions are counted separately: they stay for half an hour if nobody ends them.
     """
     names = [task.get_name().split(" ")[0] for task in asyncio.all_tasks(loop)]
     sessions = sum(name.endswith("_serve_opening_request.<locals>.run_server") for name in names)
@@ -47,13 +49,13 @@ def counts(loop: asyncio.AbstractEventLoop) -> dict[str, object]:
 
 
 def objects() -> list[tuple[str, int]]:
-    """The types with most objects among those that the collector looks at."""
+    """Return the types with the most objects known to the collector."""
     found = Counter(f"{type(item).__module__}.{type(item).__qualname__}" for item in gc.get_objects())
     return found.most_common(25)
 
 
 def watch(loop: asyncio.AbstractEventLoop, path: Path) -> None:
-    """Write what there is, once a second; the expensive parts once a minute."""
+    """Write the counts once a second, and the expensive parts once a minute."""
     began, heavy = time.monotonic(), 0.0
     many: list[tuple[str, int]] = []
     while True:
@@ -70,7 +72,7 @@ def watch(loop: asyncio.AbstractEventLoop, path: Path) -> None:
                 text = "\n\n".join(f"{stat}\n" + "\n".join(stat.traceback.format()) for stat in grown)
                 path.with_suffix(".trace").write_text(text)
             elif os.environ.get("SOAK_TRACE") and now - began > SETTLED:
-                tracemalloc.start(DEPTH)  # not earlier: what is imported is many times slower under it
+                tracemalloc.start(DEPTH)  # not earlier: imports are many times slower under tracemalloc
         done: list[dict[str, object]] = []
         seen = threading.Event()
 
@@ -89,24 +91,24 @@ def watch(loop: asyncio.AbstractEventLoop, path: Path) -> None:
 
 
 def watched(new_loop: Callable[[], asyncio.AbstractEventLoop], path: Path) -> asyncio.AbstractEventLoop:
-    """A loop that is watched."""
+    """Return a loop that is watched."""
     loop = new_loop()
     threading.Thread(target=watch, args=(loop, path), name="soak", daemon=True).start()
     return loop
 
 
 def accelerate(times: float) -> None:
-    """Let what happens by the hour or by the megabyte happen so many times as often."""
+    """Make events per hour or per megabyte occur this many times as often."""
     retention.INTERVAL_S = 3600.0 / times  # type: ignore[misc]
     manager.IDLE_CLOSE_S = 600.0 / times
     logs.MAX_LOG_BYTES = int(logs.MAX_LOG_BYTES / times)
 
 
 def main() -> int:
-    """Begin the daemon as its own program does."""
+    """Start the daemon as its own program does."""
     accelerate(float(os.environ.get("SOAK_ACCELERATE", "1")))
     path, new_loop = Path(sys.argv[1]), server.new_loop
-    server.new_loop = lambda: watched(new_loop, path)  # before the daemon's own module takes it from there
+    server.new_loop = lambda: watched(new_loop, path)  # before the daemon's own module imports it
     return program.main(sys.argv[2:])
 
 

@@ -1,4 +1,4 @@
-"""What `soak.py` does to a daemon: a dozen kinds of users, each at its own pace, none of them tidy."""
+"""The load of `soak.py`: a dozen kinds of users, each at its own pace, none of them tidy."""
 
 from __future__ import annotations
 
@@ -48,8 +48,10 @@ def prose(dice: random.Random, words: int) -> str:
 
 
 class Load:
-    """The users. ``done`` and ``failed`` count what they did, by kind; ``folder`` is what a store follows, and
-    ``calm`` how many times longer each of them pauses.
+    """The users.
+
+    ``done`` and ``failed`` count their actions, by kind; ``folder`` is the folder that a store watches, and ``calm``
+    multiplies each user's pauses.
     """
 
     def __init__(self, url: str, folder: Path, calm: float = 1.0) -> None:
@@ -67,7 +69,7 @@ class Load:
         await self._web.close()
 
     async def run(self) -> None:
-        """All of them, until cancelled."""
+        """Run all users until cancelled."""
         paces: list[tuple[float, Callable[[], Awaitable[object]]]] = [
             (0.1, self.chat),
             (0.2, self.stream),
@@ -118,7 +120,7 @@ class Load:
         assert "choices" in await self._post("/v1/chat/completions", body)
 
     async def stream(self) -> None:
-        """Every other one leaves in the middle."""
+        """Stream; every other user leaves in the middle."""
         body = {"model": "echo", "messages": self._messages("slowly"), "stream": True}
         async with self._web.post("/v1/chat/completions", json=body) as answer:
             async for number, _line in _numbered(answer.content):
@@ -135,7 +137,7 @@ class Load:
         assert "data" in await self._post("/v1/embeddings", {"model": "default-embedding", "input": texts})
 
     async def kill(self) -> None:
-        """One engine loses its process in the middle of the work."""
+        """Kill an engine's process in the middle of its work."""
         await self._brittle()
         model = await self._client.deployments.get("brittle")
         assert model.pid is not None
@@ -171,7 +173,7 @@ class Load:
         await self._client.apps.run("changing", "hello")
 
     async def listener(self) -> None:
-        """Somebody follows a run and leaves before its end."""
+        """Follow a run, and leave before its end."""
         body = {"input": "slowly"}
         async with self._web.post("/api/apps/fleeting/run", json=body) as answer:
             await answer.content.readany()
@@ -179,7 +181,7 @@ class Load:
     # --- knowledge ---
 
     async def file(self) -> None:
-        """Files come, change and go in the folder that a store follows."""
+        """Add, change and remove files in the folder that a store watches."""
         path = self._folder / f"{self._dice.randrange(300)}.md"
         if path.exists() and self._dice.random() < 0.4:
             path.unlink()
@@ -194,7 +196,7 @@ class Load:
             await answer.read()
 
     async def upload(self) -> None:
-        """A store of its own, with an upload, for a moment."""
+        """Create a separate store with an upload for a moment."""
         store = await self._client.stores.add(f"store {self._dice.randrange(10**9)}")
         file = await self._client.files.add(prose(self._dice, 2000).encode(), filename="upload.txt")
         await self._client.stores.attach(store.id, file.id)
@@ -230,14 +232,14 @@ class Load:
             return head
 
     async def mcp_dropped(self) -> None:
-        """An assistant that is closed without a word."""
+        """Open an assistant and close it without a goodbye."""
         head = await self._session()
         body = {"jsonrpc": "2.0", "id": 2, "method": "tools/list", "params": {}}
         async with self._web.post("/mcp", json=body, headers=head) as answer:
             assert "calculator" in await answer.text()
 
     async def mcp_closed(self) -> None:
-        """One that calls and says goodbye."""
+        """Open an assistant that calls and says goodbye."""
         head = await self._session()
         call = {"name": "calculator", "arguments": {"expression": "6*7"}}
         body = {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": call}
@@ -249,7 +251,7 @@ class Load:
     # --- doors ---
 
     async def wrong(self) -> None:
-        """What nobody should send."""
+        """Send invalid requests."""
         dice = self._dice
         bodies: list[tuple[str, Any]] = [
             ("/v1/chat/completions", {"model": f"none-{dice.randrange(10**9)}", "messages": self._messages("x")}),
@@ -276,7 +278,7 @@ class Load:
             writer.close()
 
     async def key(self) -> None:
-        """A key that is made, used and revoked."""
+        """Create, use and revoke a key."""
         made = await self._client.keys.add(
             "visitor", ["chat", "models:read"], limits={"requests_per_minute": 5}
         )
@@ -293,7 +295,7 @@ async def _numbered(lines: aiohttp.StreamReader) -> Any:
 
 
 def written(folder: Path) -> Path:
-    """The configuration as a file."""
+    """Write the configuration to a file and return it."""
     path = folder / "portico.yaml"
     path.write_text(json.dumps(CONFIGURATION))
     return path

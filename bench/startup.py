@@ -1,4 +1,4 @@
-"""How long a second start takes and what an idle daemon weighs: ``python bench/startup.py``.
+"""Duration of a second start and memory of an idle daemon: ``python bench/startup.py``.
 
 Goals: ≤0.6 s to ``/health``, ≤1.3 s to the first token, ≤110 MB without an engine loaded.
 """
@@ -21,7 +21,7 @@ from harness import Report, call, end, free_port, wait_for
 
 
 def start(home: Path, docs: Path | None) -> tuple[subprocess.Popen[bytes], str, float]:
-    """A daemon, its URL, and the seconds from the command to the first answer of ``/health``."""
+    """Start a daemon; return it, its URL, and the seconds from the command to the first answer of ``/health``."""
     port = free_port()
     command = [
         sys.executable,
@@ -34,7 +34,8 @@ def start(home: Path, docs: Path | None) -> tuple[subprocess.Popen[bytes], str, 
         str(port),
         "--quiet",
     ]
-    # Python compiles a module once and keeps the result, unless the environment forbids it, as images often do.
+    # Python compiles a module once and saves the result, unless the environment forbids it, as images often
+    # do.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     begin = time.perf_counter()
     child = subprocess.Popen(
@@ -50,14 +51,16 @@ def start(home: Path, docs: Path | None) -> tuple[subprocess.Popen[bytes], str, 
 
 
 def settle(url: str) -> None:
-    """Wait for all that the start has set off, and touch two faces, so that what loads late has loaded."""
+    """Wait for the work that the start triggered, and call two APIs, so that late imports have happened."""
     call(f"{url}/v1/models")
     for run in call(f"{url}/api/status")["startup"]:
-        urllib.request.urlopen(f"{url}/api/runs/{run}/events", timeout=300).read()  # they end with the run
+        urllib.request.urlopen(
+            f"{url}/api/runs/{run}/events", timeout=300
+        ).read()  # the events end with the run
 
 
 def first_token(url: str) -> float:
-    """Seconds from a streamed chat with the default model, not yet loaded, to its first token."""
+    """Return the seconds from a streamed chat with the default model, not yet loaded, to its first token."""
     body = {
         "model": "default",
         "messages": [{"role": "user", "content": "Say a word."}],

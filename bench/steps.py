@@ -1,8 +1,8 @@
-"""An engine's server that says a token a step to each of its streams: ``python bench/steps.py PORT``.
+"""An engine's server that sends one token per step to each of its streams: ``python bench/steps.py PORT``.
 
-As vLLM does on a GPU: one step gives every stream of the batch its next token, and each becomes a frame of its own in
-vLLM's form. ``max_tokens`` of a request is how many it gets, ``seed`` how many a second; the role comes at once. A
-token's text is the moment at which it was written, so that whoever reads it can tell how late it is.
+Like vLLM on a GPU, one step gives every stream of the batch its next token, and each token becomes its own frame in
+vLLM's form. A request's ``max_tokens`` is the number of its tokens, ``seed`` the tokens per second; the role is sent
+at once. A token's text is the time at which it was written, so that a reader can tell how late it is.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _STAMP = "0" * 19
 
 
 def _frame(choices: list[dict[str, Any]], **more: Any) -> bytes:
-    """One frame in vLLM's form (`ChatCompletionStreamResponse` without what was not set), as one HTTP chunk."""
+    """Return one frame in vLLM's form (`ChatCompletionStreamResponse` without unset fields), as one HTTP chunk."""
     head = {"id": "chatcmpl-a1b2c3d4e5f60718293a4b5c6d7e8f90", "object": "chat.completion.chunk"}
     document = {**head, "created": 1763000000, "model": "up", "choices": choices, **more}
     text = b"data: %s\n\n" % json.dumps(document, separators=(",", ":")).encode()
@@ -48,7 +48,7 @@ def _usage(tokens: int) -> bytes:
 
 
 class Batch:
-    """The streams that get their tokens at the same rate."""
+    """The streams that receive their tokens at the same rate."""
 
     def __init__(self, rate: float) -> None:
         self._interval = 1 / rate
@@ -78,7 +78,7 @@ class Batch:
 
 
 class Stream(asyncio.Protocol):
-    """HTTP/1.1 with keep-alive, as much of it as pooled clients need."""
+    """HTTP/1.1 with keep-alive, as far as pooled clients need it."""
 
     batches: dict[float, Batch] = {}  # noqa: RUF012  # one process, one server
 
@@ -86,7 +86,7 @@ class Stream(asyncio.Protocol):
         self._seen = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)  # uvloop's are not of that class
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's transports are not of that class
         self.write = self.transport.write
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -114,7 +114,7 @@ class Stream(asyncio.Protocol):
 
 
 async def main() -> None:
-    """Serve until we are ended."""
+    """Serve until the process is stopped."""
     server = await asyncio.get_running_loop().create_server(
         Stream, "127.0.0.1", int(sys.argv[1]), backlog=1024
     )

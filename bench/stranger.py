@@ -1,4 +1,4 @@
-"""Whether a stranger's questions get an answer or a refusal: ``python bench/stranger.py``.
+"""Checks whether a stranger's questions get an answer or a refusal: ``python bench/stranger.py``.
 
 The nine files and the questions are in ``bench/stranger``: ``questions.jsonl`` is the set that counts, ``dev.jsonl``
 (``--dev``) the one to tune on. Each question names the strings of which an answer holds one and the files that may be
@@ -25,20 +25,23 @@ _NUMBER = re.compile(r"\[(\d+)\](?: \|)?$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class StrangerQuestion:
-    """A question, the strings of which its answer holds one, and the files that may be quoted; none if it has none."""
+    """A question, the strings of which its answer must contain one, and the files that may be quoted.
+
+    Both lists are empty if the files do not answer the question.
+    """
 
     question: str
     answers: Sequence[str]
     files: Sequence[str]
 
     def outcome(self, answer: Answer) -> str:
-        """``right``, ``refused`` (which is right where nothing answers) or ``wrong``."""
+        """Return ``right``, ``refused`` (correct if the files have no answer) or ``wrong``."""
         if answer.denies:
             return "wrong" if self.answers else "refused"
         return "right" if any(text in answer.text for text in self.answers) else "wrong"
 
     def unrelated(self, answer: Answer) -> int:
-        """The number of quotations of files that do not answer."""
+        """Return the number of quotations from files that do not answer the question."""
         if not self.answers:
             return len(answer.quotes)
         return sum(answer.files[rank - 1] not in self.files for rank in _ranks(answer))
@@ -49,7 +52,7 @@ def _ranks(answer: Answer) -> list[int]:
 
 
 def unused(answer: Answer) -> int:
-    """The number of citations that no quotation has."""
+    """Return the number of citations without a quotation."""
     return len(set(range(1, len(answer.files) + 1)) - {*_ranks(answer)})
 
 
@@ -59,7 +62,7 @@ def read(path: Path) -> list[StrangerQuestion]:
 
 
 def main() -> None:
-    """Ask each question, and print what became of it."""
+    """Ask each question and print its outcome."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dev", action="store_true", help="ask the questions that may be tuned on")
     parser.add_argument("--json", type=Path)

@@ -1,8 +1,8 @@
-"""What it costs a model to find its tools, against a list of all: prompt tokens, and whether the right one is found.
+"""Cost of finding tools by search compared with listing all: prompt tokens, and whether the right tool is found.
 
-`tool_search.jsonl` has 200 tools, 120 in English and 80 in Chinese, and for 139 of them a request of a user with the
-query that a chat model writes for it when it is told to say in general words what the tool does. A chooser that is
-shown all tools always takes the right one; with a search it takes it where it is among the five that were found.
+`tool_search.jsonl` has 200 tools, 120 in English and 80 in Chinese, and for 139 of them a user's request with the
+query that a chat model writes for it when told to describe in general words what the tool does. A chooser that sees
+all tools always takes the right one; with a search it takes the right tool if that is among the five results.
 
 python bench/tool_search.py
 """
@@ -30,7 +30,7 @@ DATA = Path(__file__).with_suffix(".jsonl")
 
 
 class Embedding:
-    """The embedding model that a daemon brings along."""
+    """The daemon's bundled embedding model."""
 
     def __init__(self, vectors: Any) -> None:
         self.card = Card("static", "model", capabilities=frozenset({"embeddings"}))
@@ -43,7 +43,7 @@ class Embedding:
 
 
 async def main() -> None:
-    """Print a line for each language, and one for the tokens."""
+    """Print a line for each language, and a line for the tokens."""
     rows = [json.loads(line) for line in DATA.read_text(encoding="utf-8").splitlines()]
     tools = [_tool(row) for row in rows]
     vectors = load_vectors()
@@ -79,7 +79,7 @@ async def main() -> None:
         shown = tokens([_function(tool) for tool in found])
         spoken = tokens({"name": FIND_TOOLS, "arguments": {"query": row["query"]}})
         spoken += tokens("These tools can be called now:\n" + "\n".join(f"- {tool.name}" for tool in found))
-        # Three calls of the model (search, call, answer) in the place of two (call, answer).
+        # Three calls of the model (search, call, answer) instead of two (call, answer).
         costs.append(3 * search + 2 * (shown + spoken))
     mean = sum(costs) / len(costs)
     print(

@@ -1,8 +1,9 @@
-"""The terminal UI: first paint after its imports, key to paint, memory, and a table of ten thousand rows.
+"""The terminal UI: first paint after its imports, time from key to paint, memory, and a table of ten thousand rows.
 
     python bench/tui.py [--rows N] [--keys N] [--json FILE]
 
-It is opened in a process of its own, without a terminal, over a daemon that this starts with one fake model.
+The UI runs in a separate process, without a terminal, connected to a daemon that this script starts with one fake
+model.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ GOALS = {"first_paint_s": 0.6, "key_p95_ms": 50.0, "memory_mb": 120.0, "table_ke
 
 
 async def measure(url: str, rows: int, keys: int) -> dict[str, float]:
-    """Open it over the daemon at ``url``; seconds, milliseconds and megabytes."""
+    """Open the UI with the daemon at ``url``; return seconds, milliseconds and megabytes."""
     from portico.schemas.runs import Run
     from portico_tui.app import Portico
     from portico_tui.daemon import DaemonClient
@@ -71,7 +72,7 @@ async def measure(url: str, rows: int, keys: int) -> dict[str, float]:
 
 
 async def _press(pilot: Any, keys: list[str]) -> list[float]:
-    """Milliseconds from each key until nothing is left to be painted."""
+    """Return the milliseconds from each key until painting is complete."""
     took = []
     for key in keys:
         began = time.perf_counter()
@@ -87,7 +88,7 @@ def _p95(values: list[float]) -> float:
 
 
 def main() -> None:
-    """Run in a fresh process, print and keep."""
+    """Run in a fresh process, print and store the results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,6 +1,6 @@
-"""An OpenAI endpoint that answers at once with the same bytes: ``python bench/upstream.py PORT``.
+"""An OpenAI endpoint that immediately answers with the same bytes: ``python bench/upstream.py PORT``.
 
-It costs as little as a server can in Python, so that a benchmark measures the relay before it.
+It is as cheap as a Python server can be, so that a benchmark measures the relay in front of it.
 """
 
 from __future__ import annotations
@@ -58,14 +58,14 @@ STREAM = [
 
 
 class Upstream(asyncio.Protocol):
-    """HTTP/1.1 with keep-alive, as much of it as pooled clients need."""
+    """HTTP/1.1 with keep-alive, as far as pooled clients need it."""
 
     def __init__(self) -> None:
         self._seen = b""
         self._tasks: set[asyncio.Task[None]] = set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's are not of that class
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's transports are not of that class
 
     def connection_lost(self, error: Exception | None) -> None:
         for task in self._tasks:
@@ -90,14 +90,14 @@ class Upstream(asyncio.Protocol):
                 self._transport.write(PLAIN)
 
     async def _stream(self) -> None:
-        """One write a token, as an engine does it; the loop turns in between."""
+        """Write one token at a time, as an engine does; the loop runs in between."""
         for chunk in STREAM:
             self._transport.write(chunk)
             await asyncio.sleep(0)
 
 
 async def main() -> None:
-    """Serve until we are ended."""
+    """Serve until the process is stopped."""
     server = await asyncio.get_running_loop().create_server(
         Upstream, "127.0.0.1", int(sys.argv[1]), backlog=512
     )

@@ -1,5 +1,5 @@
-// Builds the views of src/views: one HTML file each, with its script and its style inside and a policy that allows no
-// others. MCP serves them to hosts that show them.
+// Builds the views of src/views: one HTML file each, with inline script and style and a policy that allows no others.
+// MCP serves them to hosts that display them.
 
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
@@ -15,7 +15,7 @@ const USED = [
 ];
 const WORD = /"([a-z][\w]*\.\w+)"/g;
 
-/** The words that views use. */
+/** Returns the keys of the texts that views use. */
 function wordsUsed(): Set<string> {
   return new Set(
     USED.flatMap((name) =>
@@ -24,7 +24,7 @@ function wordsUsed(): Set<string> {
   );
 }
 
-/** Those words alone, in the language of the host. */
+/** Keeps only those texts, in the language of the host. */
 function fewWords(): Plugin {
   const used = wordsUsed();
   return {

@@ -11,7 +11,7 @@ export default defineConfig({
     preact(),
     views(),
     {
-      // Every browser that can run the page reads woff2: the other copies of the formula fonts are left out.
+      // All browsers that can run the page support woff2, so other copies of the formula fonts are omitted.
       name: "woff2-only",
       enforce: "pre",
       transform(code, id) {
@@ -24,7 +24,7 @@ export default defineConfig({
     emptyOutDir: true,
     assetsDir: ".",
     assetsInlineLimit: 0,
-    chunkSizeWarningLimit: 600, // kB: the editor, which is fetched when one is opened
+    chunkSizeWarningLimit: 600, // kB: the editor, which is loaded when one is opened
     license: { fileName: "licenses.md" },
     rolldownOptions: { checks: { pluginTimings: false } },
     modulePreload: { polyfill: false },

@@ -1,4 +1,4 @@
-"""At the end of a run: how many tests were skipped for which missing program, and the line that installs them all."""
+"""End of a test run: the number of tests skipped for each missing program, and the command that installs them all."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PROGRAMS = (
     ("tesseract is not installed", "tesseract", "tesseract-ocr tesseract-ocr-chi-sim"),
     ("tmux is not installed", "tmux", "tmux"),
 )
-"""Words of a skip's reason, the program that is missing, and the packages of Debian and Ubuntu that contain it."""
+"""A phrase of the skip reason, the missing program, and its packages in Debian and Ubuntu."""
 
 
 def missing_programs(reasons: Iterable[str]) -> list[str]:

@@ -54,7 +54,7 @@ PartitionName=work Nodes=ALL Default=YES MaxTime=60 State=UP OverSubscribe=NO
 
 
 def missing() -> str:
-    """Why there can be no cluster here; empty if there can."""
+    """Return why a cluster cannot run on this machine, or an empty string if it can."""
     if any(shutil.which(name) is None for name in PROGRAMS):
         return "no Slurm here: apt-get install slurmctld slurmd slurm-client munge"
     if os.getuid() != 0:
@@ -67,7 +67,7 @@ def missing() -> str:
 
 
 class SlurmCluster:
-    """``environment`` is what the commands of Slurm need to find it."""
+    """A running cluster. Slurm's commands need ``environment`` to find it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -99,7 +99,7 @@ class SlurmCluster:
         self._run("slurmd", "-D", "-N", node)
 
     def ask(self, *command: str) -> str:
-        """What a command of Slurm prints."""
+        """Return the output of a Slurm command."""
         found = subprocess.run(
             command,
             env={**os.environ, **self.environment},
@@ -111,15 +111,15 @@ class SlurmCluster:
         return found.stdout
 
     def jobs(self) -> list[str]:
-        """Those that wait or run."""
+        """Return the jobs that are waiting or running."""
         return self.ask("squeue", "--noheader", "--states=PENDING,RUNNING", "--format=%j").split()
 
     def wait_until_empty(self) -> None:
-        """Until no job waits or runs; `AssertionError` if one stays."""
+        """Wait until no job is waiting or running; raise `AssertionError` if a job remains."""
         self.wait_until(lambda: not self.jobs())
 
     def lose_node(self, agent: int) -> None:
-        """Take away the node on which the agent with this process number runs: its daemon, and the job."""
+        """Remove the node on which the agent with this process id runs: its daemon, and the job."""
         self._daemons.pop(f"slurmd {psutil.Process(agent).environ()['SLURMD_NODENAME']}").end()
 
     def stop(self) -> None:
@@ -138,7 +138,7 @@ class SlurmCluster:
                 return
             broken = [name for name, daemon in self._daemons.items() if not daemon.alive]
             assert not broken, f"{broken} ended: {self._logs()}"
-            # Nothing announces that a node has registered.
+            # No event announces that a node has registered.
             subprocess.run(["sleep", "0.1"], check=True)
         raise AssertionError(f"it did not come to that: {self.ask('squeue')} {self._logs()}")
 

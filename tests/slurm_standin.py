@@ -1,4 +1,4 @@
-"""A ``scontrol`` of a cluster that is two lines of a file, for what a real one cannot be made to do."""
+"""A ``scontrol`` whose cluster is two lines of a file, for situations that a real cluster cannot produce on demand."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _NODE = (
 
 
 class SlurmStandIn:
-    """``folder`` goes before all others in the ``PATH``. Its commands hang or refuse once a file of that name is
-    there.
+    """A stand-in for Slurm. ``folder`` must be first in ``PATH``. Its commands hang or refuse once a file with that
+    name exists.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -53,6 +53,6 @@ class SlurmStandIn:
 
     @property
     def updates(self) -> list[str]:
-        """What ``scontrol update`` was told."""
+        """Return the arguments of the calls of ``scontrol update``."""
         path = self.folder / "updates"
         return path.read_text().splitlines() if path.exists() else []

@@ -1,4 +1,4 @@
-"""New databases as copies of one: a migration takes fifty milliseconds, and a thousand tests begin with one."""
+"""New databases as copies of a template: a migration takes fifty milliseconds, and a thousand tests start with one."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from sqlalchemy import Engine, create_engine
 from portico_server.db import migrate
 
 upgrade = migrate.upgrade
-"""What migrates in truth."""
+"""The real migration."""
 
 
 def copying() -> Callable[[Engine], None]:
-    """`upgrade`, which fills a database that has nothing in it with what it made of another one."""
+    """Return an `upgrade` that fills an empty database by copying an already migrated one."""
     with tempfile.TemporaryDirectory() as folder:
         blank = Path(folder) / "portico.db"
         engine = create_engine(f"sqlite:///{blank}")

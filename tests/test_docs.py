@@ -1,8 +1,8 @@
-"""The documentation is run: every block of a page is executed or parsed, in order, against a real daemon.
+"""The documentation is tested: every block of a page is executed or parsed, in order, against a real daemon.
 
-A fenced block names its language. ``bash`` and ``python`` run against a daemon over the project's own docs
-folder, ``json`` and ``yaml`` are parsed, ``text`` and ``mermaid`` are for people. The comment
-``<!-- skip: reason -->`` above a block leaves it out; pytest lists it with its reason.
+A fenced block names its language. ``bash`` and ``python`` blocks run against a daemon over the project's own docs
+folder, ``json`` and ``yaml`` are parsed, ``text`` and ``mermaid`` are not checked. The comment ``<!-- skip: reason
+-->`` above a block skips it; pytest lists it with its reason.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ PARSED = {"json", "yaml"}
 FOR_PEOPLE = {"text", "mermaid"}
 
 ADDRESS = "http://127.0.0.1:8642"
-"""Where the documentation says the daemon is; the one under test is on a free port."""
+"""The daemon's address in the documentation; the daemon under test uses a free port."""
 
 MODELS = """
 models:
@@ -78,14 +78,14 @@ def blocks(page: Path) -> list[Block]:
 
 
 COOKBOOK = ROOT / "docs" / "cookbook"
-"""tests/cookbook runs its pages, each beside a daemon of its own."""
+"""Pages that tests/cookbook runs, each with its own daemon."""
 
 BLOCKS = [block for page in PAGES if not page.is_relative_to(COOKBOOK) for block in blocks(page)]
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """A daemon that has indexed the project's documentation, with the scripted model as ``default``."""
+    """Yield a daemon that has indexed the project's documentation, with the scripted model as ``default``."""
     home = tmp_path_factory.mktemp("house")
     configuration = home / "models.yaml"
     configuration.write_text(MODELS, encoding="utf-8")
@@ -101,7 +101,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that the blocks of all pages run in; like a clone, it has a ``.venv``."""
+    """Return the folder in which the blocks of all pages run; like a clone, it has a ``.venv``."""
     folder = tmp_path_factory.mktemp("desk")
     (folder / ".venv").symlink_to(sys.prefix)
     return folder
@@ -109,12 +109,12 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def turned() -> list[Path]:
-    """The page whose blocks run now, alone in a list."""
+    """Return a list with only the page whose blocks run now."""
     return []
 
 
 def turn_to(page: Path, turned: list[Path], served: Daemon) -> None:
-    """Begin a page as its reader does: what the pages before it made is gone."""
+    """Start a page as a reader would: remove everything that the previous pages created."""
     if turned == [page]:
         return
     turned[:] = [page]
@@ -134,7 +134,7 @@ def execute(block: Block, served: Daemon, desk: Path) -> None:
     code = block.code.replace(ADDRESS, served.url)
     command = ["bash", "-euo", "pipefail", "-c", code]
     if block.language == "python":
-        # A file, as cells of a notebook are to Python: what is defined in it has a source.
+        # Python treats it like a notebook cell, as a file, so that its definitions have source code.
         cell = desk / "cell.py"
         cell.write_text(code, encoding="utf-8")
         command = [sys.executable, "-W", "error", str(cell)]
@@ -156,7 +156,7 @@ ORIGINALS = {
     ROOT / "README.zh.md": ROOT / "README.md",
     ROOT / "docs" / "tutorial.zh.md": ROOT / "docs" / "tutorial.md",
 }
-"""Translated pages. Their blocks are those of the originals, as a test below says: to run them once is enough."""
+"""Translated pages. A test below checks that their blocks match the originals, so only the originals run."""
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_a_block_runs(block: Block, request: pytest.FixtureRequest) -> None:
 
 
 def test_every_public_class_of_the_sdk_has_an_example_that_runs(served: Daemon, desk: Path) -> None:
-    """All examples run in one process, one after the other."""
+    """All examples run in one process, one after another."""
     examples: dict[type, str] = {}
     for package in (portico, agent, flow, simulation):
         for name in package.__all__:
@@ -213,13 +213,15 @@ def test_every_link_to_a_file_leads_somewhere(page: Path) -> None:
 
 
 _WORDS = r"(?<=<<'TEXT'\n).*?(?=^TEXT$)|\"[^\"\n]*\"|'[^'\n]*'"
-"""A here-document or a quoted text."""
+"""Pattern of a here-document or a quoted text."""
 
 _HAN = re.compile(r"[\u4e00-\u9fff]")
 
 
 def original_of(code: str) -> re.Pattern[str]:
-    """What the original of a translated block is: the same, with any text where the translation has a Chinese one."""
+    """Return a pattern for the original of a translated block: the same block, with any text in place of Chinese
+    text.
+    """
     parts = re.split(f"({_WORDS})", code, flags=re.DOTALL | re.MULTILINE)
     pattern = "".join(f"(?:{_WORDS})" if _HAN.search(part) else re.escape(part) for part in parts)
     return re.compile(pattern, re.DOTALL | re.MULTILINE)
@@ -235,7 +237,7 @@ def test_a_translated_page_has_the_blocks_of_its_original(page: Path) -> None:
 
 
 def rows(page: Path, heading: str) -> list[list[str]]:
-    """The cells of the table under ``heading``, its two head lines left out."""
+    """Return the cells of the table under ``heading``, without its two header lines."""
     section = page.read_text(encoding="utf-8").partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     lines = [line for line in section.splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[2:]]

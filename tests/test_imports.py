@@ -1,4 +1,4 @@
-"""What an import brings along, seen in a fresh process: the price of a start is decided here."""
+"""The modules that an import loads, measured in a fresh process, because imports determine the startup time."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ HEAVY = {
     *("aiohttp", "alembic", "fastapi", "hnswlib", "httpx", "lxml", "mcp", "numpy", "opencc", "rjieba"),
     *("tantivy", "torch", "transformers", "voyager", "wordllama", "xllamacpp"),
 }
-"""Packages that take long to import. The daemon answers /health before it needs any of them."""
+"""Packages that are slow to import. The daemon answers /health before it needs any of them."""
 
 
 def modules_after(code: str) -> set[str]:
-    """The modules that are loaded once ``code`` has run in a new interpreter."""
+    """Return the modules that are loaded once ``code`` has run in a new interpreter."""
     done = subprocess.run(
         [sys.executable, "-c", f"{code}\nimport sys; print(*sys.modules)"],
         capture_output=True,
@@ -88,20 +88,22 @@ sys.stdout = Output()
 from portico_server.__main__ import main
 main(["serve", "--home", sys.argv[1], "--port", "0", "--quiet", "--offline", "true"])
 """
-"""Runs a daemon until it serves, then prints its modules as JSON, each with the module that imported it first."""
+"""A script that runs a daemon until it serves, then prints its modules as JSON, each with its first importer."""
 
 BEFORE_HEALTH = {
     *("anyio", "click", "cronsim", "httptools", "orjson", "platformdirs", "psutil", "python_multipart"),
     *("sniffio", "sqlalchemy", "starlette", "typing_extensions", "uvicorn", "uvloop", "watchfiles", "yaml"),
     *("email", "imaplib", "importlib.metadata", "multiprocessing", "zoneinfo"),
 }
-"""What a warm start may import before it answers /health: packages, and the heavy modules of the standard library."""
+"""Modules that a warm start may import before it answers /health: packages, and slow modules of the standard
+library.
+"""
 
 HEAVY_STANDARD = {
     *("ctypes", "email", "imaplib", "importlib.metadata", "lib2to3", "multiprocessing", "pydoc", "smtplib"),
     *("tkinter", "unittest", "urllib.request", "xml", "xmlrpc", "zoneinfo"),
 }
-"""Modules of the standard library that take longer to import than most others."""
+"""Modules of the standard library that are slower to import than most others."""
 
 
 def test_a_warm_start_imports_only_what_is_listed_before_it_answers(tmp_path: Path) -> None:
@@ -123,11 +125,11 @@ def test_a_warm_start_imports_only_what_is_listed_before_it_answers(tmp_path: Pa
 
 
 HEAVY_FOR_A_COMMAND = {"asyncio", "click", "markdown_it", "pydantic", "pygments"}
-"""Packages that typer, rich and httpx import for what the command does not use. Each takes longer than typer."""
+"""Packages that typer, rich and httpx import for features that the command does not use. Each is slower than typer."""
 
 
 def modules_after_command(*arguments: str, **environment: str) -> set[str]:
-    """The modules that are loaded once ``portico ARGUMENTS`` has ended, in a new interpreter."""
+    """Return the modules that are loaded once ``portico ARGUMENTS`` has ended in a new interpreter."""
     done = subprocess.run(
         [
             sys.executable,
@@ -146,7 +148,7 @@ def modules_after_command(*arguments: str, **environment: str) -> set[str]:
 
 
 def commands(modules: set[str]) -> set[str]:
-    """The modules of the command line, beside those that every command needs."""
+    """Return the command-line modules, without those that every command needs."""
     always = {"render", "root", "session"}
     return {name.removeprefix("portico.cli.") for name in modules if name.startswith("portico.cli.")} - always
 

@@ -1,4 +1,4 @@
-"""What is installed: the locks agree with pyproject.toml, and the wheel holds what it promises."""
+"""The installed package: the locks agree with pyproject.toml, and the wheel has the promised contents."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LOCKED = {
 
 
 def direct(*extras: str) -> list[Requirement]:
-    """The project's own requirements with ``extras``, those behind ``portico[…]`` included."""
+    """Return the project's own requirements with ``extras``, including those behind ``portico[…]``."""
     table: dict[str, list[str]] = PROJECT["project"]["optional-dependencies"]
     found = [Requirement(line) for line in PROJECT["project"]["dependencies"]]
     for extra in extras:
@@ -40,7 +40,7 @@ def direct(*extras: str) -> list[Requirement]:
 
 
 def pins(lock: Path) -> dict[str, list[Requirement]]:
-    """The pins of a lock by package; a package may have several, each for other Pythons."""
+    """Return the pins of a lock by package; a package may have several, each for different Python versions."""
     found: dict[str, list[Requirement]] = {}
     for line in lock.read_text(encoding="utf-8").splitlines():
         if re.match(r"[a-z0-9]", line, re.IGNORECASE):
@@ -98,7 +98,7 @@ def test_every_pin_has_a_hash_and_no_place(lock: Path) -> None:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    """The wheel, built as an install builds it."""
+    """Return the wheel, built as an installation builds it."""
     target = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--disable-pip-version-check"]
     locked = ["--build-constraint", str(REQUIREMENTS / "build.lock")]

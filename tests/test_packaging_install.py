@@ -1,4 +1,4 @@
-"""The scripts that install, each into a folder of its own; `scripts/first-five-minutes` plays a whole first day."""
+"""The install scripts, each in its own folder; `scripts/first-five-minutes` plays a whole first day."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ FILES = ("pyproject.toml", "README.md", "LICENSE")
 TOOLS = ("bash", "cat", "cksum", "dirname", "tail")
 
 SWIFT = {"PIP_COMPILE": "0"}
-"""pip compiles nothing: what is imported is compiled then, which is a tenth of it."""
+"""Environment in which pip compiles nothing; Python later compiles only imported modules, a tenth of them."""
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A copy of what a clone holds, without a virtual environment."""
+    """Return a copy of a clone's contents, without a virtual environment."""
     copy = tmp_path / "clone"
     copy.mkdir()
     for part in PARTS:
@@ -33,7 +33,7 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def only(folder: Path, **tools: str) -> str:
-    """A PATH that holds `TOOLS` and ``tools`` and nothing else."""
+    """Return a PATH that contains only `TOOLS` and ``tools``."""
     folder.mkdir()
     for name in TOOLS:
         found = shutil.which(name)
@@ -66,7 +66,7 @@ def test_without_a_python_the_install_says_what_to_do(checkout: Path, tmp_path: 
 def test_an_install_that_fails_names_its_log(checkout: Path, tmp_path: Path) -> None:
     python = str(Path(getattr(sys, "_base_executable", "") or sys.executable).resolve())
     path = only(tmp_path / "bin", python3=python)
-    for _attempt in range(2):  # the second one meets the .venv that the first one left
+    for _attempt in range(2):  # the second attempt meets the .venv of the first
         done = install(checkout, path, PIP_NO_INDEX="1", PIP_FIND_LINKS="")
         log = checkout / ".venv" / "install.log"
         assert done.returncode == 1

@@ -1,4 +1,4 @@
-"""What the API can do, the command line and the terminal UI can do too, or docs/parity.md says why not."""
+"""The command line and the terminal UI can do everything that the API can, or docs/parity.md says why not."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_the_table_names_verbs_that_exist_and_has_a_reason_for_each() -> None:
 
 
 def test_what_the_page_lacks_is_in_the_table() -> None:
-    """In this direction alone: its requests are found by a pattern, which does not know all of TypeScript."""
+    """Checks one direction only: requests are found by a pattern, which does not cover all of TypeScript."""
     explained = {verb for row in parity.exemptions() if "page" in row.missing for verb in row.verbs}
     missing = {verb.key for verb, places in parity.matrix().items() if "page" not in places}
     assert missing - explained == set(), "not in the page: build them, or explain them in docs/parity.md"

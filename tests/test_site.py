@@ -1,4 +1,4 @@
-"""The documentation as a site: every page is there, links lead somewhere, and nothing comes from other hosts."""
+"""The documentation site: every page exists, links resolve, and nothing loads from other hosts."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ EACH_FRAME = """new Promise((done, late) => {
   look();
   setTimeout(() => late(new Error("not within 30 s")), 30000);
 })"""
-"""Waits for what is within a shadow root, whose changes an observer of the document does not see."""
+"""Waits for changes in a shadow root, which a mutation observer of the document does not see."""
 
 
 def build(place: Path, origin: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    """``scripts/site`` of the pages in a checkout; skips where its packages cannot be had."""
+    """Run ``scripts/site`` on the pages of a checkout; skip if its packages cannot be installed."""
     command = [sys.executable, str(ROOT / "scripts" / "site"), "--place", str(place), "--origin", str(origin)]
     with alone("site"):
         done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
@@ -40,7 +40,7 @@ def build(place: Path, origin: Path = ROOT) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the site of this checkout."""
+    """Return the folder of this checkout's site."""
     place = tmp_path_factory.mktemp("site")
     done = build(place)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -49,11 +49,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def address(site: Path) -> Iterator[str]:
-    """Where the site is served, on loopback."""
+    """Yield the address of the site on loopback."""
 
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, format: str, *args: object) -> None:
-            """Requests of the browser are not of interest."""
+            """Do not log the browser's requests."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(site))) as server:
         thread = Thread(target=server.serve_forever)
@@ -115,7 +115,7 @@ async def test_it_is_searched_in_both_languages_and_is_dark_where_that_is_wanted
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkout of a few pages, whose site is built without complaints."""
+    """Return a checkout of a few pages whose site builds without complaints."""
     place = tmp_path_factory.mktemp("few")
     origin = place / "checkout"
     for name in ("README.md", "README.zh.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"):

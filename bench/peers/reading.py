@@ -1,4 +1,4 @@
-"""What a program's text says of it: its lines, and the concepts of the framework that a reader has to know."""
+"""Properties of a program's source: its lines, and the framework concepts that a reader must know."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _SILENT = {
     tokenize.ENDMARKER,
 }
 _DATA = {"answer", "source", "asked", "billing", "repair", "chat"}
-"""Keys of the tasks' own data."""
+"""Keys in the tasks' own data."""
 _PLAIN = {name for kind in (str, bytes, list, dict, set, tuple, io.TextIOWrapper) for name in dir(kind)}
 
 
 def count_lines(source: str) -> int:
-    """Lines that hold code: no blank ones, no comments, and not the first text that says what the program is."""
+    """Return the number of lines of code, without blank lines, comments and the module docstring."""
     lines: set[int] = set()
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type not in _SILENT:
@@ -34,11 +34,11 @@ def count_lines(source: str) -> int:
 
 
 def concepts(source: str) -> list[str]:
-    """Distinct names of the framework in a program, in alphabetical order.
+    """Return the distinct names of the framework in a program, in alphabetical order.
 
     These are the names that it imports from packages outside the standard library, and the attributes, keyword
-    arguments and keys of literal mappings that it uses, save those of the standard library, of plain texts, lists and
-    mappings, and of its own functions, classes and data.
+    arguments and keys of literal mappings that it uses, except names of the standard library, of strings, lists and
+    mappings, and of the program's own functions, classes and data.
     """
     tree = ast.parse(source)
     foreign: set[str] = set()
@@ -67,7 +67,7 @@ def concepts(source: str) -> list[str]:
 
 
 def _own_names(tree: ast.Module) -> set[str]:
-    """Functions, classes, their fields and their arguments, as the program names them itself."""
+    """Return the functions, classes, fields and arguments that the program defines itself."""
     names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
@@ -93,7 +93,7 @@ def _is_plain(node: ast.Attribute, standard: set[str], own: set[str]) -> bool:
 
 
 def _is_known(function: ast.expr, standard: set[str], own: set[str]) -> bool:
-    """Whether a call is of the standard library, of a builtin or of the program itself."""
+    """Return whether a call is of the standard library, of a builtin or of the program itself."""
     import builtins
 
     root = _root(function)

@@ -1,8 +1,8 @@
-"""Ten tasks in Portico and in the frameworks beside it, each program run as it stands, in turn.
+"""Ten tasks in Portico and in other frameworks, with each program run unchanged, alternately.
 
 For each program: its lines and concepts, seconds and processor time, memory, calls of the model and the tokens sent to
-it, what is done again after ``kill -9`` in the middle, and what it says to a wrong key. The model is scripted
-(``model.py``), each framework is in an environment of its own (``requirements/``), and each result is checked.
+it, the work repeated after ``kill -9`` in the middle, and its message about a wrong key. The model is scripted
+(``model.py``), each framework has its own environment (``requirements/``), and each result is checked.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ from reading import concepts, count_lines
 
 ROUNDS = 3
 MARKS = ("<!-- tables -->", "<!-- end of tables -->")
-"""Between these a page holds the tables."""
+"""Markers that enclose the tables of a page."""
 LIMIT_S = 120.0
 _ERROR = re.compile(r"^[A-Za-z_][\w.]*(Error|Exception|Unauthenticated)\b")
 SETTLE_S = 1.0
-"""Seconds between the call in whose middle a program is killed and the kill: time to write down what came before."""
+"""Seconds between the interrupted call and the kill: time to record what happened before."""
 
 
 class Unavailable(Exception):
-    """A peer that cannot be had here, with the reason."""
+    """A peer that cannot run on this machine, with the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A process that has ended: ``peak_mb`` is the largest resident size of it or of a child that it waited for."""
+    """An ended process; ``peak_mb`` is the largest resident size of the process or of a child that it waited for."""
 
     code: int
     output: str
@@ -62,7 +62,7 @@ class Ended:
 
 @dataclass
 class Row:
-    """What was measured of one program."""
+    """The measurements of one program."""
 
     program: str
     lines: int
@@ -81,7 +81,7 @@ class Row:
 
 
 class Model:
-    """The scripted model, in a process of its own."""
+    """The scripted model, in its own process."""
 
     def __init__(self) -> None:
         command = [sys.executable, str(HERE / "model.py")]
@@ -90,21 +90,21 @@ class Model:
         self.url = f"http://127.0.0.1:{self._child.stdout.readline().strip()}"
 
     def reset(self, hold: int | None = None) -> None:
-        """Count from zero, and hold back answers from the call with the number ``hold`` on."""
+        """Reset the counters, and withhold answers from call number ``hold`` on."""
         call(f"{self.url}/reset", {"hold": hold})
 
     def counts(self) -> dict[str, int]:
-        """What it has counted."""
+        """Return the counts."""
         found: dict[str, Any] = call(f"{self.url}/counts")
         return {name: value for name, value in found.items() if name != "bodies"}
 
     def environment(self, key: str) -> dict[str, str]:
-        """Where programs find it."""
+        """Return the environment variables with which programs find the model."""
         address = f"{self.url}/v1"
         return {"OPENAI_BASE_URL": address, "OPENAI_API_BASE": address, "OPENAI_API_KEY": key}
 
     def close(self) -> None:
-        """End it."""
+        """Stop the process."""
         end(self._child)
         assert self._child.stdout is not None
         self._child.stdout.close()
@@ -112,7 +112,7 @@ class Model:
 
 @contextlib.contextmanager
 def stage(task: Task, name: str, model: Model, key: str = KEY) -> Iterator[Stage]:
-    """A folder with the program of a task, and the daemon if it is ours."""
+    """Yield a folder with the program of a task, and the daemon if the program is ours."""
     with tempfile.TemporaryDirectory(prefix="peers-", ignore_cleanup_errors=True) as place:
         folder = Path(place) / "work"
         folder.mkdir()
@@ -127,7 +127,7 @@ def stage(task: Task, name: str, model: Model, key: str = KEY) -> Iterator[Stage
 
 
 class Stage:
-    """One program at work."""
+    """One running program."""
 
     def __init__(self, task: Task, name: str, folder: Path, model: Model, key: str) -> None:
         self.task = task
@@ -138,7 +138,7 @@ class Stage:
         self._daemon: psutil.Process | None = None
 
     def start_daemon(self) -> None:
-        """Start the daemon on the home of this stage, as it was left."""
+        """Start the daemon with this stage's home, as the last daemon left it."""
         os.environ.update({name: self._variables[name] for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY")})
         home = self.folder.parent / "home"
         served = self._stack.enter_context(daemon(home, "--file", str(CONFIGURATION)))
@@ -146,7 +146,7 @@ class Stage:
         self._daemon = psutil.Process(served.pid)
 
     def kill_daemon(self) -> None:
-        """``kill -9`` of the daemon and all its children, as when the power fails."""
+        """Send ``kill -9`` to the daemon and all its children, as in a power failure."""
         if self._daemon is None:
             return
         for process in [self._daemon, *self._daemon.children(recursive=True)]:
@@ -156,21 +156,21 @@ class Stage:
         self._stack = contextlib.ExitStack()
 
     def processes(self) -> Sequence[psutil.Process]:
-        """The daemon and its children."""
+        """Return the daemon and its children."""
         return [] if self._daemon is None else [self._daemon, *self._daemon.children(recursive=True)]
 
     def cpu(self) -> float:
-        """Processor seconds of the daemon and its children, with those that have ended."""
+        """Return the processor seconds of the daemon and its children, including ended processes."""
         return sum(sum(process.cpu_times()[:4]) for process in self.processes()[:1]) + sum(
             sum(process.cpu_times()[:2]) for process in self.processes()[1:]
         )
 
     def peak(self) -> float:
-        """MB at most of the daemon, and of those of its children that live, added up."""
+        """Return the peak MB of the daemon and its running children, added up."""
         return sum(_peak_mb(process.pid) for process in self.processes())
 
     def start(self, python: str, arguments: Sequence[str], model: Model | None = None) -> Ended:
-        """Run the program once. With ``model`` it is killed as soon as that holds back an answer."""
+        """Run the program once. With ``model``, kill it as soon as the model withholds an answer."""
         with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as error:
             begun = time.perf_counter()
             child = subprocess.Popen(
@@ -193,7 +193,7 @@ class Stage:
                     time.sleep(0.01)
             finally:
                 with contextlib.suppress(ProcessLookupError):
-                    os.killpg(child.pid, signal.SIGKILL)  # also what it has left behind
+                    os.killpg(child.pid, signal.SIGKILL)  # including the processes that it left behind
             if killed:
                 self.kill_daemon()
             _pid, status, used = waited if waited[0] else os.wait4(child.pid, 0)
@@ -207,7 +207,7 @@ class Stage:
         return Ended(child.returncode, texts[0], texts[1], seconds, cpu, used.ru_maxrss / 1024, killed)
 
     def close(self) -> None:
-        """End the daemon."""
+        """Stop the daemon."""
         self._stack.close()
 
 
@@ -220,7 +220,7 @@ def _peak_mb(pid: int) -> float:
 
 
 def is_right(task: Task, ended: Ended) -> bool:
-    """Whether a program ended well with the right result."""
+    """Return whether a program ended well with the right result."""
     try:
         return ended.code == 0 and task.right(result_of(ended.output))
     except (LookupError, TypeError, AttributeError):
@@ -228,7 +228,7 @@ def is_right(task: Task, ended: Ended) -> bool:
 
 
 def measure(task: Task, name: str, python: str, model: Model, row: Row) -> None:
-    """One round: all starts of the program; seconds and processor time are those of all together."""
+    """Measure one round: all starts of the program. Seconds and processor time are totals over the starts."""
     with stage(task, name, model) as work:
         row.load.append(os.getloadavg()[0])
         model.reset()
@@ -246,7 +246,7 @@ def measure(task: Task, name: str, python: str, model: Model, row: Row) -> None:
 
 
 def kill(task: Task, name: str, python: str, model: Model, row: Row) -> None:
-    """Kill the program (and our daemon) while it waits for an answer, start it again, and see what is done twice."""
+    """Kill the program (and our daemon) while it waits for an answer, restart it, and record repeated work."""
     with stage(task, name, model) as work:
         model.reset(hold=task.kill_after + 1)
         before: dict[str, int] = {}
@@ -282,7 +282,7 @@ def refuse(task: Task, name: str, python: str, model: Model, row: Row) -> None:
 
 
 def last_line(ended: Ended) -> str:
-    """The last line that names an error, or else the last one that says something."""
+    """Return the last line that names an error, or else the last non-empty line."""
     for said in (ended.error, ended.output):
         lines = [line.strip() for line in said.splitlines() if any(letter.isalpha() for letter in line)]
         errors = [line for line in lines if _ERROR.match(line)]
@@ -295,7 +295,7 @@ def last_line(ended: Ended) -> str:
 
 
 def environment_of(name: str) -> str:
-    """The interpreter of a peer's environment, which is made where it is missing. Raises `Unavailable`."""
+    """Return the interpreter of a peer's environment; create a missing one. Raise `Unavailable` if that fails."""
     pins = HERE / "requirements" / f"{name}.txt"
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "portico-bench-peers"
     place = cache / f"{name}-{hashlib.sha256(pins.read_bytes()).hexdigest()[:12]}"
@@ -320,7 +320,7 @@ def environment_of(name: str) -> str:
 
 
 def interpreters(given: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    """Interpreters by name, ours among them, and the reasons why others are missing."""
+    """Return the interpreters by name, including ours, and the reasons why others are missing."""
     found, missing = {OURS: sys.executable}, {}
     for name in PEERS:
         try:
@@ -347,7 +347,7 @@ COLUMNS = (
 
 
 def cells(row: Row) -> list[str]:
-    """A row of the table as texts."""
+    """Return a row of the table as texts."""
     head = [row.program, str(row.lines), str(row.concepts)]
     if row.failed and not row.killed:
         return [*head, *["–"] * (len(COLUMNS) - 4), f"does not run here: {row.failed[:160]}"]
@@ -360,7 +360,7 @@ def cells(row: Row) -> list[str]:
 
 
 def after(row: Row) -> str:
-    """What the kill has shown, in words."""
+    """Return the result of the kill, in words."""
     found = row.killed
     if not found["answers_before"] and found["right"]:
         return "begins again; nothing was done yet"
@@ -373,13 +373,13 @@ def after(row: Row) -> str:
 
 
 def said(row: Row) -> str:
-    """What a wrong key has shown, in words."""
+    """Return the result of a wrong key, in words."""
     found = row.wrong_key
     return f"exit {found['exit']}, {found['seconds']:.1f} s, {found['attempts']} asked: {found['says'][:110]}"
 
 
 def printed(rows: Mapping[str, Sequence[Row]], markdown: bool) -> str:
-    """All tables as text, or as Markdown."""
+    """Return all tables as text or as Markdown."""
     pieces = []
     for task, those in rows.items():
         table = [list(COLUMNS), *[cells(row) for row in those]]
@@ -397,7 +397,7 @@ def printed(rows: Mapping[str, Sequence[Row]], markdown: bool) -> str:
 
 
 def write_tables(page: Path, rows: Mapping[str, Sequence[Row]], machine: str, rounds: int) -> None:
-    """Write the tables as Markdown: between the marks of a page that has them, or as a page of their own."""
+    """Write the tables as Markdown: between the marks of a page that has them, or as a new page."""
     loads = [load for those in rows.values() for row in those for load in row.load]
     shown = "one round" if rounds == 1 else f"the middle of {rounds} rounds (the quickest and the slowest)"
     told = f"{machine}; {shown}; load of the machine meanwhile {min(loads):.1f} to {max(loads):.1f}."
@@ -409,7 +409,7 @@ def write_tables(page: Path, rows: Mapping[str, Sequence[Row]], machine: str, ro
 
 
 def main() -> None:
-    """Measure, print, and keep."""
+    """Measure, print and store the results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -421,7 +421,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", type=Path, help="a page whose tables are replaced, or a new one")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as an error, so that nothing is left behind
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as an error, so that the cleanup runs
     pythons, missing = interpreters(dict(one.split("=", 1) for one in options.peers))
     rows: dict[str, list[Row]] = {}
     model = Model()
@@ -444,7 +444,7 @@ def main() -> None:
 
 
 def compare(task: Task, pythons: Mapping[str, str], model: Model, rounds: int) -> list[Row]:
-    """One task: all programs in turn, round by round; then killed, then with a wrong key."""
+    """Measure one task: all programs alternately, round by round; then with a kill, then with a wrong key."""
     rows = []
     for name in task.names():
         if name in pythons:

@@ -1,8 +1,8 @@
-"""What the scripted model answers: a function of the conversation alone.
+"""The scripted model's answers: a function of the conversation alone.
 
-A right request of any framework gets a right answer. Each framework words its prompts in its own way, so what is looked
-at is what all of them have to send: the user's text, the instructions of the task, the tools, the schema of the answer,
-what tools have answered.
+A correct request of any framework gets the correct answer. Each framework words its prompts in its own way, so the
+rules look at what all frameworks must send: the user's text, the task's instructions, the tools, the schema of the
+answer, and the tools' results.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 INTENTS = {"billing": "charged twice", "repair": "does not start", "chat": "Good morning"}
-"""The intents of the task ``routing`` and the words by which the model knows them."""
+"""The intents of the task ``routing``, and the phrases by which the model recognises them."""
 
 FACTS = {
     "At how many degrees": (r"baked at (\d+) degrees", r"Bread is baked at \1 degrees."),
     "How many mooncakes": (r"(\d+) mooncakes", r"\1 mooncakes are made a day."),
     "When does the bakery close": (r"closes at (\w+)", r"The bakery closes at \1."),
 }
-"""What the task ``folder`` asks: how the question begins, where a passage says it, and the answer."""
+"""The questions of the task ``folder``: the start of the question, the pattern in a passage, and the answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the model says, or the tools that it calls, each with its arguments."""
+    """The model's text, or the tools that it calls, each with its arguments."""
 
     content: str = ""
     calls: Sequence[tuple[str, Mapping[str, Any]]] = field(default_factory=tuple)
@@ -34,7 +34,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Talk:
-    """A request, as the rules look at it."""
+    """A request, as the rules see it."""
 
     messages: Sequence[Mapping[str, Any]]
     tools: Mapping[str, Mapping[str, Any]]
@@ -43,7 +43,7 @@ class Talk:
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> Talk:
-        """Read a body of ``/v1/chat/completions``."""
+        """Parse a body of ``/v1/chat/completions``."""
         functions = [tool["function"] for tool in body.get("tools") or () if tool.get("type") == "function"]
         format_ = body.get("response_format") or {}
         choice = body.get("tool_choice")
@@ -56,37 +56,37 @@ class Talk:
 
     @property
     def system(self) -> str:
-        """The instructions."""
+        """Return the instructions."""
         return "\n".join(text(one) for one in self.messages if one.get("role") in ("system", "developer"))
 
     @property
     def all(self) -> str:
-        """Everything that was written, by whomever."""
+        """Return all texts of the conversation, of every role."""
         return "\n".join(text(one) for one in self.messages)
 
     @property
     def user(self) -> str:
-        """What the user said last."""
+        """Return the user's last message."""
         said = [text(one) for one in self.messages if one.get("role") == "user"]
         return said[-1] if said else ""
 
     @property
     def users(self) -> str:
-        """All that the user has said."""
+        """Return all messages of the user."""
         return "\n".join(text(one) for one in self.messages if one.get("role") == "user")
 
     @property
     def results(self) -> Sequence[str]:
-        """What tools have answered."""
+        """Return the results of the tools."""
         return [text(one) for one in self.messages if one.get("role") in ("tool", "function")]
 
     def tool(self, word: str) -> str:
-        """The name of the tool that has ``word`` in it; empty if there is none."""
+        """Return the name of the tool that contains ``word``, or an empty string if none does."""
         return next((name for name in self.tools if word in name.lower()), "")
 
 
 def text(message: Mapping[str, Any]) -> str:
-    """The text of a message, also where it is a list of parts."""
+    """Return the text of a message, even if it is a list of parts."""
     content = message.get("content")
     if isinstance(content, str):
         return content
@@ -94,7 +94,7 @@ def text(message: Mapping[str, Any]) -> str:
 
 
 def answer(body: Mapping[str, Any]) -> Reply:
-    """What the first rule that knows the conversation answers to a body of ``/v1/chat/completions``."""
+    """Return the reply of the first rule that recognises the conversation in a body of ``/v1/chat/completions``."""
     talk = Talk.of(body)
     for rule in RULES:
         reply = rule(talk)
@@ -104,14 +104,14 @@ def answer(body: Mapping[str, Any]) -> Reply:
 
 
 def _structured(talk: Talk, value: Mapping[str, Any]) -> Reply:
-    """A value in the form that was asked for: by a forced tool, by a schema, or as JSON in the text."""
+    """Return a value in the requested form: as a forced tool call, by a schema, or as JSON in the text."""
     if talk.tools and (talk.forced or len(talk.tools) == 1):
         return Reply(calls=[(next(iter(talk.tools)), value)])
     return Reply(json.dumps(value, ensure_ascii=False))
 
 
 def invoice(talk: Talk) -> Reply | None:
-    """Task ``extraction``: the fields of an invoice."""
+    """Answer task ``extraction``: the fields of an invoice."""
     found = re.search(r"Invoice (\S+)\nfrom (.+)\n(?:.*\n)*?Total: ([\d.]+) (\w+)", talk.user)
     if found is None:
         return None
@@ -120,7 +120,7 @@ def invoice(talk: Talk) -> Reply | None:
 
 
 def stock(talk: Talk) -> Reply | None:
-    """Task ``agent``: two tools are asked, one after the other, and their answers multiplied."""
+    """Answer task ``agent``: call two tools, one after another, and multiply their results."""
     if "sell all the rye" not in talk.all:
         return None
     numbers = [found[0] for one in talk.results if (found := re.findall(r"\d+(?:\.\d+)?", one))]
@@ -134,7 +134,7 @@ def stock(talk: Talk) -> Reply | None:
 
 
 def _react(talk: Talk) -> Reply:
-    """The same for who calls tools by text: an object with the action, until both answers stand in the conversation."""
+    """Answer task ``agent`` for tool calls as text: an object with the action, until both results are present."""
     after = talk.all.split("sell all the rye")[-1]
     found = {
         name: re.search(rf"{word}\D{{0,20}}?(\d+(?:\.\d+)?)", after)
@@ -151,7 +151,7 @@ def _react(talk: Talk) -> Reply:
 
 
 def route(talk: Talk) -> Reply | None:
-    """Task ``routing``: first the intent, then the answer of whoever is in charge of it."""
+    """Answer task ``routing``: first the intent, then the answer of its handler."""
     wish = next((name for name, words in INTENTS.items() if words in talk.user), None)
     if wish is None:
         return None
@@ -169,7 +169,7 @@ def route(talk: Talk) -> Reply | None:
 
 
 def branch(talk: Talk) -> Reply | None:
-    """Task ``summary``: one sentence of each report, and the sum of all sentences."""
+    """Answer task ``summary``: one sentence of each report, and the sum of all sentences."""
     sums = re.findall(r"Branch (\d+) sold (\d+) loaves\.", talk.user)
     if sums:
         return Reply(f"{len(sums)} branches sold {sum(int(one[1]) for one in sums)} loaves.")
@@ -179,7 +179,7 @@ def branch(talk: Talk) -> Reply | None:
 
 
 def ferry(talk: Talk) -> Reply | None:
-    """Task ``handoff``: the desk hands over to tickets, which asks for the price and answers."""
+    """Answer task ``handoff``: the desk hands over to tickets, which asks for the price and answers."""
     wish = re.search(r"(two) tickets to the island", talk.all, re.IGNORECASE)
     if wish is None:
         return None
@@ -197,7 +197,7 @@ def _number(said: str) -> str:
 
 
 def _arguments(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """What a hand-over is called with, by the names in its schema."""
+    """Return the arguments of a hand-over, by the names in its schema."""
     known = {"to_agent": "tickets", "agent": "tickets", "reason": "They sell tickets."}
     return {
         name: known.get(name, "Two tickets to the island, please.") for name in schema.get("properties", {})
@@ -205,7 +205,7 @@ def _arguments(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def friend(talk: Talk) -> Reply | None:
-    """Task ``memory``: what was said before is known if it is in the conversation."""
+    """Answer task ``memory``: an earlier statement is known if it is in the conversation."""
     if "You are a friend." not in talk.all:
         return None
     if "What is my name" in talk.user:
@@ -218,7 +218,7 @@ def friend(talk: Talk) -> Reply | None:
 
 
 def refund(talk: Talk) -> Reply | None:
-    """Task ``approval``: money is paid back by a tool, and what it answered is said."""
+    """Answer task ``approval``: a tool pays the money back, and the model reports its result."""
     if "mug" not in talk.all or not talk.tool("refund"):
         return None
     if paid := next((one for one in talk.results if "refunded" in one.lower()), None):
@@ -227,7 +227,7 @@ def refund(talk: Talk) -> Reply | None:
 
 
 def order(talk: Talk) -> Reply | None:
-    """Task ``order``: an order is read, confirmed, and a letter about it written."""
+    """Answer task ``order``: read an order, confirm it, and write a letter about it."""
     if "12 rye breads" not in talk.users:
         return None
     if "Read the order" in talk.all:
@@ -240,7 +240,7 @@ def order(talk: Talk) -> Reply | None:
 
 
 def judge(talk: Talk) -> Reply | None:
-    """Task ``rerank``: passages are graded; the one that says that there is no yeast in it is the best."""
+    """Answer task ``rerank``: grade the passages; the passage that says it contains no yeast is the best."""
     if "without yeast" not in talk.all or not re.search(r"relevan|grade|rank|judge", talk.all, re.IGNORECASE):
         return None
     if "properties" in (talk.schema or {}) and "grade" in talk.schema["properties"]:
@@ -258,7 +258,7 @@ def judge(talk: Talk) -> Reply | None:
 
 
 def _passages(talk: Talk) -> dict[int, str]:
-    """The passages in a prompt, by the numbers that they have there."""
+    """Return the passages in a prompt, by their numbers in the prompt."""
     pieces = re.split(r"(?:^|\n)Document(?: ID:)? (\d+):?", talk.all)
     return {
         int(number): said for number, said in zip(pieces[1::2], pieces[2::2], strict=False) if said.strip()
@@ -282,7 +282,7 @@ def _listed(
 
 
 def passage(talk: Talk) -> Reply | None:
-    """Task ``folder``: a question is answered from the passages in the prompt, if they say it."""
+    """Answer task ``folder``: answer a question from the passages in the prompt if they contain the answer."""
     asked = next((name for name in FACTS if name in talk.user), None)
     if asked is None:
         return None

@@ -93,7 +93,7 @@ class IssuerPlaces:
     authorization: str = ""
     revocation: str = ""
     names_itself: bool = False
-    """Whether its responses always name the issuer (RFC 9207)."""
+    """True if its responses always name the issuer (RFC 9207)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -556,10 +556,10 @@ def _refusal(places: IssuerPlaces, response: Mapping[str, Any], status: int) -> 
     if status >= 500:
         return _away(places.issuer)
     description = response.get("error_description")
-    why = f": {_short(description)}" if isinstance(description, str) and description else ""
+    reason = f": {_short(description)}" if isinstance(description, str) and description else ""
     return InvalidRequest(
         f"The issuer {places.issuer} refused the sign-in "
-        f"({_short(error) if error else f'HTTP {status}'}{why}). The operator must check at the issuer that "
+        f"({_short(error) if error else f'HTTP {status}'}{reason}). The operator must check at the issuer that "
         "the client of 'oidc_cli_client_id' is public, may use this way of signing in, and has these scopes.",
         code="sign_in_refused",
     )
@@ -576,5 +576,5 @@ def _away(issuer: str) -> Unavailable:
     return Unavailable(f"The issuer {issuer} does not respond. Try again later.", code="issuer_unavailable")
 
 
-def _unusable(places: IssuerPlaces, why: str) -> Unavailable:
-    return Unavailable(f"The issuer {places.issuer} {why}.", code="issuer_unusable")
+def _unusable(places: IssuerPlaces, reason: str) -> Unavailable:
+    return Unavailable(f"The issuer {places.issuer} {reason}.", code="issuer_unusable")

@@ -156,14 +156,14 @@ def _require_private(file_state: os.stat_result, path: Path) -> None:
 
 def keep(place: str, sign_in: KeptSignIn | None) -> None:
     """Store the sign-in of a daemon, or remove it. The caller must hold the lock (`locked`)."""
-    sign_ins = {at: one for at, one in read_sign_ins().items() if at != place}
+    sign_ins = {at: entry for at, entry in read_sign_ins().items() if at != place}
     rows = {**sign_ins, **({} if sign_in is None else {place: sign_in})}
     path = file()
     new = path.with_name(f"{path.name}.new")
     try:
         new.unlink(missing_ok=True)  # its mode would persist
         with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as out:
-            json.dump({"sign_ins": {at: asdict(one) for at, one in sorted(rows.items())}}, out, indent=2)
+            json.dump({"sign_ins": {at: asdict(entry) for at, entry in sorted(rows.items())}}, out, indent=2)
             out.flush()
             os.fsync(out.fileno())
         new.replace(path)

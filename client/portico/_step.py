@@ -23,9 +23,9 @@ class Reference:
     Example::
 
         from portico import Client
-        from portico.flow import input, pipeline, template
+        from portico.flow import input, llm, template
 
-        greeting = pipeline(template("Good morning, {name}!", name=input.name))
+        greeting = llm("default", user=template("Greet {name}.", name=input.name))
         with Client() as client:
             print(client.run(greeting, {"name": "Ada"}))
     """

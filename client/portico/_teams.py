@@ -156,8 +156,8 @@ def _transcript(turns: list[list[str]]) -> str:
     return "\n\n".join(f"{who}: {text}" for who, text in turns) or "Nothing yet."
 
 
-def _with_turn(turns: list[list[str]], who: str, text: str) -> list[list[str]]:
-    return [*turns, [who, text]]
+def _with_turn(turns: list[list[str]], speaker: str, text: str) -> list[list[str]]:
+    return [*turns, [speaker, text]]
 
 
 def _noted_all(turns: list[list[str]], texts: list[str], names: list[str]) -> list[list[str]]:

@@ -70,9 +70,9 @@ def clashes(wanted_schema: Schema, given_schema: Schema) -> bool:
 
 def _apart(wanted_schema: Schema, given_schema: Schema) -> bool:
     """Return whether every alternative of a choice clashes, see `clashes`."""
-    for one, other_schema in ((wanted_schema, given_schema), (given_schema, wanted_schema)):
-        if one.get("anyOf"):
-            return all(clashes(way, other_schema) for way in one["anyOf"])
+    for entry, other_schema in ((wanted_schema, given_schema), (given_schema, wanted_schema)):
+        if entry.get("anyOf"):
+            return all(clashes(way, other_schema) for way in entry["anyOf"])
     kinds = {
         _json_type(item) for schema in (wanted_schema, given_schema) for item in schema.get("enum") or ()
     }

@@ -320,9 +320,9 @@ def approve(message: Any, *, returns: Any = None, limit: float = 86_400.0) -> St
 
 
 @exact
-def subflow(given: StepLike | str) -> Step:
+def subflow(app: StepLike | str) -> Step:
     """Use a deployed app by name, or a step that sees only its own input."""
-    return Step("subflow", {"app": given} if isinstance(given, str) else {"step": given})
+    return Step("subflow", {"app": app} if isinstance(app, str) else {"step": app})
 
 
 @exact
@@ -521,10 +521,10 @@ def flow(
     return Flow(spec, writer.functions, writer.reasons, writer.near, writer.tools)
 
 
-def flow_of(given: Flow | StepLike | Mapping[str, Any]) -> Flow:
+def flow_of(value: Flow | StepLike | Mapping[str, Any]) -> Flow:
     """Return a `Flow` from a `Flow`, a step, or a specification as JSON."""
-    if isinstance(given, Flow):
-        return given
-    if isinstance(given, Mapping):
-        return Flow(given, {}, {})
-    return flow(given)
+    if isinstance(value, Flow):
+        return value
+    if isinstance(value, Mapping):
+        return Flow(value, {}, {})
+    return flow(value)

@@ -1,4 +1,4 @@
-// The frame of the page: where one is, where one can go, and what is wrong with the daemon.
+// The frame of the page: navigation, the current view, and problems of the daemon.
 
 import { effect, signal } from "@preact/signals";
 import type { FunctionComponent } from "preact";
@@ -175,7 +175,7 @@ export function App() {
 
 const REASONS = ["denied", "expired", "issuer", "no_role", "blocked", "ended"] as const;
 
-/** Why one is not signed in. */
+/** Explains why the user is not signed in. */
 function Refused() {
   if (!refused.value) return null;
   const reason = REASONS.find((known) => known === refused.value) ?? "failed";
@@ -241,7 +241,7 @@ function Unlock() {
   );
 }
 
-/** The problems that the reader has dismissed; any other set of them is shown. */
+/** The problems that the user has dismissed. Any other set of problems is shown. */
 const dismissed = signal(recall("problems"));
 
 const asText = (problems: Problem[]) =>
@@ -252,7 +252,7 @@ function dismiss(problems: string): void {
   remember("problems", problems);
 }
 
-/** What of the configuration was left out, and why. */
+/** The entries of the configuration that were left out, with the reasons. */
 function Problems() {
   const problems = status.value?.problems ?? [];
   const text = asText(problems);
@@ -261,7 +261,7 @@ function Problems() {
     <div class="card problems" id="problems">
       <details>
         <summary>{t("problems", { count: problems.length })}</summary>
-        {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by the keyboard */}
+        {/* biome-ignore lint/a11y/noNoninteractiveTabindex: scrollable regions must be reachable by keyboard */}
         <section tabIndex={0} aria-label={t("problems", { count: problems.length })}>
           <ul>
             {problems.map((problem) => (
@@ -279,7 +279,7 @@ function Problems() {
   );
 }
 
-/** Everything that can be gone to or done, by its name. Ctrl+K opens it. */
+/** The command palette: every view and action by name. Ctrl+K opens it. */
 function Palette() {
   const close = () => {
     paletteOpen.value = false;

@@ -1,4 +1,4 @@
-// Requests to this daemon. Everything that it answers is data: nothing of it becomes markup here.
+// Requests to this daemon. All responses are data: nothing in them becomes markup here.
 
 import { signal } from "@preact/signals";
 
@@ -6,10 +6,10 @@ export { sentence } from "./format";
 
 const KEY_NAME = "portico-key";
 
-/** The key that goes with every request; empty where the daemon asks for none. */
+/** The key that is sent with every request, or an empty string if the daemon needs none. */
 export const key = signal(sessionStorage.getItem(KEY_NAME) ?? localStorage.getItem(KEY_NAME) ?? "");
 
-/** Whether the key is also there in other tabs, and after the browser was closed. */
+/** Stores the key. With `keep`, other tabs can use it, and it survives closing the browser. */
 export function storeKey(value: string, keep: boolean): void {
   sessionStorage.removeItem(KEY_NAME);
   localStorage.removeItem(KEY_NAME);
@@ -17,7 +17,7 @@ export function storeKey(value: string, keep: boolean): void {
   key.value = value;
 }
 
-/** Whether another tab has kept or forgotten a key; this one then uses the same, unless it has one of its own. */
+/** Takes over a key that another tab stored or removed, unless this tab has its own. Returns whether it did. */
 export function takeOverKey(event: StorageEvent): boolean {
   if (event.storageArea !== localStorage || (event.key !== KEY_NAME && event.key !== null)) return false;
   if (sessionStorage.getItem(KEY_NAME)) return false;
@@ -25,7 +25,7 @@ export function takeOverKey(event: StorageEvent): boolean {
   return true;
 }
 
-/** An answer that is an error, in the daemon's own words. A status of 0: no answer came. */
+/** An error response, with the daemon's message. Status 0 means that no response arrived. */
 export class ApiError extends Error {
   constructor(
     message: string,
@@ -48,7 +48,7 @@ export interface Options {
   signal?: AbortSignal;
 }
 
-/** A request; raises `ApiError` unless it is answered with success. */
+/** Sends a request. Throws `ApiError` unless the response is successful. */
 export async function send(path: string, options: Options = {}): Promise<Response> {
   const headers: Record<string, string> = { ...options.headers };
   if (key.value) headers.Authorization = `Bearer ${key.value}`;
@@ -75,13 +75,13 @@ export async function send(path: string, options: Options = {}): Promise<Respons
   throw new ApiError(message, response.status, document?.error?.code ?? null);
 }
 
-/** The JSON that a request is answered with. */
+/** Sends a request and returns the JSON of its response. */
 export async function json<T>(path: string, options: Options = {}): Promise<T> {
   const response = await send(path, options);
   return response.status === 204 ? (undefined as T) : ((await response.json()) as T);
 }
 
-/** The rows of a list. */
+/** Returns the rows of a list. */
 export async function rows<T>(path: string, options: Options = {}): Promise<T[]> {
   return (await json<{ data: T[] }>(path, options)).data;
 }
@@ -91,7 +91,7 @@ export interface ListPage<T> {
   has_more: boolean;
 }
 
-/** The rows of a list that comes in pages, about `most` of them; `load` is given what its query ends with. */
+/** Returns about `most` rows of a paginated list. `load` receives the end of the query string. */
 export async function everyRow<T extends { id: string }>(
   most: number,
   load: (after: string) => Promise<ListPage<T>>,
@@ -112,7 +112,7 @@ export interface Frame {
   data: string;
 }
 
-/** The frames of a stream of server-sent events, as they arrive. */
+/** Yields the frames of a stream of server-sent events as they arrive. */
 export async function* frames(response: Response): AsyncGenerator<Frame> {
   if (!response.body) return;
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -139,7 +139,7 @@ export async function* frames(response: Response): AsyncGenerator<Frame> {
   }
 }
 
-/** One block of a stream; null for a comment. */
+/** Parses one block of a stream. Returns null for a comment. */
 export function readFrame(block: string): Frame | null {
   let id = "";
   const data: string[] = [];
@@ -153,24 +153,24 @@ export function readFrame(block: string): Frame | null {
 const FIRST_WAIT_MS = 300;
 const MAX_WAIT_MS = 5_000;
 const MAX_SILENCE_MS = 10 * 60_000;
-// A browser holds six connections to one address, those of all its tabs together. A page that nobody sees gives its own
-// back, asks now and then whether what it follows has ended, and hears the rest of it then.
+// A browser allows six connections to one address, for all tabs together. A hidden page therefore closes its
+// connection, checks now and then whether the stream has ended, and reads the rest at that point.
 const UNSEEN_MS = 1_000;
 const UNSEEN_POLL_MS = 5_000;
 
-/** A stream of events that can be asked for again from any of them on. */
+/** A stream of events that can be requested again from any event. */
 export interface Followed {
-  /** Asks for the events behind that with the id `last`; empty: for all of them. */
+  /** Requests the events after the one with id `last`, or all events if `last` is empty. */
   open: (signal: AbortSignal, last: string) => Promise<Response>;
-  /** Whether all of it can be heard at once: asked while nobody sees the page. */
+  /** Returns whether the whole stream can be read without waiting. Called while the page is hidden. */
   hasEnded: (signal: AbortSignal) => Promise<boolean>;
-  /** The connection that is there already; `unseen` ends it. */
+  /** A connection that is already open. Aborting `unseen` closes it. */
   first?: { frames: AsyncGenerator<Frame>; unseen: AbortController };
-  /** Whether the connection is cut and made again. */
+  /** Called when the connection is lost and when it is restored. */
   onCut?: (isCut: boolean) => void;
 }
 
-/** The frames of a stream, over as many connections as it takes, until whoever reads them has enough or is `leaving`. */
+/** Yields the frames of a stream, reconnecting as needed, until the reader stops or `leaving` is aborted. */
 export async function* follow(stream: Followed, leaving: AbortSignal): AsyncGenerator<Frame> {
   let { first } = stream;
   let [wait, heard, last] = [FIRST_WAIT_MS, Date.now(), ""];
@@ -193,7 +193,7 @@ export async function* follow(stream: Followed, leaving: AbortSignal): AsyncGene
       }
     } catch (error) {
       if (leaving.aborted) throw error;
-      if (isAbort(error)) continue; // nobody sees the page
+      if (isAbort(error)) continue; // the page is hidden
       if (!(error instanceof ApiError) || (error.status && error.status < 500)) throw error;
     } finally {
       first = undefined;
@@ -207,7 +207,7 @@ export async function* follow(stream: Followed, leaving: AbortSignal): AsyncGene
   }
 }
 
-/** The events of a run, from the first one to its end; `hasEnded`: if it is known otherwise than by the run. */
+/** Yields the events of a run from the first to the last. `hasEnded` replaces the check whether the run has ended. */
 export async function* followRun<E extends { type: string }>(
   run: string,
   leaving: AbortSignal,
@@ -228,7 +228,7 @@ export async function* followRun<E extends { type: string }>(
   }
 }
 
-/** Does it once nobody has seen the page for a moment; returns what forgets that. */
+/** Calls `work` once the page has been hidden for a moment. Returns a function that cancels this. */
 function whenUnseen(work: () => void): () => void {
   let timer = 0;
   const look = () => {
@@ -247,7 +247,7 @@ async function untilSeen(stream: Followed, leaving: AbortSignal): Promise<void> 
   while (document.hidden && !(await stream.hasEnded(leaving))) await pause(UNSEEN_POLL_MS, leaving, true);
 }
 
-/** `untilSeen`: no longer than until somebody sees the page. */
+/** Waits for a number of milliseconds. With `untilSeen`, the wait ends early when the page becomes visible. */
 export function pause(milliseconds: number, signal: AbortSignal, untilSeen = false): Promise<void> {
   const ended = new AbortController();
   const found = new Promise<void>((resolve, reject) => {
@@ -260,5 +260,5 @@ export function pause(milliseconds: number, signal: AbortSignal, untilSeen = fal
   return found.finally(() => ended.abort());
 }
 
-/** A part of a path. */
+/** Encodes a path segment. */
 export const part = encodeURIComponent;

@@ -1,16 +1,16 @@
-// Sentences of an answer that have no evidence in the passages it stands on.
+// Sentences of an answer without evidence in its passages.
 
-/** Why a sentence has none; as the daemon says it. */
+/** Why a sentence has no evidence, as the daemon reports it. */
 export const REASONS = ["number", "name", "date", "negation", "no_evidence", "too_long"] as const;
 export type Reason = (typeof REASONS)[number];
 
-/** Where such a sentence ends in the text of its answer. */
+/** The end of an unsupported sentence in the text of its answer. */
 export interface Unsupported {
   at: number;
   reason: Reason;
 }
 
-/** A sentence that was checked. Its offsets count characters, of which some are two of a string here. */
+/** A checked sentence. Its offsets count characters, some of which are two UTF-16 units in a string. */
 export interface Claim {
   end: number;
   supported: boolean;
@@ -18,7 +18,7 @@ export interface Claim {
   removed: boolean;
 }
 
-/** Of the claims of a message those to mark; the message begins at `begin` of `text`. */
+/** Returns the claims of a message to mark. The message starts at `begin` in `text`. */
 export function unsupportedIn(text: string, claims: Claim[], begin = 0): Unsupported[] {
   return claims
     .filter((claim) => !claim.supported && !claim.removed)
@@ -30,7 +30,7 @@ export function unsupportedIn(text: string, claims: Claim[], begin = 0): Unsuppo
 
 const CLOSED_FENCE = /^[ \t>]*(?:`{3,}|~{3,})$/;
 
-/** The text with `mark` behind each of those sentences. Of code, it stands behind its last line. */
+/** Returns the text with `mark` after each of these sentences. In a code block, the mark follows the last line. */
 export function withMarks(text: string, found: Unsupported[], mark: (reason: Reason) => string): string {
   const placed = found.map(({ at, reason }) => ({ place: placeOf(text, at), words: ` ${mark(reason)}` }));
   let made = "";
@@ -42,7 +42,9 @@ export function withMarks(text: string, found: Unsupported[], mark: (reason: Rea
   return made + text.slice(from);
 }
 
-/** Where Markdown can have the mark of a sentence that ends `at`: in its cell of a table, and not as a line of its own. */
+/**
+ * Returns where Markdown allows a mark for a sentence that ends `at`: inside its table cell, never on a separate line.
+ */
 function placeOf(text: string, at: number): number {
   const end = behind(text, at, /\s/);
   const line = text.slice(text.slice(0, end).lastIndexOf("\n") + 1, end);
@@ -50,7 +52,7 @@ function placeOf(text: string, at: number): number {
   return line.endsWith("|") && !line.endsWith("\\|") ? end - 1 : end;
 }
 
-/** The end of what stands before `at`, without such letters. */
+/** Returns the end of the text before `at`, without trailing `letters`. */
 function behind(text: string, at: number, letters: RegExp): number {
   let end = at;
   while (end > 0 && letters.test(text.charAt(end - 1))) end -= 1;

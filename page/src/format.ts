@@ -1,4 +1,4 @@
-// Figures and moments as people read them, in the language of the page.
+// Numbers and times as text, in the language of the page.
 
 import type { Place } from "./types";
 import { language } from "./words/words";
@@ -20,12 +20,12 @@ export function count(value: number): string {
   return value.toLocaleString(language.value);
 }
 
-/** What a caught error says. */
+/** Returns the message of a caught error. */
 export function sentence(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-/** A moment in seconds since 1970: the time of today, the date of any other day. */
+/** Formats a time in seconds since 1970: the time of day for today, the date for any other day. */
 export function moment(seconds: number): string {
   const then = new Date(seconds * 1000);
   const today = new Date().toDateString() === then.toDateString();
@@ -34,14 +34,14 @@ export function moment(seconds: number): string {
     : then.toLocaleDateString(language.value, { year: "numeric", month: "short", day: "numeric" });
 }
 
-/** How long ago a moment in seconds since 1970 is, by days. */
+/** Returns the age in days of a time in seconds since 1970. */
 export function age(seconds: number): "today" | "yesterday" | "week" | "earlier" {
   const midnight = new Date().setHours(0, 0, 0, 0);
   const days = Math.ceil((midnight - seconds * 1000) / 86_400_000);
   return days <= 0 ? "today" : days === 1 ? "yesterday" : days <= 7 ? "week" : "earlier";
 }
 
-/** A moment in seconds since 1970, with its day and its time. */
+/** Formats a time in seconds since 1970 with date and time of day. */
 export function dayAndTime(seconds: number): string {
   return new Date(seconds * 1000).toLocaleString(language.value, { dateStyle: "medium", timeStyle: "short" });
 }
@@ -54,7 +54,10 @@ export function dollars(cost: number): string {
   return `$${cost < 0.01 ? cost.toFixed(5) : cost.toFixed(2)}`;
 }
 
-/** Where in a file a passage stands, such as `page 3` or `line 12 · Install › Linux`; as the SDK labels it. */
+/**
+ * Returns the position of a passage in a file, such as `page 3` or `line 12 · Install › Linux`, formatted as in the
+ * SDK.
+ */
 export function placeLabel(place: Partial<Place>): string {
   const found: string[] = [];
   if (place.page) found.push(`p. ${place.page}`);
@@ -76,7 +79,7 @@ function clock(seconds: number): string {
   return hours ? `${hours}:${two(minutes)}:${two(whole % 60)}` : `${minutes}:${two(whole % 60)}`;
 }
 
-/** How a program asks a model or an app of this daemon. */
+/** Returns a code snippet that asks a model or an app of this daemon. */
 export function callSnippet(model: string): string {
   return [
     "from openai import OpenAI",

@@ -1,4 +1,4 @@
-// What this browser remembers of the reader: drafts, the chosen model, the language. Conversations are the daemon's.
+// Data that this browser stores: drafts, the chosen model, the language. The daemon stores conversations.
 
 const PREFIX = "portico.";
 
@@ -6,12 +6,12 @@ export function recall(name: string): string {
   return localStorage.getItem(PREFIX + name) ?? "";
 }
 
-/** Remember a text; an empty one is forgotten. A browser that is full keeps what it has. */
+/** Stores a text; an empty text is removed. If the storage is full, it keeps the previous text. */
 export function remember(name: string, value: string): void {
   try {
     if (value) localStorage.setItem(PREFIX + name, value);
     else localStorage.removeItem(PREFIX + name);
   } catch {
-    // Nothing depends on it.
+    // Nothing depends on the stored text.
   }
 }

@@ -7,7 +7,7 @@ import { watchStatus } from "./status";
 import "./style.css";
 
 const place = document.getElementById("page");
-/** The title of the one app that `portico web` serves; the whole page has none. */
+/** The title of the app that `portico web` serves. The full page has none. */
 const alone = document.querySelector<HTMLMetaElement>('meta[name="portico-app"]')?.content;
 if (place && alone !== undefined) render(<Alone title={alone} />, place);
 else if (place) {

@@ -1,4 +1,4 @@
-// Passages as events and searches carry them: for openapi.json they are objects without fields.
+// Passages in events and search results. In openapi.json they are objects without fields.
 
 import type { Place } from "./types";
 
@@ -8,9 +8,9 @@ export interface Passage {
   text: string;
   file_id: string;
   filename: string;
-  /** As far as it is known: a page, a line, a cell. */
+  /** The known parts of the position: page, line, cell. */
   place: Partial<Place>;
   store: string;
-  /** The characters that the answer quotes: of `text`, from and to. */
+  /** The character offsets in `text` that the answer quotes: start and end. */
   quote?: [number, number] | null;
 }

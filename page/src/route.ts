@@ -1,4 +1,4 @@
-// Where the reader is: the part of the address behind `#`, which can be linked to and survives a reload.
+// The current location: the part of the address after `#`, which can be linked to and survives a reload.
 
 import { signal } from "@preact/signals";
 
@@ -7,7 +7,7 @@ export interface Route {
   rest: string[];
 }
 
-/** `#/documents/handbook/file-1` as a view and what is open in it. */
+/** Parses `#/documents/handbook/file-1` into a view and the items that are open in it. */
 export function readRoute(hash: string): Route {
   const [view = "", ...rest] = hash.replace(/^#\/?/, "").split("/").map(decode);
   return { view: view || "chat", rest: rest.filter(Boolean) };
@@ -27,7 +27,7 @@ export function link(...parts: string[]): string {
 
 export const route = signal(readRoute(location.hash));
 
-/** Go there. With `replace`, the way back skips where one is now. */
+/** Navigates to an address. With `replace`, the current entry of the history is replaced. */
 export function go(hash: string, replace = false): void {
   if (replace) history.replaceState(null, "", hash);
   else if (hash !== location.hash) history.pushState(null, "", hash);

@@ -1,4 +1,4 @@
-// Signing in by an issuer. The browser keeps a cookie that no script reads: all there is to know here is who that is.
+// Sign-in through an issuer. The browser stores a cookie that scripts cannot read, so the page only knows the user.
 
 import { signal } from "@preact/signals";
 import { json } from "./api";
@@ -7,11 +7,11 @@ import type { Whoami } from "./types";
 
 const PLACE_NAME = "portico-place";
 
-/** The issuers by which one signs in here. */
+/** The issuers that users can sign in with. */
 export const issuers = signal<string[]>([]);
-/** Who is signed in in this browser; null if a key is used, or nothing. */
+/** The signed-in user of this browser, or null if a key or nothing is used. */
 export const person = signal<Whoami | null>(null);
-/** Why one is not signed in, in a word of the daemon's; empty if nothing went wrong. */
+/** The daemon's code for why the user is not signed in, or an empty string. */
 export const refused = signal("");
 
 interface Metadata {
@@ -27,7 +27,7 @@ export async function lookWhoCalls(locked: boolean): Promise<void> {
   if (caller.by === "page") person.value = caller;
 }
 
-/** Leave for an issuer, which sends the browser back to the page. */
+/** Navigates to an issuer, which redirects the browser back to the page. */
 export async function signIn(issuer: string): Promise<void> {
   refused.value = "";
   const { address } = await json<{ address: string }>("/api/sign-in", { json: { issuer } });
@@ -40,7 +40,7 @@ export async function signOut(): Promise<void> {
   person.value = null;
 }
 
-/** Take what an issuer's answer has left in the address out of it, and go where one was before. */
+/** Removes the issuer's response from the address, and returns to the previous location. */
 export function comeBack(): void {
   refused.value = new URLSearchParams(location.search).get("sign-in") ?? "";
   const place = sessionStorage.getItem(PLACE_NAME);

@@ -1,4 +1,4 @@
-// What the daemon has, looked at every few seconds while the page is seen.
+// The state of the daemon, polled every few seconds while the page is visible.
 
 import { signal } from "@preact/signals";
 import { ApiError, json, key, rows, sentence, takeOverKey } from "./api";
@@ -9,14 +9,14 @@ const POLL_INTERVAL_MS = 5_000;
 
 export const status = signal<Status | null>(null);
 export const apps = signal<App[]>([]);
-/** What can be asked for as a model: deployments, what was trained of them, other names of both, apps. */
+/** Names for the `model` field: deployments, fine-tuned models, aliases, apps. */
 export const served = signal<Model[]>([]);
-/** Why the daemon cannot be asked; empty if it can. */
+/** Why the daemon cannot be reached, or an empty string. */
 export const trouble = signal("");
-/** Whether it wants a key that it has not got. Until there is another one, it is not asked again. */
+/** Whether the daemon requires a key that is missing or wrong. Polling stops until there is another key. */
 export const locked = signal(false);
 
-/** The key with which it was asked who calls; null before that. */
+/** The key that was last used to ask for the caller, or null. */
 let askedWith: string | null = null;
 
 export async function refresh(): Promise<void> {
@@ -40,7 +40,7 @@ export async function refresh(): Promise<void> {
   }
   if (askedWith !== key.peek() && (locked.value || !trouble.value)) {
     askedWith = key.peek();
-    await lookWhoCalls(locked.value).catch(() => undefined); // a key then, and nobody to sign out
+    await lookWhoCalls(locked.value).catch(() => undefined); // if it fails, a key is in use and nobody can sign out
   }
 }
 
@@ -57,7 +57,7 @@ export function watchStatus(): void {
   });
 }
 
-/** The first model of a task, if there is one. */
+/** Returns the first model for a task, if there is one. */
 export function modelFor(task: string): string | undefined {
   return status.value?.models.find((model) => model.task === task)?.name;
 }
@@ -66,16 +66,16 @@ export type AppKind = "agent" | "flow" | "store";
 
 export type Doing = "chat" | "image" | "speech";
 
-/** Something to talk to: an app or an agent, or a model by what it does. */
+/** A target of a conversation: an app, an agent, or a model with its task. */
 export interface Target {
   name: string;
   kind: AppKind | "model";
   does: Doing;
-  /** What else it is called, such as `default`. */
+  /** Other names, such as `default`. */
   aliases?: string[];
 }
 
-/** All that can be talked to, apps first. */
+/** Returns all targets, apps first. */
 export function targets(): Target[] {
   const deployed = status.value?.models ?? [];
   const known = new Set(deployed.map((model) => model.name));
@@ -100,7 +100,7 @@ export function targets(): Target[] {
   ];
 }
 
-/** The other names of a model, but those of its checkpoints. */
+/** Returns the aliases of a model, except those of its checkpoints. */
 export function aliasesOf(name: string): string[] {
   const others = served.value.filter((each) => each.alias_of === name && !each.id.startsWith(`${name}:`));
   return others.map((each) => each.id);

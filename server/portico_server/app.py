@@ -62,7 +62,7 @@ class StartOptions:
     quiet: bool = False
     configuration: Configuration | None = None
     within: bool = False
-    """Whether the daemon runs inside another program, which owns the signals, the standard output and the garbage
+    """True if the daemon runs inside another program, which owns the signals, the standard output and the garbage
     collector.
     """
 

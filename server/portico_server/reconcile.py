@@ -43,7 +43,7 @@ Aliases are last.
 """
 
 PRUNABLE: Final = (*KINDS, "agents", "aliases")
-"""Kinds whose unlisted entries can be removed: ``apps`` are all apps, ``agents`` only those that are agents."""
+"""Kinds whose unlisted entries can be removed: ``apps`` covers all apps, ``agents`` only agents."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,19 +98,19 @@ class Reconciler:
         if not dry_run:
             self.stores.applied |= {spec.name for spec in configuration.stores}
         changes: list[Change] = []
-        for one in steps if not dry_run else ():
-            if one.do is None:
+        for entry in steps if not dry_run else ():
+            if entry.do is None:
                 continue
             try:
-                await one.do()
+                await entry.do()
             except PorticoError as error:
                 before = ", ".join(f"{change.kind}/{change.name}" for change in changes) or "nothing"
                 error.message = (
-                    f"{one.change.kind}/{one.change.name}: {error.message} Changes made before that: "
+                    f"{entry.change.kind}/{entry.change.name}: {error.message} Changes made before that: "
                     f"{before}."
                 )
                 raise
-            changes.append(one.change)
+            changes.append(entry.change)
         return [step.change for step in steps]
 
     async def _plan(

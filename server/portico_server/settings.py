@@ -109,9 +109,7 @@ class Settings:
     oidc_audience: str = _setting(
         "", "Valid values of 'aud' in tokens for this daemon, separated by commas (default: public_url)"
     )
-    oidc_scopes: str = _setting(
-        "openid profile email", "Scopes that MCP clients are told to request from an issuer"
-    )
+    oidc_scopes: str = _setting("openid profile email", "Scopes that MCP clients must request from an issuer")
     oidc_algorithms: str = _setting(
         "RS256,PS256,ES256,EdDSA", "Allowed signature algorithms of tokens, separated by commas"
     )

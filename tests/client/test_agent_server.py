@@ -253,7 +253,8 @@ async def test_what_is_wrong_is_said_and_the_server_stays(daemon: Daemon, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("agent", "said"), [("nobody", "is not an agent here"), ("talker", "is not an agent here")]
+    ("agent", "said"),
+    [("nobody", "is not an agent. Available agents: "), ("talker", "is not an agent. Available agents: ")],
 )
 def test_an_agent_that_is_not_there_ends_the_command_with_a_sentence(
     daemon: Daemon, agent: str, said: str

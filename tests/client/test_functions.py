@@ -123,5 +123,5 @@ def test_an_argument_that_cannot_be_named_is_refused() -> None:
     def many(*values: int) -> int:
         return sum(values)
 
-    with pytest.raises(InvalidRequest, match="'values' of many cannot be given by name"):
+    with pytest.raises(InvalidRequest, match="'values' of many cannot be passed by name"):
         Function.of(many)

@@ -75,7 +75,7 @@ def test_in_the_image_an_image_of_ones_own_is_the_way(installed: Installed, tmp_
     installed({"url": "file:///src", "dir_info": {}})
     (tmp_path / _installed.IMAGE_MARK).touch()
     assert how_to_add("sql") == (
-        "in an image of your own, built on this one: USER root, "
+        "in your own image, built on this one: USER root, "
         f"RUN {PIP} 'asyncpg<1,>=0.30' 'duckdb<3,>=1.3', USER portico"
     )
     assert f"touch /opt/portico/{_installed.IMAGE_MARK}" in (ROOT / "Dockerfile").read_text(encoding="utf-8")

@@ -53,11 +53,11 @@ def test_a_name_cannot_leave_its_place_in_the_path(client: Client, sent: list[ht
 def test_a_name_that_would_ask_for_another_path_is_refused(
     client: Client, sent: list[httpx.Request], name: str
 ) -> None:
-    with pytest.raises(InvalidRequest, match="is not a name for a store"):
+    with pytest.raises(InvalidRequest, match="is not a valid name for a store"):
         client.stores.remove(name)
-    with pytest.raises(InvalidRequest, match="Name a file by its id"):
+    with pytest.raises(InvalidRequest, match="The id of a file is required"):
         client.files.remove(name)
-    with pytest.raises(InvalidRequest, match="Name a session by its id"):
+    with pytest.raises(InvalidRequest, match="The id of a session is required"):
         client.sessions.get(name)
     assert not sent
 
@@ -112,7 +112,7 @@ def test_the_only_app_is_chosen_and_several_are_listed() -> None:
 
 
 def test_a_file_that_is_not_there_is_named(client: Client, sent: list[httpx.Request], tmp_path: Path) -> None:
-    with pytest.raises(InvalidRequest, match=r"There is no file at .*gone"):
+    with pytest.raises(InvalidRequest, match=r"The file '.*gone\.pdf' does not exist"):
         client.files.add(tmp_path / "gone.pdf")
     with pytest.raises(InvalidRequest, match="need a file name"):
         client.files.add(b"text")

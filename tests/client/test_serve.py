@@ -141,11 +141,11 @@ def test_a_call_is_executed_once_at_a_time_and_the_next_waits(daemon: Daemon) ->
 
 def test_nobody_serves_under_a_name_that_is_taken(daemon: Daemon) -> None:
     with Client(daemon.url) as client:
-        with pytest.raises(Conflict, match="There is a tool 'search' here already"):
+        with pytest.raises(Conflict, match="A tool 'search' already exists"):
             client.serve([Function("search", area)])
-        with pytest.raises(InvalidRequest, match="at least one function"):
+        with pytest.raises(InvalidRequest, match="At least one function"):
             client.serve([])
-        with pytest.raises(InvalidRequest, match="not a name for a function"):
+        with pytest.raises(InvalidRequest, match="not a valid name for a function"):
             client.serve([Function("a b", area)])
 
 
@@ -156,7 +156,7 @@ def test_a_call_that_no_client_takes_ends_with_a_clear_error(daemon: Daemon) -> 
         result = http.post("/api/tools/nobody/call", json={}).json()
         assert result["is_error"]
         assert result["text"] == (
-            "'nobody' was not executed: The client that serves it did not answer within 0.2 s."
+            "'nobody' was not executed: The client that serves it did not respond within 0.2 s."
         )
         assert http.delete("/api/workers/mute").is_success
         assert http.post("/api/tools/nobody/call", json={}).status_code == 404
@@ -315,7 +315,7 @@ def test_ctrl_c_finishes_what_has_begun(daemon: Daemon, tmp_path: Path) -> None:
         text=True,
     )
     assert process.stdout is not None and process.stderr is not None
-    assert process.stdout.readline() == "Serves slow until Ctrl-C. Try: portico tools show slow\n"
+    assert process.stdout.readline() == "Serving slow until Ctrl-C. Try: portico tools show slow\n"
     with Client(daemon.url) as client, ThreadPoolExecutor(1) as pool:
         until(lambda: _is_there(client, "slow"))
         call = pool.submit(client.tools.call, "slow", {"seconds": 0.5})

@@ -210,7 +210,7 @@ def test_an_answer_that_is_not_an_object_is_an_error_in_plain_words(
     stranger: Stranger, capsys: pytest.CaptureFixture[str], path: str, body: bytes
 ) -> None:
     stranger.says(path, body, content_encoding="gzip" if body[:2] == b"\x1f\x8b" else "identity")
-    refused(capsys, "calls itself" if path == DISCOVERY else "does not say how")
+    refused(capsys, "identifies itself as" if path == DISCOVERY else "does not describe how")
 
 
 @pytest.mark.parametrize("path", [METADATA, DISCOVERY, "/device", "/token"])
@@ -224,10 +224,10 @@ def test_no_redirect_is_followed_and_no_answer_read_without_an_end(
     monkeypatch.setattr(_issuer, "MAX_LOST_ATTEMPTS", 1)
     other = strangers()
     stranger.says(path, {}, 307, location=f"{other.url}{path}")
-    refused(capsys, "does not answer now" if path == "/token" else "no redirect is followed")
+    refused(capsys, "does not respond" if path == "/token" else "are not followed")
     assert other.asked == []
     stranger.streams(path, b" " * 65_536)
-    refused(capsys, "does not answer now" if path == "/token" else "more than 262,144 bytes")
+    refused(capsys, "does not respond" if path == "/token" else "exceeds 262,144 bytes")
     ended = threading.Event()
     stranger.streams(path, b" ", ended)
     before = stranger.replies["/device"]
@@ -240,7 +240,7 @@ def test_no_redirect_is_followed_and_no_answer_read_without_an_end(
         stranger.replies["/device"] = device
     else:
         monkeypatch.setattr(_issuer, "ANSWER_TIMEOUT_S", 0.5)
-    refused(capsys, "does not answer now" if path == "/token" else "has not answered within")
+    refused(capsys, "does not respond" if path == "/token" else "did not respond within")
     ended.set()
 
 
@@ -301,7 +301,7 @@ def test_a_daemon_without_tls_on_another_machine_gets_no_token(
     user: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["--url", "http://192.0.2.1:8642", "login"]) == 1
-    assert "has no TLS" in capsys.readouterr().err
+    assert "does not use TLS" in capsys.readouterr().err
 
 
 @pytest.mark.asyncio
@@ -369,7 +369,7 @@ def test_a_file_that_holds_something_else_is_said_to(stranger: Stranger, user: P
     stranger.says("/api/whoami", {"error": {"message": "no"}}, 401)
     with (
         portico.Client(stranger.url) as client,
-        pytest.raises(InvalidRequest, match="does not hold sign-ins"),
+        pytest.raises(InvalidRequest, match="does not contain sign-ins"),
     ):
         client.whoami()
 
@@ -378,7 +378,10 @@ def test_what_is_not_a_file_of_this_user_alone_is_not_read(stranger: Stranger, u
     stranger.says("/api/whoami", {"error": {"message": "no"}}, 401)
     user.parent.mkdir()
     os.mkfifo(user, 0o600)
-    with portico.Client(stranger.url) as client, pytest.raises(InvalidRequest, match="not a file of yours"):
+    with (
+        portico.Client(stranger.url) as client,
+        pytest.raises(InvalidRequest, match="does not belong to you"),
+    ):
         client.whoami()
     user.unlink()
     keep(stranger, user)

@@ -46,7 +46,8 @@ def test_what_may_be_one_or_several_is_read_as_it_came(source: Any, read: Any) -
 
 def test_a_field_that_is_missing_is_named() -> None:
     with pytest.raises(
-        NotPortico, match=r"The daemon's Store lacks a field .*'name'.*Are client and daemon of one"
+        NotPortico,
+        match=r"The daemon's Store lacks a field .*'name'.*Do client and daemon have the same version",
     ):
         _read({"id": "vs_1"}, lambda client: client.stores.get("docs"))
 
@@ -54,9 +55,9 @@ def test_a_field_that_is_missing_is_named() -> None:
 @pytest.mark.parametrize(
     ("answer", "call", "words"),
     [
-        ([], lambda client: client.stores.get("docs"), "answered list where a Store was expected"),
-        ({"data": {}}, lambda client: client.stores.list(), "holds no list 'data'"),
-        ({"data": [3]}, lambda client: client.stores.list(), "answered int where a Store was expected"),
+        ([], lambda client: client.stores.get("docs"), "returned list where a Store was expected"),
+        ({"data": {}}, lambda client: client.stores.list(), "has no list 'data'"),
+        ({"data": [3]}, lambda client: client.stores.list(), "returned int where a Store was expected"),
         ({}, lambda client: client.stores.sync("docs"), "lacks 'run'"),
         ({"runs": "run_1"}, lambda client: client.stores.retry_groups("docs"), "lacks 'runs'"),
         ([], lambda client: client.health(), "is not a JSON object"),
@@ -65,7 +66,7 @@ def test_a_field_that_is_missing_is_named() -> None:
             lambda client: client.audio.transcribe(b"", "m"),
             "not a transcript",
         ),
-        ({"data": [{}]}, lambda client: client.images.draw("a cat", "m"), "holds no pictures"),
+        ({"data": [{}]}, lambda client: client.images.draw("a cat", "m"), "contains no images"),
     ],
 )
 def test_an_answer_of_another_shape_is_refused(

@@ -120,9 +120,9 @@ def test_all_are_listed_with_their_distribution_and_what_is_wrong(client: httpx.
         (
             "chunker",
             "older",
-        ): "its module sets PORTICO_PLUGIN_API to 2; this daemon takes plugins of version 1",
-        ("chunker", "Loud"): "its name must be a small letter",
-        ("tool", "misnamed"): "it calls itself 'another', but its entry point is 'misnamed'",
+        ): "its module sets PORTICO_PLUGIN_API to 2; this daemon supports plugins of version 1",
+        ("chunker", "Loud"): "its name must be a lower-case letter",
+        ("tool", "misnamed"): "its own name is 'another', but its entry point is 'misnamed'",
         ("tool", "quits"): "SystemExit: no licence",
         ("provider", "text"): "a provider must be a ModelProvider",
     }

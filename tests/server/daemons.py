@@ -1,4 +1,4 @@
-"""Daemons with homes of their own on one PostgreSQL, for tests of what they do together."""
+"""Daemons with separate homes on one PostgreSQL, for tests of their interaction."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ WAIT_S = 60.0
 
 
 def start(folder: Path, name: str, database: str, configuration: str, **environment: str) -> Daemon:
-    """One with a home of its own in a folder, in which all of them have their files."""
+    """Start a daemon with its own home in a folder that all daemons share for their files."""
     (folder / "models.yaml").write_text(configuration)
     variables = {"PORTICO_DATABASE": database, "PORTICO_FILES": str(folder / "files"), **environment}
     return daemons.start(folder / name, "--file", str(folder / "models.yaml"), env=variables)
 
 
 def end(*running: Daemon) -> None:
-    """Stop those that still run, and let go of their streams."""
+    """Stop the daemons that still run, and close their streams."""
     for daemon in running:
         if daemon.process.poll() is None:
             daemon.stop()
@@ -32,7 +32,7 @@ def end(*running: Daemon) -> None:
 
 
 def until(condition: Callable[[], Any], what: str) -> Any:
-    """What a condition returns once it is true; it is asked again and again for a minute."""
+    """Poll a condition for up to a minute and return its result once it is true."""
     stop = threading.Event()
     timer = threading.Timer(WAIT_S, stop.set)
     timer.start()
@@ -47,13 +47,13 @@ def until(condition: Callable[[], Any], what: str) -> Any:
 
 
 def call(daemon: Daemon, method: str, path: str, key: str = "", **more: Any) -> httpx.Response:
-    """The answer of a daemon, whatever it is."""
+    """Return the answer of a daemon, whatever its status."""
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     return httpx.request(method, daemon.url + path, headers=headers, timeout=WAIT_S, **more)
 
 
 def answered(daemon: Daemon, method: str, path: str, **more: Any) -> Any:
-    """What a call that must succeed returns."""
+    """Return the result of a call that must succeed."""
     answer = call(daemon, method, path, **more)
     assert answer.is_success, answer.text
     return answer.json()

@@ -35,11 +35,11 @@ time.sleep = sleep
 with Home(Path(sys.argv[1])):
     print("has it")
 """
-"""Takes a home folder, and says so when it has to wait for it."""
+"""A script that acquires a home folder and reports when it must wait for it."""
 
 
 def refused(home: Path, *arguments: str, **environment: str) -> dict[str, str]:
-    """Start a daemon that must not start; its error."""
+    """Start a daemon that must not start; return its error."""
     ended = subprocess.run(
         [sys.executable, "-m", "portico_server", "serve", "--home", str(home), "--quiet", *arguments],
         stdin=subprocess.DEVNULL,
@@ -128,7 +128,7 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
 def test_a_port_that_a_portico_daemon_uses_is_named_with_its_home(tmp_path: Path) -> None:
     with daemons.running(tmp_path / "first", env={"PORTICO_OFFLINE": "1"}) as first:
         message = refused(tmp_path / "second", "--port", first.url.rpartition(":")[2])["message"]
-    assert f"a Portico daemon on the home folder {tmp_path / 'first'}" in message
+    assert f"a Portico daemon with the home folder {tmp_path / 'first'}" in message
     assert f"portico --url {first.url} status" in message
     assert "another program" not in message
 
@@ -137,7 +137,7 @@ def test_a_portico_daemon_that_asks_for_a_key_is_known_as_one(tmp_path: Path) ->
     environment = {"PORTICO_OFFLINE": "1", "PORTICO_API_KEY": "pk-of-the-operator-1234567890"}
     with daemons.running(tmp_path / "first", env=environment) as first:
         message = refused(tmp_path / "second", "--port", first.url.rpartition(":")[2])["message"]
-    assert "a Portico daemon that asks for a key" in message
+    assert "a Portico daemon that requires a key" in message
     assert str(tmp_path) not in message
 
 
@@ -155,14 +155,17 @@ def test_an_open_bind_with_a_key_serves(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--docs", "/nowhere/at/all"), "no folder /nowhere/at/all"),
+        (
+            ("--docs", "/nowhere/at/all"),
+            "The folder /nowhere/at/all does not exist. Pass an existing folder to --docs.",
+        ),
         (("--port", "web"), "--port is 'web'"),
         (("--port", "99999"), "99999"),
         (("--host", "256.1.1.1"), "256.1.1.1"),
-        (("--file", "/nowhere.yaml"), "no configuration file"),
+        (("--file", "/nowhere.yaml"), "The configuration file /nowhere.yaml does not exist"),
         (("--model", "gopher://old", "--port", "0"), "gopher"),
-        (("--docs", __file__), "is a file. Give --docs an existing folder."),
-        (("--parent-watch",), "needs a pipe as its standard input"),
+        (("--docs", __file__), "is a file. Pass an existing folder to --docs."),
+        (("--parent-watch",), "requires a pipe as standard input"),
     ],
 )
 def test_a_wrong_argument_is_one_clear_sentence(
@@ -184,7 +187,7 @@ def test_a_damaged_database_is_one_clear_sentence(tmp_path: Path) -> None:
 def test_a_disk_that_fails_is_one_clear_sentence(tmp_path: Path) -> None:
     serve = [sys.executable, "-m", "portico_server", "serve", "--home", str(tmp_path / "home"), "--port", "0"]
     ended = subprocess.run(
-        ["sh", "-c", 'ulimit -f 64; exec "$@" --quiet', "sh", *serve],  # no file may grow above 32 kB
+        ["sh", "-c", 'ulimit -f 64; exec "$@" --quiet', "sh", *serve],  # no file may grow beyond 32 kB
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -192,7 +195,7 @@ def test_a_disk_that_fails_is_one_clear_sentence(tmp_path: Path) -> None:
         timeout=30,
     )
     error = json.loads(ended.stdout)["error"]
-    assert "The disk that holds" in error["message"] and "Nothing was changed" in error["message"]
+    assert "The disk of " in error["message"] and "Nothing was changed" in error["message"]
 
 
 def test_a_home_that_cannot_be_made_is_one_clear_sentence(tmp_path: Path) -> None:
@@ -232,4 +235,4 @@ async def test_an_end_that_waits_says_for_what_and_cancels_again(
     insisting = asyncio.create_task(app._insist_on_end([task]))
     await asyncio.wait([task])
     insisting.cancel()
-    assert "the end waits for 'stubborn', which is at" in caplog.text
+    assert "shutdown is waiting for 'stubborn', which is at" in caplog.text

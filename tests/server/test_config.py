@@ -1,4 +1,4 @@
-"""The configuration file: what it may say, and what is said of a wrong one."""
+"""The configuration file: valid contents, and the messages about invalid ones."""
 
 import re
 from pathlib import Path
@@ -23,7 +23,7 @@ def read(tmp_path: Path, text: str, **environment: str) -> config.Configuration:
 def test_what_is_no_text_and_no_file_is_said_plainly(tmp_path: Path) -> None:
     binary = tmp_path / "portico.yaml"
     binary.write_bytes(b"\xd0\x00\xff")
-    with pytest.raises(InvalidRequest, match=r"is not text in UTF-8"):
+    with pytest.raises(InvalidRequest, match=r"is not UTF-8 text"):
         config.read(binary)
     with pytest.raises(InvalidRequest, match=r"cannot be read: Is a directory\.$"):
         config.read(tmp_path)
@@ -73,25 +73,25 @@ def test_an_empty_file_asks_for_nothing(tmp_path: Path) -> None:
         ("models: [{name: a, source: 'fake://'}, {name: a, source: 'fake://'}]", "used twice"),
         (
             "models: [{name: a, source: 'fake://', defaults: {max_new_tokens: 9}}]",
-            "no option 'max_new_tokens' for its defaults. Did you mean 'max_tokens'",
+            "cannot have the default 'max_new_tokens', which is not an option. Did you mean 'max_tokens'",
         ),
         ("modles: []", "Did you mean 'models'"),
         ("apps: [{name: a}]", "needs one of 'flow', 'team', 'agent' and 'file'"),
         (
             "apps: [{name: a, team: {kind: circle, members: [b]}}]",
-            r"apps\[0\].team.kind is 'circle'; it is one of",
+            r"apps\[0\].team.kind is 'circle'; it must be one of",
         ),
         ("apps: [{name: a, team: {kind: debate, members: [b, c]}}]", "needs 'judge'"),
         ("apps: [{name: a, team: {kind: debate, members: [b], judge: c}}]", "at least 2 members"),
-        ("apps: [{name: a, team: {kind: sequence, members: [b, b]}}]", "a name of its own"),
+        ("apps: [{name: a, team: {kind: sequence, members: [b, b]}}]", "members with distinct names"),
         ("apps: [{name: a, team: {kind: sequence, members: [{limit: 3}]}}]", "needs 'human'"),
         ("apps: [{name: a, team: {kind: sequence, members: [b], rounds: 3}}]", "no field 'rounds'"),
         ("apps: [{name: a, team: {kind: decentralised, members: [{human: b}]}}]", "'b' is a person"),
         ("apps: [{name: a, flow: {step: {op: llmm}}}]", "flow.step.op is 'llmm'"),
         ("apps: [{name: a, file: none.yaml}]", "cannot be read"),
-        ("apps: [{name: a, flow: {step: {op: emit}}, limits: {speed: 1}}]", "no limit 'speed'"),
+        ("apps: [{name: a, flow: {step: {op: emit}}, limits: {speed: 1}}]", "'speed' is not a limit"),
         ("agents: [{name: a, modell: x}]", "no field 'modell'"),
-        ("agents: [{name: a, file: a.yaml, model: x}]", "only 'name' may"),
+        ("agents: [{name: a, file: a.yaml, model: x}]", "only 'name' is allowed"),
         ("apps: [{name: a, flow: {step: {op: emit}}}]\nagents: [{name: a}]", "Both 'apps' and 'agents'"),
         (
             "models: [{name: a, source: 'fake://', api_key: '${NOT_SET_ANYWHERE}'}]",
@@ -109,7 +109,7 @@ def test_an_empty_file_asks_for_nothing(tmp_path: Path) -> None:
         ),
         ("roles: [{name: a, scopes: [chat], claim: groups, value: a, issuer: ''}]", "issuer is empty"),
         ("roles: [{name: a, scopes: [chat], claim: groups, value: [[]]}]", "needs a 'claim' with a 'value'"),
-        ("roles: [{name: a, scopes: [chat], limits: {speed: 1}}]", "no limit 'speed'"),
+        ("roles: [{name: a, scopes: [chat], limits: {speed: 1}}]", "'speed' is not a limit"),
         ("roles: [{name: a, scopes: [chat], filters: {handbook: 1}}]", "handbook"),
         ("models: [", r"portico.yaml is not valid YAML: line 1, column 10: expected a value"),
         ("models: [{name: a, source: 3}]", r"models\[0\].source must be a text, not a whole number"),
@@ -117,7 +117,7 @@ def test_an_empty_file_asks_for_nothing(tmp_path: Path) -> None:
         ("stores: [{name: a, groups: [{name: b, chunkr: page}]}]", "Did you mean 'strategy'"),
         ("stores: [{name: a, groups: [{name: b, strategy: recursiv}]}]", "Did you mean 'recursive'"),
         (ALIASES, "more than 1,000,000 values"),
-        ("models: &m\n  - *m\n", "or for themselves"),
+        ("models: &m\n  - *m\n", "or to themselves"),
         ("models: " + "[" * 5_000 + "]" * 5_000, "nested too deeply"),
         ("- a\n- b", "must be a mapping"),
     ],
@@ -168,9 +168,9 @@ YAML_MISTAKES = [
     ("- a\nb: 1\n", "line 2, column 1: expected .* the next '-' in column 1"),
     ("a: 1\n- b\n", "line 2, column 1: expected a key with a value, not '-'"),
     ("a: - b", "line 1, column 4: a list cannot begin here"),
-    ("a: &  b", r"line 1, column 5: expected a name behind '\*' or '&'"),
+    ("a: &  b", r"line 1, column 5: expected a name after '\*' or '&'"),
     ("a: 2024-13-45", "a number or a date that does not exist"),
-    ("a: \0", r"the character U\+0000 cannot be in YAML"),
+    ("a: \0", r"the character U\+0000 is not allowed in YAML"),
 ]
 JARGON = re.compile(
     r"while (pars|scann|construct)|block (end|mapping|collection)|token|<|node|stream|unicode string"
@@ -195,9 +195,9 @@ def test_prompts_are_written_out_or_stand_in_a_folder(tmp_path: Path) -> None:
     text = "prompts: [{name: bye, messages: Bye.}, {name: team, folder: ./prompts}]"
     assert [spec.name for spec in read(tmp_path, text).prompts] == ["bye", "greet"]
     for text, message in (
-        ("prompts: [{name: bye, messages: 'Bye {x}.'}]", r"prompts\[0\].messages\[0\] has \{x\}"),
+        ("prompts: [{name: bye, messages: 'Bye {x}.'}]", r"prompts\[0\].messages\[0\] contains \{x\}"),
         ("prompts: [{name: greet, messages: Hi.}, {name: team, folder: prompts}]", "'greet' is used twice"),
-        ("prompts: [{name: team, folder: nowhere}]", "There is no folder"),
+        ("prompts: [{name: team, folder: nowhere}]", "The folder .*nowhere does not exist"),
         ("prompts: [{name: team, folder: prompts, messages: Hi.}]", "has no field 'messages'"),
     ):
         with pytest.raises(InvalidRequest, match=message):
@@ -261,7 +261,7 @@ def test_a_provider_is_kept_with_the_models_that_name_it(tmp_path: Path) -> None
         ("{name: openai, url: 'https://a.example'}", r"providers\[0\]: the provider 'openai' is a preset"),
         (
             "{name: Mine, url: 'https://a.example'}",
-            r"providers\[0\]: the name 'Mine' must have small letters",
+            r"providers\[0\]: the name 'Mine' must be lower case",
         ),
         ("{name: mine}", r"providers\[0\] needs a 'url'"),
         ("{name: mine, url: 'ftp://a.example'}", r"providers\[0\]\.url must be an http"),

@@ -1,4 +1,4 @@
-"""Which files a request crosses: those on the stack when the engine, or the index, is asked."""
+"""The files that a request crosses: those on the stack when the engine or the index is called."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ SERVER = str(Path(portico_server.__file__).parent)
 
 @contextmanager
 def traced(first: str, last: str) -> Iterator[list[str]]:
-    """The files of the server on the stack when a function in the file ``last`` is called first on the way from
-    ``first``: others may call it too, such as an index that comes up to date.
+    """Yield the server's files that are on the stack when a function in ``last`` is first called from ``first``.
+
+    Calls from elsewhere are ignored, such as those of an index that is being updated.
     """
     files: list[str] = []
 

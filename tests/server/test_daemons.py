@@ -1,4 +1,4 @@
-"""Several daemons with homes of their own on one PostgreSQL act as one."""
+"""Several daemons, each with its own home folder, act as one on one PostgreSQL database."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def server() -> Iterator[postgres.Server]:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two daemons on one database, which share a folder of files."""
+    """Two daemons on one database that share a folder of files."""
 
     a: Daemon
     b: Daemon
@@ -62,7 +62,7 @@ class Pair:
 
 @pytest.fixture(scope="module")
 def pair(server: postgres.Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    """Two that were started at once on an empty database."""
+    """Yield two daemons that were started at the same time on an empty database."""
     folder, database = tmp_path_factory.mktemp("pair"), server.new()
     with ThreadPoolExecutor(2) as threads:
         starting = [threads.submit(start, folder, name, database, CONFIGURATION) for name in "ab"]
@@ -72,7 +72,7 @@ def pair(server: postgres.Server, tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 def said(daemon: Daemon, model: str, text: str, **more: Any) -> str | None:
-    """What a model or app answers; nothing if there is none of this name, or one is being replaced."""
+    """Return the answer of a model or app, or ``None`` if the name does not exist or is being replaced."""
     body = {"model": model, "messages": [{"role": "user", "content": text}], **more}
     answer = call(daemon, "POST", "/v1/chat/completions", json=body)
     if answer.status_code in (404, 503):
@@ -134,7 +134,9 @@ def test_models_aliases_apps_and_tools_changed_at_one_are_those_of_the_other(pai
     answered(pair.a, "POST", "/api/deployments", json={"name": "porter", "source": "fake://"})
     until(lambda: said(pair.b, "porter", "x") is not None, "another model is at B")
     listed = answered(pair.b, "GET", "/api/deployments")["data"]
-    assert [model["starts"] for model in listed if model["name"] == "clerk"] == [1]  # it was not made again
+    assert [model["starts"] for model in listed if model["name"] == "clerk"] == [
+        1
+    ]  # the model was not restarted
     answered(pair.b, "PUT", "/api/aliases/desk", json={"target": "clerk"})
     until(lambda: said(pair.a, "desk", "x") == "first", "the alias is at A")
     assert call(pair.b, "DELETE", "/api/deployments/clerk").is_success
@@ -234,7 +236,7 @@ def test_a_run_that_is_cancelled_at_the_other_makes_no_further_call(pair: Pair) 
 
 
 def flow_of(*words: str) -> dict[str, Any]:
-    """One step of the model after the other, with one event each at least."""
+    """Return a flow that calls the model in one step after another, each with at least one event."""
     steps = [
         {"op": "llm", "name": f"s{number}", "model": "echo", "user": word}
         for number, word in enumerate(words)
@@ -246,14 +248,14 @@ def flow_of(*words: str) -> dict[str, Any]:
 
 
 class Events:
-    """A stream of events, as far as it has come."""
+    """The events read from a stream so far."""
 
     def __init__(self, lines: Iterator[str]) -> None:
         self._lines = lines
         self.seen: list[tuple[int, dict[str, Any]]] = []
 
     def read(self, kind: str = "") -> dict[str, Any]:
-        """The next one of a kind, the last one without; those before it are kept too."""
+        """Return the next event of a kind, or the last event if no kind is given; keep the earlier events too."""
         number = 0
         for line in self._lines:
             if line.startswith("id: "):
@@ -316,7 +318,7 @@ def test_a_run_in_memory_of_the_other_belongs_to_its_key(pair: Pair) -> None:
 
 
 def test_large_events_of_a_run_in_memory_arrive_whole_at_the_other(pair: Pair) -> None:
-    word = secrets.token_hex(200_000)  # nothing that is made smaller on the way
+    word = secrets.token_hex(200_000)  # data that cannot be compressed on the way
     began = call(pair.a, "POST", "/api/flows/run", json=flow_of(word))
     run = began.headers["x-portico-run"]
     at_both = [call(daemon, "GET", f"/api/runs/{run}/events").text for daemon in pair.both]
@@ -338,7 +340,7 @@ def test_what_follows_a_run_in_memory_of_a_daemon_that_is_killed_hears_that_it_i
         assert error["code"] == "run_lost" and run in error["message"]
         gone = call(pair.b, "GET", f"/api/runs/{run}")
         assert (gone.status_code, gone.json()["error"]["code"]) == (404, "run_not_found")
-        assert "ends with its daemon" in gone.json()["error"]["message"]
+        assert "is lost when its daemon stops" in gone.json()["error"]["message"]
     finally:
         end(third)
 
@@ -391,7 +393,7 @@ def test_a_batch_of_a_daemon_that_was_killed_is_finished_by_the_other(
     until(lambda: answered(first, "GET", path)["request_counts"]["completed"] > 0, "a line is answered")
     first.stop(signal.SIGKILL)
     end(first)
-    # As if the time had passed after which a daemon that says nothing is taken to have ended.
+    # As if a silent daemon had passed the time after which it counts as ended.
     server.execute("update runs set lease_expires = 0 where lease_owner is not null", database)
     second = start(tmp_path, "b", database, CONFIGURATION)
     try:

@@ -1,4 +1,4 @@
-"""Two daemons on one PostgreSQL that have their files in one bucket."""
+"""Two daemons on one PostgreSQL database that store their files in one bucket."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two daemons on one PostgreSQL are killed in turn, and nothing that either of them acknowledged is lost."""
+"""Two daemons on one PostgreSQL database are killed alternately, and nothing that they acknowledged is lost."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ stores:
 """
 
 KILLS = int(os.environ.get("PORTICO_TEST_KILLS", "10"))
-"""How often one of the daemons is killed; 100 before a release."""
+"""Number of times that a daemon is killed; 100 before a release."""
 
 UNFINISHED = ("queued", "running", "waiting", "validating", "in_progress", "finalizing")
 
@@ -58,7 +58,7 @@ def server() -> Iterator[postgres.Server]:
 
 @dataclass(slots=True)
 class Acknowledged:
-    """What daemons have promised, by kind: the id and what was asked."""
+    """The requests that daemons have acknowledged, by kind: the id and the request."""
 
     items: list[tuple[str, str, str]] = field(default_factory=list)
     changed: threading.Condition = field(default_factory=threading.Condition)
@@ -73,7 +73,7 @@ class Acknowledged:
 
 
 class Work:
-    """Orders of every kind, each of which adds what the daemon has acknowledged."""
+    """Requests of every kind; each records what the daemon has acknowledged."""
 
     def __init__(self, store: str, acknowledged: Acknowledged) -> None:
         self._store = store
@@ -163,7 +163,7 @@ def test_nothing_acknowledged_is_lost_however_often_either_daemon_is_killed(
 
 
 def check(first: Daemon, second: Daemon, store: str, acknowledged: Acknowledged) -> None:
-    """What was acknowledged is done, once, and is found at both."""
+    """Check that every acknowledged request was done once and is visible at both daemons."""
     kinds = {kind for kind, _promised, _asked in acknowledged.items}
     assert kinds == {"file", "flow", "response", "batch", "ingest"}
     for file, content in acknowledged.of("file"):
@@ -189,7 +189,7 @@ def check(first: Daemon, second: Daemon, store: str, acknowledged: Acknowledged)
 
 
 def ended(daemon: Daemon, path: str, status: str) -> Any:
-    """What lies at ``path`` once it has ended, which it must have with this status."""
+    """Return the resource at ``path`` once it has ended; it must have this status."""
 
     def found() -> Any:
         answer = answered(daemon, "GET", path)

@@ -1,4 +1,4 @@
-"""One session of MCP, whichever of two daemons on one PostgreSQL its requests reach."""
+"""An MCP session works whichever of two daemons on one PostgreSQL database its requests reach."""
 
 from __future__ import annotations
 
@@ -51,7 +51,10 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
 
 @asynccontextmanager
 async def connected(choose: Callable[[Any], Daemon], **options: Any) -> AsyncIterator[Client]:
-    """A client of the era of sessions, whose messages go where ``choose`` says; ``None`` is a stream or the end."""
+    """Connect a client of the session-based protocol whose messages go to the daemon that ``choose`` selects.
+
+    ``choose`` gets ``None`` for a stream and for the end.
+    """
 
     async def route(request: httpx2.Request) -> None:
         body = json.loads(request.content) if request.method == "POST" else None
@@ -64,7 +67,7 @@ async def connected(choose: Callable[[Any], Daemon], **options: Any) -> AsyncIte
 
 
 class Wire:
-    """A session in bare requests."""
+    """An MCP session in plain requests."""
 
     def __init__(self, daemon: Daemon) -> None:
         params = {

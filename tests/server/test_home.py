@@ -1,4 +1,4 @@
-"""The home folder and what lies in it are for the daemon's user alone, however the folder was made."""
+"""Only the daemon's user can read the home folder and its contents, however the folder was made."""
 
 from __future__ import annotations
 
@@ -19,14 +19,16 @@ OTHERS = 0o077
 
 @pytest.fixture(autouse=True)
 def _common_umask() -> Iterator[None]:
-    """As on most machines: what is made without further thought can be read by everybody."""
+    """Set a common umask: files made without special care are readable by everyone."""
     before = os.umask(0o022)
     yield
     os.umask(before)
 
 
 def readable(home: Path) -> list[str]:
-    """The files below ``home`` that other users could read if they came past its door, and ``home`` itself."""
+    """Return ``home`` if others can read it, and the files below that they could read if they got past its
+    permissions.
+    """
     found = [path for path in (home, *home.rglob("*")) if path.is_file() or path == home]
     return [str(path) for path in found if stat.S_IMODE(path.stat().st_mode) & OTHERS]
 

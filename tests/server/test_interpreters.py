@@ -1,4 +1,4 @@
-"""Nothing in the folder where the daemon is started is imported, by it or by any process that it starts."""
+"""Neither the daemon nor any process that it starts imports anything from the folder where the daemon is started."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from portico_server import subprocesses
 from portico_server.child_environment import inherited
 
 LIMIT = 90
-"""Seconds after which the test gives up on a process."""
+"""Time limit for a process, in seconds."""
 
 MAKERS = {
     "client/portico/_installed.py",
     "server/portico_server/subprocesses.py",
     "client/portico/cli/session.py",
-    "server/portico_server/finetune/child/node.py",  # has nothing of ours on its path
+    "server/portico_server/finetune/child/node.py",  # has none of our code on its path
 }
-"""The files that may make a command line of an interpreter."""
+"""The files that may build the command line of an interpreter."""
 
 CONFIGURATION = """
 models:
@@ -41,7 +41,9 @@ tools:
 
 @pytest.fixture
 def decoys(tmp_path: Path) -> Path:
-    """A folder with a file for every module that we could import; one that runs leaves its name in ``ran``."""
+    """Return a folder with a file for every module that we could import; an imported file writes its name to
+    ``ran``.
+    """
     folder = tmp_path / "decoys"
     folder.mkdir()
     names = {
@@ -60,7 +62,7 @@ def decoys(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def served(tmp_path: Path, decoys: Path) -> Iterator[str]:
-    """The URL of a daemon that `portico up` has started in the folder of decoys."""
+    """Yield the URL of a daemon started with `portico up` in the folder of decoys."""
     (tmp_path / "tools").mkdir()
     (tmp_path / "tools" / "toolshed.py").write_text("def twice(n: int) -> int:\n    return 2 * n\n")
     with duckdb.connect(str(tmp_path / "shop.duckdb")) as database:
@@ -69,7 +71,7 @@ def served(tmp_path: Path, decoys: Path) -> Iterator[str]:
     (tmp_path / "docs" / "bread.md").write_text("# Bread\n\nBread is baked at 230 degrees.\n")
     file = tmp_path / "portico.yaml"
     file.write_text(CONFIGURATION.format(tools=tmp_path / "tools", database=tmp_path / "shop.duckdb"))
-    code = "import sys; from portico.cli import main; sys.exit(main())"  # -P: as the installed command has it
+    code = "import sys; from portico.cli import main; sys.exit(main())"  # -P: as in the installed command
     options = ["--json", "--file", str(file), "--docs", str(tmp_path / "docs")]
     process = subprocess.Popen(
         [sys.executable, "-P", "-c", code, "up", *options],
@@ -137,7 +139,7 @@ def test_each_kind_of_command_line_keeps_the_current_folder_out(
 
 
 def test_command_lines_of_interpreters_are_made_in_one_place() -> None:
-    """Neither ``-m`` nor the path of an interpreter stands in any other file."""
+    """No other file contains ``-m`` or the path of an interpreter."""
     wrong = []
     for tree in ("server", "client", "tui"):
         for path in sorted((ROOT / tree).rglob("*.py")):

@@ -1,4 +1,4 @@
-"""What cannot work is refused at once; in a configuration it is left out, and the rest serves."""
+"""Invalid requests are refused at once; invalid entries of a configuration are left out, and the rest is served."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ PLACES = {
 
 @pytest.fixture(scope="module")
 def partly(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """A daemon that was started with `CONFIGURATION`."""
+    """Yield a daemon started with `CONFIGURATION`."""
     home = tmp_path_factory.mktemp("partly")
     (home / "portico.yaml").write_text(CONFIGURATION, encoding="utf-8")
     with daemons.running(home / "data", "--file", str(home / "portico.yaml")) as running:
@@ -62,10 +62,10 @@ def test_bad_models_stand_in_the_status_with_place_and_reason_and_the_rest_serve
         reasons = {problem.name: problem.reason for problem in found.problems}
         assert reasons["nonsense"].startswith("'nonsense' is not a model source")
         assert reasons["odd"].startswith("The task of the model 'odd' is 'dancing'")
-        assert reasons["wide"].endswith("Until it is mended, 'default-embedding' means 'wordllama-256'.")
+        assert reasons["wide"].endswith("Until it is fixed, 'default-embedding' means 'wordllama-256'.")
         assert client.chat("Good morning.").read().text == "Good morning."
         names = {model.name for model in found.models}
-        # A file may come yet, when its disk is mounted: its model waits for it.
+        # A file may appear later, when its disk is mounted: its model waits for it.
         assert "gone" in names and not names & {"nonsense", "odd", "typo", "wide"}
         [canary] = client.canaries.list()
         assert (canary.alias, canary.status, canary.weight, canary.key) == ("trial", "running", 0.5, "system")
@@ -166,7 +166,7 @@ stores:
 
 @pytest.fixture
 def modelless(tmp_path: Path) -> Iterator[Daemon]:
-    """A daemon with stores whose embedding model was left out."""
+    """Yield a daemon with stores whose embedding model was left out."""
     (tmp_path / "shelf").mkdir()
     (tmp_path / "shelf" / "tide.md").write_text("The tide comes in at six o'clock.\n", encoding="utf-8")
     (tmp_path / "portico.yaml").write_text(BAD_STORE, encoding="utf-8")
@@ -176,7 +176,7 @@ def modelless(tmp_path: Path) -> Iterator[Daemon]:
 
 
 def said(daemon: Daemon, *arguments: str) -> str:
-    """What a command prints."""
+    """Return the output of a command."""
     done = subprocess.run(
         [*COMMAND, *arguments],
         env=environment(PORTICO_URL=daemon.url),
@@ -201,9 +201,9 @@ def test_a_store_without_its_embedding_model_is_served_and_named_until_the_model
         }
         assert problems["stores[0].embedding_model"].name == "shelf"
         assert problems["stores[0].embedding_model"].reason.startswith(
-            "'near' is not an embedding model here."
+            "'near' is not an available embedding model."
         )
-        assert "It was left out: models[1].source." in problems["stores[0].embedding_model"].reason
+        assert "It was omitted: models[1].source." in problems["stores[0].embedding_model"].reason
         assert client.stores.search("shelf", "When does the tide come in?").passages
         assert client.stores.get("shelf").embedding_model != "near"
         assert (client.stores.get("shelf").problem or "").startswith("stores[0].embedding_model: ")
@@ -268,7 +268,7 @@ def test_how_a_model_answers_is_one_of_four_words(partly: Daemon) -> None:
         made = httpx.post(f"{partly.url}/api/deployments", json={**given, "answers": word}, timeout=60)
         assert made.status_code == 200, made.text
         found = httpx.get(f"{partly.url}/api/deployments/reader", timeout=60).json()
-        assert found["answers"] == shown  # what the test says, once it has been
+        assert found["answers"] == shown  # the result of the self-test, once it has run
         httpx.delete(f"{partly.url}/api/deployments/reader", timeout=60)
 
 
@@ -287,7 +287,7 @@ def test_apps_that_need_an_app_that_waits_for_its_tool_wait_too(tmp_path: Path) 
         daemons.running(tmp_path / "data", "--file", str(tmp_path / "portico.yaml")) as daemon,
         Client(daemon.url) as client,
     ):
-        for _ in range(2_000):  # tools come soon after the start
+        for _ in range(2_000):  # tools appear shortly after the start
             if "outer" in {app.name for app in client.apps.list()}:
                 break
         assert client.apps.run("outer", {})["stdout"] == "hello\n"

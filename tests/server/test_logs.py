@@ -1,4 +1,4 @@
-"""What the daemon's log holds, and what it does not."""
+"""What the daemon's log contains, and what it does not."""
 
 import asyncio
 import logging
@@ -73,7 +73,7 @@ def test_a_log_that_is_full_while_it_is_rotated_goes_on_when_there_is_room(
     handler.maxBytes = 200
     ours = logging.getLogger("portico_server")
     ours.warning("x" * 150)
-    handler.stream.close()  # what a close that finds no room for the rest leaves behind
+    handler.stream.close()  # the state after a close with no space for the remaining data
     ours.warning("lost")
     for _ in range(3):
         ours.warning("y" * 150)

@@ -1,4 +1,4 @@
-"""Rules over the server's code: what comes from outside goes through the bounded ways alone."""
+"""Rules for the server's code: outside data enters only through the bounded functions."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PATTERNS_OF_OUR_OWN = {
 
 @cache
 def nodes() -> list[tuple[str, ast.Call | ast.Import | ast.ImportFrom]]:
-    """All calls and imports of the server, with their files."""
+    """Return all calls and imports of the server, with their files."""
     return [
         (path.relative_to(SERVER).as_posix(), node)
         for path in sorted(SERVER.rglob("*.py"))
@@ -46,7 +46,7 @@ def calls() -> Iterator[tuple[str, ast.Call]]:
 
 
 def importing(package: str) -> set[str]:
-    """The files that import a package."""
+    """Return the files that import a package."""
     found = set()
     for file, node in nodes():
         names = [one.name for one in node.names] if isinstance(node, ast.Import) else []
@@ -58,7 +58,7 @@ def importing(package: str) -> set[str]:
 
 
 def is_constant(node: ast.expr) -> bool:
-    """A literal, the name of a constant, or made of such."""
+    """Return whether the expression is a literal, the name of a constant, or composed of them."""
     match node:
         case ast.Constant():
             return True
@@ -98,7 +98,7 @@ def test_nothing_takes_the_functions_of_re_by_another_name() -> None:
 
 
 def test_schemas_are_checked_by_one_module() -> None:
-    """`core.shape` bounds a check; jsonschema by itself does not."""
+    """`core.shape` bounds a check; jsonschema alone does not."""
     assert importing("jsonschema") == {"core/json_schema.py"}
 
 
@@ -111,11 +111,11 @@ YAML_OF_THE_OPERATOR = {
     "models/engines/fake/script.py": "the script of a fake model",
     "models/prices.py": "the operator's prices",
 }
-"""Files that read YAML without the bounds for what comes from outside, and whose it is."""
+"""Files that read YAML without the limits for outside data, and where their YAML comes from."""
 
 
 def test_yaml_from_outside_has_no_aliases() -> None:
-    """Nine lines of aliases stand for gigabytes. Use `core.outside_yaml`."""
+    """Nine lines of aliases expand to gigabytes. Use `core.outside_yaml`."""
     assert importing("yaml") == set(YAML_OF_THE_OPERATOR)
 
 
@@ -125,11 +125,11 @@ UNPACKED = {
     "bz2": {"archives/tar.py": "the bounded reader itself"},
     "lzma": {"archives/tar.py": "the bounded reader itself"},
 }
-"""Files that unpack, by the package they do it with, and why nobody is held up."""
+"""Files that unpack archives, by package, and why they block nobody."""
 
 
 def test_archives_from_outside_are_read_by_the_bounded_reader() -> None:
-    """`tarfile` freezes the daemon for hours over one megabyte. Use `archives.tar`, and `archives.reader` for zip."""
+    """`tarfile` blocks the daemon for hours on one megabyte. Use `archives.tar`, and `archives.reader` for zip."""
     for package, files in UNPACKED.items():
         assert importing(package) == set(files), package
 
@@ -144,11 +144,11 @@ THREADS_OF_OUR_OWN = {
     "models/engines/static/worker.py": "a process of its own",
     "models/engines/transformers/worker/gguf_quantise.py": "a process of its own",
 }
-"""Files that run something in threads other than by `core.threads`, and why this holds up nobody else."""
+"""Files that use threads without `core.threads`, and why this delays nobody else."""
 
 
 def test_blocking_work_has_a_pool_of_its_kind() -> None:
-    """What is slow in the event loop's default pool holds up everybody who needs it. Use `core.threads`."""
+    """Slow work in the event loop's default pool delays everyone who needs the pool. Use `core.threads`."""
     names = {"to_thread", "run_in_executor", "run_sync", "run_in_threadpool", "ThreadPoolExecutor"}
     found = {
         file
@@ -159,7 +159,7 @@ def test_blocking_work_has_a_pool_of_its_kind() -> None:
 
 
 def test_bodies_of_routes_are_parsed_by_the_door() -> None:
-    """FastAPI's own parsing takes NaN, numbers of any length and any depth. Use `api.router`."""
+    """FastAPI's own parser accepts NaN, numbers of any length and nesting of any depth. Use `api.router`."""
     found = {file for file, call in calls() if getattr(call.func, "id", "") == "APIRouter"}
     assert found == {"api/endpoint.py", "api/anthropic/models.py"}
 
@@ -168,11 +168,11 @@ PROXIES_OF_THE_ENVIRONMENT = {
     "tools/fetch/client.py": "never: a proxy would resolve the name again, where the daemon cannot look",
     "tools/mcp/connection.py": "httpx, which reads no netrc by itself; never for this machine",
 }
-"""Files that say whether a client takes the proxies of the environment, and why no password of a netrc goes out."""
+"""Files that set whether a client uses the proxies of the environment, and why no password of a netrc is sent."""
 
 
 def test_no_password_of_a_netrc_goes_to_servers_of_others() -> None:
-    """A client of aiohttp that trusts the environment sends them, to every host too. Use `http_answer.open_session`."""
+    """An aiohttp client that trusts the environment sends them, to every host. Use `http_answer.open_session`."""
     found = {file for file, call in calls() if any(word.arg == "trust_env" for word in call.keywords)}
     assert found == set(PROXIES_OF_THE_ENVIRONMENT)
 
@@ -183,11 +183,11 @@ SESSIONS_OF_OUR_OWN = {
     "share.py": "the daemon on this machine",
     "tools/fetch/client.py": "the client that reaches public addresses alone",
 }
-"""Files that make sessions of aiohttp by themselves, and what these reach."""
+"""Files that create aiohttp sessions themselves, and the servers that these reach."""
 
 
 def test_servers_of_others_are_reached_by_one_kind_of_session() -> None:
-    """Answers are bounded there, and proxies taken without a netrc. Use `http_answer.open_session`."""
+    """Such a session limits the size of responses and uses proxies without a netrc. Use `http_answer.open_session`."""
     found = {
         file
         for file, call in calls()
@@ -197,8 +197,8 @@ def test_servers_of_others_are_reached_by_one_kind_of_session() -> None:
 
 
 def test_what_keys_begin_is_let_in_by_their_limits() -> None:
-    """`Runner.spawn` counts nothing, and the first model in a run is taken for part of what was counted. Use `begin`,
-    or `Scheduler.begin`.
+    """`Runner.spawn` counts nothing, and the first model of a run is assumed to be part of a counted request. Use
+    `begin`, or `Scheduler.begin`.
     """
     found = {
         file for file, call in calls() if isinstance(call.func, ast.Attribute) and call.func.attr == "spawn"

@@ -1,6 +1,6 @@
-"""Who reaches what: every noun of the API, every operation on it, by whoever may call, by name and by id.
+"""Access rights: every noun of the API, every operation on it, by every possible caller, by name and by id.
 
-The operations are those of ``openapi.json``: a path whose noun has no row here fails the first test.
+The operations are those of ``openapi.json``: a path whose noun has no row in this file fails the first test.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ TRAINED: Final = "ft:base:portico:thing:ftjob-01"
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """One key, or nobody, and what it sends."""
+    """A key, or a caller without a key, and its requests."""
 
     id: str
     secret: str
@@ -78,7 +78,7 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Town:
-    """A daemon, and those who call it: their keys are new in each test, the daemon is one for all tests."""
+    """A daemon and its callers. Their keys are new in each test; all tests share the daemon."""
 
     owner: Caller
     other: Caller
@@ -87,7 +87,7 @@ class Town:
     api_server: ApiServer
 
     def unused(self, name: str) -> str:
-        """A name that no other test gives: aliases stay."""
+        """Return a name that no other test uses, because aliases persist."""
         return f"n{self.owner.id[-8:]}_{name}"
 
 
@@ -106,7 +106,7 @@ async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ApiS
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def operations(served: ApiServer) -> list[tuple[str, str]]:
-    """Method and path of everything that acts on one thing."""
+    """Return the method and path of every operation on a single resource."""
     row, secret = await served.auth.create("reader", ("admin",))
     paths = (await Caller(row.id, secret, served, admin=True).done("GET", "/openapi.json"))["paths"]
     return [(method, path) for path, methods in sorted(paths.items()) if "{" in path for method in methods]
@@ -117,12 +117,12 @@ REMOVED: Final = {
     **dict.fromkeys(("/api/workers", "/api/adapters", "/api/deployments"), "name"),
     **dict.fromkeys(("/api/mcp/servers", "/api/tool-sources"), "name"),
 }
-"""Where things with a name are listed, and what they are deleted by."""
+"""The lists of named resources, and the field by which they are deleted."""
 
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def town(served: ApiServer) -> AsyncIterator[Town]:
-    """Three callers with nothing of their own. What they have made under a name is removed in the end."""
+    """Yield three callers that own nothing. The named resources that they create are removed afterwards."""
     found = []
     for name, scopes in (("owner", SCOPES), ("other", SCOPES), ("admin", ("admin",))):
         row, secret = await served.auth.create(name, scopes)
@@ -139,12 +139,13 @@ async def town(served: ApiServer) -> AsyncIterator[Town]:
 
 
 def says(answer: str) -> dict[str, Any]:
-    """A flow that says one thing."""
+    """Return a flow that outputs one text."""
     step = {"op": "pipeline", "name": "says", "steps": [{"op": "emit", "name": "e"}], "output": answer}
     return {"portico_flow": 1, "step": step}
 
 
-# --- the nouns: how one of each is made ---------------------------------------------------------------------------
+# --- the nouns, and how to create a resource of each
+# --------------------------------------------------------------
 
 Make = Callable[[Caller, str], Awaitable[str]]
 
@@ -296,7 +297,7 @@ async def fact(caller: Caller, name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Noun:
-    """``paths``: the operations on one of them, each followed by its id; ``by_name``: its names have owners."""
+    """A kind of resource. ``paths``: the operations on a resource, with its id; ``by_name``: its names have owners."""
 
     make: Make
     paths: tuple[str, ...]
@@ -373,9 +374,9 @@ async def key(caller: Caller, name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Operated:
-    """What an admin alone makes and changes, all of it shared: its path, and ``name``, what callers know it by there.
+    """A resource that only admins create and change and that is shared: its path, and the ``name`` that callers use.
 
-    ``rival``: how a key makes something under such a name; ``None`` where it has none that anybody could want.
+    ``rival``: how a key creates something under the same name; ``None`` if it cannot create a rival.
     """
 
     make: Make
@@ -399,13 +400,13 @@ OPERATORS: Final = (
     "/api/cluster/nodes/{launcher}/{node}",
     "/api/engines/{name}",
 )
-"""Engines and nodes have no maker: they are there."""
+"""Engines and nodes have no creator: they always exist."""
 
 FOR_ALL: Final = ("/.well-known/",)
 
 
 def of(noun: Noun, found: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """The operations on a noun, what only reads first, what removes last."""
+    """Return the operations on a noun: first those that only read, last those that delete."""
     mine = [
         (method, path)
         for method, path in found
@@ -416,12 +417,12 @@ def of(noun: Noun, found: list[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def filled(path: str, ref: str) -> str:
-    """A path with the reference in its first place and something that is not there in all others."""
+    """Return the path with the reference in its first placeholder and a missing name in all others."""
     return re.sub(r"{\w+}", "x", re.sub(r"{\w+}", ref, path, count=1))
 
 
 def absent(ref: str) -> str:
-    """A reference of the same form that nothing has."""
+    """Return a reference of the same form that does not exist."""
     return ref[:-6] + "ffffff" if re.search(r"[0-9a-f]{12}$", ref) else f"no-{ref}"
 
 
@@ -456,7 +457,7 @@ async def test_another_keys_thing_is_not_there_and_an_admin_needs_its_id(
                 assert answer.status_code == 404, (path, answer.text)
             answer = await town.nobody(method, filled(path, each), body)
             assert answer.status_code == 401, (method, path)
-    for method, path in found:  # all of that has left it as it was
+    for method, path in found:  # none of these requests changed the resource
         if method == "get" and path.count("{") == 1 and "/api/tools" not in path:
             for who in (town.owner, town.admin):
                 answer = await who(method, filled(path, ref))
@@ -479,7 +480,7 @@ async def test_what_an_admin_alone_makes_no_key_changes(
     for method, path in found:
         body = {} if method in BODIES else None
         answer = await town.other(method, filled(path, ref), body)
-        # A body is read before the right is looked at.
+        # The body is parsed before the rights are checked.
         assert answer.status_code in ((200, 403) if method == "get" else (403, 400)), (path, answer.text)
         if answer.status_code == 400:
             assert answer.json()["error"]["code"] == "missing_required_parameter"
@@ -490,7 +491,7 @@ async def test_what_an_admin_alone_makes_no_key_changes(
 
 
 async def answered(caller: Caller, name: str) -> str | None:
-    """What a tool of that name is said to do, or what a model or app of that name answers."""
+    """Return the description of the tool with this name, or the answer of the model or app with this name."""
     tool = await caller("GET", f"/api/tools/{name}")
     if tool.status_code == 200:
         return str(tool.json()["description"])
@@ -546,7 +547,7 @@ async def named_tool(caller: Caller, name: str) -> str | None:
 
 
 async def described(caller: Caller, name: str) -> str:
-    """A function, by what tells those of one name apart."""
+    """Return the part of a function that distinguishes functions with the same name."""
     await function(caller, name)
     return caller.id
 
@@ -616,7 +617,7 @@ TITLES: Final = {
     "/v1/vector_stores": "a title: /api/stores gives the name",
     "/api/webhooks": "a title",
 }
-"""Where a ``name`` may be given that nothing is reached by."""
+"""Paths with a ``name`` by which nothing can be addressed."""
 
 
 async def test_every_noun_that_takes_a_name_is_in_the_table_of_names(town: Town) -> None:
@@ -644,7 +645,7 @@ async def test_files_of_models_leave_with_an_admin_alone(town: Town) -> None:
 
 
 def step(noun: str) -> dict[str, Any]:
-    """A step of a flow that names a thing."""
+    """Return a flow step that names a resource."""
     return {
         "store": {"op": "retrieve", "name": "s", "store": "thing", "query": "q"},
         "app": {"op": "subflow", "name": "s", "app": "thing"},
@@ -673,7 +674,7 @@ async def test_a_flow_runs_the_app_that_its_caller_means(town: Town) -> None:
 
 
 async def tools_of(caller: Caller) -> dict[str, str]:
-    """The tools that MCP offers, and their descriptions."""
+    """Return the tools that MCP offers, with their descriptions."""
     async with (
         httpx.AsyncClient(headers=caller.headers, timeout=60) as client,
         streamable_http_client(f"{caller.api_server.url}/mcp", http_client=client) as streams,
@@ -733,7 +734,9 @@ async def test_an_admin_lists_what_other_keys_have_by_id(town: Town) -> None:
 
 
 async def test_sessions_with_ones_own_app_and_with_the_shared_one_are_apart(town: Town) -> None:
-    """Both apps have one name, the key calls its sessions the same, and what is said to one the other never hears."""
+    """Each app has the same name and the key names its sessions the same, yet no session receives the other's
+    messages.
+    """
     mine, shared = await agent(town.owner, "desk"), await agent(town.admin, "desk")
     opened = {
         app: (await town.owner.done("POST", "/api/sessions", {"app": app, "name": "talk"}))["id"]
@@ -758,7 +761,8 @@ async def test_sessions_with_ones_own_app_and_with_the_shared_one_are_apart(town
     assert later["id"] == opened[shared], "the shared app is meant by now"
 
 
-# --- other words for another key's things -------------------------------------------------------------------------
+# --- other spellings of another key's names
+# -----------------------------------------------------------------------
 
 SPELLED = (
     "{name}",
@@ -787,7 +791,7 @@ SPELLED = (
     "thing@1",
     "*",
 )
-"""What somebody might ask for to reach a thing called ``thing``."""
+"""Names with which a caller might try to reach a resource called ``thing``."""
 
 
 @pytest.mark.parametrize("name", NAMED)
@@ -804,7 +808,7 @@ async def test_no_spelling_reaches_another_keys_thing(town: Town, name: str) -> 
 
 @pytest.mark.parametrize("name", ["store", "app", "prompt"])
 async def test_an_id_given_as_a_name_does_not_stand_before_what_has_the_id(town: Town, name: str) -> None:
-    """A key calls its own thing by the id of the operator's, and by that of another key's."""
+    """A key names its own resource with the id of the operator's resource, or with that of another key's resource."""
     make, look = NAMED[name]
     for who in (town.owner, town.admin):
         ref = await make(who, "thing")
@@ -817,7 +821,7 @@ async def test_an_id_given_as_a_name_does_not_stand_before_what_has_the_id(town:
 
 
 async def test_ids_in_bodies_reach_nothing_of_another_key(town: Town) -> None:
-    """Wherever a request may name a file, a store, a response and so on, another key's is as one that is not there."""
+    """Wherever a request can name a file, a store, a response and so on, another key's resource counts as missing."""
     owner, other = town.owner, town.other
     line = '{"custom_id":"1","method":"POST","url":"/v1/chat/completions","body":{"model":"teller","messages":[]}}'
     batch_file = await owner.upload(line, "batch", "b.jsonl")
@@ -906,7 +910,8 @@ async def test_resources_over_mcp_are_its_callers_own(town: Town) -> None:
             assert "secret" not in str(error.value)
 
 
-# --- the other ways in: flows, MCP, what a response names -----------------------------------------------------------
+# --- other access paths: flows, MCP, references in responses
+# --------------------------------------------------------
 
 
 async def in_flow(caller: Caller, step: dict[str, Any]) -> bool:
@@ -921,7 +926,7 @@ async def in_response(caller: Caller, **more: Any) -> bool:
 
 
 async def trained(caller: Caller, _name: str) -> str:
-    """A model that was trained for a key, as training registers it."""
+    """Register a model trained for a key, as training does."""
     voice = FixedModel("Hello.", name=TRAINED)
     voice.card = replace(voice.card, owner=caller.id)
     caller.api_server.add(voice)
@@ -992,7 +997,7 @@ WAYS: Final[Mapping[str, Mapping[str, tuple[Make, Way]]]] = {
     "conversation": {"response": (conversation, lambda who, ref: in_response(who, conversation=ref))},
     "response": {"response": (response, lambda who, ref: in_response(who, previous_response_id=ref))},
 }
-"""By noun: the ways in beside its own paths, each with how one is made and whether a caller gets to it there."""
+"""The access paths beside a noun's own paths: how to create a resource, and whether a caller reaches it that way."""
 
 NO_OTHER_WAY: Final = frozenset(
     {
@@ -1000,7 +1005,7 @@ NO_OTHER_WAY: Final = frozenset(
         *("batch", "evaluation", "job", "fact", "webhook", "schedule"),
     }
 )
-"""Nouns that no flow and no prompt names; where a body names one by its id, see the ids in bodies above."""
+"""Nouns that no flow and no prompt names; for ids in bodies, see the test of ids in bodies above."""
 
 
 async def reads_skill(who: Caller, ref: str) -> bool:

@@ -1,4 +1,4 @@
-"""Where each value comes from, and what is said of a wrong one."""
+"""The source of each setting, and the messages about invalid values."""
 
 from pathlib import Path
 

@@ -26,7 +26,7 @@ models:
 
 @pytest.fixture(scope="module")
 def busy_daemon(tmp_path_factory: pytest.TempPathFactory, docs: Path) -> Iterator[Daemon]:
-    """A daemon over ``handbook``, a broken file included; its model ``talker`` can fall silent and fail."""
+    """Yield a daemon over ``handbook``, including a broken file; its model ``talker`` can fall silent and fail."""
     home = tmp_path_factory.mktemp("home")
     folder = home / docs.name
     shutil.copytree(docs, folder)
@@ -39,6 +39,6 @@ def busy_daemon(tmp_path_factory: pytest.TempPathFactory, docs: Path) -> Iterato
 
 @pytest.fixture(scope="module")
 def empty_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """A daemon with nothing in it but what always is."""
+    """Yield a daemon that contains only the defaults."""
     with daemons.running(tmp_path_factory.mktemp("home") / "data") as running:
         yield running

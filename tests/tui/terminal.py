@@ -1,4 +1,4 @@
-"""The terminal UI without a terminal: opened over a daemon, driven by keys, read as text."""
+"""The terminal UI without a terminal: connected to a daemon, controlled by keys, read as text."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from portico_tui.widgets.table import Table
 
 @dataclass(frozen=True, slots=True)
 class Terminal:
-    """An open app and the hands on its keys."""
+    """An open app with functions that press its keys."""
 
     app: Portico
     pilot: Pilot[DaemonClient]
@@ -30,11 +30,11 @@ class Terminal:
         await self.pilot.press(*keys)
 
     async def type(self, text: str) -> None:
-        """Write into what has the focus, and end the line."""
+        """Type into the focused widget, and press Enter."""
         await self.pilot.press(*text, "enter")
 
     async def until(self, condition: Callable[[], object]) -> None:
-        """Let the app work until something holds; `TimeoutError` if it never does."""
+        """Run the app until the condition is true; raise `TimeoutError` if it never is."""
         async with asyncio.timeout(60):
             while not condition():
                 await self.pilot.pause()
@@ -51,21 +51,21 @@ class Terminal:
         return self.app.glance
 
     def rows(self, table: str) -> list[list[str]]:
-        """The cells of a table of the screen."""
+        """Return the cells of a table on the screen."""
         return self.app.screen.query_one(table, Table).cells
 
     def row(self, table: str, name: str) -> list[str]:
-        """The cells of the row that begins with ``name``; none if there is no such row."""
+        """Return the cells of the row that begins with ``name``, or an empty list if no such row exists."""
         return next((row for row in self.rows(table) if row[0] == name), [])
 
     async def choose(self, table: str, name: str) -> None:
-        """Put the cursor of a table on the row that begins with ``name``."""
+        """Move the cursor of a table to the row that begins with ``name``."""
         self.app.screen.query_one(table).focus()
         place = [row[0] for row in self.rows(table)].index(name)
         await self.press("ctrl+home", *["down"] * place)
 
     def text(self, selector: str) -> str:
-        """What a part of the screen says."""
+        """Return the text of a part of the screen."""
         return str(self.app.screen.query_one(selector, Static).render())
 
     async def go(self, mode: str) -> None:
@@ -74,7 +74,7 @@ class Terminal:
         await self.until(lambda: getattr(self.app.screen, "MODE", "") == mode)
 
     async def over(self, kind: builtins.type[Screen[Any]]) -> None:
-        """Wait until a dialog of a kind, or another screen, is on top."""
+        """Wait until a dialog of the given kind, or another screen, is on top."""
         await self.until(lambda: isinstance(self.app.screen, kind) and self.app.screen.is_mounted)
 
     async def fill(self, **values: str) -> None:
@@ -91,12 +91,12 @@ class Terminal:
         await self.press("ctrl+s")
 
     async def agree(self) -> None:
-        """Say yes to the question that is asked."""
+        """Confirm the question on the screen."""
         await self.over(Confirm)
         await self.press("y")
 
     async def left(self) -> DaemonClient:
-        """Wait until the app ends; the daemon that is opened next."""
+        """Wait until the app ends; return the daemon that is opened next."""
         async with asyncio.timeout(60):
             while self.app.return_value is None:  # noqa: ASYNC110  # Textual has no event for it
                 await asyncio.sleep(0)
@@ -112,7 +112,7 @@ class Terminal:
 async def terminal(
     url: str, key: str | None = None, *, size: tuple[int, int] = (80, 24), ready: bool = True
 ) -> AsyncIterator[Terminal]:
-    """The app over a daemon; with ``ready`` once it has seen it."""
+    """Yield the app connected to a daemon; with ``ready``, once the app is connected."""
     app = Portico(DaemonClient(url, key))
     async with app.run_test(size=size, notifications=True) as pilot:
         opened = Terminal(app, pilot)

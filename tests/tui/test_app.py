@@ -1,4 +1,4 @@
-"""What holds on every screen."""
+"""Behaviour of every screen."""
 
 from __future__ import annotations
 
@@ -36,8 +36,10 @@ async def test_keys_open_the_screens_and_say_which_is_open(busy_daemon: Daemon) 
         for key, name in (*SCREENS[1:], SCREENS[0]):
             await screen.open(key, f"{name}Screen")
             shown = str(screen.app.screen.query_one(".tab.-open", Static).render())
-            assert shown.replace("-", "") == f"{key} {name}"  # Fine-tunes is the class Finetunes
-            await screen.press("escape")  # out of the line of the chat
+            assert (
+                shown.replace("-", "") == f"{key} {name}"
+            )  # the title Fine-tunes belongs to the class Finetunes
+            await screen.press("escape")  # leaves the chat's input line
 
 
 async def test_every_key_of_a_screen_stands_in_its_help(busy_daemon: Daemon) -> None:
@@ -78,4 +80,4 @@ async def test_q_quits(busy_daemon: Daemon) -> None:
 async def test_a_key_that_the_daemon_does_not_know_is_told(busy_daemon: Daemon) -> None:
     async with terminal(busy_daemon.url, "pk-of-somebody-else", ready=False) as screen:
         await screen.until(lambda: screen.app.lost is not None)
-        assert "not known here" in screen.text("Banner")
+        assert "unknown or was revoked" in screen.text("Banner")

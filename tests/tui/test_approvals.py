@@ -13,7 +13,7 @@ from portico import AsyncClient, Client
 
 @pytest.fixture(scope="module", autouse=True)
 def _asks(empty_daemon: Daemon) -> None:
-    """A tool that asks before each call."""
+    """Add a tool that asks before each call."""
     with Client(empty_daemon.url) as client:
         client.tools.add("wipe", command=["echo", "wiped", "{path}"], approval="always")
 
@@ -21,7 +21,7 @@ def _asks(empty_daemon: Daemon) -> None:
 async def test_nothing_waits(empty_daemon: Daemon) -> None:
     async with terminal(empty_daemon.url) as screen:
         await screen.open("4", "ApprovalsScreen")
-        assert screen.text("#empty") == "Nothing waits for an answer."
+        assert screen.text("#empty") == "No open questions."
         await screen.press("a", "r")
         assert screen.told == []
 
@@ -53,7 +53,7 @@ async def test_an_agent_in_the_chat_says_that_it_waits(empty_daemon: Daemon) -> 
             await screen.open("3", "ChatScreen")
             await screen.until(lambda: screen.text("#partner") == "Talking to janitor · agent")
             await screen.type("wipe it")
-            await screen.until(lambda: "waits for you under Approvals" in screen.text(".state"))
+            await screen.until(lambda: "waits for your answer under Approvals" in screen.text(".state"))
             await screen.press("tab")
             await screen.open("4", "ApprovalsScreen")
             await screen.until(lambda: screen.rows("#rows"))

@@ -23,7 +23,7 @@ from portico_tui.widgets.transcript import QuestionView, ReplyView
 
 
 async def chat(screen: Terminal, *, model: bool = False) -> None:
-    """Go to the screen; talk to the app over the folder, or to the model."""
+    """Go to the screen; chat with the app over the folder, or with the model."""
     await screen.until(lambda: any(store.file_counts.completed == 3 for store in screen.glance.stores))
     await screen.open("3", "ChatScreen")
     await screen.until(lambda: "Talking to handbook" in screen.text("#partner"))
@@ -36,12 +36,12 @@ async def chat(screen: Terminal, *, model: bool = False) -> None:
 
 
 def state(screen: Terminal) -> str:
-    """The line below the newest answer."""
+    """Return the line below the newest answer."""
     return str(list(screen.app.screen.query(ReplyView))[-1].query_one(".state", Static).render())
 
 
 def newest(screen: Terminal) -> str:
-    """The text of the newest answer."""
+    """Return the text of the newest answer."""
     replies = list(screen.app.screen.query(ReplyView))
     return replies[-1].text if replies else ""
 
@@ -77,7 +77,7 @@ async def test_escape_stops_an_answer_and_the_next_question_works(busy_daemon: D
         await screen.type("be silent")
         await screen.until(lambda: newest(screen).startswith("one"))
         await screen.type("are you there")
-        assert any("Esc stops it" in line for line in screen.told)
+        assert any("press Esc to stop it" in line for line in screen.told)
         await screen.press("escape")
         await screen.until(lambda: state(screen) == "Stopped.")
         await screen.press("enter")
@@ -133,11 +133,11 @@ async def test_questions_are_remembered_answers_copied_and_all_forgotten(busy_da
         await screen.press("ctrl+n")
         await screen.until(lambda: not screen.app.screen.query(ReplyView))
         await screen.press("ctrl+y")
-        assert any("no answer to copy" in line for line in screen.told)
+        assert any("No answer to copy yet" in line for line in screen.told)
 
 
 async def say(screen: Terminal, text: str) -> None:
-    """Ask, and wait for the whole answer."""
+    """Send a message and wait for the whole answer."""
     before = len(screen.app.screen.query(ReplyView))
     screen.app.screen.query_one(PromptLine).value = text
     await screen.press("enter")
@@ -145,7 +145,7 @@ async def say(screen: Terminal, text: str) -> None:
 
 
 async def talk(screen: Terminal, name: str) -> None:
-    """Choose somebody to talk to."""
+    """Choose the model or app to chat with."""
     await screen.press("ctrl+t")
     await screen.until(lambda: isinstance(screen.app.screen, Choose))
     options = screen.app.screen.query_one(OptionList)
@@ -156,7 +156,7 @@ async def talk(screen: Terminal, name: str) -> None:
 
 
 async def shelf(screen: Terminal, rows: int | None = None) -> list[list[str]]:
-    """Open the conversations; their names and who they are with."""
+    """Open the conversations; return their names and partners."""
     await screen.press("ctrl+o")
     await screen.until(lambda: isinstance(screen.app.screen, ConversationPicker))
     await screen.until(lambda: len(screen.rows("#sessions")) == rows or (rows is None and titles(screen)))
@@ -239,7 +239,7 @@ async def test_conversations_are_renamed_copied_and_deleted(busy_daemon: Daemon)
         assert not screen.app.screen.query(ReplyView), "it was the one that went on here"
         await shelf(screen, number)
         await find(screen, "nobody said this")
-        await screen.until(lambda: "Nothing was said about" in screen.text("#no-sessions"))
+        await screen.until(lambda: "No conversation mentions" in screen.text("#no-sessions"))
         await screen.press("escape")
         await screen.until(lambda: len(titles(screen)) == number)
 
@@ -322,7 +322,7 @@ agents:
 
 @pytest.fixture
 def asking(tmp_path: Path) -> Iterator[Daemon]:
-    """A daemon with apps that ask the tiny model, and some that do not."""
+    """Yield a daemon with apps that ask the tiny model, and some that do not."""
     (tmp_path / "portico.yaml").write_text(ASKING, encoding="utf-8")
     with daemons.running(tmp_path / "data", "--file", str(tmp_path / "portico.yaml")) as running:
         yield running

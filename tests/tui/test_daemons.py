@@ -1,4 +1,4 @@
-"""Several daemons: kept under names, looked at side by side, gone between."""
+"""Several daemons: saved under names, compared side by side, switched between."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from portico_tui.daemon import DaemonClient
 from portico_tui.screens.daemons import profiles_file
 
 NOWHERE = "http://127.0.0.1:9"
-"""Nothing listens at the port for discarded bytes."""
+"""An address where no server listens: the discard port."""
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +37,7 @@ async def test_daemons_are_kept_seen_opened_and_forgotten(busy_daemon: Daemon, e
         await screen.until(lambda: [row[2] for row in screen.rows("#rows")] == ["●"])
         await screen.press("a")
         await screen.fill(name="odd", url="ftp://nowhere", key="")
-        await screen.until(lambda: any("is not a URL of a daemon" in line for line in screen.told))
+        await screen.until(lambda: any("is not the URL of a daemon" in line for line in screen.told))
         await add(screen, "away", NOWHERE)
         await add(screen, "office", f"{empty_daemon.url}/v1", secret.key)
         assert screen.row("#rows", "away")[1] == "✗ away"
@@ -51,13 +51,13 @@ async def test_daemons_are_kept_seen_opened_and_forgotten(busy_daemon: Daemon, e
         await screen.agree()
         await screen.until(lambda: not screen.row("#rows", "away"))
         await screen.choose("#rows", busy_daemon.url)
-        await screen.press("enter")  # it is open already
+        await screen.press("enter")  # already open
         assert screen.app.return_value is None
         await screen.choose("#rows", "office")
         await screen.press("enter")
         chosen = await screen.left()
     assert (chosen.name, chosen.url) == ("office", empty_daemon.url)
-    assert (await chosen.client.keys.list())[0].name == "tui"  # it asks with its own key
+    assert (await chosen.client.keys.list())[0].name == "tui"  # it uses its own key
     await chosen.close()
     with Client(empty_daemon.url, secret.key) as client:
         client.keys.revoke(secret.id)

@@ -19,7 +19,7 @@ from portico_tui.widgets.passages import Passages
 
 
 async def documents(screen: Terminal) -> None:
-    """Go to the screen, and wait until the handbook is read."""
+    """Go to the screen, and wait until the handbook is indexed."""
     await screen.open("2", "DocumentsScreen")
     await screen.until(lambda: (row := screen.row("#stores", "handbook")) and row[1].startswith("3 ✗1"))
     await screen.until(lambda: len(screen.rows("#files")) >= 4)
@@ -72,7 +72,7 @@ async def test_a_folder_is_added_and_changes_in_it_are_found(busy_daemon: Daemon
             lambda: not isinstance(screen.app.screen, Form) and screen.row("#stores", "minutes")
         )
         await screen.choose("#stores", "minutes")
-        await screen.until(lambda: "holds no documents" in screen.text("#nothing"))
+        await screen.until(lambda: "contains no documents" in screen.text("#nothing"))
 
         (folder / "monday.txt").write_text("The boiler is repaired on Thursday.", encoding="utf-8")
         await screen.press("s")
@@ -85,13 +85,13 @@ async def test_a_folder_is_added_and_changes_in_it_are_found(busy_daemon: Daemon
         await screen.until(lambda: " linked " in screen.text("#detail"))
         await screen.press("l")
         await screen.agree()
-        await screen.until(lambda: any("freed of their links" in line for line in screen.told))
+        await screen.until(lambda: any("are being unlinked" in line for line in screen.told))
         await screen.until(lambda: " linked " not in screen.text("#detail"))
 
         await screen.press("t")
         await screen.until(lambda: isinstance(screen.app.screen, Form))
         await screen.fill(steps="auto")
-        await screen.until(lambda: any("go in steps: auto" in line for line in screen.told))
+        await screen.until(lambda: any("Search steps in 'minutes': auto" in line for line in screen.told))
         await screen.until(lambda: "steps auto" in screen.text("#detail"))
 
         await screen.press("d")  # the focus is on the stores
@@ -115,10 +115,10 @@ async def test_what_is_not_read_is_listed_with_its_reason(busy_daemon: Daemon, t
         await screen.choose("#stores", "drawer")
         await screen.until(lambda: screen.row("#files", "old.bin")[1:2] == ["− skipped"])
         screen.app.screen.query_one("#files").focus()
-        await screen.until(lambda: "Not read: of an unknown kind." in screen.text("#detail"))
-        assert "skipped 1 of 1 file: 1 of an unknown kind" in screen.text("#detail")
+        await screen.until(lambda: "Not read: of an unsupported format." in screen.text("#detail"))
+        assert "skipped 1 of 1 file: 1 of an unsupported format" in screen.text("#detail")
         await screen.press("d")
-        await screen.until(lambda: any("nothing to delete" in line for line in screen.told))
+        await screen.until(lambda: any("Nothing to delete" in line for line in screen.told))
         assert not isinstance(screen.app.screen, Confirm)
     with Client(busy_daemon.url) as client:
         client.stores.remove("drawer")
@@ -188,7 +188,7 @@ async def test_what_the_daemon_refuses_is_said_in_its_words(busy_daemon: Daemon,
         await screen.press("u")
         await screen.until(lambda: isinstance(screen.app.screen, Form))
         await screen.type(str(tmp_path / "missing.txt"))
-        await screen.until(lambda: any("There is no file at" in line for line in screen.told))
+        await screen.until(lambda: any("missing.txt' does not exist" in line for line in screen.told))
 
 
 async def test_without_stores_the_screen_says_how_to_get_one(empty_daemon: Daemon) -> None:
@@ -196,7 +196,7 @@ async def test_without_stores_the_screen_says_how_to_get_one(empty_daemon: Daemo
         await screen.open("2", "DocumentsScreen")
         await screen.until(lambda: screen.app.screen.query_one("#no-stores").region.height)
         assert "add a folder" in screen.text("#no-stores")
-        await screen.press("s", "u", "d")  # there is nothing that they could be done to
+        await screen.press("s", "u", "d")  # no document exists for these actions
         assert type(screen.app.screen).__name__ == "DocumentsScreen"
 
 

@@ -28,7 +28,7 @@ def examples(empty_daemon: Daemon) -> str:
 async def test_nothing_was_trained(empty_daemon: Daemon) -> None:
     async with terminal(empty_daemon.url) as screen:
         await screen.open("5", "FinetunesScreen")
-        assert "Nothing was trained yet" in screen.text("#empty")
+        assert "No fine-tuning jobs yet" in screen.text("#empty")
         await screen.press("c", "p")
         assert screen.told == []
 

@@ -1,4 +1,4 @@
-"""The screens over engines, guards, adapters, artifacts, facts and stored chats."""
+"""The screens of engines, guards, adapters, artifacts, facts and stored chats."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ GUIDE = {"portico_agent": 1, "name": "guide", "model": "noter", "memory": {"long
 
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """A daemon with a guard, a fact, an artifact and two stored chats."""
+    """Yield a daemon with a guard, a fact, an artifact and two stored chats."""
     home = tmp_path_factory.mktemp("home")
     guards = home / "guards.yaml"
     guards.write_text("guards: [{name: people, on: echo, detect: pii, action: flag}]\n", encoding="utf-8")
@@ -80,7 +80,7 @@ async def test_an_artifact_is_saved_where_no_file_is_and_deleted(daemon: Daemon,
         assert path.read_bytes().startswith(b"RIFF")
         await screen.press("s")
         await screen.fill(path=str(path))
-        await screen.until(lambda: any("there already" in line for line in screen.told))
+        await screen.until(lambda: any("already exists" in line for line in screen.told))
         await screen.press("d")
         await screen.agree()
         await screen.until(lambda: not screen.rows("#rows"))
@@ -89,7 +89,7 @@ async def test_an_artifact_is_saved_where_no_file_is_and_deleted(daemon: Daemon,
 async def test_a_fact_is_corrected_and_forgotten(daemon: Daemon) -> None:
     async with terminal(daemon.url, size=(110, 24)) as screen:
         await open_list(screen, "facts")
-        assert "I live in Lisbon" in screen.text("#detail")  # what it was learnt from
+        assert "I live in Lisbon" in screen.text("#detail")  # the source of the fact
         await screen.press("e")
         await screen.fill(text="The user lives in Porto.")
         await screen.until(lambda: screen.rows("#rows")[0][2] == "The user lives in Porto.")

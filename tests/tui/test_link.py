@@ -1,4 +1,4 @@
-"""The line to the daemon: lost, looked for again, found again."""
+"""The connection to the daemon: lost, retried, restored."""
 
 from __future__ import annotations
 

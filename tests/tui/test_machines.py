@@ -1,4 +1,4 @@
-"""The screen Machines, over a daemon with a stand-in for Slurm's commands."""
+"""The screen Machines, with a daemon that uses a stand-in for Slurm's commands."""
 
 from __future__ import annotations
 

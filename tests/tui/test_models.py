@@ -37,7 +37,7 @@ async def test_a_model_is_added_and_after_a_question_removed(busy_daemon: Daemon
         await screen.type("second")
         await screen.type("nowhere://[b]x[/b]")
         await screen.until(lambda: screen.told)
-        assert "nowhere" in screen.told[-1]  # refused, in the daemon's words
+        assert "nowhere" in screen.told[-1]  # refused, with the daemon's message
 
         await screen.press("a")
         await screen.until(lambda: isinstance(screen.app.screen, Form))

@@ -1,4 +1,4 @@
-"""Forms made from JSON schemas."""
+"""Forms generated from JSON schemas."""
 
 from __future__ import annotations
 

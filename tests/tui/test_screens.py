@@ -1,4 +1,4 @@
-"""The screens over apps, runs, tools, prompts, evaluations, keys, usage, logs and settings."""
+"""The screens of apps, runs, tools, prompts, evaluations, keys, usage, logs and settings."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ SEARCH = """search:
 
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """A daemon whose model echoes, with a flow that is durable, an agent, and a tool that asks first."""
+    """Yield a daemon whose model echoes, with a durable flow, an agent, and a tool that asks first."""
     home = tmp_path_factory.mktemp("home")
     configuration = home / "portico.yaml"
     configuration.write_text(
@@ -105,7 +105,7 @@ def said(screen: Terminal, part: str) -> str:
 
 
 async def pick(screen: Terminal, mode: str, column: int, value: str) -> None:
-    """Go to a screen and choose the row that has a value in a column."""
+    """Go to a screen and select the row that has the value in the column."""
     await screen.go(mode)
     table = screen.app.screen.table  # type: ignore[attr-defined]
     await screen.until(lambda: any(row[column] == value for row in table.cells))
@@ -144,7 +144,7 @@ async def test_versions_are_compared_and_rolled_back_and_an_app_is_deployed_and_
         await screen.go("apps")
         await screen.press("n")
         await screen.fill(file=str(tmp_path / "missing.json"))
-        assert "nothing at" in said(screen, "#problem")
+        assert "missing.json does not exist" in said(screen, "#problem")
         await screen.fill(file=str(tmp_path / "poem.json"))
         await pick(screen, "apps", 0, "poem")
         await screen.press("e")
@@ -159,7 +159,7 @@ async def test_versions_are_compared_and_rolled_back_and_an_app_is_deployed_and_
         await screen.over(AppVersionsScreen)
         await screen.until(lambda: len(screen.rows("#rows")) == 2)
         assert [row[0] for row in screen.rows("#rows")] == ["2", "1"]
-        await screen.press("b")  # it answers already
+        await screen.press("b")  # it is already running
         assert not isinstance(screen.app.screen, Confirm)
         await screen.press("down", "c")
         await screen.over(Reader)
@@ -328,7 +328,7 @@ async def test_prompts_are_imported_tried_edited_and_exported(daemon: Daemon, tm
         await pick(screen, "prompts", 0, "review")
         await screen.press("x")
         await screen.fill(format="word", folder=str(tmp_path))
-        assert "one of these is expected" in said(screen, "#problem")
+        assert "expected one of" in said(screen, "#problem")
         await screen.fill(format="prompty")
         await screen.until(lambda: (tmp_path / "review.prompty").exists())
         await screen.press("t")
@@ -349,7 +349,7 @@ async def test_an_evaluation_is_run_read_and_searched(daemon: Daemon, tmp_path: 
         await screen.go("evals")
         await screen.press("n")
         await screen.fill(file=str(file))
-        await screen.until(lambda: screen.told)  # the daemon's words about the operation
+        await screen.until(lambda: screen.told)  # the daemon's message about the operation
         file.write_text(EVALUATION, encoding="utf-8")
         await screen.press("n")
         await screen.fill(file=str(file))
@@ -405,7 +405,7 @@ async def test_a_key_is_shown_once_and_revoked(daemon: Daemon) -> None:
         reader = client.keys.add("reader", ["chat"])
         async with terminal(daemon.url, reader.key, ready=False) as screen:
             await screen.go("keys")
-            await screen.until(lambda: "admin" in screen.text("#empty"))  # what its scopes lack
+            await screen.until(lambda: "admin" in screen.text("#empty"))  # the missing scope
         async with terminal(daemon.url, secret) as screen:
             await pick(screen, "keys", 0, "reader")
             await screen.press("e")
@@ -552,7 +552,7 @@ async def test_a_canary_is_set_changed_and_rolled_back(daemon: Daemon) -> None:
         await pick(screen, "canaries", 0, "helper")
         assert screen.row("#rows", "helper")[1:5] == ["running", "echo", "fresh", "25.0%"]
         assert "promote: after=200, max_error_rate=0.02" in said(screen, "#detail")
-        assert "calls of the canary: 0 of 200" in said(screen, "#detail")
+        assert "canary calls: 0 of 200" in said(screen, "#detail")
         await screen.press("e")
         await screen.fill(weight="0.5")
         await screen.until(lambda: screen.row("#rows", "helper")[4:5] == ["50.0%"])
@@ -634,7 +634,7 @@ async def test_screens_without_a_digit_are_found_by_typing(daemon: Daemon) -> No
 
 
 async def test_actions_without_a_row_do_nothing(daemon: Daemon) -> None:
-    """Every key of every screen, pressed where the list is filtered to nothing."""
+    """Every key of every screen, pressed while the filter hides all rows."""
     async with terminal(daemon.url) as screen:
         for mode in TITLES:
             await screen.go(mode)

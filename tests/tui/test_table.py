@@ -1,4 +1,4 @@
-"""The table of every screen: filtered while one types, ordered by any column, as quick with ten thousand rows."""
+"""The table of every screen: filtered while typing, sorted by any column, and as fast with ten thousand rows."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FLEET = {
 
 
 class Harbour(App[None]):
-    """One table."""
+    """An app with one table."""
 
     def compose(self) -> ComposeResult:
         with Vertical():
@@ -58,7 +58,7 @@ def names(table: Table[Ship]) -> list[str]:
 
 
 def lines(table: Table[Ship]) -> list[str]:
-    """What is drawn."""
+    """Return the drawn lines."""
     return [table.render_line(y).text.rstrip() for y in range(table.size.height)]
 
 
@@ -80,7 +80,7 @@ async def test_keys_that_are_typed_ahead_go_where_the_filter_sends_them() -> Non
     async with harbour(FLEET) as (table, pilot):
 
         async def at_once(*keys: str) -> None:
-            """Press keys before the first of them has been looked at."""
+            """Press all keys before the app processes the first."""
             for key in keys:
                 pilot.app.post_message(events.Key(key, key if len(key) == 1 else None))
             await pilot.pause()

@@ -1,4 +1,4 @@
-"""The terminal UI in a real terminal, which tmux plays: typed into, read, resized, left."""
+"""The terminal UI in a real terminal, tmux: typed into, read, resized, closed."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from tests.client.cli.terminal import COMMAND
 from tests.daemon import Daemon, environment
 
 LIMIT_S = 90
-"""Seconds after which the test gives up on the screen."""
+"""Time limit for the screen, in seconds."""
 
 pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
 
 
 class Tmux:
-    """One session of a server of its own."""
+    """One session of its own tmux server."""
 
     def __init__(self, folder: Path, url: str, size: tuple[int, int]) -> None:
         self._socket = folder / "tmux"
         shell = shlex.join([*COMMAND, "tui"])
         width, height = map(str, size)
         variables = environment(PORTICO_URL=url, XDG_CONFIG_HOME=str(folder), TERM="xterm-256color")
-        # Where these are set, as readline does for workers of a test run, they are the size, whatever the terminal is.
+        # If these are set, as readline sets them for workers of a test run, they override the terminal's real
+        # size.
         for size_variable in ("COLUMNS", "LINES"):
             variables.pop(size_variable, None)
-        # The shell stays, so that what the terminal looks like afterwards can be read.
+        # The shell keeps running, so that the test can read the terminal after the app ends.
         self._do("-f", "/dev/null", "new-session", "-d", "-x", width, "-y", height, "sh", env=variables)
         self.keys(f"{shell}; echo left with $?", "Enter")
 
@@ -46,7 +47,7 @@ class Tmux:
         return done.stdout
 
     def keys(self, *keys: str) -> None:
-        """Press keys, by tmux's names or as text."""
+        """Press keys, given by tmux's names or as text."""
         self._do("send-keys", *keys)
 
     def resize(self, width: int, height: int) -> None:
@@ -54,18 +55,18 @@ class Tmux:
 
     @property
     def screen(self) -> list[str]:
-        """The lines that are seen."""
+        """Return the visible lines."""
         return self._do("capture-pane", "-p").splitlines()
 
     @property
     def modes(self) -> dict[str, str]:
-        """What a program may leave behind: another screen, the mouse taken, no cursor."""
+        """Return the modes that a program may leave on: alternate screen, captured mouse, hidden cursor."""
         names = ("alternate_on", "mouse_any_flag", "cursor_flag")
         found = self._do("display-message", "-p", " ".join(f"#{{{name}}}" for name in names))
         return dict(zip(names, found.split(), strict=True))
 
     def until(self, condition: Callable[[str], object]) -> list[str]:
-        """Read the screen until something holds of it."""
+        """Read the screen until the condition is true; return its lines."""
         end = time.monotonic() + LIMIT_S
         while not condition("\n".join(lines := self.screen)):
             assert time.monotonic() < end, "\n".join(lines)
@@ -77,7 +78,7 @@ class Tmux:
 
 @pytest.fixture
 def tmux(busy_daemon: Daemon, tmp_path: Path) -> Iterator[Tmux]:
-    busy_daemon.settle()  # so that whom one talks to first is there
+    busy_daemon.settle()  # ensures that the first chat partner exists
     session = Tmux(tmp_path, busy_daemon.url, (80, 24))
     yield session
     session.kill()
@@ -100,11 +101,11 @@ def test_it_is_used_in_a_real_terminal_and_leaves_that_as_it_was(tmux: Tmux, bus
     lines = tmux.until(lambda text: busy_daemon.url in text)
     assert len(lines) == 40 and "Portico" in lines[0]
     tmux.keys("C-g")
-    tmux.until(lambda text: "Type to find one" in text)
+    tmux.until(lambda text: "Type to search" in text)
     tmux.keys("usage", "Enter")
     tmux.until(lambda text: "in the last day" in text)
     tmux.keys("q")
     lines = tmux.until(lambda text: "left with 0" in text)
     assert not any("Traceback" in line for line in lines), "\n".join(lines)
-    # What tmux shows again after it was resized is not always what was there; that it was told to, is.
+    # What tmux shows after a resize is not always the earlier contents, so the test checks only the modes.
     assert tmux.modes == {"alternate_on": "0", "mouse_any_flag": "0", "cursor_flag": "1"}

@@ -1,4 +1,4 @@
-"""The tutorial by keys: from an empty daemon to a cited answer, a flow, a promoted model and a revoked key."""
+"""The tutorial by keyboard: from an empty daemon to a cited answer, a flow, a promoted model and a revoked key."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SHORTEN = {
 
 
 def write_files(folder: Path) -> None:
-    """What the tutorial begins with: a folder of documents, a flow, examples."""
+    """Write the tutorial's starting files: a folder of documents, a flow, examples."""
     (folder / "bakery").mkdir()
     (folder / "bakery" / "bread.md").write_text(BREAD, encoding="utf-8")
     (folder / "shorten.json").write_text(json.dumps(SHORTEN), encoding="utf-8")
@@ -46,7 +46,7 @@ def write_files(folder: Path) -> None:
 
 
 async def ask(screen: Terminal, partner: str, question: str) -> str:
-    """The answer of somebody in a new conversation."""
+    """Return the answer of a chat partner in a new conversation."""
     await screen.go("chat")
     await screen.press("ctrl+n", "ctrl+t")
     await screen.over(Choose)
@@ -65,7 +65,7 @@ async def test_the_tutorial_is_done_in_the_terminal_ui(tmp_path: Path) -> None:
     write_files(tmp_path)
     with daemons.running(tmp_path / "data") as daemon:
         async with terminal(daemon.url, size=(120, 36)) as screen:
-            # A model, which the apps use from now on.
+            # A model that the apps use from now on.
             await screen.go("models")
             await screen.press("a")
             await screen.fill(name="talker", source="fake://")
@@ -75,7 +75,7 @@ async def test_the_tutorial_is_done_in_the_terminal_ui(tmp_path: Path) -> None:
             await screen.fill(name="default")
             await screen.until(lambda: "default" in screen.row("#rows", "talker")[4])
 
-            # A folder of documents, and an answer with the passage it stands on.
+            # A folder of documents, and an answer with the passage that supports it.
             await screen.go("documents")
             await screen.press("a")
             await screen.fill(folder=str(tmp_path / "bakery"))
@@ -89,7 +89,7 @@ async def test_the_tutorial_is_done_in_the_terminal_ui(tmp_path: Path) -> None:
             assert "230 degrees" in screen.text("#text")
             await screen.press("escape")
 
-            # A flow, deployed from a file and run by the form that its schema gives.
+            # A flow, deployed from a file and run with the form generated from its schema.
             await screen.go("apps")
             await screen.press("n")
             await screen.fill(file=str(tmp_path / "shorten.json"))
@@ -102,7 +102,7 @@ async def test_the_tutorial_is_done_in_the_terminal_ui(tmp_path: Path) -> None:
             assert "A long text." in screen.text("#text")
             await screen.press("escape")
 
-            # A model is trained on examples, answers them, and takes the place of the old one.
+            # A model is trained on examples, answers them, and replaces the old model.
             await screen.go("finetunes")
             await screen.press("n")
             await screen.fill(
@@ -119,7 +119,7 @@ async def test_the_tutorial_is_done_in_the_terminal_ui(tmp_path: Path) -> None:
             await screen.until(lambda: any(f"means {trained}" in line for line in screen.told))
             assert await ask(screen, "default", "What is 8?") == "It is 8."
 
-            # A key for somebody else, worthless as soon as it is revoked.
+            # A key for another user, worthless as soon as it is revoked.
             await screen.go("keys")
             await screen.press("n")
             await screen.fill(name="shop", scopes="chat apps:bakery:call stores:bakery:read")

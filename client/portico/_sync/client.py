@@ -58,7 +58,7 @@ from portico.schemas.search import Found, Ranker
 
 @exact_methods
 class Client:
-    """An asyncio client for a Portico daemon.
+    """A blocking client for a Portico daemon.
 
     ``url`` defaults to ``PORTICO_URL``, then ``http://127.0.0.1:8642``. ``key`` defaults to ``PORTICO_API_KEY``, then
     to the sign-in that ``portico login`` created for that daemon. ``timeout`` is the maximum silence in seconds of a
@@ -67,18 +67,16 @@ class Client:
 
     Example::
 
-        import asyncio
-
-        from portico import AsyncClient
+        from portico import Client
 
 
-        async def main() -> None:
-            async with AsyncClient() as client:
-                found = await client.search("docs", "Who can reach the daemon?", max_num_results=3)
+        def main() -> None:
+            with Client() as client:
+                found = client.search("docs", "Who can reach the daemon?", max_num_results=3)
                 print([passage.filename for passage in found.passages])
 
 
-        asyncio.run(main())
+        main()
     """
 
     def __init__(

@@ -54,15 +54,15 @@ def read_state(sessions: Sessions, app: str, name: str, path: str) -> dict[str, 
     return {_VERSION: session_state[_VERSION], **own_state} if _VERSION in session_state else own_state
 
 
-def write_state(sessions: Sessions, app: str, name: str, path: str, given: Mapping[str, Any]) -> None:
+def write_state(sessions: Sessions, app: str, name: str, path: str, state: Mapping[str, Any]) -> None:
     """Replace the memories of the agent at ``path`` and of the agents below it with a state dict."""
     session = open_session(sessions, app, name)
     if not path:
-        sessions.load(session.id, given)
+        sessions.load(session.id, state)
         return
     other_state = _without(sessions.state(session.id), path)
-    version = {_VERSION: given[_VERSION]} if _VERSION in given else {}
-    own_state = {f"{path}.{key}": value for key, value in given.items() if key != _VERSION}
+    version = {_VERSION: state[_VERSION]} if _VERSION in state else {}
+    own_state = {f"{path}.{key}": value for key, value in state.items() if key != _VERSION}
     sessions.load(session.id, {**other_state, **own_state, **version})
 
 

@@ -27,7 +27,7 @@ class Heard(NamedTuple):
 
         from portico.agent import Agent
 
-        for heard in Agent("default", name="clerk").events("Good morning"):
+        for heard in Agent("default", name="clerk").stream("Good morning"):
             print(heard.agent, heard.event)
     """
 

@@ -27,9 +27,9 @@ def agent_server(
     asyncio.run(_serve(invocation(context), agent))
 
 
-async def _serve(ours: Invocation, agent: str | None) -> None:
+async def _serve(connection: Invocation, agent: str | None) -> None:
     from portico._agent_server import serve
     from portico.client import AsyncClient
 
-    async with AsyncClient(ours.address(), ours.key) as client:
+    async with AsyncClient(connection.address(), connection.key) as client:
         await serve(client, agent)

@@ -67,12 +67,12 @@ def _ask_person(client: Client) -> str | None:
 
 def _describe(better_model: BetterModel) -> str:
     """Return the model's name, size, source and download time."""
-    where = one_line(urlsplit(better_model.source).scheme)
+    place = one_line(urlsplit(better_model.source).scheme)
     if better_model.seconds == 0:
         costs = "it is already on this machine"
     else:
         time = "" if better_model.seconds is None else f", about {lasts(better_model.seconds)}"
-        costs = f"{amount(better_model.size_bytes)}{time} from {_HUBS.get(where, where)}"
+        costs = f"{amount(better_model.size_bytes)}{time} from {_HUBS.get(place, place)}"
     return f"A better model fits this machine: {one_line(better_model.name)}, {one_line(better_model.reason)}; {costs}."
 
 

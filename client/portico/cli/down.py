@@ -34,12 +34,12 @@ def down(context: typer.Context, as_json: AsJson = False) -> None:
     )
 
 
-def _check_ours(ours: Invocation, status: Status) -> None:
+def _check_ours(connection: Invocation, status: Status) -> None:
     """Require that the daemon is ours: one found at the usual address, or by an outdated note, may belong to another
     user.
     """
     home = home_folder()
-    configured_url = ours.url or os.environ.get("PORTICO_URL")
+    configured_url = connection.url or os.environ.get("PORTICO_URL")
     if (
         not configured_url
         and home is not None

@@ -43,14 +43,14 @@ def serving(context: typer.Context, home: Path | None) -> Iterator[Client | None
             yield client
 
 
-def _on(home: Path | None, ours: Invocation) -> Invocation | None:
+def _on(home: Path | None, connection: Invocation) -> Invocation | None:
     folder = home or home_folder()
     if folder is None:
-        return ours
+        return connection
     daemon_note = note(folder)
-    if daemon_note is not None and _runs(daemon_note["url"], ours.key, folder):
-        return Invocation(daemon_note["url"], ours.key)
-    return None if home is not None or (folder / "portico.db").is_file() else ours
+    if daemon_note is not None and _runs(daemon_note["url"], connection.key, folder):
+        return Invocation(daemon_note["url"], connection.key)
+    return None if home is not None or (folder / "portico.db").is_file() else connection
 
 
 def _runs(url: str, key: str | None, folder: Path) -> bool:

@@ -46,10 +46,10 @@ def print_plan(plan: TuningPlan, *, reasons: bool) -> None:
     )
     if reasons:
         typer.echo()
-        why = recipe["reasons"]
-        names = [name for name in recipe if name in why]
+        reason = recipe["reasons"]
+        names = [name for name in recipe if name in reason]
         print_rows(
-            ("SETTING", "VALUE", "REASON"), ((name, _value(recipe[name]), why[name]) for name in names)
+            ("SETTING", "VALUE", "REASON"), ((name, _value(recipe[name]), reason[name]) for name in names)
         )
         typer.echo(f"\n{one_line(shlex.join(plan.command))}")
 

@@ -92,7 +92,7 @@ def web(
 
 
 @contextlib.contextmanager
-def _key(client: Client, name: str, more: Iterable[str], limits: dict[str, int]) -> Iterator[str]:
+def _key(client: Client, name: str, extra_scopes: Iterable[str], limits: dict[str, int]) -> Iterator[str]:
     """Yield a temporary key that can call this app and use what the app needs."""
     apps = {app.name: app for app in client.apps.list()}
     if name not in apps:
@@ -102,7 +102,7 @@ def _key(client: Client, name: str, more: Iterable[str], limits: dict[str, int])
         "chat",
         f"apps:{name}:call",
         *store,
-        *more,
+        *extra_scopes,
     ]
     key = client.keys.add(f"web {name}", scopes, limits=limits)
     try:

@@ -95,7 +95,7 @@ class SmallModel:
     apps: tuple[str, ...]
     hint: str
     fetching: bool
-    """Whether the better model is being downloaded."""
+    """True if the better model is being downloaded."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,7 +75,7 @@ class TuningJob:
 
 @dataclass(frozen=True, slots=True)
 class TuningAppCheck:
-    """Whether an app creates the prompts that a model was trained on. ``same`` is true without ``differences``, which
+    """True if an app creates the prompts that a model was trained on. ``same`` is true without ``differences``, which
     are sentences; ``model`` is the model that the app calls, ``uses_result`` whether it is the job's result.
     """
 

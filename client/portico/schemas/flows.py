@@ -31,7 +31,7 @@ class TraceStep:
 
 @dataclass(frozen=True, slots=True)
 class CheckedSpec:
-    """Whether a flow or an agent can run, and its first error."""
+    """True if a flow or an agent can run, and its first error."""
 
     ok: bool
     name: str = ""

@@ -80,7 +80,7 @@ class McpServer:
     tools: tuple[str, ...]
     restarts: int
     configured: bool
-    """Whether the server is in the configuration: it cannot be removed while the configuration contains it."""
+    """True if the server is in the configuration: it cannot be removed while the configuration contains it."""
     card: McpCard
     """The server's description of itself at the last connection."""
     reached_at: float | None

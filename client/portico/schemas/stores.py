@@ -35,11 +35,11 @@ class Store:
     source: str | tuple[str, ...] | None
     """Web addresses, a bucket, a repository, a WebDAV or mail folder that it follows, in addition to a folder."""
     keep_removed: bool
-    """Whether files are kept after they disappear from the followed source."""
+    """True if files are kept after they disappear from the followed source."""
     search: Mapping[str, Any]
     """Search settings of its app, see ``StoreRequest``."""
     paused: bool
-    """Whether changes in the followed source are ignored until it is resumed."""
+    """True if changes in the followed source are ignored until it is resumed."""
     app: bool
     answers: str
     """How its app answers: ``write``, ``quote``, or ``auto`` for whichever its model is trusted with."""
@@ -49,7 +49,7 @@ class Store:
     vector_weight: float | None
     """The measured weight of vectors relative to words; null: the value in their model's profile."""
     links: bool
-    """Whether its passages are linked by the names they mention, and searches follow the links."""
+    """True if its passages are linked by the names they mention, and searches follow the links."""
     file_counts: FileCounts
     problem: str | None
     """Why files could not be indexed, from the error of one file, or the error of its embedding model."""

@@ -1,4 +1,4 @@
-// One app alone, as `portico web` serves it: a conversation that this tab alone keeps.
+// A single app, as `portico web` serves it. Only this tab stores the conversation.
 
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { ApiError, frames, isAbort, send, sentence } from "../api";
@@ -14,7 +14,7 @@ const MAX_MESSAGES = 199;
 interface Said {
   role: "user" | "assistant";
   content: string;
-  /** What an answer stands on. */
+  /** The passages that the answer cites. */
   cited: Cited[];
   unsupported?: Unsupported[];
 }
@@ -46,11 +46,11 @@ function keepSaid(said: Said[]): void {
   try {
     sessionStorage.setItem(KEPT, JSON.stringify(said));
   } catch {
-    // The conversation is there until a reload.
+    // Without storage, the conversation lasts only until a reload.
   }
 }
 
-/** The answer after a piece of the stream. */
+/** Returns the answer after a chunk of the stream. */
 export function withChunk(answer: Said, chunk: Chunk): Said {
   if (chunk.error) throw new ApiError(chunk.error.message, 500);
   const delta = chunk.choices?.[0]?.delta ?? {};
@@ -77,7 +77,7 @@ export function Alone({ title }: { title: string }) {
     addEventListener("keydown", onKey);
     return () => removeEventListener("keydown", onKey);
   }, []);
-  // biome-ignore lint/correctness/useExhaustiveDependencies: what grows is followed
+  // biome-ignore lint/correctness/useExhaustiveDependencies: scrolls to the end as content grows
   useLayoutEffect(() => end.current?.scrollIntoView({ block: "end" }), [said, answer]);
 
   const put = (now: Said[]) => {
@@ -135,11 +135,11 @@ export function Alone({ title }: { title: string }) {
           </button>
         </span>
       </header>
-      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by the keyboard */}
+      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: scrollable regions must be reachable by keyboard */}
       <section class="talkframe" tabIndex={0} aria-label={t("conversations.one")}>
         <div id="talk">
           {[...said, ...(answer ? [answer] : [])].map((each, place) => (
-            // biome-ignore lint/suspicious/noArrayIndexKey: a message is what was said at its place
+            // biome-ignore lint/suspicious/noArrayIndexKey: a message is identified by its position
             <SaidAlone key={place} said={each} live={each === answer} />
           ))}
           <Trouble error={error} {...(said.at(-1)?.role === "user" ? { retry: () => ask(said) } : {})} />

@@ -54,11 +54,11 @@ function AppCard({ app }: { app: App }) {
   );
 }
 
-/** One app: its form, its diagram, and if it was deployed, its versions to whoever may read them. */
+/** One app: its form, its diagram, and the versions of a deployed app if the key may read them. */
 function AppDialog({ app }: { app: App }) {
   const path = `/api/apps/${part(app.name)}/versions`;
   const versions = useLoaded(async () => (app.version ? rows<AppVersion>(path) : []), path);
-  const reads = !versions.denied; // who may only call an app does not read what it is made of
+  const reads = !versions.denied; // a key that may only call an app cannot read its specification
   const code = callSnippet(app.name);
   return (
     <Dialog title={app.title || app.name} onClose={() => go(link("build", "apps"))} side>
@@ -78,12 +78,12 @@ function AppDialog({ app }: { app: App }) {
   );
 }
 
-/** A word as a shell takes it. */
+/** Quotes a word for a shell. */
 export function quoted(word: string): string {
   return /^[\w.-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
 }
 
-/** How an app gets elsewhere: its package is files, which a command writes where a shell is open. */
+/** The command that packages an app. A package is a set of files, so a command has to write it. */
 function PackageCommand({ name }: { name: string }) {
   const command = `portico package ${quoted(name)} --image -o ${quoted(`${name}.zip`)}`;
   return (
@@ -117,7 +117,7 @@ function RunForm({ app }: { app: App }) {
       const path = `/api/apps/${part(app.name)}/run?keep=true`;
       const asked = await send(path, { json: { input: given }, signal: leaving.signal });
       const begun = asked.headers.get("x-portico-run") ?? "";
-      asked.body?.cancel(); // its run is followed, also when nobody has seen the page for a while
+      asked.body?.cancel(); // the run is followed instead, and continues to be while the page is hidden
       setRun(begun);
       for await (const event of followRun<RunEvent>(begun, leaving.signal)) {
         setQuestions((open) => withQuestionEvent(open, event));
@@ -147,7 +147,7 @@ function RunForm({ app }: { app: App }) {
   );
 }
 
-/** The drawing of an app, as a picture: whatever its steps are called, nothing in it can act. */
+/** The diagram of an app, shown as an image so that nothing in the names of its steps can execute. */
 function Diagram({ name }: { name: string }) {
   const path = `/api/apps/${part(name)}/drawing?format=svg`;
   const drawing = useLoaded(async () => URL.createObjectURL(await (await send(path)).blob()), path);

@@ -1,4 +1,5 @@
-// The specification of an app as YAML: written, checked by the daemon while one types, compared and deployed.
+// The editor for specifications in YAML. The daemon checks the text as the user types; the user can compare and deploy
+// it.
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { ApiError, json, part, rows, sentence } from "../api";
@@ -26,7 +27,7 @@ const EXAMPLES: Record<Kind, Record<string, unknown>> = {
   agent: { portico_agent: 1, model: "default", instructions: "Answer in one sentence.", tools: [] },
 };
 
-/** What was written and not deployed; `base` is the version that it began from, 0 for a new app. */
+/** Text that is not deployed yet. `base` is the version it started from, 0 for a new app. */
 interface Draft {
   name: string;
   kind: Kind;
@@ -64,7 +65,7 @@ function useOpened(name: string) {
   }, name);
 }
 
-/** The editor of an app that is deployed, or without a name, of a new one. */
+/** The editor for a deployed app, or for a new app if `name` is empty. */
 export function AppEditor({ name }: { name: string }) {
   const opened = useOpened(name);
   return (
@@ -274,7 +275,7 @@ function EditorForm({ name, opened }: { name: string; opened: Opened }) {
   );
 }
 
-/** What the daemon has for the fields of a specification that name something. */
+/** Returns the names on this daemon for the fields of a specification that refer to a name. */
 function namesHere(): Record<string, string[]> {
   const models = (status.value?.models ?? []).flatMap((model) => [model.name, ...model.aliases]);
   const stores = (status.value?.stores ?? []).map((store) => store.name);
@@ -289,7 +290,7 @@ function namesHere(): Record<string, string[]> {
   };
 }
 
-/** The text's own faults, or else the first thing that the daemon finds. */
+/** Returns the syntax errors of the text, or else the first error that the daemon reports. */
 async function faultsIn(read: typeof Reader, text: string, { kind, name }: Draft): Promise<Fault[]> {
   const found = read(text, t("editor.noMapping"));
   if (found.faults.length) return found.faults;
@@ -302,7 +303,7 @@ async function faultsIn(read: typeof Reader, text: string, { kind, name }: Draft
   return error ? [found.faultAt(error.param ?? "", error.message)] : [];
 }
 
-/** The place in the page where an editor is open. */
+/** The element that contains an open editor. */
 function Surface(props: {
   library: Library;
   label: string;
@@ -318,7 +319,7 @@ function Surface(props: {
   const held = props.editor ?? own;
   const now = useRef(props);
   now.current = props;
-  // biome-ignore lint/correctness/useExhaustiveDependencies: opened once; what it calls is looked up when it is called
+  // biome-ignore lint/correctness/useExhaustiveDependencies: opened once; callbacks are looked up when they are called
   useEffect(() => {
     if (!place.current) return;
     const { library, label, text, onChange, check, suggest } = now.current;
@@ -335,12 +336,12 @@ function Surface(props: {
     held.current = opened;
     return () => opened.close();
   }, []);
-  // biome-ignore lint/correctness/useExhaustiveDependencies: the editor is the same as long as this is seen
+  // biome-ignore lint/correctness/useExhaustiveDependencies: the editor stays the same while it is mounted
   useEffect(() => held.current?.compare(props.original), [props.original]);
   return <div class="editor" ref={place} />;
 }
 
-/** A specification as YAML, and where there is an `original`, what became different. */
+/** A specification as YAML. With an `original`, the differences are marked. */
 export function SpecText(props: { label: string; spec: unknown; original?: unknown }) {
   const library = useLoaded(load, "");
   return (

@@ -1,4 +1,4 @@
-// A run of an evaluation: how it stands, and what became of each of its items.
+// A run of an evaluation: its status and the result of each item.
 
 import { useState } from "preact/hooks";
 import { json, type ListPage, part } from "../api";
@@ -49,7 +49,7 @@ export function stateOf(run: EvalRun): string {
   return t(STATES[run.status]);
 }
 
-/** A score with its standard error: runs that differ by less differ by chance. */
+/** Formats a score with its standard error. Smaller differences between runs are not significant. */
 export function scoreOf(run: EvalRun): string {
   if (run.score === null) return "";
   const error = run.standard_error === null ? "" : ` ± ${run.standard_error.toFixed(3)}`;
@@ -69,7 +69,7 @@ export function RunProgress({ run }: { run: EvalRun }) {
   );
 }
 
-/** One run: how it stands, and what became of its items. */
+/** One run: its status and the results of its items. */
 export function EvalRunPage({ evalId, id }: { evalId: string; id: string }) {
   const path = `/v1/evals/${part(evalId)}/runs/${part(id)}`;
   const [polled, setPolled] = useState(0);
@@ -188,7 +188,7 @@ function CriteriaTable({ run }: { run: EvalRun }) {
   );
 }
 
-/** What a criterion gave an item. */
+/** The result of a criterion for an item. */
 function Mark({ result }: { result: Result | undefined }) {
   if (!result) return null;
   const word = result.error ? "error" : result.passed ? "pass" : "fail";
@@ -199,7 +199,7 @@ function Mark({ result }: { result: Result | undefined }) {
   );
 }
 
-/** Why an item is an error, if it is. */
+/** Returns why an item has an error, or an empty string. */
 function reasonOf(output: Output): string {
   return output.sample.error?.message ?? output.results.find((each) => each.error)?.error?.message ?? "";
 }
@@ -290,7 +290,7 @@ function Items({ run, path }: { run: EvalRun; path: string }) {
 const COUNTED = { pass: "passed", fail: "failed", error: "errored" } as const;
 const MAX_BRIEF_CHARS = 200;
 
-/** The begin of a text, or the values of an item. */
+/** Returns the beginning of a text, or the values of an item. */
 function brief(value: string | Record<string, unknown>): string {
   const text =
     typeof value === "string"
@@ -301,7 +301,7 @@ function brief(value: string | Record<string, unknown>): string {
   return text.length > MAX_BRIEF_CHARS ? `${text.slice(0, MAX_BRIEF_CHARS)} …` : text;
 }
 
-/** All that is known of one item. */
+/** All details of one item. */
 function ItemDialog({ path, id, back }: { path: string; id: string; back: string }) {
   const found = useLoaded(() => json<Output>(`${path}/output_items/${part(id)}`), id);
   const output = found.value;
@@ -313,7 +313,7 @@ function ItemDialog({ path, id, back }: { path: string; id: string; back: string
     >
       <Trouble error={found.error} retry={found.retry} />
       {output && (
-        // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by the keyboard
+        // biome-ignore lint/a11y/noNoninteractiveTabindex: scrollable regions must be reachable by keyboard
         <section class="sections" tabIndex={0} aria-label={t("evals.itemOne")}>
           {output.sample.error && <p class="bad">{output.sample.error.message}</p>}
           <ul>

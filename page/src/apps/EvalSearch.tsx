@@ -1,4 +1,4 @@
-// Searches over the settings of what is evaluated: begun, followed, and what their trials found.
+// Searches over settings of an evaluation: create them, follow them, and read the results of their trials.
 
 import { useState } from "preact/hooks";
 import { json, part, rows } from "../api";
@@ -32,7 +32,7 @@ function isWorking({ status }: { status: string }): boolean {
   return status === "queued" || status === "in_progress";
 }
 
-/** The searches of an evaluation; nothing where there is none. */
+/** The searches of an evaluation. Renders nothing if there are none. */
 export function Searches({ evalId }: { evalId: string }) {
   const path = `/api/evals/${part(evalId)}/searches`;
   const [polled, setPolled] = useState(0);
@@ -81,7 +81,7 @@ export function Searches({ evalId }: { evalId: string }) {
   );
 }
 
-/** One search: how it stands, the scores of its trials, and what may be deployed of them. */
+/** One search: its status, the scores of its trials, and the trials that can be deployed. */
 export function EvalSearchPage({ evalId, id }: { evalId: string; id: string }) {
   const path = `/api/evals/${part(evalId)}/searches/${part(id)}`;
   const [polled, setPolled] = useState(0);
@@ -163,7 +163,7 @@ export function EvalSearchPage({ evalId, id }: { evalId: string; id: string }) {
   );
 }
 
-/** The settings that differ between trials, in the order in which they are named. */
+/** Returns the settings that differ between trials, in the order in which they appear. */
 function namesOf(trials: Trial[]): string[] {
   return [...new Set(trials.flatMap((trial) => Object.keys(trial.settings)))];
 }
@@ -172,7 +172,10 @@ function shown(value: unknown): string {
   return typeof value === "string" ? value : JSON.stringify(value);
 }
 
-/** Scores over the setting with the most numbers, a line for each of the others' values; where none is a number, by rank. */
+/**
+ * Returns lines of scores over the numeric setting with the most values, one line per combination of the other
+ * settings. If no setting is numeric, the x axis is the rank.
+ */
 export function linesOf(trials: Trial[]): { lines: Line[]; xName: string } {
   const scored = trials.filter((trial) => trial.score !== null);
   const [numeric] = namesOf(scored)
@@ -268,7 +271,7 @@ function TrialTable(props: { search: EvalSearch; busy: boolean; onApply: (trial:
   );
 }
 
-/** What is to be tried of what a run asked. What it takes is said before it begins. */
+/** The form of a new search over the settings of a run. It shows the cost before the search starts. */
 export function NewSearch(props: { before: EvalRun; criteria: string[]; onClose: () => void }) {
   const { before, criteria, onClose } = props;
   const path = `/api/evals/${part(before.eval_id)}/search`;

@@ -1,4 +1,4 @@
-// Evaluations: what is tested, and their runs. One run with its items is in EvalRun.tsx.
+// Evaluations and their runs. EvalRun.tsx shows one run with its items.
 
 import { useState } from "preact/hooks";
 import { everyRow, json, type ListPage, part } from "../api";
@@ -71,7 +71,7 @@ function criteriaOf(test: EvalObject): string {
   return test.testing_criteria.map((each) => String(each.name)).join(", ");
 }
 
-/** What a run asks for its items: those of a file that is uploaded for it, or those that are named. */
+/** Starts a run on the items of a file, which is uploaded first, or on the given items. */
 async function begin(
   evalId: string,
   source: Record<string, unknown>,
@@ -91,13 +91,16 @@ async function begin(
   }
 }
 
-/** The file that was chosen in a field; an empty one if none was. */
+/** Returns the file chosen in a field, or an empty file. */
 function fileOf(form: FormData, name: string): File | null {
   const file = form.get(name);
   return file instanceof File && file.name ? file : null;
 }
 
-/** A data source without its items: `type` may be left out, `messages` stand for a template; `model` is asked if given. */
+/**
+ * Returns a data source without items. `type` is optional, `messages` is short for a template, and `model` overrides
+ * the model of the source if it is not empty.
+ */
 function sourceOf(given: Record<string, unknown>, model: string): Record<string, unknown> {
   const { messages, ...rest } = { ...given, ...(model && !("store" in given) ? { model } : {}) } as Record<
     string,
@@ -122,7 +125,7 @@ source:
     - {role: user, content: "The capital of {{item.country}}?"}
 `;
 
-/** An evaluation by its file, as the command line takes it, and its first run. */
+/** The form that creates an evaluation from a file as the command line accepts it, and starts its first run. */
 function NewEval({ onClose }: { onClose: () => void }) {
   const make = async (form: FormData) => {
     const chosen = fileOf(form, "file");
@@ -159,7 +162,7 @@ function NewEval({ onClose }: { onClose: () => void }) {
   );
 }
 
-/** Who is asked: a model, or an app. `none`: what it means to choose nobody. */
+/** A field to choose a model or an app. `none` is the label of the empty choice. */
 function Asked({ chosen, none }: { chosen: string; none?: string }) {
   const names = targets()
     .filter((each) => each.does === "chat")
@@ -267,7 +270,7 @@ function EvalPage({ id }: { id: string }) {
   );
 }
 
-/** The scores of the runs that have ended, in their order: a line for each of those who were asked most often. */
+/** The scores of the finished runs in order, with a line for each of the targets that were evaluated most often. */
 function Scores({ runs }: { runs: EvalRun[] }) {
   const ended = runs.filter((run) => run.status === "completed" && run.score !== null).reverse();
   const lines = new Map<string, Line["points"]>();
@@ -321,7 +324,9 @@ function RunTable({ runs, names }: { runs: EvalRun[]; names: string[] }) {
   );
 }
 
-/** Another run: what was asked before, of whoever is chosen. The first one needs its question and its items. */
+/**
+ * The form of another run. It repeats the previous run for the chosen target; the first run needs a question and items.
+ */
 function NewRun(props: { evalId: string; before: EvalRun | null; onClose: () => void }) {
   const { before, evalId } = props;
   const [fromFile, setFromFile] = useState(!before);

@@ -7,7 +7,7 @@ import { t } from "../words/words";
 
 type Argument = Pick<PromptArgument, "name"> & Partial<PromptArgument>;
 
-/** The places in a text, each once; what is known of one stays. `{{` is a brace. */
+/** Returns the arguments of a text, each once. Descriptions of known arguments are kept; `{{` is a literal brace. */
 export function argumentsOf(content: string, known: Argument[]): Argument[] {
   const names = [...content.replaceAll("{{", "").matchAll(/\{(\w+)\}/g)].map((found) => found[1] ?? "");
   const added = [...new Set(names)].filter((name) => !known.some((argument) => argument.name === name));
@@ -86,7 +86,7 @@ function PromptVersions({ name, onClose }: { name: string; onClose: () => void }
   return (
     <Dialog title={name} onClose={onClose} side>
       <Trouble error={found.error} retry={found.retry} />
-      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by the keyboard */}
+      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: scrollable regions must be reachable by keyboard */}
       <section class="document chunks" tabIndex={0} aria-label={t("apps.versions")}>
         {found.value?.map((version) => (
           <div key={version.version}>
@@ -101,7 +101,7 @@ function PromptVersions({ name, onClose }: { name: string; onClose: () => void }
   );
 }
 
-/** Writes a prompt, or another version of one. A prompt with several messages keeps those behind the first. */
+/** The form that saves a prompt or a new version of one. If a prompt has several messages, only the first is edited. */
 function PromptDialog(props: { prompt?: Prompt; onClose: () => void; onSave: () => void }) {
   const { prompt } = props;
   const first = prompt?.messages[0];

@@ -1,4 +1,4 @@
-// Skills: folders with instructions and scripts, which models read when they need them.
+// Skills: folders of instructions and scripts that models read when needed.
 
 import { useState } from "preact/hooks";
 import { everyRow, json, type ListPage, part, send } from "../api";
@@ -152,7 +152,10 @@ function SkillVersions(props: { skill: Skill; onClose: () => void; onChange: () 
   );
 }
 
-/** Keeps a folder or an archive of one; where there is a skill of its name, as its new default version. */
+/**
+ * The form that adds a skill from a folder or an archive. If the name exists, the upload becomes its new default
+ * version.
+ */
 function AddSkill({ onClose, onAdd }: { onClose: () => void; onAdd: () => void }) {
   const add = async (given: FormData) => {
     const files = [...given.getAll("archive"), ...given.getAll("folder")].filter(

@@ -1,23 +1,23 @@
-// The file of an evaluation, as `portico evals run -f` takes it: its name, criteria, items and who is asked.
+// The file of an evaluation, as `portico evals run -f` reads it: name, criteria, items and target.
 
 import { t } from "../words/words";
 
 type Values = Record<string, unknown>;
 
 export interface EvalFile {
-  /** What is sent to make it. */
+  /** The body of the request that creates the evaluation. */
   evaluation: Values;
   source: Values;
-  /** The items that stand in the file; null if it names another file. */
+  /** The items in the file, or null if it refers to another file. */
   items: Values | null;
 }
 
 const isMap = (value: unknown): value is Values =>
   typeof value === "object" && value !== null && !Array.isArray(value);
 
-/** Raises an `Error` with what is wrong; criteria and sources are checked by the daemon. */
+/** Parses the file. Throws an `Error` that names the problem; the daemon checks criteria and sources. */
 export async function readEvalFile(text: string): Promise<EvalFile> {
-  const { parse } = await import("yaml"); // large, and needed here alone
+  const { parse } = await import("yaml"); // large, and used only here
   const found: unknown = parse(text);
   if (!isMap(found) || !Array.isArray(found.criteria)) throw new Error(t("evals.noCriteria"));
   const data = Array.isArray(found.data) ? found.data : null;
@@ -39,7 +39,7 @@ export async function readEvalFile(text: string): Promise<EvalFile> {
   };
 }
 
-/** The fields of a YAML text; raises an `Error` for anything else. */
+/** Returns the fields of a YAML text. Throws an `Error` if the text is not a mapping. */
 export async function readMapping(text: string): Promise<Values> {
   const { parse } = await import("yaml");
   const found: unknown = parse(text);

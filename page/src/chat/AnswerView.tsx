@@ -1,4 +1,4 @@
-// An answer: what was thought and called on the way, the text, what it stands on, what it cost.
+// An answer: reasoning, tool calls, text, sources and cost.
 
 import { useState } from "preact/hooks";
 import { json, part } from "../api";
@@ -28,7 +28,7 @@ interface Shape {
   model: string;
 }
 
-/** `live`: the answer is being made. */
+/** `live`: the answer is still being generated. */
 export function AnswerView({ answer, live }: { answer: Shape; live?: boolean }) {
   const open = (number: number) => {
     const passage = answer.passages.find((each) => each.rank === number);
@@ -149,7 +149,7 @@ export function ReadAloud({ text }: { text: string }) {
   );
 }
 
-/** What a run waits for, answered here. */
+/** A question of a run, answered in place. */
 export function QuestionView({ question }: { question: QuestionDescription }) {
   return (
     <QuestionForm
@@ -163,7 +163,7 @@ export function QuestionView({ question }: { question: QuestionDescription }) {
   );
 }
 
-/** An answer on its way: what is being done until the first word. */
+/** The progress of an answer before its first word. */
 export function Stage({ answer, cut }: { answer: Answer; cut: boolean }) {
   if (cut) return <p class="soft stage">{t("chat.cut")}</p>;
   if (answer.state !== "asking" && answer.text) return null;

@@ -44,7 +44,9 @@ import type { Talk } from "./talk";
 
 const NEAR_END_PX = 48;
 
-/** Scroll with what grows, until the reader scrolls up; again once they are back at the end. */
+/**
+ * Scrolls to the end as content grows. Stops when the user scrolls up, and resumes when the user is back at the end.
+ */
 function useFollowing() {
   const place = useRef<HTMLDivElement>(null);
   const [away, setAway] = useState(false);
@@ -91,9 +93,9 @@ export function ChatView() {
     addEventListener("keydown", onKey);
     return () => removeEventListener("keydown", onKey);
   }, []);
-  // biome-ignore lint/correctness/useExhaustiveDependencies: another conversation begins at its end
+  // biome-ignore lint/correctness/useExhaustiveDependencies: another conversation opens at its end
   useLayoutEffect(toEnd, [id]);
-  // biome-ignore lint/correctness/useExhaustiveDependencies: who asks wants to see the answer; when it is whole, nothing moves
+  // biome-ignore lint/correctness/useExhaustiveDependencies: a new question scrolls to its answer; a complete answer moves nothing
   useLayoutEffect(() => {
     if (asked) toEnd();
   }, [asked]);
@@ -107,7 +109,7 @@ export function ChatView() {
           <Trouble error={openError.value} />
           {nothing && <Welcome />}
           {said.map((message, number) => (
-            // biome-ignore lint/suspicious/noArrayIndexKey: a message is what was said at its place
+            // biome-ignore lint/suspicious/noArrayIndexKey: a message is identified by its position
             <SaidMessage key={`${id} ${number}`} message={message} place={number} />
           ))}
           {asked && (
@@ -145,7 +147,7 @@ export function ChatView() {
   );
 }
 
-/** How documents are added, from a shell. */
+/** The shell command that adds documents. */
 const ADD_DOCUMENTS = "portico stores add ./docs";
 
 function Welcome() {
@@ -161,7 +163,7 @@ function Welcome() {
       {who && (
         <details class="aside">
           <summary>{t("chat.fromCode")}</summary>
-          {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by the keyboard */}
+          {/* biome-ignore lint/a11y/noNoninteractiveTabindex: scrollable regions must be reachable by keyboard */}
           <pre class="snippet" id="snippet" tabIndex={0}>
             {callSnippet(who.name)}
           </pre>
@@ -179,7 +181,7 @@ function AddDocuments({ note }: { note: string }) {
   );
 }
 
-/** Questions that the documents of a store answer; how far it is while they are being read. */
+/** Questions that the documents of a store answer, or the progress of indexing. */
 function Beginnings({ store }: { store: Store }) {
   const { in_progress: waiting, total } = store.file_counts;
   const about = `${store.id} ${store.file_counts.completed} ${waiting}`;
@@ -339,7 +341,10 @@ function SaidMessage({ message, place }: { message: Message; place: number }) {
   );
 }
 
-/** An answer, and what the other model answers beside it: to the question before the answer at `place`. */
+/**
+ * An answer with the other model's answer beside it. `place` is the position of the answer, `question` the question
+ * before it.
+ */
 function Beside(props: { place: number; question: Content; children: ComponentChildren }) {
   const theirs = besideOf(props.place, props.question);
   const asked = rival.turn.value;
@@ -431,7 +436,7 @@ function Edit({ content, place, onClose }: { content: Content; place: number; on
   );
 }
 
-/** The value of a signal as of the last frame, however often it changes within one. */
+/** The value of a signal, updated at most once per frame. */
 function useEachFrame<T>(source: ReadonlySignal<T> | undefined): T | undefined {
   const [shown, setShown] = useState({ source, value: source?.peek() });
   useEffect(() => {
@@ -450,7 +455,7 @@ function useEachFrame<T>(source: ReadonlySignal<T> | undefined): T | undefined {
   return shown.source === source ? shown.value : source?.peek();
 }
 
-/** The answer that is being made, or that was not. */
+/** The answer that is being generated, or that failed. */
 function LiveAnswer({ talk }: { talk: Talk }) {
   const asked = talk.turn.value;
   const made = useEachFrame(asked?.answer);
@@ -478,7 +483,7 @@ function LiveAnswer({ talk }: { talk: Talk }) {
   );
 }
 
-/** A conversation as a file, to read or for programs: the one that is open, or another with what was said in it. */
+/** Exports a conversation as a file: the open one, or another session with its messages. */
 export function exportConversation(kind: "md" | "json", now = session.value, said = messages.value): void {
   if (!now) return;
   const name = titleOf(now)

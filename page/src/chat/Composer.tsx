@@ -27,7 +27,7 @@ function contentOf(question: string, pictures: Picture[]): Content {
   ];
 }
 
-/** Where a document can go. */
+/** A destination for a document. */
 type Place = { id: string; label: string; note?: string };
 
 export function Composer() {
@@ -44,7 +44,7 @@ export function Composer() {
   const who = target.value;
   const working = isAnswering.value || making !== null || reading !== "";
 
-  // A draft belongs to its conversation.
+  // Each conversation has its own draft.
   useEffect(() => {
     if (field.current) field.current.value = recall(draftName);
     growField(field.current);
@@ -253,7 +253,7 @@ export function Composer() {
   );
 }
 
-/** The documents of this conversation, each of which can be left out. */
+/** The documents of this conversation, with a button to remove each. */
 function Documents({ store }: { store: string }) {
   const files = useLoaded(() => filesOf(store), store);
   const [busy, error, work] = useWork();
@@ -288,7 +288,7 @@ function growField(field: HTMLTextAreaElement | null): void {
   field.style.height = `${Math.min(field.scrollHeight + 2, innerHeight * 0.4)}px`;
 }
 
-/** A quiet line while the tiny model is talked to: what it is, and how to get a better one. */
+/** A hint that is shown for the tiny model: what it is, and how to get a better one. */
 function SmallModelHint() {
   const [busy, error, work] = useWork();
   const small = status.value?.small_model;

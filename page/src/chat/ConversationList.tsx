@@ -25,7 +25,10 @@ import { metadataOf, readMessages, titleOf } from "./sessions";
 const SEARCH_PAUSE_MS = 200;
 const ROW_HEIGHT_PX = 51;
 
-/** Conversations, the one used last first; of those that were branched, the one used last, and not what stands beside it. */
+/**
+ * Conversations, most recently used first. A branched conversation is listed once, by its most recently used branch;
+ * conversations beside another one are not listed.
+ */
 export function ConversationList({ onOpen }: { onOpen: () => void }) {
   const timer = useRef(0);
   const families = new Set<string>();
@@ -72,7 +75,7 @@ export function ConversationList({ onOpen }: { onOpen: () => void }) {
 
 type Group = "conversations.pinned" | `conversations.${ReturnType<typeof age>}`;
 
-/** What is pinned, then the others by the day on which they were used, below the names of these groups. */
+/** Returns pinned conversations first, then the others grouped by day of last use, with group names in between. */
 function grouped(listed: Session[]): (Session | Group)[] {
   const groups = new Map<Group, Session[]>([["conversations.pinned", []]]);
   for (const each of listed) {

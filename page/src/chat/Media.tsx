@@ -4,11 +4,11 @@ import { Trouble } from "../parts/ui";
 import type { MadeFile } from "./answer";
 import { fetchFile, type Shown } from "./media";
 
-/** A picture, a sound, or a file to keep. */
+/** An image, an audio player, or a file to download. */
 export function ShownFile({ file }: { file: Shown }) {
   if (file.kind === "picture") return <img class="made" src={file.url} alt={file.name} />;
   if (file.kind === "sound") {
-    // biome-ignore lint/a11y/useMediaCaption: what it says stands beside it
+    // biome-ignore lint/a11y/useMediaCaption: the text of the recording is shown next to it
     return <audio class="made" controls src={file.url} title={file.name} />;
   }
   return (
@@ -18,7 +18,7 @@ export function ShownFile({ file }: { file: Shown }) {
   );
 }
 
-/** A file that a tool made, fetched with the key. */
+/** A file created by a tool, fetched with the key. */
 export function Made({ file }: { file: MadeFile }) {
   const [found, setFound] = useState<Shown | null>(null);
   const [error, setError] = useState("");

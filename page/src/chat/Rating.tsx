@@ -1,4 +1,4 @@
-// What the reader thinks of an answer. The daemon keeps it with the message, to train on and to evaluate with.
+// The user's rating of an answer. The daemon stores it with the message, for training and evaluation.
 
 import { useState } from "preact/hooks";
 import { FormDialog, Trouble, useWork } from "../parts/ui";
@@ -51,7 +51,7 @@ export function RatingButtons({ talk, message }: { talk: Talk; message: Message 
   );
 }
 
-/** The answer as the reader wants it; an empty one takes the correction back. */
+/** The form for a corrected answer. An empty text removes the correction. */
 function Correction(props: {
   message: Message;
   onClose: () => void;

@@ -1,4 +1,4 @@
-// What belongs to one conversation: the system prompt, parameters, the stores and tools that its model may use.
+// Settings of one conversation: system prompt, parameters, and the stores and tools that its model can use.
 
 import type { ComponentChildren } from "preact";
 import { rows } from "../api";
@@ -9,7 +9,7 @@ import { t } from "../words/words";
 import { configure, settings } from "./conversation";
 import type { Settings } from "./sessions";
 
-/** Fields of the same name that were ticked. */
+/** Returns the values of the ticked checkboxes with a name. */
 function ticked(form: FormData, name: string): string[] {
   return form.getAll(name).map(String);
 }
@@ -105,7 +105,7 @@ export function SettingsDialog({ onClose }: { onClose: () => void }) {
   );
 }
 
-/** Several of a list, by ticks. */
+/** A list of checkboxes. */
 function Ticks(props: {
   legend: string;
   name: string;

@@ -1,4 +1,4 @@
-// An answer as it is made: what the events of a response, and of the run behind it, add to it. Pure.
+// An answer while it is generated: pure functions that apply the events of a response and of its run.
 
 import { type Claim, type Unsupported, unsupportedIn } from "../claims";
 import type { Passage } from "../passage";
@@ -10,13 +10,13 @@ export interface Call {
   arguments: string;
   result?: string;
   failed?: boolean;
-  /** Who alone has told of it so far: the response, as an item with an id of its own, or the run behind it. */
+  /** The only source that has reported the call so far: the response, as an item with its own id, or its run. */
   told?: "item" | "run";
-  /** Its other id. */
+  /** The id of the call in the other source. */
   same?: string;
 }
 
-/** A file that a tool made. */
+/** A file created by a tool. */
 export interface MadeFile {
   id: string;
   name: string;
@@ -29,7 +29,7 @@ export type AnswerState = "asking" | "streaming" | "done" | "stopped" | "failed"
 export interface Answer {
   state: AnswerState;
   text: string;
-  /** Where in the text the message begins that is being written. */
+  /** The offset in the text at which the current message begins. */
   begin: number;
   unsupported: Unsupported[];
   reasoning: string;
@@ -37,12 +37,12 @@ export interface Answer {
   passages: Passage[];
   questions: QuestionDescription[];
   files: MadeFile[];
-  /** What is being done before the first word, such as `load echo`. */
+  /** The current step before the first word, such as `load echo`. */
   stage: string;
   error: string;
   usage: Usage | null;
   model: string;
-  /** Milliseconds from the first word to the end, and when the first word came. */
+  /** Milliseconds from the first word to the end, and the time of the first word. */
   milliseconds: number;
   began: number;
 }
@@ -67,13 +67,13 @@ export function newAnswer(model: string): Answer {
   };
 }
 
-/** At the start of a message, or to its end while it is not closed. */
+/** A thought at the start of a message. An unclosed thought extends to the end of the text. */
 const THOUGHT = /(^|\n\n)\s*<think>([\s\S]*?)(?:<\/think>\s*|$)/g;
-/** Templates of some models write the opening tag themselves. */
+/** The templates of some models write the opening tag themselves. */
 const UNOPENED_THOUGHT = /^()((?:(?!<think>)[\s\S])*?)\n<\/think>\s*/g;
 const OPENING = "<think>";
 
-/** The answer with what its model thought aloud in its text moved to `reasoning`. `live`: the text still grows. */
+/** Moves the thoughts in the text of an answer to `reasoning`. `live`: the text is still growing. */
 export function withoutThought<T extends { text: string; reasoning: string; unsupported?: Unsupported[] }>(
   answer: T,
   live = false,
@@ -117,7 +117,7 @@ interface Item {
   error?: unknown;
   queries?: string[];
   code?: string | null;
-  /** Of a shell or a patch: the model's id of the call, which its output and the events of the run name, too. */
+  /** For a shell or patch call: the model's id of the call. Its output and the events of the run use the same id. */
   call_id?: string;
   action?: { commands?: string[]; command?: string[] };
   operation?: { type: string; path: string; diff?: string };
@@ -131,7 +131,7 @@ const ENDS: Record<string, AnswerState> = {
   "response.failed": "failed",
 };
 
-/** The answer after an event of its response; `now` in milliseconds. */
+/** Returns the answer after an event of its response. `now` is in milliseconds. */
 export function withResponseEvent(answer: Answer, event: ResponseEvent, now: number): Answer {
   const end = ENDS[event.type];
   if (end) return ended(answer, end, event.response as ResponseDocument, now);
@@ -157,7 +157,7 @@ function started(answer: Answer, now: number): Answer {
   return answer.state === "asking" ? { ...answer, state: "streaming", stage: "", began: now } : answer;
 }
 
-/** A response that was cancelled ends with `response.failed`, as at OpenAI; its status says why. */
+/** A cancelled response ends with `response.failed`, as with OpenAI. Its status gives the reason. */
 function ended(answer: Answer, end: AnswerState, document: ResponseDocument, now: number): Answer {
   const state = document.status === "cancelled" ? "stopped" : end;
   const spent = document.usage;
@@ -189,7 +189,7 @@ const HOSTED: Record<string, string> = {
   apply_patch_call_output: "apply_patch",
 };
 
-/** What is said after a tool was called is a paragraph of its own. */
+/** Text after a tool call starts a new paragraph. */
 function apart(answer: Answer, item: Item): Answer {
   if (item.type !== "message" || !answer.text) return answer;
   const text = `${answer.text}\n\n`;
@@ -232,8 +232,10 @@ function withAnnotation(answer: Answer, note: Record<string, unknown>): Answer {
   return { ...answer, files: [...answer.files, { id, name: String(note.filename ?? id) }] };
 }
 
-/** With what `by` tells of a call. A hosted tool has one id in the response and another one in the run, and both tell of
- * its calls in the same order: the first call of that tool that only the other has told of is the same.
+/**
+ * Returns the answer with a report of a call by source `by`. A hosted tool has one id in the response and another in
+ * the run, and both report its calls in the same order. The first call of a tool that only the other source has
+ * reported is therefore the same call.
  */
 function withCall(
   answer: Answer,
@@ -253,12 +255,12 @@ function withCall(
   return { ...answer, calls: answer.calls.map((call) => (call === known ? changed : call)) };
 }
 
-/** A tool of a server that has the name of another tool is called with the name of its server before its own. */
+/** If two tools have the same name, a server's tool is called with the server's name as a prefix. */
 function isSameTool(one: string, other: string): boolean {
   return one.endsWith(other) || other.endsWith(one);
 }
 
-/** What a run waits for after one of its events. */
+/** Returns the open questions of a run after one of its events. */
 export function withQuestionEvent(open: QuestionDescription[], event: ResponseEvent): QuestionDescription[] {
   if (event.type !== "asked" && event.type !== "answered") return open;
   const others = open.filter((question) => question.id !== event.id);
@@ -266,7 +268,7 @@ export function withQuestionEvent(open: QuestionDescription[], event: ResponseEv
   return isForPeople ? [...others, event as unknown as QuestionDescription] : others;
 }
 
-/** The answer after an event of the run behind it. */
+/** Returns the answer after an event of its run. */
 export function withRunEvent(answer: Answer, event: ResponseEvent): Answer {
   switch (event.type) {
     case "cited":

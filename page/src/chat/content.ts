@@ -1,4 +1,4 @@
-// What a message says, in the shape of OpenAI's API.
+// The content of a message, in the format of OpenAI's API.
 
 export type Part =
   | { type: "text"; text: string }

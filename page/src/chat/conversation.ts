@@ -1,4 +1,4 @@
-// The conversation that is open: what was said, who is talked to, what is being asked.
+// The open conversation: its messages, its target and the pending question.
 
 import { batch, computed, effect, signal } from "@preact/signals";
 import { ApiError, sentence } from "../api";
@@ -27,14 +27,14 @@ export const sessions = signal<Session[]>([]);
 export const search = signal("");
 export const listError = signal("");
 
-/** The conversation that is open. */
+/** The open conversation. */
 export const main = new Talk(() => look());
-/** The same questions, answered by another model beside it. */
+/** The same questions, answered by another model. */
 export const rival = new Talk(() => look());
 export const { session, messages, turn } = main;
 export const openError = signal("");
 
-/** What a model that draws or speaks has made. It is not kept, and gone with the page. */
+/** The output of an image or speech model. It is not stored, and is lost when the page closes. */
 export interface MadeTurn {
   id: number;
   prompt: string;
@@ -45,17 +45,17 @@ export interface MadeTurn {
 
 export const made = signal<MadeTurn[]>([]);
 
-/** Put what was made at the end, or in the place of what was there under its id. */
+/** Appends a turn, or replaces the turn with the same id. */
 export function putMade(turn: MadeTurn): void {
   const known = made.value.some((each) => each.id === turn.id);
   made.value = known ? made.value.map((each) => (each.id === turn.id ? turn : each)) : [...made.value, turn];
 }
-/** System prompt and parameters of a conversation that has not begun. */
+/** System prompt and parameters of a conversation that has not started yet. */
 export const settings = signal<Settings>({});
 
 const wanted = signal(recall("target"));
 
-/** Who is talked to: who was chosen if it is there, else the first app of a folder, else `default`. */
+/** The target of questions: the chosen one if it exists, else the first app of a folder, else `default`. */
 export const target = computed<Target | null>(() => {
   const known = targets();
   const folders = status.value?.stores.filter((store) => store.folder).map((store) => store.name) ?? [];
@@ -74,19 +74,19 @@ export const isAnswering = computed(() => main.isAnswering.value || rival.isAnsw
 
 const wantedRival = signal("");
 
-/** Who answers beside; an agent keeps its own history and does not. */
+/** The target that answers beside the main one. Agents cannot, because they keep their own history. */
 export const rivalTarget = computed<Target | null>(
   () => rivals().find((each) => each.name === wantedRival.value) ?? null,
 );
 
-/** Who could answer beside the one that is talked to. */
+/** Returns the targets that can answer beside the current one. */
 export function rivals(): Target[] {
   const who = target.value;
   if (who?.does !== "chat" || who.kind === "agent") return [];
   return targets().filter((each) => each.does === "chat" && each.kind !== "agent" && each.name !== who.name);
 }
 
-/** The branches of the conversation that is open, oldest first; empty if it has one alone. */
+/** The branches of the open conversation, oldest first. Empty if there is only one. */
 export const branches = computed<Session[]>(() => {
   const now = session.value;
   if (!now) return [];
@@ -98,15 +98,15 @@ export const branches = computed<Session[]>(() => {
   return found.length > 1 ? found.sort((one, other) => one.created_at - other.created_at) : [];
 });
 
-/** Whether there are sessions behind those of the list. */
+/** Whether more sessions can be loaded. */
 export const hasMore = signal(false);
 
 let looking: AbortController | null = null;
 let lookedFor = "";
 
-/** Look at the list again, as far as it was loaded; `next`: load what comes behind it. */
+/** Reloads the loaded part of the list. With `next`, loads the next page. */
 export async function look(next = false): Promise<void> {
-  if (next && looking) return; // what comes is another list, behind which it is asked for again
+  if (next && looking) return; // a reload is in progress and replaces the list; the next page is requested after it
   looking?.abort();
   const mine = new AbortController();
   looking = mine;
@@ -135,7 +135,7 @@ export function choose(name: string): void {
   remember("target", name);
 }
 
-/** Begin a new conversation. What is being answered is answered all the same. */
+/** Starts a new conversation. An answer in progress continues. */
 export function startNew(): void {
   go(link("chat"));
   remember("open", "");
@@ -152,7 +152,7 @@ function leave(): void {
   });
 }
 
-/** Open what the address names. */
+/** Opens the session in the address. */
 export async function open(id: string): Promise<void> {
   if (session.peek()?.id === id) return;
   leave();
@@ -174,7 +174,7 @@ export async function open(id: string): Promise<void> {
   }
 }
 
-/** Ask within the conversation that is open, and the other model beside it. */
+/** Asks a question in the open conversation, and asks the other model if there is one. */
 export async function ask(question: Content): Promise<void> {
   const who = target.peek();
   if (!who || isAnswering.peek()) return;
@@ -189,7 +189,7 @@ export async function ask(question: Content): Promise<void> {
   await beside;
 }
 
-/** The other model knows the first `said` messages of the conversation, and after them its own answers. */
+/** Asks the other model, which sees the first `said` messages of the conversation and its own later answers. */
 async function askBeside(question: Content, other: Target, now: Session, said: number): Promise<void> {
   const about = { beside: now.id, root: metadataOf(now).root ?? now.id };
   try {
@@ -203,7 +203,7 @@ async function askBeside(question: Content, other: Target, now: Session, said: n
   }
 }
 
-/** Have the questions answered by another model too; without a name by none. */
+/** Lets another model answer too. An empty name ends the comparison. */
 export async function chooseRival(name: string): Promise<void> {
   const before = rival.session.peek();
   rival.leave();
@@ -214,7 +214,7 @@ export async function chooseRival(name: string): Promise<void> {
   await look();
 }
 
-/** Go on with what the other model answered; the conversation until now stays as another branch. */
+/** Continues with the other model's answers. The previous conversation is kept as another branch. */
 export async function continueBeside(): Promise<void> {
   const chosen = rival.session.peek();
   if (!chosen) return;
@@ -222,7 +222,7 @@ export async function continueBeside(): Promise<void> {
   go(link("chat", chosen.id));
 }
 
-/** The other model's answer to the question before the answer at `place`, if it is not the same one. */
+/** Returns the other model's answer to the question before the answer at `place`, unless it is the same answer. */
 export function besideOf(place: number, question: Content): Message | null {
   const asks = (message: Message) => message.role === "user" && textOf(message.content) === textOf(question);
   const nth = messages.value.slice(0, place).filter(asks).length;
@@ -242,7 +242,7 @@ export async function stop(): Promise<void> {
   await Promise.all([main.stop(), rival.stop()]);
 }
 
-/** Ask a question again that was not answered. */
+/** Asks a question again that was not answered. */
 export async function retry(talk: Talk): Promise<void> {
   const asked = talk.turn.peek();
   const other = rivalTarget.peek();
@@ -252,7 +252,7 @@ export async function retry(talk: Talk): Promise<void> {
   else if (other) await rival.ask(asked.question, other, settings.peek());
 }
 
-/** Go back to before the message at `place` and ask `question` there, in a branch of its own. */
+/** Asks `question` in place of the message at `place`, in a new branch. */
 export async function askInstead(place: number, question: Content): Promise<void> {
   const now = session.peek();
   const who = target.peek();
@@ -277,7 +277,7 @@ export async function rename(which: Session, title: string): Promise<void> {
   await look();
 }
 
-/** A conversation that another model answers beside is found again by what stands beside it. */
+/** Finds the session beside the open conversation again after a reload. */
 async function findBeside(): Promise<void> {
   const now = session.peek();
   if (!now || rival.session.peek() || rival.turn.peek() || wantedRival.peek()) return;
@@ -295,13 +295,13 @@ export async function remove(which: Session): Promise<void> {
   const store = metadataOf(which).settings?.documents;
   const all = (await listSessions("", "", Number.POSITIVE_INFINITY)).data;
   for (const each of all) if (metadataOf(each).beside === which.id) await removeSession(each.id);
-  // Branches have their documents in common.
+  // Branches share their documents.
   if (store && !all.some((each) => metadataOf(each).settings?.documents === store)) await removeStore(store);
   if (session.peek()?.id === which.id) startNew();
   await look();
 }
 
-/** Let it stand above the others in the list, or no more. */
+/** Pins a session, or unpins it. */
 export async function pin(which: Session): Promise<void> {
   const { pinned, ...others } = metadataOf(which);
   const changed = await changeSession(which, { metadata: pinned ? others : { ...others, pinned: true } });
@@ -315,7 +315,7 @@ export async function configure(chosen: Settings): Promise<void> {
   if (now) session.value = await changeSession(now, { metadata: { ...metadataOf(now), settings: chosen } });
 }
 
-/** Put a document where those of this conversation go: into a store of its own, or into one that others use too. */
+/** Adds a document to the store of this conversation, or to a shared store. */
 export async function attachDocument(file: File, into: string): Promise<void> {
   const before = settings.peek();
   const own = into === CONVERSATION;
@@ -331,7 +331,7 @@ export async function attachDocument(file: File, into: string): Promise<void> {
   await addTo(store, file);
 }
 
-/** The page follows the address, and comes back to the conversation that was open last. */
+/** Follows the address. At the start, reopens the last conversation. */
 export function watchConversations(): void {
   const last = recall("open");
   if (!location.hash && last) go(link("chat", last), true);

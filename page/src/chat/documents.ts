@@ -1,4 +1,4 @@
-// Documents of a conversation: they lie in a store of their own, which its model searches, and go with it.
+// Documents of a conversation. They have their own store, which the model searches and which is deleted with them.
 
 import { json, part, rows } from "../api";
 import { uploadFile } from "../documents/upload";
@@ -6,14 +6,14 @@ import type { StoreFile, VectorStoreFile } from "../types";
 import { t } from "../words/words";
 
 const POLL_INTERVAL_MS = 400;
-/** Days after which the documents of a conversation that nobody uses are forgotten. */
+/** Days without use after which the documents of a conversation are deleted. */
 const KEPT_DAYS = 30;
 
 export const CONVERSATION = "conversation";
 
 const pathOf = (store: string) => `/v1/vector_stores/${part(store)}`;
 
-/** The id of a new store for the documents of one conversation. */
+/** Creates a store for the documents of one conversation and returns its id. */
 export async function makeStore(): Promise<string> {
   const letters = [...crypto.getRandomValues(new Uint8Array(6))].map((byte) => byte.toString(36)).join("");
   const made = await json<{ id: string }>("/v1/vector_stores", {
@@ -27,7 +27,7 @@ export async function makeStore(): Promise<string> {
   return made.id;
 }
 
-/** Puts a file into a store. Returns once it can be searched; raises why it cannot be read. */
+/** Adds a file to a store. Returns once the file is searchable; throws an error if it cannot be read. */
 export async function addTo(store: string, file: File): Promise<void> {
   const id = await uploadFile(file, file.name, "assistants");
   let row = await json<VectorStoreFile>(`${pathOf(store)}/files`, { json: { file_id: id } });

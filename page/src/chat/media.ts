@@ -1,4 +1,4 @@
-// Pictures and sounds: what goes with a question, and what models make that draw or speak.
+// Images and audio: attachments of a question, and the output of image and speech models.
 
 import { json, send } from "../api";
 import { bytes } from "../format";
@@ -23,16 +23,16 @@ function dataUrl(file: File): Promise<string> {
 
 export interface Taken {
   pictures: Picture[];
-  /** The words of recordings. */
+  /** The transcripts of recordings. */
   words: string;
 }
 
-/** Whether a file goes with a question as it is, or as the words in it; anything else is a document. */
+/** Returns whether a file is sent with a question, as it is or as a transcript. Any other file is a document. */
 export function isMedia(file: File): boolean {
   return /^(image|audio|video)\//.test(file.type);
 }
 
-/** Pictures as they go with a question; recordings as text, written down by the model `listener`. */
+/** Prepares images for a question, and transcribes recordings with the model `listener`. */
 export async function take(files: Iterable<File>, listener: string | undefined): Promise<Taken> {
   const pictures: Picture[] = [];
   const words: string[] = [];
@@ -60,7 +60,7 @@ async function writeDown(file: File, model: string | undefined): Promise<string>
   return text.trim();
 }
 
-/** A recording that runs until `stop` is called, which gives it as a file. */
+/** Starts a recording. `stop` ends it and returns the file. */
 export async function record(): Promise<{ stop: () => Promise<File> }> {
   const stream = await navigator.mediaDevices.getUserMedia({ audio: true });
   const parts: Blob[] = [];
@@ -81,7 +81,7 @@ export async function record(): Promise<{ stop: () => Promise<File> }> {
   };
 }
 
-/** A file to look at, listen to or keep. */
+/** A file to view, play or download. */
 export interface Shown {
   kind: "picture" | "sound" | "file";
   name: string;
@@ -93,7 +93,7 @@ export function shown(blob: Blob, name: string): Shown {
   return { kind, name, url: URL.createObjectURL(blob) };
 }
 
-/** Pictures of a model that draws; of those that go with the question, if there are some. */
+/** Generates images with an image model, based on the images of the question if there are any. */
 export async function draw(
   model: string,
   prompt: string,
@@ -117,7 +117,7 @@ export async function draw(
   });
 }
 
-/** A text said aloud. */
+/** Synthesizes speech for a text. */
 export async function say(model: string, text: string, signal?: AbortSignal): Promise<Shown> {
   const response = await send("/v1/audio/speech", {
     json: { model, input: text, response_format: "wav" },
@@ -126,7 +126,7 @@ export async function say(model: string, text: string, signal?: AbortSignal): Pr
   return shown(await response.blob(), text.slice(0, 80));
 }
 
-/** A file that a tool made. */
+/** Fetches a file created by a tool. */
 export async function fetchFile(id: string, name: string): Promise<Shown> {
   const response = await send(`/v1/files/${encodeURIComponent(id)}/content`);
   return shown(await response.blob(), name);

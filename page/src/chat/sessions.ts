@@ -1,4 +1,4 @@
-// The daemon's sessions: the one history of page, terminal and SDK.
+// The daemon's sessions: the history that the page, the terminal and the SDK share.
 
 import { json, type ListPage, part } from "../api";
 import type { Unsupported } from "../claims";
@@ -12,61 +12,61 @@ const SESSIONS_AT_ONCE = 500;
 const MAX_TITLE_CHARS = 60;
 const MAX_KEPT_CHARS = 20_000;
 
-/** What the page keeps with a conversation, in the metadata of its session. */
+/** Data that the page stores in the metadata of a session. */
 export interface Settings {
   instructions?: string;
   temperature?: number;
   top_p?: number;
   max_output_tokens?: number;
-  /** Stores that are searched, by their ids. */
+  /** Ids of the stores to search. */
   stores?: string[];
-  /** Whether the model itself decides when to search; otherwise each question begins with a search. */
+  /** Whether the model decides when to search. Otherwise each question starts with a search. */
   searches_at_will?: boolean;
-  /** Tools that the model may call, by their names, and MCP servers of which it may call all. */
+  /** Names of the tools that the model can call, and of the MCP servers of which it can call all tools. */
   tools?: string[];
   servers?: string[];
-  /** The store of the documents of this conversation alone. */
+  /** The store with the documents of this conversation. */
   documents?: string;
-  /** Where documents go that are attached: `conversation`, or the id of a store. */
+  /** The destination of attached documents: `conversation`, or the id of a store. */
   into?: string;
 }
 
-/** The stores in which a model may look: those that were chosen, and the documents of the conversation. */
+/** Returns the stores that a model can search: the chosen ones and the documents of the conversation. */
 export function searched(settings: Settings): string[] {
   return [...(settings.stores ?? []), ...(settings.documents ? [settings.documents] : [])];
 }
 
-/** The answer that is being made: found again after a reload, or by another tab. */
+/** The answer that is being generated. A reload or another tab finds it here. */
 export interface Pending {
   response: string;
   run: string;
 }
 
 export interface Metadata {
-  /** It stands above the others in the list. */
+  /** Whether the session is pinned to the top of the list. */
   pinned?: boolean;
-  /** Who is talked to, if it is another than whom the session began with. */
+  /** The target, if it differs from the one that the session started with. */
   target?: string;
   settings?: Settings;
   pending?: Pending;
-  /** The session that this one was branched from first. */
+  /** The original session of this branch. */
   root?: string;
-  /** The session that this one stands beside: another model answers the same questions. */
+  /** The session beside which this one runs: another model answers the same questions. */
   beside?: string;
 }
 
-/** What the reader thinks of an answer; with `corrected`, the answer that they wanted. */
+/** The user's rating of an answer. With `corrected`, it contains the expected answer. */
 export interface Rating {
   value: "good" | "bad" | "corrected";
   correction?: string;
 }
 
 export interface Message {
-  /** Its number in the session. */
+  /** The message's number in the session. */
   seq: number;
   role: "user" | "assistant";
   content: Content;
-  /** Who answered. */
+  /** The model, app or user that wrote the message. */
   sender: string;
   passages: Passage[];
   unsupported: Unsupported[];
@@ -109,13 +109,13 @@ export function picturesOf(content: Content): string[] {
   return content.flatMap((piece) => ("image_url" in piece ? [piece.image_url.url] : []));
 }
 
-/** What a conversation is called until somebody names it. */
+/** Returns the title of a conversation until the user renames it. */
 export function headline(question: string): string {
   const words = question.split(/\s+/).filter(Boolean).join(" ");
   return words.length <= MAX_TITLE_CHARS ? words : `${words.slice(0, MAX_TITLE_CHARS - 1).trimEnd()}…`;
 }
 
-/** The sessions behind the one with the id `after`, or those that were used last: `count` of them, if there are as many. */
+/** Returns up to `count` sessions after the one with id `after`, or the most recently used ones. */
 export async function listSessions(
   search: string,
   after: string,
@@ -173,12 +173,12 @@ async function rawRows(id: string): Promise<Row[]> {
   }
 }
 
-/** What was said, oldest first; what an agent did in between goes with its answer. */
+/** Returns the messages of a session, oldest first. The tool calls of an agent belong to its answer. */
 export async function readMessages(id: string): Promise<Message[]> {
   return toMessages(await rawRows(id));
 }
 
-/** Keep a rating with an answer; null takes back what there is. */
+/** Stores a rating of an answer. Null removes the rating. */
 export function rateMessage(id: string, seq: number, rating: Rating | null): Promise<unknown> {
   const path = `/api/sessions/${part(id)}/messages/${seq}/rating`;
   return json(path, rating ? { method: "PUT", json: rating } : { method: "DELETE" });
@@ -226,7 +226,7 @@ export function toMessages(rows: Row[]): Message[] {
   return found;
 }
 
-/** Put a question and its answer behind what was said, unless they are there already. */
+/** Appends a question and its answer to a session, unless they are already stored. */
 export async function keepTurn(
   session: Session,
   question: Content,
@@ -267,13 +267,13 @@ function aboutAnswer(answer: Answer, response: string, instructions: string): Re
   };
 }
 
-/** One tab at a time; where a browser has no locks, the daemon's own order must do. */
+/** Runs work in one tab at a time. In browsers without locks, the order of requests at the daemon applies. */
 async function alone(name: string, work: () => Promise<void>): Promise<void> {
   if (navigator.locks) await navigator.locks.request(name, work);
   else await work();
 }
 
-/** A session of `app` in which the first `keep` messages of another one were said. */
+/** Creates a session of `app` with the first `keep` messages of another session. */
 export async function branch(
   session: Session,
   keep: number,
@@ -302,19 +302,19 @@ export async function branch(
   return made;
 }
 
-/** A rating stays where it was given: a copy would count twice. */
+/** Removes the rating of a copied message, because a copy would count twice. */
 function unrated(message: RawMessage): RawMessage {
   const { rating: _rating, ...about } = message.extra_info ?? {};
   return message.extra_info ? { ...message, extra_info: about } : message;
 }
 
-/** A conversation as JSON: what was asked and answered, by whom, with its sources and tools. */
+/** Returns a conversation as JSON: messages with their senders, sources and tool calls. */
 export function asJson(session: Session, messages: Message[]): string {
   const said = messages.map(({ seq: _seq, response: _response, ...message }) => message);
   return `${JSON.stringify({ title: titleOf(session), messages: said }, null, 2)}\n`;
 }
 
-/** A conversation as Markdown, to be kept elsewhere. */
+/** Returns a conversation as Markdown. */
 export function asMarkdown(session: Session, messages: Message[]): string {
   const said = messages.map((message) => {
     const sources = message.passages.map((passage) => `${passage.rank}. ${passage.filename}`);

@@ -1,4 +1,4 @@
-// The document that a citation means, opened at the passage.
+// The document of a citation, opened at the passage.
 
 import { signal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
@@ -13,17 +13,20 @@ import { t } from "../words/words";
 
 const MAX_PASSAGE_CHARS = 20_000;
 
-/** From and to, in units of a string. */
+/** Start and end offsets, in UTF-16 code units. */
 export type Span = [number, number];
 
-/** What is opened, with the spans of it that the answer quotes. */
+/** The open passage, with the spans that the answer quotes. */
 export const source = signal<(Passage & { quotes?: Span[] }) | null>(null);
 
 const QUOTED_BLOCK = /(?:^>.*(?:\n|$))+/gm;
 const TABLE_LINE = /^\s*\|/;
 const TABLE_RULE = /^[\s|:-]+$/;
 
-/** What an answer quotes of a passage, as the daemon says or else as the quotations with its number have it. */
+/**
+ * Returns the quoted spans of a passage: those that the daemon reports, or else the quotations with the passage's
+ * number in the answer.
+ */
 export function quotesOf(answer: string, passage: Passage): Span[] {
   if (passage.quote) {
     const units = unitsOf(passage.text);
@@ -40,7 +43,10 @@ export function quotesOf(answer: string, passage: Passage): Span[] {
   return spans.sort(([one], [other]) => one - other);
 }
 
-/** Where a quotation stands in a passage. Of a table it is the rows, of a sentence with what introduces it, that. */
+/**
+ * Returns the span of a quotation in a passage. For a table, it covers the rows; for a sentence with an introduction,
+ * it covers only the sentence.
+ */
 function quotedIn(passage: string, quotation: string): Span | null {
   const rows = quotation.split("\n").filter((line) => TABLE_LINE.test(line));
   const rule = rows.findIndex((line) => TABLE_RULE.test(line));
@@ -55,7 +61,7 @@ function wordsIn(text: string, words: string): Span | null {
   return found ? [found.index, found.index + found[0].length] : null;
 }
 
-/** The same spans in a text with the words of `passage`, whose spaces may differ. */
+/** Maps spans to a text with the same words as `passage` but possibly other whitespace. */
 function quotesWithin(text: string, passage: string, quotes: Span[]): Span[] {
   return quotes.flatMap(([start, end]) => {
     const found = wordsIn(text, passage.slice(start, end));
@@ -63,7 +69,7 @@ function quotesWithin(text: string, passage: string, quotes: Span[]): Span[] {
   });
 }
 
-/** A text with some spans of it marked; they are in order. */
+/** A text with some spans marked. The spans are sorted. */
 export function Marked({ text, spans }: { text: string; spans: Span[] }) {
   const pieces: ComponentChildren[] = [];
   let from = 0;
@@ -80,13 +86,16 @@ export function Marked({ text, spans }: { text: string; spans: Span[] }) {
   );
 }
 
-/** The text of a file in three parts: before the passage, the passage, behind it. */
+/** Splits the text of a file into the part before the passage, the passage, and the part after it. */
 export function around(text: string, passage: Pick<Passage, "text" | "place">): [string, string, string] {
   const [start, end] = placeOf(text, passage) ?? [text.length, text.length];
   return [text.slice(0, start), text.slice(start, end), text.slice(end)];
 }
 
-/** Where a passage stands in the text of its file: by its place, or where its words are; null if they are not there. */
+/**
+ * Returns the span of a passage in the text of its file, by its position or by its words. Returns null if the text does
+ * not contain it.
+ */
 export function placeOf(
   text: string,
   passage: Pick<Passage, "text" | "place">,
@@ -96,10 +105,10 @@ export function placeOf(
   if (end > start && plain(text.slice(start, end)) === plain(passage.text)) return [start, end];
   const exact = passage.text ? text.indexOf(passage.text) : -1;
   if (exact >= 0) return [exact, exact + passage.text.length];
-  return wordsIn(text, passage.text); // the spaces may differ
+  return wordsIn(text, passage.text); // whitespace may differ
 }
 
-/** From a character of a text, as the daemon counts, to its place in the string, where some take two units. */
+/** Returns a function that maps a character offset, as the daemon counts, to a UTF-16 offset of the string. */
 export function unitsOf(text: string): (character: number) => number {
   const wide = [...text.matchAll(/[\ud800-\udbff][\udc00-\udfff]/g)].map(
     ({ index }, number) => index - number,
@@ -130,7 +139,7 @@ export async function fileText(store: string, file: string): Promise<string> {
   return page.data.map((piece) => piece.text).join("");
 }
 
-/** PDF files open in a tab at their page; anything else is kept as a file, for a page of ours it must not become. */
+/** Opens a PDF in a tab at its page. Any other file is downloaded, because it must not become a page of this origin. */
 async function openFile(passage: Passage): Promise<void> {
   const response = await send(`/v1/files/${part(passage.file_id)}/content`);
   const content = await response.blob();
@@ -150,7 +159,7 @@ async function openFile(passage: Passage): Promise<void> {
   anchor.click();
 }
 
-/** A page of a PDF as a picture with the passage marked, as an address; raises where there is none. */
+/** Returns the URL of an image of a PDF page with the passage marked. Throws an error if there is no such page. */
 async function pageOf(passage: Passage & { quotes?: Span[] }): Promise<string> {
   const quoted = passage.text.slice(...(passage.quotes?.[0] ?? [0, 0]));
   const path = `/api/stores/${part(passage.store)}/files/${part(passage.file_id)}/page`;
@@ -160,7 +169,7 @@ async function pageOf(passage: Passage & { quotes?: Span[] }): Promise<string> {
   return URL.createObjectURL(await response.blob());
 }
 
-/** A recording from the second at which the passage is said, as an address. */
+/** Returns the URL of a recording that starts at the second of the passage. */
 async function recordingOf(passage: Passage): Promise<string> {
   const response = await send(`/v1/files/${part(passage.file_id)}/content`);
   return `${URL.createObjectURL(await response.blob())}#t=${passage.place.seconds ?? 0}`;
@@ -228,7 +237,7 @@ function SourceText({ passage }: { passage: Passage & { quotes?: Span[] } }) {
   return (
     <>
       <Trouble error={text.error} retry={text.retry} />
-      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by the keyboard */}
+      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: scrollable regions must be reachable by keyboard */}
       <section class="document" tabIndex={0} aria-label={t("source.text")}>
         {before}
         <span class="passage" ref={place}>
@@ -240,7 +249,9 @@ function SourceText({ passage }: { passage: Passage & { quotes?: Span[] } }) {
   );
 }
 
-/** The page, or the recording at its second, with the passage below; where the daemon has none, its text. */
+/**
+ * The page, or the recording at its second, with the passage below. Falls back to the text if the daemon has neither.
+ */
 export function SourceMedia(props: { passage: Passage; kind: "page" | "recording"; onFail: () => void }) {
   const { passage, kind, onFail } = props;
   const found = useLoaded(async () => {
@@ -261,13 +272,13 @@ export function SourceMedia(props: { passage: Passage; kind: "page" | "recording
   return (
     <>
       {kind === "page" ? (
-        // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by the keyboard
+        // biome-ignore lint/a11y/noNoninteractiveTabindex: scrollable regions must be reachable by keyboard
         <section class="document drawnpage" tabIndex={0} aria-label={t("source.page")}>
           <img src={found.value} alt={passage.text} />
         </section>
       ) : (
         <>
-          {/* biome-ignore lint/a11y/useMediaCaption: what is said stands below */}
+          {/* biome-ignore lint/a11y/useMediaCaption: the transcript is shown below */}
           <audio class="made" controls src={found.value} />
           <blockquote>{passage.text}</blockquote>
         </>
@@ -282,14 +293,14 @@ const MAX_NEIGHBOURS = 100;
 type LinkKind = "name" | "code" | "reference" | "file";
 
 interface At {
-  /** The store, by name or id. */
+  /** The name or id of the store. */
   store: string;
   file: string;
-  /** The character of the file that the passage holds. */
+  /** The offset of a character of the file that the passage contains. */
   start: number;
 }
 
-/** The passages to which links lead from another, where the store has links. They are asked for when this is opened. */
+/** The passages linked to another passage, if the store has links. They are loaded when the list is opened. */
 export function LinkedPassages(at: At) {
   const [opened, setOpened] = useState(false);
   const store = status.value?.stores.find((each) => each.id === at.store || each.name === at.store);
@@ -311,7 +322,7 @@ function Neighbours({ store, file, start }: At) {
     <>
       <Trouble error={found.error} retry={found.retry} />
       {value && !value.data.length && <p class="soft">{t("links.none")}</p>}
-      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by the keyboard */}
+      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: scrollable regions must be reachable by keyboard */}
       <section tabIndex={0} aria-label={t("links.passages")}>
         <ul>
           {value?.data.map((each) => (

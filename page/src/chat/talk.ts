@@ -1,5 +1,5 @@
-// A conversation as it goes on: its session, what was said in it, what is being asked. The page has one, and a second
-// one where another model answers beside.
+// A conversation in progress: its session, its messages and the pending question. The page has one, and a second one
+// when another model answers too.
 
 import { batch, computed, signal } from "@preact/signals";
 import { ApiError, sentence } from "../api";
@@ -35,10 +35,10 @@ export class Talk {
     return state === "asking" || state === "streaming";
   });
 
-  /** `onChange` is called when the list of conversations shows something else. */
+  /** `onChange` is called when the list of conversations must be updated. */
   constructor(private readonly onChange: () => void) {}
 
-  /** Have no conversation. What is being answered is answered all the same. */
+  /** Closes the conversation. An answer in progress continues. */
   leave(): void {
     this.turn.peek()?.leave();
     batch(() => {
@@ -48,7 +48,7 @@ export class Talk {
     });
   }
 
-  /** Show a session with what was said in it, and nothing that is being asked. */
+  /** Shows a session with its messages and no pending question. */
   show(found: Session, said: Message[]): void {
     batch(() => {
       this.session.value = found;
@@ -57,7 +57,7 @@ export class Talk {
     });
   }
 
-  /** Follow an answer that was begun before this page was opened. */
+  /** Follows an answer that was started before this page was opened. */
   async takeUp(): Promise<void> {
     const found = this.session.peek();
     const about = found ? metadataOf(found) : {};
@@ -71,13 +71,13 @@ export class Talk {
       await this.finish(asked, found);
     } catch (error) {
       if (!(error instanceof ApiError) || error.status !== 404) throw error;
-      await this.settle(found); // it was forgotten meanwhile
+      await this.settle(found); // the answer has been deleted in the meantime
     }
   }
 
   /**
-   * Ask within the session; one is begun if there is none. `about` goes into its metadata. `onBegun` is called with
-   * the session once the daemon has acknowledged the question, unless the reader has gone elsewhere.
+   * Asks a question in the session, which is created if necessary with `about` in its metadata. `onBegun` receives the
+   * session once the daemon has acknowledged the question, unless the user has left the conversation.
    */
   async ask(
     question: Content,
@@ -122,7 +122,7 @@ export class Talk {
     }
   }
 
-  /** End the answer where it is. */
+  /** Stops the answer. */
   async stop(): Promise<void> {
     const asked = this.turn.peek();
     if (!asked || !this.isAnswering.peek()) return;
@@ -133,14 +133,14 @@ export class Talk {
     }
   }
 
-  /** Forget a question that was not answered. */
+  /** Discards a question that was not answered. */
   dismiss(): void {
     const now = this.session.peek();
     this.turn.value = null;
     if (now && metadataOf(now).pending) this.settle(now).catch(() => undefined);
   }
 
-  /** Keep what the reader thinks of an answer; null takes it back. */
+  /** Stores the rating of an answer. Null removes the rating. */
   async rate(message: Message, rating: Rating | null): Promise<void> {
     const now = this.session.peek();
     if (!now) return;
@@ -156,7 +156,7 @@ export class Talk {
     asked.answer.value = { ...asked.answer.peek(), state: "failed", stage: "", error: sentence(error) };
   }
 
-  /** Follow an answer to its end and keep it. */
+  /** Follows an answer to its end and stores it. */
   private async finish(asked: Turn, now: Session): Promise<void> {
     try {
       await asked.follow();
@@ -173,7 +173,7 @@ export class Talk {
       if (keeps && !(agent && answer.state === "stopped")) {
         const said = await readMessages(now.id);
         const last = said.at(-1);
-        // What an agent used is known from its events alone.
+        // Only the events report the usage of an agent.
         if (agent && last) Object.assign(last, { usage: answer.usage, milliseconds: answer.milliseconds });
         if (this.turn.peek() !== asked) return;
         batch(() => {
@@ -187,7 +187,7 @@ export class Talk {
     }
   }
 
-  /** Nothing is being answered in it any more. */
+  /** Removes the pending answer from the metadata of a session. */
   private async settle(now: Session): Promise<void> {
     const current = await getSession(now.id);
     const { pending: _ended, ...about } = metadataOf(current);

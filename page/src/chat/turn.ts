@@ -1,5 +1,5 @@
-// One question on its way. Its answer is a response in the background: it is made whether or not this page listens,
-// and what was missed is asked for again after a cut, a reload or a restart of the daemon.
+// One question in progress. Its answer is a background response, which completes even if this page is closed. After a
+// lost connection, a reload or a restart of the daemon, the page requests the events it has missed.
 
 import { signal } from "@preact/signals";
 import { ApiError, type Followed, follow, followRun, frames, isAbort, json, part, pause, send } from "../api";
@@ -7,14 +7,14 @@ import { type Answer, isOpen, newAnswer, withResponseEvent, withRunEvent } from 
 import type { Content, Part } from "./content";
 import { type Message, type Pending, type Settings, searched, textOf } from "./sessions";
 
-/** How long the run may take to end after its response. */
+/** Maximum time that the run may take to end after its response. */
 const LAST_WORDS_MS = 2_000;
 const BEING_MADE = new Set(["queued", "in_progress"]);
 
 export interface Asked {
   model: string;
   agent: boolean;
-  /** A model is given stores and tools; an app has its own. */
+  /** A model receives stores and tools; an app has its own. */
   isModel: boolean;
   session: string;
   history: Message[];
@@ -33,7 +33,7 @@ function inputPart(piece: Part): { type: string; text?: string; image_url?: stri
   return [];
 }
 
-/** The request for a response. An agent remembers by itself: it is given what is new alone. */
+/** Returns the request for a response. An agent keeps its own history and receives only new messages. */
 export function requestFor(asked: Asked): Record<string, unknown> {
   const now = inputOf(asked.question, "user");
   if (asked.agent) {
@@ -59,7 +59,10 @@ function parametersOf(settings: Settings): Record<string, unknown> {
   };
 }
 
-/** What the model may use. The daemon asks before a call where its operator wants that, and the page shows the question. */
+/**
+ * Returns the tools of the model. If the operator requires approval, the daemon asks before a call and the page shows
+ * the question.
+ */
 function toolsOf(settings: Settings): Record<string, unknown> {
   const stores = searched(settings);
   const server = (label: string, allowed?: string[]) => ({
@@ -80,7 +83,7 @@ function toolsOf(settings: Settings): Record<string, unknown> {
 
 export class Turn {
   readonly answer;
-  /** Whether the connection is cut and being made again. */
+  /** Whether the connection is lost and being restored. */
   readonly cut = signal(false);
   pending: Pending | null = null;
   private readonly leaving = new AbortController();
@@ -94,7 +97,7 @@ export class Turn {
     this.answer = signal<Answer>(newAnswer(model));
   }
 
-  /** Ask. Returns once the daemon has acknowledged the question; raises why it has not. */
+  /** Sends the question. Returns once the daemon has acknowledged it; throws an error if it does not. */
   async begin(asked: Asked): Promise<Pending> {
     const unseen = new AbortController();
     const signal = AbortSignal.any([this.leaving.signal, unseen.signal]);
@@ -110,12 +113,12 @@ export class Turn {
     return this.pending;
   }
 
-  /** An answer that was begun before: by this page before a reload, or by another one. */
+  /** Resumes an answer that this page started before a reload, or that another page started. */
   resume(pending: Pending): void {
     this.pending = pending;
   }
 
-  /** Follow the answer to its end, over as many connections as it takes. */
+  /** Follows the answer to its end, reconnecting as needed. */
   async follow(): Promise<void> {
     const run = this.followRun();
     try {
@@ -127,12 +130,12 @@ export class Turn {
     }
   }
 
-  /** Listen no more. The answer is made all the same. */
+  /** Stops listening. The answer continues. */
   leave(): void {
     this.leaving.abort();
   }
 
-  /** End the answer where it is. */
+  /** Stops the answer. */
   async stop(): Promise<void> {
     if (this.pending) await json(`/v1/responses/${part(this.pending.response)}/cancel`, { method: "POST" });
     else this.leaving.abort();
@@ -175,7 +178,7 @@ export class Turn {
     this.answer.value = withResponseEvent(this.answer.peek(), event, performance.now());
   }
 
-  /** The daemon was killed and has made a part again: begin from the first event. */
+  /** The daemon was killed and has repeated some steps: start again from the first event. */
   private restart(): void {
     const { model, calls, passages, questions } = this.answer.peek();
     this.sequence = -1;
@@ -185,7 +188,7 @@ export class Turn {
     this.answer.value = { ...newAnswer(model), calls: kept, passages, questions };
   }
 
-  /** Tools, passages and questions come from the run. An answer without them is better than none. */
+  /** Tools, passages and questions come from the run. If it fails, the answer is still shown. */
   private async followRun(): Promise<void> {
     if (!this.pending?.run) return;
     const hasEnded = (signal: AbortSignal) => this.isMade(signal);
@@ -201,7 +204,7 @@ export class Turn {
   }
 }
 
-/** The question of a response that was begun before. */
+/** Returns the question of a response that was started earlier. */
 export async function questionOf(response: string): Promise<Content> {
   const page = await json<{ data: { role?: string; content?: unknown }[] }>(
     `/v1/responses/${part(response)}/input_items?limit=1&order=desc`,

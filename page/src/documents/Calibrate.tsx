@@ -1,4 +1,4 @@
-// What the vectors of a store are worth beside the words, measured on questions whose answers are known.
+// The weight of a store's vectors relative to its keywords, measured on questions with known answers.
 
 import { useState } from "preact/hooks";
 import { json, part } from "../api";
@@ -29,7 +29,7 @@ interface Measured {
   before: number | null;
 }
 
-/** `run`: the measurement that is shown, which its address names. */
+/** `run`: the measurement to show, from the address. */
 export function View({ store, run }: { store: Store; run: string }) {
   return (
     <>
@@ -47,7 +47,7 @@ function usedOf(store: Store): string {
     : t("calibrate.used", { weight: store.vector_weight });
 }
 
-/** The questions of a text with one JSON object on each line; raises an `Error` that names the line that is none. */
+/** Parses a text with one JSON object per line. Throws an `Error` that names the invalid line. */
 function questionsOf(text: string): unknown[] {
   return text.split("\n").flatMap((line, number) => {
     if (!line.trim()) return [];

@@ -1,4 +1,4 @@
-// One text cut in up to three ways, side by side; and the groups of a store, which are its files cut in further ways.
+// One text, split by up to three chunkers side by side, and the groups of a store: its files split by further chunkers.
 
 import { useState } from "preact/hooks";
 import { json, part, rows, send } from "../api";
@@ -13,12 +13,12 @@ import { t } from "../words/words";
 const POLL_INTERVAL_MS = 2_000;
 const MAX_FILES = 1_000;
 const MAX_CHUNKS = 200;
-/** What is chosen at first; the third is chosen by who wants it. */
+/** The initial choices. The third column is empty until the user chooses a chunker. */
 const FIRST = ["auto", "sentence", ""] as const;
 
 interface Given {
   store: Store;
-  /** The document that is cut; empty for a text that is pasted. */
+  /** The document to split, or an empty string for pasted text. */
   file: string;
 }
 
@@ -103,7 +103,7 @@ export function View({ store, file }: Given) {
       {cuts && (
         <div class="columns" id="cuts">
           {cuts.map((cut, number) => (
-            // biome-ignore lint/suspicious/noArrayIndexKey: two columns may be cut alike
+            // biome-ignore lint/suspicious/noArrayIndexKey: two columns may have the same result
             <CutView key={number} cut={cut} onUse={() => setChosen(cut)} />
           ))}
         </div>
@@ -121,7 +121,7 @@ export function View({ store, file }: Given) {
   );
 }
 
-/** What is chosen in a column; null if nothing is. */
+/** Returns the strategy chosen in a column, or null. */
 function strategyOf(form: FormData, number: number): Record<string, unknown> | null {
   const type = form.get(`type${number}`);
   if (!type) return null;
@@ -182,7 +182,7 @@ function Strategy({ number, first, known }: { number: number; first: string; kno
   );
 }
 
-/** A strategy in a line, such as `sentence · size 300 · overlap 30`. */
+/** Formats a strategy on one line, such as `sentence · size 300 · overlap 30`. */
 function written(strategy: Cut["strategy"]): string {
   const { type, ...more } = strategy;
   const given = Object.entries(more).filter(([, value]) => value !== null && value !== "");
@@ -205,10 +205,10 @@ function CutView({ cut, onUse }: { cut: Cut; onUse: () => void }) {
       {cut.chunks.length < cut.total && (
         <p class="soft">{t("chunkers.first", { count: count(cut.chunks.length) })}</p>
       )}
-      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by the keyboard */}
+      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: scrollable regions must be reachable by keyboard */}
       <ol class="document chunks" tabIndex={0} aria-label={t("chunkers.chunksOf", { name })}>
         {cut.chunks.map((chunk, number) => (
-          // biome-ignore lint/suspicious/noArrayIndexKey: chunks have no other name, and do not move
+          // biome-ignore lint/suspicious/noArrayIndexKey: chunks have no other identity and keep their order
           <li key={number}>
             <p class="soft">
               {[placeLabel(chunk.place), t("chunkers.characters", { count: count(chunk.text.length) })]
@@ -223,7 +223,7 @@ function CutView({ cut, onUse }: { cut: Cut; onUse: () => void }) {
   );
 }
 
-/** Cuts all files of the store in the chosen way as well. */
+/** The form that adds a group: all files of the store, split by the chosen strategy. */
 function UseDialog(props: { cut: Cut; store: Store; onClose: () => void; onMake: () => void }) {
   const { strategy } = props.cut;
   const path = `/api/stores/${part(props.store.id)}/groups`;

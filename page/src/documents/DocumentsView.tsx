@@ -39,7 +39,7 @@ export function DocumentsView() {
   );
 }
 
-/** A store, or what is measured and compared on it, which stands where the id of a file would. */
+/** A store, or one of its tools, whose name takes the place of a file id in the address. */
 function StoreView({ store, file, opened }: { store: Store; file: string; opened: string }) {
   const isTool = file === "chunkers" || file === "calibrate" || file === "links" || file === "rights";
   return (
@@ -140,7 +140,7 @@ function NewStore({ onClose }: { onClose: () => void }) {
   );
 }
 
-/** What of a store is not read, by reason; the names come when they are asked for. */
+/** The skipped files of a store by reason. Their names are loaded when the list is opened. */
 function Skipped({ store }: { store: Store }) {
   const reasons = Object.entries(store.skipped).sort(([, one], [, other]) => other - one);
   const total = reasons.reduce((sum, [, number]) => sum + number, 0);
@@ -186,7 +186,7 @@ function StorePage({ store, file }: { store: Store; file: string }) {
   const opened = files.value?.find((each) => each.id === file);
   const { next } = files;
   const known = files.value?.length ?? 0;
-  // biome-ignore lint/correctness/useExhaustiveDependencies: the file may be among those that come next
+  // biome-ignore lint/correctness/useExhaustiveDependencies: the file may be in the next page
   useEffect(() => {
     if (file && !opened) next?.();
   }, [file, known]);
@@ -261,7 +261,7 @@ function Uploads({ store, onSent }: { store: Store; onSent: () => void }) {
     onSent();
   };
   return (
-    // biome-ignore lint/a11y/noStaticElementInteractions: the buttons within do the same
+    // biome-ignore lint/a11y/noStaticElementInteractions: the buttons inside do the same
     <div
       class="drop"
       onDragOver={(event) => event.preventDefault()}
@@ -413,10 +413,10 @@ interface Stage {
   note: string;
 }
 
-/** How often one search may search again for what its passages lack. */
+/** Maximum number of follow-up searches for information that the passages lack. */
 const STEPS = ["off", "auto", 2, 3, 4] as const;
 
-/** Passages that answer a question, and how they were found. */
+/** Passages that answer a question, with the trace of the search. */
 function SearchBox({ store }: { store: Store }) {
   const [found, setFound] = useState<{ data: Passage[]; trace: Stage[] } | null>(null);
   const [busy, error, work] = useWork();

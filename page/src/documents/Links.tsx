@@ -1,4 +1,4 @@
-// Links between the passages of a store: what they do and cost, turned on and off, and all of them as a file.
+// Links between the passages of a store: description, cost, switch, and export.
 
 import { useEffect } from "preact/hooks";
 import { json, part, send } from "../api";
@@ -9,7 +9,7 @@ import { refresh } from "../status";
 import type { Store } from "../types";
 import { t } from "../words/words";
 
-/** `run`: what makes or removes the links, which its address names. */
+/** `run`: the run that creates or removes the links, from the address. */
 export function View({ store, run }: { store: Store; run: string }) {
   const [busy, error, work] = useWork();
   const turn = (links: boolean) =>
@@ -50,7 +50,7 @@ export function View({ store, run }: { store: Store; run: string }) {
   );
 }
 
-/** How far the links are that are made, or removed. */
+/** The progress of creating or removing links. */
 function Making({ run }: { run: string }) {
   const { progress, ended, error, again } = useProgress<unknown>(run);
   useEffect(() => {

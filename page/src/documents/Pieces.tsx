@@ -1,4 +1,4 @@
-// The pieces of a document, in one of the ways in which its store cuts it, marked where they stand in its text.
+// The chunks of a document in one group of its store, marked in its text.
 
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { json, part, rows } from "../api";
@@ -13,19 +13,19 @@ import { t } from "../words/words";
 const PIECES_SHOWN = 200;
 const MAX_PIECES = 1_000;
 const LABEL_CHARS = 120;
-/** Characters of the text that are seen before and behind the chosen piece. */
+/** Characters of the text shown before and after the selected chunk. */
 const REACH_CHARS = 20_000;
 
 const NO_PIECES: FileChunk[] = [];
 
-/** A stretch of a text, and the pieces that it belongs to, by their place in the list. */
+/** A stretch of text and the list positions of the chunks that contain it. */
 export interface Stretch {
   start: number;
   end: number;
   within: number[];
 }
 
-/** A part of a text from `from` to `to`, cut wherever one of the `spans` begins or ends. */
+/** Splits a text from `from` to `to` wherever one of the `spans` begins or ends. */
 export function stretches(spans: (readonly [number, number] | null)[], from: number, to: number): Stretch[] {
   const inside = spans.flatMap((span, number) => {
     if (!span) return [];
@@ -141,7 +141,7 @@ function Pieces({ store, file, group }: { store: Store; file: StoreFile; group: 
   );
 }
 
-/** The text around the chosen piece, with all pieces marked in it; one that is clicked is chosen. */
+/** The text around the selected chunk with all chunks marked. A click selects a chunk. */
 function MarkedText(props: {
   text: string;
   pieces: FileChunk[];
@@ -156,7 +156,7 @@ function MarkedText(props: {
   }, [text, pieces]);
   const [start, end] = spans[chosen] ?? [0, 0];
   const [from, to] = [Math.max(0, start - REACH_CHARS), Math.min(text.length, end + REACH_CHARS)];
-  // biome-ignore lint/correctness/useExhaustiveDependencies: another piece is chosen, or the text has come
+  // biome-ignore lint/correctness/useExhaustiveDependencies: runs when another chunk is selected or the text has loaded
   useEffect(() => {
     place.current?.querySelector(".chosen")?.scrollIntoView({ block: "center" });
   }, [chosen, text, pieces.length]);
@@ -169,11 +169,11 @@ function MarkedText(props: {
           <blockquote>{pieces[chosen]?.text}</blockquote>
         </>
       )}
-      {/* biome-ignore lint/a11y/useKeyWithClickEvents: the list above does the same with keys */}
+      {/* biome-ignore lint/a11y/useKeyWithClickEvents: the list above offers the same by keyboard */}
       <section
         class="document marked"
         ref={place}
-        // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by the keyboard
+        // biome-ignore lint/a11y/noNoninteractiveTabindex: scrollable regions must be reachable by keyboard
         tabIndex={0}
         aria-label={t("source.text")}
         onClick={(event) => {

@@ -1,4 +1,4 @@
-// What each key may do with a store, and which of its files it reads.
+// What each key can do with a store, and which of its files it can read.
 
 import { useState } from "preact/hooks";
 import { rows } from "../api";
@@ -12,7 +12,7 @@ import { t } from "../words/words";
 const RIGHTS = ["none", "read", "write", "manage"] as const;
 type Right = (typeof RIGHTS)[number];
 
-/** The most that the scopes of a key allow for one of these names of a store. */
+/** Returns the highest right that the scopes of a key give for one of these names of a store. */
 export function rightOn(scopes: string[], names: string[]): Right {
   const found = scopes.flatMap((scope) => {
     const [kind, name = "", right = ""] = scope.split(":");
@@ -50,7 +50,7 @@ export function View({ store }: { store: Store }) {
   );
 }
 
-/** What a key has for any store, and why it cannot be changed here. */
+/** The right of a key on any store, and why it cannot be changed here. */
 function Elsewhere({ held }: { held: Key }) {
   const any = held.filters["*"];
   const said = [

@@ -1,4 +1,4 @@
-// Files on their way into a store: sent one after the other, with progress, and again if one fails.
+// Uploads to a store: one file after another, with progress, and a retry after a failure.
 
 import { signal } from "@preact/signals";
 import { ApiError, json, key, part, sentence } from "../api";
@@ -7,7 +7,7 @@ export interface Upload {
   id: number;
   store: string;
   name: string;
-  /** From 0 to 1. */
+  /** Progress from 0 to 1. */
   done: number;
   state: "waiting" | "sending" | "sent" | "failed";
   error: string;
@@ -23,7 +23,7 @@ function change(id: number, values: Partial<Upload>): void {
   uploads.value = uploads.value.map((each) => (each.id === id ? { ...each, ...values } : each));
 }
 
-/** `name`: with the folders that a file lies in. */
+/** `name`: the file's path, including its folders. */
 export function add(store: string, files: { file: File; name: string }[]): void {
   const added = files.map(({ file, name }) => {
     last += 1;
@@ -64,7 +64,7 @@ function send({ id, file, name }: Upload): Promise<string> {
   return uploadFile(file, name, "assistants", (done) => change(id, { done }));
 }
 
-/** The id of the uploaded file. `fetch` does not report progress, so this asks in the older way. */
+/** Uploads a file and returns its id. Uses XMLHttpRequest, because `fetch` does not report progress. */
 export function uploadFile(
   file: File,
   name: string,
@@ -94,7 +94,7 @@ export function uploadFile(
   });
 }
 
-/** The files that were dropped, those within folders included. */
+/** Returns the dropped files, including those within folders. */
 export async function dropped(transfer: DataTransfer): Promise<{ file: File; name: string }[]> {
   const entries = [...transfer.items].flatMap((item) => item.webkitGetAsEntry() ?? []);
   const found: { file: File; name: string }[] = [];

@@ -1,5 +1,5 @@
-// Long lists. All rows are in the page, where the browser's own search, Tab and readers find them; but in blocks, of
-// which the browser lays out those that are near what is seen, and of which those alone are drawn at once.
+// Long lists. All rows are in the document, where the browser's search, Tab and screen readers find them. They are
+// grouped in blocks: the browser lays out the blocks near the viewport, and only those are drawn immediately.
 
 import type { ComponentChildren } from "preact";
 import { memo } from "preact/compat";
@@ -10,7 +10,7 @@ const LEFT_TO_FRAME_MS = 3;
 
 type Tag = "tbody" | "ul" | "div";
 
-/** Rows in blocks. `height`: of a row that was not laid out yet, about, in pixels. */
+/** Rows in blocks. `height`: the estimated height of a row that has not been laid out, in pixels. */
 export function Blocks<T>(props: {
   as: Tag;
   rows: T[];
@@ -18,7 +18,7 @@ export function Blocks<T>(props: {
   children: (row: T, number: number) => ComponentChildren;
 }) {
   const { rows, children } = props;
-  // Blocks of which a filter leaves nothing are hidden, and emptied when there is time.
+  // Blocks that a filter leaves without rows are hidden, and emptied when the page is idle.
   const most = useRef(0);
   most.current = Math.max(most.current, Math.ceil(rows.length / BLOCK_ROWS));
   const begins = Array.from({ length: most.current }, (_, at) => at * BLOCK_ROWS);
@@ -41,7 +41,7 @@ export function Blocks<T>(props: {
   );
 }
 
-/** One block. While it is far away it stays as it is; other rows are drawn into it when there is time. */
+/** One block. Far from the viewport it keeps its content; new rows are drawn when the page is idle. */
 function Block<T>(props: {
   as: Tag;
   rows: T[];
@@ -54,9 +54,9 @@ function Block<T>(props: {
   const [, setRound] = useState(0);
   const state = useRef({
     isNear: isFirst || !CSS.supports("content-visibility", "auto"),
-    /** It is drawn the next time, wherever it is. */
+    /** Draw it in the next render, wherever it is. */
     isDue: false,
-    /** It was not drawn when it last could have been. */
+    /** The last render did not draw it. */
     isOld: true,
     drawn: null as T[] | null,
   });
@@ -104,7 +104,7 @@ const Rows = memo(
 const waiting = new Set<() => void>();
 let asked = false;
 
-/** Do it in a moment in which nothing else is done, one thing after the other; returns what forgets it. */
+/** Runs `work` when the page is idle, one task after another. Returns a function that cancels it. */
 function whenIdle(work: () => void): () => void {
   waiting.add(work);
   askForTime();

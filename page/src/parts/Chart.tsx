@@ -5,7 +5,7 @@ const HEIGHT = 220;
 const LEFT = 52;
 const BOTTOM = 28;
 const TOP = 12;
-/** Points up to which each is marked: one alone makes no line. */
+/** Maximum number of points with individual dots. A single point needs one, because it has no line. */
 const MAX_DOTS = 100;
 
 export interface Line {
@@ -13,18 +13,19 @@ export interface Line {
   points: { x: number; y: number }[];
 }
 
-/** A round number at or above `value`: 1, 2 or 5 times a power of ten. */
+/** Returns a round number at or above `value`: 1, 2 or 5 times a power of ten. */
 export function roundUp(value: number): number {
   if (!(value > 0)) return 1;
   const power = 10 ** Math.floor(Math.log10(value));
   return power * ([1, 2, 5, 10].find((step) => step * power >= value) ?? 10);
 }
 
-/** How many kinds of line can be told apart. */
+/** Number of distinguishable line styles. */
 const MAX_KINDS = 8;
 
-/** Lines over steps, with axes; each line has the class `line0`, `line1` … `ends` stands below the ends of the lower
- * axis in place of the steps, `total` behind the name of a line in place of its last value.
+/**
+ * A line chart with axes. Each line has the class `line0`, `line1` … `ends` replaces the steps below the ends of the x
+ * axis, and `total` replaces the last value after the name of a line.
  */
 export function Chart(props: {
   label: string;

@@ -4,19 +4,20 @@ import type { Reason, Unsupported } from "../claims";
 import { t } from "../words/words";
 import { type Block, Draft } from "./markdown";
 
-/** Of a text that is longer, what is not seen is not laid out. */
+/** Number of blocks above which off-screen blocks are not laid out. */
 const DRAWN_AT_ONCE = 40;
-/** Blocks of which none is looked at while they are far from what is seen. */
+/** Number of blocks in a group. The blocks of a group off-screen are not checked individually. */
 const GROUPED = 25;
-/** Of a long text that is there at once, so much is read in a frame. */
+/** Characters of a long text that are parsed per frame if the whole text is available at once. */
 const READ_AT_ONCE_CHARS = 20_000;
 
-// What is fetched with the first block that takes it. To import it again looks through the whole page for its style.
+// Code that is loaded with the first block that needs it. A repeated import would search the whole page for its style.
 let formulaCode: Promise<typeof import("./formula")> | undefined;
 let colourCode: Promise<typeof import("./colours")> | undefined;
 let flowchartCode: Promise<typeof import("./flowchart")> | undefined;
 
-/** What a model wrote. `cited`: the numbers that stand for a passage; `onCite` is called with the one chosen.
+/**
+ * Text written by a model. `cited`: the numbers that refer to a passage; `onCite` receives the clicked number.
  * `unsupported`: the sentences to mark.
  */
 export function Markdown(props: {
@@ -50,11 +51,11 @@ export function Markdown(props: {
   const drawn = useRef<Block[][]>([]);
   drawn.current = grouped(found, drawn.current);
   return (
-    // biome-ignore lint/a11y/noStaticElementInteractions: the numbers within are the buttons
+    // biome-ignore lint/a11y/noStaticElementInteractions: the numbers inside are buttons
     <div class={found.length > DRAWN_AT_ONCE ? "markdown long" : "markdown"} onClick={cite} onKeyDown={cite}>
       {drawn.current.map((blocks, place) => (
         <Group
-          // biome-ignore lint/suspicious/noArrayIndexKey: a group is what stands at its place
+          // biome-ignore lint/suspicious/noArrayIndexKey: a group is identified by its position
           key={place}
           blocks={blocks}
           live={props.live === true && place === drawn.current.length - 1}
@@ -65,7 +66,7 @@ export function Markdown(props: {
   );
 }
 
-/** What a model thought before its answer, folded. */
+/** The reasoning of a model before its answer, collapsed. */
 export function Thoughts({ text, live }: { text: string; live: boolean }) {
   if (!text) return null;
   return (
@@ -76,7 +77,7 @@ export function Thoughts({ text, live }: { text: string; live: boolean }) {
   );
 }
 
-/** The blocks in groups; one in which nothing has changed is the array that it was `before`. */
+/** Groups the blocks. A group without changes is the same array as `before`. */
 function grouped(blocks: Block[], before: Block[][]): Block[][] {
   return Array.from({ length: Math.ceil(blocks.length / GROUPED) }, (_, place) => {
     const group = blocks.slice(place * GROUPED, (place + 1) * GROUPED);
@@ -85,14 +86,17 @@ function grouped(blocks: Block[], before: Block[][]): Block[][] {
   });
 }
 
-/** Blocks that are laid out together, and drawn again if one of them has changed. `later`: so many of them come later. */
+/**
+ * A group of blocks that is laid out together, and drawn again if a block changes. `later`: how many of its blocks are
+ * drawn later.
+ */
 const Group = memo(
   function Group(props: { blocks: Block[]; live: boolean; later: number }) {
     return (
       <div class="group">
         {props.blocks.map((block, place) => (
           <DrawnBlock
-            // biome-ignore lint/suspicious/noArrayIndexKey: a block is what stands at its place
+            // biome-ignore lint/suspicious/noArrayIndexKey: a block is identified by its position
             key={place}
             block={block}
             live={props.live && place === props.blocks.length - 1}
@@ -102,12 +106,13 @@ const Group = memo(
       </div>
     );
   },
-  // What was drawn once stays, however much comes behind it.
+  // A drawn block stays, whatever number of blocks follows.
   (before, now) => before.blocks === now.blocks && before.live === now.live,
 );
 
-/** `later`: it is one of many that are there at once. It stands there as it was written, and is drawn when it comes near
- * what is seen.
+/**
+ * `later`: the block is one of many in a complete text. It shows its source, and is drawn when it comes near the
+ * viewport.
  */
 const DrawnBlock = memo(function DrawnBlock(props: { block: Block; live: boolean; later: boolean }) {
   const { block, live } = props;
@@ -132,7 +137,7 @@ const DrawnBlock = memo(function DrawnBlock(props: { block: Block; live: boolean
   return <div ref={place} />;
 });
 
-/** What cannot be said in HTML alone: code with its buttons and colours, formulas, numbers that can be chosen. */
+/** Adds what HTML alone cannot express: buttons and colours of code, formulas, clickable numbers. */
 function finish(element: Element, live: boolean): void {
   for (const link of element.querySelectorAll("a[href]")) {
     link.setAttribute("target", "_blank");
@@ -200,7 +205,7 @@ function dress(pre: HTMLElement, live: boolean): void {
   }
 }
 
-/** The diagram in the place of its source, which is folded below it; the source with a note where it is none. */
+/** Replaces the source of a diagram by the diagram, with the source collapsed below. An invalid source gets a note. */
 async function drawFlow(pre: HTMLElement, label: HTMLElement): Promise<void> {
   try {
     flowchartCode ??= import("./flowchart");

@@ -1,4 +1,4 @@
-// What a run asks of a person: an approval with yes and no, or a form made of a schema.
+// A question of a run to a person: an approval, or a form generated from a schema.
 
 import { useState } from "preact/hooks";
 import type { QuestionDescription } from "../types";
@@ -6,7 +6,7 @@ import { t } from "../words/words";
 import { SchemaForm } from "./SchemaForm";
 import { useWork } from "./work";
 
-/** A question. `onReply` sends what is answered: whether it is allowed, the value of a form, a note. */
+/** A question. `onReply` receives the answer: whether it is allowed, the value of a form, and a note. */
 export function QuestionForm(props: {
   question: QuestionDescription;
   onReply: (accepted: boolean, value: unknown, note: string) => Promise<unknown>;

@@ -1,4 +1,4 @@
-// A form made of a JSON schema: one field for each property of an object, or one for a value.
+// A form generated from a JSON schema: one field per property of an object, or one field for a single value.
 
 import { useState } from "preact/hooks";
 import { t } from "../words/words";
@@ -21,7 +21,7 @@ function read(text: string, schema: JsonSchema): unknown {
   return JSON.parse(text);
 }
 
-/** `onSend` gets the value that the schema describes; `label` is what it is where that is a single one without a title. */
+/** `onSend` receives the value that the schema describes. `label` names a single value without a title. */
 export function SchemaForm(props: {
   schema: Record<string, unknown> | null;
   send: string;
@@ -55,7 +55,7 @@ export function SchemaForm(props: {
   return (
     <form class="fields" onSubmit={submit}>
       {Object.entries(fields).map(([name, schema]) => (
-        // biome-ignore lint/a11y/noLabelWithoutControl: the control is that of the field within
+        // biome-ignore lint/a11y/noLabelWithoutControl: the field inside is the control
         <label key={name} class={typeOf(schema) === "boolean" && !schema.enum ? "check tick" : ""}>
           <span>{schema.title ?? (name === VALUE && !whole ? (props.label ?? t("runs.input")) : name)}</span>
           <Field

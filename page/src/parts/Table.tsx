@@ -11,11 +11,11 @@ export interface Column<T> {
   head: string;
   cell: (row: T) => ComponentChildren;
   class?: (row: T) => string;
-  /** The heading is for those who hear the page alone. */
+  /** Whether the heading is visible only to screen readers. */
   quiet?: boolean;
 }
 
-/** Rows under headings. With `text`, they are filtered by what is typed; `next` asks for those that were not loaded. */
+/** A table. With `text`, the user can filter its rows; `next` loads further rows. */
 export function Table<T>(props: {
   label: string;
   columns: Column<T>[];
@@ -53,7 +53,7 @@ export function Table<T>(props: {
           onInput={(event) => setTyped(event.currentTarget.value)}
         />
       )}
-      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by the keyboard */}
+      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: scrollable regions must be reachable by keyboard */}
       <section class="wide" tabIndex={0} aria-label={props.label}>
         <table
           ref={table}
@@ -86,8 +86,9 @@ export function Table<T>(props: {
   );
 }
 
-/** How wide the columns of a long table are, which its blocks share, and how high about a row is. They are those of the
- * first rows, laid out as a table that is not long.
+/**
+ * Returns the column widths that the blocks of a long table share, and the approximate height of a row. They are
+ * measured on the first rows, laid out as a short table.
  */
 function useSizes(place: { current: HTMLTableElement | null }, isLong: boolean, about: string) {
   const [sizes, setSizes] = useState<{ about: string; columns: string; rowHeight: number } | null>(null);
@@ -108,13 +109,11 @@ function useSizes(place: { current: HTMLTableElement | null }, isLong: boolean, 
   return isKnown ? sizes : null;
 }
 
-/** Asks for what comes `after` the rows that are there, once its place is near what is seen, or at once where all of it
- * is wanted.
- */
+/** Loads the rows `after` the current ones when it comes near the viewport, or immediately if all rows are needed. */
 export function Next(props: { load: () => void; after: unknown[]; isWanted?: boolean }) {
   const place = useRef<HTMLButtonElement>(null);
   const { load, after, isWanted = false } = props;
-  // biome-ignore lint/correctness/useExhaustiveDependencies: it is asked for once after these rows
+  // biome-ignore lint/correctness/useExhaustiveDependencies: loads once after these rows
   useEffect(() => {
     if (isWanted) return load();
     const options = { rootMargin: LOADED_AHEAD, scrollMargin: LOADED_AHEAD };
@@ -129,5 +128,5 @@ export function Next(props: { load: () => void; after: unknown[]; isWanted?: boo
   );
 }
 
-/** For columns of lesser weight. */
+/** The class of less important columns. */
 export const soft = () => "soft";

@@ -1,4 +1,4 @@
-// Colours of code. Fetched when the first block with a known language is met.
+// Syntax highlighting. Loaded with the first block in a known language.
 
 import highlighter from "highlight.js/lib/core";
 import bash from "highlight.js/lib/languages/bash";
@@ -38,7 +38,7 @@ const LANGUAGES = {
 };
 for (const [name, language] of Object.entries(LANGUAGES)) highlighter.registerLanguage(name, language);
 
-/** Colour a block of code whose language is known. */
+/** Highlights a block of code if its language is known. */
 export function colour(code: HTMLElement, named: string): void {
   const text = code.textContent ?? "";
   if (!highlighter.getLanguage(named) || text.length > MAX_CHARS) return;

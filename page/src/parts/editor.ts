@@ -1,4 +1,4 @@
-// An editor for YAML with faults at their place, completion and differences. Fetched when the first one is opened.
+// A YAML editor with inline errors, completion and differences. Loaded when the first editor opens.
 
 import { autocompletion, type CompletionContext, type CompletionResult } from "@codemirror/autocomplete";
 import { defaultKeymap, history, historyKeymap } from "@codemirror/commands";
@@ -49,25 +49,25 @@ const COLOURS = HighlightStyle.define([
 
 export interface Options {
   text: string;
-  /** What the reader of a screen is told that it is. */
+  /** The label for screen readers. */
   label: string;
-  /** The words for `$` lines that are the same in both texts. */
+  /** The text for `$` lines that are the same in both texts. */
   unchanged: string;
-  /** Without it, the text is only read. */
+  /** Without it, the text is read-only. */
   onChange?: (text: string) => void;
-  /** What is wrong with a text; asked a moment after each change. */
+  /** Returns the errors of a text. Called a moment after each change. */
   check?: (text: string) => Promise<Fault[]>;
   suggest?: (text: string, at: number) => { from: number; given: Suggestion[] };
 }
 
-/** An open editor in the page. */
+/** An open editor. */
 export interface Editor {
-  /** Show what is different from another text; null to show it no more. */
+  /** Shows the differences from another text; null hides them. */
   compare: (original: string | null) => void;
   replace: (text: string) => void;
-  /** Go to an offset, with the keys. */
+  /** Focuses the editor at an offset. */
   jump: (at: number) => void;
-  /** Ask again what is wrong. */
+  /** Checks the text again. */
   recheck: () => void;
   close: () => void;
 }
@@ -146,7 +146,7 @@ export function openEditor(parent: HTMLElement, options: Options): Editor {
   };
 }
 
-/** What can be written at the cursor: asked for by Ctrl+Space, in a word that is begun, and behind a colon. */
+/** Returns the completions at the cursor. Called after Ctrl+Space, within a word, and after a colon. */
 function complete(
   context: CompletionContext,
   suggest: NonNullable<Options["suggest"]>,

@@ -1,6 +1,6 @@
-// Flowcharts as Mermaid writes them, drawn as SVG. Of its language what flows are written in: nodes with their shapes,
-// arrows with their words, subgraphs. All of it is text: nothing of a source becomes markup, an address or a style.
-// What else its language has, such as clicks, classes, styles and settings, is read over.
+// Flowcharts in Mermaid syntax, drawn as SVG. Supported are the elements that flows use: nodes with their shapes,
+// arrows with their labels, subgraphs. All of it is text: nothing in a source becomes markup, an address or a style.
+// Other parts of the language, such as clicks, classes, styles and settings, are ignored.
 //
 // Source: https://mermaid.js.org/syntax/flowchart.html
 
@@ -11,7 +11,7 @@ const MAX_LINE_CHARS = 2_000;
 const MAX_NODES = 150;
 const MAX_EDGES = 300;
 const MAX_GROUPS = 40;
-const MAX_SPANS = 2_000; // rows that all arrows together pass: the layout takes half a second for as many
+const MAX_SPANS = 2_000; // rows that all arrows pass together: the layout takes half a second for this number
 const MAX_LABEL_CHARS = 200;
 const LINE_CHARS = 28;
 const LINE_HEIGHT = 18;
@@ -65,7 +65,7 @@ const BRACKETS: [string, string, Shape][] = [
 ];
 const ENTITIES: Record<string, string> = { quot: '"', amp: "&", lt: "<", gt: ">", nbsp: " ", apos: "'" };
 
-/** The words of a label: without the marks that only say how they look. */
+/** Returns the text of a label without formatting. */
 export function words(written: string): string {
   const bare = written.trim().replace(/^(["`])([\s\S]*)\1$/, "$2");
   return bare
@@ -79,7 +79,7 @@ export function words(written: string): string {
     .slice(0, MAX_LABEL_CHARS);
 }
 
-/** What a source says; null where it is something else, or more than is drawn. */
+/** Parses a source. Returns null if it is not a flowchart or exceeds a limit. */
 export function read(source: string): Flowchart | null {
   if (source.length > MAX_SOURCE_CHARS) return null;
   const lines = linesIn(source);
@@ -99,7 +99,7 @@ export function read(source: string): Flowchart | null {
         const rest = title.slice(name.length).trim();
         const isNamed = name !== "" && /^\[.*\]$/.test(rest);
         const id = isNamed || !rest ? name || `group ${chart.groups.size}` : title;
-        if (open.includes(id)) return null; // it would lie within itself
+        if (open.includes(id)) return null; // the group would contain itself
         const label = words(isNamed ? rest.slice(1, -1) : title);
         chart.groups.set(id, { label, group: open.at(-1) ?? "" });
         open.push(id);
@@ -111,7 +111,10 @@ export function read(source: string): Flowchart | null {
   return open.length || !chart.nodes.size || spans(chart) > MAX_SPANS ? null : chart;
 }
 
-/** How many rows its arrows pass, about: what the layout's work grows with, and not with the arrows alone. */
+/**
+ * Returns the approximate number of rows that the arrows pass. The cost of the layout depends on this number, not only
+ * on the number of arrows.
+ */
 function spans(chart: Flowchart): number {
   const below = new Map<string, string[]>();
   for (const edge of chart.edges) {
@@ -121,7 +124,7 @@ function spans(chart: Flowchart): number {
   }
   const open = new Set<string>();
   const done = new Set<string>();
-  const forward: [string, string][] = []; // an arrow back up is drawn as one down
+  const forward: [string, string][] = []; // an arrow upwards is laid out as one downwards
   const visit = (id: string): void => {
     open.add(id);
     for (const to of below.get(id) ?? []) {
@@ -146,7 +149,7 @@ function spans(chart: Flowchart): number {
   return passed * (2 * deepest + 1);
 }
 
-/** What is not a comment, a setting or the front matter, with single spaces. */
+/** Returns the lines without comments, settings and front matter, with single spaces. */
 function linesIn(source: string): string[] {
   let isSetting = false;
   const found: string[] = [];
@@ -159,7 +162,7 @@ function linesIn(source: string): string[] {
   return found;
 }
 
-/** A line may have several, with semicolons between them that are not within quotes or brackets. */
+/** Splits a line into statements at semicolons outside quotes and brackets. */
 function statements(line: string): string[] {
   const found: string[] = [];
   let now = "";
@@ -174,7 +177,7 @@ function statements(line: string): string[] {
   return [...found, now].map((each) => each.trim()).filter(Boolean);
 }
 
-/** Nodes with arrows between them, as in `a & b --> c -- words --> d`. */
+/** Parses nodes with arrows between them, as in `a & b --> c -- words --> d`. */
 function readChain(statement: string, chart: Flowchart, group: string): boolean {
   let rest = statement;
   let before: string[] = [];
@@ -233,7 +236,7 @@ function readNode(text: string, chart: Flowchart, group: string): { id: string; 
   return { id, rest };
 }
 
-/** A label as lines that are not too long. */
+/** Wraps a label into lines of limited length. */
 function linesOf(label: string): string[] {
   return label.split("\n").flatMap((line) => {
     const found: string[] = [];
@@ -284,7 +287,7 @@ function outline(shape: Shape, x: number, y: number, width: number, height: numb
   return made("rect", { x: left, y: top, width, height, rx });
 }
 
-/** A node for one end of an edge: of a subgraph the first that is in it. */
+/** Returns the node for one end of an edge. For a subgraph, this is its first node. */
 function endOf(chart: Flowchart, id: string): string | undefined {
   if (chart.nodes.has(id)) return id;
   const within = (group: string): boolean =>
@@ -292,12 +295,12 @@ function endOf(chart: Flowchart, id: string): string | undefined {
   return [...chart.nodes].find(([, node]) => within(node.group))?.[0];
 }
 
-/** What stands in its nodes. */
+/** Returns the text of the nodes. */
 export function said(chart: Flowchart): string {
   return [...chart.nodes.values()].map((node) => node.label.replaceAll("\n", " ")).join(", ");
 }
 
-/** The picture; its title is read in its place. */
+/** Draws the chart. Screen readers read the title instead of its elements. */
 export function draw(chart: Flowchart, title: string): SVGSVGElement {
   const graph = new Graph({ compound: true, multigraph: true });
   graph.setGraph({ rankdir: chart.direction, nodesep: 30, ranksep: 40, marginx: 10, marginy: 10 });
@@ -373,7 +376,7 @@ interface Placed {
   height: number;
 }
 
-/** The head of an arrow, at the last of its points. */
+/** Returns the head of an arrow, at the last of its points. */
 function arrow(points: { x: number; y: number }[]): SVGElement {
   const [end, before] = [points.at(-1) ?? { x: 0, y: 0 }, points.at(-2) ?? { x: 0, y: 0 }];
   const angle = Math.atan2(end.y - before.y, end.x - before.x);

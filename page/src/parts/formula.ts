@@ -1,4 +1,4 @@
-// Formulas. Fetched when the first one is met.
+// Formulas. Loaded with the first formula.
 
 import katex from "katex";
 import "katex/dist/katex.min.css";
@@ -6,7 +6,7 @@ import "katex/dist/katex.min.css";
 const MAX_EXPANSIONS = 200;
 const MAX_EM = 50;
 
-/** Put the drawn formula in the place of its source; one that is wrong stays as it was written. */
+/** Replaces the source of a formula by its rendering. An invalid formula stays as it is. */
 export function draw(place: HTMLElement): void {
   const source = place.dataset.math ?? "";
   try {

@@ -1,4 +1,4 @@
-/** As much of JSON Schema as says what can be written. */
+/** The parts of JSON Schema that the page uses. */
 export interface JsonSchema {
   $ref?: string;
   $defs?: Record<string, JsonSchema>;

@@ -1,4 +1,4 @@
-// Markdown as HTML, block by block: what a model wrote is text, and becomes only the few elements that are named here.
+// Markdown to HTML, block by block. The text of a model becomes only the few elements that are named here.
 
 import { tex } from "@mdit/plugin-tex";
 import DOMPurify from "dompurify";
@@ -34,7 +34,7 @@ markdown.use(tex, {
     `<span class="math" data-math="${markdown.utils.escapeHtml(content)}"${display ? ' data-display="1"' : ""}></span>`,
 });
 
-// A picture from elsewhere would tell its host who reads: it is a link.
+// An image from another host would reveal the reader to it, so it becomes a link.
 markdown.renderer.rules.image = (tokens, at) => {
   const token = tokens[at] as Token;
   const source = String(token.attrGet("src") ?? "");
@@ -84,7 +84,7 @@ markdown.core.ruler.after("inline", "task_box", (state) => {
 markdown.renderer.rules.task = (tokens, at) =>
   `<span class="${(tokens[at] as Token).meta.done ? "task done" : "task"}"></span>`;
 
-/** Begins a mark in a text. A model's own, which would be one, is replaced. */
+/** Starts a mark in a text. The same character in the model's text is replaced. */
 const MARK = "\ue000";
 markdown.inline.ruler.before("cite", "unsupported", (state, silent) => {
   if (!state.src.startsWith(`[${MARK}`, state.pos)) return false;
@@ -96,7 +96,7 @@ markdown.renderer.rules.unsupported = (tokens, at) => {
   const reason = REASONS[Number((tokens[at] as Token).content)];
   return `<span class="unsupported" data-reason="${reason}"></span>`;
 };
-/** Marks that are within what is shown as it is, such as code, a formula or the words of a picture. */
+/** Marks within verbatim content, such as code, a formula or the alternative text of an image. */
 const WITHIN = new RegExp(` ?\\[${MARK}(\\d)\\]`, "g");
 markdown.core.ruler.push("unsupported", (state) => {
   const made = (type: string, content: string): Token =>
@@ -125,17 +125,17 @@ markdown.core.ruler.push("unsupported", (state) => {
 });
 const markOf = (reason: Reason) => `[${MARK}${REASONS.indexOf(reason)}]`;
 
-/** A piece of a text that is drawn by itself: what stands before it does not change it. */
+/** A part of a text that is drawn on its own. Text before it does not change it. */
 export class Block {
   private safe: string | null = null;
 
   constructor(
     readonly written: string,
-    /** As the model wrote it. */
+    /** The block as the model wrote it. */
     readonly source: string,
   ) {}
 
-  /** What may be drawn. It is made when it is first asked for. */
+  /** The sanitized HTML, created on first use. */
   get html(): string {
     this.safe ??= purify.sanitize(this.written, {
       ALLOWED_TAGS: TAGS,
@@ -152,12 +152,12 @@ interface Environment {
   references: Record<string, unknown>;
 }
 
-/** A line that begins a formula, or a paragraph as long as its other end is not written. */
+/** A line that begins a formula, or a paragraph until its end is written. */
 const OPEN_FORMULA = /^ {0,3}\\\[/m;
 
 /**
- * A text that may grow. The blocks that nothing written behind them can change are kept, so that a word more costs as
- * much at the end of a long text as of a short one.
+ * A text that may grow. Blocks that later text cannot change are kept, so appending a word costs the same at the end of
+ * a long text and of a short one.
  */
 export class Draft {
   private settled = "";
@@ -165,7 +165,7 @@ export class Draft {
   private last: Block[] = [];
   private given: unknown[] = [];
 
-  /** The blocks of the text as it is now; one that was there before is the same object. */
+  /** Returns the blocks of the current text. An unchanged block is the same object as before. */
   blocks(text: string, cited: number[] = [], unsupported: Unsupported[] = []): Block[] {
     const given = [text, cited.join(), unsupported];
     if (given.every((each, place) => each === this.given[place])) return this.last;
@@ -186,7 +186,7 @@ export class Draft {
     const text = whole.slice(this.settled.length);
     const groups = grouped(markdown.parse(text, env));
     const lines = text.split("\n");
-    // A link that is defined here may be used before.
+    // Earlier text may use a link that is defined here.
     const defines = Object.keys(env.references).length > 0;
     if (defines && this.kept.length) {
       this.forget();
@@ -203,7 +203,7 @@ export class Draft {
     return all;
   }
 
-  /** Keep what stands before the last block that begins behind an empty line and has its first line whole. */
+  /** Keeps the blocks before the last block that follows an empty line and whose first line is complete. */
   private settle(lines: string[], groups: Token[][], all: Block[]): void {
     let settles = 0;
     let end = 0;
@@ -218,7 +218,7 @@ export class Draft {
   }
 }
 
-/** The tokens of each block. */
+/** Returns the tokens of each block. */
 function grouped(tokens: Token[]): Token[][] {
   const groups: Token[][] = [];
   let group: Token[] = [];
@@ -232,7 +232,7 @@ function grouped(tokens: Token[]): Token[][] {
   return groups;
 }
 
-/** The blocks of a text. */
+/** Returns the blocks of a text. */
 export function blocks(text: string, cited: number[] = [], unsupported: Unsupported[] = []): Block[] {
   return new Draft().blocks(text, cited, unsupported);
 }

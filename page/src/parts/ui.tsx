@@ -1,4 +1,4 @@
-// Pieces that all views are made of.
+// Components that all views use.
 
 import type { ComponentChildren, FunctionComponent } from "preact";
 import { useEffect, useId, useLayoutEffect, useRef, useState } from "preact/hooks";
@@ -12,7 +12,7 @@ export { useWork };
 
 const LINE_HEIGHT_PX = 24;
 
-/** Something went wrong, with what can be done. */
+/** An error, with a way to retry. */
 export function Trouble({ error, retry }: { error: string; retry?: (() => void) | undefined }) {
   if (!error) return null;
   return (
@@ -27,7 +27,7 @@ export function Trouble({ error, retry }: { error: string; retry?: (() => void) 
   );
 }
 
-/** What a view says when it has nothing to show, and the next step. */
+/** The empty state of a view, with the next step. */
 export function Empty({ title, children }: { title: string; children?: ComponentChildren }) {
   return (
     <div class="empty">
@@ -37,7 +37,7 @@ export function Empty({ title, children }: { title: string; children?: Component
   );
 }
 
-/** A window above the page; Esc closes it, and the focus returns to where it was. */
+/** A modal dialog. Esc closes it, and the focus returns to the element that had it. */
 export function Dialog(props: {
   title: string;
   onClose: () => void;
@@ -46,19 +46,20 @@ export function Dialog(props: {
 }) {
   const place = useRef<HTMLDialogElement>(null);
   const label = useId();
-  // Before it is painted: a key that is pressed at once is the dialog's.
+  // Runs before the dialog is painted, so that it receives a key pressed immediately.
   useLayoutEffect(() => {
     place.current?.showModal();
   }, []);
   return (
-    // biome-ignore lint/a11y/useKeyWithClickEvents: Esc closes a dialog by itself
+    // biome-ignore lint/a11y/useKeyWithClickEvents: Esc closes a dialog natively
     <dialog
       ref={place}
       class={props.side ? "panel" : ""}
       aria-labelledby={label}
       onClose={props.onClose}
       onCancel={(event) => {
-        // The page takes it away at once: closed by the browser, it would say so only later, of a dialog opened since.
+        // The page removes the dialog immediately. If the browser closed it, its event could arrive after another
+        // dialog opened.
         if (event.target !== place.current) return;
         event.preventDefault();
         props.onClose();
@@ -78,7 +79,7 @@ export function Dialog(props: {
   );
 }
 
-/** A form in a dialog: what is wrong is said in it, and it closes once what was sent is done. */
+/** A form in a dialog. It shows errors, and closes after the data was sent successfully. */
 export function FormDialog(props: {
   title: string;
   does: string;
@@ -112,7 +113,7 @@ export function FormDialog(props: {
   );
 }
 
-/** Puts a text into the clipboard. */
+/** A button that copies a text to the clipboard. */
 export function Copy(props: { text: string; class?: string }) {
   const [done, setDone] = useState(false);
   return (
@@ -129,7 +130,7 @@ export function Copy(props: { text: string; class?: string }) {
   );
 }
 
-/** Lets the browser keep bytes as a file. */
+/** Downloads content as a file. */
 export function saveAs(content: Blob, name: string): void {
   const anchor = document.createElement("a");
   anchor.href = URL.createObjectURL(content);
@@ -137,7 +138,7 @@ export function saveAs(content: Blob, name: string): void {
   anchor.click();
 }
 
-/** A secret that is shown once, with a way to copy it. */
+/** A secret that is shown once, with a button to copy it. */
 export function ShownOnce(props: { id: string; note: string; secret: string; onClose: () => void }) {
   return (
     <>
@@ -153,7 +154,7 @@ export function ShownOnce(props: { id: string; note: string; secret: string; onC
   );
 }
 
-/** A question before something is lost. */
+/** A confirmation before a destructive action. */
 export function Confirm(props: { title: string; does: string; onYes: () => void; onClose: () => void }) {
   return (
     <Dialog title={props.title} onClose={props.onClose}>
@@ -183,7 +184,7 @@ export interface Choice {
   group?: string;
 }
 
-/** A list that is filtered while one types, driven by the arrows and Enter. */
+/** A list that is filtered while the user types, operated with the arrow keys and Enter. */
 export function Chooser(props: {
   choices: Choice[];
   label: string;
@@ -236,7 +237,7 @@ export function Chooser(props: {
       />
       <div role="listbox" id={id} ref={list} aria-label={props.label}>
         {found.map((choice, number) => (
-          // biome-ignore lint/a11y/useKeyWithClickEvents: the field above hears the keys
+          // biome-ignore lint/a11y/useKeyWithClickEvents: the field above handles the keys
           // biome-ignore lint/a11y/useFocusableInteractive: the field above has the focus
           <div
             key={choice.id}
@@ -258,9 +259,10 @@ export function Chooser(props: {
   );
 }
 
-/** What is asked for again every few seconds while it is seen. `load` is asked for anew when `about` or the key changes,
- * and not while the page is locked.
- * `denied`: the key may not have it, so it is not asked for again, and there is no `retry`.
+/**
+ * Loads data, and reloads it at an interval while the page is visible. `load` is called again when `about` or the key
+ * changes, but not while the page is locked. `denied`: the key lacks the permission, so there are no reloads and no
+ * `retry`.
  */
 export function useLoaded<T>(load: () => Promise<T>, about: string, intervalMs = 0) {
   const [value, setValue] = useState<T | null>(null);
@@ -268,7 +270,7 @@ export function useLoaded<T>(load: () => Promise<T>, about: string, intervalMs =
   const [denied, setDenied] = useState(false);
   const [round, setRound] = useState(0);
   const isLocked = locked.value;
-  // biome-ignore lint/correctness/useExhaustiveDependencies: `about` says what `load` depends on
+  // biome-ignore lint/correctness/useExhaustiveDependencies: `about` identifies what `load` depends on
   useEffect(() => {
     if (isLocked) return;
     let gone = false;
@@ -298,9 +300,9 @@ export function useLoaded<T>(load: () => Promise<T>, about: string, intervalMs =
   return { value, error, denied, reload, retry: denied ? undefined : reload };
 }
 
-/** A list that comes in pages: as much of it as was asked for with `next`, which is there while there is more. It is
- * another list with another `about`, and the same one, asked for again, with another `version`. A row that has not
- * changed stays the same object.
+/**
+ * A paginated list, loaded up to the last call of `next`, which is set while there is more. Another `about` is another
+ * list; another `version` reloads the same list. An unchanged row stays the same object.
  */
 export function usePages<T extends { id: string }>(
   load: (after: string) => Promise<ListPage<T>>,
@@ -345,7 +347,7 @@ function afterLast(rows: { id: string }[]): string {
   return `&after=${part(rows.at(-1)?.id ?? "")}`;
 }
 
-/** The rows that came, each as the object that it was before if it is the same. */
+/** Returns the loaded rows. An unchanged row is the same object as before. */
 function keptRows<T extends { id: string }>(before: T[], rows: T[]): T[] {
   const known = new Map(before.map((row) => [row.id, row]));
   return rows.map((row) => {
@@ -356,7 +358,7 @@ function keptRows<T extends { id: string }>(before: T[], rows: T[]): T[] {
 
 export type Loaded<T> = ReturnType<typeof useLoaded<T>>;
 
-/** A list that was loaded: why it was not, what to do first if nothing is in it, or its rows. */
+/** A loaded list: its error, its empty state, or its rows. */
 export function Listing<T>(props: {
   found: Loaded<T[]>;
   none: string;
@@ -375,7 +377,7 @@ export function Listing<T>(props: {
   );
 }
 
-/** A list of cards below its title, with a button that adds one. */
+/** A list of cards below a title, with a button to add one. */
 export function CardList<T>(props: {
   id: string;
   title: string;
@@ -407,7 +409,7 @@ export function CardList<T>(props: {
   );
 }
 
-/** A view whose code is fetched when it is first opened. */
+/** A view whose code is loaded when it is first opened. */
 export function Lazy<P extends object>(props: {
   name: string;
   load: () => Promise<{ View: FunctionComponent<P> }>;
@@ -423,11 +425,11 @@ export function Lazy<P extends object>(props: {
   );
 }
 
-/** The tabs of a view; the address names the one that is open, which is seen where there is no room for all. */
+/** The tabs of a view. The address selects the open tab, which is scrolled into view on narrow screens. */
 export function Tabs(props: { label: string; tabs: { address: string; label: string; open: boolean }[] }) {
   const place = useRef<HTMLElement>(null);
   const open = props.tabs.find((tab) => tab.open)?.address;
-  // biome-ignore lint/correctness/useExhaustiveDependencies: another tab is open
+  // biome-ignore lint/correctness/useExhaustiveDependencies: runs when another tab opens
   useLayoutEffect(() => {
     place.current?.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
   }, [open]);
@@ -442,18 +444,18 @@ export function Tabs(props: { label: string; tabs: { address: string; label: str
   );
 }
 
-/** A value as indented JSON; text as it is. */
+/** Returns a value as indented JSON, and text unchanged. */
 export function pretty(value: unknown): string {
   return typeof value === "string" ? value : JSON.stringify(value, null, 2);
 }
 
-/** Lines that a process wrote, in a window. */
+/** The output of a process, in a dialog. */
 export function LogDialog(props: { title: string; load: () => Promise<string[]>; onClose: () => void }) {
   const lines = useLoaded(props.load, props.title);
   return (
     <Dialog title={props.title} onClose={props.onClose} side>
       <Trouble error={lines.error} retry={lines.retry} />
-      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by the keyboard */}
+      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: scrollable regions must be reachable by keyboard */}
       <section class="document" tabIndex={0} aria-label={t("logs")}>
         {lines.value && !lines.value.length && <p class="soft">{t("logs.none")}</p>}
         {lines.value && (

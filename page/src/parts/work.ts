@@ -1,9 +1,9 @@
-// Work that somebody begins by a button.
+// An action that the user starts with a button.
 
 import { useState } from "preact/hooks";
 import { sentence } from "../format";
 
-/** Whether it is being done, why it failed, and a way to begin it. */
+/** Returns whether the action is in progress, its error, and a function that starts it. */
 export function useWork(): [boolean, string, (work: () => Promise<unknown>) => Promise<void>] {
   const [busy, setBusy] = useState(false);
   const [error, setError] = useState("");

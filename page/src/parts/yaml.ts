@@ -1,4 +1,4 @@
-// Specifications as YAML: read and written, the place of a fault in them, and what their schema allows at a place.
+// Specifications as YAML: parse and write them, locate errors, and suggest what their schema allows.
 
 import {
   type Document,
@@ -17,7 +17,7 @@ import {
 } from "yaml";
 import type { JsonSchema } from "./jsonSchema";
 
-/** What is wrong at a place: offsets into the text, line and column counted from 1. */
+/** An error with its position: offsets into the text, line and column counted from 1. */
 export interface Fault {
   from: number;
   to: number;
@@ -29,7 +29,7 @@ export interface Fault {
 export interface Read {
   value: Record<string, unknown>;
   faults: Fault[];
-  /** The fault of the value at a path such as `flow.step.steps[0].op`, or of the nearest thing around it. */
+  /** Returns the error for a path such as `flow.step.steps[0].op`, located at the nearest existing value. */
   faultAt: (path: string, message: string) => Fault;
 }
 
@@ -37,7 +37,7 @@ export function write(value: unknown): string {
   return stringify(value, { lineWidth: 0 });
 }
 
-/** JSON is read as well: YAML has it within. `noMapping`: what is said of a text that has no fields. */
+/** Parses YAML, which includes JSON. `noMapping`: the message for a text that is not a mapping. */
 export function read(text: string, noMapping: string): Read {
   const lines = new LineCounter();
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
@@ -74,7 +74,7 @@ function rangeOf(node: unknown): [number, number] | undefined {
   return isNode(node) && node.range ? [node.range[0], node.range[1]] : undefined;
 }
 
-/** Where the value of a path stands, as far down as the document has it. The first name is that of the document. */
+/** Returns the span of the value at a path, as far as the document has it. The path begins with the document's name. */
 function placeOf(document: Document.Parsed, path: string): [number, number] | undefined {
   let node: unknown = document.contents;
   let place: [number, number] | undefined;
@@ -98,18 +98,20 @@ function placeOf(document: Document.Parsed, path: string): [number, number] | un
 
 export interface Suggestion {
   label: string;
-  /** What stands in its place. */
+  /** The text to insert. */
   apply: string;
-  /** Of which type the value is. */
+  /** The type of the value. */
   detail: string;
   info: string;
-  /** Whether something is missing without it. */
+  /** Whether the field is required. */
   needed: boolean;
 }
 
 const HERE = "portico_here";
 
-/** What can be written at an offset, and from where on. `names`: what is known here for a field, such as `model`. */
+/**
+ * Returns the suggestions at an offset, and where they start. `names`: the known names for a field, such as `model`.
+ */
 export function suggestionsAt(
   schema: JsonSchema,
   text: string,
@@ -142,7 +144,7 @@ export function suggestionsAt(
   return { from, given: [...new Map(given.map((each) => [each.label, each])).values()] };
 }
 
-/** What holds for the innermost of the nodes that lead to a place, and the name of the field that it is in. */
+/** Returns the schemas of the innermost node on a path, and the name of the field that contains it. */
 function schemasAt(root: JsonSchema, path: readonly unknown[]) {
   let schemas = variantsOf(root, root);
   let outer = schemas;
@@ -157,7 +159,7 @@ function schemasAt(root: JsonSchema, path: readonly unknown[]) {
       schemas = schemas.flatMap((each) => variantsOf(root, fieldOf(each, inside)));
     } else if (isSeq(node)) schemas = schemas.flatMap((each) => variantsOf(root, each.items));
   }
-  // A new item of a list may be a text or begin an object: what the item may be as a text stands outside the object.
+  // A new list item can be a text or begin an object. The schemas for a text are those outside the object.
   const whole = isCollection(path.at(-1)) ? (isSeq(path.at(-2)) ? outer : []) : schemas;
   const isText = whole.length > 0;
   return {
@@ -171,7 +173,7 @@ function fieldOf(schema: JsonSchema, name: string): JsonSchema | undefined {
   return schema.properties?.[name] ?? (typeof more === "object" ? more : undefined);
 }
 
-/** A schema without references and choices: one for each form that it allows. */
+/** Resolves references and choices of a schema. Returns one schema for each form that it allows. */
 function variantsOf(root: JsonSchema, schema: JsonSchema | undefined): JsonSchema[] {
   if (!schema) return [];
   const { $ref, allOf, anyOf, oneOf, ...own } = schema;
@@ -206,14 +208,14 @@ function joined(ones: JsonSchema[], others: JsonSchema[]): JsonSchema[] {
   );
 }
 
-/** The forms of an object that nothing in it contradicts; if there are some without a field of another one, those. */
+/** Returns the forms that an object does not contradict, preferably those that know all of its fields. */
 function formsOf(schemas: JsonSchema[], map: YAMLMap): JsonSchema[] {
   const possible = schemas.filter((each) => fits(each, map));
   const known = possible.filter((each) => map.items.every((pair) => knows(each, nameOf(pair))));
   return known.length ? known : possible;
 }
 
-/** Whether no value in an object contradicts a form of it, such as the `op` of another one. */
+/** Returns whether no value of an object contradicts a form, such as the `op` of another form. */
 function fits(schema: JsonSchema, map: YAMLMap): boolean {
   return map.items.every((pair) => {
     const known = schema.properties?.[nameOf(pair)];
@@ -230,7 +232,7 @@ function fieldsOf(schemas: JsonSchema[], map: YAMLMap): Suggestion[] {
   const there = new Set(map.items.map(nameOf));
   const forms = schemas.filter((each) => Object.keys(each.properties ?? {}).length);
   const named = (form: JsonSchema) => Object.entries(form.properties ?? {});
-  // What tells the forms apart comes before the fields of any one of them.
+  // The field that distinguishes the forms comes before the fields of a single form.
   const isOpen =
     forms.length > 1 &&
     named(forms[0] as JsonSchema).some(([name, field]) => {

@@ -1,4 +1,4 @@
-// Adapters of a model: sets of weights on top of its own, each a name to ask for.
+// Adapters of a model: sets of weights on top of its own, each with a model name.
 
 import { useState } from "preact/hooks";
 import { json, part, rows } from "../api";
@@ -20,7 +20,7 @@ function remove(name: string): Promise<unknown> {
   return json(`/api/adapters/${inPath(name)}`, { method: "DELETE" });
 }
 
-/** The adapters, and the jobs that made some of them, which a key may not be allowed to see. */
+/** Loads the adapters with the jobs that created them, if the key may see these jobs. */
 async function load(model: string): Promise<(Adapter & { job: string })[]> {
   const [adapters, jobs] = await Promise.all([
     rows<Adapter>(`/api/adapters?base=${part(model)}`),

@@ -1,4 +1,4 @@
-// Canaries: aliases whose calls are split between what they mean and what they may mean next.
+// Canaries: aliases whose calls are split between the current target and a new one.
 
 import { useState } from "preact/hooks";
 import { json, part, rows } from "../api";
@@ -17,7 +17,7 @@ const BASE = "/api/canaries";
 
 type Rule = Partial<Record<Condition, number>>;
 
-/** The conditions of a rule, and the largest value of each. */
+/** The conditions of a rule, with their maximum values. */
 const BOUNDS = {
   after: 100_000_000,
   min_samples: 100_000_000,
@@ -84,7 +84,7 @@ function Canaries() {
   );
 }
 
-/** The newest canary of an alias: the figures of both sides, what it waits for, and how it ends. */
+/** The newest canary of an alias: statistics of both sides, missing conditions, and actions. */
 function CanaryPage({ alias }: { alias: string }) {
   const path = `/api/canaries/${part(alias)}`;
   const found = useLoaded(() => json<Canary>(path), path, POLL_INTERVAL_MS);
@@ -205,7 +205,7 @@ function Sides({ canary }: { canary: Canary }) {
   );
 }
 
-/** The canaries that the alias has had. */
+/** The previous canaries of the alias. */
 function History({ path, about }: { path: string; about: string }) {
   const found = useLoaded(() => rows<Canary>(`${path}/history`), `${path} ${about}`);
   if (found.value && found.value.length < 2) return null;
@@ -232,7 +232,7 @@ function History({ path, about }: { path: string; about: string }) {
   );
 }
 
-/** Lets a canary begin; or gives the one that runs, `given`, another weight and other rules. */
+/** The form that starts a canary, or changes the weight and the rules of the running canary `given`. */
 function SetCanary({ given, ...on }: { given?: Canary; onClose: () => void; onSet: () => void }) {
   const known = (status.value?.models ?? []).map((model) => model.name);
   const aliases = (status.value?.models ?? []).flatMap((model) => model.aliases);
@@ -345,7 +345,7 @@ function RuleFields(props: { rule: "promote" | "rollback"; legend: string; given
   );
 }
 
-/** What the fields say, as it is sent; what is left empty is left out. */
+/** Returns the request body for the fields. Empty fields are omitted. */
 function readFields(form: FormData): Record<string, unknown> {
   const value = (name: string) => String(form.get(name) ?? "").trim();
   const figures = (names: string[], prefix = "") =>

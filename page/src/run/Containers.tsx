@@ -1,4 +1,4 @@
-// Containers: folders of the sandbox that code of several calls shares, and their files.
+// Containers: sandbox folders that code in several calls shares, and their files.
 
 import { useRef, useState } from "preact/hooks";
 import { everyRow, json, type ListPage, part, send } from "../api";
@@ -116,7 +116,7 @@ function NewContainer({ onClose }: { onClose: () => void }) {
   );
 }
 
-/** One container: its files, which are put there, saved and deleted. */
+/** One container: add, save and delete its files. */
 function ContainerPage({ id }: { id: string }) {
   const path = `/v1/containers/${part(id)}`;
   const found = useLoaded(() => json<Container>(path), path, POLL_INTERVAL_MS);
@@ -156,7 +156,7 @@ function ContainerPage({ id }: { id: string }) {
       }
     });
   return (
-    // biome-ignore lint/a11y/noStaticElementInteractions: the button within does the same
+    // biome-ignore lint/a11y/noStaticElementInteractions: the button inside does the same
     <div
       onDragOver={(event) => event.preventDefault()}
       onDrop={(event) => {

@@ -120,7 +120,7 @@ function JobCard({ job, onChange }: { job: FineTuningJob; onChange: () => void }
   );
 }
 
-/** Curves, checkpoints and sentences of a job, while it is seen. */
+/** Curves, checkpoints and events of a job, updated while they are visible. */
 function Progress({ job }: { job: FineTuningJob }) {
   const path = `/v1/fine_tuning/jobs/${part(job.id)}`;
   const every = OPEN.has(job.status) ? POLL_INTERVAL_MS : 0;
@@ -163,7 +163,7 @@ function Progress({ job }: { job: FineTuningJob }) {
   );
 }
 
-/** Examples are uploaded and checked; the recipe is shown before anything is trained. */
+/** The form of a new job. Examples are uploaded and checked, and the recipe is shown before training starts. */
 function NewJob({ onClose, onStart }: { onClose: () => void; onStart: () => void }) {
   const [plan, setPlan] = useState<TuningPlan | null>(null);
   const [wanted, setWanted] = useState<Record<string, unknown> | null>(null);

@@ -4,7 +4,7 @@ import { Listing, useLoaded } from "../parts/ui";
 import type { ConfiguredGuard } from "../types";
 import { t } from "../words/words";
 
-/** The guards of the configuration, in the order in which they are asked. */
+/** The guards of the configuration, in the order in which they run. */
 export function View() {
   const found = useLoaded(() => rows<ConfiguredGuard>("/api/guards"), "guards");
   return (

@@ -149,12 +149,12 @@ export function Keys() {
   );
 }
 
-/** Whether the configuration file or an issuer says what it may do. */
+/** Returns whether the configuration file or an issuer determines the rights of a key. */
 export function isFixed(key: Key): boolean {
   return key.id.startsWith("config:") || Boolean(key.issuer);
 }
 
-/** Let a key have other scopes, filters and limits, at once. */
+/** Changes scopes, filters and limits of a key, with immediate effect. */
 export async function changeKey(
   id: string,
   given: Pick<Key, "scopes" | "filters"> & Partial<Pick<Key, "limits">>,
@@ -162,7 +162,7 @@ export async function changeKey(
   await json(`/api/keys/${part(id)}`, { method: "PATCH", json: given });
 }
 
-/** Scopes, filters as lines such as `handbook: team=sales`, and limits. */
+/** The form for scopes, filters as lines such as `handbook: team=sales`, and limits. */
 function ChangeKey({ held, onClose }: { held: Key; onClose: () => void }) {
   const change = async (form: FormData) => {
     const scopes = String(form.get("scopes"))
@@ -201,7 +201,7 @@ function ChangeKey({ held, onClose }: { held: Key; onClose: () => void }) {
   );
 }
 
-/** The limits of a key, which are seen at once if it has some. */
+/** The limits of a key, expanded if there are any. */
 function Limits({ held }: { held: Key["limits"] }) {
   return (
     <details class="aside" open={LIMITS.some((limit) => held[limit])}>
@@ -224,7 +224,7 @@ function Limits({ held }: { held: Key["limits"] }) {
   );
 }
 
-/** Those that are set. */
+/** Returns the limits that are set. */
 function readLimits(form: FormData): Key["limits"] {
   const set = LIMITS.filter((limit) => form.get(limit));
   return Object.fromEntries(set.map((limit) => [limit, Number(form.get(limit))]));

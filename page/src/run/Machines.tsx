@@ -1,4 +1,4 @@
-// Machines: the nodes of each launcher, the processes of models and trainings, and the daemons.
+// Machines: the nodes of each launcher, the processes of models and training jobs, and the daemons.
 
 import { useState } from "preact/hooks";
 import { json, part } from "../api";
@@ -31,7 +31,7 @@ function labelOf(node: ClusterNode): string {
   return unread ? `${node.name.slice(0, 8)} (${node.address})` : node.name;
 }
 
-/** How much is taken of how much. */
+/** Formats an amount in use and the total. */
 function share(used: string | null, all: string): string {
   return used === null ? all : t("machines.of", { used, all });
 }

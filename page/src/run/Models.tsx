@@ -14,7 +14,7 @@ export function Models() {
   const [pulls, setPulls] = useState<string[]>([]);
   const models = status.value?.models ?? [];
   const isEmpty = status.value !== null && !models.length;
-  // The status of a key that may not see models has none.
+  // The status contains no models if the key may not see them.
   const unseen = useLoaded(
     async () => (isEmpty ? rows<Deployment>("/api/deployments") : []),
     `models ${isEmpty}`,
@@ -133,7 +133,7 @@ function ModelCard({ model }: { model: Deployment }) {
   );
 }
 
-/** Another name for a model, such as the one that all apps use. */
+/** The form that adds an alias to a model, such as the alias that all apps use. */
 export function AliasDialog(props: { model: string; does?: string; onClose: () => void }) {
   const name = async (form: FormData) => {
     const path = `/api/aliases/${part(String(form.get("alias")).trim())}`;
@@ -156,7 +156,7 @@ export function AliasDialog(props: { model: string; does?: string; onClose: () =
   );
 }
 
-/** The processes of a model that has several, wherever they run. */
+/** The processes of a model with several replicas, on all machines. */
 function Processes({ model }: { model: Deployment }) {
   const numbered = model.replicas.map((replica, number) => ({ ...replica, number: number + 1 }));
   return (

@@ -6,7 +6,7 @@ import { refresh } from "../status";
 import { t } from "../words/words";
 import { useProgress } from "./progress";
 
-/** A model that is being fetched, told by the events of its run. */
+/** The progress of a model download, from the events of its run. */
 export function PullProgress({ run }: { run: string }) {
   const { progress, ended, error } = useProgress(run);
   const [busy, stopError, work] = useWork();

@@ -1,4 +1,4 @@
-// The diagram of a flow with the state of each step of a run on it, live while the run works.
+// The diagram of a flow with the state of each step of a run, updated while the run is in progress.
 
 import { useEffect, useState } from "preact/hooks";
 import { followRun, isAbort, part, send, sentence } from "../api";
@@ -8,7 +8,10 @@ import { t } from "../words/words";
 
 export type StepState = "running" | "waiting" | "completed" | "failed" | "skipped" | "stopped";
 
-/** What became of each step so far, by its path with the numbers of items; a question's id by what it asks for. */
+/**
+ * The state of each step so far, by its path with item numbers, and the step of each open question, by the question's
+ * id.
+ */
 export interface Course {
   steps: Record<string, StepState>;
   asked: Record<string, string>;
@@ -18,7 +21,7 @@ export const BEGUN: Course = { steps: {}, asked: {} };
 
 type RunEvent = { type: string; path?: string; error?: unknown; id?: string; name?: string };
 
-/** The course after one more event. */
+/** Returns the course after another event. */
 export function withStepEvent(course: Course, event: RunEvent): Course {
   const { steps, asked } = course;
   const { path = "", id = "" } = event;
@@ -34,21 +37,21 @@ export function withStepEvent(course: Course, event: RunEvent): Course {
   return course;
 }
 
-/** The path of a step without numbers of items and attempts, as its box in the diagram has it. */
+/** Returns the path of a step without item and attempt numbers, which identifies its box in the diagram. */
 export function boxOf(path: string): string {
   return path.replace(/\[\d+\]|#\d+/g, "");
 }
 
 export interface BoxState {
   state: StepState;
-  /** How many of its items have ended, and how many have begun. */
+  /** The number of finished items; `begun` is the number of started ones. */
   done: number;
   begun: number;
 }
 
 const ORDER: StepState[] = ["waiting", "running", "failed", "stopped", "completed", "skipped"];
 
-/** The state of each box: of several items the one that says most. */
+/** Returns the state of each box. A box with several items shows the most important state. */
 export function boxStates(course: Course, trace: TraceStep[], isEnded: boolean): Map<string, BoxState> {
   const steps: Record<string, StepState> = { ...course.steps };
   for (const step of trace) if (isEnded || steps[step.path] !== "running") steps[step.path] = step.status;
@@ -58,7 +61,7 @@ export function boxStates(course: Course, trace: TraceStep[], isEnded: boolean):
   for (const [path, told] of Object.entries(steps)) {
     let state = told;
     if (told === "running" && isEnded) state = "stopped";
-    // What asks is the innermost step that is at work.
+    // The innermost running step asks the question.
     else if (told === "running" && isWaiting && !working.some((other) => other.startsWith(`${path}.`))) {
       state = "waiting";
     }
@@ -84,7 +87,7 @@ interface Drawing {
   boxes: Box[];
 }
 
-/** The picture, which can do nothing, and the places of its boxes, which are read from it. */
+/** Loads the diagram as an image, in which nothing executes, and reads the positions of its boxes. */
 async function draw(path: string): Promise<Drawing> {
   const text = await (await send(path)).text();
   const root = new DOMParser().parseFromString(text, "image/svg+xml").documentElement;
@@ -145,12 +148,12 @@ export function RunDiagram(props: {
     });
     return () => leaving.abort();
   }, [path, isEnded, round]);
-  if (drawing.error || !drawing.value) return null; // what is not deployed any more has no diagram
+  if (drawing.error || !drawing.value) return null; // an app that is no longer deployed has no diagram
   const states = boxStates(course, trace, isEnded);
   return (
     <>
       <Trouble error={error} retry={() => setRound((before) => before + 1)} />
-      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by the keyboard */}
+      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: scrollable regions must be reachable by keyboard */}
       <section class="wide" tabIndex={0} aria-label={t("apps.diagramOf", { name })}>
         <div class="rundiagram" style={{ width: `${drawing.value.width}px` }}>
           <img class="diagram" src={url} alt="" />

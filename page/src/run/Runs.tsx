@@ -78,7 +78,7 @@ export function Runs() {
   );
 }
 
-/** What people call it: jobs of a store have the store's id for a name. */
+/** Returns the display name of a run. Jobs of a store are named after the store's id. */
 function titleOf(run: RunDescription): string {
   const id = run.name.split("/").at(-1);
   const store = status.value?.stores.find((each) => each.id === id);
@@ -98,7 +98,7 @@ interface GuardHit {
   count: number;
 }
 
-/** What guards found in a run that has ended: never the thing, its kind and what became of it. */
+/** Returns the detections of guards in a finished run: kind and action, never the content. */
 async function guardHits(run: string): Promise<GuardHit[]> {
   const found: GuardHit[] = [];
   for await (const event of followRun<GuardHit>(run, new AbortController().signal)) {
@@ -107,7 +107,7 @@ async function guardHits(run: string): Promise<GuardHit[]> {
   return found;
 }
 
-/** One run: how it stands, and what each step of it was given and made. */
+/** One run: its status, and the input and output of each step. */
 function RunDialog({ id, onChange }: { id: string; onChange: () => void }) {
   const path = `/api/runs/${part(id)}`;
   const run = useLoaded(() => json<RunDescription>(path), path, POLL_INTERVAL_MS);
@@ -153,7 +153,7 @@ function RunDialog({ id, onChange }: { id: string; onChange: () => void }) {
       )}
       {trace.value && !trace.value.steps.length && <p class="soft">{t("runs.noSteps")}</p>}
       {trace.value && trace.value.steps.length > 0 && (
-        // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by the keyboard
+        // biome-ignore lint/a11y/noNoninteractiveTabindex: scrollable regions must be reachable by keyboard
         <section class="document steps" tabIndex={0} aria-label={t("runs.steps")}>
           {trace.value.steps.map((step) => (
             <StepView
@@ -177,7 +177,7 @@ function RunDialog({ id, onChange }: { id: string; onChange: () => void }) {
   );
 }
 
-/** What a run waits for, answered here. */
+/** The open questions of a run, answered in place. */
 function WaitsFor({ run }: { run: string }) {
   const { questions } = useProgress(run);
   return (
@@ -195,7 +195,7 @@ function GuardHits({ run }: { run: string }) {
   return (
     <ul id="guarded">
       {found.value.map((hit, at) => (
-        // biome-ignore lint/suspicious/noArrayIndexKey: a hit is what happened at its place
+        // biome-ignore lint/suspicious/noArrayIndexKey: a hit is identified by its position
         <li key={at}>
           <strong>{hit.guard}</strong> {hit.action} · {hit.kind} × {count(hit.count)} · {hit.place}
         </li>

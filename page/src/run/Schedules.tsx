@@ -1,4 +1,4 @@
-// Schedules: apps that run, and stores that sync, at given times.
+// Schedules: apps that run and stores that sync at set times.
 
 import { useState } from "preact/hooks";
 import { json, part, rows } from "../api";
@@ -89,7 +89,7 @@ function ScheduleList() {
   );
 }
 
-/** One schedule: when it is due, what can be done with it, and what came of its last times. */
+/** One schedule: its times, its actions, and the results of its last times. */
 function SchedulePage({ id }: { id: string }) {
   const path = `/api/schedules/${part(id)}`;
   const found = useLoaded(() => json<Schedule>(path), path, POLL_INTERVAL_MS);
@@ -167,7 +167,7 @@ function SchedulePage({ id }: { id: string }) {
   );
 }
 
-/** When it is due next, or would be if it were not paused; asked for again when `about` changes. */
+/** The next times, or the times it would have if it were not paused. Reloads when `about` changes. */
 function NextTimes({ path, about }: { path: string; about: string }) {
   const found = useLoaded(() => rows<number>(`${path}/next?count=${NEXT_TIMES}`), `${path} ${about}`);
   return (
@@ -222,7 +222,7 @@ function Outcome({ one }: { one: ScheduledRun }) {
   );
 }
 
-/** What runs, and when: what `given` has at first. */
+/** The fields for action and times, with the initial values of `given`. */
 function ScheduleFields({ given }: { given?: Schedule }) {
   const followed = status.value?.stores.filter((store) => store.folder ?? store.source) ?? [];
   const [kind, setKind] = useState<"app" | "store">(given?.store ? "store" : "app");
@@ -332,7 +332,9 @@ function Rule(props: {
   );
 }
 
-/** What the fields say, as it is sent. An interval has no spaces and begins with a figure, as no cron expression does. */
+/**
+ * Returns the request body for the fields. Unlike a cron expression, an interval begins with a digit and has no spaces.
+ */
 function readFields(form: FormData): Record<string, unknown> {
   const value = (name: string) => String(form.get(name) ?? "").trim();
   const interval = /^\d\S*$/.test(value("when"));

@@ -1,4 +1,4 @@
-// A connected MCP server: what it says of itself, its tools, resources to read, and prompts to fill in.
+// A connected MCP server: its description, its tools, its resources and its prompts.
 
 import { useEffect, useState } from "preact/hooks";
 import { json, part, rows } from "../api";
@@ -42,7 +42,7 @@ export function View() {
   );
 }
 
-/** What a server that is there has. */
+/** The contents of a connected server. */
 function Offered({ server }: { server: McpServer }) {
   const [, , what, chosen = ""] = route.value.rest;
   const { name } = server;
@@ -120,7 +120,7 @@ function Offered({ server }: { server: McpServer }) {
   );
 }
 
-/** What the server says of itself, and how it is. */
+/** The server's description of itself, and its state. */
 function Card({ server, onChange }: { server: McpServer; onChange: () => void }) {
   const [busy, error, work] = useWork();
   const { card } = server;
@@ -165,7 +165,9 @@ function Card({ server, onChange }: { server: McpServer; onChange: () => void })
   );
 }
 
-/** What is read at an address; the braces of a template are filled in first. `isTemplate` is null until it is known. */
+/**
+ * The contents at an address. The user first fills in the braces of a template. `isTemplate` is null until it is known.
+ */
 function ResourceDialog(props: { server: string; uri: string; isTemplate: boolean | null }) {
   const { server, uri, isTemplate } = props;
   const [address, setAddress] = useState("");
@@ -199,10 +201,10 @@ function ResourceDialog(props: { server: string; uri: string; isTemplate: boolea
       )}
       <Trouble error={found.error} retry={found.retry} />
       {found.value?.length === 0 && <p class="soft">{t("server.empty")}</p>}
-      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by the keyboard */}
+      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: scrollable regions must be reachable by keyboard */}
       <section class="document chunks" tabIndex={0} aria-label={t("source.text")}>
         {found.value?.map((content, number) => (
-          // biome-ignore lint/suspicious/noArrayIndexKey: contents may share an address, and do not move
+          // biome-ignore lint/suspicious/noArrayIndexKey: contents may share an address and keep their order
           <ContentView key={number} content={content} />
         ))}
       </section>
@@ -212,7 +214,7 @@ function ResourceDialog(props: { server: string; uri: string; isTemplate: boolea
 
 const isPicture = (type: string) => type.startsWith("image/");
 
-/** Text as it is, a picture as a picture, anything else as a file to keep: nothing of it is executed. */
+/** Text, an image, or a file to download. Nothing in it is executed. */
 function ContentView({ content }: { content: McpContent }) {
   const { data, text, mime_type: type, uri } = content;
   if (text !== null) return <pre>{text}</pre>;
@@ -240,7 +242,7 @@ function FileLink({ uri, type, data }: { uri: string; type: string; data: string
   );
 }
 
-/** What base64 stands for; nothing if it is none. */
+/** Decodes base64. Returns no bytes if the data is invalid. */
 function bytesOf(data: string): Uint8Array<ArrayBuffer> {
   try {
     return Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
@@ -285,7 +287,7 @@ function PromptDialog({ server, prompt }: { server: string; prompt: McpPrompt })
           <>
             <div id="messages">
               {messages.map((message, number) => (
-                // biome-ignore lint/suspicious/noArrayIndexKey: messages have no other name, and do not move
+                // biome-ignore lint/suspicious/noArrayIndexKey: messages have no other identity and keep their order
                 <div key={number}>
                   <p class="soft">{message.role}</p>
                   {message.data && isPicture(message.mime_type) ? (
@@ -312,7 +314,7 @@ function PromptDialog({ server, prompt }: { server: string; prompt: McpPrompt })
   );
 }
 
-/** Puts the messages into the question of a new conversation, where they can be changed before they are sent. */
+/** Puts the messages into the question field of a new conversation, where the user can edit them before sending. */
 function ask(messages: McpPromptMessage[]): void {
   const isTalk = messages.some((message) => message.role !== "user");
   const text = messages.map((message) => (isTalk ? `${message.role}: ${message.text}` : message.text));

@@ -1,4 +1,4 @@
-// A tool with a form for its arguments, and a call of it on its way.
+// A tool with a form for its arguments, and a call in progress.
 
 import { useState } from "preact/hooks";
 import { json, part } from "../api";
@@ -44,7 +44,7 @@ export function ToolCard({ tool }: { tool: Tool }) {
   );
 }
 
-/** A call on its way: what it waits for, and what came of it. */
+/** A call in progress: its open questions and its result. */
 function ToolCall({ run }: { run: string }) {
   const { ended, result, error, questions } = useProgress<ToolResult>(run);
   const [leaving, wrong, leave] = useWork();
@@ -81,7 +81,7 @@ function ToolCall({ run }: { run: string }) {
   );
 }
 
-/** Whether a text is the JSON of a value, which then need not be seen twice. */
+/** Returns whether a text is the JSON of a value, in which case only one of them is shown. */
 function isSame(text: string, value: unknown): boolean {
   try {
     return JSON.stringify(JSON.parse(text)) === JSON.stringify(value);

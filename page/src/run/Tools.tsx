@@ -43,7 +43,7 @@ function AllTools() {
   );
 }
 
-/** MCP servers of other people. */
+/** The connected MCP servers. */
 function Servers({ onChange }: { onChange: () => void }) {
   const servers = useLoaded(() => rows<McpServer>("/api/mcp/servers"), "servers");
   const [adding, setAdding] = useState(false);

@@ -66,7 +66,7 @@ const MEASURES = {
 type Measure = keyof typeof MEASURES;
 const GROUPS = ["model", "key", "name"] as const;
 
-/** A line for each series over all steps from `first` on: where nothing was used, it is at zero. */
+/** Returns a line for each series over all steps from `first` on, with zero for steps without usage. */
 export function linesOver(
   points: UsagePoint[],
   measure: Measure,
@@ -91,7 +91,7 @@ function nameOf(point: UsagePoint | undefined): string {
   return point.name || t("usage.noModel");
 }
 
-/** What was used over time, as lines and as the same numbers in a table. */
+/** Usage over time, as a chart and as a table of the same numbers. */
 function Course({ since, days }: { since: number; days: number }) {
   const [by, setBy] = useState<(typeof GROUPS)[number]>("model");
   const [measure, setMeasure] = useState<Measure>("tokens");

@@ -1,4 +1,4 @@
-// Webhooks: addresses that hear of what has ended, and what was sent to each.
+// Webhooks: addresses that are notified when something ends, and their deliveries.
 
 import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
@@ -94,7 +94,7 @@ function EventTypes({ hook }: { hook: WebhookEndpoint }) {
   );
 }
 
-/** What became of the newest event of a webhook. */
+/** The state of the newest delivery of a webhook. */
 function LastDelivery({ id }: { id: string }) {
   const path = `/api/webhooks/${part(id)}/deliveries`;
   const found = useLoaded(() => rows<WebhookDelivery>(`${path}?limit=1`), path);
@@ -119,7 +119,7 @@ function DeliveryState({ delivery }: { delivery: WebhookDelivery }) {
   );
 }
 
-/** One webhook: how it stands, what can be done with it, and what was sent to it. */
+/** One webhook: its state, its actions, and its deliveries. */
 function WebhookPage({ id }: { id: string }) {
   const path = `/v1/webhook_endpoints/${part(id)}`;
   const found = useLoaded(() => json<WebhookEndpoint>(path), path, POLL_INTERVAL_MS);
@@ -190,7 +190,7 @@ function WebhookPage({ id }: { id: string }) {
   );
 }
 
-/** What was sent to a webhook, or is to be. Nothing is sent again to one that is not `enabled`. */
+/** The deliveries of a webhook. A webhook that is not `enabled` offers no redelivery. */
 function Deliveries({ id, enabled }: { id: string; enabled: boolean }) {
   const path = `/api/webhooks/${part(id)}/deliveries`;
   const found = useLoaded(
@@ -253,7 +253,7 @@ function Deliveries({ id, enabled }: { id: string; enabled: boolean }) {
   );
 }
 
-/** The id of what has ended; that of a run leads to it. */
+/** The id of the ended object. The id of a run is a link to it. */
 function Subject({ delivery }: { delivery: WebhookDelivery }) {
   const { id } = delivery.payload.data as { id: string };
   return delivery.event_type.startsWith("run.") ? (
@@ -263,7 +263,7 @@ function Subject({ delivery }: { delivery: WebhookDelivery }) {
   );
 }
 
-/** Where events are sent, and which: what `given` has at first. */
+/** The fields for address and events, with the initial values of `given`. */
 function WebhookFields({ given }: { given?: WebhookEndpoint }) {
   const known = useLoaded(() => rows<string>("/v1/webhook_event_types"), "events");
   const groups = new Map<string, string[]>();
@@ -313,7 +313,7 @@ function WebhookFields({ given }: { given?: WebhookEndpoint }) {
   );
 }
 
-/** What the fields say, as it is sent. Raises an `Error` if no event is chosen. */
+/** Returns the request body for the fields. Throws an `Error` if no event is chosen. */
 function readFields(form: FormData): { url: string; name: string; event_types: string[] } {
   const url = String(form.get("url")).trim();
   const types = form.getAll("event").map(String);
@@ -321,7 +321,7 @@ function readFields(form: FormData): { url: string; name: string; event_types: s
   return { url, name: String(form.get("name")).trim() || url.slice(0, 200), event_types: types };
 }
 
-/** A form that ends with a secret, which is shown once. */
+/** A form whose result is a secret that is shown once. */
 function SecretDialog(props: {
   title: string;
   does: string;
@@ -376,7 +376,7 @@ interface OfWebhook {
   onChange: () => void;
 }
 
-/** What is changed is enabled again, too. */
+/** The form that changes a webhook. A disabled webhook is enabled again. */
 function ChangeDialog({ hook, onClose, onChange }: OfWebhook) {
   const change = async (form: FormData) => {
     await json(`${BASE}/${part(hook.id)}`, { json: readFields(form) });
@@ -413,7 +413,7 @@ function RotateDialog({ hook, onClose, onChange }: OfWebhook) {
   );
 }
 
-/** A made-up event, sent now, and what the receiver answered. */
+/** The form that sends a sample event and shows the receiver's response. */
 function TestDialog({ hook, onClose }: { hook: WebhookEndpoint; onClose: () => void }) {
   const [answered, setAnswered] = useState<number | null>(null);
   const [busy, error, work] = useWork();

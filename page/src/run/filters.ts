@@ -1,4 +1,4 @@
-// Filters on the attributes of files as a person writes them: `team=sales and level<=2`, or the JSON of one.
+// Filters on file attributes as the user writes them: `team=sales and level<=2`, or a filter as JSON.
 
 export type Filter = {
   type: string;
@@ -20,7 +20,7 @@ const SIGNS: Record<string, string> = Object.fromEntries(
 );
 const COMPARISON = /^([^=!<>]+?)\s*(!=|>=|<=|=|>|<)(.*)$/s;
 
-/** A filter from its text; null for none. Throws the sentence that says what was expected. */
+/** Parses a filter; returns null for an empty text. Throws an error with the message `wrong` if the text is invalid. */
 export function readFilter(text: string, wrong: string): Filter | null {
   const written = text.trim();
   if (!written) return null;
@@ -40,7 +40,7 @@ export function readFilter(text: string, wrong: string): Filter | null {
   return parts.length === 1 && parts[0] ? parts[0] : { type: "and", filters: parts };
 }
 
-/** A number, `true`, `false` and a quoted text are that; anything else is text as it stands. */
+/** Parses a number, `true`, `false` or a quoted text. Any other value is text. */
 function readValue(text: string): unknown {
   try {
     const value: unknown = JSON.parse(text);
@@ -50,7 +50,7 @@ function readValue(text: string): unknown {
   }
 }
 
-/** The text that `readFilter` reads as this filter. */
+/** Returns the text that `readFilter` parses into this filter. */
 export function writeFilter(written: Record<string, unknown>): string {
   const filter = written as Filter;
   const parts = filter.type === "and" ? (filter.filters ?? []) : [filter];

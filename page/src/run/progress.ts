@@ -1,4 +1,4 @@
-// How far a run is, by its events: from the first one on, so that it can be followed again after a reload.
+// The progress of a run, from its first event on, so that it can be followed again after a reload.
 
 import { useEffect, useState } from "preact/hooks";
 import { followRun, isAbort, sentence } from "../api";
@@ -19,7 +19,7 @@ interface Followed<T> {
   ended: boolean;
   result: T | null;
   error: string;
-  /** What it waits for. */
+  /** The open questions. */
   questions: QuestionDescription[];
 }
 
@@ -27,11 +27,11 @@ type RunEvent<T> = { type: string; result?: T; error?: { message: string } } & S
 
 const BEGUN = { progress: null, ended: false, result: null, error: "", questions: [] };
 
-/** Follows a run while it is seen. `result` is there once it has ended well, `error` if it did not. */
+/** Follows a run while the component is mounted. `result` is set when the run completes, `error` when it fails. */
 export function useProgress<T>(run: string): Followed<T> & { again: () => void } {
   const [found, setFound] = useState<Followed<T>>(BEGUN);
   const [round, setRound] = useState(0);
-  // biome-ignore lint/correctness/useExhaustiveDependencies: another round follows it again
+  // biome-ignore lint/correctness/useExhaustiveDependencies: another round follows the run again
   useEffect(() => {
     const leaving = new AbortController();
     const listen = async () => {

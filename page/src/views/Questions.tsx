@@ -1,4 +1,4 @@
-// What runs ask of a person, answered through the host.
+// Questions of runs to a person, answered through the host.
 
 import { useEffect, useState } from "preact/hooks";
 import { sentence } from "../format";
@@ -14,12 +14,12 @@ async function asked(): Promise<QuestionDescription[]> {
   return questionsOf(found.structuredContent);
 }
 
-/** The questions of a result. */
+/** Returns the questions of a result. */
 export function questionsOf(found: Record<string, unknown> | undefined): QuestionDescription[] {
   return Array.isArray(found?.questions) ? (found.questions as QuestionDescription[]) : [];
 }
 
-/** The questions of the call that is shown, looked for until it has ended. */
+/** The questions of the current call, polled until it ends. */
 export function Questions() {
   const [open, setOpen] = useState<QuestionDescription[]>([]);
   const [error, setError] = useState("");
@@ -49,7 +49,7 @@ export function Questions() {
   );
 }
 
-/** Questions, each until it is answered here. */
+/** A list of questions. Each stays until it is answered here. */
 export function QuestionList({ questions }: { questions: QuestionDescription[] }) {
   const [done, setDone] = useState<Record<string, boolean>>({});
   return (

@@ -1,4 +1,4 @@
-// What every view is: its part of the page once the host has shaken hands, and what is said while it waits.
+// The frame of every view: its element, and what it shows until the host has connected.
 
 import { type ComponentChildren, render } from "preact";
 import { calls, cancelled, connect, input, result, type ToolResult, textOf, tool } from "./host";
@@ -6,10 +6,10 @@ import { Questions } from "./Questions";
 import "./view.css";
 import { t } from "./words";
 
-/** Tools that were made for views: their calls ask nothing. */
+/** Prefix of tools that were made for views. Their calls ask no questions. */
 const OWN = "portico_";
 
-/** While a call runs, what it asks; then what `children` make of its answer. */
+/** While a call is in progress, its questions; then its result, rendered by `children`. */
 function View({ children }: { children: (found: ToolResult) => ComponentChildren }) {
   const found = result.value;
   if (found?.isError) return <p class="bad">{textOf(found)}</p>;
@@ -25,7 +25,10 @@ function View({ children }: { children: (found: ToolResult) => ComponentChildren
   );
 }
 
-/** Frames of hosts need not allow forms, and a browser tells nobody of one that is sent there: so it is not sent. */
+/**
+ * Frames of a host may not allow forms, and browsers block their submission silently. Forms are therefore not
+ * submitted.
+ */
 function submit(event: MouseEvent): void {
   const button = event.target instanceof Element ? event.target.closest("button") : null;
   if (button?.type !== "submit" || !button.form) return;

@@ -1,4 +1,4 @@
-// What waits for an answer, and what a call that asked has answered.
+// Open questions, and the results of calls that asked one.
 
 import { textOf } from "./host";
 import { QuestionList, questionsOf } from "./Questions";

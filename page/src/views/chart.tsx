@@ -1,4 +1,4 @@
-// Scores of evaluations and curves of fine-tuning: lines over steps, and the same as a table.
+// Scores of evaluations and curves of fine-tuning: lines over steps, and a table of the same numbers.
 
 import { Chart, type Line } from "../parts/Chart";
 import { useWork } from "../parts/work";

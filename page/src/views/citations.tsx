@@ -1,5 +1,5 @@
-// An answer with what it stands on, or the passages of a search: each as a quote, and as its page with the passage
-// marked where the document has pages.
+// An answer with its sources, or the passages of a search: each as a quote, and for documents with pages also as its
+// page with the passage marked.
 
 import { useEffect, useState } from "preact/hooks";
 import { placeLabel } from "../format";
@@ -28,7 +28,7 @@ interface Answered {
   claims?: Claim[];
 }
 
-/** A text in pieces, those that are marked among them; offsets count characters. */
+/** Splits a text into pieces and returns whether each is marked. Offsets count characters. */
 export function pieces(text: string, spans: { start: number; end: number }[]): [string, boolean][] {
   const letters = [...text];
   const made: [string, boolean][] = [];
@@ -65,7 +65,7 @@ function Source({ passage, spans }: { passage: Passage; spans: { start: number; 
       <strong>{passage.filename}</strong> <span class="soft">{placeLabel(passage.place)}</span>
       <blockquote>
         {pieces(passage.text, spans).map(([piece, marked], place) => {
-          // biome-ignore lint/suspicious/noArrayIndexKey: a piece is what stands at its place
+          // biome-ignore lint/suspicious/noArrayIndexKey: a piece is identified by its position
           return marked ? <mark key={place}>{piece}</mark> : piece;
         })}
       </blockquote>
@@ -80,7 +80,7 @@ function Source({ passage, spans }: { passage: Passage; spans: { start: number; 
   );
 }
 
-/** The text of an answer, in which each number leads to its source. */
+/** The text of an answer, in which each number links to its source. */
 function Said({ text }: { text: string }) {
   return (
     <p class="said">
@@ -88,7 +88,7 @@ function Said({ text }: { text: string }) {
         const rank = place % 2 ? /\d+/.exec(piece)?.[0] : undefined;
         return rank ? (
           <button
-            // biome-ignore lint/suspicious/noArrayIndexKey: a number is what stands at its place
+            // biome-ignore lint/suspicious/noArrayIndexKey: a number is identified by its position
             key={place}
             type="button"
             class="cite"

@@ -1,4 +1,4 @@
-// The host that shows a view: JSON-RPC 2.0 over postMessage, as the extension io.modelcontextprotocol/ui has it.
+// The host of a view: JSON-RPC 2.0 over postMessage, according to the extension io.modelcontextprotocol/ui.
 // Source: SEP-1865, version 2026-01-26.
 
 import { signal } from "@preact/signals";
@@ -29,12 +29,12 @@ interface Message {
   error?: { message?: string };
 }
 
-/** The arguments of the call that is shown; null until the host says them. */
+/** The arguments of the current call, or null until the host sends them. */
 export const input = signal<Record<string, unknown> | null>(null);
-/** What the call has answered; null while it runs. */
+/** The result of the call, or null while it is in progress. */
 export const result = signal<ToolResult | null>(null);
 export const cancelled = signal(false);
-/** The name of the tool that was called, where the host says it. */
+/** The name of the called tool, if the host sends it. */
 export const tool = signal("");
 /** Whether this host passes calls of a view to the server. */
 export const calls = signal(false);
@@ -43,7 +43,7 @@ const waiting = new Map<number, { resolve: (value: unknown) => void; reject: (er
 let numbers = 0;
 
 function post(message: object): void {
-  // Which origin the host has is not known to a view; it is the only one that this window talks to.
+  // A view does not know the origin of its host, the only window that it communicates with.
   window.parent.postMessage({ jsonrpc: "2.0", ...message }, "*");
 }
 
@@ -56,14 +56,16 @@ function request(method: string, params: object): Promise<unknown> {
   });
 }
 
-/** The result of a tool of the same server; raises what it says where it fails. */
+/**
+ * Calls a tool of the same server and returns its result. Throws an error with the tool's message if the call fails.
+ */
 export async function callTool(name: string, given: object): Promise<ToolResult> {
   const found = ((await request("tools/call", { name, arguments: given })) ?? {}) as ToolResult;
   if (found.isError) throw new Error(textOf(found));
   return found;
 }
 
-/** The words of a result. */
+/** Returns the text of a result. */
 export function textOf(found: ToolResult): string {
   return (found.content ?? [])
     .flatMap((block) => (block.type === "text" ? (block.text ?? "") : []))
@@ -101,7 +103,7 @@ function onMessage({ source, data }: MessageEvent): void {
   else post({ id, error: { code: METHOD_NOT_FOUND, message: `A view has no ${method}.` } });
 }
 
-/** Shake hands with the host; from then on it says what is called and what was answered. */
+/** Connects to the host, which then sends the call and its result. */
 export async function connect(): Promise<void> {
   addEventListener("message", onMessage);
   const found = (await request("ui/initialize", {

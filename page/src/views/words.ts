@@ -1,5 +1,5 @@
-// The words of a view, in the language of its host. It stands in for words/words.ts, which remembers a choice: a view
-// has no place for that, and no word that it does not use.
+// The texts of a view, in the language of its host. Replaces words/words.ts, which stores the user's choice: a view has
+// no storage, and contains only the texts that it uses.
 
 import { effect, signal } from "@preact/signals";
 import { en } from "../words/en";

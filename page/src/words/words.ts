@@ -1,4 +1,4 @@
-// The words of the page, in the reader's language. Each language is one file.
+// The texts of the page in the user's language. Each language is one file.
 
 import { effect, signal } from "@preact/signals";
 import { recall, remember } from "../kept";
@@ -26,7 +26,7 @@ effect(() => {
   document.documentElement.lang = language.value;
 });
 
-/** The words for something, with `{name}` replaced by what is given. */
+/** Returns the text for a key, with each `{name}` replaced by the given value. */
 export function t(word: Word, given: Record<string, string | number> = {}): string {
   return WORDS[language.value][word].replace(/\{(\w+)\}/g, (whole, name: string) =>
     String(given[name] ?? whole),

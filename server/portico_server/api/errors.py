@@ -118,8 +118,8 @@ def from_validation(
     if unknown:
         return unknown_parameter(path, _siblings(schema or {}, problem["loc"][1:-1]))
     suffix = f" ({other_count} more)" if other_count else ""
-    where = f"'{path}'" if path else "The body"
-    return InvalidRequest(f"{where}: {message[:1].lower()}{message[1:]}.{suffix}", param=path or None)
+    place = f"'{path}'" if path else "The body"
+    return InvalidRequest(f"{place}: {message[:1].lower()}{message[1:]}.{suffix}", param=path or None)
 
 
 def _is_kind(part: str | int, definitions: Mapping[str, Any]) -> bool:
@@ -136,7 +136,7 @@ def _alternatives(
     """Return the problems of a value across all alternatives of its union, if it has one."""
     location = problem.get("loc", ())
     at = next((at for at, part in enumerate(location) if at and _is_kind(part, definitions)), 0)
-    return [each for each in problems if at and tuple(each["loc"][:at]) == tuple(location[:at])]
+    return [entry for entry in problems if at and tuple(entry["loc"][:at]) == tuple(location[:at])]
 
 
 def _expectation(alternatives: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], str]:
@@ -154,17 +154,19 @@ def _siblings(schema: Mapping[str, Any], location: Sequence[str | int]) -> list[
     definitions = schema.get("$defs", {})
     at = [schema]
     for part in (*location, None):
-        for one in at:  # grows during iteration: the targets of references and alternatives
-            at += one.get("anyOf", ())
-            if "$ref" in one:
-                at.append(definitions[one["$ref"].rpartition("/")[2]])
+        for entry in at:  # grows during iteration: the targets of references and alternatives
+            at += entry.get("anyOf", ())
+            if "$ref" in entry:
+                at.append(definitions[entry["$ref"].rpartition("/")[2]])
         if part is not None:
             below = [
-                one.get("items") if isinstance(part, int) else one.get("properties", {}).get(part)
-                for one in at
+                entry.get("items") if isinstance(part, int) else entry.get("properties", {}).get(part)
+                for entry in at
             ]
-            at = [one for one in below if one] or at  # a part may name an alternative instead of a field
-    return [name for one in at for name in one.get("properties", ())]
+            at = [
+                entry for entry in below if entry
+            ] or at  # a part may name an alternative instead of a field
+    return [name for entry in at for name in entry.get("properties", ())]
 
 
 def _path(location: Sequence[str | int]) -> str:

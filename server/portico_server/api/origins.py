@@ -44,7 +44,7 @@ class OriginGuard:
             self._accepted_headers.add(raw)
 
     def check_origin(self, raw: bytes, host: bytes | None) -> bool:
-        """Return whether the page at the Origin needs CORS headers. Raise `Forbidden` if it may not call at all."""
+        """Return whether the page at the Origin needs CORS headers. Raise `Forbidden` if it must not call at all."""
         origin = raw.decode("latin-1").lower().rstrip("/")
         _scheme, _, site = origin.partition("://")
         if site and host is not None and site == host.decode("latin-1").lower():
@@ -52,7 +52,7 @@ class OriginGuard:
         if origin in self._origins or "*" in self._origins:
             return True
         raise Forbidden(
-            f"Pages from '{origin}' may not call this daemon. If the page is yours, add its origin to the "
+            f"Pages from '{origin}' cannot call this daemon. If the page is yours, add its origin to the "
             "setting allowed_origins (PORTICO_ALLOWED_ORIGINS).",
             code="origin_not_allowed",
         )

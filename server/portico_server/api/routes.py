@@ -52,7 +52,7 @@ class Route:
     """The error format, if it depends on more than the path; `shape` is the usual format."""
     needs_key: bool = True
     takes_client_secret: bool = False
-    """Whether a client secret grants access."""
+    """True if a client secret grants access."""
 
 
 def _shape_at_models(scope: Scope) -> Shape:

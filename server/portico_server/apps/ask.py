@@ -413,7 +413,7 @@ class _Answer:
     async def _corrected(
         self, messages: tuple[Message, ...], first: ChatReply, options: Mapping[str, Any]
     ) -> ChatReply:
-        """Return the first answer if all of it has evidence, otherwise the model's answer after it is told what
+        """Return the first answer if all of it has evidence, otherwise the model's answer after it learns what
         has none.
         """
         wrong = self._checked_text.unsupported

@@ -54,8 +54,10 @@ Refusal = Callable[[str], InvalidRequest]
 def refusal(problem: str, param: str = "file") -> Refusal:
     """Return a factory of errors that begin with ``The archive cannot be PROBLEM``."""
 
-    def refuse(why: str) -> InvalidRequest:
-        return InvalidRequest(f"The archive cannot be {problem}: {why}.", code="invalid_archive", param=param)
+    def refuse(reason: str) -> InvalidRequest:
+        return InvalidRequest(
+            f"The archive cannot be {problem}: {reason}.", code="invalid_archive", param=param
+        )
 
     return refuse
 

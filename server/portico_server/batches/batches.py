@@ -78,7 +78,7 @@ class BatchService:
             longest=longest,
         )
         self.ask: AnswerLine | None = None
-        """The gateway for a request; put in by the composition root, which knows the protocol adapters."""
+        """The gateway for a request; injected by the composition root, which knows the protocol adapters."""
         scheduler.handle(KIND, self._work, concurrency=MAX_RUNNING_BATCHES, bound=True)
 
     async def start(self) -> None:

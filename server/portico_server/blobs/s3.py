@@ -43,7 +43,7 @@ def encode_query(values: Mapping[str, str]) -> str:
 
 
 def sign_headers(
-    who: BucketCredentials,
+    credentials: BucketCredentials,
     region: str,
     host: str,
     path: str,
@@ -61,8 +61,8 @@ def sign_headers(
         "x-amz-content-sha256": body_sha256,
         "x-amz-date": stamp,
     }
-    if who.token:
-        signed_headers["x-amz-security-token"] = who.token
+    if credentials.token:
+        signed_headers["x-amz-security-token"] = credentials.token
     all_headers = {**signed_headers, "host": host}
     names = ";".join(sorted(all_headers))
     canonical = "\n".join(
@@ -78,11 +78,11 @@ def sign_headers(
     )
     scope = f"{stamp[:8]}/{region}/s3/aws4_request"
     text = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
-    key = f"AWS4{who.secret_key}".encode()
+    key = f"AWS4{credentials.secret_key}".encode()
     for part in (stamp[:8], region, "s3", "aws4_request", text):
         key = hmac.digest(key, part.encode(), "sha256")
     signed_headers["authorization"] = (
-        f"AWS4-HMAC-SHA256 Credential={who.access_key}/{scope},SignedHeaders={names},Signature={key.hex()}"
+        f"AWS4-HMAC-SHA256 Credential={credentials.access_key}/{scope},SignedHeaders={names},Signature={key.hex()}"
     )
     return signed_headers
 

@@ -25,7 +25,9 @@ def hops() -> int:
 def next_hop() -> Trace:
     """Return the trace for a call by an agent: the current or a new trace, one agent deeper."""
     current = CURRENT.get() or Trace(secrets.token_hex(16), secrets.token_hex(8))
-    other_members = [one for one in current.state.split(",") if one and not one.strip().startswith(_HOPS)]
+    other_members = [
+        entry for entry in current.state.split(",") if entry and not entry.strip().startswith(_HOPS)
+    ]
     state = f"{_HOPS}{hops() + 1}"
     for member in other_members:
         if len(state) + 1 + len(member) > MAX_STATE_CHARS:

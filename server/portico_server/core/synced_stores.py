@@ -8,7 +8,7 @@ from portico_server.core.principal import Principal
 
 
 class FollowedStores(Protocol):
-    """Finds stores by name, and syncs them. `sync` accepts the result of `followed`."""
+    """Finds stores by name, and syncs them. `sync` accepts the result of `find_followed`."""
 
     async def find_followed(self, ref: str, caller: Principal) -> Any:
         """Return the store that ``caller`` refers to, to sync it. Raises `PorticoError` if it cannot be synced."""

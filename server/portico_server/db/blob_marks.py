@@ -27,7 +27,7 @@ class BlobKind:
     folder: str
     is_held: Callable[[Connection, str], bool]
     whole: bool
-    """Whether a name repeats the two digits that name its folder."""
+    """True if a name repeats the two digits that name its folder."""
 
     def path(self, sha256: str) -> str:
         """Return the path of bytes within the folder."""

@@ -52,8 +52,8 @@ def is_away(error: Exception) -> bool:
     return str(state).startswith(CONNECTION_LOST_STATES)
 
 
-def explain(error: Exception, where: str, *, is_shared: bool) -> PorticoError:
-    """Return the error for the caller. ``where`` is the file; with ``is_shared``, several daemons use the database."""
+def explain(error: Exception, place: str, *, is_shared: bool) -> PorticoError:
+    """Return the error for the caller. ``place`` is the file; with ``is_shared``, several daemons use the database."""
     if isinstance(error, PoolTimeout):
         return Unavailable(
             "All connections to the database are in use. Try again in a moment.",
@@ -81,18 +81,18 @@ def explain(error: Exception, where: str, *, is_shared: bool) -> PorticoError:
         )
     if "full" in reason and isinstance(error, OperationalError | sqlite3.OperationalError):
         return Unavailable(
-            f"The disk of {where} is full. Nothing was changed; free some space and try again.",
+            f"The disk of {place} is full. Nothing was changed; free some space and try again.",
             code="disk_full",
         )
     if "i/o error" in reason:  # a completely full disk causes the same error
         return Unavailable(
-            f"The disk of {where} is full or defective ({reason}). Nothing was changed; check the disk and "
+            f"The disk of {place} is full or defective ({reason}). Nothing was changed; check the disk and "
             "try again.",
             code="disk_failed",
         )
     if "readonly" in reason:
         return Unavailable(
-            f"The database {where} is read-only. Give this user write access, or set PORTICO_HOME to another "
+            f"The database {place} is read-only. Give this user write access, or set PORTICO_HOME to another "
             "folder.",
             code="database_readonly",
         )
@@ -100,12 +100,12 @@ def explain(error: Exception, where: str, *, is_shared: bool) -> PorticoError:
         "malformed" in reason or "not a database" in reason
     ):
         return Unavailable(
-            f"The database {where} is damaged ({reason}). Move it to another place, with its -wal and -shm "
+            f"The database {place} is damaged ({reason}). Move it to another place, with its -wal and -shm "
             "files, and start again, which indexes the folders again; or restore it from a backup.",
             code="database_damaged",
         )
     if "locked" in reason:
-        return Unavailable(f"Another program has locked the database {where}. Try again.", code="busy")
+        return Unavailable(f"Another program has locked the database {place}. Try again.", code="busy")
     if is_shared:  # the reason may contain hosts, and values of other users
         logger.error("the database operation failed: %s", getattr(error, "orig", error))
         reason = "see the log for details"

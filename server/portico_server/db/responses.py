@@ -209,7 +209,7 @@ def chain(connection: Connection, response_id: str, owner: str | None) -> list[R
         return None
     ids = [row.id for row in reversed(linked_rows)]
     by_id = {row.id: row for row in of_ids(connection, ids)}
-    rows = [by_id[one] for one in ids]
+    rows = [by_id[entry] for entry in ids]
     return rows if sum(len(row.items) for row in rows) <= conversations.MAX_WHOLE_ITEMS else None
 
 

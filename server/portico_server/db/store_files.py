@@ -50,12 +50,12 @@ def mirror(
 
 
 def remirror(
-    connection: Connection, store_id: str, came: Sequence[MirroredFile], removed_ids: Sequence[str] = ()
+    connection: Connection, store_id: str, files: Sequence[MirroredFile], removed_ids: Sequence[str] = ()
 ) -> list[str]:
     """Add new files to a store and remove deleted ones; return the digests that no row needs now."""
     now = time.time()
-    if came:
-        file_rows.add(connection, *(item.file for item in came))
+    if files:
+        file_rows.add(connection, *(item.file for item in files))
         connection.execute(
             insert(store_files),
             [
@@ -70,12 +70,12 @@ def remirror(
                     "source_mtime_ns": item.mtime_ns,
                     "source_size": item.size,
                 }
-                for item in came
+                for item in files
             ],
         )
         stores.touch(connection, store_id)
     unneeded_digests = []
-    for file_id in [*removed_ids, *(item.replaces for item in came if item.replaces)]:
+    for file_id in [*removed_ids, *(item.replaces for item in files if item.replaces)]:
         old = file_rows.get(connection, file_id)
         if old is not None and file_rows.delete(connection, file_id):
             unneeded_digests.append(old.sha256)

@@ -108,7 +108,7 @@ class StoreFileRow:
 
     @property
     def mirrored(self) -> bool:
-        """Whether the file is here because the store's source contains it."""
+        """True if the file is here because the store's source contains it."""
         return self.uploader is not None and self.uploader.startswith(MIRRORED_OWNER)
 
     @property

@@ -34,7 +34,7 @@ class WriterThread:
 
     @property
     def busy(self) -> bool:
-        """Whether it has work."""
+        """True if it has work."""
         return self._at_work or not self._jobs.empty()
 
     @property
@@ -80,9 +80,11 @@ class WriterThread:
             self._thread.join()
 
 
-def _resolve(loop: asyncio.AbstractEventLoop, how: Callable[..., None], future: Any, outcome: Any) -> None:
+def _resolve(
+    loop: asyncio.AbstractEventLoop, resolve: Callable[..., None], future: Any, outcome: Any
+) -> None:
     try:
-        loop.call_soon_threadsafe(how, future, outcome)
+        loop.call_soon_threadsafe(resolve, future, outcome)
     except RuntimeError:  # the loop has ended, together with its waiting tasks
         return
 

@@ -183,7 +183,7 @@ def read_halving(given_value: Any, total: int) -> Halving | None:
 
 
 def rounds(trials: int, total: int, halving: Halving | None) -> list[tuple[int, int]]:
-    """Return, for each round, the number of trials and the number of items that each has done at its end."""
+    """Return, for each round, the number of trials and of items that each trial has completed when it ends."""
     if halving is None:
         return [(trials, total)]
     found_rounds, remaining_trials, size = [], trials, min(halving.first, total)

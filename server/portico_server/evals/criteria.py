@@ -137,7 +137,7 @@ def fields_of(criteria: Sequence[Criterion]) -> frozenset[str]:
 
 
 def require_rights(criteria: Sequence[Criterion], caller: Principal) -> None:
-    """Raise `Forbidden` if any of the criteria contains code that the caller may not run."""
+    """Raise `Forbidden` if any of the criteria contains code that the caller cannot run."""
     for number, criterion in enumerate(criteria):
         if criterion.grader["type"] != RETRIEVAL:
             graders.require_rights(criterion.grader, caller, f"testing_criteria[{number}]")

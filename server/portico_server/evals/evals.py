@@ -83,7 +83,7 @@ class Evaluations:
         return Evaluation(row, criterions)
 
     async def require_room(self, size: int, caller: Principal) -> None:
-        """Raise `TooLarge` if a caller may not store ``size`` more bytes."""
+        """Raise `TooLarge` if a caller cannot store ``size`` more bytes."""
         await self._quota.admit(self._database, caller.id, size)
 
     async def get(self, eval_id: str, caller: Principal) -> Evaluation:

@@ -43,9 +43,9 @@ def made_questions(passages: Sequence[StorePassage], count: int, seed: int) -> l
 
 def _cloze(passage: StorePassage, chance: random.Random) -> AnsweredQuestion | None:
     """Return a sentence of the passage as the question, and the rest as its answer."""
-    sentences = [one.strip() for one in SENTENCE_END.split(passage.text) if one.strip()]
+    sentences = [entry.strip() for entry in SENTENCE_END.split(passage.text) if entry.strip()]
     minimum, limit = SENTENCE_CHARS
-    fitting = [one for one in sentences if minimum <= len(one) <= limit and not one.startswith("#")]
+    fitting = [entry for entry in sentences if minimum <= len(entry) <= limit and not entry.startswith("#")]
     if len(sentences) < 2 or not fitting:
         return None
     sentence = chance.choice(fitting)

@@ -83,10 +83,10 @@ class _Seen:
     leaked: list[int] = field(default_factory=list)
     leaked_count: int = 0
 
-    def refuse(self, number: int, why: str) -> None:
+    def refuse(self, number: int, reason: str) -> None:
         self.wrong_count += 1
         if len(self.wrong) < MAX_LISTED_ERRORS:
-            self.wrong.append(f"line {number:,}: {why}")
+            self.wrong.append(f"line {number:,}: {reason}")
 
 
 async def prepare_data(

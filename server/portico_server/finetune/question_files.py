@@ -206,7 +206,7 @@ async def _rows(
     Passages of held-back files are never used in training, neither as answers nor as negatives.
     """
     all_files = frozenset(passage.file for passage in passages) | {
-        one.passage.file for one in answered_questions
+        entry.passage.file for entry in answered_questions
     }
     chooser = NegativeChooser(passages, spec.seed)
     held_numbers = (

@@ -141,48 +141,48 @@ def _line(
     return TrainingExample(document, conversations, tools, frozenset(marks))
 
 
-def _messages(value: Any, where: str) -> list[dict[str, Any]]:
+def _messages(value: Any, path: str) -> list[dict[str, Any]]:
     if not isinstance(value, list) or not value:
-        raise WrongLineError(f"'{where}' is missing: expected a list of messages")
-    return [_message(message, f"{where}[{place}]") for place, message in enumerate(value)]
+        raise WrongLineError(f"'{path}' is missing: expected a list of messages")
+    return [_message(message, f"{path}[{place}]") for place, message in enumerate(value)]
 
 
-def _message(value: Any, where: str) -> dict[str, Any]:
+def _message(value: Any, path: str) -> dict[str, Any]:
     """Return a message in the form that templates accept: one text, and only fields that they know."""
     if not isinstance(value, Mapping):
-        raise WrongLineError(f"'{where}' is not an object with 'role' and 'content'")
+        raise WrongLineError(f"'{path}' is not an object with 'role' and 'content'")
     role = value.get("role")
     if role not in ROLES:
-        raise WrongLineError(f"'{where}.role' is {str(role)[:40]!r}; it must be one of {', '.join(ROLES)}")
+        raise WrongLineError(f"'{path}.role' is {str(role)[:40]!r}; it must be one of {', '.join(ROLES)}")
     message: dict[str, Any] = {"role": "system" if role == "developer" else role}
-    text = _text(value.get("content"), where)
+    text = _text(value.get("content"), path)
     calls = value.get("tool_calls")
     if calls is not None and (role != "assistant" or not isinstance(calls, list) or not calls):
-        raise WrongLineError(f"'{where}.tool_calls' must be a list of calls in an assistant message")
+        raise WrongLineError(f"'{path}.tool_calls' must be a list of calls in an assistant message")
     if not calls and not text.strip():
-        raise WrongLineError(f"'{where}.content' is empty")
+        raise WrongLineError(f"'{path}.content' is empty")
     message["content"] = text
     if calls:
         message["tool_calls"] = [
-            _call(call, f"{where}.tool_calls[{place}]") for place, call in enumerate(calls)
+            _call(call, f"{path}.tool_calls[{place}]") for place, call in enumerate(calls)
         ]
     for name in ("name", "tool_call_id"):
         if name in value:
-            message[name] = _clean(value[name], f"{where}.{name}")
+            message[name] = _clean(value[name], f"{path}.{name}")
     if "weight" in value and role == "assistant":
         if value["weight"] not in (0, 1) or isinstance(value["weight"], bool):
-            raise WrongLineError(f"'{where}.weight' must be 0 or 1")
+            raise WrongLineError(f"'{path}.weight' must be 0 or 1")
         message["weight"] = value["weight"]
     return message
 
 
-def _text(content: Any, where: str) -> str:
+def _text(content: Any, path: str) -> str:
     if content is None:
         return ""
     if isinstance(content, str):
-        return _clean(content, f"{where}.content")
+        return _clean(content, f"{path}.content")
     if not isinstance(content, list):
-        raise WrongLineError(f"'{where}.content' must be text")
+        raise WrongLineError(f"'{path}.content' must be text")
     texts = []
     for part in content:
         if (
@@ -191,35 +191,35 @@ def _text(content: Any, where: str) -> str:
             or not isinstance(part.get("text"), str)
         ):
             raise WrongLineError(
-                f"'{where}.content' contains a part that is not text; training supports only text"
+                f"'{path}.content' contains a part that is not text; training supports only text"
             )
-        texts.append(_clean(part["text"], f"{where}.content"))
+        texts.append(_clean(part["text"], f"{path}.content"))
     return "".join(texts)
 
 
-def _clean(text: Any, where: str) -> str:
+def _clean(text: Any, path: str) -> str:
     if not isinstance(text, str):
-        raise WrongLineError(f"'{where}' must be text")
+        raise WrongLineError(f"'{path}' must be text")
     match = _CONTROL.search(text)
     if match:
         raise WrongLineError(
-            f"'{where}' contains the control character U+{ord(match.group()):04X} at position "
+            f"'{path}' contains the control character U+{ord(match.group()):04X} at position "
             f"{match.start() + 1}"
         )
     return text
 
 
-def _call(value: Any, where: str) -> dict[str, Any]:
+def _call(value: Any, path: str) -> dict[str, Any]:
     function = value.get("function") if isinstance(value, Mapping) else None
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
-        raise WrongLineError(f"'{where}' must have a 'function' with 'name' and 'arguments'")
+        raise WrongLineError(f"'{path}' must have a 'function' with 'name' and 'arguments'")
     arguments = function.get("arguments", "{}")
     if isinstance(arguments, Mapping):
         arguments = orjson.dumps(arguments).decode()
     return {
         "id": str(value.get("id", "")),
         "type": "function",
-        "function": {"name": _clean(function["name"], where), "arguments": _clean(arguments, where)},
+        "function": {"name": _clean(function["name"], path), "arguments": _clean(arguments, path)},
     }
 
 

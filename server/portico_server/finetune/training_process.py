@@ -103,7 +103,7 @@ class TrainingProcess:
 
     @property
     def killed(self) -> bool:
-        """Whether a signal ended the process, for example from the system because memory ran out."""
+        """True if a signal ended the process, for example from the system because memory ran out."""
         code = self._process.returncode
         return code is not None and (code < 0 or code == 128 + signal.SIGKILL)
 

@@ -108,7 +108,7 @@ class HttpConnection(HttpToolsProtocol):
 
     @property
     def idle(self) -> bool:
-        """Whether no request is being received or answered."""
+        """True if no request is being received or answered."""
         return self._progress.phase == WAITING
 
     def cut(self) -> None:

@@ -224,7 +224,7 @@ class FileStorage:
 
         def work(connection: Any) -> Sequence[str]:
             self.quota.require(connection, owner, sum(file.bytes for file in files))
-            return store_files.remirror(connection, store_id=store_id, came=items, removed_ids=removed_ids)
+            return store_files.remirror(connection, store_id=store_id, files=items, removed_ids=removed_ids)
 
         unneeded_digests = await self._blobs.place(files, work, durable=False)
         if unneeded_digests:

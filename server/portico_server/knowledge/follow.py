@@ -386,10 +386,10 @@ class FolderWatch:
         self._up.update(paths)
         self._rising.set()
 
-    async def _report(self, notice: set[tuple[Any, str]], here: Mapping[str, Path]) -> None:
+    async def _report(self, notice: set[tuple[Any, str]], folders: Mapping[str, Path]) -> None:
         """Report the changed paths of a notification to the stores whose folders contain them."""
         paths = [path for path in (Path(name) for _, name in notice) if not path.is_relative_to(self._home)]
-        for store_id, folder in here.items():
+        for store_id, folder in folders.items():
             changed_paths = {
                 path.relative_to(folder)
                 for path in paths

@@ -495,13 +495,13 @@ async def _probe(model: str, error: PorticoError, context: Context) -> None:
 
 def _failure(store: StoreRow, error: PorticoError) -> EngineFailed:
     """Return the error with which the run fails."""
-    why = (
+    reason = (
         "its embedding model failed"
         if isinstance(error, _ModelFails)
         else "no worker could be started to read files"
     )
     return EngineFailed(
-        f"Nothing could be indexed in '{store.name or store.id}' because {why}: {error.message}",
+        f"Nothing could be indexed in '{store.name or store.id}' because {reason}: {error.message}",
         code=error.code,
     )
 

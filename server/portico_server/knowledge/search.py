@@ -389,9 +389,11 @@ def _filter_files(
     return rows, [file for file, _ in rows] if wanted_filter is None else filters.select(wanted_filter, rows)
 
 
-def _relax(said: Sequence[Filter], rows: _FileAttributes, files: frozenset[str] | None) -> list[str]:
+def _relax(conditions: Sequence[Filter], rows: _FileAttributes, files: frozenset[str] | None) -> list[str]:
     return [
-        file for file, attributes in rows if (files is None or file in files) and leaves(said, attributes)
+        file
+        for file, attributes in rows
+        if (files is None or file in files) and leaves(conditions, attributes)
     ]
 
 

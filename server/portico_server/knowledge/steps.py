@@ -183,7 +183,7 @@ class _FurtherSteps:
 
     @property
     def has_found(self) -> bool:
-        """Whether any step has found something."""
+        """True if any step has found something."""
         return bool(self._further or self._useful or self._walk)
 
     def result(self) -> Ranking:

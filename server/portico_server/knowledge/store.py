@@ -253,7 +253,7 @@ class StoreView(StoreRow):
 
     @property
     def whole(self) -> bool:
-        """Whether the caller may read every file."""
+        """True if the caller may read every file."""
         return self.condition is None
 
     def permits(self, attributes: Attributes) -> bool:
@@ -271,7 +271,7 @@ class StoreView(StoreRow):
             )
 
     def require_whole(self) -> None:
-        """Raise `Forbidden` if the caller may not read all files, for operations that concern all of them."""
+        """Raise `Forbidden` if the caller cannot read all files, for operations that concern all of them."""
         if not self.whole:
             raise Forbidden(
                 f"This key can see only a part of the store '{self.name or self.id}', but the request "

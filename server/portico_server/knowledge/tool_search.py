@@ -101,7 +101,7 @@ class ToolIndex:
             self._cached_indexes[digest] = cached_index
         while (
             len(self._cached_indexes) > 1
-            and sum(one.size for one in self._cached_indexes.values()) > MAX_KEPT_TOOLS
+            and sum(entry.size for entry in self._cached_indexes.values()) > MAX_KEPT_TOOLS
         ):
             self._cached_indexes.popitem(last=False)
         return cached_index

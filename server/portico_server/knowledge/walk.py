@@ -59,15 +59,15 @@ class Walk:
     unknown: list[str] = field(default_factory=list)
     """Files and folders that could not be checked, so that it is unknown whether they still exist."""
     linked: bool = False
-    """Whether the folder contains links."""
+    """True if the folder contains links."""
     only: tuple[str, ...] | None = None
     """The files and folders that were checked, or ``None`` if all were."""
     keeps_removed: bool = False
-    """Whether no file counts as removed, because only the latest files are listed or removed files must be kept."""
+    """True if no file counts as removed, because only the latest files are listed or removed files must be kept."""
     max_files: int | None = None
     """Maximum number of files if removed ones are kept, including older files."""
     bare: bool = False
-    """Whether the folder is completely empty, even of hidden files, as when a disk is not mounted."""
+    """True if the folder is completely empty, even of hidden files, as when a disk is not mounted."""
 
     def skip(self, name: str, reason: str) -> None:
         """Count a file or folder that is not read."""

@@ -48,7 +48,7 @@ class ReadChunks:
     code: str = ""
     message: str | None = None
     keep: bool = False
-    """Whether the next attempt continues from the existing chunks of a failed file."""
+    """True if the next attempt continues from the existing chunks of a failed file."""
 
 
 MAX_WAITING_FILES = 1_000

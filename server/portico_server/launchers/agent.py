@@ -141,7 +141,7 @@ class Guarded:
                 self.asked_at = time.monotonic()
             lines = list(self._lines)[max(0, line - self._line) :]
             news = {
-                "lines": [one.decode("utf-8", "replace") for one in lines],
+                "lines": [entry.decode("utf-8", "replace") for entry in lines],
                 "next": self._line + len(self._lines),
                 "log": bytes(self._log[max(0, log - self._log_at) :]).decode("utf-8", "replace"),
                 "log_next": self._log_at + len(self._log),

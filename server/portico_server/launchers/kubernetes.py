@@ -121,7 +121,7 @@ class RequestFailed(Unavailable):
 
     @property
     def missing(self) -> bool:
-        """Whether the requested object does not exist."""
+        """True if the requested object does not exist."""
         return self.words.startswith("(NotFound)")
 
 

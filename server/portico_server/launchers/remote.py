@@ -259,8 +259,8 @@ class RemoteProcess:
                 continue
             failing_since = None
             line, log = news["next"], news["log_next"]
-            for one in news["lines"]:
-                self._output.put_nowait(one.encode())
+            for entry in news["lines"]:
+                self._output.put_nowait(entry.encode())
             if news["log"]:
                 await pools.MODELS.run(_append, Path(self.record.log), news["log"])
                 self._take_log(news["log"])

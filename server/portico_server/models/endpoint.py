@@ -20,4 +20,4 @@ class Endpoint:
     key: str = field(default="", repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     direct: bool = False
-    """Whether the server must be accessed without a proxy, like the engines that Portico starts."""
+    """True if the server must be accessed without a proxy, like the engines that Portico starts."""

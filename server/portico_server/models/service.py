@@ -309,7 +309,7 @@ class ModelService:
         return self.get(name)
 
     async def _adopt(self) -> None:
-        """Take over the engines that an earlier daemon left with a scheduler, and stop those that are not needed."""
+        """Take over the engines that an earlier daemon left with a scheduler, and stop unneeded ones."""
         try:
             names = await self.launchers.leftovers()
             deployments = [self.deployments[name] for name in names if name in self.deployments]

@@ -55,7 +55,7 @@ class Journal:
     """
 
     is_inner: ClassVar[bool] = False
-    """Whether its usage counts with the step that called its flow, also after a resume."""
+    """True if its usage counts with the step that called its flow, also after a resume."""
 
     __slots__ = (
         *(

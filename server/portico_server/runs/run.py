@@ -332,7 +332,7 @@ class RunContext:
     async def charging(
         self, servable: Servable, request: Request | Relay
     ) -> AsyncIterator[Callable[[Any], None]]:
-        """See `charged`."""
+        """See `charge_call`."""
         run, meter = self._run, self._meter
         charge = run.charge if self._share is None else self._share.charge
         # Background work waits for a limit; a waiting caller gets the error immediately.

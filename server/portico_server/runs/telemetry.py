@@ -259,7 +259,7 @@ class Telemetry:
     def send(
         self,
         name: str,
-        here: Trace,
+        trace: Trace,
         above: Trace | None,
         attributes: Mapping[str, Any],
         start_time: float,
@@ -269,7 +269,7 @@ class Telemetry:
         kind: SpanKind = "internal",
     ) -> None:
         """Export an ended span, unless the client's trace is not recorded."""
-        if not here.sampled:
+        if not trace.sampled:
             return
         from opentelemetry import trace as otel
         from opentelemetry.sdk.trace import ReadableSpan
@@ -284,7 +284,7 @@ class Telemetry:
         self._processor.on_end(
             ReadableSpan(
                 name,
-                _context(here),
+                _context(trace),
                 parent=None if above is None else _context(above, remote=not above.recorded),
                 resource=self._resource,
                 attributes=attribute_values,

@@ -137,9 +137,9 @@ class ContainerService:
                 ),
             ]
             remaining_paths = await self._files.put(row, named_files)
-            for one, (path, _data, _source) in zip(brought, files, strict=True):
+            for entry, (path, _data, _source) in zip(brought, files, strict=True):
                 if path in remaining_paths:
-                    await self._files.discard(one.id)
+                    await self._files.discard(entry.id)
             laid.update(
                 {path: file_id for file_id, path, _source in named_files if path not in remaining_paths}
             )

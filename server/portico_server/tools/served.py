@@ -305,5 +305,5 @@ class ServedTools:
         return outcome(answer.value)
 
 
-def _conflict(why: str) -> Conflict:
-    return Conflict(f"{why} Choose another name.", code="name_taken", param="functions")
+def _conflict(reason: str) -> Conflict:
+    return Conflict(f"{reason} Choose another name.", code="name_taken", param="functions")

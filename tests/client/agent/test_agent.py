@@ -434,7 +434,7 @@ def test_an_object_with_parse_is_an_output_format_that_runs_here() -> None:
     assert isinstance(last.event, Finished) and last.event.result.formatted == "AGAIN"
     with pytest.raises(InvalidRequest, match="output format Shout"):
         agent.deploy(name="shout")
-    with pytest.raises(InvalidRequest, match="of your own"):
+    with pytest.raises(InvalidRequest, match="has its own output format"):
         Agent(name="boss", agents=[Agent(name="loud", output=Shout())])("hi")
 
 
@@ -443,7 +443,7 @@ def test_what_a_parser_cannot_read_is_a_format_that_failed() -> None:
         def parse(self, text: str) -> str:
             raise ValueError("no")
 
-    with pytest.raises(InvalidRequest, match="form of Never: no") as failed:
+    with pytest.raises(InvalidRequest, match="match the format Never: no") as failed:
         Agent("default", output=Never())("hello")
     assert failed.value.code == "format_failed"
 

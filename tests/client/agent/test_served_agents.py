@@ -173,7 +173,7 @@ def test_a_key_that_may_not_use_the_function_is_refused(api: Daemon, echoes: Ech
 
 def test_nobody_serves_it(api: Daemon, boss: Client) -> None:
     Echoes(boss).deploy(boss, "echoes")
-    with pytest.raises(Unavailable, match="Start that program again") as refused:
+    with pytest.raises(Unavailable, match="Restart that program") as refused:
         say(api, "boss", "hi")
     assert refused.value.code == "not_served"
 
@@ -203,7 +203,7 @@ async def test_functions_are_tools_and_are_executed_here(boss: Client) -> None:
     agent("fail")
     assert "The well is dry" in returned()
     agent("wrong")
-    assert "At .of of its arguments: 7 is not of type 'object'" in returned()
+    assert "Invalid arguments at .of: 7 is not of type 'object'" in returned()
     await agent.acall("greet")
     assert returned() == '{"said":"Hello Ann"}'
     above = Agent(agents=[Agent("caller", name="inner", tools=[greet])], client=boss)
@@ -218,7 +218,7 @@ def test_functions_of_a_deployed_agent_are_served_for_whoever_calls(
     monkeypatch.setattr("portico._serving.CLAIM_WAIT_S", 0.1)
     agent = Agent("caller", name="surveyor", tools=[Function.of(area, read_only=True)])
     (warning,) = agent.deploy(boss).warnings
-    assert "function 'area', which nobody serves just now: portico serve FILE.py:surveyor" in warning
+    assert "function 'area', which no worker currently serves: run portico serve FILE.py:surveyor" in warning
 
     def ask(key: str, text: str) -> str:
         with client_of(api, key) as client:
@@ -227,11 +227,11 @@ def test_functions_of_a_deployed_agent_are_served_for_whoever_calls(
             said = [item.message for item in client.sessions.messages(session.id)]
         return next(str(item["content"]) for item in said if item["type"] == "tool_result")
 
-    assert "No client serves the function 'area' now" in ask("boss", "area 1")
+    assert "No client currently serves the function 'area'" in ask("boss", "area 1")
     with serving(boss, agent, "surveyor"):
         assert ask("boss", "area 2") == ask("one", "area 3") == "6"
         assert "'area' failed" in ask("poor", "area 4")
-    with pytest.raises(InvalidRequest, match="runs in the daemon"):
+    with pytest.raises(InvalidRequest, match="runs entirely in the daemon"):
         Agent(name="all").serve(boss)
 
 
@@ -254,10 +254,10 @@ def test_an_action_is_carried_out_and_answered_as_a_message(boss: Client) -> Non
 def test_what_goes_wrong_is_an_answer_too(boss: Client) -> None:
     executor = Executor(["calculator"], client=boss)
     for message, said in (
-        (Message({"name": "sql", "parameters": {}}), "There is no tool 'sql'. Tools are: calculator."),
+        (Message({"name": "sql", "parameters": {}}), "Unknown tool 'sql'. Tools are: calculator."),
         (Message({"name": "calculator", "parameters": []}), "'expression'"),
-        (Message({"name": "calculator", "parameters": "6*7"}), "must be one object"),
-        (Message("hello"), "There is no action"),
+        (Message({"name": "calculator", "parameters": "6*7"}), "must be an object"),
+        (Message("hello"), "The message contains no action"),
     ):
         answer = executor(message)
         assert said in answer.content and answer.extra_info is not None and answer.extra_info["is_error"]
@@ -327,8 +327,8 @@ def test_an_executor_takes_what_an_agent_takes(boss: Client) -> None:
     assert executor.tools == ("sum",)
     assert executor(Message({"name": "sum", "parameters": {"expression": "7*7"}})).content == "It is 36!"
     for hook, said in (
-        ({"do": "dance"}, "'do' is one of"),
-        (hooks.Code("lambda m: m"), "takes the function"),
+        ({"do": "dance"}, "'do' must be one of"),
+        (hooks.Code("lambda m: m"), "needs the function itself"),
     ):
         with pytest.raises(InvalidRequest, match=said):
             Executor(["calculator"], hooks=[hook], client=boss)

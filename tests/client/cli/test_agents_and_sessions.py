@@ -76,7 +76,7 @@ def test_an_agent_is_deployed_listed_shown_and_removed(shell: Shell, clerk: str)
     assert shell.json("agents", "show", clerk)["spec"]["tools"] == SPEC["tools"]
     assert "Would remove" in shell("agents", "remove", clerk, "--dry-run")
     assert "Removed 'clerk'" in shell("agents", "remove", clerk, "--yes")
-    assert "no deployed app" in shell("agents", "show", clerk, code=1)
+    assert f"The deployed app '{clerk}' does not exist" in shell("agents", "show", clerk, code=1)
 
 
 def test_what_is_no_agent_is_not_shown(shell: Shell, tmp_path: Path) -> None:
@@ -112,10 +112,12 @@ def test_sessions_are_listed_searched_and_named(shell: Shell, clerk: str) -> Non
     assert [item["name"] for item in listed][:2] == ["other", "heater"]
     rest = shell.json("sessions", "list", "--app", clerk, "--after", listed[0]["id"])["data"]
     assert rest == listed[1:]
-    assert "begin after" in shell("sessions", "list", "--after", "conv_nope", code=1)
+    assert "The session 'conv_nope' in 'after' does not exist" in shell(
+        "sessions", "list", "--after", "conv_nope", code=1
+    )
     found = shell.json("sessions", "list", "--search", "heater is")["data"]
     assert [item["name"] for item in found] == ["heater"]
-    assert "'heater' is now called 'Cold'" in shell("sessions", "rename", "clerk/heater", "Cold")
+    assert "'heater' now has the title 'Cold'" in shell("sessions", "rename", "clerk/heater", "Cold")
     assert "Cold" in shell("sessions", "list") and "Cold" in shell("sessions", "show", found[0]["id"])
     assert "has no session 'nope'" in shell("sessions", "show", "clerk/nope", code=1)
     first = shell.json("sessions", "show", "clerk/other", "--limit", "1")
@@ -215,7 +217,7 @@ def test_a_fact_is_listed_with_the_message_it_was_learnt_from_changed_and_forgot
     client.facts.remove(fact.id)
     assert client.facts.list() == [] == search(client)
     for gone in (lambda: client.facts.remove(fact.id), lambda: client.facts.change(fact.id, "x")):
-        with pytest.raises(NotFound, match="There is no fact"):
+        with pytest.raises(NotFound, match=f"Fact '{fact.id}' not found"):
             gone()
 
 
@@ -270,5 +272,5 @@ def test_facts_are_commands_too(shell: Shell, client: Client) -> None:
     assert "says: He lives in Faro." in shell("facts", "change", fact.id, "He lives in Faro.")
     assert "--yes" in shell("facts", "delete", fact.id, code=1)
     assert "Forgot" in shell("facts", "delete", fact.id, "--yes")
-    assert "There is no fact" in shell("facts", "delete", fact.id, "--yes", code=1)
+    assert f"Fact '{fact.id}' not found" in shell("facts", "delete", fact.id, "--yes", code=1)
     assert "No facts." in shell("facts", "list")

@@ -56,7 +56,7 @@ def test_a_file_is_applied_in_its_parts_and_then_nothing_is_left_to_do(
     assert command("apps", "show", "inner").code == 1
     done = command("apply", "-f", str(file))
     assert done.out.endswith("7 created, 0 changed, 0 removed, 0 unchanged.\n"), done.err
-    assert "Left alone: keys" in done.err
+    assert "Ignored: keys" in done.err
     with Client(daemon.url) as client:
         assert client.apps.run("outer", "a line") == "a line"
         assert client.apps.get("inner").limits == {"concurrency": 3}
@@ -109,9 +109,9 @@ def test_a_file_is_applied_in_its_parts_and_then_nothing_is_left_to_do(
         ("apps: [{name: a, flow: {step: {op: llm, model: nobody}}}]", "The model 'nobody' does not exist"),
         ("modells: []", "Did you mean 'models'"),
         ("models: [{name: a, source: 'nonsense://'}]", "nonsense"),
-        ("apps: [{name: a, file: none.yaml}]", "There is no file"),
+        ("apps: [{name: a, file: none.yaml}]", "none.yaml does not exist"),
         ("prompts: ${NOT_SET_ANYWHERE}", "NOT_SET_ANYWHERE is not set"),
-        ("- a", "must be a mapping"),
+        ("- a", "must contain a mapping"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_changed(

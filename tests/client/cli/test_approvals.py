@@ -63,8 +63,8 @@ def test_what_waits_is_listed_shown_and_approved(
     assert command("approvals", "approve", question.id, "--note", "once").out == "Approved 'wipe'.\n"
     assert call.result(30).text.strip() == "wiped /x"
     again = command("approvals", "approve", question.id)
-    assert (again.code, again.out) == (1, "") and "accepted already" in again.err
-    assert command("approvals", "list").out == "Nothing waits for an answer.\n"
+    assert (again.code, again.out) == (1, "") and "already accepted" in again.err
+    assert command("approvals", "list").out == "No open questions.\n"
     assert command("approvals", "list", "--all", "--json").json["data"][0]["note"] == "once"
 
 

@@ -61,7 +61,10 @@ def story(tmp_path: Path) -> Path:
 
 def test_a_flow_runs_undeployed_and_is_deployed_under_its_name(command: Command, story: Path) -> None:
     assert command("run", f"{story}:story", "bread").out == "BREAD 1 / BREAD 2\n"
-    assert command("run", f"{story}:story", "bread", "--dry-run").out == "'story' could run here.\n"
+    assert (
+        command("run", f"{story}:story", "bread", "--dry-run").out
+        == "'story' is valid and could run in this daemon.\n"
+    )
     dry = command("apps", "deploy", f"{story}:story", "--dry-run").out
     assert "+++ story, " in dry and "+name: story" in dry
     assert command("apps", "show", "story").code == 1
@@ -82,21 +85,21 @@ def test_one_field_is_changed_compared_and_rolled_back(command: Command, story: 
     command("apps", "deploy", f"{story}:answer")
     prompt = tmp_path / "prompt.txt"
     prompt.write_text("Be brief.\nBe plain.", encoding="utf-8")
-    assert command("apps", "set", "answer", f"say.system=@{prompt}").out == "'answer' is at version 2.\n"
+    assert command("apps", "set", "answer", f"say.system=@{prompt}").out == "'answer' is now at version 2.\n"
     changes = command("apps", "diff", "answer").out
     assert "-    system: Be kind." in changes and "+      Be plain." in changes
     assert command("apps", "diff", "answer", "2", "1").out.count("Be kind.") == 1
     assert command("apps", "diff", "answer", f"{story}:answer").out.count("Be kind.") == 1
-    assert command("apps", "diff", "answer", "2", "2").out == "There is no difference.\n"
+    assert command("apps", "diff", "answer", "2", "2").out == "No differences.\n"
     assert command("apps", "set", "answer", "say.options.temperature=0.5", "--note", "warmer").code == 0
     _heading, *versions = command("apps", "versions", "answer").out.splitlines()
     assert versions[0].startswith("3\tyes") and versions[0].endswith("\twarmer")
     assert versions[1].endswith("\tset say.system")
-    assert command("apps", "rollback", "answer").out == "'answer' is at version 2 again.\n"
-    assert command("apps", "rollback", "answer", "--to", "1").out == "'answer' is at version 1 again.\n"
+    assert command("apps", "rollback", "answer").out == "'answer' is back at version 2.\n"
+    assert command("apps", "rollback", "answer", "--to", "1").out == "'answer' is back at version 1.\n"
     assert command("apps", "run", "answer", '{"what": "hello"}', "--json").json["value"] == "Say hello"
     wrong = command("apps", "set", "answer", "sya.system=x")
-    assert wrong.code == 1 and "there is no 'sya'" in wrong.err and "Did you mean 'say'" in wrong.err
+    assert wrong.code == 1 and "'sya' was not found" in wrong.err and "Did you mean 'say'" in wrong.err
     assert "has no version 9" in command("apps", "diff", "answer", "9").err
     command("apps", "remove", "answer", "--yes")
 
@@ -111,7 +114,7 @@ def test_a_specification_in_yaml_takes_an_input_of_json(command: Command, tmp_pa
     assert command("apps", "run", "hello", "--input", str(given)).out == "Hello Bo\n"
     missing = command("apps", "run", "hello", "{}")
     assert missing.code == 1 and "'name' is a required property" in missing.err
-    assert command("apps", "diff", "hello", str(file)).out == "There is no difference.\n"
+    assert command("apps", "diff", "hello", str(file)).out == "No differences.\n"
     command("apps", "remove", "hello", "--yes")
 
 
@@ -136,9 +139,13 @@ def test_an_agent_is_deployed_from_a_file_of_either_kind(command: Command, tmp_p
 def test_a_function_that_stays_is_called_back_here(command: Command, story: Path) -> None:
     assert command("run", f"{story}:mine", "hi").out == "hi (from True)\n"
     refused = command("apps", "deploy", f"{story}:mine", "--name", "mine")
-    assert refused.code == 1 and "no client serves now" in refused.err and "--serve-later" in refused.err
+    assert (
+        refused.code == 1 and "no client currently serves" in refused.err and "--serve-later" in refused.err
+    )
     done = command("apps", "deploy", f"{story}:mine", "--name", "mine", "--serve-later")
-    assert "The function 'here' stays here" in done.err and f"portico serve {story}:mine" in done.err
+    assert (
+        "The function 'here' stays in this process" in done.err and f"portico serve {story}:mine" in done.err
+    )
     command("apps", "remove", "mine", "--yes")
 
 
@@ -172,7 +179,7 @@ def test_what_a_run_asks_is_asked_at_the_terminal(
 def test_an_app_is_drawn(command: Command, story: Path, tmp_path: Path) -> None:
     command("apps", "deploy", f"{story}:story")
     drawn = command("apps", "draw", "story").out
-    assert drawn.startswith("flowchart TD\n") and "chapters (warp, each item, 8 at once)" in drawn
+    assert drawn.startswith("flowchart TD\n") and "chapters (warp, each item, 8 concurrently)" in drawn
     assert command("apps", "draw", "story", "--json").json["mermaid"].strip() == drawn.strip()
     picture = tmp_path / "story.svg"
     assert command("apps", "draw", "story", "--svg", str(picture)).out == f"Drawn to {picture}.\n"
@@ -185,14 +192,14 @@ def test_an_app_is_drawn(command: Command, story: Path, tmp_path: Path) -> None:
 def test_an_app_is_held_to_limits(command: Command, story: Path, daemon: Daemon) -> None:
     command("apps", "deploy", f"{story}:story", "--name", "held")
     assert command("apps", "limit", "held", "requests_per_minute=1").out == (
-        "'held' is held to requests_per_minute=1.\n"
+        "'held' is limited to requests_per_minute=1.\n"
     )
     assert "requests_per_minute=1" in command("apps", "show", "held").out
     assert [command("apps", "run", "held", "a").code for _ in range(2)] == [0, 1]
     assert "for the app 'held' on requests per minute" in command("apps", "run", "held", "a").err
     with Client(daemon.url) as client:
         assert "for the app 'held'" in _refusal(client)
-    assert "There is no limit 'speed'" in command("apps", "limit", "held", "speed=2").err
+    assert "'speed' is not a limit" in command("apps", "limit", "held", "speed=2").err
     assert command("apps", "limit", "held").out == "'held' has no limits.\n"
     assert command("apps", "run", "held", "a").code == 0
     command("apps", "remove", "held", "--yes")
@@ -217,9 +224,9 @@ def test_names_are_completed(command: Command, story: Path, monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("target", "said"),
     [
-        ("none.yaml", "There is no file none.yaml"),
-        ("none.py:flow", "There is no file none.py"),
-        ("story", "names no flow: write FILE.py:NAME"),
+        ("none.yaml", "The file none.yaml does not exist"),
+        ("none.py:flow", "The file none.py does not exist"),
+        ("story", "does not name a flow: use FILE.py:NAME"),
         ("json:nothing", "There is no 'nothing' in 'json'"),
         ("json:JSONDecoder.nothing", "There is no 'JSONDecoder.nothing'"),
         ("nothing_here:flow", "cannot be imported: ModuleNotFoundError"),

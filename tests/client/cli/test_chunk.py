@@ -48,7 +48,7 @@ def test_a_strategy_that_does_not_exist_is_told_with_the_nearest(command: Comman
     done = command("chunk", str(file), "-s", "sentense")
     assert done.code == 1
     assert "Did you mean 'sentence'" in done.err
-    assert "There is no file" in command("chunk", "nowhere.pdf").err
+    assert "The file 'nowhere.pdf' does not exist" in command("chunk", "nowhere.pdf").err
 
 
 def test_on_a_terminal_each_strategy_has_a_column() -> None:

@@ -89,7 +89,7 @@ def test_a_wrong_command_line_ends_with_2_and_a_suggestion(command: Command) -> 
 def test_nobody_there_is_a_sentence(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     done = command("--url", "http://127.0.0.1:9", "status")
     assert done.code == 1
-    assert "No Portico daemon at http://127.0.0.1:9; start it with `portico up`." in done.err
+    assert "No Portico daemon responds at http://127.0.0.1:9; start it with `portico up`." in done.err
 
 
 def test_open_shows_the_page_in_the_browser(daemon: Daemon, tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_open_shows_the_page_in_the_browser(daemon: Daemon, tmp_path: Path) -> N
 def test_open_without_a_daemon_is_a_sentence(command: Command) -> None:
     done = command("--url", "http://127.0.0.1:9", "open")
     assert (done.code, done.out) == (1, "")
-    assert "No Portico daemon at http://127.0.0.1:9" in done.err
+    assert "No Portico daemon responds at http://127.0.0.1:9" in done.err
 
 
 def test_search_prints_ranked_passages_and_explains_itself(command: Command) -> None:
@@ -177,10 +177,10 @@ def test_ask_asks_on_a_terminal_which_app_is_meant(command: Command) -> None:
         assert command("stores", "add", "--name", name).code == 0
     terminal = Terminal(os.environ["PORTICO_URL"], "ask", "How hot is bread baked?")
     try:
-        terminal.until("Which one to ask")
+        terminal.until("App to ask")
         terminal.type("9")
         terminal.until("There is no app '9'.")
-        terminal.until("Which one to ask")
+        terminal.until("App to ask")
         terminal.type("3")
         terminal.until("bread.txt")
     finally:
@@ -209,7 +209,7 @@ def test_stores_from_a_folder_to_nothing(command: Command, tmp_path: Path) -> No
     assert "recipes\t1\t" in listed
     assert "\tsync\trecipes\t" in command("runs", "list").out, "by the name of its store, not by the id"
     shown = command("stores", "show", "recipes", "--files").out
-    assert "empty.pdf\tskipped\tempty\n" in shown and "why they failed" not in shown
+    assert "empty.pdf\tskipped\tempty\n" in shown and "reasons for failures" not in shown
     assert "portico stores show recipes --files" in command("stores", "show", "recipes").out
     files = command("stores", "show", "recipes", "--files", "--json").json["files"]
     pieces = command("stores", "chunks", "recipes", "soup.md").out
@@ -238,18 +238,20 @@ def test_what_is_skipped_is_told_with_its_reasons(command: Command, tmp_path: Pa
     (folder / "empty").touch()
     refused = command("stores", "add", str(folder))
     assert refused.code == 1
-    assert "2 of 2 files: 1 empty, 1 of an unknown kind" in refused.out
-    assert "a.bin\tof an unknown kind\n" in refused.out
-    assert f"Nothing of {folder} can be read, so 'attic' is empty" in refused.err
-    assert "no documents here" in command("ask", "What is here?", "--app", "attic").out
+    assert "2 of 2 files: 1 empty, 1 of an unsupported format" in refused.out
+    assert "a.bin\tof an unsupported format\n" in refused.out
+    assert f"No file in {folder} could be read, so 'attic' is empty" in refused.err
+    assert "no documents to search" in command("ask", "What is here?", "--app", "attic").out
     (folder / "note.md").write_text("The lantern is in the blue box.")
     synced = command("stores", "sync", "attic")
     assert synced.code == 0
     assert "empty\tempty\n" in synced.out
     shown = command("stores", "show", "attic", "--files")
-    assert "note.md\tcompleted\t" in shown.out and "a.bin\tskipped\tof an unknown kind\n" in shown.out
+    assert "note.md\tcompleted\t" in shown.out and "a.bin\tskipped\tof an unsupported format\n" in shown.out
     said = command("stores", "show", "attic", "--files", "--json").json
-    assert said["store"]["skipped"] == said["skipped"]["reasons"] == {"empty": 1, "of an unknown kind": 1}
+    assert (
+        said["store"]["skipped"] == said["skipped"]["reasons"] == {"empty": 1, "of an unsupported format": 1}
+    )
     assert [item["name"] for item in said["skipped"]["files"]] == ["a.bin", "empty"]
     assert command("stores", "remove", "attic", "--yes").code == 0
 
@@ -265,7 +267,10 @@ def test_files_are_added_to_a_store_shown_and_removed(command: Command, tmp_path
     assert command("files", "remove", made["id"], "--dry-run", "--json").json["removed"] is None
     assert command("files", "remove", made["id"], "--yes").code == 0
     assert command("files", "show", made["id"]).code == 1
-    assert "There is no file at" in command("files", "add", str(tmp_path / "gone")).err
+    assert (
+        f"The file '{tmp_path / 'gone'}' does not exist"
+        in command("files", "add", str(tmp_path / "gone")).err
+    )
     command("stores", "remove", "drinks", "--yes")
 
 
@@ -287,9 +292,9 @@ def test_parameters_of_an_engine_are_given_changed_and_completed(command: Comman
     add = ("models", "add", "heavy", "--source", "hf://org/heavy", "--engine", "vllm")
     for given, said in (
         ("contxt_length=1", "Did you mean 'context_length'"),
-        ("context_length=many", "must be a whole number"),
+        ("context_length=many", "must be an integer of at least 1"),
         ("memory_share=2", "at most 1"),
-        ('arguments=["--port", "80"]', "--port, which is not one of the options"),
+        ('arguments=["--port", "80"]', "--port, which is not one of the allowed options"),
         ("chat_template=/etc/passwd", "path of a template"),
         ("context_length", "expected NAME=VALUE"),
     ):
@@ -324,14 +329,14 @@ def test_a_keys_limits_are_given_and_listed(command: Command) -> None:
         command("keys", "update", made["id"], "--scope", "models:read").out == "'limited' may: models:read.\n"
     )
     bound = command("keys", "update", made["id"], "--filter", "handbook:team=sales")
-    assert bound.out.splitlines()[1:] == ["It reads of handbook: team=sales."]
+    assert bound.out.splitlines()[1:] == ["It can read handbook: team=sales."]
     assert command("keys", "update", made["id"], "--no-filters", "--json").json["filters"] == {}
     for wrong in ((), ("--no-filters", "--filter", "a:b=c")):
         assert "--no-filters" in command("keys", "update", made["id"], *wrong).err
     held = command("keys", "update", made["id"], "--limit", "requests_per_minute=5")
-    assert held.out.splitlines()[1:] == ["It is held to requests_per_minute=5."]
+    assert held.out.splitlines()[1:] == ["It is limited to requests_per_minute=5."]
     both = command("keys", "update", made["id"], "--no-limits", "--limit", "concurrency=1")
-    assert both.code == 1 and "exclude each other" in both.err
+    assert both.code == 1 and "Use either --limit or --no-limits" in both.err
     assert command("keys", "update", made["id"], "--no-limits", "--json").json["limits"] == {}
     command("keys", "revoke", made["id"], "--yes")
 
@@ -469,7 +474,7 @@ def test_a_machine_to_plan_for_is_given_in_words(command: Command) -> None:
     unknown = command("models", "plan", "default", "--gpu", "2 x A10G0")
     assert unknown.code != 0 and "Did you mean 'A10G'" in unknown.err
     both = command("models", "plan", "default", "--hardware", "rtx4090", "--cores", "4")
-    assert both.code != 0 and "leave --gpu, --memory and --cores out" in both.err
+    assert both.code != 0 and "omit --gpu, --memory and --cores" in both.err
 
 
 def test_what_is_shown_of_a_model_is_what_its_plan_says(command: Command, tmp_path: Path) -> None:
@@ -480,7 +485,7 @@ def test_what_is_shown_of_a_model_is_what_its_plan_says(command: Command, tmp_pa
     named = ("--source", str(tmp_path), "--engine", "vllm", "--parameter", "context_length=512")
     assert command("models", "add", "named", *named).code == 0
     shown = command("models", "show", "named").out
-    assert "vllm" in shown and "512 tokens" in shown and "vLLM was asked for." in shown
+    assert "vllm" in shown and "512 tokens" in shown and "vLLM was requested." in shown
     assert "transformers" not in shown and "4096" not in shown
     assert command("models", "remove", "named", "--yes").code == 0
 

@@ -52,7 +52,7 @@ def test_a_file_is_run_listed_and_shown(command: Command, daemon: Daemon, file: 
     with Client(daemon.url) as client:
         assert [found for found in client.files.list() if found.purpose == "evals"] == []
     late = command("evals", "cancel", eval_id, again["id"])
-    assert (late.code, "completed already" in late.err) == (1, True)
+    assert (late.code, "already completed" in late.err) == (1, True)
 
 
 def test_what_did_not_pass_is_shown_with_its_answer(command: Command, file: Path) -> None:
@@ -78,7 +78,7 @@ def test_settings_are_searched_for(command: Command, file: Path) -> None:
     ("old", "new", "words"),
     [
         ("name: words", "nam: words", "Did you mean 'name'?"),
-        ("data: words.jsonl", "data: word.jsonl", "no file"),
+        ("data: words.jsonl", "data: word.jsonl", "word.jsonl for 'data' does not exist"),
         ("{{item.word}}\"}]", "{{item.wort}}\"}]", "Did you mean 'word'?"),
         ("model: default", "model: defualt", "Did you mean 'default'"),
         ("operation: eq", "operation: equals", "must be one of"),
@@ -116,7 +116,7 @@ def test_the_sdk_runs_searches_and_applies(daemon: Daemon) -> None:
         search = client.evals.search(test.id, source, items, {"sampling_params.seed": [1, 2]})
         search = client.evals.wait_search(search)
         assert [trial.score for trial in search.trials] == [0.5, 0.5]
-        with pytest.raises(Conflict, match="Nothing of this can be deployed"):
+        with pytest.raises(Conflict, match="None of these settings can be deployed"):
             client.evals.apply(test.id, search.id)
         assert [found.id for found in client.evals.searches(test.id)] == [search.id]
         client.evals.remove_run(test.id, run.id)

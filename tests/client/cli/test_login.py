@@ -192,13 +192,14 @@ def test_the_tokens_are_in_a_file_for_this_user_alone(ada: Person) -> None:
     ada.file.write_text("[]")
     refused = ada.run("whoami", "--json")
     assert (
-        refused.returncode == 1 and "does not hold sign-ins" in json.loads(refused.stderr)["error"]["message"]
+        refused.returncode == 1
+        and "does not contain sign-ins" in json.loads(refused.stderr)["error"]["message"]
     )
 
 
 def test_a_key_counts_before_a_sign_in(ada: Person) -> None:
     done = ada.sign_in("ada", PORTICO_API_KEY=OPERATOR)
-    assert done.returncode == 0 and "counts first" in done.stderr
+    assert done.returncode == 0 and "it takes precedence" in done.stderr
     assert json.loads(ada.run("whoami", "--json", PORTICO_API_KEY=OPERATOR).stdout)["name"] == "operator"
     assert json.loads(ada.run("--key", OPERATOR, "whoami", "--json").stdout)["name"] == "operator"
     wrong = ada.run("--key", "pk-wrong", "whoami")
@@ -240,9 +241,9 @@ def test_where_devices_cannot_sign_in_a_browser_on_this_machine_does(ada: Person
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        ("error=access_denied&state={state}&iss={issuer}", "nobody is signed in"),
-        ("code=x&state={state}&iss=https://other.example", "Another issuer"),
-        ("code=x&state={state}", "Another issuer"),
+        ("error=access_denied&state={state}&iss={issuer}", "You or the issuer declined: sign-in failed"),
+        ("code=x&state={state}&iss=https://other.example", "The response came from another issuer"),
+        ("code=x&state={state}", "The response came from another issuer"),
         ("code=x&state={state}&iss={issuer}", "invalid_grant"),
     ],
 )
@@ -266,10 +267,10 @@ def test_what_a_browser_brings_that_is_not_this_sign_in_signs_nobody_in(
 
 def test_who_says_no_and_who_has_no_role_is_told_so_and_nothing_is_kept(ada: Person) -> None:
     denied = ada.sign_in("")
-    assert denied.returncode == 1 and "said no" in denied.stderr
+    assert denied.returncode == 1 and "You or the issuer declined" in denied.stderr
     before = len(ada.company.issuer.seen()["revoked"])
     nobody = ada.sign_in("bob")
-    assert nobody.returncode == 1 and "none of the roles" in nobody.stderr
+    assert nobody.returncode == 1 and "none of this daemon's roles" in nobody.stderr
     assert len(ada.company.issuer.seen()["revoked"]) == before + 1
     assert not ada.file.exists()
 
@@ -336,7 +337,7 @@ def test_while_the_issuer_is_away_a_token_counts_to_its_end(ada: Person) -> None
         assert ada.run_apart("whoami").returncode == 0
         ada.change(expires_at=time.time() - 10)
         away = ada.run_apart("whoami")
-        assert away.returncode == 1 and "does not answer" in away.stderr
+        assert away.returncode == 1 and "does not respond" in away.stderr
     finally:
         ada.company.issuer.behave(down=False)
     assert ada.run_apart("whoami").returncode == 0

@@ -38,11 +38,11 @@ def test_what_is_wrong_with_a_file_is_one_sentence(
     (tmp_path / "bytes.jsonl").write_bytes(b"\xff\xfe")
     (tmp_path / "loop.yaml").write_text("machines: [")
     for trace, plan, words in (
-        (tmp_path / "none.jsonl", machines, "There is no file"),
+        (tmp_path / "none.jsonl", machines, "none.jsonl does not exist"),
         (tmp_path / "broken.gz", machines, "cannot be read as text"),
         (tmp_path / "bytes.jsonl", machines, "cannot be read as text"),
         (EXAMPLE / "trace.jsonl.gz", tmp_path / "loop.yaml", "is not valid YAML"),
-        (EXAMPLE / "trace.jsonl.gz", tmp_path / "none.yaml", "There is no file"),
+        (EXAMPLE / "trace.jsonl.gz", tmp_path / "none.yaml", "none.yaml does not exist"),
     ):
         assert simulate(trace, "--machines", plan) == 1
         assert words in capsys.readouterr().err

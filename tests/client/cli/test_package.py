@@ -129,7 +129,7 @@ def test_a_package_is_made_twice_with_the_same_bytes_and_says_what_is_in_it(
         inside = set(opened.namelist())
     assert {"portico/__init__.py", "portico_server/__main__.py", "portico_server/package/run.lock"} <= inside
     assert not any("__pycache__" in name for name in inside)
-    assert "is there already" in command("package", "asker", "-o", str(made[0])).err
+    assert "already exists" in command("package", "asker", "-o", str(made[0])).err
 
 
 def test_no_secret_is_in_a_package_and_each_has_a_variable(
@@ -151,7 +151,7 @@ def test_no_secret_is_in_a_package_and_each_has_a_variable(
     assert "starts the program 'echo'" in done.json["notes"][0]
     leaky = {**INNER, "step": {"op": "llm", "model": "house", "system": f"Say {SECRETS['api_key']}"}}
     client.apps.deploy("leaky", leaky)
-    with pytest.raises(Conflict, match="holds the value of the secret MODEL_HOUSE_API_KEY"):
+    with pytest.raises(Conflict, match="contains the value of the secret MODEL_HOUSE_API_KEY"):
         client.apps.plan_package("leaky")
 
 
@@ -166,10 +166,10 @@ def test_a_dry_run_writes_nothing(command: Command, client: Client, tmp_path: Pa
     ("arguments", "words"),
     [
         (("askar",), "'asker'"),
-        (("asker", "--version", "9"), "has no version 9; its newest is"),
+        (("asker", "--version", "9"), "has no version 9; its newest version is"),
         (("handbook", "--version", "1"), "the chat app of a store, which has no versions"),
         (("asker", "--include", "store/handbok"), "handbook"),
-        (("asker", "--include", "prompt/nothing"), "There is no prompt 'nothing'"),
+        (("asker", "--include", "prompt/nothing"), "The prompt 'nothing' does not exist"),
         (("asker", "--slurm", "--partition", "gpu long"), "'partition' is 'gpu long'"),
         (("asker", "--kubernetes", "--replicas", "3", "--max-replicas", "2"), "less than the 3"),
         (("asker", "--kubernetes", "--host", "no_host"), "'host' is 'no_host'"),
@@ -189,7 +189,7 @@ def test_what_cannot_leave_is_refused(client: Client, tmp_path: Path) -> None:
     client.deployments.add("scripted", f"fake://{script}")
     step: dict[str, Any] = {"op": "llm", "model": "scripted", "system": "Write."}
     client.apps.deploy("local", {"portico_flow": 1, "step": step})
-    with pytest.raises(Conflict, match="is a file of this machine alone"):
+    with pytest.raises(Conflict, match="is a file that exists only on this machine"):
         client.apps.plan_package("local")
     found = client.apps.plan_package("local", models="include")
     assert "app/models/scripted/replies.yaml" in found.files
@@ -199,7 +199,7 @@ def test_what_cannot_leave_is_refused(client: Client, tmp_path: Path) -> None:
         client.apps.plan_package("needs")
     by_id = {"portico_flow": 1, "step": {"op": "retrieve", "store": client.stores.get("handbook").id}}
     client.apps.deploy("by-id", by_id)
-    with pytest.raises(Conflict, match="names the store 'handbook' by its id"):
+    with pytest.raises(Conflict, match="uses the id of the store 'handbook'"):
         client.apps.plan_package("by-id")
     loose = client.stores.add("loose")
     client.apps.deploy("over-loose", {"portico_flow": 1, "step": {"op": "retrieve", "store": loose.name}})
@@ -288,9 +288,9 @@ def test_a_skill_that_a_step_gives_to_a_shell_travels_too(client: Client, tmp_pa
         client.apps.deploy(f"shell-{name}", {"portico_flow": 1, "step": step})
     for name in ("by-name", "by-latest"):
         assert [item["name"] for item in client.apps.plan_package(f"shell-{name}").skills] == ["sh-skill"]
-    with pytest.raises(Conflict, match="names version 1 of the skill 'sh-skill' by its number"):
+    with pytest.raises(Conflict, match="uses version 1 of the skill 'sh-skill' by number"):
         client.apps.plan_package("shell-by-number")
-    with pytest.raises(Conflict, match="names the skill 'sh-skill' by its id"):
+    with pytest.raises(Conflict, match="uses the id of the skill 'sh-skill'"):
         client.apps.plan_package("shell-by-id")
 
 
@@ -329,9 +329,9 @@ def test_only_skills_that_the_packer_may_read_travel(client: Client, daemon: Dae
         other.apps.deploy("theirs", {"portico_flow": 1, "step": {"op": "llm", "model": "echo"}})
         for named in ("mine-alone", skill):
             other.apps.deploy("of-others", reading(named))
-            with pytest.raises(NotFound, match="There is no skill"):
+            with pytest.raises(NotFound, match=f"The skill '{named}' does not exist"):
                 other.apps.plan_package("of-others")
-            with pytest.raises(NotFound, match="There is no skill"):
+            with pytest.raises(NotFound, match=f"The skill '{named}' does not exist"):
                 other.apps.plan_package("theirs", include=[f"skill/{named}"])
 
 
@@ -339,7 +339,7 @@ def test_a_secret_in_a_shared_skill_is_found(client: Client, tmp_path: Path) -> 
     add_skill(client, tmp_path / "leaking", f"The key is {SECRETS['api_key']}.")
     flow = {"op": "pipeline", "steps": [{"op": "llm", "model": "house"}, reading("leaking")["step"]]}
     client.apps.deploy("leaking-app", {"portico_flow": 1, "step": flow})
-    with pytest.raises(Conflict, match=r"'SKILL\.md' of the skill 'leaking' holds the value"):
+    with pytest.raises(Conflict, match=r"'SKILL\.md' of the skill 'leaking' contains the value"):
         client.apps.plan_package("leaking-app")
 
 
@@ -509,7 +509,7 @@ def test_a_store_of_a_configuration_is_made_of_an_archive_once(
     assert command("apply", "-f", str(file)).code == 0, "it is there: its archive is not looked at"
     for text, words in (
         ("{name: new, archive: kept.zip}", "stores[0].archive"),
-        ("{name: new, archive: none.zip}", "is not a whole zip archive"),
+        ("{name: new, archive: none.zip}", "is not a complete zip archive"),
         ("{name: new, archive: kept.zip, folder: .}", "an archive and a folder"),
     ):
         file.write_text(f"stores: [{text}]\n", encoding="utf-8")

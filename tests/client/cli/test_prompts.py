@@ -56,8 +56,10 @@ def test_one_that_came_with_portico_is_shown_with_an_example_written_and_tried(
 
 def test_a_prompt_is_written_on_the_command_line(command: Command) -> None:
     text = "Say {{hello}} to {name} in {language}, {name}."
-    assert command("prompts", "add", "hi", text).out == "'hi' is at version 1.\n"
-    assert command("prompts", "add", "hi", text, "--system", "Be {mood}.").out == "'hi' is at version 2.\n"
+    assert command("prompts", "add", "hi", text).out == "'hi' is now at version 1.\n"
+    assert (
+        command("prompts", "add", "hi", text, "--system", "Be {mood}.").out == "'hi' is now at version 2.\n"
+    )
     assert command("prompts", "history", "hi", "--json").json["data"][1]["version"] == 1
     assert command("prompts", "history", "hi").out.splitlines()[1].startswith("2\t")
     said = command("prompts", "render", "hi", "name=Ann", "language=Basque", "mood=kind").out
@@ -69,8 +71,11 @@ def test_a_prompt_is_written_on_the_command_line(command: Command) -> None:
 
 
 def test_what_is_no_folder_of_prompts_is_refused(command: Command, tmp_path: Path) -> None:
-    assert "no file or folder" in command("prompts", "import", str(tmp_path / "none")).err
+    assert (
+        f"The file or folder {tmp_path / 'none'} does not exist"
+        in command("prompts", "import", str(tmp_path / "none")).err
+    )
     assert "There are no .yaml, .yml, .md" in command("prompts", "import", str(tmp_path)).err
     (tmp_path / "a.yaml").write_bytes(b"\xff\xfe")
-    assert "not text in UTF-8" in command("prompts", "import", str(tmp_path)).err
+    assert "not UTF-8 text" in command("prompts", "import", str(tmp_path)).err
     assert "given as https" in command("prompts", "import", "ssh://example.com/x.git").err

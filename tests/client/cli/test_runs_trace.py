@@ -55,7 +55,7 @@ def test_the_steps_of_a_run_are_shown_with_times_tokens_and_errors(command: Comm
 
 def test_a_run_goes_on_and_another_one_begins_like_it(command: Command, ended: str) -> None:
     said = command("runs", "resume", ended, "--from", "last").out
-    assert said == f"{ended} continues. Follow it: portico runs tail {ended}\n"
+    assert said == f"{ended} continues. To follow it: portico runs tail {ended}\n"
     command("runs", "tail", ended)
     forked = command("runs", "fork", ended, "--input", "rice", "--json").json
     assert forked["id"] != ended

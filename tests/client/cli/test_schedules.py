@@ -21,7 +21,7 @@ def test_a_schedule_is_made_shown_changed_run_and_removed(command: Command, tmp_
         == 5
     )
     made = command("schedules", "add", "morning", "--app", "handbook", "--input", "Which port?", *CRON)
-    assert made.code == 0 and "morning is due next" in made.out
+    assert made.code == 0 and "morning is next due" in made.out
     [listed] = command("schedules", "list", "--json").json["data"]
     assert (listed["app"], listed["input"], listed["timezone"]) == (
         "handbook",
@@ -43,16 +43,16 @@ def test_a_schedule_is_made_shown_changed_run_and_removed(command: Command, tmp_
     shown = command("schedules", "show", "morning")
     assert run in shown.out and "hand" in shown.out and "every 15m" in shown.out
     assert command("schedules", "show", "morning", "--json").json["runs"][0]["run"] == run
-    assert "due next" in command("schedules", "resume", "morning").out
+    assert "next due" in command("schedules", "resume", "morning").out
     assert "Would remove" in command("schedules", "remove", "morning", "--dry-run").out
     assert command("schedules", "remove", "morning", "--yes").code == 0
     gone = command("schedules", "show", "morning")
-    assert gone.code == 1 and "There is no schedule 'morning'." in gone.err
+    assert gone.code == 1 and "The schedule 'morning' does not exist." in gone.err
 
 
 def test_what_cannot_be_is_refused_in_a_sentence(command: Command) -> None:
     wrong = command("schedules", "add", "x", "--app", "handbook", "--cron", "0 7 * *")
-    assert wrong.code == 1 and "five fields were expected" in wrong.err
+    assert wrong.code == 1 and "expected five fields" in wrong.err
     neither = command("schedules", "next")
     assert neither.code == 1 and "Give either the NAME" in neither.err
     unknown = command("schedules", "add", "x", "--app", "nothing", "--every", "1h")

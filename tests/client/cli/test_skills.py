@@ -29,20 +29,20 @@ def test_a_skill_is_added_shown_changed_exported_and_removed(
     command: Command, folder: Path, tmp_path: Path
 ) -> None:
     assert "No skills yet" in command("skills", "list").out
-    assert command("skills", "add", str(folder)).out == "'pdf-forms' is at version 1.\n"
+    assert command("skills", "add", str(folder)).out == "'pdf-forms' is now at version 1.\n"
     assert command("skills", "add", str(folder), "--json").json["latest_version"] == "1"
     exported = tmp_path / "out.zip"
     assert command("skills", "export", "pdf-forms", "--to", str(exported)).code == 0
     with zipfile.ZipFile(exported) as packed:
         assert packed.namelist() == ["pdf-forms/SKILL.md", "pdf-forms/scripts/fill.py"]
     (folder / "scripts" / "fill.py").write_text("print(2)")
-    assert command("skills", "add", str(folder)).out == "'pdf-forms' is at version 2.\n"
+    assert command("skills", "add", str(folder)).out == "'pdf-forms' is now at version 2.\n"
     shown = command("skills", "show", "pdf-forms").out
     assert "2 of 2, 2 is the default" in shown and "MIT" in shown and "scripts/fill.py" in shown
     assert (
         command("skills", "show", "pdf-forms", "--json").json["version"]["front_matter"]["license"] == "MIT"
     )
-    assert command("skills", "default", "pdf-forms", "1").out == "'pdf-forms' is at version 1.\n"
+    assert command("skills", "default", "pdf-forms", "1").out == "'pdf-forms' is now at version 1.\n"
     assert command("skills", "add", str(exported), "--json").json["default_version"] == "1"
     assert [one["version"] for one in command("skills", "versions", "pdf-forms", "--json").json["data"]] == [
         "2",
@@ -66,7 +66,7 @@ async def test_the_sdk_takes_folders_and_archives(daemon: Daemon, folder: Path) 
         (folder / "out").symlink_to("/etc/passwd")
         with pytest.raises(InvalidRequest, match="is a link"):
             await client.skills.add(folder)
-        with pytest.raises(InvalidRequest, match="no folder or archive"):
+        with pytest.raises(InvalidRequest, match=r"The folder or archive '.*absent' does not exist"):
             await client.skills.add(folder / "absent")
         await client.skills.remove(made.id)
         with pytest.raises(NotFound):

@@ -21,7 +21,7 @@ def test_a_tool_is_shown_with_its_arguments(command: Command) -> None:
 
 
 def test_a_command_is_added_called_and_removed(command: Command) -> None:
-    assert "Nothing was added" in command("tools", "sources").out
+    assert "No tools added yet" in command("tools", "sources").out
     program = (sys.executable, "-c", "import sys; print(sys.argv[1:])", "{text}")
     added = command("tools", "add", "echo", "--describe", "Says it again.", "--read-only", "--", *program)
     assert added.out == "Added echo.\n"
@@ -42,7 +42,7 @@ def test_a_function_is_looked_for_in_this_folder(command: Command, monkeypatch: 
 
 
 def test_what_is_neither_is_refused(command: Command) -> None:
-    assert "needs one of" in command("tools", "add", "x").err
+    assert "needs exactly one of" in command("tools", "add", "x").err
     assert "NAME=VALUE" in command("tools", "add", "x", "--env", "A", "--", "true").err
 
 
@@ -62,7 +62,7 @@ def test_tools_are_listed_by_group_and_by_words(command: Command) -> None:
     assert set(names("--group", "web")) == {"web_fetch", "web_search", "http_request"}
     assert names("--search", "weekday")[0] == "current_time"
     assert set(names("--group", "web", "--search", "weekday")) <= {"web_fetch", "web_search", "http_request"}
-    assert command("tools", "list", "--group", "nowhere").out.strip() == "No such tools here."
+    assert command("tools", "list", "--group", "nowhere").out.strip() == "No matching tools."
 
 
 def test_a_tool_says_its_group_and_what_it_costs(command: Command) -> None:

@@ -57,7 +57,7 @@ def test_a_model_is_trained_with_the_prompts_of_an_app_and_compared_with_it(
         client.apply({"agents": [{"name": "counter", "model": "default", "instructions": "Count."}]})
         done = command("tune", str(examples), "--base", "default", "--epochs", "1", "--app", "counter")
         assert done.code == 0, done.err
-        assert "'counter' writes the prompts that were trained on, for 'echo'" in done.err
+        assert "'counter' writes the prompts used in training, for 'echo'" in done.err
         job = client.tuning.list(limit=1).data[0]
         assert job.app == "counter"
         same = command("tune", "check", job.id)
@@ -122,7 +122,7 @@ def test_a_job_is_begun_paused_resumed_and_cancelled(command: Command, examples:
     assert "is cancelled" in command("tune", "cancel", job).out
     again = command("tune", "cancel", job)
     assert again.code == 1
-    assert "cancelled already" in again.err
+    assert "already cancelled" in again.err
     assert command("tune", "follow", job).code == 1
 
 
@@ -258,10 +258,10 @@ def test_a_csv_file_is_read_by_a_mapping(command: Command, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("format", "text", "words"),
     [
-        ("alpaca", '[{"instruction": "a"}]', "Example 1 of source is not as 'alpaca' has them"),
-        ("sharegpt", '{"conversations": [{"from": "cat", "value": "x"}]}', "nobody is called 'cat'"),
-        ("alpaca", '[{"instruction": "a", "output": ', "not a whole JSON array"),
-        ("csv", "a,b\n1,2\n", "Say which columns"),
+        ("alpaca", '[{"instruction": "a"}]', "Example 1 of source does not match the format 'alpaca'"),
+        ("sharegpt", '{"conversations": [{"from": "cat", "value": "x"}]}', "unknown speaker 'cat'"),
+        ("alpaca", '[{"instruction": "a", "output": ', "not a complete JSON array"),
+        ("csv", "a,b\n1,2\n", "Assign the columns"),
         ("parquet", "", "'parquet' is not a format"),
     ],
 )

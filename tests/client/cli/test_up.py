@@ -130,8 +130,8 @@ def test_a_folder_of_which_nothing_can_be_read_is_told_of(
     _read_until(process, "Press Ctrl-C")
     process.send_signal(signal.SIGINT)
     assert (
-        "attic holds no documents. Skipped 1 of 1 file: 1 of an unknown kind. portico stores show attic --files\n"
-        in process.communicate(timeout=LIMIT)[1]
+        "attic contains no documents. Skipped 1 of 1 file: 1 of an unsupported format. "
+        "portico stores show attic --files\n" in process.communicate(timeout=LIMIT)[1]
     )
 
 
@@ -166,7 +166,7 @@ def test_a_daemon_that_is_killed_is_told_of_with_the_path_of_its_log(
     os.kill(json.loads((home / "daemon.json").read_text(encoding="utf-8"))["pid"], signal.SIGKILL)
     _rest, errors = process.communicate(timeout=LIMIT)
     log = home / "logs" / "daemon.log"
-    assert errors.endswith(f"The daemon was ended by signal 9 (SIGKILL). Its log: {log}\n")
+    assert errors.endswith(f"The daemon was killed by signal 9 (SIGKILL). Its log: {log}\n")
     assert process.returncode == 1
 
 

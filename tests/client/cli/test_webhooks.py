@@ -14,7 +14,7 @@ URL = "https://example.com/hook"
 def test_a_webhook_is_made_shown_changed_rotated_and_deleted(command: Command) -> None:
     made = command("webhooks", "create", URL, "--event", "batch.completed", "--name", "mine")
     secret = made.out.strip()
-    assert made.code == 0 and secret.startswith("whsec_") and "only time" in made.err
+    assert made.code == 0 and secret.startswith("whsec_") and "is shown only this once" in made.err
     [listed] = command("webhooks", "list", "--json").json["data"]
     assert (listed["name"], listed["url"], listed["event_types"]) == ("mine", URL, ["batch.completed"])
     hook = listed["id"]
@@ -25,7 +25,7 @@ def test_a_webhook_is_made_shown_changed_rotated_and_deleted(command: Command) -
     assert f"{hook} sends run.finished, run.failed to {URL}." in changed.out
     assert "is disabled" in command("webhooks", "change", hook, "--disable").out
     assert command("webhooks", "change", hook, "--enable", "--json").json["disabled"] is None
-    assert "Nothing was sent yet" in command("webhooks", "deliveries", hook).out
+    assert "No deliveries yet" in command("webhooks", "deliveries", hook).out
     rotated = command("webhooks", "rotate", hook, "--keep-old", "--json").json
     assert rotated["signing_secret"] not in ("", secret)
     assert command("webhooks", "rotate", hook, "--yes").out.strip().startswith("whsec_")
@@ -33,7 +33,7 @@ def test_a_webhook_is_made_shown_changed_rotated_and_deleted(command: Command) -
     assert command("webhooks", "delete", hook, "--yes").code == 0
     assert "No webhooks yet" in command("webhooks", "list").out
     gone = command("webhooks", "show", hook)
-    assert gone.code == 1 and f"There is no webhook '{hook}'." in gone.err
+    assert gone.code == 1 and f"The webhook '{hook}' does not exist." in gone.err
 
 
 def test_what_cannot_be_is_refused_in_a_sentence(command: Command) -> None:
@@ -41,7 +41,7 @@ def test_what_cannot_be_is_refused_in_a_sentence(command: Command) -> None:
     wrong = command("webhooks", "create", URL, "--event", "batch.complete")
     assert wrong.code == 1 and "Did you mean 'batch.completed'" in wrong.err
     plain = command("webhooks", "create", "http://example.com", "--event", "batch.completed")
-    assert plain.code == 1 and "only https:// URLs" in plain.err
+    assert plain.code == 1 and "use an https:// URL" in plain.err
 
 
 async def test_the_sdk_does_the_same_from_asyncio(daemon: Daemon) -> None:

@@ -94,7 +94,7 @@ def test_what_its_output_format_makes_flows_on(client: Client) -> None:
 def test_served_functions_answer_for_the_agent_of_a_deployed_flow(client: Client, served: Daemon) -> None:
     shop = flow(pipeline(Agent("actor", name="clerk", tools=[price])), name="shop")
     [warning] = client.apps.deploy("shop", shop).warnings
-    assert "The agent calls the function 'price', which nobody serves just now" in warning
+    assert "The agent calls the function 'price', which no worker currently serves" in warning
     stop = threading.Event()
     with Client(served.url) as worker:
         thread = threading.Thread(target=worker.serve, args=([shop],), kwargs={"stop": stop})
@@ -116,7 +116,9 @@ def test_an_agent_with_a_forward_runs_here(client: Client) -> None:
 
 def test_a_flow_whose_function_nobody_serves_is_refused_at_once(client: Client) -> None:
     echo = flow(parallel(a=llm("default"), b=Twice()), name="echo")
-    with pytest.raises(Conflict, match="'echo' calls the function 'Twice', which no client serves") as caught:
+    with pytest.raises(
+        Conflict, match="'echo' calls the function 'Twice', which no client currently serves"
+    ) as caught:
         client.apps.deploy("echo", echo)
     assert caught.value.code == "not_served"
     client.apps.deploy("echo", echo, serve_later=True)
@@ -124,7 +126,7 @@ def test_a_flow_whose_function_nobody_serves_is_refused_at_once(client: Client) 
         lambda: client.chat("ho", model="echo").read(),
         lambda: client.apps.run("echo", "ho"),
     ):
-        with pytest.raises(Unavailable, match="No client serves the function 'Twice' now") as refused:
+        with pytest.raises(Unavailable, match="No client currently serves the function 'Twice'") as refused:
             call()
         assert refused.value.code == "not_served"
 

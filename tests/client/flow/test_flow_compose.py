@@ -186,13 +186,15 @@ class TestBinding:
     def test_what_cannot_be_bound_is_said(self) -> None:
         assert "has no argument 'z' to bind; it has x" in refused(bind(lambda x: x, z=1)).message
         assert "variable '{z}'" in refused(llm(user="{a}").bind(z=1)).message
-        with pytest.raises(InvalidRequest, match="no step 'c' to bind; there are a, b"):
+        with pytest.raises(InvalidRequest, match="no step 'c' to bind; steps are a, b"):
             pipeline(a=llm(), b=llm()).bind(c={"x": 1})
         with pytest.raises(InvalidRequest, match=r"Bind 'b' to dict\(argument=…\)"):
             pipeline(a=llm(), b=llm()).bind(b=1)
-        with pytest.raises(InvalidRequest, match="takes them by name"):
+        with pytest.raises(InvalidRequest, match="accepts keyword arguments"):
             llm().bind(1)
-        assert "_1: a single value flows in" in refused(pipeline(llm(), bind(lambda a: a, _1))).message
+        assert (
+            "_1: the step receives a single value" in refused(pipeline(llm(), bind(lambda a: a, _1))).message
+        )
 
     def test_a_reference_is_not_yet_a_value(self) -> None:
         with pytest.raises(TypeError, match="branch"):
@@ -201,7 +203,7 @@ class TestBinding:
             iter(input)
 
     def test_what_is_no_json_cannot_travel(self) -> None:
-        assert "cannot travel" in refused(tool("t", a=threading.Lock())).message
+        assert "cannot be sent" in refused(tool("t", a=threading.Lock())).message
 
 
 class TestTypes:
@@ -214,7 +216,8 @@ class TestTypes:
         error = refused(pipeline(ask=llm(), count=count))
         assert error.code == "type_clash"
         assert error.message == (
-            "The step 'count' takes a list, each item text as 'words', but the step 'ask' gives text."
+            "The step 'count' accepts a list with items of this kind: text as 'words', "
+            "but the step 'ask' provides text."
         )
 
     def test_items_of_lists(self) -> None:
@@ -226,7 +229,8 @@ class TestTypes:
 
         error = refused(pipeline(a=numbers, b=words))
         assert (
-            "each item text as 'x', but the step 'a' gives a list, each item a whole number" in error.message
+            "a list with items of this kind: text as 'x', but the step 'a' provides "
+            "a list with items of this kind: a whole number" in error.message
         )
 
     def test_each_argument_of_a_spread(self) -> None:
@@ -237,44 +241,48 @@ class TestTypes:
             return a + b
 
         error = refused(pipeline(two=parallel(llm(), size), both=both))
-        assert "takes text as 'b', but the step 'two' gives a whole number" in error.message
+        assert "accepts text as 'b', but the step 'two' provides a whole number" in error.message
 
     def test_too_many_branches(self) -> None:
         error = refused(pipeline(three=parallel(llm(), llm(), llm()), both=lambda a, b: a + b))
         assert (
-            "The step 'three' gives 3 values, but the function of the step 'both' takes a, b" in error.message
+            "The step 'three' provides 3 values, but the function of the step 'both' accepts a, b"
+            in error.message
         )
 
     def test_a_warp_over_text(self) -> None:
         error = refused(pipeline(ask=llm(), each=warp(llm())))
-        assert error.message == "The step 'each' goes over a list, but the step 'ask' gives text."
+        assert error.message == "The step 'each' iterates over a list, but the step 'ask' provides text."
 
     def test_the_items_of_a_warp(self) -> None:
         def title(section: str) -> str:
             return section
 
         error = refused(pipeline(outline=llm(format=list[Section]), titles=warp(title)))
-        assert "takes text as 'section', but the step 'outline' gives an object" in error.message
+        assert "accepts text as 'section', but the step 'outline' provides an object" in error.message
 
     def test_what_comes_out_of_a_warp(self) -> None:
         def join(texts: list[int]) -> str:
             return str(texts)
 
-        assert "gives a list, each item text" in refused(pipeline(each=warp(llm()), join=join)).message
+        assert (
+            "provides a list with items of this kind: text"
+            in refused(pipeline(each=warp(llm()), join=join)).message
+        )
 
     def test_variables_that_no_key_fills(self) -> None:
         sections = llm(format=list[Section])
         error = refused(pipeline(outline=sections, write=warp(llm(user="{title} {body}"))))
         assert error.code == "missing_variable"
-        assert "the variable '{body}', but the step 'outline' gives only title, describe" in error.message
+        assert "the variable '{body}', but the step 'outline' provides only title, describe" in error.message
         error = refused(pipeline(a=llm(), b=llm(user="Translate {text}")))
-        assert "the variable '{text}', but the step 'a' gives text" in error.message
+        assert "the variable '{text}', but the step 'a' provides text" in error.message
 
     def test_the_input_of_the_flow(self) -> None:
         def count(words: list[str]) -> int:
             return len(words)
 
-        assert "but the input of the flow gives text" in refused(count, input=str).message
+        assert "but the input of the flow provides text" in refused(count, input=str).message
         assert spec(llm(user="{item}: {count}"), input=Order)["user"] == "{item}: {count}"
 
     def test_words_for_what_clashes(self) -> None:
@@ -285,10 +293,10 @@ class TestTypes:
             return x
 
         assert (
-            "true or false as 'x', but the step 'a' gives a whole number"
+            "true or false as 'x', but the step 'a' provides a whole number"
             in refused(pipeline(a=small, b=flag)).message
         )
-        assert "but the step 'a' gives a list" in refused(pipeline(a=embed(), b=small)).message
+        assert "but the step 'a' provides a list" in refused(pipeline(a=embed(), b=small)).message
 
     def test_what_may_fit_is_let_through(self) -> None:
         def maybe(x: str | None) -> float:
@@ -347,7 +355,7 @@ class TestCombinators:
             code(lambda x: (lock, x))
 
     def test_nothing_is_no_flow(self) -> None:
-        with pytest.raises(InvalidRequest, match="at least one step"):
+        with pytest.raises(InvalidRequest, match="At least one step is required"):
             pipeline()
         with pytest.raises(InvalidRequest, match="is not a step"):
             flow(3)  # type: ignore[arg-type]
@@ -357,7 +365,7 @@ class TestCombinators:
             return x
 
         error = refused(pipeline(two=parallel(llm(), llm()), each=diverter(llm(), number)))
-        assert "takes a whole number as 'x', but the step 'two' gives text" in error.message
+        assert "accepts a whole number as 'x', but the step 'two' provides text" in error.message
 
     def test_graph_and_item(self) -> None:
         found = spec(graph(a=llm(), b=warp(tool("t", x=item), over=output("a")), after={"b": ["a"]}))
@@ -373,7 +381,7 @@ def test_an_address_is_fetched_as_in_yaml() -> None:
 def test_a_flow_written_with_with_says_how_it_is_written() -> None:
     with pytest.raises(InvalidRequest, match="Steps are arguments"), pipeline():
         raise AssertionError
-    with pytest.raises(InvalidRequest, match="give it its steps as arguments"), pipeline(str.upper):
+    with pytest.raises(InvalidRequest, match="pass its steps as arguments"), pipeline(str.upper):
         raise AssertionError
 
 

@@ -83,7 +83,7 @@ def test_deploying_says_who_is_missing(daemon: Daemon) -> None:
         assert caller.apps.deploy("shop", shop()).warnings == ()
     with Client(daemon.url) as caller:
         [warning] = caller.apps.deploy("shop", shop(), serve_later=True).warnings
-        assert "The step 'triple' calls the function 'tripled', which nobody serves just now" in warning
+        assert "The step 'triple' calls the function 'tripled', which no worker currently serves" in warning
 
 
 def test_an_app_calls_the_function_that_is_served(daemon: Daemon) -> None:
@@ -108,7 +108,7 @@ def test_a_durable_run_ends_if_nobody_comes_within_the_limit(daemon: Daemon) -> 
     with Client(daemon.url) as caller:
         lonely = flow(client(tripled, limit=0.2), durability="normal")
         caller.apps.deploy("lonely", lonely, serve_later=True)
-        told = r"No client has served the function 'tripled' within 0\.2 s"
+        told = r"No client served the function 'tripled' within 0\.2 s"
         with pytest.raises(PorticoError, match=told) as caught:
             caller.apps.run("lonely", 1)
         assert caught.value.code == "question_expired"
@@ -145,7 +145,7 @@ def test_arguments_are_held_to_the_signature(daemon: Daemon) -> None:
     with serving(daemon, [tripled]) as caller:
         until(lambda: there(caller, "tripled"))
         caller.apps.deploy("strict", client(tripled))
-        with pytest.raises(InvalidRequest, match="What the function 'tripled' gets") as caught:
+        with pytest.raises(InvalidRequest, match="The input of the function 'tripled'") as caught:
             caller.apps.run("strict", "four")
         assert caught.value.code == "schema_mismatch"
         step = {"op": "client", "function": "tripled", "args": [{"$ref": "value"}]}
@@ -164,7 +164,7 @@ def test_a_tool_of_the_daemon_is_no_function(daemon: Daemon) -> None:
             {"portico_flow": 1, "step": {"op": "client", "function": "calculator"}},
             serve_later=True,
         )
-        with pytest.raises(PorticoError, match="is a tool of the daemon and no function of a client"):
+        with pytest.raises(PorticoError, match="is a tool of the daemon, not a client function"):
             caller.apps.run("mistaken", 1)
 
 
@@ -244,7 +244,7 @@ class TestCommand:
         )
         assert process.stdout is not None
         try:
-            assert process.stdout.readline().startswith("Serves priced until Ctrl-C.")
+            assert process.stdout.readline().startswith("Serving priced until Ctrl-C.")
             with Client(daemon.url) as caller:
                 until(lambda: there(caller, "priced"))
                 spec = {"op": "client", "function": "priced"}
@@ -266,7 +266,7 @@ class TestCommand:
             timeout=60,
         )
         assert done.returncode != 0
-        assert "All of the flow 'whole' runs in the daemon" in done.stderr
+        assert "The flow 'whole' runs entirely in the daemon" in done.stderr
 
 
 def receipt(x: int) -> str:
@@ -287,5 +287,5 @@ def test_a_function_knows_the_key_of_its_call(daemon: Daemon) -> None:
         assert running.result() == f"{running.id}:pay.pay", "it is asked of those who serve"
         first, second = (caller.tools.call("receipt", {"x": 1}).text for _ in range(2))
         assert first and second and first != second, "each call of a tool is a call of its own"
-    with pytest.raises(InvalidRequest, match="Nobody calls a function"):
+    with pytest.raises(InvalidRequest, match="No Portico call is running"):
         receipt(1)

@@ -1,4 +1,4 @@
-"""A key that is revoked while its calls are under way: they end with it, those of others do not."""
+"""A key revoked during its calls ends its own calls, and other keys' calls continue."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def daemon(tmp_path: Path) -> AsyncIterator[ApiServer]:
 
 @asynccontextmanager
 async def client(daemon: ApiServer, *scopes: str) -> AsyncIterator[tuple[str, httpx.AsyncClient]]:
-    """A new key's id, and a client that has it."""
+    """Yield the id of a new key, and a client that uses it."""
     row, secret = await daemon.auth.create("friend", scopes or ("chat", "apps:*:call", "tools:*:call"))
     headers = {"Authorization": f"Bearer {secret}"}
     async with httpx.AsyncClient(base_url=daemon.url, headers=headers, timeout=LIMIT) as theirs:
@@ -48,14 +48,14 @@ async def revoke(daemon: ApiServer, key: str) -> None:
 
 
 def teller(daemon: ApiServer) -> RelayModel:
-    """A model that says one thing and then nothing for ever."""
+    """Return a model that sends one piece and then nothing."""
     made = RelayModel("teller", b'data: {"choices":[]}\n\n', hold=asyncio.Event())
     daemon.add(made)
     return made
 
 
 async def rest(answer: httpx.Response) -> str:
-    """What still comes of an answer until it is broken off."""
+    """Return the remainder of an answer until the connection breaks."""
     text = ""
     async with asyncio.timeout(LIMIT):
         with suppress(httpx.RemoteProtocolError):
@@ -241,7 +241,7 @@ OUTLIVING = {
     "better-model": "The daemon fetches it, for everybody.",
     "answer test": "The daemon tests models, for everybody.",
 }
-"""Kinds of durable runs that a key's end does not end as it ends all others, and why."""
+"""Kinds of durable runs that continue when their key ends, and why; all other runs end with the key."""
 
 
 async def test_every_kind_of_durable_run_says_what_becomes_of_it(daemon: ApiServer) -> None:
@@ -336,7 +336,9 @@ async def test_its_sessions_of_the_sandbox_end(daemon: ApiServer, monkeypatch: p
 async def test_what_does_not_end_delays_nothing_else(
     daemon: ApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A job at a provider that does not answer is cancelled there for half a minute."""
+    """A job that cannot be ended quickly delays nothing else: its provider takes half a minute to answer the
+    cancellation.
+    """
     held, ended = asyncio.Event(), asyncio.Event()
 
     async def wait_long(_key: str) -> None:
@@ -370,7 +372,7 @@ async def test_what_does_not_end_delays_nothing_else(
 
 
 async def test_two_admins_who_revoke_each_other_at_once_are_both_gone(daemon: ApiServer) -> None:
-    """Each is cut off in the middle of revoking the other."""
+    """Two admins who revoke each other at the same time are both gone, each cut off while revoking the other."""
     async with (
         client(daemon, "admin") as (one, first),
         client(daemon, "admin") as (two, second),

@@ -1,6 +1,7 @@
-"""What ``/openapi.json`` says, and what the daemon answers to requests that are made from it: they do not contradict.
+"""``/openapi.json`` and the daemon's answers to requests generated from it do not contradict each other.
 
-`PORTICO_TEST_REQUESTS` is about how many requests are made of it, 500 unless it is set. The same ones each time.
+`PORTICO_TEST_REQUESTS` sets the approximate number of generated requests, 500 by default. The requests are the same
+each time.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ LEFT_OUT: Final = {
     "/api/workers/{worker}/claim": "waits for work",
     "/api/questions/claim": "waits for work",
 }
-"""Paths that are not asked, and why."""
+"""Paths that are not tested, and why."""
 
 CONFIGURATION = """
 models:
@@ -85,7 +86,7 @@ def test_no_answer_contradicts_the_document(served: Daemon, document: Mapping[st
 
 
 def contradictions(operation: Any, url: str, count: int) -> list[str]:
-    """What is wrong with the answers to ``count`` requests of one operation."""
+    """Return the faults in the answers to ``count`` requests of one operation."""
     wrong: list[str] = []
 
     modes = [schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE]

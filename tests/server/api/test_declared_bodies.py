@@ -1,4 +1,4 @@
-"""Every field that a hot body declares is in ``/openapi.json``; a value outside is refused, and one inside passes."""
+"""Every field that a hot body declares is in ``/openapi.json``; an invalid value is refused and a valid one passes."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ BODIES: Mapping[str, tuple[RequestBody, Mapping[str, Any]]] = {
     "/v1/messages": (CREATED, {"model": "echo", "messages": HELLO, "max_tokens": 9}),
     "/v1/messages/count_tokens": (COUNTED, {"model": "echo", "messages": HELLO}),
 }
-"""What each hot path takes, in words behind it where there are two ways, and the least that it answers."""
+"""The fields that each hot path accepts, and its smallest valid body. A suffix names the second form of a path."""
 
 PASSED_ON = {"svg", "mask", "known_speaker_names", "known_speaker_references"}
-"""Fields with a type that models check, not the daemon."""
+"""Typed fields that models check, not the daemon."""
 
 LACKING = ("mp3", "opus", "aac", "flac", "jpeg", "webp", "gif", "svg", "diarized_json", ["logprobs"])
-"""What the bodies allow and fake models cannot do, which they say."""
+"""Values that the bodies allow but fake models do not support; fake models say so."""
 
 TOGETHER: Mapping[str, Mapping[str, Any]] = {
     "stream_options": {"stream": True},
@@ -67,7 +67,7 @@ TOGETHER: Mapping[str, Mapping[str, Any]] = {
     "partial_images": {"stream": True},
     "timestamp_granularities": {"response_format": "verbose_json"},
 }
-"""What a field needs beside it, at any path or at one."""
+"""Fields that another field requires, at any path or at a given one."""
 
 RIGHT: Mapping[str, Any] = {
     "messages": HELLO,
@@ -98,10 +98,10 @@ RIGHT: Mapping[str, Any] = {
     "context_management": [{"type": "compaction", "compact_threshold": 1_000}],
     "background_options": {"completion_window": "soonest"},
 }
-"""Values inside, at any path or at one, where it takes more than the schema to make one."""
+"""Valid values that a schema alone cannot generate, at any path or at a given one."""
 
 STORED = {"previous_response_id", "conversation", "prompt"}
-"""Fields of a response that name what is stored: nothing is, here."""
+"""Fields of a response that name stored objects; in this test nothing is stored."""
 
 FIELDS = [
     pytest.param(path, name, field, id=f"{path}-{name}")
@@ -139,7 +139,7 @@ def png(http: httpx.Client) -> bytes:
 
 
 def outside(schema: Mapping[str, Any]) -> Iterator[Any]:
-    """Values that a schema does not allow."""
+    """Yield values that a schema forbids."""
     if "enum" in schema:
         yield "no such word"
     if "oneOf" in schema or schema.get("type") in ("string", "boolean", "array", "object"):
@@ -174,7 +174,7 @@ def outside(schema: Mapping[str, Any]) -> Iterator[Any]:
 
 
 def inside(schema: Mapping[str, Any]) -> Iterator[Any]:
-    """Values at the ends of what a schema allows; none where it takes more than a schema to make one."""
+    """Yield values at the limits of a schema; none if the schema alone cannot generate one."""
     if "enum" in schema:
         yield from schema["enum"]
     match schema.get("type"):
@@ -210,7 +210,7 @@ def sent(http: httpx.Client, path: str, body: Mapping[str, Any], wav: bytes, png
 
 
 def is_refused(response: httpx.Response, name: str) -> bool:
-    """Whether the answer is that this field is wrong."""
+    """Return whether the answer says that this field is invalid."""
     return response.status_code == 400 and f"'{name}" in response.json()["error"]["message"]
 
 
@@ -238,7 +238,9 @@ def test_a_value_outside_is_refused_by_its_name(
     if name in PASSED_ON:
         return
     values = [*outside(field.schema)]
-    if declared.files:  # a form holds texts and lists: 7 is a text like others, and an empty list is absent
+    if (
+        declared.files
+    ):  # a form holds texts and lists: 7 is an ordinary text, and an empty list counts as absent
         boolean = field.schema.get("type") == "boolean"
         values = [value for value in values if value != [] and (value != 7 or boolean)]
     for value in values:

@@ -1,4 +1,6 @@
-"""What every request meets before a face sees it: Host, Origin, size, JSON, unknown paths, and errors in one shape."""
+"""Checks on every request before a protocol adapter sees it: Host, Origin, size, JSON, unknown paths, errors in
+one form.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,7 @@ async def daemon(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ApiS
 
 
 def refused(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
-    """Check that a response is an error in OpenAI's shape; its inside."""
+    """Check that a response is an error in OpenAI's format, and return its contents."""
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/json"
     assert response.headers["x-request-id"].startswith("req_")

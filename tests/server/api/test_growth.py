@@ -1,4 +1,4 @@
-"""Whatever a client makes to grow, the daemon answers with an error of the client's, at once for everybody else."""
+"""The daemon answers growing input with a client error and stays responsive for everyone else."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ from portico_server.api.routes import HOT
 from portico_server.apps.flow.ops import OPS
 
 MAX_HEALTH_S = 20.0
-"""Seconds within which /health is answered, on a machine with other work: bench/growth.py measures closely."""
+"""Seconds within which /health must answer, on a machine with other work; bench/growth.py measures precisely."""
 
 MAX_MEMORY_MB = 1_200
-"""Memory of the daemon in the end; it begins with some 300."""
+"""Memory limit of the daemon at the end, in MB; the daemon starts with about 300."""
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def document(grown: Daemon) -> dict[str, Any]:
 
 
 def send(client: httpx.Client, method: str, path: str, content: bytes, **headers: str) -> tuple[int, str]:
-    """Status and text of an answer; a stream's is its beginning."""
+    """Return the status and text of an answer; of a stream, return only the beginning."""
     with client.stream(
         method, path, content=content, headers={"content-type": "application/json", **headers}
     ) as answer:
@@ -69,7 +69,7 @@ def send(client: httpx.Client, method: str, path: str, content: bytes, **headers
 
 
 def is_fine(status: int, text: str) -> bool:
-    """Whether that is an answer, or an error of the client's in OpenAI's shape and of a readable length."""
+    """Return whether the answer is a success, or a client error in OpenAI's format with a readable length."""
     if status == 200:
         return "internal_error" not in text
     if status >= 500:
@@ -99,7 +99,7 @@ def test_no_endpoint_is_frozen_or_broken(grown: Daemon, document: dict[str, Any]
 
 @pytest.fixture(scope="module")
 def existing(grown: Daemon) -> dict[str, str]:
-    """The ids of things that are there, by the names that paths have for them."""
+    """Return the ids of existing resources, by the names that paths use for them."""
     found = {}
     for name, (path, given) in EXISTING.items():
         answer = httpx.post(grown.url + path, json=given, timeout=60)
@@ -133,7 +133,8 @@ def test_no_form_and_no_archive_freezes_or_breaks_the_daemon(
     grown: Daemon, document: dict[str, Any], existing: dict[str, str]
 ) -> None:
     wrong = []
-    kept = {key: value for key, value in existing.items() if key != "upload_id"}  # that takes anything once
+    # an upload accepts each request only once
+    kept = {key: value for key, value in existing.items() if key != "upload_id"}
     with Health(grown.url) as health, httpx.Client(base_url=grown.url, timeout=60) as client:
         for name, file in files_that_grow():
             for form in forms(document):
@@ -150,7 +151,7 @@ def test_no_form_and_no_archive_freezes_or_breaks_the_daemon(
 
 
 def test_every_endpoint_is_made_to_grow(document: dict[str, Any]) -> None:
-    """A new kind of body, and a new noun in a path, needs its row in tests/growth.py."""
+    """Every endpoint grows; a new kind of body, or a new noun in a path, needs its row in tests/growth.py."""
     known = {(one.method, one.path) for one in endpoints(document)}
     known |= {(one.method, one.path) for one in forms(document)}
     nouns = set()

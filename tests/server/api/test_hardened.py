@@ -1,4 +1,4 @@
-"""Small doors: what no answer lacks, what no request may have twice, and what is not kept at any size."""
+"""Small safeguards: headers of every answer, duplicates that requests must not have, and limits on what is stored."""
 
 from __future__ import annotations
 

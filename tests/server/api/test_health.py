@@ -1,4 +1,4 @@
-"""``/ready`` beside ``/health``, and what is answered while the database is away."""
+"""``/ready`` beside ``/health``, and the answers while the database is away."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ REASON = 'connection to server at "db.internal" (10.1.2.3), port 5432 failed: Co
 
 
 class Refused(Exception):
-    """What a driver raises; ``sqlstate`` as PostgreSQL's has it."""
+    """A driver's exception, with ``sqlstate`` as PostgreSQL sets it."""
 
     sqlstate: str | None = None
 
@@ -34,12 +34,12 @@ async def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
 
 
 async def furnished(daemon: ApiServer, **headers: str) -> None:
-    """Wait until the last face is there, which a request to it does."""
+    """Wait until the last protocol adapter is loaded, by sending it a request."""
     await daemon.client.get("/mcp", headers=headers)
 
 
 def away(daemon: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every connection fail as one does to a server that is gone."""
+    """Make every connection fail as if the server were gone."""
 
     def connect(*_arguments: Any, **_options: Any) -> Any:
         raise OperationalError("connect", None, Refused(REASON))

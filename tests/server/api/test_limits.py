@@ -1,4 +1,4 @@
-"""Limits of keys as a client meets them: 429, what to do, OpenAI's headers, and after a restart."""
+"""Limits of keys from the client's view: 429, the advice, OpenAI's headers, and the state after a restart."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ASK = {"model": "teller", "messages": [{"role": "user", "content": "Hello"}]}
 
 @pytest.fixture(autouse=True)
 def noon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep midnight away: shortly before it, a run waits for the next day's tokens instead of failing."""
+    """Fix the clock away from midnight: shortly before it, a run waits for the next day's tokens instead of failing."""
     today = (time.time() // DAY_S + 0.5) * DAY_S
     monkeypatch.setattr(quotas, "time", SimpleNamespace(time=lambda: today, monotonic=time.monotonic))
 
@@ -78,7 +78,7 @@ async def test_requests_per_minute(daemon: ApiServer) -> None:
 async def test_tokens_count_whether_or_not_a_stream_tells_them(
     daemon: ApiServer, more: dict[str, Any]
 ) -> None:
-    secret = await key(daemon, tokens_per_day=5)  # one call takes five
+    secret = await key(daemon, tokens_per_day=5)  # one call costs five tokens
     assert (await ask(daemon, secret, **more)).status_code == 200
     last = await ask(daemon, secret)
     refused(last, "tokens per day: limit 5, used 5")
@@ -139,7 +139,7 @@ async def test_a_limit_that_does_not_exist_is_named(daemon: ApiServer) -> None:
 
 
 async def changed(daemon: ApiServer, **limits: Any) -> httpx.Response:
-    """What the daemon says when the only key gets these limits."""
+    """Return the daemon's answer when the only key gets these limits."""
     [held] = (await daemon.client.get("/api/keys")).json()["data"]
     return await daemon.client.patch(f"/api/keys/{held['id']}", json={"limits": limits})
 
@@ -235,7 +235,7 @@ FLOW = {
 
 
 class Voice:
-    """A model that says a word, and counts how often and how many times at once it was asked."""
+    """A model that says a word and counts its calls and their concurrency."""
 
     def __init__(self) -> None:
         self.card = Card("voice", "model", capabilities=frozenset({"chat"}))
@@ -253,7 +253,7 @@ class Voice:
 
 
 async def flow(daemon: ApiServer, secret: str, items: int, **more: Any) -> list[dict[str, Any]]:
-    """The events of a run of `FLOW`."""
+    """Return the events of a run of `FLOW`."""
     given = {"flow": {**FLOW, **more}, "input": ["x"] * items}
     headers = {"authorization": f"Bearer {secret}"}
     answer = await daemon.client.post("/api/flows/run", json=given, headers=headers)
@@ -285,7 +285,7 @@ async def test_tokens_of_a_flow_count_while_it_runs(daemon: ApiServer) -> None:
     secret = await key(daemon, tokens_per_day=50)
     events = await flow(daemon, secret, 40)
     assert "tokens per day" in events[-1]["error"]["message"]
-    assert voice.asked == 3  # 20 tokens each, and the third overdraws
+    assert voice.asked == 3  # 20 tokens each, and the third call exceeds the limit
 
 
 async def test_tokens_are_counted_once(daemon: ApiServer) -> None:
@@ -293,7 +293,7 @@ async def test_tokens_are_counted_once(daemon: ApiServer) -> None:
     secret = await key(daemon, tokens_per_day=1_000)
     await flow(daemon, secret, 4)
     answer = await ask(daemon, secret)
-    # Four calls of twenty tokens, and this one's five, which are counted when it has ended.
+    # Four calls of twenty tokens, and this call's five, which count once it has ended.
     assert answer.headers["x-ratelimit-remaining-tokens"] in ("920", "915")
 
 
@@ -309,7 +309,7 @@ async def test_calls_of_models_at_the_same_time_are_as_many_as_the_key_may_make(
 async def test_a_durable_flow_waits_for_its_limit_and_loses_nothing(daemon: ApiServer) -> None:
     voice = Voice()
     daemon.add(voice)
-    secret = await key(daemon, requests_per_minute=1_200)  # twenty a second come back
+    secret = await key(daemon, requests_per_minute=1_200)  # twenty per second are restored
     (made,) = (await daemon.client.get("/api/keys")).json()["data"]
     meter = daemon.services.runner.quotas.of(made["id"])
     assert meter is not None
@@ -321,7 +321,9 @@ async def test_a_durable_flow_waits_for_its_limit_and_loses_nothing(daemon: ApiS
 
 
 async def test_what_models_do_for_a_key_s_stores_is_at_its_expense(tmp_path: Path) -> None:
-    """Its files are embedded and its groups written by the daemon, in the queue."""
+    """Model work for a key's stores counts against the key: the daemon embeds its files and writes its groups, in the
+    queue.
+    """
     async with asyncio.timeout(60), api_server(tmp_path) as daemon:
         await daemon.services.stores.start()
         await daemon.services.models.add(ModelSpec("writer", "fake://"))
@@ -357,7 +359,11 @@ async def test_what_models_do_for_a_key_s_stores_is_at_its_expense(tmp_path: Pat
 async def test_in_a_shared_store_who_uploaded_a_file_pays_for_it_and_the_operator_for_the_rest(
     tmp_path: Path,
 ) -> None:
-    """Whichever run reads it, also one that another key began. Reading all again and groups are the operator's."""
+    """In a shared store, the uploader of a file pays for reading it, and the operator pays for everything else.
+
+    This applies whichever run reads the file, including a run that another key began. Reindexing everything and groups
+    are paid by the operator.
+    """
     async with asyncio.timeout(60), api_server(tmp_path) as daemon:
         await daemon.services.models.add(
             ModelSpec("vectors", "fake://", task="embedding", parameters={"dimensions": 8})
@@ -399,7 +405,7 @@ async def test_in_a_shared_store_who_uploaded_a_file_pays_for_it_and_the_operato
             tokens = {row["series"]: row["prompt_tokens"] for row in rows}
             return {key: count for key, count in tokens.items() if count}
 
-        # Nothing is indexed yet: the first run, which is for the small one, finds the files of both.
+        # Nothing is indexed yet: the first run, started for the small file, finds the files of both keys.
         await put("small", b"One word.")
         await put("large", b"word " * 500)
         await daemon.services.stores.start()
@@ -410,7 +416,7 @@ async def test_in_a_shared_store_who_uploaded_a_file_pays_for_it_and_the_operato
         assert {name: meter.spent for name, meter in meters.items() if meter} == {
             name: first[key] for name, key in ids.items()
         }
-        # What the operator asks for is not theirs to pay: all files again, and a group.
+        # The keys do not pay for the operator's requests: reindexing all files and a group.
         await daemon.client.post("/api/stores/shelf/reindex", json={"files": True})
         await settled()
         group = {"name": "short", "chunking_strategy": {"type": "sentence"}}
@@ -423,7 +429,9 @@ async def test_in_a_shared_store_who_uploaded_a_file_pays_for_it_and_the_operato
 
 
 async def test_the_vector_of_a_question_counts_after_a_restart_too(tmp_path: Path) -> None:
-    """The rows of usage, from which limits are taken up, know what a search has embedded."""
+    """The vector of a question counts after a restart too: usage rows, which restore the limits, record embedded
+    searches.
+    """
     body = {"name": "phone", "scopes": ["chat", "stores:*:manage"], "limits": {"tokens_per_day": 60}}
     vectors = ModelSpec("vectors", "fake://", task="embedding", parameters={"dimensions": 8})
     async with asyncio.timeout(120):

@@ -1,4 +1,4 @@
-"""Names and owners: what one key makes never answers for another, and never stands in the operator's way."""
+"""Names and owners: a key's objects never answer for another key and never block the operator."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SCOPES = ("chat", "models:read", "stores:*:manage", "apps:*:deploy", "tools:*:ca
 
 
 def flow(answer: str) -> dict[str, Any]:
-    """An app that says one thing."""
+    """Return an app that says one thing."""
     return {
         "portico_flow": 1,
         "step": {"op": "pipeline", "name": "says", "steps": [{"op": "emit", "name": "e"}], "output": answer},
@@ -32,7 +32,7 @@ def prompt(text: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """One key and what it sends."""
+    """A key and the requests that it sends."""
 
     id: str
     key: str
@@ -50,7 +50,7 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Town:
-    """A daemon with an admin and two keys that may do everything but that."""
+    """A daemon with an admin and two keys that may do everything except administer."""
 
     admin: Caller
     mallory: Caller
@@ -218,7 +218,7 @@ async def test_a_function_that_a_key_serves_keeps_no_name_from_the_operator(town
     async def read(_arguments: Any, _context: Any) -> Any:
         raise AssertionError
 
-    # As an MCP server of the operator does it when it has started.
+    # As an operator's MCP server does once it has started.
     town.api_server.services.mcp._toolbox.add(  # type: ignore[attr-defined]
         Tool("read_file", "Read", "Reads a file.", {"type": "object"}, read, source="mcp:files")
     )

@@ -56,7 +56,7 @@ SECONDS = """new Promise((resolve) => {
   player.addEventListener("loadedmetadata", () => resolve(player.duration));
   player.addEventListener("error", () => resolve(0));
 })"""
-"""How long the sound in the page is."""
+"""Duration of the sound in the page."""
 
 
 @dataclass

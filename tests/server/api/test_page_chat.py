@@ -1,4 +1,4 @@
-"""Conversations in the page: nothing that was asked is lost, whatever happens to the page, the wire or the daemon."""
+"""Conversations in the page: no question is lost, whatever happens to the page, the connection or the daemon."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ async def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Served:
-    """A daemon that can be killed and followed by another one, behind a wire, and a browser on it."""
+    """A daemon that can be killed and replaced, behind a `Wire`, with a browser on it."""
 
     def __init__(self, home: Path, line: Wire, url: str, page: Page) -> None:
         self.home, self.line, self.url, self.page = home, line, url, page
@@ -102,7 +102,7 @@ class Served:
         return daemon
 
     def kill(self) -> None:
-        """Kill it, and start another one over the same home."""
+        """Kill the daemon and start another one over the same home."""
         self.daemon.process.kill()
         self.daemon.process.wait()
         self.daemon.close()
@@ -135,7 +135,7 @@ async def page(served: Served) -> Page:
 
 
 async def until_words(page: Page, count: int) -> None:
-    """Wait until so many words of the story are there."""
+    """Wait until that many words of the story are visible."""
     await page.until(f"({ANSWERS}).at(-1)?.includes('word{count}')")
 
 
@@ -330,7 +330,7 @@ async def test_an_answer_is_made_again_in_a_branch(page: Page) -> None:
 
 
 async def open_settings(page: Page) -> None:
-    """Those of the conversation, once the page knows that it is one with a model."""
+    """Open the settings of the conversation, once the page knows that it is a conversation with a model."""
     await page.until("document.querySelector('#settings') && true")
     await page.run("document.querySelector('#settings').click()")
 
@@ -375,7 +375,7 @@ async def test_a_model_uses_the_tools_of_its_conversation(page: Page, served: Se
     await ask(page, "add forty and two")
     assert "forty-two" in await answered(page)
     calls = "[...document.querySelectorAll('#talk .call')].map((it) => it.textContent)"
-    [call] = await page.run(calls)  # of which the response tells, and its run too
+    [call] = await page.run(calls)  # the response reports this call, and so does its run
     assert "calculator" in call and "40+2" in call and "42" in call
     await reload(page, served.url)
     await answered(page)
@@ -423,7 +423,7 @@ async def test_a_document_becomes_part_of_the_conversation_and_goes_with_it(
     await page.run("document.querySelector('dialog[open] .actions .danger').click()")
     await page.until("location.hash === '#/chat' && !document.querySelector('#talk .said')")
     while "error" not in served.get(f"/v1/vector_stores/{store}"):
-        pass  # it goes after its conversation
+        pass  # it is removed after its conversation
 
 
 async def test_a_document_goes_to_a_store_which_the_model_then_searches(page: Page, served: Served) -> None:
@@ -457,7 +457,7 @@ async def test_a_file_that_cannot_be_read_says_why_and_the_question_stays(page: 
 
 
 async def beside(page: Page, name: str) -> None:
-    """Have another model answer too."""
+    """Add another model that answers too."""
     await page.until("document.querySelector('#beside') && !document.querySelector('#beside').disabled")
     await page.run("document.querySelector('#beside').click()")
     await page.until(f"document.querySelector('dialog[open] [data-choice={json.dumps(name)}]') && true")
@@ -472,7 +472,7 @@ PAIRS = (
 
 
 async def until_pairs(page: Page, *pairs: list[str]) -> None:
-    """Wait until these are the answers that stand side by side, whole."""
+    """Wait until these complete answers are displayed side by side."""
     await page.until(
         f"!document.querySelector('#talk .live') && JSON.stringify({PAIRS}) === JSON.stringify({json.dumps(pairs)})"
     )
@@ -488,7 +488,9 @@ async def test_two_models_answer_side_by_side_and_one_goes_on(page: Page, served
     await reload(page, served.url)
     await until_pairs(page, ["together", "I am the other one."])
     await ask(page, "a story of two")
-    await page.until(f"({ANSWERS}).some((it) => it.includes('word3'))")  # the other one may be done already
+    await page.until(
+        f"({ANSWERS}).some((it) => it.includes('word3'))"
+    )  # the other answer may be complete already
     await reload(page, served.url)
     await until_pairs(page, ["together", "I am the other one."], [STORY, "I am the other one."])
     titles = "[...document.querySelectorAll('.conversations li .title')].map((it) => it.innerText)"

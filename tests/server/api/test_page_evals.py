@@ -1,5 +1,7 @@
-"""Evaluations in the page: made, run, judged item by item, run again with another model, stopped and removed; searches
-over their settings."""
+"""Evaluations in the page: created, run, rated item by item, rerun with another model, stopped and removed.
+
+Searches over their settings are covered too.
+"""
 
 from __future__ import annotations
 
@@ -72,14 +74,14 @@ async def seen(seen: Seen) -> AsyncIterator[Seen]:
 
 
 async def write(page: Page, specification: str) -> None:
-    """Put a text in the place of the example."""
+    """Replace the example by a text."""
     await page.until("document.querySelector('dialog[open] [name=text]') && true")
     await page.run("document.querySelector('dialog[open] [name=text]').select()")
     await page.type("dialog[open] [name=text]", specification)
 
 
 async def put(page: Page, name: str, value: str) -> None:
-    """Give a field of the open dialogue another value, as who types does."""
+    """Set a field of the open dialogue to another value, as typing does."""
     field = f"document.querySelector('dialog[open] [name={name}]')"
     await page.until(f"{field} && true")
     await page.run(
@@ -88,7 +90,7 @@ async def put(page: Page, name: str, value: str) -> None:
 
 
 async def pick(page: Page, name: str, choice: str) -> None:
-    """Choose one of a list in the open dialogue."""
+    """Choose an item of a list in the open dialogue."""
     await page.until(f"document.querySelector('dialog[open] [name={name}]') && true")
     await page.run(
         f"document.querySelector('dialog[open] [name={name}]').value = {json.dumps(choice)},"
@@ -116,7 +118,7 @@ async def test_an_evaluation_is_run_and_each_item_says_what_became_of_it(seen: S
     assert "nobody" in await page.until(
         f"{text('dialog[open] .trouble')}?.includes('nobody') && {text('dialog[open] .trouble')}"
     )
-    assert seen.get("/v1/evals").json()["data"] == []  # what could not be run was not made
+    assert seen.get("/v1/evals").json()["data"] == []  # an evaluation that cannot run is not created
     await sound(seen)
     await write(page, SPECIFICATION.replace("MODEL", "clerk"))
     await click(page, "Begin the run", "dialog")
@@ -139,7 +141,7 @@ async def test_an_evaluation_is_run_and_each_item_says_what_became_of_it(seen: S
     )
     address = await page.run("location.href")
     await page.open("about:blank")
-    await page.open(address)  # the item has an address of its own
+    await page.open(address)  # the item has its own address
     assert "That is broken." in await page.until(text("dialog[open] .bad"))
     await sound(seen)
     await escape(page)

@@ -1,4 +1,4 @@
-"""What works beside a person, in the page: MCP servers, receivers of webhooks, schedules."""
+"""Integrations in the page: MCP servers, webhook receivers, schedules."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STRANGER = str(Path(__file__).parents[1] / "tools" / "mcp" / "stranger.py")
 
 
 def variables(folder: Path) -> dict[str, str]:
-    """What the daemon finds in its environment: a Slurm that stands in, too."""
+    """Return the daemon's environment variables, including those of a stand-in Slurm."""
     return {
         "PORTICO_TOOL_HOSTS": "127.0.0.1",
         "PORTICO_SLURM_PARTITION": "gpu",
@@ -86,7 +86,7 @@ async def test_resources_are_browsed_and_nothing_of_them_is_executed(seen: Seen)
     await page.press_enter()
     assert await page.until(f"document.querySelector('{CONTENT} img')?.decode().then(() => true)")
     await escape(page)
-    await click(page, "drawing")  # a drawing with a script in it, which a picture does not run
+    await click(page, "drawing")  # a drawing with a script, which a picture does not run
     await page.until(f"document.querySelector('{CONTENT} img')?.src.startsWith('data:image/svg+xml')")
     await escape(page)
     await click(page, "archive/old.bin")
@@ -99,7 +99,7 @@ async def test_resources_are_browsed_and_nothing_of_them_is_executed(seen: Seen)
 
 
 async def call(page: Page, tool: str, **fields: str) -> str:
-    """Fill in the form of a tool and send it; the card of the tool, as a selector."""
+    """Fill in and submit the form of a tool, and return the selector of its card."""
     cards = "[...document.querySelectorAll('#servertools > li')]"
     card = f"{cards}.find((it) => it.innerText.startsWith({json.dumps(tool)}))"
     await page.until(f"{card} && true")
@@ -257,7 +257,7 @@ async def test_a_webhook_is_made_tried_paused_and_deleted_and_its_deliveries_are
     await sound(seen)
     await escape(page)
 
-    receiver.answers[path] = [410]  # which says that it wants nothing more
+    receiver.answers[path] = [410]  # a receiver that accepts nothing more
     seen.post(
         "/api/flows/run",
         {
@@ -317,7 +317,7 @@ async def test_a_schedule_is_made_run_paused_changed_and_deleted(seen: Seen) -> 
     await page.until("document.querySelector('dialog[open] [name=target]') && true")
     await fill(page, name="morning", target="greting", input=HOSTILE, when="0 7 * * 1-5")
     await page.press_enter()
-    assert "greeting" in await page.until(text("dialog[open] .trouble"))  # what was meant
+    assert "greeting" in await page.until(text("dialog[open] .trouble"))  # suggests the intended name
     await sound(seen)
     await page.run("document.querySelector('dialog[open] [name=target]').select()")
     await page.type("dialog[open] [name=target]", "greeting")
@@ -424,7 +424,7 @@ async def test_a_canary_is_set_by_the_keyboard_watched_changed_and_promoted(seen
     await click(page, "New canary")
     await fill(page, alias=alias, target="frsh")
     await page.press_enter()
-    assert "fresh" in await page.until(text("dialog[open] .trouble"))  # what was meant
+    assert "fresh" in await page.until(text("dialog[open] .trouble"))  # suggests the intended name
     await sound(seen)
     await page.run("document.querySelector('dialog[open] [name=target]').select()")
     await fill(page, target="fresh")
@@ -442,7 +442,7 @@ async def test_a_canary_is_set_by_the_keyboard_watched_changed_and_promoted(seen
     seen.post("/v1/chat/completions", {"model": alias, "messages": [{"role": "user", "content": "hi"}]})
     side = text("#canarysides tbody tr:last-child")
     assert "fresh" in await page.until(f"/fresh\\s+1\\s/.test({side}) && {side}")
-    assert "calls of the canary: 1 of 3" in await page.until(
+    assert "canary calls: 1 of 3" in await page.until(
         f"{text('#waitsfor')}?.includes('1 of') && {text('#waitsfor')}"
     )
     await page.run("document.querySelector('#language').click()")
@@ -480,7 +480,7 @@ SAVING = """(() => {
     window.saved.name = this.download;
   };
 })()"""
-"""The next file that the page saves is kept as ``window.saved``."""
+"""Stores the next file that the page saves as ``window.saved``."""
 
 
 async def test_a_container_is_made_and_files_are_put_there_saved_and_deleted(seen: Seen) -> None:

@@ -1,4 +1,4 @@
-"""The page of a daemon that wants a key: it is asked for, kept, and what it may not do is said once."""
+"""The page of a daemon that requires a key: it asks for the key, stores it, and reports missing rights once."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ DENIED = {
     "run/machines": "admin",
     "run/settings": "admin",
 }
-"""Views that a key which may only call an app sees nothing of, and the scope that each asks for."""
+"""Views that are hidden from a key which may only call an app, and the scope that each view needs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Guarded:
-    """A daemon that wants a key, a key which may only call its app, and a browser."""
+    """A daemon that requires a key, a key that may only call its app, and a browser."""
 
     url: str
     caller: str
@@ -59,7 +59,7 @@ async def guarded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gua
 
 
 async def unlock(page: Page, key: str, *, keep: bool = False) -> None:
-    """Write a key where the page asks for one, and use it."""
+    """Type a key into the page's prompt and use it."""
     await page.until("document.querySelector('#key') && true")
     await page.run("document.querySelector('#key').value = ''")
     await page.run(f"document.querySelector('#unlock [name=keep]').checked = {json.dumps(keep)}")
@@ -68,14 +68,14 @@ async def unlock(page: Page, key: str, *, keep: bool = False) -> None:
 
 
 async def arrive(page: Page, url: str) -> None:
-    """Come as somebody who was never here."""
+    """Open the page as a first-time visitor."""
     await page.open(url)
     await page.run("localStorage.clear()")
     await reopen(page, url)
 
 
 async def reopen(page: Page, url: str) -> None:
-    """Come as a new tab does: what was stored for the old one alone is not there."""
+    """Open the page in a new tab, without the data stored for the old tab only."""
     await page.run("sessionStorage.clear()")
     await page.open("about:blank")
     await page.open(url)
@@ -105,7 +105,7 @@ async def test_a_key_is_asked_for_kept_for_new_tabs_if_told_so_and_forgotten(gua
     await arrive(page, guarded.url)
     await page.until(f"{text('#locked h2')} === 'This daemon asks for a key'")
     await unlock(page, "pk-wrong")
-    assert "not known here" in await page.until(text("main > .trouble"))
+    assert "yours is unknown or was revoked" in await page.until(text("main > .trouble"))
     await unlock(page, OPERATOR)
     await page.until("document.querySelector('.brand .soft').innerText && !document.querySelector('#locked')")
     assert await page.run(text("main > .trouble")) is None
@@ -154,7 +154,7 @@ async def test_a_key_that_may_only_call_an_app_is_told_once_what_it_lacks(guarde
         await visit(page, *view.split("/"))
         address, sentence = (
             f"#/{view}",
-            f"This key lacks the scope '{scope}'. Ask the operator for a key that has it.",
+            f"This key lacks the scope '{scope}'. Ask the operator for a key with that scope.",
         )
         seen = "[...document.querySelectorAll('main .view :is(.trouble, .empty, table, form, .primary)')]"
         await page.until(

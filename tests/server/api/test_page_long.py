@@ -1,5 +1,5 @@
-"""What is long in the page, at the width of a desk and of a phone: lists of thousands of rows, an answer of a megabyte;
-and the diagrams of answers.
+"""Long contents in the page, at desktop and phone width: lists of thousands of rows, an answer of a megabyte,
+diagrams.
 """
 
 from __future__ import annotations
@@ -96,14 +96,14 @@ async def seen(seen: Seen) -> Seen:
 
 
 async def show(page: Page, rows: int, *places: str) -> None:
-    """A store with so many files."""
+    """Show a store with that many files."""
     await page.run(MANY_FILES % rows)
     await visit(page, "documents", "handbook", *places)
     await page.until(f"{COUNT} > 0")
 
 
 async def by_frames(page: Page, script: str) -> None:
-    """Wait for what no change of the document tells, such as where it was scrolled to."""
+    """Wait for a state that no change of the document signals, such as a scroll position."""
     await page.run(
         f"""new Promise((resolve, reject) => {{
           const end = performance.now() + {PATIENCE * 1000};
@@ -118,7 +118,7 @@ async def by_frames(page: Page, script: str) -> None:
 
 
 async def whole(page: Page, rows: int) -> None:
-    """All of them, as by scrolling on as long as there is more; each step has its own time."""
+    """Scroll until all rows are loaded; each step has its own time limit."""
     shown = 0
     while shown < rows:
         await by_frames(page, f"({FORWARD}, {COUNT} > {shown})")
@@ -127,13 +127,13 @@ async def whole(page: Page, rows: int) -> None:
 
 
 async def listed(page: Page, names: Sequence[str]) -> None:
-    """Wait until these are the files that are listed: blocks that are far away are drawn when there is time."""
+    """Wait until exactly these files are listed; distant blocks are drawn when there is time."""
     wanted = json.dumps(json.dumps(names, separators=(",", ":")))
     await page.until(f"JSON.stringify({NAMES}) === {wanted}")
 
 
 def is_seen(element: str) -> str:
-    """Whether it stands between the edges of the window."""
+    """Return a script for whether the element is between the edges of the window."""
     return (
         f"(({element})?.getBoundingClientRect().height > 0 && {element}.getBoundingClientRect().top >= 0 && "
         f"{element}.getBoundingClientRect().bottom <= innerHeight)"
@@ -147,11 +147,11 @@ def row(number: int) -> str:
 async def test_ten_thousand_files_are_scrolled_through_and_each_is_there_once(seen: Seen) -> None:
     page = seen.page
     await show(page, ROWS)
-    assert await page.run(f"{COUNT} < 1000")  # they come as one comes to them
+    assert await page.run(f"{COUNT} < 1000")  # rows are loaded as the reader reaches them
     await whole(page, ROWS)
     await listed(page, [f"note {number}.md" for number in range(ROWS)])
     await by_frames(page, f"({FORWARD}, {is_seen(row(-1))})")
-    # The columns of all blocks stand below their headings, and the page is not wider than its window.
+    # The columns of all blocks are below their headings, and the page is not wider than its window.
     edges = "[...%s.children].map((it) => Math.round(it.getBoundingClientRect().left))"
     heads = await page.run(edges % "document.querySelector('#filetable thead tr')")
     assert await page.run(edges % row(-1)) == heads and len(set(heads)) == 5
@@ -166,12 +166,12 @@ async def test_the_keys_the_browser_s_search_and_readers_find_rows_far_away(seen
     await page.press("Home", 36)
     await by_frames(page, "document.querySelector('main').scrollTop === 0")
     while not await page.run(f"new Promise((seen) => setTimeout(() => seen({is_seen(row(-1))})))"):
-        await page.press("End", 35)  # again where rows on the way are higher than was thought
+        await page.press("End", 35)  # again, where rows on the way are higher than estimated
     assert await page.run("window.find('note 1503.md')")
     await page.run("getSelection().anchorNode.parentElement.scrollIntoView({block: 'center'})")
     await by_frames(page, is_seen(row(1503)))
     assert await page.run("getSelection().toString()") == "note 1503.md"
-    await page.run(f"{row(1549)}.querySelector('a').focus()")  # the last one of its block
+    await page.run(f"{row(1549)}.querySelector('a').focus()")  # the last row of its block
     await page.press("Tab", 9)
     await page.press("Tab", 9)
     await page.until("document.activeElement.innerText === 'note 1550.md'")
@@ -214,7 +214,7 @@ async def test_a_long_table_is_accessible(seen: Seen) -> None:
 
 
 async def synced(seen: Seen, store: str) -> None:
-    """Wait until all files of a store are indexed, which takes as long as it takes."""
+    """Wait until all files of a store are indexed, without a time limit."""
     async with httpx.AsyncClient(base_url=seen.url, timeout=None) as client:
         begun = (await client.post(f"/api/stores/{store}/sync")).raise_for_status().json()["run"]
         await client.get(f"/api/runs/{begun}/events")

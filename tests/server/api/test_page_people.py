@@ -1,4 +1,4 @@
-"""What a person does in a conversation beside writing: approves, fills in, speaks, listens, and takes it along."""
+"""Other actions in a conversation: approving, filling in, speaking, listening and exporting."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ async def test_tabs_that_nobody_sees_take_no_connections_from_the_one_that_is_se
     place = await first.run("location.hash")
     async with AsyncExitStack() as stack:
         tabs = [first]
-        for _number in range(4):  # a browser has six connections for one address
+        for _number in range(4):  # a browser opens six connections per address
             tabs.append(await stack.enter_async_context(new_tab(first)))
             await tabs[-1].open(f"{opened.url}/{place}")
             await tabs[-1].until(text("#talk .question"))
@@ -125,7 +125,7 @@ async def test_views_of_runs_that_nobody_sees_take_no_connections_from_the_one_t
     )
     async with AsyncExitStack() as stack:
         tabs = [first]
-        for _number in range(4):  # each follows the run for what it asks and for its diagram
+        for _number in range(4):  # each follows the run for its questions and its diagram
             tabs.append(await stack.enter_async_context(new_tab(first)))
             await tabs[-1].open(f"{opened.url}/#/run/runs/{run}")
             await tabs[-1].until(text("dialog[open] .question"))
@@ -137,7 +137,7 @@ async def test_views_of_runs_that_nobody_sees_take_no_connections_from_the_one_t
 
 
 def control(name: str) -> str:
-    """The control of a field of the question."""
+    """Return the selector of the control for a field of the question."""
     labels = "[...document.querySelectorAll('#talk .question label')]"
     return (
         f"{labels}.find((it) => it.querySelector('span').innerText === {json.dumps(name)})"
@@ -146,7 +146,7 @@ def control(name: str) -> str:
 
 
 async def write(page: Page, name: str, value: str) -> None:
-    """Write into a field of the question, in place of what it has."""
+    """Replace the value of a field of the question."""
     await page.focus(control(name))
     await page.run(f"{control(name)}.select?.()")
     await page.ask("Input.insertText", text=value)
@@ -163,7 +163,7 @@ async def test_a_question_of_a_flow_is_a_form_of_all_kinds_of_fields(seen: Seen)
     question = await page.until(text("#talk .question"))
     assert "Which berth?" in question and "<b>Whose</b> berth it is" in question
     await sound(seen)
-    await send(page)  # what is required is missing
+    await send(page)  # a required field is missing
     assert await page.run("document.querySelector('#talk .question :invalid') !== null")
     await write(page, "name", "Ada")
     await write(page, "boats", "12")
@@ -178,7 +178,7 @@ async def test_a_question_of_a_flow_is_a_form_of_all_kinds_of_fields(seen: Seen)
     await page.until("document.querySelector('#talk .question .trouble') && true")
     await write(page, "days", json.dumps(["Monday"]))
     await write(page, "owner", json.dumps({"from": "North"}))
-    await reload(page, seen.url)  # what was typed is gone, the question is not
+    await reload(page, seen.url)  # the typed text is lost, the question remains
     await page.until("document.querySelector('#talk .question') && true")
     await write(page, "name", "Ada")
     await write(page, "boats", "12")
@@ -190,9 +190,7 @@ async def test_a_question_of_a_flow_is_a_form_of_all_kinds_of_fields(seen: Seen)
     await write(page, "owner", json.dumps({"from": "North"}))
     await page.run(f"{control('insured')}.click()")
     await send(page)
-    assert "9" in await page.until(
-        text("#talk .question > :is(.bad, .trouble)")
-    )  # more boats than there may be
+    assert "9" in await page.until(text("#talk .question > :is(.bad, .trouble)"))  # more boats than the limit
     await sound(seen)
     await write(page, "boats", "2")
     await send(page)
@@ -261,7 +259,7 @@ async def test_a_conversation_is_taken_along_as_markdown_and_as_json(seen: Seen)
 
 
 def record(url: str, store: str) -> None:
-    """Put a talk of a minute into a store, and wait until it is written down."""
+    """Put a talk of a minute into a store, and wait until it is transcribed."""
     spoken = "The door is open. Come in, please. " * 40 + "Bread is baked at nine."
     with httpx.Client(base_url=url, timeout=60) as client:
         said = {"model": "voice", "input": spoken, "response_format": "wav", "speed": 4}

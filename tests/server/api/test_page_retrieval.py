@@ -1,4 +1,4 @@
-"""Chunkers beside each other, the worth of a store's vectors, and links between passages, in the page."""
+"""Chunkers side by side, the value of a store's vectors, and links between passages, in the page."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ FOLDERS = {"handbook": DOCUMENTS, "works": WORKS}
 
 
 async def put(page: Page, name: str, value: str) -> None:
-    """Give a field of the view another value, as who types or chooses does."""
+    """Set a field of the view to another value, as typing or choosing does."""
     field = f"document.querySelector('main [name={name}]')"
     await page.until(f"{field} && true")
     await page.run(
@@ -126,7 +126,7 @@ async def test_passages_are_linked_searched_over_their_links_and_clicked_through
     for steps in (2, "off"):
         await put(page, "steps", str(steps))
         while seen.get(path).json()["search"].get("steps", "off") != steps:
-            pass  # the store keeps it
+            pass  # the store keeps the setting
     await click(page, "Links between passages")
     await click(page, "Remove the links")
     await page.until(f"{text('#linkstate')} === 'The passages of this store are not linked.'")
@@ -156,7 +156,7 @@ async def test_the_pieces_of_a_document_are_marked_in_its_text_and_each_is_gone_
     files = {row["filename"]: row["id"] for row in seen.get(f"/api/stores/{name}/files").json()["data"]}
     pieces = f"/api/stores/{name}/files/{files['tide.md']}/chunks"
     while seen.get(f"/api/stores/{name}/groups").json()["data"][1]["completed"] < 2:
-        pass  # the group is made in the background
+        pass  # the group is created in the background
     await click(page, "tide.md")
     own = seen.get(pieces).json()["data"]
     await page.until(f"{PIECES}.length === {len(own)}")
@@ -215,7 +215,7 @@ async def test_chunkers_stand_side_by_side_over_a_text_that_is_pasted(seen: Seen
     await put(page, "text", "One sentence stands here. Another one follows it. " * 20)
     await put(page, "type1", "sentence")
     await put(page, "size1", "100")
-    await put(page, "overlap1", "1000")  # more than a chunk has
+    await put(page, "overlap1", "1000")  # more than a chunk holds
     await click(page, "Compare")
     assert "overlap" in await page.until(text("#chunkform .trouble"))
     await put(page, "overlap1", "0")
@@ -278,9 +278,9 @@ async def test_the_worth_of_the_vectors_is_measured_shown_and_used(seen: Seen) -
     assert "Line 2 is not JSON" in await page.until(text("#calibrateform .trouble"))
     await put(page, "questions", '{"question": "What?", "file": "nowhere.md"}')
     await click(page, "Measure")
-    assert "None of the questions" in await page.until(
+    assert "The store answers none of the questions" in await page.until(
         text("main .trouble")
-    )  # by the run, which says why it failed
+    )  # by the run, which reports why it failed
     await sound(seen)
     await click(page, "Measure again with other questions")
     file = seen.folder / "questions.jsonl"
@@ -295,7 +295,7 @@ async def test_the_worth_of_the_vectors_is_measured_shown_and_used(seen: Seen) -
     await sound(seen)
     address = await page.run("location.href")
     await page.open("about:blank")
-    await page.open(address)  # the measurement has an address of its own
+    await page.open(address)  # the measurement has its own address
     assert await page.until(text("#calibrated")) == said
     best = float(said.removeprefix("The best weight is ").partition(",")[0])
     if seen.get("/api/stores/handbook").json()["vector_weight"] != best:

@@ -1,4 +1,4 @@
-"""The page of a daemon where people sign in by an issuer."""
+"""The page of a daemon where people sign in through an issuer."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ async def test_somebody_signs_in_and_out_and_is_let_in_again(joined: Joined, lan
     assert await page.run("location.search") == "" and await page.run("location.hash") == "#/run/keys"
     assert await page.run("document.cookie") == ""
 
-    # Somebody is kept out, and let in again.
+    # A person is locked out and let in again.
     bearer = {"Authorization": f"Bearer {OPERATOR}"}
     async with httpx.AsyncClient(base_url=joined.url, headers=bearer, timeout=60) as operator:
         (ada,) = [key for key in (await operator.get("/api/keys")).json()["data"] if key["subject"]]

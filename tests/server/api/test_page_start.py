@@ -1,4 +1,4 @@
-"""What a stranger meets in the page: the documents of the start, questions that they answer, and quotations."""
+"""A stranger's first view of the page: the documents of the start, the questions they answer, and quotations."""
 
 from __future__ import annotations
 
@@ -65,12 +65,12 @@ CONFIGURATION = {
 
 
 TARGET = "(() => { const it = document.querySelector('#model')?.innerText; return !it?.startsWith('Nobody') && it; })()"
-"""Who is talked to, once the page knows what there is."""
+"""The chosen model or app, once the page has loaded its list."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def office(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Seen]:
-    """A daemon that follows two folders, started with the one whose name comes last, and a fresh browser on it."""
+    """A daemon that follows two folders, started with the folder whose name sorts last, and a fresh browser on it."""
     folder = tmp_path_factory.mktemp("start")
     for name, documents in {"office": DOCUMENTS, "beijing": CHINESE}.items():
         (folder / name).mkdir()

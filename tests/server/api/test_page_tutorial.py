@@ -1,6 +1,6 @@
 """The tutorial in the page: from an empty daemon to a cited answer, a flow, a promoted model and a revoked key.
 
-Once with the mouse and once with the keyboard alone. Nothing is done for the reader by a script: scripts only look.
+It runs once with the mouse and once with the keyboard alone. Scripts only observe; they never act for the reader.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ pytestmark = [
 BREAD = "# Bread\n\nBread is baked at 230 degrees for forty minutes.\n"
 
 WRITTEN = "textarea, input:not([type=file]), .cm-content"
-"""What is written into, and not pressed."""
+"""Elements to type into rather than press."""
 
 MAX_TABS = 150
-"""Keys that it may take to reach something."""
+"""Maximum number of key presses to reach an element."""
 
 _PLACE = """new Promise((resolve) => {
   let before = "";
@@ -44,11 +44,11 @@ _PLACE = """new Promise((resolve) => {
   };
   look();
 })"""
-"""The middle of an element once it lies still and nothing covers it."""
+"""The centre of an element once it is stationary and nothing covers it."""
 
 
 def named(label: str, within: str) -> str:
-    """The first thing in ``within`` that can be used and has that text or label."""
+    """Return an expression for the first usable element in ``within`` with that text or label."""
     return (
         f"[...document.querySelectorAll({json.dumps(within)} + ' :is(button, a, summary, [role=button])')].find("
         "(it) => !it.disabled && it.getClientRects().length && "
@@ -61,22 +61,22 @@ def only(selector: str) -> str:
 
 
 class Hands(Protocol):
-    """What a reader uses the page with."""
+    """The way a reader operates the page."""
 
     page: Page
 
     async def use(self, found: str) -> None:
-        """Press what an expression finds, once it is there."""
+        """Press the element that an expression finds, once it exists."""
 
     async def go(self, view: str, tab: str) -> None:
-        """Go to a view, by its names as they are written there."""
+        """Go to a view, by its displayed names."""
 
     async def pick(self, name: str) -> None:
-        """Choose in the list that is open."""
+        """Choose in the open list."""
 
 
 class Mouse:
-    """Nothing but the mouse, save to write."""
+    """Operates the page with the mouse alone, except for typing."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
@@ -95,7 +95,7 @@ class Mouse:
 
 
 class Keyboard:
-    """Nothing but keys."""
+    """Operates the page with the keyboard alone."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
@@ -126,7 +126,7 @@ class Keyboard:
 
 
 class Reader:
-    """Somebody at the page, with a mouse or a keyboard."""
+    """A reader of the page with a mouse or a keyboard."""
 
     def __init__(self, url: str, hands: Hands) -> None:
         self.url, self.hands, self.page = url, hands, hands.page
@@ -135,7 +135,7 @@ class Reader:
         await self.hands.use(named(label, within))
 
     async def write(self, selector: str, words: str) -> None:
-        """Write into a field, in the place of what is there."""
+        """Replace the text of a field."""
         await self.hands.use(only(selector))
         await self.page.until(f"{only(selector)}.contains(document.activeElement)")
         await self.page.press("a", 65, modifiers=2, commands=["selectAll"])
@@ -145,7 +145,7 @@ class Reader:
         await self.page.until(f"Boolean(document.querySelector('dialog[open]')) === {json.dumps(opened)}")
 
     async def ask(self, partner: str, question: str) -> str:
-        """The answer of somebody in a new conversation."""
+        """Return the partner's answer in a new conversation."""
         await self.press("New conversation", ".side")
         await self.page.until("location.hash === '#/chat' && !document.querySelector('#talk .said')")
         await self.hands.use(only("#model"))
@@ -164,7 +164,7 @@ class Reader:
 
 @pytest_asyncio.fixture(loop_scope="module", params=[Mouse, Keyboard])
 async def reader(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Reader]:
-    """Somebody before an empty daemon."""
+    """A reader at an empty daemon."""
     with daemons.running(tmp_path / "home") as daemon:
         async with browser(tmp_path / "profile") as page:
             await page.ask("Page.setInterceptFileChooserDialog", enabled=True)
@@ -190,7 +190,7 @@ async def test_the_tutorial_is_done_in_the_page(reader: Reader, tmp_path: Path) 
     ]
     (tmp_path / "examples.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
 
-    # A model, which the apps use from now on.
+    # A model that the apps use from now on.
     await hands.go("Run", "Models")
     await reader.press("Add a model")
     await reader.write("dialog[open] [name=name]", "talker")
@@ -205,7 +205,7 @@ async def test_the_tutorial_is_done_in_the_page(reader: Reader, tmp_path: Path) 
     await reader.dialog_is(False)
     await page.until(f"{text(f'#models > li:nth-child({number})')}.includes('default')")
 
-    # A document, and an answer with the passage it stands on.
+    # A document, and an answer with its cited passage.
     await hands.go("Documents", "")
     await reader.press("New store")
     await reader.write("dialog[open] [name=name]", "bakery")
@@ -220,7 +220,7 @@ async def test_the_tutorial_is_done_in_the_page(reader: Reader, tmp_path: Path) 
     await page.press("Escape", 27)
     await reader.dialog_is(False)
 
-    # A flow, written in the editor, deployed, and run by the form of its schema.
+    # A flow, written in the editor, deployed, and run through the form of its schema.
     await hands.go("Build", "Apps")
     await reader.press("New app")
     await reader.write("main [name=name]", "shorten")
@@ -235,7 +235,7 @@ async def test_the_tutorial_is_done_in_the_page(reader: Reader, tmp_path: Path) 
     await page.press("Escape", 27)
     await reader.dialog_is(False)
 
-    # A model is trained on examples, answers them, and takes the place of the old one.
+    # A model is trained on examples, answers them, and replaces the old model.
     await hands.go("Run", "Fine-tuning")
     await reader.press("New fine-tuning")
     await page.until("document.querySelector('dialog[open] [name=model]')?.value === 'talker'")
@@ -255,7 +255,7 @@ async def test_the_tutorial_is_done_in_the_page(reader: Reader, tmp_path: Path) 
     await page.until(f"{text('#jobs > li')}.includes('default')")
     assert await reader.ask(trained, "What is 7?") == "It is 7."
 
-    # The app now asks the trained model.
+    # The app now calls the trained model.
     await hands.go("Build", "Apps")
     await reader.press("shorten")
     await reader.write("dialog[open] form textarea", "What is 8?")

@@ -1,4 +1,4 @@
-"""Documents, Build and Run in the page, at the width of a desk and of a phone, by mouse and by keyboard."""
+"""Documents, Build and Run in the page, at desktop and phone width, by mouse and by keyboard."""
 
 from __future__ import annotations
 
@@ -274,13 +274,13 @@ async def test_the_steps_of_a_run_are_seen_on_its_diagram_while_they_work(seen: 
 
 
 LINES = "[...document.querySelectorAll('.editor .cm-line')].map((it) => it.textContent).join('\\n')"
-"""The text in the editor, as far as it is seen."""
+"""The visible text of the editor."""
 
 FAULTS = text("#faults")
 
 
 async def write_spec(page: Page, written: str) -> None:
-    """Put a text in the place of what the editor has."""
+    """Replace the text of the editor."""
     await page.until("document.querySelector('.editor .cm-content') && true")
     await page.focus("document.querySelector('.editor .cm-content')")
     await page.press("a", 65, modifiers=2)
@@ -289,7 +289,7 @@ async def write_spec(page: Page, written: str) -> None:
 
 
 async def choose_first(page: Page) -> None:
-    """Choose from what is offered. In its first 75 ms, Enter does not: nobody has seen it yet."""
+    """Choose from the completions. Enter is ignored during their first 75 ms, when nobody has seen them."""
     await page.run("window.offeredAt = performance.now()")
     await page.until("performance.now() - offeredAt > 100")
     await page.press_enter()
@@ -313,7 +313,7 @@ async def test_a_flow_is_written_checked_deployed_changed_and_rolled_back(seen: 
     assert await page.until("document.querySelector('.cm-lintRange-error')?.textContent") == "cod"
     await click(page, "Line 3, column 7")
     assert await page.run("document.activeElement.classList.contains('cm-content')")
-    await click(page, "Check and deploy")  # which goes to the fault and deploys nothing
+    await click(page, "Check and deploy")  # moves to the fault and deploys nothing
     await page.until("document.activeElement.classList.contains('cm-content')")
     assert seen.get(f"/api/apps/{name}").status_code == 404
     await write_spec(page, shouting("!"))
@@ -393,7 +393,7 @@ async def test_the_editor_completes_flows_and_agents_by_the_keyboard_and_asks_wh
     assert "default" in await page.run(offered)
     await page.press("Escape", 27)
     await page.until(f"!{offered}.length")
-    await page.press("Tab", 9)  # which leaves the editor
+    await page.press("Tab", 9)  # leaves the editor
     await page.until("!document.activeElement.classList.contains('cm-content')")
     await page.run(
         "document.querySelector('main [name=kind]').value = 'agent',"
@@ -613,7 +613,7 @@ async def test_configuration_problems_are_one_line_that_opens_and_is_dismissed(s
 
 
 async def _come_again_until(page: Page, url: str, script: str) -> None:
-    """Open the page again until a script holds: what one page stores reaches the next one a moment later."""
+    """Reload the page until a script is true: what one page stores reaches the next page a moment later."""
     async with asyncio.timeout(PATIENCE):
         held = False
         while not held:
@@ -631,7 +631,7 @@ async def test_every_view_is_accessible_and_as_wide_as_its_window(seen: Seen, lo
         await page.until("document.querySelector('#problems summary') && true")
         await page.run("document.querySelector('#problems summary').click()")
         await page.until("document.querySelector('#problems details[open]') && true")
-    # However wide a table is, it is the table that scrolls, not the page.
+    # However wide a table is, the table scrolls and the page does not.
     await page.run(
         "window.wide = new CSSStyleSheet(), wide.replaceSync('main td { min-width: 20rem }'),"
         "document.adoptedStyleSheets.push(wide)"

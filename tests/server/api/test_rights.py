@@ -1,7 +1,7 @@
 """Rights inside a store: a key with a filter finds no byte of what the filter withholds, whatever it calls.
 
-One file of the store has a marker in its text, its name and an attribute. Every route of the daemon is called by a key
-whose filter withholds that file, and by one without a filter, which shows that the calls would reveal it.
+One file of the store has a marker in its text, its name and an attribute. A key whose filter withholds that file calls
+every route of the daemon. A key without a filter does too, which shows that the calls would reveal the marker.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from portico_server.embedded import embedded
 
 MARKER = "zirconquartz"
 NEEDLE = "lighthouse"
-"""A word that all files have."""
+"""A word in all files."""
 
 SCOPES = [
     "chat",
@@ -73,7 +73,7 @@ FLOW = {"portico_flow": 1, "step": {"op": "retrieve", "store": "handbook", "quer
 
 @dataclass(frozen=True)
 class SharedStores:
-    """A daemon with one store of three files, and the ids of what is in it."""
+    """A daemon with one store of three files, and the ids of its contents."""
 
     url: str
     store: str
@@ -229,27 +229,27 @@ BODIES: Mapping[str, tuple[Any, ...]] = {
         },
     ),
 }
-"""What is sent to the routes that take a store or a file."""
+"""Bodies for the routes that accept a store or a file."""
 
 NEVER = {"POST /api/shutdown", "GET /api/questions/events"}
 
 NO_CONTENT = {
-    "POST /api/stores/import",  # it takes an archive, which is the caller's own
-    "POST /api/apply",  # for an admin alone
+    "POST /api/stores/import",  # accepts an archive of the caller's own
+    "POST /api/apply",  # for admins only
     "POST /api/evals/{eval_id}/search",
     "PATCH /api/facts/{fact_id}",
     "POST /api/prompts/import",
-    "POST /v1/skills",  # files that are the caller's own
+    "POST /v1/skills",  # files of the caller's own
     "POST /v1/skills/{skill_id}/versions",
     "POST /v1/containers",  # copies of files that the caller may read
     "POST /v1/containers/{container_id}/files",
-    "POST /v1/uploads",  # the name of a file that is the caller's own
+    "POST /v1/uploads",  # the name of a file of the caller's own
     "POST /v1/images/edits",
     "POST /v1/images/variations",
     "POST /v1/audio/transcriptions",
     "POST /v1/audio/translations",
 }
-"""Routes that speak of stores or files, and reveal nothing of a store that is not the caller's own."""
+"""Routes that refer to stores or files but reveal nothing of stores that belong to others."""
 
 PARAMETERS = re.compile(r"\{(\w+)(?::path)?\}")
 
@@ -263,7 +263,7 @@ def operations(document: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 
 def words(schema: Any, document: Mapping[str, Any], seen: frozenset[str] = frozenset()) -> Iterator[str]:
-    """The names of all fields that a schema has, however deep."""
+    """Yield the names of all fields of a schema, at any depth."""
     if isinstance(schema, list):
         for part in schema:
             yield from words(part, document, seen)
@@ -279,7 +279,7 @@ def words(schema: Any, document: Mapping[str, Any], seen: frozenset[str] = froze
 
 
 def takes_content(route: str, operation: Mapping[str, Any], document: Mapping[str, Any]) -> bool:
-    """Whether what a route is sent can name a store or a file."""
+    """Return whether a body for this route can name a store or a file."""
     body = operation.get("requestBody", {})
     return not route.startswith(("GET", "DELETE")) and any(
         re.search(r"store|file", name) for name in (route, *words(body, document))
@@ -292,7 +292,7 @@ def filled(value: Any, daemon: SharedStores, key: str) -> Any:
 
 
 def addresses(path: str, daemon: SharedStores, made: Mapping[str, str]) -> list[str]:
-    """The path with all that could stand in it."""
+    """Return the path with every possible value of its parameters."""
     candidates = {
         "store": ["handbook", daemon.store],
         "file_id": [daemon.hidden, daemon.visible, daemon.unlabelled],
@@ -310,7 +310,7 @@ def addresses(path: str, daemon: SharedStores, made: Mapping[str, str]) -> list[
 def crawled(
     daemon: SharedStores, key: str, methods: Sequence[str], among: Collection[str] | None = None
 ) -> Iterator[tuple[str, str, httpx.Response]]:
-    """Every route with each of ``methods``, or those ``among``, as (route, what was sent, answer)."""
+    """Yield every route with each of ``methods``, or the routes in ``among``, as (route, body, answer)."""
     with daemon.client(key) as client:
         document = client.get("/openapi.json").json()
         made: dict[str, str] = {}
@@ -335,7 +335,7 @@ def content(route: str, sent: Any) -> dict[str, Any]:
 
 
 def note(answer: httpx.Response, made: dict[str, str]) -> None:
-    """Keep the ids of what was made, for the routes that take one."""
+    """Record the ids of created resources for the routes that need one."""
     if "x-portico-run" in answer.headers:
         made["run_id"] = answer.headers["x-portico-run"]
     if not answer.is_success or not answer.headers.get("content-type", "").startswith("application/json"):
@@ -379,7 +379,7 @@ REVEALING = {
     "POST /v1/messages",
     "POST /v1/responses",
 }
-"""Routes whose answers hold the marker where nothing is withheld."""
+"""Routes whose answers contain the marker if nothing is withheld."""
 
 
 # --- MCP -------------------------------------------------------------------------------------------------------------
@@ -409,7 +409,7 @@ async def test_no_message_over_mcp_holds_a_byte_of_a_hidden_file(
                 known = (tool.input_schema or {}).get("properties", {})
                 fitting = {name: value for name, value in arguments.items() if name in known}
                 if tool.annotations is not None and tool.annotations.open_world_hint:
-                    continue  # it goes to the network
+                    continue  # it uses the network
                 result = await client.call_tool(tool.name, fitting)
                 said.append(result.model_dump_json())
             for uri in uris:
@@ -429,7 +429,7 @@ async def test_no_message_over_mcp_holds_a_byte_of_a_hidden_file(
     assert (f"{MARKER}.md" in titles) is (key == "whole")
 
 
-# --- what a filter allows --------------------------------------------------------------------------------------------
+# --- filters --------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -439,7 +439,7 @@ def boss(daemon: SharedStores) -> Iterator[httpx.Client]:
 
 
 def made(boss: httpx.Client, daemon: SharedStores, *scopes: str, **filters: Any) -> httpx.Client:
-    """A client with a key that was just made."""
+    """Return a client with a newly created key."""
     wish = {"name": "made", "scopes": scopes, "filters": filters}
     key = boss.post("/api/keys", json=wish).raise_for_status().json()["key"]
     return httpx.Client(base_url=daemon.url, headers={"authorization": f"Bearer {key}"}, timeout=60)
@@ -459,7 +459,7 @@ def refused(answer: httpx.Response, status: int, code: str) -> str:
 
 @pytest.fixture
 def shelf(boss: httpx.Client, daemon: SharedStores) -> Iterator[str]:
-    """A store with a file of the sales team, one of the board and one without attributes."""
+    """Create a store with a file of the sales team, one of the board and one without attributes."""
     store = boss.post("/api/stores", json={"name": "shelf", "embedding_model": ""}).json()["id"]
     for name, attributes in (
         ("a.md", {"team": "sales", "level": 1}),
@@ -532,7 +532,7 @@ def test_k_results_are_k_permitted_ones_and_a_request_s_own_filter_holds_besides
             400,
             "unknown_attribute",
         )
-        assert "level" in refusal  # of a file that it may read
+        assert "level" in refusal  # from a file that it may read
         found = client.post(search, json={"query": NEEDLE, "filters": wider}).json()["data"]
         assert [hit["filename"] for hit in found] == ["a.md"]
         page = client.get(f"/v1/vector_stores/{shelf}/files?limit=1").json()
@@ -575,7 +575,7 @@ def test_a_key_that_writes_keeps_to_its_filter(daemon: SharedStores, boss: httpx
                 assert refused(answer, 404, "file_not_found") == refused(
                     client.get(f"{files}/{ids[name]}"), 404, "file_not_found"
                 )
-        # What the operator has put out of its sight stays there, its own file too.
+        # A file that the operator has moved out of the key's sight stays hidden, even the key's own file.
         boss.post(f"{files}/{own}", json={"attributes": {"team": "board"}}).raise_for_status()
         again = {"file_id": own, "attributes": {"team": "sales"}}
         refused(client.post(files, json=again), 403, "attributes_not_permitted")
@@ -629,7 +629,9 @@ def test_a_filter_that_is_none_is_refused(
 def test_work_in_the_background_keeps_the_filter_and_caches_do_not_cross(
     daemon: SharedStores, boss: httpx.Client
 ) -> None:
-    """A deployed flow whose step is cached, called by the one and then by the other."""
+    """Background work keeps the filter, and caches do not cross keys: two keys call a deployed flow with a cached
+    step.
+    """
     spec = {"name": "cached", "spec": FLOW}
     boss.post("/api/apps", json=spec).raise_for_status()
     found = {}
@@ -648,11 +650,14 @@ def test_work_in_the_background_keeps_the_filter_and_caches_do_not_cross(
     assert "five crowns" in found["filtered"]
 
 
-# --- where files and servers are -------------------------------------------------------------------------------------
+# --- paths of files and addresses of servers ------------------------------------------------------------
 
 
 def test_no_answer_to_a_key_says_where_files_of_this_machine_lie_or_where_servers_are(tmp_path: Path) -> None:
-    """Of models, stores and what is wrong with them a key sees the names; an admin sees the paths and addresses."""
+    """No answer reveals file paths of this machine or server addresses to a key.
+
+    A key sees the names of models and stores and of their problems; an admin sees paths and addresses.
+    """
     place = tmp_path / MARKER / "two words"
     place.mkdir(parents=True)
     (place / "a.md").write_text(NEEDLE)
@@ -707,11 +712,11 @@ def test_no_answer_to_a_key_says_where_files_of_this_machine_lie_or_where_server
     assert {"/api/deployments", "/api/status", "/api/stores", "/v1/vector_stores"} <= revealing
 
 
-# --- at last, for it deletes what it can ------------------------------------------------------------------------------
+# --- last, since it deletes all that it can -------------------------------------------------------------
 
 
 def test_no_answer_to_a_filtered_key_holds_a_byte_of_a_hidden_file(daemon: SharedStores) -> None:
-    # The canary sings where nothing is withheld, or its silence below would say nothing.
+    # The marker must appear where nothing is withheld; otherwise its absence below would prove nothing.
     heard = {
         route
         for route, _, answer in crawled(daemon, "whole", ("GET", "POST"), REVEALING)

@@ -1,4 +1,4 @@
-"""The table of routes: its lookup, what every route is checked for, and its copy in the documentation."""
+"""The route table: its lookup, the checks on every route, and its copy in the documentation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KEYS_OF_ERRORS = {
     "A2A, JSON-RPC": {"jsonrpc", "id", "error"},
     "A2A": {"error"},
 }
-"""The fields of an error's document, by the name of its form."""
+"""Fields of an error document, by the name of its format."""
 
 CASES: Mapping[str, tuple[int, tuple[tuple[bytes, bytes], ...]]] = {
     "a foreign Host": (403, ((b"host", b"evil.example"),)),
@@ -33,7 +33,7 @@ CASES: Mapping[str, tuple[int, tuple[tuple[bytes, bytes], ...]]] = {
     "a wrong key": (401, (HOST, (b"authorization", b"Bearer pk-wrong"))),
     "no key": (401, (HOST,)),
 }
-"""What is refused, in the order of the checks: each case lacks a key as well."""
+"""Refused requests in the order of the checks; each case also lacks a key."""
 
 
 class Asked:
@@ -76,7 +76,7 @@ async def ask(gateway: Any, route: Route, *headers: tuple[bytes, bytes], method:
 
 
 def path_of(route: Route) -> str:
-    """A path that has this route."""
+    """Return a path that has this route."""
     return route.path.replace("*", "" if route.path in ("/v1/models*", "/v1/messages*") else "x") or "/x"
 
 
@@ -111,7 +111,7 @@ async def test_every_route_is_checked_for_host_origin_size_and_key(
         assert answer.status != 401
         return
     shape = route.shape if route.shape_of is None else route.shape_of({"path": path_of(route), "headers": ()})
-    # A2A's JSON-RPC reports a bad request in an answer with the status 200.
+    # A2A's JSON-RPC reports a bad request with status 200.
     assert answer.status == (200 if (shape.name, expected) == ("A2A, JSON-RPC", 400) else expected)
     assert answer.headers[b"x-content-type-options"] == b"nosniff"
     assert orjson.loads(answer.body).keys() == KEYS_OF_ERRORS[shape.name]

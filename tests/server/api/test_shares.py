@@ -1,4 +1,4 @@
-"""What all share, one key does not have to itself: others come next, however much it has begun."""
+"""Shared resources are not monopolised by one key: others get the next turn, however much a key has started."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ ANYTHING_EVALUATED: Final = {
 
 
 async def key(api: ApiServer, name: str, *scopes: str, **limits: int) -> dict[str, str]:
-    """A new key, as the header with which it is presented."""
+    """Return a new key, as the header that presents it."""
     body = {"name": name, "scopes": scopes, "limits": limits}
     made = (await api.client.post("/api/keys", json=body)).json()
     return {"authorization": f"Bearer {made['key']}"}
@@ -55,7 +55,7 @@ async def test_the_light_sandbox_is_for_one_key_after_another(
     five, six, hold = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     class HeldSlots(FairSlots):
-        """As it is, and nobody's turn ends before six have asked for one."""
+        """As `FairSlots`, except that no turn ends before six callers have asked."""
 
         @asynccontextmanager
         async def taken(self) -> AsyncIterator[None]:
@@ -105,7 +105,7 @@ class Held:
 
 
 class HeldVectors(Held):
-    """A model that makes vectors once it may."""
+    """A model that returns vectors once it may."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -132,7 +132,7 @@ async def test_what_a_key_has_begun_and_not_ended_has_a_bound(tmp_path: Path) ->
         greedy, modest = await key(api, "greedy", "chat"), await key(api, "modest", "chat")
 
         async def flow(headers: dict[str, str]) -> tuple[int, str]:
-            """The status, and the id of the run or what is wrong."""
+            """Return the status, and the run's id or the error."""
             given = {"flow": APPROVED}
             async with api.client.stream("POST", "/api/flows/run", json=given, headers=headers) as answer:
                 if answer.status_code == 200:
@@ -148,7 +148,7 @@ async def test_what_a_key_has_begun_and_not_ended_has_a_bound(tmp_path: Path) ->
         assert status == 429 and "too_many_unfinished" in refused and "flow_per_key" in refused
         assert (await flow(modest))[0] == 200
         await api.client.post(f"/api/runs/{first}/cancel", headers=greedy)
-        while (await flow(greedy))[0] == 429:  # until the end of the first one is written
+        while (await flow(greedy))[0] == 429:  # until the end of the first run is recorded
             pass
         again = await api.client.post(f"/api/runs/{first}/resume", headers=greedy)
         assert (again.status_code, again.json()["error"]["code"]) == (429, "too_many_unfinished")
@@ -167,7 +167,7 @@ async def test_what_a_key_has_in_the_queue_has_a_bound(
     async def nothing(_self: Scheduler) -> bool:
         return False
 
-    monkeypatch.setattr(Scheduler, "_take_one", nothing)  # all stays in the queue
+    monkeypatch.setattr(Scheduler, "_take_one", nothing)  # everything stays in the queue
     kinds = ("batch", "eval", "eval_search", "finetune")
     one_each = {f"{kind}_per_key": 1 for kind in kinds}
     async with asyncio.timeout(60), api_server(tmp_path, **one_each) as api:
@@ -175,7 +175,7 @@ async def test_what_a_key_has_in_the_queue_has_a_bound(
         await api.services.tuning.start()
 
         async def wishes(headers: dict[str, str]) -> dict[str, tuple[str, dict[str, Any]]]:
-            """An address and a body for each kind."""
+            """Return an address and a body for each kind."""
 
             async def sent(path: str, **body: Any) -> str:
                 made = await api.client.post(path, headers=headers, **body)
@@ -245,7 +245,7 @@ async def test_what_a_key_has_in_the_queue_has_a_bound(
 
 
 async def ended(socket: ClientConnection) -> str:
-    """The type of the last event of a response, or the code of an error."""
+    """Return the type of a response's last event, or the code of an error."""
     while True:
         event = orjson.loads(await socket.recv())
         if event["type"] == "error":
@@ -298,7 +298,7 @@ async def test_what_connections_remember_counts_for_their_key(tmp_path: Path) ->
         url = f"{api.url.replace('http', 'ws', 1)}/v1/responses"
 
         async def answered(socket: ClientConnection, text: str, previous: str | None = None) -> str:
-            """The id of a response, or the code of an error."""
+            """Return the id of a response, or the code of an error."""
             body = {"model": "held", "input": text, "store": False, "previous_response_id": previous}
             await socket.send(orjson.dumps({"type": "response.create", **body}).decode())
             while True:
@@ -315,7 +315,7 @@ async def test_what_connections_remember_counts_for_their_key(tmp_path: Path) ->
 
             many = [await connection(greedy) for _ in range(MAX_BODIES_PER_KEY)]
             ids = [await answered(socket, "x" * 1_000_000) for socket in many]
-            # While the last message was there, there was no room to remember it too.
+            # While the last message was stored, there was no room to remember this one.
             again = [await answered(socket, "x", known) for socket, known in zip(many, ids, strict=True)]
             assert again[-1] == "previous_response_not_found"
             assert all(found.startswith("resp_") for found in again[:-1]), again
@@ -330,7 +330,7 @@ async def test_long_work_on_the_stores_of_one_key_lets_another_key_pass(tmp_path
         greedy, modest = [await key(api, name, "stores:*:manage") for name in ("greedy", "modest")]
 
         async def filled(name: str, headers: dict[str, str], **more: str) -> str:
-            """The address of a file that is put into a new store."""
+            """Put a file into a new store and return its address."""
             made = await api.client.post("/api/stores", json={"name": name, **more}, headers=headers)
             assert made.status_code == 200, made.text
             form = {"file": (f"{name}.md", f"# {name}".encode(), "text/markdown")}
@@ -403,7 +403,7 @@ async def test_what_is_made_synced_indexed_and_imported_counts_on_the_disk(tmp_p
             NewArtifact(f"{byte}.bin", "application/octet-stream", bytes([byte]) * 600_000) for byte in (1, 2)
         ]
         kept = [services.artifacts.keep([one], Author("run_x", maker)) for one in made]
-        both = await asyncio.gather(*kept, return_exceptions=True)  # both find room when they look
+        both = await asyncio.gather(*kept, return_exceptions=True)  # both find room when they check
         (first,) = [found for found in both if isinstance(found, tuple)]
         assert sum(isinstance(found, TooLarge) for found in both) == 1, both
         assert (
@@ -423,7 +423,7 @@ async def test_what_is_made_synced_indexed_and_imported_counts_on_the_disk(tmp_p
             return str((await api.client.post("/api/stores", json=given, headers=headers)).json()["id"])
 
         async def mirror(name: str, store_id: str) -> None:
-            """As a sync does it."""
+            """Mirror a file as a sync does."""
 
             async def content() -> AsyncIterator[bytes]:
                 yield name.encode() * 600_000

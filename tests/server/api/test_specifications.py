@@ -1,4 +1,4 @@
-"""Who may only call an app reads nothing of its specification: every route is asked with such a key."""
+"""A key that may only call an app reads nothing of its specification: every route is called with such a key."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ AROUND = {
         ],
     },
 }
-"""A flow of the caller's own around what is not."""
+"""A flow of the caller's own around an app that is not the caller's."""
 
 ENDLESS = ("/api/questions/events", "/api/models/events", "/api/stores/{store}/events")
 
@@ -85,7 +85,10 @@ def client(url: str, key: str) -> httpx.Client:
 
 
 def found(url: str, key: str, *routes: str) -> set[str]:
-    """The routes whose answers hold the marker, for a key that runs the apps. ``routes``: those that are read."""
+    """Return the routes whose answers contain the marker, for a key that runs the apps.
+
+    ``routes`` are the routes to read.
+    """
     said: list[tuple[str, str]] = []
     with client(url, key) as http:
         runs = [
@@ -147,7 +150,7 @@ def test_a_key_that_may_only_call_an_app_reads_its_specification_nowhere(url: st
         "GET /api/apps/{name}/drawing",
         "GET /api/runs/{run_id}/trace",
     }
-    assert revealing <= found(url, "boss", *revealing)  # the same calls would show it
+    assert revealing <= found(url, "boss", *revealing)  # the same calls would reveal it
     assert found(url, "caller") == set()
     with client(url, "caller") as http:
         refused = http.get("/api/apps/story/versions")
@@ -156,7 +159,7 @@ def test_a_key_that_may_only_call_an_app_reads_its_specification_nowhere(url: st
         shelf = http.post("/v1/evals", json=EVALUATION).json()["id"]
         changed = http.post(
             f"/api/evals/{shelf}/search", json=SEARCH
-        )  # a model of one's own would hear all of it
+        )  # a caller's own model would receive everything
         assert (changed.status_code, changed.json()["error"]["code"]) == (403, "insufficient_scope")
         drawing = http.get("/api/apps/story/drawing")
         assert "outline" in drawing.text

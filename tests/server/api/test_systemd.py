@@ -1,4 +1,4 @@
-"""The unit for systemd: what systemd itself thinks of it, and that the daemon takes its command."""
+"""The systemd unit: systemd itself accepts it, and the daemon accepts its command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A native body with a field that it does not have is refused, with what was meant: from ``/openapi.json``."""
+"""A native body with an unknown field is refused with a suggestion: tested from ``/openapi.json``."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ FLOW = {"portico_flow": 1, "step": {"op": "code", "source": "lambda text: text"}
 OPEN = {"POST /api/apps/{name}/run", "POST /api/evals/{eval_id}/search", "POST /api/prompts"} | {
     f"POST {path}" for path in BODIES
 }
-"""Bodies that are read by the noun behind them, which is tried by itself below; Ollama's, which ignores such fields."""
+"""Bodies parsed by their noun, which is tested separately below, and Ollama's bodies, which ignore unknown fields."""
 
 STATE = "PUT /api/sessions/{session_id}/state"
-"""A state dict, whose keys are the paths of agents."""
+"""Sets a state dict whose keys are the paths of agents."""
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def _resolved(schema: Mapping[str, Any], document: Mapping[str, Any]) -> Mapping
 
 
 def _least(schema: Mapping[str, Any], document: Mapping[str, Any]) -> Any:
-    """A value that has all that is required."""
+    """Return a value with all required fields."""
     schema = _resolved(schema, document)
     if "enum" in schema or "const" in schema:
         return schema.get("const") or schema["enum"][0]

@@ -1,9 +1,11 @@
-"""What a filter withholds changes nothing for its key: two daemons that differ in withheld files alone answer alike.
+"""Withheld files change nothing for a filtered key: two daemons that differ only in withheld files answer alike.
 
-The files that a filtered key may read are the same at both. One has further files: with attributes of others, without
-any, broken, linked with and contradicting what the key may read. Every route, every option of a search and
-every protocol is called at both by a key whose filter withholds them: a count, a size, a problem, an order or an error
-that comes of a withheld file is a difference. What new code derives of the files of a store is found here, unasked.
+The files that a filtered key may read are the same at both daemons. One daemon has further files: with other
+attributes, without attributes, broken, and linked to or contradicting what the key may read. A key whose filter
+withholds them calls every route, every option of a search and every protocol at both daemons.
+
+Any count, size, problem, order or error that results from a withheld file is a difference. The test also covers what
+new code derives from the files of a store.
 """
 
 from __future__ import annotations
@@ -35,7 +37,10 @@ WITHHELD: Mapping[str, tuple[str, Mapping[str, Any] | None]] = {
     ),
     "loose.md": (f"See [rules](rules.md). The {NEEDLE} belongs to Captain Olsen of Skagen.", None),
     "broken.pdf": ("%PDF-1.7 this is not one", {"team": "board"}),
-    "same.md": (VISIBLE["rules.md"], {"team": "board"}),  # the very bytes of a file that the key may read
+    "same.md": (
+        VISIBLE["rules.md"],
+        {"team": "board"},
+    ),  # identical to the bytes of a file that the key may read
 }
 SHARED = {
     **CONFIGURATION,
@@ -66,18 +71,18 @@ OPTIONS: Mapping[str, Any] = {
     "parents": "*",
     "neighbours": 3,
 }
-"""A value for each option of a search: one without a value here fails the test."""
+"""A value for each search option; an option without a value here fails the test."""
 
 
 MACHINE = {
     *("GET /api/status", "GET /api/ps", "GET /api/deployments", "GET /health"),
     "GET /api/usage/course",
 }
-"""Routes that say how the machine is at the moment, or what the hour is."""
+"""Routes that report the current state of the machine or the time."""
 
 
 def filled(url: str, *, withheld: bool) -> SharedStores:
-    """A daemon's store with the files, those that are withheld between the others."""
+    """Fill a daemon's store with files; the withheld files are spread among the others."""
     headers = {"authorization": f"Bearer {KEYS['boss']}"}
     with httpx.Client(base_url=url, timeout=120, headers=headers) as boss:
         store = boss.get("/api/stores/handbook").raise_for_status().json()["id"]
@@ -115,7 +120,7 @@ def filled(url: str, *, withheld: bool) -> SharedStores:
 
 
 def asked(document: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
-    """Requests beside those of `crawled`: each option of a search, and what the other protocols answer."""
+    """Yield requests beyond those of `crawled`: each search option, and requests of the other protocols."""
     options = document["components"]["schemas"]["SearchRequest"]["properties"].keys() - {"query"}
     assert options == OPTIONS.keys()
     for name in sorted(options):
@@ -195,7 +200,7 @@ _MCP: tuple[tuple[str, Mapping[str, Any]], ...] = (
 
 
 def heard(*, withheld: bool) -> dict[str, list[str]]:
-    """What a filtered key hears, by what it asked."""
+    """Return the answers that a filtered key receives, by request."""
     with embedded(SHARED) as url:
         daemon = filled(url, withheld=withheld)
         known = {
@@ -238,7 +243,7 @@ def heard(*, withheld: bool) -> dict[str, list[str]]:
 
 
 _VARIES = (
-    (r"\b(?:[a-zA-Z]+[-_])+[0-9a-f]{16,}\b", "ID"),  # ids, and what is made of them
+    (r"\b(?:[a-zA-Z]+[-_])+[0-9a-f]{16,}\b", "ID"),  # ids, and values derived from ids
     (r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|\b[0-9a-f]{32,}\b", "ID"),
     (r'"(chunk|pid|port|memory_bytes)":\d+', r'"\1":N'),
     (r"\[\d+,(\d+\.\d+)", r"[CHUNK,\1"),  # in a trace
@@ -247,11 +252,11 @@ _VARIES = (
     (r"\b1[789]\d{8}\b|\d{4}-\d\d-\d\dT[\d:.]+Z?", "TIME"),
     (r'"(\w*duration)":\d+', r'"\1":TIME'),
 )
-"""What is of no account: ids, times, scores, and the numbers of chunks, which count those of all stores together."""
+"""Values that may differ: ids, times, scores, and chunk numbers, which count the chunks of all stores together."""
 
 
 def alike(text: str, known: Mapping[str, str]) -> str:
-    """``text`` without what differs between any two daemons."""
+    """Return ``text`` without what differs between any two daemons."""
     for name, word in known.items():
         text = text.replace(name, word)
     for pattern, word in _VARIES:

@@ -1,4 +1,4 @@
-"""A store that is an app: passages first, then the model's words, nothing invented."""
+"""A store used as an app: passages first, then the model's words, with nothing invented."""
 
 from collections.abc import AsyncIterator, Hashable, Sequence
 from pathlib import Path
@@ -41,7 +41,7 @@ TINY = {"parameters": 135_000_000}
 
 
 def ask(*texts: str, **options: object) -> Chat:
-    """A conversation of user messages with the assistant's `ok` between them."""
+    """Return a conversation of user messages with the assistant's `ok` between them."""
     messages: list[dict[str, object]] = []
     for text in texts:
         messages += [{"role": "user", "content": text}, {"role": "assistant", "content": "ok"}]
@@ -149,7 +149,7 @@ async def test_a_question_with_a_conversation_before_it_is_searched_as_a_model_p
     shown = voice.asked[0].messages[-1]["content"]
     assert "user: Which port does the daemon use?\nassistant: ok" in shown
     assert shown.endswith("Last question: How do I stop it?")
-    # What the model writes for the search is not a part of the answer.
+    # The model's search query is not part of the answer.
     assert reply.content == "How do I stop the daemon?"
     assert sum(isinstance(event, Cited) for event in events) == 1
     assert len(voice.asked) == 2
@@ -264,14 +264,14 @@ async def test_other_requests_and_empty_conversations_are_refused(daemon: Regist
     daemon.add(FixedStore("docs", [PORT]), FixedModel("x"))
     with pytest.raises(InvalidRequest, match="chat"):
         await daemon.call("docs", Embed(("x",)))
-    with pytest.raises(InvalidRequest, match="nothing to answer"):
+    with pytest.raises(InvalidRequest, match="Nothing to answer"):
         await daemon.call("docs", Chat(({"role": "user", "content": "  "},)))
 
 
 @pytest.mark.parametrize(
     ("question", "waiting", "said"),
     [
-        ("Which port is it?", 0, "There are no documents here that can be searched."),
+        ("Which port is it?", 0, "There are no documents to search."),
         ("每天做多少个月饼?", 0, "这里没有可供检索的文档。"),
         ("Which port is it?", 3, "The documents are still being read. Ask again in a moment."),
     ],

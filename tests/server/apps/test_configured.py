@@ -1,4 +1,4 @@
-"""Apps of a configuration: deployed in the order in which they need each other; one that needs a tool waits for it."""
+"""Apps of a configuration: deployed in order of dependency; an app waits for the tool that it needs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from portico_server.runs.quotas import Quotas
 
 
 class Named:
-    """Something with a name, of a kind."""
+    """An object with a name and a kind."""
 
     def __init__(self, name: str, kind: Any) -> None:
         self.card = Card(name, kind)
@@ -36,7 +36,7 @@ class Named:
 
 
 class DeployedFixture:
-    """Apps whose specification is the names that they need."""
+    """Apps whose specification is the list of names that they need."""
 
     def __init__(self, database: Database) -> None:
         self.registry = Registry()

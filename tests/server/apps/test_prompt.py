@@ -1,4 +1,4 @@
-"""Conversations into prompts: follow-ups, budgets, what is left out."""
+"""Conversations converted to prompts: follow-ups, budgets, omissions."""
 
 import pytest
 from tests.registry_fixture import passage

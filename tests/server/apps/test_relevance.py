@@ -1,4 +1,4 @@
-"""Which passages speak of what was asked, and which sentences of them."""
+"""Which passages, and which sentences in them, are about the question."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Commands, as the tests of the command line run them."""
+"""Commands, run as in the tests of the command line."""
 
 from tests.client.cli.conftest import command
 

@@ -1,4 +1,4 @@
-"""Archives that are damaged or hostile change nothing; a restore that is cut off anywhere is finished or undone."""
+"""Damaged or hostile archives change nothing; a restore cut off at any point is finished or undone."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def put_back(path: Path, home: Path, *, replace: bool = False) -> Path | None:
 
 
 def outcome(path: Path, home: Path) -> str:
-    """The code of the error that ended a restore; nothing if none did."""
+    """Return the code of the error that ended a restore, or an empty string if none did."""
     try:
         put_back(path, home)
     except PorticoError as error:
@@ -75,7 +75,7 @@ def outcome(path: Path, home: Path) -> str:
 
 
 def tree(home: Path) -> dict[str, bytes]:
-    """All files of a home, without its locks."""
+    """Return all files of a home except its locks."""
     return {
         str(path.relative_to(home)): path.read_bytes()
         for path in home.rglob("*")
@@ -89,7 +89,7 @@ def rewritten(
     change: Callable[[dict[str, bytes], dict[str, Any]], None],
     info: Callable[[str], zipfile.ZipInfo | str] = str,
 ) -> Path:
-    """The archive with other entries or another manifest."""
+    """Return the archive with other entries or another manifest."""
     with zipfile.ZipFile(archive) as old:
         entries = {name: old.read(name) for name in old.namelist() if name != "manifest.json"}
         manifest = json.loads(old.read("manifest.json"))
@@ -125,7 +125,7 @@ def test_wherever_a_byte_is_wrong_nothing_is_restored_or_all_of_it(archive: Path
         code = outcome(broken, home)
         assert code in ("", "invalid_archive")
         refused += bool(code)
-        # A byte that says nothing, such as one of a date, may be any.
+        # A byte without meaning, such as part of a date, may have any value.
         assert (tree(home) if home.exists() else {}) == ({} if code else sound)
     assert refused > 60
 
@@ -156,7 +156,7 @@ def test_an_archive_with_a_wrong_bit_leaves_no_folder_behind(archive: Path, tmp_
     for home in (tmp_path / "new" / "inner" / "home", tmp_path / "kept"):
         command = [sys.executable, "-m", "portico_server", "restore", str(broken), "--home", str(home)]
         done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False)
-        assert done.returncode != 0 and "is not what was written" in done.stdout + done.stderr
+        assert done.returncode != 0 and "differs from what was written" in done.stdout + done.stderr
     assert not (tmp_path / "new").exists()
     assert not tree(tmp_path / "kept")
 
@@ -195,7 +195,7 @@ def test_an_entry_that_leads_elsewhere_is_refused(archive: Path, tmp_path: Path,
         manifest["sha256"][name] = hashlib.sha256(b"evil").hexdigest()
 
     home = tmp_path / "home"
-    with pytest.raises(PorticoError, match="does not belong there"):
+    with pytest.raises(PorticoError, match="contains an unexpected entry"):
         put_back(rewritten(archive, tmp_path / "evil.zip", change), home)
     assert not home.exists()
     assert sorted(os.listdir(tmp_path)) == ["evil.zip"]
@@ -209,14 +209,14 @@ def test_a_link_is_refused(archive: Path, tmp_path: Path) -> None:
         info.external_attr = (stat.S_IFLNK | 0o777) << 16
         return info
 
-    with pytest.raises(PorticoError, match="does not belong there"):
+    with pytest.raises(PorticoError, match="contains an unexpected entry"):
         put_back(rewritten(archive, tmp_path / "l.zip", lambda *_: None, linked), tmp_path / "home")
 
 
 def test_an_archive_that_unpacks_to_more_than_it_can_is_refused(archive: Path, tmp_path: Path) -> None:
     data = bytearray(rewritten(archive, tmp_path / "big.zip", lambda *_: None).read_bytes())
     at = data.rindex(b"PK\x01\x02")
-    struct.pack_into("<I", data, at + 24, 0xF0000000)  # the size that the table of contents claims
+    struct.pack_into("<I", data, at + 24, 0xF0000000)  # the size claimed in the table of contents
     (tmp_path / "big.zip").write_bytes(data)
     with pytest.raises(PorticoError, match="unpacks to more than"):
         put_back(tmp_path / "big.zip", tmp_path / "home")
@@ -268,19 +268,19 @@ def _of(statement: str) -> Callable[[dict[str, bytes], dict[str, Any]], None]:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (_other_format, "not one of a backup"),
+        (_other_format, "not of a backup"),
         (_newer_version, "update Portico"),
-        (_without_database, "holds no portico.db"),
+        (_without_database, "contains no portico.db"),
         (_lacking, "lacks adapters/a/weights.bin"),
-        (_unnamed, "does not name"),
-        (_another_blob, "named after"),
+        (_unnamed, "does not list"),
+        (_another_blob, "does not match the digest in its name"),
         (_no_database, "database is damaged"),
         (_of("update alembic_version set version_num = '9999'"), "newer version of Portico"),
         (
             _of("update alembic_version set version_num = '0018'"),
             "schema 0018, from before the first release",
         ),
-        (_of("drop table alembic_version"), "not one of Portico"),
+        (_of("drop table alembic_version"), "not a Portico database"),
         (lambda _entries, manifest: manifest.pop("sha256"), "manifest.json is damaged"),
         (lambda _entries, manifest: manifest.update(missing=3), "manifest.json is damaged"),
     ],
@@ -298,10 +298,10 @@ def test_what_is_no_backup_of_ours_changes_nothing_and_says_why(
 
 
 def test_a_file_that_is_not_there_or_no_archive_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(PorticoError, match="There is no file"):
+    with pytest.raises(PorticoError, match=r"The file .* does not exist"):
         restore.BackupArchive(tmp_path / "none.zip")
     (tmp_path / "text.zip").write_text("hello")
-    with pytest.raises(PorticoError, match="not a whole zip archive"):
+    with pytest.raises(PorticoError, match="not a complete zip archive"):
         restore.BackupArchive(tmp_path / "text.zip")
 
 

@@ -1,4 +1,4 @@
-"""A backup that is made while the daemon is written to, and the home that is made of it."""
+"""A backup taken while the daemon is written to, and the home restored from it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ THINGS: dict[str, Any] = {
 
 
 def restored(archive: Path, home: Path, *more: str) -> dict[str, Any]:
-    """Run ``restore`` in a process of its own; what it says at last."""
+    """Run ``restore`` in a separate process and return its final output."""
     done = subprocess.run(
         [sys.executable, "-m", "portico_server", "restore", str(archive), "--home", str(home), *more],
         capture_output=True,
@@ -57,7 +57,7 @@ async def upload(client: AsyncClient, number: int) -> str:
 
 
 async def write_and_remove(client: AsyncClient, enough: asyncio.Event) -> None:
-    """Files come and go, each with bytes of its own, until it is enough."""
+    """Add and remove files, each with its own bytes, until ``enough`` is set."""
     held: list[str] = []
     for number in itertools.count(1000):
         held.append(await upload(client, number))
@@ -69,7 +69,7 @@ async def write_and_remove(client: AsyncClient, enough: asyncio.Event) -> None:
 
 
 async def known(client: AsyncClient) -> dict[str, Any]:
-    """What a daemon answers to the same questions."""
+    """Return a daemon's answers to the same questions."""
     return {
         "stores": [(store.name, store.file_counts.completed) for store in await client.stores.list()],
         "found": [
@@ -135,7 +135,10 @@ async def test_only_an_admin_may_take_a_backup_and_one_at_a_time(tmp_path: Path)
             with pytest.raises(Forbidden):
                 await reader.vacuum()
         async with AsyncClient(served.url, "pk-admin-0123456789") as admin:
-            with exclusive(tmp_path / "home"), pytest.raises(Conflict, match="under way"):
+            with (
+                exclusive(tmp_path / "home"),
+                pytest.raises(Conflict, match="Another backup of this home folder is running"),
+            ):
                 await admin.backup(tmp_path / "no.zip")
             assert not [name for name in os.listdir(tmp_path) if name.startswith("no.zip")]
             assert (await admin.backup(tmp_path / "yes.zip")).missing == 0
@@ -214,7 +217,7 @@ async def test_a_daemon_that_is_killed_while_it_sends_leaves_nothing_behind(tmp_
 
 
 def random_bytes(size: int) -> bytes:
-    """Bytes that deflate cannot make fewer."""
+    """Return incompressible bytes."""
     import random
 
     return random.Random(7).randbytes(size)
@@ -257,7 +260,7 @@ def test_commands_find_the_daemon_of_a_home_and_never_touch_it_behind_its_back(
         for replace in ((), ("--replace",)):
             done = command("restore", str(archive), "--home", str(home), *replace, "--json")
             assert json.loads(done.err)["error"]["code"] == "home_in_use"
-        # As if its note were out of date: the lock still says that it runs.
+        # Act as if its note were stale: the lock still says that it runs.
         (home / "daemon.json").write_text(json.dumps({"pid": 1, "url": "http://127.0.0.1:9"}))
         done = command("backup", str(archive), "--overwrite", "--home", str(home), "--json")
         assert json.loads(done.err)["error"]["code"] == "home_in_use"

@@ -92,7 +92,7 @@ def run_of(batch: Batch) -> str:
 
 
 def events(daemon: Daemon, batch: Batch) -> Iterator[dict[str, Any]]:
-    """The events of its run, to the end."""
+    """Yield the events of its run up to the end."""
     address = f"{daemon.url}/api/runs/{run_of(batch)}/events"
     headers = {"Authorization": f"Bearer {KEYS['admin']}"}
     with httpx.stream("GET", address, headers=headers, timeout=60) as answer:
@@ -103,7 +103,7 @@ def events(daemon: Daemon, batch: Batch) -> Iterator[dict[str, Any]]:
 
 
 def until_done(daemon: Daemon, batch: Batch, count: int) -> None:
-    """Wait until so many of its requests are answered and written."""
+    """Wait until that many of its requests are answered and written."""
     for event in events(daemon, batch):
         if (event.get("done") or 0) >= count:
             return
@@ -114,7 +114,7 @@ ENDED = ("completed", "failed", "expired", "cancelled")
 
 
 def ended(daemon: Daemon, client: openai.OpenAI, batch: Batch) -> Batch:
-    """The batch once it has ended; its run may be taken up more than once until then."""
+    """Return the batch once it has ended; its run may be restarted several times until then."""
     while True:
         for _event in events(daemon, batch):
             pass
@@ -270,10 +270,10 @@ def test_what_cannot_be_a_batch_is_refused_with_what_to_send(daemon: Daemon, cli
         assert words in told.value.message
 
     refused(400, "input_file_id", "purpose 'batch'", input_file_id=upload(client, [GOOD], "fine-tune"))
-    refused(404, "input_file_id", "no file", input_file_id="file-none")
+    refused(404, "input_file_id", "File 'file-none' not found", input_file_id="file-none")
     refused(400, "completion_window", "send '24h'", completion_window="1h")
     refused(400, "endpoint", "/v1/chat/completions", endpoint="/v1/chat/completion")
-    refused(400, "endpoint", "no batches for", endpoint="/v1/moderations")
+    refused(400, "endpoint", "'/v1/moderations' does not support batches", endpoint="/v1/moderations")
     refused(400, "metadata.a", "string", metadata={"a": 1})
     refused(
         400,
@@ -297,7 +297,7 @@ def test_keys_see_their_own_batches_alone_and_their_rights_hold_for_each_line(
         with pytest.raises(openai.NotFoundError):
             other.batches.create(input_file_id=batch.input_file_id, endpoint=CHAT, completion_window="24h")
         assert [one.id for one in other.batches.list()] == []
-        # One call at a time is all that this key may make: the others wait for their turn.
+        # This key may make one call at a time, so the others wait for their turn.
         done = ended(daemon, mine, batch)
         assert done.request_counts is not None and done.request_counts.completed == 3
         assert batch.id in [one.id for one in client.batches.list(limit=100)]
@@ -321,7 +321,7 @@ def test_a_cancelled_batch_frees_what_it_holds_and_keeps_what_is_done(
 ) -> None:
     batch = begin(client, [say("a", "hello"), say("b", "wait"), say("c", "hello"), say("d", "wait")])
     until_done(daemon, batch, 2)
-    client.files.delete(batch.input_file_id)  # what is needed of it is kept until the end
+    client.files.delete(batch.input_file_id)  # its needed content is kept until the end
     cancelled = client.batches.cancel(batch.id)
     assert cancelled.status in ("cancelling", "cancelled") and cancelled.cancelling_at
     done = ended(daemon, client, batch)
@@ -334,14 +334,14 @@ def test_a_cancelled_batch_frees_what_it_holds_and_keeps_what_is_done(
     assert {one["error"]["code"] for one in left} == {"batch_cancelled"}
     deployments = httpx.get(f"{daemon.url}/api/deployments", headers=_admin()).json()["data"]
     assert [one["calls"] for one in deployments if one["name"] == "echo"] == [0]
-    with pytest.raises(openai.ConflictError, match="is cancelled already"):
+    with pytest.raises(openai.ConflictError, match="is already cancelled"):
         client.batches.cancel(batch.id)
     blobs = [path for path in (daemon.home / "blobs").rglob("*") if path.is_file()]
     assert not any(b'"wait"' in path.read_bytes() and b'"method"' in path.read_bytes() for path in blobs)
 
 
 def forgotten(daemon: Daemon, mark: str) -> None:
-    """Take the bytes of the files that hold a text from the disk."""
+    """Delete the bytes of files that contain a text from disk."""
     for path in (daemon.home / "blobs").rglob("*"):
         if path.is_file() and mark.encode() in path.read_bytes():
             path.unlink()
@@ -407,7 +407,7 @@ def test_a_revoked_key_ends_its_batches_with_what_is_done(daemon: Daemon, client
         f"{daemon.url}/api/keys", json={"name": "passing", "scopes": ["chat"]}, headers=_admin()
     ).json()
     with openai.OpenAI(base_url=f"{daemon.url}/v1", api_key=made["key"], max_retries=0) as passing:
-        # Three of the four places are taken for long: all others come one after another.
+        # Long requests hold three of the four slots: all others run one after another.
         held = begin(client, [say(str(number), "wait") for number in range(3)])
         batch = begin(passing, [say(str(number), "hello") for number in range(1_000)])
         until_done(daemon, batch, 1)
@@ -471,9 +471,9 @@ def test_a_killed_daemon_goes_on_with_the_lines_that_are_left_until_their_time_i
         client.batches.cancel(both[1].id)
         said = content(client, ended(daemon, client, both[1]).output_file_id)
         assert [one["custom_id"] for one in said] == [f"n{number}" for number in range(50)]
-        # An id begins with the milliseconds of its making: none of these was asked again.
+        # An id starts with the milliseconds of its creation: no completed request was repeated.
         assert max(int(one["response"]["request_id"][4:16], 16) for one in said) <= killed
         listed = httpx.get(f"{daemon.url}/api/runs", params={"limit": 500}, headers=_admin()).json()["data"]
-        assert {run["kind"] for run in listed} == {"batch"}  # a batch stands for its requests
+        assert {run["kind"] for run in listed} == {"batch"}  # a batch represents its requests
         files = [file.id for file in client.files.list(purpose="batch_output")]
         assert len(files) == 4

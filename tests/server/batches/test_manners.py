@@ -1,4 +1,4 @@
-"""How a batch gives way: to calls that somebody waits for, to a queue that is full, to another daemon."""
+"""How a batch yields: to interactive calls, to a full queue, and to another daemon."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Files and artifacts in a bucket: what is acknowledged stays, what has no row goes, and faults are one clear error."""
+"""Files and artifacts in a bucket: acknowledged data remains, data without a row is removed, faults give one clear
+error.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """What one daemon has: a home of its own, and the bucket that it shares."""
+    """A daemon's own home and the bucket that it shares."""
 
     home: Path
     places: BlobPlaces
@@ -77,7 +79,7 @@ def settings(home: Path, store: ObjectStore, **more: Any) -> Settings:
 
 @pytest.fixture
 async def sides(tmp_path: Path, store: ObjectStore) -> AsyncIterator[tuple[Side, Side, Database]]:
-    """Two daemons on one database. SQLite is one as well: nothing is asked of it that PostgreSQL alone could do."""
+    """Two daemons on one database. SQLite counts too: no test needs a feature that only PostgreSQL has."""
     database = Database.at(tmp_path / "portico.db")
     database.prepare()
     made = []
@@ -182,7 +184,7 @@ async def test_what_a_killed_daemon_left_is_removed_and_what_is_on_its_way_is_no
 
     blobs = a.files._blobs
     with monkeypatch.context() as patched:
-        patched.setattr(blobs, "_abandon", killed)  # a process that is killed runs no further line of ours
+        patched.setattr(blobs, "_abandon", killed)  # a killed process runs no further line of ours
         patched.setattr(blobs, "_adopt", killed)
         patched.setattr("portico_server.db.files.add", None)
         with pytest.raises(BaseException):  # noqa: B017
@@ -208,11 +210,11 @@ async def _once(data: bytes) -> AsyncIterator[bytes]:
 @pytest.mark.parametrize(
     ("method", "fault", "words"),
     [
-        ("PUT", (503, "SlowDown"), r"answers 503 \(SlowDown\). Nothing was lost; try again"),
+        ("PUT", (503, "SlowDown"), r"returned 503 \(SlowDown\). Nothing was lost; try again"),
         ("PUT", (0, ""), "cannot be reached. Nothing was lost; try again"),
-        ("PUT", (403, "ExpiredToken"), r"refuses this daemon: 403 \(ExpiredToken\). The operator must renew"),
+        ("PUT", (403, "ExpiredToken"), r"rejects this daemon: 403 \(ExpiredToken\). The operator must renew"),
         ("PUT", (404, "NoSuchBucket"), r"does not exist \(NoSuchBucket\). The operator must create it"),
-        ("GET", (500, "InternalError"), r"answers 500 \(InternalError\)"),
+        ("GET", (500, "InternalError"), r"returned 500 \(InternalError\)"),
         ("GET", (0, ""), "cannot be reached"),
     ],
 )
@@ -234,13 +236,13 @@ async def test_a_fault_is_one_clear_sentence_and_nothing_is_lost(
     with pytest.raises(StorageUnavailable, match=words) as caught:
         await work()
     assert (caught.value.status, caught.value.code) == (503, "storage_unavailable")
-    if method == "GET":  # after the others what was begun is removed, which succeeds
+    if method == "GET":  # the other methods then remove the started upload, which succeeds
         assert (await b.places.problem()).message == caught.value.message
     told = caught.value.message + caplog.text
     assert "127.0.0.1" not in told and SECRET not in told and ACCESS not in told and "shop" not in told
     assert b.cached() == [] and [row.id for row in (await b.files.list(LOCAL)).data] == [row.id]
     assert await marked(database)() == 0
-    store.faults[method] = [fault] if fault[0] in (0, 503, 500) else []  # once is tried again
+    store.faults[method] = [fault] if fault[0] in (0, 503, 500) else []  # a single failure is retried
     await work()
     assert await b.places.problem() is None
 
@@ -270,7 +272,7 @@ async def test_other_bytes_under_a_name_are_never_handed_out(sides: Sides, store
     row = await a.put(b"as they were put")
     [name] = store.buckets["shop"]
     store.buckets["shop"][name] = b"as somebody left them"
-    with pytest.raises(Unavailable, match="has other bytes") as caught:
+    with pytest.raises(Unavailable, match="contains other bytes") as caught:
         await b.content(row)
     assert caught.value.code == "file_content_damaged" and b.cached() == []
 
@@ -338,7 +340,7 @@ async def test_what_is_opened_while_room_is_made_is_not_removed(
             await making_room
             assert path.stat().st_size == 100
 
-    making_room = asyncio.create_task(read("c"))  # for which the oldest one goes
+    making_room = asyncio.create_task(read("c"))  # which evicts the oldest entry
     await removing.wait()
     holding = asyncio.create_task(hold("a"))
     await asyncio.sleep(0)
@@ -357,7 +359,9 @@ async def test_an_object_that_does_not_end_is_given_up(
         monkeypatch.setattr(bucket_module, "MAX_OBJECT_BYTES", 5)
     else:
         monkeypatch.setattr(bucket_module, "_patience", lambda size: -1.0 if 0 < size < 1_000 else 60.0)
-    with pytest.raises(StorageUnavailable, match="has other bytes" if bound == "size" else "is too slow"):
+    with pytest.raises(
+        StorageUnavailable, match="contains other bytes" if bound == "size" else "is too slow"
+    ):
         await b.content(row)
     assert b.cached() == []
 
@@ -368,8 +372,11 @@ async def test_an_object_that_does_not_end_is_given_up(
         ({"files": "s3://UPPER/x"}, "must be a folder or s3://BUCKET/PREFIX"),
         ({"files": "s3://"}, "must be a folder or s3://BUCKET/PREFIX"),
         ({"files": "s3://shop", "database": ""}, "share a PostgreSQL"),
-        ({"files": "s3://shop"}, "Files in a bucket need somebody"),
-        ({"files": "s3://shop", "s3_access_key": ACCESS}, "only one is set"),
+        ({"files": "s3://shop"}, "Files in a bucket need credentials with write access"),
+        (
+            {"files": "s3://shop", "s3_access_key": ACCESS},
+            "Only one of s3_access_key and s3_secret_key is set",
+        ),
         (
             {"files": "s3://shop", "max_file_mb": 6_000, "s3_access_key": "a", "s3_secret_key": "b"},
             "5,120 MB",

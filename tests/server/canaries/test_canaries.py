@@ -1,4 +1,4 @@
-"""Canaries over HTTP: who gets which side, what is counted, and how they end."""
+"""Canaries over HTTP: who gets which side, what is counted, and how a canary ends."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def answer(said: str) -> bytes:
 
 
 class Speaker(RelayModel):
-    """A model that says its name, whole or streamed, or fails with ``error``."""
+    """A model that returns its name, whole or streamed, or fails with ``error``."""
 
     async def relay(self, request: Relay, context: Context) -> RelayResponse:
         if request.stream:
@@ -48,7 +48,7 @@ class Speaker(RelayModel):
 
 @dataclass(frozen=True, slots=True)
 class Splitter:
-    """An admin, a caller, and an alias of its own in each test."""
+    """An admin, a caller, and a separate alias in each test."""
 
     served: ApiServer
     secrets: dict[str, str]
@@ -77,7 +77,7 @@ class Splitter:
         return str(found["code"] if status >= 400 else found["choices"][0]["message"]["content"])
 
     async def ended(self) -> Any:
-        """The canary, as soon as its rule has ended it."""
+        """Return the canary as soon as its rule has ended it."""
         while (found := await self.canary())["status"] == "running":  # noqa: ASYNC110
             await asyncio.sleep(0)
         return found
@@ -108,14 +108,14 @@ async def test_conversations_are_split_by_weight_and_stay_on_their_side(splitter
     await splitter.means("old")
     made = await splitter.split("new", weight=0.5)
     assert (made["status"], made["sticky"]) == ("running", "session")
-    assert made["waits_for"] == ["somebody who promotes it"]
+    assert made["waits_for"] == ["an admin who promotes it"]
     sides = [await splitter.said(f"Question {n}") for n in range(40)]
     assert set(sides) == {"old", "new"}
     later = [{"role": "assistant", "content": "a"}, {"role": "user", "content": "more"}]
     for n in range(5):
         body = {"messages": [{"role": "user", "content": f"Question {n}"}, *later]}
         assert await splitter.said(**body) == sides[n]
-    # A larger weight moves more to the canary, and nobody away from it.
+    # A larger weight moves more callers to the canary, and none away from it.
     await splitter.split("new", weight=0.8)
     assert {await splitter.said(f"Question {n}") for n in range(40) if sides[n] == "new"} == {"new"}
     found = await splitter.canary()
@@ -173,7 +173,7 @@ async def test_versions_of_an_app_are_split_and_one_is_promoted(splitter: Splitt
     await splitter.served.services.usage.flush()
     models = await splitter.served.services.database.read(_models, splitter.alias)
     assert models.count(f"{name}@2") == found["canary"]["calls"]
-    # What calls are split between stays.
+    # The two sides of a split remain.
     assert (await splitter.ask("DELETE", f"/api/apps/{name}", status=409))["code"] == "canary_running"
     moved = await splitter.ask("PUT", f"/api/aliases/{splitter.alias}", {"target": "old"}, 409)
     assert moved["code"] == "canary_running"
@@ -201,13 +201,13 @@ async def test_rules_end_a_canary_with_reason_figures_and_an_event(splitter: Spl
     assert await splitter.said() == "old"
     sent = await splitter.served.services.database.read(_events)
     assert found["id"] in " ".join(sent)
-    # What a caller asks wrongly says nothing about a side.
+    # A caller's invalid request says nothing about a side.
     await splitter.split("picky", weight=1, promote={"after": 1}, rollback={"after": 1, "max_error_rate": 0})
     await splitter.said(status=400)
     found = await splitter.canary()
     assert (found["status"], found["canary"]["calls"]) == ("running", 0)
     await splitter.ask("POST", f"/api/canaries/{splitter.alias}/rollback", {})
-    # All conditions hold.
+    # All conditions are met.
     await splitter.split("new", weight=1, promote={"after": 3, "max_error_rate": 0})
     for n in range(3):
         await splitter.said(f"{n}")
@@ -226,7 +226,7 @@ def _events(connection: Connection) -> list[str]:
 async def test_one_that_begins_while_another_ends_splits_its_calls(
     splitter: Splitter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The end of the first is still being taken over when the second is set."""
+    """A canary that starts while another ends splits its calls: the end of the first is still being adopted."""
     await splitter.means("old")
     await splitter.split("new", weight=1.0)
     database, target = splitter.served.services.database, rows.alias_target
@@ -291,12 +291,12 @@ async def test_what_cannot_be_split_is_refused(splitter: Splitter) -> None:
     other = f"{splitter.alias}-other"
     await splitter.ask("PUT", f"/api/aliases/{other}", {"target": "new"})
     for target, status, code, says in (
-        ("old", 400, None, "means 'old' already"),
+        ("old", 400, None, "already points to 'old'"),
         (splitter.alias, 400, None, "already"),
-        (other, 400, None, "is an alias itself"),
+        (other, 400, None, "is itself an alias"),
         ("nobody", 404, "model_not_found", "NAME@NUMBER"),
         ("old@1", 404, "model_not_found", "NAME@NUMBER"),
-        ("vectors", 400, "unsupported_operation", "no chat"),
+        ("vectors", 400, "unsupported_operation", "does not support chat"),
     ):
         refused = await splitter.split(target, status, weight=0.5)
         assert says in refused["message"] and refused["param"] == "target"
@@ -324,7 +324,10 @@ async def test_a_guard_around_either_side_is_around_both(splitter: Splitter) -> 
 async def test_an_end_is_written_whole_or_not_at_all(
     splitter: Splitter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a `kill -9` between the decision and its journal leaves: nothing of either, and counts that come again."""
+    """An end is written completely or not at all.
+
+    A `kill -9` between the decision and its journal leaves neither, and the counts are recorded later.
+    """
     await splitter.means("old")
     await splitter.split("new", weight=1, promote={"after": 2})
 
@@ -360,17 +363,17 @@ async def test_a_configuration_sets_a_canary_once_and_changes_it(splitter: Split
     assert await applied("old", fresh) == ("change", ("canary",))
     assert await applied("old", fresh) == ("unchanged", ())
     assert await splitter.said() == "new"
-    # Other rules are taken over, and what was counted stays.
+    # Other rules are adopted, and the counts remain.
     ruled = {**fresh, "promote": {"after": 2}}
     assert await applied("old", ruled) == ("change", ("canary",))
     assert (await splitter.canary())["canary"]["calls"] == 1
     assert await splitter.said() == "new"
     assert (await splitter.ended())["status"] == "promoted"
-    # What the file waits for has come: the alias is not set back.
+    # The file's condition has already occurred: the alias is not reset.
     for given in (ruled, fresh):
         assert await applied("old", given) == ("unchanged", ())
     assert await applied("new") == ("unchanged", ())
-    # What was taken back does not begin again, until the file says something else.
+    # A canary that was rolled back does not start again until the file changes.
     back = {"target": "broken", "weight": 1, "rollback": {"after": 1, "max_error_rate": 0.5}}
     assert await applied("new", back) == ("change", ("canary",))
     await splitter.said(status=502)
@@ -404,7 +407,7 @@ async def test_what_is_wrong_with_an_alias_of_a_configuration_is_said_with_its_p
             parse({"aliases": [{**entry, **fields}]}, tmp_path, {})
         assert refused.value.param == f"aliases[0].{param}"
     model = {"name": "m", "source": "fake://", "aliases": [splitter.alias]}
-    with pytest.raises(InvalidRequest, match="Leave it out there"):
+    with pytest.raises(InvalidRequest, match="Remove it from the model"):
         parse({"models": [model], "aliases": [entry]}, tmp_path, {})
     missing: tuple[tuple[dict[str, Any], str], ...] = (
         ({"target": "nobody"}, "target"),

@@ -1,4 +1,4 @@
-"""What a canary may be."""
+"""The fields of a canary."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ JUDGED = {"target": "b", "weight": 0.1, "eval": "polite"}
         ({"weight": 0.1}, "target", "Missing"),
         ({"target": 7, "weight": 0.1}, "target", "a string"),
         ({"target": "b"}, "weight", "Missing"),
-        ({"target": "b", "weight": 0}, "weight", "nobody would get"),
+        ({"target": "b", "weight": 0}, "weight", "no call would reach the canary"),
         ({"target": "b", "weight": 1.5}, "weight", "from 0 to 1"),
         ({"target": "b", "weight": -0.1}, "weight", "from 0 to 1"),
         ({"target": "b", "weight": float("nan")}, "weight", "from 0 to 1"),
@@ -29,11 +29,11 @@ JUDGED = {"target": "b", "weight": 0.1, "eval": "polite"}
         ({"target": "b", "keys": ["ada", ""]}, "keys[1]", "1 to 200"),
         ({"target": "b", "weight": 0.1, "sticky": "user"}, "sticky", "session, caller, request"),
         ({"target": "b", "weight": 0.1, "sample": 0.5}, "sample", "needs an 'eval'"),
-        ({**JUDGED, "sample": 0}, "sample", "judge nothing"),
+        ({**JUDGED, "sample": 0}, "sample", "would judge no answers"),
         ({**JUDGED, "promote": {}}, "promote.after", "Missing"),
         ({**JUDGED, "promote": {"after": 0}}, "promote.after", "from 1"),
         ({**JUDGED, "promote": {"after": 1, "max_dorp": 1}}, "promote.max_dorp", "'max_drop'"),
-        ({**JUDGED, "rollback": {"after": 5}}, "rollback", "names no condition"),
+        ({**JUDGED, "rollback": {"after": 5}}, "rollback", "contains no condition"),
         ({**JUDGED, "rollback": {"max_error_rate": 2}}, "rollback.max_error_rate", "from 0 to 1"),
         ({**JUDGED, "weight": 1, "promote": {"after": 1, "max_drop": 0}}, "promote.max_drop", "compares"),
         (

@@ -1,4 +1,4 @@
-"""What the rules of a canary make of what was counted."""
+"""The decision that a canary's rules make from the counts."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ ROLLBACK = {"after": 5, "min_samples": 4, "max_error_rate": 0.5, "max_drop": 0.3
 @pytest.mark.parametrize(
     ("baseline", "canary", "outcome", "says"),
     [
-        (SideCounts(), SideCounts(), None, "calls of the canary: 0 of 10"),
-        (SideCounts(9, 0, 900, 0, 4, 4), SideCounts(10, 2, 1000, 0, 4, 3.6), "promoted", "10 calls"),
-        # Errors, a worse score and slowness take it back; the reason has the figure.
+        (SideCounts(), SideCounts(), None, "canary calls: 0 of 10"),
+        (SideCounts(9, 0, 900, 0, 4, 4), SideCounts(10, 2, 1000, 0, 4, 3.6), "promoted", "10 canary calls"),
+        # Errors, a worse score and slowness roll it back; the reason contains the figure.
         (SideCounts(9, 0, 900, 0, 4, 4), SideCounts(5, 3, 500), "rolled_back", "60.00%"),
         (SideCounts(9, 0, 900, 0, 4, 4), SideCounts(5, 0, 500, 0, 4, 2.6), "rolled_back", "0.350 below"),
         (SideCounts(5, 0, 500), SideCounts(5, 0, 1500), "rolled_back", "3.00 times"),
-        # Too little is known.
+        # Too few data.
         (SideCounts(4, 0, 400), SideCounts(5, 0, 1500), None, "judged answers of the canary: 0 of 4"),
-        (SideCounts(9), SideCounts(4, 4, 400), None, "calls of the canary: 4 of 10"),
+        (SideCounts(9), SideCounts(4, 4, 400), None, "canary calls: 4 of 10"),
         (SideCounts(9, 0, 900, 0, 3, 3), SideCounts(10, 0, 1000, 0, 4, 4), None, "of the baseline: 3 of 4"),
-        # Better is never a drop, and one condition that does not hold keeps it.
+        # A better score is never a drop, and one unmet condition keeps the canary.
         (SideCounts(9, 0, 900, 0, 4, 0), SideCounts(10, 0, 1000, 0, 4, 4), "promoted", "above"),
         (SideCounts(9, 0, 900, 0, 4, 3), SideCounts(10, 0, 1000, 0, 4, 3), None, "at least 0.8"),
     ],

@@ -1,4 +1,4 @@
-"""A data class of the daemon does what one of the standard library does."""
+"""A data class of the daemon behaves like one of the standard library."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def point(decorate: Any, **options: Any) -> Any:
 
 
 def outcome(work: Any) -> Any:
-    """What ``work`` returns or raises, in a form that can be compared."""
+    """Return the result or the exception of ``work`` in comparable form."""
     try:
         return repr(work())
     except Exception as error:
@@ -69,7 +69,7 @@ WORK = {
 def test_it_does_what_the_standard_library_does(name: str, options: dict[str, bool]) -> None:
     expected = outcome(lambda: WORK[name](point(dataclasses.dataclass, **options)))
     if options.get("slots") and options.get("frozen") and name == "set another":
-        # The standard library answers with a TypeError about super(), python/cpython#90562.
+        # The standard library raises a TypeError about super() instead, python/cpython#90562.
         expected = (FrozenInstanceError, "cannot assign to field 'other'")
     assert outcome(lambda: WORK[name](point(dataclass, **options))) == expected
 

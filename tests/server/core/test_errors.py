@@ -1,4 +1,4 @@
-"""Every error has OpenAI's shape."""
+"""Every error has OpenAI's format."""
 
 import os
 
@@ -40,4 +40,4 @@ def test_what_was_seen_of_ids_does_not_tell_the_next(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(os, "urandom", noted)
     made = [new_id("run_") for _ in range(2 * DRAWN_COUNT)]
-    assert made[-1][-2 * RANDOM_BYTES :] in drawn[-1]  # nothing but the system's generator
+    assert made[-1][-2 * RANDOM_BYTES :] in drawn[-1]  # only the system's generator

@@ -1,4 +1,4 @@
-"""The event log: ordered, complete for those who listen, resumable."""
+"""The event log: ordered, complete for listeners, resumable."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Schemas from outside: what is checked as ever, and what is refused because its check would not end."""
+"""Schemas from outside: which are checked as before, and which are refused because their check would not end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def nested(levels: int) -> dict[str, Any]:
 
 
 def doubling(rounds: int, keyword: str = "allOf") -> dict[str, Any]:
-    """A schema whose check doubles with each of its definitions."""
+    """Return a schema whose check doubles with each of its definitions."""
 
     def two(name: str) -> Any:
         reference = {"$ref": f"#/$defs/{name}"}
@@ -39,7 +39,7 @@ TEXT = "a" * 60 + "b"
         ({"properties": {"a": {"pattern": SLOW}}}, {"a": TEXT}, ".a"),
         ({"patternProperties": {SLOW: {"type": "string"}}, "additionalProperties": False}, {TEXT: 1}, ""),
         ({"patternProperties": {"^x": {"type": "string"}}}, {"x1": 1}, ".x1"),
-        # A schema within may name another draft; it is searched by the same engine.
+        # A nested schema may name another draft; the same engine searches it.
         ({"items": {"$schema": "http://json-schema.org/draft-07/schema#", "pattern": SLOW}}, [TEXT], "[0]"),
         (
             {"items": {"$schema": "https://json-schema.org/draft/2020-12/schema", "pattern": SLOW}},

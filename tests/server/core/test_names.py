@@ -1,4 +1,4 @@
-"""Names: what may be one, and what every door refuses."""
+"""Names: which are valid, and which every endpoint refuses."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_a_vector_store_may_have_brackets_in_its_title_and_no_controls(daemon: D
 
 
 def test_the_home_folder_is_told_to_admins_alone(daemon: Daemon) -> None:
-    # Last in this module: from the first key on, words that are no key are refused.
+    # Keep this test last in the module: once the first key exists, invalid keys are refused.
     made = httpx.post(f"{daemon.url}/api/keys", json={"name": "phone", "scopes": ["chat"]}, timeout=60).json()
     mine = httpx.get(
         f"{daemon.url}/api/status", headers={"Authorization": f"Bearer {made['key']}"}, timeout=30

@@ -1,4 +1,4 @@
-"""Threads for work that blocks, and the memory that they leave behind."""
+"""Threads for blocking work, and the memory that they keep."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def test_what_a_thread_has_freed_is_given_back() -> None:
     process = psutil.Process()
     blocks = await pools.INDEX.run(lambda: [bytes(SIZE) for _ in range(COUNT)])
     held = process.memory_info().rss
-    kept = blocks[:: COUNT // 10]  # all over the arena, so that it cannot shrink from its end
+    kept = blocks[:: COUNT // 10]  # spread over the arena, so that it cannot shrink from its end
     await pools.INDEX.run(blocks.clear)
     await pools.release_memory()
     assert process.memory_info().rss < held - SIZE * COUNT / 2

@@ -1,4 +1,4 @@
-"""Scopes: by name, by wildcard, by a stronger right; owners."""
+"""Scopes by name, by wildcard and by a stronger right; owners."""
 
 import pytest
 

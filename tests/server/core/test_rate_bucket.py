@@ -1,4 +1,4 @@
-"""Budgets that fill up with time."""
+"""Budgets that refill over time."""
 
 from __future__ import annotations
 

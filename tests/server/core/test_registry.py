@@ -15,7 +15,7 @@ from portico_server.core.servable import Card, Servable
 
 
 class Echo:
-    """A Servable that answers its own name."""
+    """A Servable that answers with its own name."""
 
     def __init__(self, card: Card) -> None:
         self.card = card
@@ -25,7 +25,7 @@ class Echo:
 
 
 class Shelf:
-    """A source of one store."""
+    """A source with one store."""
 
     def __init__(self, card: Card) -> None:
         self._card = card
@@ -105,7 +105,7 @@ def test_watchers_hear_of_changes() -> None:
 
 
 class Starting:
-    """What registers one Servable as soon as somebody waits for it, or never."""
+    """A source that registers one Servable as soon as somebody waits for it, or never."""
 
     def __init__(self, registry: Registry, servable: Servable | None) -> None:
         self._registry = registry
@@ -135,9 +135,7 @@ async def test_a_call_waits_for_a_limited_time(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(late_sources, "STARTED_TIMEOUT_S", 0.0)
     registry = Registry()
     registry.late_sources.add(Starting(registry, None))
-    with pytest.raises(
-        Unavailable, match="'lookup' may come of something that is still being started"
-    ) as error:
+    with pytest.raises(Unavailable, match="'lookup' may belong to something that is still starting") as error:
         await registry.resolve("tool/lookup", LOCAL)
     assert (error.value.code, error.value.param) == ("starting", "tool") and error.value.retry_after
     with pytest.raises(NotFound):

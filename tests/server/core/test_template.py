@@ -1,4 +1,4 @@
-"""Templates: a text that would become too long is refused before it is made."""
+"""Templates: a text that would become too long is refused before it is created."""
 
 from __future__ import annotations
 
@@ -55,11 +55,13 @@ OURS = {
     "agent/planning.py": "counts first",
     "apps/prompts/formats.py": "writes a prompt's file once",
 }
-"""Where else a place in a text is filled with what is not a constant, and why that cannot grow."""
+"""Other places that insert variable text, and why the result cannot grow there."""
 
 
 def test_only_measured_templates_are_filled() -> None:
-    """``sub`` with a function and ``replace`` with a value make 100 GB of two texts of 300 KB."""
+    """Only measured templates are filled: ``sub`` with a function and ``replace`` with a value make 100 GB of two 300
+    KB texts.
+    """
     root = Path(str(portico_server.__file__)).parent
     found = []
     for path in (*root.glob("apps/**/*.py"), *root.glob("grading/*.py"), *root.glob("evals/*.py")):

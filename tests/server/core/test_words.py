@@ -1,4 +1,4 @@
-"""Whole numbers and charsets in what comes from outside."""
+"""Parsing of whole numbers and charsets in outside input."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NAMES_ALONE = {
         "apps/answer/names.py",
     ),
 }
-"""Where no number is made of what consists of digits."""
+"""Code that makes no number of a text of digits."""
 
 OWN = {
     *(
@@ -31,7 +31,7 @@ OWN = {
         "models/engines/transformers/worker/draw.py",
         "models/engines/transformers/worker/server.py",
     ),  # the daemon
-    "archives/tar.py",  # ten bytes at most
+    "archives/tar.py",  # at most ten bytes
 }
 
 
@@ -48,7 +48,10 @@ def test_a_number_is_read() -> None:
 
 
 def test_no_other_code_asks_whether_a_text_from_outside_is_digits() -> None:
-    """``int`` refuses what ``isdigit`` allows, and raises for thousands of digits: `whole_number` knows both."""
+    """No other code checks outside text with ``isdigit``.
+
+    ``int`` refuses some of what ``isdigit`` allows, and raises for thousands of digits; `whole_number` handles both.
+    """
     server = ROOT / "server" / "portico_server"
     found = {
         str(file.relative_to(server))
@@ -76,13 +79,16 @@ CHOSEN_HERE = {
         "knowledge/parse/archive.py",
         "knowledge/parse/formats.py",
         "knowledge/parse/step.py",
-    ),  # found out from bytes
+    ),  # detected from bytes
 }
-"""Where the charset is not one that somebody else has named."""
+"""Code whose charset is not named by outside input."""
 
 
 def test_no_other_code_decodes_by_a_name_from_outside() -> None:
-    """Some encodings of Python take hours for a megabyte (punycode): `decoded` knows them."""
+    """No other code decodes with a codec named from outside.
+
+    Some of Python's encodings take hours for a megabyte (punycode); `decoded` handles them.
+    """
     server = ROOT / "server" / "portico_server"
     found = {
         str(file.relative_to(server))

@@ -1,4 +1,4 @@
-"""Slots: one key never holds all of them, and nobody waits behind a key that has all that it may have."""
+"""Slots: one key never holds all of them, and nobody waits behind a key that has used up its share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Migrations after the newest one, in ``later``, so that taking up an old home is tested whatever has been released."""
+"""Migrations after the newest one, in ``later``, so that upgrading an old home is tested whatever has been released."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from portico_server.db import migrate
 LATER = Path(__file__).parent / "later"
 
 HEAD = "9002"
-"""The newest of them."""
+"""The newest of these migrations."""
 
 _config = migrate.config
 
 
 def config() -> Config:
-    """`migrate.config` with them."""
+    """Return `migrate.config` with these migrations."""
     result = _config()
     released = Path(migrate.__file__).parent / "migrations" / "versions"
     result.set_main_option("version_locations", os.pathsep.join(map(str, (released, LATER))))

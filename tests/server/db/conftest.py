@@ -1,4 +1,4 @@
-"""Databases are migrated here, not copied."""
+"""Databases in this folder are migrated, not copied."""
 
 from __future__ import annotations
 

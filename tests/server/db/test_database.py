@@ -1,4 +1,4 @@
-"""The database: migrations, damage, one writer."""
+"""The database: migrations, damage, a single writer."""
 
 import asyncio
 import math
@@ -59,7 +59,7 @@ async def test_what_is_written_in_the_event_loop_waits_for_nobody(tmp_path: Path
     database.prepare()
     put = "insert into aliases values (?, 'x')"
     count = partial(_scalar, "select count(*) from aliases")
-    assert not database.try_write_now(put, [("first",)])  # its connection is opened in the writer's thread
+    assert not database.try_write_now(put, [("first",)])  # its connection opens in the writer's thread
     await database.write(_nothing)
     assert database.try_write_now(put, [("second",)])
     assert await database.read(count) == 1
@@ -91,7 +91,7 @@ async def test_rows_of_one_turn_are_one_transaction_and_each_has_its_own_end(tmp
     assert await tried("a", "b") == [
         None,
         None,
-    ]  # in the writer's thread: the event loop has no connection yet
+    ]  # runs in the writer's thread: the event loop has no connection yet
     assert await tried("c", "d") == [None, None]
     assert await tried("e", chars=MAX_DIRECT_CHARS) == [None]
     with sqlite3.connect(path) as other:
@@ -120,7 +120,7 @@ async def test_after_a_slow_disk_the_event_loop_leaves_writing_to_the_thread(
     put = "insert into aliases values (?, 'x')"
     database.try_write_now(put, [("first",)])
     await database.write(_nothing)
-    monkeypatch.setattr(db, "SLOW_DISK_S", 0.0)  # so every disk is too slow
+    monkeypatch.setattr(db, "SLOW_DISK_S", 0.0)  # so every disk counts as slow
     assert database.try_write_now(put, [("second",)])
     assert not database.try_write_now(put, [("third",)])
     database.close()
@@ -138,14 +138,14 @@ async def test_few_rows_are_read_without_a_thread(tmp_path: Path, monkeypatch: p
     def fail(driver: sqlite3.Connection) -> None:
         driver.execute("select * from nowhere")
 
-    assert database.read_now(count) is None  # its connection is opened in the writer's thread
+    assert database.read_now(count) is None  # its connection opens in the writer's thread
     await database.write(put)
     assert database.read_now(count) == 1
-    assert database.read_now(fail) is None  # whoever asks a reader is told why
+    assert database.read_now(fail) is None  # a caller of a reader learns the reason
     assert database.read_now(count) is None
     await database.write(_nothing)
     assert database.read_now(count) == 1
-    monkeypatch.setattr(db, "SLOW_DISK_S", 0.0)  # so every disk is too slow
+    monkeypatch.setattr(db, "SLOW_DISK_S", 0.0)  # so every disk counts as slow
     assert database.read_now(count) == 1
     assert database.read_now(count) is None
     database.close()
@@ -179,7 +179,7 @@ async def test_the_log_does_not_keep_the_size_of_the_largest_write(
     log = tmp_path / "portico.db-wal"
     await database.write(insert, "large", 10_000_000)
     assert log.stat().st_size > 10_000_000
-    await database.write(insert, "small", 1)  # begins the log again, as all of it is in the database
+    await database.write(insert, "small", 1)  # restarts the log, since the database contains all of it
     await database.write(insert, "smaller", 1)
     assert log.stat().st_size <= 100_000
     database.close()
@@ -209,7 +209,7 @@ async def test_what_is_read_of_the_file_does_not_count_as_memory_of_the_daemon(t
 
 
 def _mapped(path: Path) -> list[str]:
-    """Where this process sees a file as memory."""
+    """Return where this process has a file mapped into memory."""
     lines = Path("/proc/self/maps").read_text().splitlines()
     return [line for line in lines if line.endswith(str(path))]
 
@@ -301,7 +301,7 @@ def test_a_damaged_database_is_refused_with_what_to_do(tmp_path: Path) -> None:
     path = tmp_path / "portico.db"
     path.write_bytes(b"this is not a database at all, whatever its name says" * 100)
     database = Database.at(path)
-    with pytest.raises(Unavailable, match="Move it aside") as caught:
+    with pytest.raises(Unavailable, match="Move it to another place") as caught:
         database.prepare()
     assert caught.value.code == "database_damaged"
     database.close()

@@ -1,7 +1,7 @@
-"""Homes of earlier versions, opened by this one: nothing is lost, also if the first start is killed in the middle.
+"""Homes of earlier versions, opened by this version: nothing is lost, even if the first start is killed midway.
 
-``homes/NUMBER.zip`` was made by the code whose newest migration that was (`homes/make.py`); later migrations are taken
-up here by themselves.
+``homes/NUMBER.zip`` was created by the code whose newest migration was NUMBER (`homes/make.py`); this test includes
+later migrations automatically.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ every_home = pytest.mark.parametrize("home", HOMES, ids=lambda path: path.stem)
 
 
 def unpacked(archive: Path, folder: Path) -> dict[str, Any]:
-    """Lay an old home in ``folder``; what its daemon said of itself."""
+    """Unpack an old home in ``folder``, and return its daemon's own report."""
     folder.mkdir(exist_ok=True)
     with zipfile.ZipFile(archive) as entries:
         for name in entries.namelist():
@@ -55,7 +55,7 @@ def unpacked(archive: Path, folder: Path) -> dict[str, Any]:
 
 
 def rows(path: Path) -> dict[str, list[dict[str, Any]]]:
-    """Every row of every table."""
+    """Return every row of every table."""
     with closing(sqlite3.connect(path)) as database:
         database.row_factory = sqlite3.Row
         names = [row[0] for row in database.execute("select name from sqlite_master where type = 'table'")]
@@ -63,12 +63,12 @@ def rows(path: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def plain(row: sqlite3.Row) -> dict[str, Any]:
-    """A row; nothing and JSON's null are read alike."""
+    """Return a row; NULL and JSON's null are equivalent."""
     return {name: None if row[name] == "null" else row[name] for name in row.keys()}  # noqa: SIM118  # not a mapping
 
 
 def lost(old: dict[str, list[dict[str, Any]]], new: dict[str, list[dict[str, Any]]]) -> list[Any]:
-    """Old rows that no new row holds, column by column."""
+    """Return the old rows that no new row contains, compared column by column."""
     gone: list[Any] = []
     for table, held in old.items():
         if table not in new:
@@ -101,7 +101,7 @@ def revision(path: Path) -> str:
 
 @pytest.fixture
 def later(monkeypatch: pytest.MonkeyPatch) -> str:
-    """The newest migration, after which `chain` has put some more."""
+    """The newest migration, after which `chain` has added more."""
     monkeypatch.setattr(migrate, "config", chain.config)
     monkeypatch.setattr(database, "HEAD", chain.HEAD)
     return chain.HEAD
@@ -226,13 +226,13 @@ print(number)
 
 
 STRIDE = 3
-"""Statements from one kill to the next: each attempt begins anew, so that all of them would take minutes."""
+"""Statements between two kills: each attempt starts over, so killing at every statement would take minutes."""
 
 
 def killed_everywhere(source: Path, place: Path) -> int:
-    """Take up ``source`` until it is done, killed before every third of its statements; before how many it takes.
+    """Upgrade ``source`` until it succeeds, killed before every third of its statements.
 
-    What a kill left is ``NUMBER.db`` in ``place``.
+    Return how many statements the upgrade needs. The database that a kill leaves is ``NUMBER.db`` in ``place``.
     """
     place.mkdir()
     done = subprocess.run(
@@ -289,7 +289,7 @@ def test_a_home_of_a_newer_version_is_refused_and_stays_as_it_is(tmp_path: Path,
         database.execute("update alembic_version set version_num = ?", [newer])
         database.commit()
     before = rows(path)
-    with pytest.raises(Unavailable, match="cannot be taken back") as caught:
+    with pytest.raises(Unavailable, match="cannot be downgraded") as caught:
         upgraded(path)
     assert caught.value.code == "database_newer"
     assert rows(path) == before

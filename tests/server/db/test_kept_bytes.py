@@ -1,4 +1,4 @@
-"""What a key's sessions, conversations and responses take on the disk is known whatever becomes of them."""
+"""The disk space of a key's sessions, conversations and responses is known, whatever happens to them."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
 
 
 def recounted(connection: Connection) -> int:
-    """What the rows take, counted from what stands in them."""
+    """Return the space of the rows, counted from their contents."""
 
     def column(table: Any, name: str) -> list[Any]:
         return list(connection.execute(select(table.c[name])).scalars())

@@ -42,7 +42,7 @@ PAIRS = [pair for pair in permutations(KINDS, 2) if {app, store} & set(pair)]
 
 @pytest.fixture
 async def two(tmp_path: Path) -> AsyncIterator[tuple[ApiServer, ApiServer]]:
-    """Two daemons on one database, neither of which hears of the other's names."""
+    """Two daemons on one database, neither of which learns the other's names."""
     async with api_server(tmp_path, api_key="pk-of-the-operator") as one:
         await model(one, "base", ADMIN)
         async with api_server(tmp_path, api_key="pk-of-the-operator") as other:

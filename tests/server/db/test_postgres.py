@@ -1,4 +1,6 @@
-"""What several daemons on one PostgreSQL rely on: one writer, leases by its clock, notices, bytes that stay."""
+"""The properties that several daemons on one PostgreSQL need: one writer, leases by its clock, notices, durable
+bytes.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,7 @@ def server() -> Iterator[postgres.Server]:
 
 @pytest.fixture(scope="module")
 def template(server: postgres.Server) -> str:
-    """The name of a database that is migrated, and that nobody is connected to."""
+    """The name of a migrated database without connections."""
     url = server.new()
     database = Database(url)
     database.prepare()
@@ -59,7 +61,7 @@ def url(server: postgres.Server, template: str) -> str:
 
 @pytest.fixture
 def pair(url: str) -> Iterator[tuple[Database, Database]]:
-    """The database as two daemons have it."""
+    """The database as two daemons see it."""
     first, second = Database(url), Database(url)
     yield first, second
     first.close()
@@ -68,7 +70,7 @@ def pair(url: str) -> Iterator[tuple[Database, Database]]:
 
 @asynccontextmanager
 async def following(*feeds: Feed) -> AsyncIterator[None]:
-    """While all of them listen: the message that one sends before another listens is lost to it."""
+    """Wait until all feeds listen: a message sent before a feed listens is lost to that feed."""
     listen = [asyncio.Event() for _ in feeds]
     for feed, listens in zip(feeds, listen, strict=True):
         feed.report("listening", partial(_collected, listens))
@@ -356,7 +358,7 @@ async def test_a_name_that_a_caller_asked_for_and_left_is_free(pair: tuple[Datab
         async with pair[0].exclusive("session"):
             pass
 
-    for turns in range(12):  # cancelled at each of the points where it may stand
+    for turns in range(12):  # cancelled at each of its possible suspension points
         using = asyncio.create_task(use())
         for _ in range(turns):
             await asyncio.sleep(0)
@@ -454,7 +456,7 @@ async def test_bytes_that_another_daemon_has_in_a_folder_of_its_own_are_a_clear_
 ) -> None:
     first, second = (files_in(database, tmp_path / name) for database, name in zip(pair, "ab", strict=True))
     row = await first.create("a.txt", "user_data", sent(b"at A"), SYSTEM)
-    with pytest.raises(NotFound, match="with the setting 'files'") as caught:
+    with pytest.raises(NotFound, match="Set the setting 'files' of all of them") as caught:
         await UploadedFiles(second, artifacts_in(pair[1], tmp_path)).read(row.id, SYSTEM, limit=1_000)
     assert caught.value.code == "file_content_missing"
 

@@ -1,4 +1,4 @@
-"""Schedules in the database: a time is one daemon's, with its runs; ends of runs are counted with the ends."""
+"""Schedules in the database: a time belongs to one daemon, with its runs; ends of runs are counted with their ends."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def server() -> Iterator[postgres.Server]:
 
 
 async def scheduled(database: Database, ref: str = "a", **changes: Any) -> ScheduleRow:
-    """One that is due: hourly since 1970."""
+    """Return a due schedule: hourly since 1970."""
     values: dict[str, Any] = {
         "id": f"sched_{ref}",
         "name": ref,
@@ -67,7 +67,7 @@ async def scheduled(database: Database, ref: str = "a", **changes: Any) -> Sched
 
 
 async def again(database: Database, row: ScheduleRow) -> ScheduleRow:
-    """The schedule as it stands, due once more."""
+    """Return the current schedule, due once more."""
 
     def make(connection: Connection) -> None:
         connection.execute(text("update schedules set next_at = 3600 where next_at is not null"))

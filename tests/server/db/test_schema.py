@@ -1,4 +1,4 @@
-"""The tables in code, the migrations from nothing, and a home of each earlier schema come to one schema."""
+"""The tables in code, the migrations from scratch and a home of each earlier schema result in one schema."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def server() -> Iterator[str]:
 
 
 def of_file(path: Path) -> dict[str, Any]:
-    """The schema of a SQLite file: of each table its columns, keys and indexes, in whatever order they stand."""
+    """Return the schema of a SQLite file: the columns, keys and indexes of each table, in any order."""
     found: dict[str, Any] = {}
     with closing(sqlite3.connect(path)) as database:
         for name, sql in database.execute(
@@ -72,7 +72,7 @@ def _by_number(rows: list[Any]) -> list[list[Any]]:
 
 @pytest.fixture
 def described(tmp_path: Path) -> dict[str, Any]:
-    """The schema of a SQLite file that the tables in code have made."""
+    """The schema of a SQLite file created from the tables in code."""
     engine = create_engine(f"sqlite:///{tmp_path / 'described.db'}")
     metadata.create_all(engine)
     engine.dispose()
@@ -104,7 +104,7 @@ async def test_on_postgresql_migrations_come_to_the_schema_in_code(server: str) 
 
 
 async def _on_postgresql(server: str, name: str, sql: str) -> list[list[tuple[Any, ...]]]:
-    """Columns, constraints and indexes of a new database in which ``sql`` has been done."""
+    """Return columns, constraints and indexes of a new database after running ``sql``."""
     admin = await asyncpg.connect(server)
     await admin.execute(f"create database {name}")
     await admin.close()

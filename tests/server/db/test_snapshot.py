@@ -1,4 +1,4 @@
-"""Copies of a database in use, and room that goes back to the disk."""
+"""Copies of a database in use, and space that returns to the disk."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def test_a_new_database_gives_room_back_in_small_steps_between_which_other
 async def test_an_old_database_is_written_anew_once_when_that_is_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "portico.db"
     with sqlite3.connect(path) as old:
-        old.execute("pragma journal_mode=wal")  # as databases were begun before
+        old.execute("pragma journal_mode=wal")  # as older databases were created
     old.close()
     database = Database.at(path)
     database.prepare()
@@ -75,7 +75,7 @@ async def test_a_copy_is_of_one_moment_whatever_is_written_meanwhile(tmp_path: P
     database = Database.at(path)
     database.prepare()
     loop = asyncio.get_running_loop()
-    # Each pair is written in one transaction: a copy that has one half is torn.
+    # One transaction writes each pair: a copy with only one half is torn.
     pair = [text(f"insert into aliases values ('{half}' || :n, :v)") for half in "ab"]
 
     def put(connection: Connection, number: int) -> None:

@@ -1,4 +1,4 @@
-"""What was used since a moment: sums by days, and the single calls of the day that the moment is in."""
+"""Usage since a point in time: sums by day, and single calls for the day that contains the point."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CALLS = [
     )
     for n in range(300)
 ]
-"""Over a week, the middle one at noon of a day."""
+"""Calls over a week; the middle one is at noon."""
 
 MOMENTS = (
     0.0,
@@ -58,7 +58,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
 def expected(
     calls: Sequence[UsageRow], since: float, key: str | None
 ) -> dict[tuple[str, str, str], tuple[float, ...]]:
-    """What the calls themselves say."""
+    """Return the usage computed from the calls themselves."""
     found: dict[tuple[str, str, str], tuple[float, ...]] = {}
     for key_of_sum in {(call.name, call.operation, call.model) for call in calls}:
         some = [

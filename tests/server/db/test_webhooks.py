@@ -1,4 +1,4 @@
-"""Events for webhooks as the database hands them out: to one daemon at a time, within bounds, for a lease."""
+"""Webhook events as the database hands them out: to one daemon at a time, bounded, under a lease."""
 
 from __future__ import annotations
 

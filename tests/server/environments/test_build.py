@@ -1,4 +1,4 @@
-"""Building an environment, whoever it is for: whole in its place, or nothing there and a reason."""
+"""Building an environment for any purpose: complete in its place, or absent with a reason."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ asyncio.run(run_step([sys.executable, "-c", code], "x", heard, folder=Path.cwd()
 
 
 def without_sources(monkeypatch: pytest.MonkeyPatch, home: Path, **variables: str) -> None:
-    """A machine on which neither uv nor pip was told where packages come from, save by ``variables``."""
+    """Set up a machine on which neither uv nor pip knows the sources of packages, except through ``variables``."""
     for name in [name for name in os.environ if name.startswith(("UV_", "PIP_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
@@ -274,7 +274,7 @@ async def test_drafts_of_the_dead_are_swept_and_those_of_the_living_are_not(tmp_
 
 async def test_a_place_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(Unavailable, match="cannot be made in"):
+    with pytest.raises(Unavailable, match="cannot be created in"):
         await build(packages(), tmp_path / "file" / "tiny", silent, furnish=signed)
 
 
@@ -287,7 +287,7 @@ def test_what_is_discarded_is_gone_and_twice_is_fine(tmp_path: Path) -> None:
 
 
 def test_what_is_fetched_is_counted_by_the_words_of_uv() -> None:
-    """As uv 0.13 writes them where nobody looks at a terminal."""
+    """Fetched packages are counted from uv's output, as uv 0.13 writes it without a terminal."""
     fetched = DownloadProgress()
     assert fetched.hear("Resolved 4 packages in 488ms") is None
     assert fetched.hear("Downloading scipy (33.5MiB)") == (0, 35_127_296)

@@ -1,4 +1,4 @@
-"""A package to install: made on the spot, so that no index and no network is needed."""
+"""A package built on the spot, so that installation needs no index and no network."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def wheel(folder: Path, version: str = "1.0", requires: str = "") -> Path:
-    """A wheel of a package ``tinyengine`` with one module."""
+    """Return a wheel of a package ``tinyengine`` with one module."""
     info = f"tinyengine-{version}.dist-info"
     needs = f"Requires-Dist: {requires}\n" if requires else ""
     files = {

@@ -1,4 +1,4 @@
-"""A daemon with scripted models for the tests of evaluations, and words for what they do with it."""
+"""A daemon with scripted models for the tests of evaluations, and helpers to drive it."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ def client_of(daemon: Daemon, name: str = "admin") -> openai.OpenAI:
 
 
 def native(daemon: Daemon, name: str = "admin") -> httpx.Client:
-    """A client of the native face."""
+    """Return a client of the native API."""
     headers = {"Authorization": f"Bearer pk-{name}-0123456789abcdef"}
     return httpx.Client(base_url=daemon.url, headers=headers, timeout=60)
 
 
 def ended(daemon: Daemon, run_id: str) -> None:
-    """Wait for the end of a durable run."""
+    """Wait until a durable run has ended."""
     with native(daemon) as client, client.stream("GET", f"/api/runs/{run_id}/events") as answer:
         answer.raise_for_status()
         for _line in answer.iter_lines():
@@ -85,7 +85,7 @@ COUNTRIES = [
 def asking(
     *items: dict[str, Any], prompt: str = "In one word, the capital of {{item.country}}?", **more: Any
 ) -> dict[str, Any]:
-    """A data source that asks a model for each item."""
+    """Return a data source that asks a model for each item."""
     return {
         "type": "completions",
         "model": "clerk",

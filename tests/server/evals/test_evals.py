@@ -1,4 +1,4 @@
-"""Evaluations with OpenAI's own client: made, run on models and apps, judged, interrupted."""
+"""Evaluations with OpenAI's own client: created, run on models and apps, judged, interrupted."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_evaluations_are_made_listed_renamed_and_forgotten(client: openai.OpenAI
     assert [found.id for found in newest.data] == [first.id, second]
     assert client.evals.delete(first.id).deleted
     client.evals.delete(second)
-    with pytest.raises(openai.NotFoundError, match="no evaluation"):
+    with pytest.raises(openai.NotFoundError, match=r"evaluation '.*' does not exist"):
         client.evals.retrieve(first.id)
 
 
@@ -206,7 +206,7 @@ def test_models_judge_by_labels_and_scores(daemon: Daemon, client: openai.OpenAI
     assert [[one.score for one in output.results] for output in outputs] == [[1, 7], [1, 2], [0, 2]]
     assert outputs[0].results[0].sample == {"label": "right"}
     assert [one.status for one in outputs] == ["pass", "fail", "error"]
-    assert "answered none of right, wrong" in outputs[2].results[0].error["message"]  # type: ignore[index]
+    assert "did not return one of right, wrong" in outputs[2].results[0].error["message"]  # type: ignore[index]
     calls = {one.run_model_name: one.invocation_count for one in found.per_model_usage}
     assert calls == {"clerk": 3, "judge": 6}
     mean = {one.testing_criteria: one.mean for one in found.per_testing_criteria_results}
@@ -236,12 +236,22 @@ def test_the_items_of_an_earlier_run_are_asked_again(daemon: Daemon, client: ope
     [
         (asking(prompt="{{item.contry}}?"), "unknown_field", "data_source.source", "'country'"),
         (asking(model="clark"), "model_not_found", "data_source.model", "'clerk'"),
-        (asking(model="fake-embedding"), "unsupported_operation", "data_source.model", "no chat"),
+        (
+            asking(model="fake-embedding"),
+            "unsupported_operation",
+            "data_source.model",
+            "does not support chat",
+        ),
         (asking(source={"type": "file_content", "content": []}), "empty_dataset", None, "no items"),
         (asking({"nothing": 1}), "invalid_line", None, '"item"'),
-        (asking(source={"type": "file_id", "id": "file-no"}), "file_not_found", None, "no file"),
-        (asking(source={"type": "eval_run", "id": "evalrun_no"}), "eval_run_not_found", None, "no run"),
-        (asking(source={"type": "stored_completions"}), "unsupported_parameter", None, "not kept here"),
+        (asking(source={"type": "file_id", "id": "file-no"}), "file_not_found", None, "not found"),
+        (
+            asking(source={"type": "eval_run", "id": "evalrun_no"}),
+            "eval_run_not_found",
+            None,
+            "does not exist",
+        ),
+        (asking(source={"type": "stored_completions"}), "unsupported_parameter", None, "not stored here"),
         (asking(sampling_params={"temprature": 1}), "unknown_field", None, "'temperature'"),
         (asking(type="completion"), "invalid_value", "data_source.type", "completions"),
     ],
@@ -265,7 +275,7 @@ def test_what_is_wrong_with_a_run_is_told_before_anything_is_asked(
         ({"testing_criteria": []}, "1 to 32 criteria"),
         ({"testing_criteria": [EQUAL, EQUAL]}, "another criterion"),
         ({"testing_criteria": [{"type": "vibes", "name": "x"}]}, "string_check"),
-        ({"data_source_config": {"type": "logs"}}, "not kept here"),
+        ({"data_source_config": {"type": "logs"}}, "Calls are not stored"),
         ({"data_source_config": {"type": "custom", "item_schema": {"type": "thing"}}}, "not a JSON schema"),
         (
             {
@@ -323,7 +333,7 @@ def test_a_run_is_cancelled_and_keeps_what_was_done(daemon: Daemon, client: open
     cancelled = client.evals.runs.cancel(begun.id, eval_id=eval_id)
     assert cancelled.status == "canceled"
     assert 1 <= cancelled.result_counts.total < 200
-    with pytest.raises(openai.ConflictError, match="canceled already"):
+    with pytest.raises(openai.ConflictError, match="is already canceled"):
         client.evals.runs.cancel(begun.id, eval_id=eval_id)
     ended(daemon, begun.run_id)
     later = client.evals.runs.retrieve(begun.id, eval_id=eval_id)
@@ -331,7 +341,7 @@ def test_a_run_is_cancelled_and_keeps_what_was_done(daemon: Daemon, client: open
 
 
 def until_done(daemon: Daemon, begun: Any, count: int) -> None:
-    """Wait until so many items of a run are done."""
+    """Wait until that many items of a run are done."""
     with native(daemon) as client, client.stream("GET", f"/api/runs/{begun.run_id}/events") as answer:
         for line in answer.iter_lines():
             if line.startswith("data: ") and json.loads(line[6:]).get("done", 0) >= count:

@@ -1,4 +1,4 @@
-"""Searches over the settings of models, prompts and apps, and over what a store is asked."""
+"""Searches over the settings of models, prompts and apps, and over the queries of a store."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def begin(client: httpx.Client, eval_id: str, **wish: Any) -> dict[str, Any]:
 
 
 def found(daemon: Daemon, client: httpx.Client, eval_id: str, **wish: Any) -> dict[str, Any]:
-    """A search that has ended."""
+    """Return a search that has ended."""
     begun = begin(client, eval_id, **wish)
     ended(daemon, begun["run_id"])
     search = dict(client.get(f"/api/evals/{eval_id}/searches/{begun['id']}").json())
@@ -77,7 +77,7 @@ def test_all_combinations_are_tried_and_the_best_stands_first(daemon: Daemon, cl
     assert search["best"] == trials[0]["id"]
     assert (trials[0]["standard_error"], trials[2]["standard_error"]) == (0.0, 0.5)
     assert all(trial["tokens"] > 0 and trial["done"] == 2 for trial in trials)
-    # A trial is a run of the evaluation, with what was asked in it.
+    # A trial is a run of the evaluation and records what was asked.
     run = client.get(f"/v1/evals/{eval_id}/runs/{trials[2]['id']}").json()
     assert (run["search_id"], run["status"], run["settings"]) == (
         search["id"],
@@ -140,7 +140,7 @@ def test_what_belongs_to_no_app_is_not_deployed(daemon: Daemon, client: httpx.Cl
 
 
 def lessons(client: httpx.Client) -> str:
-    """The id of a file that teaches capitals."""
+    """Return the id of a file that teaches capitals."""
     taught = [("Peru", "Lima"), ("France", "Paris"), ("Japan", "Tokyo")]
     lines = [
         json.dumps({"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]})

@@ -1,4 +1,4 @@
-"""A daemon on a disk that a test fills up or stops."""
+"""A daemon on a disk that a test can fill up or stop."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.daemon import Daemon, start
 
 @dataclass(slots=True)
 class Disk:
-    """The home of a daemon, on a disk that does what is wanted of it."""
+    """The home of a daemon on a disk whose behaviour the test controls."""
 
     daemon: Daemon
     control: Path
@@ -23,7 +23,7 @@ class Disk:
     preloaded: dict[str, str]
 
     def become(self, what: str, part: str = "") -> None:
-        """``full``, ``slow`` or ``still``, from now on, for paths with ``part`` in them."""
+        """Make the disk ``full``, ``slow`` or ``still`` from now on, for paths that contain ``part``."""
         (self.control / f"{what}.new").write_text(part)
         (self.control / f"{what}.new").rename(self.control / what)
 
@@ -32,13 +32,13 @@ class Disk:
             path.unlink()
 
     def close(self) -> None:
-        """Let go of a daemon that has ended."""
+        """Close the pipes to a daemon that has ended."""
         for stream in (self.daemon.process.stdin, self.daemon.process.stdout):
             if stream is not None:
                 stream.close()
 
     def start(self) -> None:
-        """Start the daemon on it again, as users do."""
+        """Restart the daemon on the disk, as users do."""
         self.close()
         self.daemon = start(
             self.daemon.home, "--file", str(self.configuration), env=self.preloaded, cold=True
@@ -47,7 +47,7 @@ class Disk:
 
 @pytest.fixture(scope="session")
 def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The library that stands between a daemon and its disk."""
+    """The library between a daemon and its disk."""
     if sys.platform != "linux" or shutil.which("gcc") is None:
         pytest.skip("a faulty disk is made with gcc, on Linux")
     library = tmp_path_factory.mktemp("shim") / "disk.so"

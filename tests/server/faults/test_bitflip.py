@@ -1,4 +1,4 @@
-"""One bit of an index is not the one that was written: the index is made again from the database."""
+"""A flipped bit in an index leads to a rebuild from the database."""
 
 from __future__ import annotations
 

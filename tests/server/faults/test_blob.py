@@ -1,4 +1,4 @@
-"""The bytes of a file are gone from the disk: that is said, and they can be given again."""
+"""Missing file bytes on disk are reported, and can be supplied again."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def upload(daemon: ApiServer) -> dict[str, Any]:
 
 
 def lose(daemon: ApiServer) -> None:
-    """Take every file's bytes away, as a disk that was restored in part does."""
+    """Delete every file's bytes, as a partially restored disk does."""
     blobs = daemon.services.loaded.settings.files_folder / "blobs"
     for path in [path for path in blobs.rglob("*") if path.is_file()]:
         path.unlink()

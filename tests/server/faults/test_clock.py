@@ -1,4 +1,4 @@
-"""The system's clock is set, forward and back, while the daemon works: nothing is done or given twice."""
+"""The system's clock jumps forward and back while the daemon works: nothing is done or delivered twice."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Clock = Callable[[float], None]
 
 @pytest.fixture
 def set_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Sets the clock so many seconds before or behind what it would show."""
+    """Return a function that moves the clock by some seconds, forward or back."""
     real = time.time
 
     def put(seconds: float) -> None:
@@ -56,7 +56,7 @@ async def test_a_day_s_tokens_are_not_given_again_when_the_clock_comes_back(
     daemon: ApiServer, set_clock: Clock, step: float
 ) -> None:
     _row, secret = await daemon.auth.create("phone", ["chat"], UsageLimits(tokens_per_day=5))
-    assert (await call(daemon, secret)).status_code == 200  # each takes five
+    assert (await call(daemon, secret)).status_code == 200  # each call costs five tokens
     assert (await call(daemon, secret)).status_code == 429
     set_clock(step)
     assert (await call(daemon, secret)).status_code == 200  # another day
@@ -106,7 +106,7 @@ async def test_what_runs_is_not_begun_again(daemon: ApiServer, set_clock: Clock,
         set_clock(step)
         claim = partial(runs.claim, shared_kinds=["work"], living_here={long.id})
         assert await daemon.services.database.write(claim, ["work"], scheduler.holder, LIMIT) is None
-        await done("after")  # the queue was looked at
+        await done("after")  # the queue was checked
         may.set()
         assert long.task is not None
         assert await long.task == "done"

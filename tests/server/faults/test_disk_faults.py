@@ -1,4 +1,4 @@
-"""A disk that is full or stands still: clear errors, nothing acknowledged is lost, no hand is needed afterwards."""
+"""A full or stalled disk: clear errors, no loss of acknowledged data, and no manual repair afterwards."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ QUESTION = "which port does the lighthouse listen on"
 
 
 async def refused(what: Any) -> str:
-    """The code of the error that ends a call."""
+    """Return the code of the error that ends a call."""
     with pytest.raises(PorticoError) as caught:
         await what
     assert caught.value.status == 503
@@ -34,7 +34,7 @@ async def upload(client: AsyncClient, text: str) -> str:
 
 
 async def works(client: AsyncClient) -> None:
-    """What needs no room on the disk continues."""
+    """Check that work without disk space continues."""
     assert (await client.health())["status"] == "ok"
     assert (await client.search("handbook", QUESTION)).passages
     assert "".join([piece async for piece in client.chat("hello")])
@@ -45,7 +45,7 @@ async def test_on_a_full_disk_writes_are_refused_and_everything_else_goes_on(
 ) -> None:
     async with AsyncClient(disk.daemon.url) as client:
         kept = await upload(client, "kept before")
-        await works(client)  # what it takes has started: a model may not start without room
+        await works(client)  # what it needs has started: a model may not start without disk space
         disk.become("full")
         for _ in range(3):
             assert await refused(upload(client, "no room")) in ("disk_full", "disk_failed")
@@ -82,7 +82,7 @@ async def test_what_comes_into_a_store_while_the_disk_is_full_is_indexed_when_th
 
 
 async def settled(client: AsyncClient, store: str = "book") -> None:
-    """Wait until no file of a store is on its way."""
+    """Wait until no file of a store is being processed."""
     async with asyncio.timeout(60):
         while (await client.stores.get(store)).file_counts.in_progress:
             await client.health()
@@ -91,12 +91,12 @@ async def settled(client: AsyncClient, store: str = "book") -> None:
 @pytest.mark.timeout(300)
 async def test_a_disk_that_stands_still_holds_up_nothing_but_what_waits_for_it(disk: Disk) -> None:
     async with AsyncClient(disk.daemon.url) as client:
-        await works(client)  # what it takes has started: a model may not start without writing
+        await works(client)  # what it needs has started: a model may not start without writing
         with closing(sqlite3.connect(disk.daemon.home / "portico.db")) as database, database:
             database.execute("update stores set last_active_at = last_active_at - 3600")
         disk.become("still")
         waiting = asyncio.create_task(upload(client, "waits for the disk"))
-        behind = asyncio.create_task(client.keys.add("late", ["chat"]))  # holds up the one thread that writes
+        behind = asyncio.create_task(client.keys.add("late", ["chat"]))  # blocks the only thread that writes
         for _ in range(5):
             await works(client)
         assert not waiting.done(), "nothing is acknowledged that is not on the disk"
@@ -125,7 +125,7 @@ async def test_a_slow_disk_makes_what_waits_for_it_slow_and_nothing_else_stand_s
 
 
 async def added(client: AsyncClient, texts: list[str]) -> int:
-    """Put texts into the store ``book``; how many of them can be found then."""
+    """Put texts into the store ``book``, and return how many can be found afterwards."""
     for text in texts:
         await client.stores.attach("book", await upload(client, text))
     await settled(client)
@@ -134,7 +134,9 @@ async def added(client: AsyncClient, texts: list[str]) -> int:
 
 
 async def appears(client: AsyncClient, text: str, query: str) -> None:
-    """Wait until a search finds a text: one that comes while the index is behind waits two seconds for it at most."""
+    """Wait until a search finds a text; a text that arrives while the index is behind waits at most two seconds
+    for it.
+    """
     async with asyncio.timeout(60):
         while not any(text in each.text for each in (await client.search("book", query)).passages):
             await client.health()
@@ -148,7 +150,7 @@ async def test_an_index_that_finds_no_room_is_behind_and_grows_by_itself_when_th
         assert await added(client, ["The harbour opens at six."]) == 1
         disk.become("full", "/indexes/")
         await client.stores.attach("book", await upload(client, "The lighthouse is white."))
-        await settled(client)  # what is acknowledged is in the database, with its embedding
+        await settled(client)  # acknowledged texts are in the database, with their embeddings
         with pytest.raises(PorticoError) as caught:
             await client.search("book", "lighthouse")
         assert (caught.value.status, caught.value.code) == (503, "disk_full")

@@ -1,4 +1,6 @@
-"""Names cannot be resolved: what needs the network says so, all else works, and nobody has to start anything again."""
+"""Name resolution fails: what needs the network reports it, everything else works, and nobody has to restart
+anything.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,7 @@ ANSWER = {
 
 
 class Names:
-    """The resolver of this process: dead, or one that knows `NAME`."""
+    """The resolver of this process: failing, or knowing only `NAME`."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.dead = True

@@ -1,4 +1,4 @@
-"""The program of an engine is not there: its model says so, others answer, and it starts once the program is back."""
+"""An engine's program is missing: its model reports it, others answer, and it starts once the program is back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Another program holds the database: reading continues, what is written waits or is refused, and nothing is lost."""
+"""Another program locks the database: reads continue, writes wait or are refused, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KEY = {"name": "phone", "scopes": ["chat"]}
 
 @contextmanager
 def held(home: Path) -> Iterator[None]:
-    """The database, locked for writing as by a backup tool or a shell that somebody left open."""
+    """Lock the database for writing, as a backup tool or an open shell does."""
     other = sqlite3.connect(home / "portico.db", isolation_level=None)
     try:
         other.execute("BEGIN IMMEDIATE")

@@ -10,7 +10,7 @@ One server has all four below ``/openai``, ``/zhipu``, ``/dashscope`` and ``/sen
 - SenseNova: the calls and answers of LazyAGI/LazyLLM, onlinemodule/supplier/sensenova.py; its own document is no
   longer public.
 
-A job trains a step each time it is looked at, and stops before its end while it is ``held``.
+A job trains one step each time it is queried, and stops before its end while it is ``held``.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ STEPS = 4
 HELD_AT = 2
 TOKENS = 123_000
 MODEL = "some-model"
-"""The only base that there is."""
+"""The only available base model."""
 
 
 class RefusedError(Exception):
-    """What a provider answers to a wrong request."""
+    """A provider's answer to an invalid request."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -43,7 +43,7 @@ class RefusedError(Exception):
 
 @dataclass
 class TuningJobAtProvider:
-    """What was asked for, and how far it is."""
+    """The request and its progress."""
 
     id: str
     asked: dict[str, Any]
@@ -59,8 +59,9 @@ class TuningJobAtProvider:
 class Provider:
     """The state of one provider.
 
-    ``fails`` is why its jobs fail; ``refuses`` why it takes no file. ``statuses`` are what it answers next instead of
-    doing anything. ``stalls`` is the end of the path of a POST that is done, but not answered until `released`.
+    ``fails`` is why its jobs fail; ``refuses`` is why it accepts no file. ``statuses`` are its next answers, given
+    without doing anything. ``stalls`` is the end of the path of a POST that is executed but not answered until
+    `released`.
     """
 
     files: dict[str, list[Any]] = field(default_factory=dict)
@@ -85,7 +86,7 @@ class Provider:
         return found
 
     def look(self, job: TuningJobAtProvider) -> TuningJobAtProvider:
-        """Somebody looks at a job, which trains on until it is held."""
+        """Query a job, which trains on until it is held."""
         if job.status == "running":
             if self.fails and job.step == HELD_AT:
                 job.status = "failed"
@@ -110,7 +111,7 @@ class Provider:
         return file_id
 
     def deploy(self, model: str) -> str:
-        """The status of a deployment, which runs when it is looked at for the third time."""
+        """Return the status of a deployment, which runs at the third query."""
         self.served[model] = self.served.get(model, 0) + 1
         return "RUNNING" if self.served[model] > 2 else "PENDING"
 
@@ -184,7 +185,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def _form(self, data: bytes) -> tuple[dict[str, bytes], str]:
-        """Its fields, and the name of the file among them."""
+        """Return its fields, and the name of the file among them."""
         head = f"Content-Type: {self.headers['Content-Type']}\r\n\r\n".encode()
         parts: Any = message_from_bytes(head + data).get_payload()
         named = {str(part.get_param("name", header="content-disposition")): part for part in parts}
@@ -250,7 +251,7 @@ class _Handler(BaseHTTPRequestHandler):
         }
 
     def _openai_events(self, job: TuningJobAtProvider, query: str) -> dict[str, Any]:
-        """Newest first, in pages of two at most, so that more than one is asked for."""
+        """Return events newest first, in pages of at most two, so that clients request more than one page."""
         events = [{"id": "ev-0", "level": "info", "message": "Created", "type": "message", "data": {}}]
         for step in range(1, job.step + 1):
             values = {"step": step, "total_steps": STEPS, "train_loss": 2.0 / step}
@@ -261,7 +262,7 @@ class _Handler(BaseHTTPRequestHandler):
         start = 0 if after is None else 1 + [event["id"] for event in events].index(after[1])
         return {"data": events[start : start + 2], "has_more": len(events) > start + 2}
 
-    # --- Zhipu: OpenAI's form below another path ------------------------------------------------------------------
+    # --- Zhipu: OpenAI's format below another path ----------------------------------------------------------
 
     def _zhipu(self, provider: Provider, method: str, path: str, query: str, data: bytes) -> tuple[int, Any]:
         path = "v1" + path.removeprefix("api/paas/v4")
@@ -399,7 +400,7 @@ NAMES = ("openai", "zhipu", "dashscope", "sensenova")
 
 @contextmanager
 def providers() -> Iterator[tuple[str, dict[str, Provider]]]:
-    """The address of the server, and the state of each provider, which may be replaced by another one."""
+    """Yield the server's address and the state of each provider, which may be replaced."""
     known = {name: Provider() for name in NAMES}
     handler = type("_Bound", (_Handler,), {"providers": known, "lock": threading.Lock()})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)

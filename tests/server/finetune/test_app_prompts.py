@@ -1,4 +1,6 @@
-"""Training with the prompts of a deployed app: the model is trained on what the app calls it with when it serves."""
+"""Training with the prompts of a deployed app: the model is trained on the prompts that the app sends when it
+serves.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +78,7 @@ def test_a_model_is_trained_on_the_prompts_that_the_app_writes_when_it_serves(
     ended = end_of(daemon, job)
     assert (ended["status"], ended["app"]) == ("succeeded", app), ended["error"]
     [[line]] = provider.files.values()
-    assert not provider.chats  # no model was called for it
+    assert not provider.chats  # no model was called
     client.chat.completions.create(model=app, messages=TIDE)  # type: ignore[arg-type]
     served = provider.chats[-1]
     assert line["messages"] == [*served["messages"], ANSWER]
@@ -145,11 +147,11 @@ def test_an_app_that_cannot_be_trained_for_is_named(
         daemon, begin(client, "openai-base", {"messages": [*TIDE, ANSWER]}, talk, extra_body={"app": "tides"})
     )
     assert failed["error"]["message"].startswith(
-        "Line 2: 'tides' first rewrites a question within a conversation"
+        "Line 2: 'tides' rewrites a question that is part of a conversation first"
     )
     failed = end_of(daemon, begin(client, "openai-base", {"messages": [ANSWER]}, extra_body={"app": "clerk"}))
     assert (
-        failed["error"]["message"] == "Line 1: 'clerk' cannot be called: no message stands before the answer."
+        failed["error"]["message"] == "Line 1: 'clerk' cannot be called: the answer has no message before it."
     )
     wrong: list[dict[str, Any]] = [
         {"messages": ["When?", ANSWER]},
@@ -157,9 +159,11 @@ def test_an_app_that_cannot_be_trained_for_is_named(
         {"messages": [], "input": "When?", "answer": "At noon."},
     ]
     failed = end_of(daemon, begin(client, "openai-base", *wrong, extra_body={"app": "german"}))
-    assert failed["error"]["message"].startswith("3 of 3 lines cannot be trained on: line 1: 'messages[0]'")
+    assert failed["error"]["message"].startswith(
+        "3 of 3 lines cannot be used for training: line 1: 'messages[0]'"
+    )
     plain = begin(client, "openai-base")
     assert end_of(daemon, plain)["app"] is None
-    with Client(daemon.url) as ours, pytest.raises(Conflict, match="begun without 'app'"):
+    with Client(daemon.url) as ours, pytest.raises(Conflict, match="created without 'app'"):
         ours.tuning.check(plain)
     assert httpx.post(f"{daemon.url}/api/fine_tuning/jobs/ftjob-none/check").status_code == 404

@@ -1,4 +1,6 @@
-"""Fine-tuning at a provider through the same endpoints: converted, mirrored, served, found again after ``kill -9``."""
+"""Fine-tuning at a provider through the same endpoints: converted, mirrored, served, and recovered after ``kill
+-9``.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,7 @@ PAIR = {
 
 
 def configuration(url: str) -> str:
-    """A base at each provider, and some that are not right."""
+    """Return a configuration with a base model at each provider, and some invalid ones."""
     models: list[dict[str, Any]] = [
         {
             "name": f"{name}-base",
@@ -105,7 +107,7 @@ def begin(client: openai.OpenAI, model: str, *lines: dict[str, Any], **more: Any
 
 
 def followed(daemon: Daemon, job: str) -> Generator[dict[str, Any], None, None]:
-    """Its events as they come, then the job."""
+    """Yield its events as they arrive, then return the job."""
     address = f"{daemon.url}/api/fine_tuning/jobs/{job}/follow"
     with httpx.stream("GET", address, timeout=90) as answer:
         for line in answer.iter_lines():
@@ -119,7 +121,7 @@ def end_of(daemon: Daemon, job: str) -> dict[str, Any]:
 
 
 def until(daemon: Daemon, job: str, words: str) -> None:
-    """Wait for an event whose message has ``words``."""
+    """Wait for an event whose message contains ``words``."""
     said = followed(daemon, job)
     assert next((event for event in said if words in event.get("message", "")), None), words
     said.close()
@@ -131,7 +133,7 @@ STALLS = {
     "dashscope": ("files", "fine-tunes", "deployments"),
     "sensenova": ("datasets", "fine-tunes", "servings"),
 }
-"""POSTs that a provider has done when the daemon dies before it hears of them."""
+"""POSTs that a provider has executed when the daemon dies before receiving the answer."""
 
 
 @pytest.mark.process
@@ -188,7 +190,7 @@ def test_a_job_is_converted_mirrored_and_priced_and_its_result_is_a_model(
 ) -> None:
     *events, ended = followed(daemon, begin(client, f"{name}-base"))
     assert ended["status"] == "succeeded", ended["error"]
-    silent = name == "sensenova"  # it says nothing of steps and tokens
+    silent = name == "sensenova"  # this provider reports no steps and tokens
     measured = [event["data"] for event in events if event["type"] == "metrics"]
     assert [(one["step"], one["train_loss"]) for one in measured] == (
         []
@@ -313,12 +315,12 @@ def test_a_job_that_the_provider_forgets_fails_and_a_key_that_it_refuses_for_a_w
     job = begin(client, "openai-base")
     until(daemon, job, f"Step {HELD_AT}")
     provider.keyed = False
-    until(daemon, job, "is asked for again")
+    until(daemon, job, "will be polled again")
     provider.keyed = True
     provider.jobs.clear()
     lost = end_of(daemon, job)
     assert (lost["status"], lost["error"]["code"]) == ("failed", "hosted_job_gone")
-    assert "no longer has the job 'ftjob-1'" in lost["error"]["message"]
+    assert "The job 'ftjob-1' no longer exists at" in lost["error"]["message"]
 
 
 def test_examples_that_a_provider_would_change_are_refused_by_their_number(
@@ -331,7 +333,7 @@ def test_examples_that_a_provider_would_change_are_refused_by_their_number(
     assert "Example 2: 'zhipu' trains on every answer" in dropped["error"]["message"]
     tools = [{"type": "function", "function": {"name": "tide", "parameters": {"type": "object"}}}]
     refused = end_of(daemon, begin(client, "sensenova-base", {**CHAT, "tools": tools}))
-    assert "'sensenova' is not trained on tools" in refused["error"]["message"]
+    assert "'sensenova' cannot train on tools" in refused["error"]["message"]
     assert not there["zhipu"].files and not there["sensenova"].files
 
 
@@ -345,7 +347,7 @@ def test_what_a_provider_has_not_is_refused_before_anything_is_sent(
         (
             "zhipu-base",
             {"method": {"type": "dpo"}},
-            "'zhipu' trains by supervised, not by dpo",
+            "'zhipu' supports training by supervised, not by dpo",
             "method.type",
         ),
         ("openai-base", {"extra_body": {"recipe": {"rank": 8}}}, "is trained at openai", "recipe"),
@@ -353,10 +355,10 @@ def test_what_a_provider_has_not_is_refused_before_anything_is_sent(
         (
             "dashscope-base",
             {"method": hyper(learning_rate_multiplier=2)},
-            "'dashscope' takes no 'learning_rate_multiplier'.*batch_size, n_epochs",
+            "'dashscope' does not support 'learning_rate_multiplier'.*batch_size, n_epochs",
             "learning_rate_multiplier",
         ),
-        ("sensenova-base", {"method": hyper(n_epochs=2)}, "It decides all of them itself", "n_epochs"),
+        ("sensenova-base", {"method": hyper(n_epochs=2)}, "It sets all of them itself", "n_epochs"),
         ("unkeyed", {}, "'unkeyed' needs a key.*ZHIPUAI_API_KEY", "model"),
     ]
     for model, more, words, param in wrong:

@@ -1,4 +1,4 @@
-"""Fine-tuning over HTTP with OpenAI's own client, on a scripted base whose training is played."""
+"""Fine-tuning over HTTP with OpenAI's own client, on a scripted base model with simulated training."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ keys:
 KEYS = {name: f"pk-{name}-0123456789abcdef" for name in ("admin", "tuner", "other", "chatter")}
 
 FOREVER = 1_000
-"""Epochs of a job that is still at work when a test interrupts it."""
+"""Epochs of a job that still runs when a test interrupts it."""
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def upload(client: openai.OpenAI, lines: list[dict[str, Any]] | bytes, purpose: 
 def followed(
     daemon: Daemon, job: str, key: str = "admin"
 ) -> tuple[list[tuple[str, dict[str, Any]]], dict[str, Any]]:
-    """Its events until it ended or was paused, and the job as it is then."""
+    """Return its events until it ended or was paused, and the job in that state."""
     found: list[tuple[str, dict[str, Any]]] = []
     address = f"{daemon.url}/api/fine_tuning/jobs/{job}/follow"
     with httpx.stream("GET", address, headers={"Authorization": f"Bearer {KEYS[key]}"}, timeout=60) as answer:
@@ -95,7 +95,7 @@ def followed(
 
 
 def until_step(daemon: Daemon, job: str, step: int) -> None:
-    """Wait until the job has written that step."""
+    """Wait until the job has recorded that step."""
     address = f"{daemon.url}/api/fine_tuning/jobs/{job}/follow"
     with httpx.stream(
         "GET", address, headers={"Authorization": f"Bearer {KEYS['admin']}"}, timeout=60
@@ -138,7 +138,7 @@ def test_a_job_is_created_followed_and_its_model_answers_as_it_was_taught(
     assert steps[-1]["train_loss"] < steps[0]["train_loss"]
     sentences = [event["message"] for _kind, event in events]
     assert sentences[0] == f"Created fine-tuning job: {made.id}"
-    assert any("'wandb' is not there" in sentence for sentence in sentences)
+    assert any("'wandb' is not supported and was ignored" in sentence for sentence in sentences)
     assert sentences[-1] == "The job has successfully completed"
 
     said = client.chat.completions.create(
@@ -181,7 +181,7 @@ def test_events_and_checkpoints_come_in_pages_newest_first(daemon: Daemon, clien
     assert len(numbers) == sum(kind == "checkpoint" for kind, _event in events)
     assert checkpoints[0].metrics.train_mean_token_accuracy
     assert checkpoints[0].fine_tuning_job_id == job.id
-    # The last one is what became the result, and answers by its own name too.
+    # The last checkpoint became the result, and also answers under its own name.
     assert [checkpoint.to_dict()["served"] for checkpoint in checkpoints] == [True] + [False] * (
         len(numbers) - 1
     )
@@ -215,14 +215,14 @@ def long_job(client: openai.OpenAI, model: str = "echo", epochs: int = FOREVER) 
 def test_a_job_pauses_and_goes_on_from_its_checkpoint(daemon: Daemon, client: openai.OpenAI) -> None:
     job = long_job(client, epochs=20)
     until_step(daemon, job.id, 30)
-    status: str = client.fine_tuning.jobs.pause(job.id).status  # OpenAI's types do not know the word
+    status: str = client.fine_tuning.jobs.pause(job.id).status  # OpenAI's types lack this word
     assert status == "paused"
     _, ended = followed(daemon, job.id)
     assert ended["status"] == "paused"
     with pytest.raises(openai.ConflictError):
         client.fine_tuning.jobs.pause(job.id)
     client.fine_tuning.jobs.resume(job.id)
-    followed(daemon, job.id)  # who listens meanwhile hears the steps behind the checkpoint twice
+    followed(daemon, job.id)  # a listener receives the steps after the checkpoint twice
     events, ended = followed(daemon, job.id)
     assert ended["status"] == "succeeded"
     continued = "Continuing from the checkpoint of step "
@@ -237,7 +237,10 @@ def test_a_job_pauses_and_goes_on_from_its_checkpoint(daemon: Daemon, client: op
 
 
 async def test_jobs_of_one_key_train_in_the_order_in_which_they_came() -> None:
-    """The first has the most to read; another key's does not wait for it, and neither does one that ends before."""
+    """Jobs of one key train in order of arrival.
+
+    The first has the most to read. A job of another key does not wait for it, nor does a job that ends before it.
+    """
     queue, began = TrainingQueue(), list[str]()
     read = {name: asyncio.Event() for name in ("first", "second", "third", "other")}
 
@@ -265,7 +268,7 @@ def test_cancel_ends_a_job_at_work_and_one_that_waits(daemon: Daemon, client: op
     assert client.fine_tuning.jobs.cancel(second.id).status == "cancelled"
     assert client.fine_tuning.jobs.retrieve(first.id).status == "running"
     assert client.fine_tuning.jobs.cancel(first.id).status == "cancelled"
-    with pytest.raises(openai.ConflictError, match="cancelled already"):
+    with pytest.raises(openai.ConflictError, match="is already cancelled"):
         client.fine_tuning.jobs.cancel(first.id)
     _, ended = followed(daemon, first.id)
     assert ended["fine_tuned_model"] is None
@@ -341,7 +344,7 @@ def test_a_base_that_is_removed_is_missed_by_its_job_and_by_its_model(
         followed(daemon, working.id)
         failed = client.fine_tuning.jobs.retrieve(working.id)
         assert (failed.status, failed.error and failed.error.code) == ("failed", "model_not_found")
-        with pytest.raises(openai.APIStatusError, match="'base', which is not here any more") as caught:
+        with pytest.raises(openai.APIStatusError, match="'base', which is no longer available") as caught:
             client.chat.completions.create(
                 model=ended["fine_tuned_model"], messages=[{"role": "user", "content": "hello"}]
             )
@@ -458,7 +461,7 @@ def test_a_plan_says_what_would_be_done_and_does_nothing(daemon: Daemon, client:
     assert plan["data"]["examples"] == 13
     assert plan["recipe"]["rank"] == 4
     assert plan["recipe"]["reasons"]["rank"] == "as given"
-    assert plan["warnings"] == ["1 examples are there twice (line 13)."]
+    assert plan["warnings"] == ["1 examples are duplicates (line 13)."]
     assert [job.id for job in client.fine_tuning.jobs.list()] == before
     assert list((daemon.home / "finetune").iterdir()) == []
 

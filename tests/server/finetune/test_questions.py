@@ -1,4 +1,4 @@
-"""Questions to a store become training data: what answers each, what does not, and what is held back."""
+"""Questions to a store become training data: what answers each question, what does not, and what is held back."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def passage(number: int, file: str, text: str, *headings: str) -> StorePassage:
     ("line", "words"),
     [
         ("nothing", "it is not JSON"),
-        ("[1]", "no object"),
+        ("[1]", "not an object"),
         ({"file": "a.md"}, "'question' is missing"),
-        ({"question": "When?"}, "the 'file', the 'passage' or the 'answer'"),
-        ({"question": 5, "file": "a.md"}, "'question' must be a text"),
+        ({"question": "When?"}, "the 'file', 'passage' or 'answer'"),
+        ({"question": 5, "file": "a.md"}, "'question' must be text"),
         ({"question": "x" * 2_001, "file": "a.md"}, "more than 2,000 characters"),
-        ({"messages": [{"role": "assistant", "content": "Noon"}]}, "no question of a user"),
+        ({"messages": [{"role": "assistant", "content": "Noon"}]}, "no user question"),
     ],
 )
 def test_a_wrong_line_is_refused_with_its_number(tmp_path: Path, line: Any, words: str) -> None:
@@ -141,7 +141,7 @@ def test_whole_files_are_held_back_and_never_all() -> None:
     assert held_back_files(asked([9, 1])) in (frozenset(), {"1.md"}), "more than half is trained on"
 
 
-# A daemon, its stores and keys.
+# A daemon with its stores and keys.
 
 KEYS = {name: f"pk-{name}-0123456789abcdef" for name in ("admin", "tuner", "reader")}
 
@@ -200,7 +200,7 @@ def client_of(daemon: Daemon, name: str = "admin") -> Client:
 @pytest.mark.parametrize(
     ("body", "param", "words"),
     [
-        ({"model": "folder", "method": "embedding"}, "store", "name it in 'store'"),
+        ({"model": "folder", "method": "embedding"}, "store", "name the store in 'store'"),
         ({"model": "folder", "method": "embedding", "store": "notse"}, "store", "Did you mean 'notes'"),
         ({"model": "echo", "method": "embedding", "store": "notes"}, "model", "is not an embedding model"),
         ({"model": "played", "method": "embedding", "store": "notes"}, "model", "has no weights"),
@@ -208,7 +208,7 @@ def client_of(daemon: Daemon, name: str = "admin") -> Client:
         (
             {"model": "echo", "method": "supervised", "store": "notes", "training_file": "x"},
             "store",
-            "goes with",
+            "requires the methods",
         ),
         ({"model": "echo", "method": "supervised"}, "training_file", "is missing"),
         ({"model": "folder", "method": "embedding", "store": "notes", "app": "notes"}, "app", "Leave it out"),
@@ -246,7 +246,7 @@ def test_a_store_is_trained_on_by_whoever_may_read_it(daemon: Daemon) -> None:
     assert plan.data["validation"] >= 1
     assert plan.data["examples"] + plan.data["validation"] == 24
     assert plan.recipe["kind"] == "full"
-    assert any("questions of people" in sentence for sentence in plan.warnings)
+    assert any("questions written by people" in sentence for sentence in plan.warnings)
 
 
 def test_questions_of_a_file_are_matched_with_what_answers_them(daemon: Daemon, tmp_path: Path) -> None:
@@ -259,18 +259,16 @@ def test_questions_of_a_file_are_matched_with_what_answers_them(daemon: Daemon, 
             "folder", lines(tmp_path / "questions.jsonl", given), store="notes", method="embedding"
         )
         assert plan.data["examples"] + plan.data["validation"] == len(TOPICS)
-        assert any(
-            "1 questions are left out" in sentence and "lines 13" in sentence for sentence in plan.warnings
-        )
+        assert any("Skipped 1 questions" in sentence and "lines 13" in sentence for sentence in plan.warnings)
         few = lines(tmp_path / "few.jsonl", given[:3])
-        with pytest.raises(PorticoError, match="8 are needed") as refused:
+        with pytest.raises(PorticoError, match="at least 8 are required") as refused:
             client.tuning.plan("folder", few, store="notes", method="embedding")
     assert refused.value.code == "too_few_questions"
 
 
 @pytest.fixture
 def tune(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """Calls ``portico tune`` for the store with an embedding model."""
+    """Return a function that calls ``portico tune`` for the store with an embedding model."""
     monkeypatch.setenv("PORTICO_URL", daemon.url)
     monkeypatch.setenv("PORTICO_API_KEY", KEYS["admin"])
     given = ["tune", "--base", "folder", "--store", "notes", "--method", "embedding"]
@@ -283,7 +281,7 @@ def test_a_chat_model_asks_about_the_passages(
     assert tune("--questions", "9", "--asker", "asker", "--dry-run", "--json") == 0
     plan = json.loads(capsys.readouterr().out)
     assert plan["data"]["examples"] + plan["data"]["validation"] == 9
-    assert not any("questions of people" in sentence for sentence in plan["warnings"])
+    assert not any("questions written by people" in sentence for sentence in plan["warnings"])
     assert tune("--asker", "nobody", "--dry-run") == 1
     assert "nobody" in capsys.readouterr().err
 
@@ -292,7 +290,7 @@ def test_what_cannot_be_promoted_is_refused_before_anything_is_trained(
     tune: Callable[..., int], daemon: Daemon, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert tune("--promote", "finder", "--detach") == 1
-    assert "leave out --detach" in capsys.readouterr().err
+    assert "omit --detach" in capsys.readouterr().err
     assert run(["tune", "examples.jsonl", "--base", "echo", "--promote", "default"]) == 1
     assert "portico compare" in capsys.readouterr().err
 
@@ -316,13 +314,13 @@ def test_an_embedding_model_is_trained_measured_and_promoted_if_it_is_better(
         assert (f"'finder' is now '{ended.fine_tuned_model}'" in printed.out) == found.better, printed
         assert ("finder" in client.deployments.get("folder").aliases) != found.better
         said = {event.message: event.level for event in client.tuning.events(ended.id, limit=100).data}
-        [measured] = [words for words in said if "that were held back: nDCG@10" in words]
+        [measured] = [words for words in said if "held-back questions: nDCG@10" in words]
         assert said[measured] == ("info" if found.better else "warn")
-        assert ("leave your stores as they are" in measured) == (not found.better)
+        assert ("do not change your stores" in measured) == (not found.better)
         model = ended.fine_tuned_model or ""
         assert len(client.embed(["the harbour"], model).data[0]) == 32
         assert run(["stores", "change", "notes", "--embedding-model", model, "--dry-run"]) == 0
-        assert "New vectors would be made of all passages of 12 files" in capsys.readouterr().out
+        assert "New vectors would be created for all passages of 12 files" in capsys.readouterr().out
         assert run(["tune", "show", ended.id]) == 0
         assert f"{found.questions} questions: nDCG@10" in capsys.readouterr().out
         assert client.stores.get("notes").embedding_model != model, "a dry run changes nothing"

@@ -1,4 +1,4 @@
-"""The recipe: which one suits a model and a machine, from two cores to eight H200; each setting with its reason."""
+"""The recipe: which recipe suits a model and a machine, from two cores to eight H200, each setting with its reason."""
 
 from __future__ import annotations
 
@@ -146,7 +146,10 @@ def test_every_setting_has_its_reason(method: Any) -> None:
 
 
 def test_the_estimate_for_a_small_model_is_what_was_measured() -> None:
-    """55 examples, batches of four on two cores: 2.1 GB and about 1.85 s a step."""
+    """The estimate for a small model matches the measurement.
+
+    55 examples, batches of four on two cores: 2.1 GB and about 1.85 s a step.
+    """
     found = choose_recipe(MODELS["135m"], DataFacts(55, 3_300, 90, 80), MACHINES["laptop"], "supervised")
     assert (found.kind, found.rank, found.batch) == ("lora", 8, 4)
     assert found.memory_bytes == pytest.approx(2.1 * GB, rel=0.2)
@@ -158,7 +161,7 @@ def test_the_estimate_for_a_small_model_is_what_was_measured() -> None:
     [
         ("laptop", "7b", {}, "of this machine's memory"),
         ("4090", "7b", FULL, "all weights"),
-        ("t4", "32b", {}, "an adapter on weights in four bits"),
+        ("t4", "32b", {}, "an adapter on four-bit weights"),
         ("a100", "72b", {"kind": "lora"}, "an adapter, one example"),
     ],
 )
@@ -219,7 +222,10 @@ SPREAD: list[tuple[str, str, dict[str, Any], dict[str, Any], dict[str, str]]] = 
 
 @pytest.mark.slow
 def test_what_starts_several_processes_is_what_accelerate_takes() -> None:
-    """Read by accelerate's own parser; no GPU has run it here."""
+    """The launch command for several processes matches accelerate's options.
+
+    Accelerate's own parser reads it; no GPU has run it here.
+    """
     lines = []
     for machine, base, given, resources, _expected in SPREAD:
         line = command(machine, base, given, **resources)

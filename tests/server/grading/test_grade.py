@@ -1,4 +1,4 @@
-"""Graders: what each kind gives for an answer, and that a bad one costs no more than its answer."""
+"""Graders: the score of each kind for an answer, and a faulty grader costs no more than its answer."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ async def test_python_that_fails_costs_the_answer_alone(light: LightSandbox) -> 
 
 
 class Narrow(Alone):
-    """A context whose caller may run no code."""
+    """A context whose caller may not run code."""
 
     @property
     def caller(self) -> Principal:
@@ -116,7 +116,7 @@ async def test_several_are_joined_by_a_formula(light: LightSandbox) -> None:
 
 
 class Judge(Alone):
-    """A model that always says the same."""
+    """A model that always gives the same answer."""
 
     def __init__(self, said: str) -> None:
         super().__init__()

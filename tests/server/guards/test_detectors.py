@@ -1,4 +1,4 @@
-"""What the detectors find, on a set of texts in English and Chinese with hard negatives, exactly."""
+"""The exact findings of the detectors on English and Chinese texts with hard negatives."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_each_text_has_exactly_what_is_expected_of_it() -> None:
         hits = found(text)
         assert [kind for kind, _ in hits] == [kind for kind, _ in wanted], (text, hits)
         for (kind, part), (_, said) in zip(hits, wanted, strict=True):
-            # Of rules about sentences it is told how they begin.
+            # For rules about sentences, the expected text is the beginning of the match.
             whole = kind not in ("injected_instruction", "self_harm_intent", "threat")
             assert part == said if whole else part.strip().lower().startswith(said.lower()), (text, part)
 

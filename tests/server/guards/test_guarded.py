@@ -1,4 +1,4 @@
-"""Guards around models, tools, stores and apps: masked, blocked, marked and flagged, whole and in mid-stream."""
+"""Guards around models, tools, stores and apps: masked, blocked, marked and flagged, whole and mid-stream."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_other_guards_are_refused(change: dict[str, Any], param: str) -> None:
 
 
 class Echo:
-    """A tool, a store or an app that answers with what it is asked, and a passage that wants to be obeyed."""
+    """A tool, a store or an app that echoes its input, and a passage that demands obedience."""
 
     def __init__(self, card: Card) -> None:
         self.card = card
@@ -151,7 +151,7 @@ def messages(text: str) -> list[Any]:
 
 
 def events(daemon: ApiServer) -> list[tuple[Any, ...]]:
-    """What guards found in the newest run."""
+    """Return what guards found in the newest run."""
     run = daemon.services.runner.list()[0]
     found: list[Event] = [event for event in run.log.kept if isinstance(event, GuardHit)]
     return [(e.guard, e.kind, e.place, e.action, e.count) for e in found if isinstance(e, GuardHit)]
@@ -165,7 +165,7 @@ async def test_a_model_is_guarded_over_every_protocol(tmp_path: Path) -> None:
         )
         services.guard([guard("mask", on=["desk"], where=["input", "output", "tool_arguments"])])
         chat = client.chat.completions
-        # What is asked is masked, which the echo shows; what is answered as well.
+        # The request is masked, as the echo shows, and so is the answer.
         said = await chat.create(model="clerk", messages=messages("I am jane@example.com"))
         assert said.choices[0].message.content == "I am [EMAIL]"
         assert events(daemon) == [("g", "email", "input", "mask", 1)]
@@ -188,7 +188,7 @@ async def test_a_model_is_guarded_over_every_protocol(tmp_path: Path) -> None:
             )
             arguments = "".join(call.function.arguments or "" for call in calls)
             assert orjson.loads(arguments) == {"to": "[EMAIL]", "text": "Hello"}
-        # The others are translators of the same.
+        # The other protocols translate the same request.
         answer = await client.responses.create(model="clerk", input="whole card")
         assert answer.output_text == "It is [CARD]. Write to [EMAIL]."
         body = {"model": "clerk", "max_tokens": 99, "messages": messages("whole card")}
@@ -242,7 +242,7 @@ async def test_what_must_not_pass_is_refused_or_ends_the_answer(tmp_path: Path) 
         reply = await services.runner.call("chat", "clerk", Chat(tuple(messages("many"))), LOCAL)
         assert isinstance(reply, ChatReply) and reply.finish_reason == "content_filter"
         assert reply.content.endswith("which found: card.") and "4111" not in reply.content
-        # A guard that cannot search lets nothing pass, or everything, as it is told.
+        # A guard that cannot search lets nothing pass, or everything, as configured.
         costly = {"detect": [], "patterns": ["(?:ab){450}c"], "where": ["input"]}
         long = "ab" * 300_000
         for on_error, passes in (("block", False), ("pass", True)):
@@ -250,20 +250,20 @@ async def test_what_must_not_pass_is_refused_or_ends_the_answer(tmp_path: Path) 
             if passes:
                 await chat.create(model="clerk", messages=messages(long), max_tokens=1)
             else:
-                with pytest.raises(InternalServerError, match="could not search"):
+                with pytest.raises(InternalServerError, match="could not inspect"):
                     await chat.create(model="clerk", messages=messages(long))
             assert events(daemon) == [("g", "error", "input", on_error, 1)]
 
 
 class Silent:
-    """The context of a call that nobody listens to."""
+    """The context of a call without listeners."""
 
     async def emit(self, event: Event) -> None:
         """Nothing."""
 
 
 async def relayed(body: dict[str, Any], *chunks: bytes, action: str = "mask") -> tuple[dict[str, Any], str]:
-    """What a guarded model is asked, and what it answers, which nobody but a guard has looked at."""
+    """Return the request that reaches a guarded model, and its answer, checked only by the guard."""
     model = RelayModel("up", *chunks)
     guards = Guards((guard(action, where=["input", "output", "tool_arguments", "tool_results"]),))
     answer = await GuardedModel(model, guards).relay(Relay("chat/completions", body), Silent())  # type: ignore[arg-type]
@@ -333,7 +333,7 @@ async def test_a_guard_reads_everything_that_a_model_is_asked() -> None:
         "seed": 4111111111111111,
     }
     body, _said = await relayed(asked, b"{}")
-    assert body["messages"][0]["content"].pop(1) == picture  # pictures are not looked at
+    assert body["messages"][0]["content"].pop(1) == picture  # pictures are not checked
     assert body.pop("seed") == 4111111111111111  # a number that no model reads
     assert "4111" not in repr(body)
     assert body["messages"][2]["tool_calls"] == [{**call, "custom": {"name": "f", "input": "[CARD]"}}]
@@ -351,7 +351,7 @@ async def test_many_messages_and_calls_are_searched_together(monkeypatch: pytest
     asked = [{"role": "user", "content": "Hi"}, {"role": "assistant", "tool_calls": [call] * 50}] * 50
     body, _said = await relayed({"messages": asked}, b"{}")
     assert body["messages"] == asked
-    assert len(searched) == 2  # messages, and calls
+    assert len(searched) == 2  # messages and calls
 
 
 async def test_what_nobody_sees_hides_nothing_from_a_stream() -> None:

@@ -1,4 +1,4 @@
-"""Sessions for servers of others: through the proxy that the environment names, without the passwords of a netrc."""
+"""Sessions for third-party servers: they use the proxy of the environment, and no passwords from a netrc."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LIMIT = aiohttp.ClientTimeout(total=30)
 
 @pytest.fixture
 async def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Site]:
-    """A proxy, which answers by itself, and a server of this machine; a netrc has a password for every host."""
+    """A proxy that answers itself, and a server on this machine; a netrc has a password for every host."""
     for name in ("http_proxy", "https_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
@@ -31,7 +31,7 @@ async def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
 
 
 def sent(site: Site) -> list[tuple[str, str | None, str | None]]:
-    """To which host each request went, and with which words for it and for the proxy."""
+    """Return the host of each request, and its credentials for the host and the proxy."""
     return [
         (one.host, one.headers.get("Authorization"), one.headers.get("Proxy-Authorization"))
         for one in site.requests

@@ -1,6 +1,6 @@
-"""Connections that send slowly, send too much, or stay and say nothing; and callers beside them.
+"""Connections that send slowly, send too much, or stay idle; and other callers alongside.
 
-Time passes by `Connections.sweep`, which the server calls once a second: a round of it is a second.
+Time passes in `Connections.sweep`, which the server calls once a second: one call is a second.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ LIMIT = 60
 
 @asynccontextmanager
 async def served(folder: Path, **settings: Any) -> AsyncIterator[ApiServer]:
-    """A gateway that asks for a key."""
+    """A gateway that requires a key."""
     async with api_server(folder, api_key=KEY, **settings) as api:
         yield api
 
 
 class Wire:
-    """A connection on which a test says what it likes."""
+    """A connection on which a test can send anything."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -51,7 +51,7 @@ class Wire:
         await self.writer.drain()
 
     async def rest(self) -> bytes:
-        """All that comes until the server closes."""
+        """Return everything that arrives until the server closes the connection."""
         async with asyncio.timeout(LIMIT):
             try:
                 return await self.reader.read()
@@ -59,7 +59,7 @@ class Wire:
                 return b""
 
     async def refusal(self) -> tuple[int, str]:
-        """The status and the code of an answer after which the connection ends."""
+        """Return the status and code of an answer after which the connection closes."""
         head, _, body = (await self.rest()).partition(b"\r\n\r\n")
         assert b"connection: close" in head.lower(), head
         assert b"x-content-type-options: nosniff" in head.lower()
@@ -68,7 +68,7 @@ class Wire:
         return int(head.split()[1]), error["code"]
 
     async def answer(self) -> tuple[int, bytes]:
-        """One answer with a length, the connection staying open."""
+        """Return one answer with a length, with the connection kept open."""
         async with asyncio.timeout(LIMIT):
             head = await self.reader.readuntil(b"\r\n\r\n")
             length = next(
@@ -90,14 +90,14 @@ async def wire(api: ApiServer) -> AsyncIterator[Wire]:
 
 
 async def seconds(api: ApiServer, count: int) -> None:
-    """Let so much time pass for connections; what has been sent is read before."""
+    """Let this many seconds pass for connections; data already sent is read first."""
     await turn(api)
     for _ in range(count):
         api.server.connections.sweep()
 
 
 async def turn(api: ApiServer) -> None:
-    """Until the server has read what was sent to it so far: it answers another request."""
+    """Wait until the server has read everything sent to it, by making it answer another request."""
     assert (await api.client.get("/health")).status_code == 200
 
 
@@ -115,7 +115,7 @@ async def test_headers_that_do_not_end_are_cut_off(tmp_path: Path) -> None:
     async with served(tmp_path, header_timeout=10) as api, wire(api) as slow:
         await slow.say(b"GET /health HTTP/1.1\r\nHost: localhost\r\n")
         for _ in range(11):
-            await slow.say(b"X-More: 1\r\n")  # a header a second is no way to stay
+            await slow.say(b"X-More: 1\r\n")  # a header a second does not keep a connection open
             await seconds(api, 1)
         assert await slow.refusal() == (408, "request_timeout")
 
@@ -123,7 +123,7 @@ async def test_headers_that_do_not_end_are_cut_off(tmp_path: Path) -> None:
 async def test_a_connection_that_says_nothing_is_closed(tmp_path: Path) -> None:
     async with served(tmp_path, header_timeout=10) as api, wire(api) as silent, wire(api) as blank:
         for _ in range(11):
-            await blank.say(b"\r\n")  # nor are empty lines
+            await blank.say(b"\r\n")  # nor do empty lines
             await seconds(api, 1)
         assert await silent.rest() == b""
         assert await blank.rest() == b""
@@ -155,7 +155,7 @@ async def test_pieces_that_carry_no_body_are_no_progress(tmp_path: Path) -> None
         await slow.say(ask().replace(b"Content-Length: 0", b"Transfer-Encoding: chunked"))
         await slow.say(b"ffff;")
         for _ in range(21):
-            await slow.say(b"x" * 4096)  # an extension of a chunk
+            await slow.say(b"x" * 4096)  # a chunk extension
             await seconds(api, 1)
         assert (await slow.refusal())[0] == 408
 
@@ -275,7 +275,7 @@ async def test_silent_connections_make_way_for_callers_with_a_key(tmp_path: Path
             async with httpx.AsyncClient(base_url=api.url, headers=WITH_KEY) as caller:
                 assert (await caller.get("/v1/models")).status_code == 200
         assert len(api.server.connections) <= 16
-        await known.say(HEALTH)  # it is still there
+        await known.say(HEALTH)  # the connection is still open
         assert (await known.answer())[0] == 200
 
 
@@ -334,7 +334,7 @@ async def test_one_key_leaves_half_of_the_connections_to_others(tmp_path: Path) 
 
 @pytest.fixture
 def narrow(tmp_path: Path) -> Iterator[str]:
-    """The URL of a daemon that may have 400 file descriptors and asks for a key."""
+    """The URL of a daemon that may have 400 file descriptors and requires a key."""
 
     def narrowed() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (400, 400))
@@ -407,7 +407,7 @@ async def test_the_bodies_of_one_key_in_progress_have_a_bound(tmp_path: Path) ->
         await other.say(ask(len(body), key=modest) + body)
         await teller.began.wait()
         hold.set()
-        async with asyncio.timeout(60):  # what has ended is held no longer
+        async with asyncio.timeout(60):  # ended connections are released
             while (
                 await api.client.post(
                     "/v1/chat/completions", headers={"authorization": f"Bearer {greedy}"}, content=body

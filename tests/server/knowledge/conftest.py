@@ -1,4 +1,4 @@
-"""A process that reads documents, for each test module that wants one."""
+"""A process that reads documents, for each test module that needs one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from portico_server.knowledge.parse.pool import ReaderPool
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that share the readers share the event loop that these live in."""
+    """Make tests that share the readers share the readers' event loop."""
     for item in items:
         if isinstance(item, pytest.Function) and "readers" in item.fixturenames:
             item.add_marker(pytest.mark.asyncio(loop_scope="module"), append=False)

@@ -1,4 +1,4 @@
-"""Makers of test documents: a chain of texts, a PDF and a zip by hand, Word by its own library."""
+"""Builders of test documents: a chain of texts, hand-written PDF and zip files, and Word files from its own library."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from docx.oxml import parse_xml
 
 CHAIN_QUESTION = "Which river flows by the birth place of the founder of the builder of the Orlix lamp?"
 CHAIN_EVIDENCE = frozenset({"lamp.txt", "works.txt", "velling.txt", "river.txt"})
-"""What answers it in four hops, of `chain`."""
+"""Texts of `chain` that answer its question in four hops."""
 
 
 def chain(others: int) -> dict[str, str]:
-    """Texts by name: four of which each names something of the one before, and others on the same words."""
+    """Return texts by name: four that each mention something of the previous one, and others with the same words."""
     return {
         "lamp.txt": "The Orlix lamp was built by Harwick Works, and it burned for years.",
         "works.txt": "An uncle lent the money with which Mara Velling set up Harwick Works.",
@@ -31,7 +31,7 @@ def chain(others: int) -> dict[str, str]:
 
 
 def write_files(folder: Path, texts: Mapping[str, str]) -> Path:
-    """A new folder with a file for each text."""
+    """Create a folder with a file for each text."""
     folder.mkdir()
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
@@ -39,7 +39,7 @@ def write_files(folder: Path, texts: Mapping[str, str]) -> Path:
 
 
 def ruled(lines: Sequence[str], columns: Sequence[int], rows: range, indent: int = 0) -> str:
-    """The borders of a table in a page of `pdf`: its ``rows`` of lines, its ``columns`` in characters."""
+    """Return the borders of a table in a page of `pdf`: its ``rows`` of lines, its ``columns`` in characters."""
     left, right = (50 + 7.2 * (columns[i] + indent) - 3 for i in (0, -1))
     assert rows.stop <= len(lines)
     across = [740 - 16 * row + 12 for row in (*rows, rows.stop)]
@@ -56,11 +56,13 @@ def pdf(
     drawn: Mapping[int, str] | None = None,
     title: str = "",
 ) -> bytes:
-    """A PDF with one line of text for each line of a page; Chinese goes through a font with a ToUnicode map.
+    """Return a PDF with one line of text for each line of a page; Chinese uses a font with a ToUnicode map.
 
-    Every character is 7.2 points wide, every line 16 points high. ``drawn`` is what else is on a page, from 0.
+    Every character is 7.2 points wide, every line 16 points high. ``drawn`` contains other page contents, by page from
+    0.
 
-    ``outline`` are bookmarks: title, page from 0, and the number of the one above (from 1 in this list; 0: none).
+    ``outline`` are bookmarks: title, page from 0, and the number of the parent bookmark (from 1 in this list; 0:
+    none).
     """
     characters = sorted({c for page in pages for c in page if c != "\n"})
     codes = {c: i + 1 for i, c in enumerate(characters)}
@@ -100,10 +102,10 @@ _TURNED = ("", "0 1 -1 0 612 0 cm\n", "-1 0 0 -1 612 792 cm\n", "0 -1 1 0 0 792 
 def laid_out(
     pieces: Sequence[tuple[int, int, str]], *, quarters: int = 0, rotate: int | None = None, drawn: str = ""
 ) -> bytes:
-    """A PDF of one page with pieces of text, in their order: points from the left, from the lower edge, the text.
+    """Return a one-page PDF with pieces of text in order: points from the left, points from the lower edge, text.
 
-    It is written so that it stands upright when the page is turned clockwise by so many ``quarters``, as wide pages are
-    in reports, and is shown turned by ``rotate`` quarters, or upright. ``drawn`` is turned with the text.
+    The text is upright once the page is turned clockwise by ``quarters``, as for wide pages in reports. The page is
+    shown turned by ``rotate`` quarters, or upright. ``drawn`` is turned with the text.
     """
     turned = quarters if rotate is None else rotate
     shown = (
@@ -126,7 +128,7 @@ def laid_out(
 
 
 def _outline(marks: Sequence[tuple[str, int, int]], first: int) -> list[bytes]:
-    """The root of the bookmarks as object number ``first``, and one object for each behind it."""
+    """Return the bookmark root as object number ``first``, followed by one object for each bookmark."""
 
     def links(above: int) -> str:
         below = [i for i, mark in enumerate(marks, start=1) if mark[2] == above]
@@ -153,7 +155,7 @@ def _assemble(objects: Sequence[bytes], *, encrypt: bool, title: str) -> bytes:
     offsets = []
     parts = list(objects)
     if encrypt:
-        # The standard handler with digests that no empty password opens.
+        # The standard handler, with digests that no empty password opens.
         parts.append(
             b"<< /Filter /Standard /V 1 /R 2 /Length 40 /P -44 /O <"
             + b"41" * 32
@@ -179,8 +181,9 @@ def _assemble(objects: Sequence[bytes], *, encrypt: bool, title: str) -> bytes:
 
 
 def word(*, title: str = "") -> bytes:
-    """A Word document with headings, a list and a table with merged cells; its own title stands in it, or is ``title``
-    in its properties.
+    """Return a Word document with headings, a list and a table with merged cells.
+
+    Its title is in the text, or is ``title`` in its properties.
     """
     document = docx.Document()
     if title:
@@ -204,7 +207,7 @@ def word(*, title: str = "") -> bytes:
 
 
 def form(text: str, *fields: str) -> bytes:
-    """A PDF of one page with a line of text, and fields of a form as a PDF has them."""
+    """Return a one-page PDF with a line of text and form fields."""
     numbers = " ".join(f"{6 + index} 0 R" for index in range(len(fields)))
     objects = [
         f"<< /Type /Catalog /Pages 2 0 R /AcroForm << /Fields [{numbers}] /NeedAppearances true >> >>".encode(),
@@ -219,7 +222,7 @@ def form(text: str, *fields: str) -> bytes:
 
 
 def formulas(lines: Sequence[str]) -> bytes:
-    """A Word document with a paragraph around each formula, which are given as Word has them."""
+    """Return a Word document with a paragraph around each formula, given in Word's format."""
     document = docx.Document()
     space = "http://schemas.openxmlformats.org/officeDocument/2006/math"
     for number, line in enumerate(lines):
@@ -237,7 +240,7 @@ def formulas(lines: Sequence[str]) -> bytes:
 
 
 def bomb(unpacked: int) -> bytes:
-    """A zip that calls itself a Word document and says that it unpacks to ``unpacked`` bytes."""
+    """Return a zip that claims to be a Word document and to unpack to ``unpacked`` bytes."""
     data = io.BytesIO()
     with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("word/document.xml", b"0" * 1000)

@@ -1,4 +1,4 @@
-"""Pictures with words in them."""
+"""Pictures containing words."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 
 def picture(*lines: str, kind: str = "PNG") -> bytes:
-    """Words in black on white."""
+    """Return a picture of black words on white."""
     image = Image.new("RGB", (1_200, 120 + 90 * len(lines)), "white")
     draw = ImageDraw.Draw(image)
     for number, line in enumerate(lines):
@@ -19,7 +19,7 @@ def picture(*lines: str, kind: str = "PNG") -> bytes:
 
 
 def scan(*pages: str) -> bytes:
-    """A PDF whose pages are pictures of words."""
+    """Return a PDF whose pages are pictures of words."""
     file = io.BytesIO()
     first, *others = (Image.open(io.BytesIO(picture(page))) for page in pages)
     first.save(file, "PDF", save_all=True, append_images=others)

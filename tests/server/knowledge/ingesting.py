@@ -1,6 +1,6 @@
 """Mirrors a folder until it is done or killed: ``python -m tests.server.knowledge.ingesting HOME FOLDER``.
 
-Prints a line for every event, and ``done`` when nothing is left to do.
+Prints a line for every event, and ``done`` when no work remains.
 """
 
 import asyncio

@@ -1,4 +1,6 @@
-"""Makers of slides, spreadsheets, books, notebooks, mails and archives, by hand: what they hold is seen here."""
+"""Builders of slides, spreadsheets, books, notebooks, mails and archives, hand-written so that their contents are
+visible.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ _PACKAGE = "http://schemas.openxmlformats.org/package/2006/relationships"
 
 
 def zipped(members: Mapping[str, str | bytes]) -> bytes:
-    """A zip file."""
+    """Return a zip file."""
     data = io.BytesIO()
     with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in members.items():
@@ -25,7 +27,7 @@ def zipped(members: Mapping[str, str | bytes]) -> bytes:
 
 
 def tarred(members: Mapping[str, bytes], mode: str = "w:gz") -> bytes:
-    """A tar file, compressed."""
+    """Return a compressed tar file."""
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode=mode) as archive:  # type: ignore[call-overload]
         for name, content in members.items():
@@ -50,8 +52,9 @@ def _shape(text: str, role: str = "") -> str:
 
 
 def formula_shape(formula: str, *, whole: bool) -> str:
-    """A text with a formula as PowerPoint has it, with its picture for older programs: of the ``whole`` shape, or of
-    the formula alone.
+    """Return a text with a formula in PowerPoint's format, with its picture for older programs.
+
+    The picture shows the ``whole`` shape, or only the formula.
     """
     math = f'<m:oMathPara xmlns:m="{_MATH}"><m:oMath>{formula}</m:oMath></m:oMathPara>'
     drawn = f'<a14:m xmlns:a14="http://schemas.microsoft.com/office/drawing/2010/main">{math}</a14:m>'
@@ -83,9 +86,9 @@ def _slide(kind: str, content: str) -> str:
 
 
 def slides(*content: tuple[str, str, str], table: Sequence[Sequence[str]] = (), shapes: str = "") -> bytes:
-    """A presentation: title, text and notes of each slide, shown in the reverse order of the files' numbers.
+    """Return a presentation with title, text and notes for each slide, shown in reverse order of the file numbers.
 
-    ``table`` and ``shapes`` are on the first one.
+    ``table`` and ``shapes`` are on the first slide.
     """
     members: dict[str, str] = {}
     relations = {}
@@ -124,9 +127,9 @@ def slides(*content: tuple[str, str, str], table: Sequence[Sequence[str]] = (), 
 def sheets(
     content: Mapping[str, Sequence[Sequence[str | float | None]]], *, corner: tuple[int, int] = (0, 0)
 ) -> bytes:
-    """A spreadsheet (xlsx), its rows by sheet, formulas (``=…``) without a value.
+    """Return a spreadsheet (xlsx) with rows by sheet, and formulas (``=…``) without a value.
 
-    ``corner`` is the row and the column, from 0, where each begins.
+    ``corner`` is the row and the column, from 0, where each sheet begins.
     """
     main = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
     relations, listed = {}, ""
@@ -160,7 +163,7 @@ def sheets(
 
 
 def opendocument(body: str, kind: str = "text", *, title: str = "", locked: bool = False) -> bytes:
-    """An OpenDocument file with that content, its elements with the usual prefixes."""
+    """Return an OpenDocument file with that content; its elements have the usual prefixes."""
     spaces = " ".join(
         f'xmlns:{prefix}="urn:oasis:names:tc:opendocument:xmlns:{name}:1.0"'
         for prefix, name in (
@@ -187,7 +190,7 @@ def opendocument(body: str, kind: str = "text", *, title: str = "", locked: bool
 
 
 def book(title: str, chapters: Sequence[str]) -> bytes:
-    """An EPUB with the bodies of its chapters, which lie in the archive in another order than they are read in."""
+    """Return an EPUB with the bodies of its chapters, stored in an order other than the reading order."""
     items = "".join(
         f'<item id="c{i}" href="text/%63{i}.xhtml" media-type="application/xhtml+xml"/>'
         for i in range(len(chapters))
@@ -209,7 +212,7 @@ def book(title: str, chapters: Sequence[str]) -> bytes:
 
 
 def notebook(*cells: tuple[str, str, str]) -> bytes:
-    """A Jupyter notebook: kind, source and printed output of each cell."""
+    """Return a Jupyter notebook: kind, source and printed output of each cell."""
     made = [
         {
             "cell_type": kind,
@@ -224,7 +227,7 @@ def notebook(*cells: tuple[str, str, str]) -> bytes:
 
 
 def mail(subject: str, text: str, *attached: tuple[str, bytes], html: str = "") -> bytes:
-    """A message with attachments."""
+    """Return a message with attachments."""
     message = EmailMessage()
     message["Subject"] = subject
     message["From"] = "Ann <ann@example.org>"

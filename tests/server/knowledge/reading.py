@@ -27,7 +27,7 @@ class Reading:
 
 
 def stand_in_one_text(parts: list[Part]) -> bool:
-    """Whether the places of parts follow each other without overlap, each as long as its text."""
+    """Return whether the places of parts follow each other without overlap, each as long as its text."""
     ends = 0
     for part in parts:
         if part.place.start < ends or part.place.end - part.place.start != len(part.text):

@@ -1,4 +1,4 @@
-"""A real database with one store, filled by the functions that ingest uses, and a model that embeds."""
+"""A real database with one store, filled by the functions that ingest uses, and an embedding model."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ DIMENSIONS = 32
 
 
 def vector(text: str, dimensions: int = DIMENSIONS) -> bytes:
-    """A vector of the words in ``text``: texts that share words are near each other."""
+    """Return a vector of the words in ``text``: texts that share words are close."""
     total = np.zeros(dimensions)
     for word in text.lower().split():
         total += _word(word, dimensions)
@@ -47,15 +47,15 @@ def _word(word: str, dimensions: int) -> NDArray[np.float64]:
 
 
 def within(part: str, whole: bytes) -> bytes:
-    """The vector of a part of a text whose own is ``whole``."""
+    """Return the vector of a part of a text whose vector is ``whole``."""
     total = 0.75 * np.frombuffer(vector(part), "<f4") + 0.25 * np.frombuffer(whole, "<f4")
     return (total / (np.linalg.norm(total) or 1)).astype("<f4").tobytes()
 
 
 class LetterEmbedding:
-    """An embedding model in process; ``broken`` makes it fail.
+    """An in-process embedding model; ``broken`` makes it fail.
 
-    The vector of a part of a text is a quarter that of all of it.
+    The vector of a part of a text is a quarter of the vector of the whole text.
     """
 
     def __init__(self, labels: Mapping[str, Any] | None = None) -> None:
@@ -86,7 +86,7 @@ class LetterEmbedding:
 
 
 class Asking:
-    """The context of a search that stands alone."""
+    """The context of a standalone search."""
 
     def __init__(self, caller: Principal = LOCAL) -> None:
         self.run = "run_test"
@@ -121,12 +121,12 @@ class StoreFixture:
     async def put(
         self, file_id: str, *texts: str, attributes: Mapping[str, Any] | None = None, vectors: bool = True
     ) -> int:
-        """Write a file's chunks as ingest does; the number of the change."""
+        """Write a file's chunks as ingest does, and return the number of the change."""
         model = self.model if vectors and self.model else None
         return await self.database.write(_put, file_id, texts, attributes or {}, model)
 
     async def rename(self, file_id: str, name: str) -> None:
-        """Give a file another name, as a sync of a folder does."""
+        """Rename a file, as a sync of a folder does."""
         await self.database.write(move_files, STORE, [(file_id, name, None, 1)], [file_id])
 
     async def remove(self, file_id: str) -> int:
@@ -136,7 +136,7 @@ class StoreFixture:
         return await self.store().call(Search(query, **options), Asking())
 
     async def find(self, query: str, **options: Any) -> list[str]:
-        """The texts that are found, in order."""
+        """Return the texts found, in order."""
         return [passage.text for passage in (await self.search(query, **options)).passages]
 
     def store(self) -> StoreServable:

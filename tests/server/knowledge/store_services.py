@@ -38,12 +38,14 @@ async def pieces(*data: bytes) -> AsyncIterator[bytes]:
 
 
 TURN = 0.002
-"""Seconds between two looks for what nobody announces: to look at every turn of the loop would take a core."""
+"""Seconds between two polls for changes that send no notice: polling at every turn of the loop would use a full
+core.
+"""
 
 
 @dataclass
 class StoreServices:
-    """What a daemon has of knowledge, in one process."""
+    """A daemon's knowledge services in one process."""
 
     database: Database
     registry: Registry
@@ -69,7 +71,10 @@ class StoreServices:
         attributes: Mapping[str, dict[str, Any]] | None = None,
         chunking: Mapping[str, Any] | None = None,
     ) -> StoreRow:
-        """A new store whose files are indexed: names with texts; ``attributes`` by name, ``chunking`` for all."""
+        """Create a store with indexed files and return it.
+
+        ``texts`` are by file name, ``attributes`` by name; ``chunking`` applies to all files.
+        """
         store = await self.stores.create(name, LOCAL, links=linked)
         rows = [(file, await self.upload(file, text)) for file, text in texts.items()]
         await self.stores.contents.attach(
@@ -79,8 +84,8 @@ class StoreServices:
         return await self.stores.get(name, LOCAL)
 
     async def events(self, run_id: str) -> list[Event]:
-        """All events of a durable run, when it has ended."""
-        # The scheduler takes it up in a later turn of the loop, and tells nobody.
+        """Return all events of a durable run once it has ended."""
+        # The scheduler picks the run up in a later turn of the loop, without notice.
         while (run := self.runner.get(run_id)) is None:  # noqa: ASYNC110
             await asyncio.sleep(TURN)
         return [event async for _number, event in run.log.follow()]
@@ -92,7 +97,7 @@ class StoreServices:
         return found
 
     async def failure(self, run_id: str) -> ErrorBody:
-        """What a run failed with."""
+        """Return the error of a failed run."""
         last = (await self.events(run_id))[-1]
         assert isinstance(last, Failed), last
         return last.error
@@ -101,12 +106,12 @@ class StoreServices:
         return await self.result(await self.stores.sync(store))
 
     async def settled(self, store: StoreRow) -> list[StoreFileRow]:
-        """The files of a store when nothing waits any more, oldest first; however the run ended."""
+        """Return the files of a store, oldest first, once none is pending, however the run ended."""
         await self.events(await self.stores.contents.queue(store))
         return list((await self.stores.contents.list(store, limit=1000, order="asc")).data)
 
     async def searched(self, store: StoreRow, query: str) -> SearchResult:
-        """As `search`, with the trace."""
+        """Search as `search` does, with the trace."""
         found = await self.runner.call("search", f"store/{store.id}", Search(query, trace=True), LOCAL)
         assert isinstance(found, SearchResult)
         return found
@@ -121,9 +126,9 @@ class StoreServices:
 async def store_services(
     home: Path, *, find_launcher: Callable[[str], Awaitable[Launcher]] = this_machine, **settings: Any
 ) -> AsyncIterator[StoreServices]:
-    """A workshop over ``home``, which may have had one before."""
+    """Yield a `StoreServices` over ``home``, which may have had one before."""
     home.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240
-    # Tests sync when they mean to; a second process that reads takes longer to start than what it reads here.
+    # Tests sync explicitly, and a second reader process would take longer to start than to read these files.
     configured = Settings(home=home, **{"watch": False, "ingest_workers": 1, **settings})
     database = Database.at(configured.database_path)
     database.prepare()

@@ -1,4 +1,4 @@
-"""The analyser: what finds what, in English, Chinese, Japanese and Korean."""
+"""The analyser: which questions find which texts, in English, Chinese, Japanese and Korean."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from portico_server.knowledge.analyse import MAX_QUESTION_TERMS, MAX_TERM_CHARS,
 
 
 def found_by(text: str, asked: str) -> bool:
-    """Whether a question shares a term with a text."""
+    """Return whether a question shares a term with a text."""
     indexed, looked_for = analyse(text), analyse_question(asked)
     return bool({*indexed.words} & {*looked_for.words} or {*indexed.grams} & {*looked_for.grams})
 

@@ -1,4 +1,4 @@
-"""What chat models do for a search: rewrite the question, choose the stores, judge the passages; all of it traced."""
+"""The work of chat models in a search: rewriting the question, choosing stores, judging passages; all traced."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_where_the_model_fails_the_question_itself_is_searched(daemon: Daemon, h
     assert page.search_query == ["when it breaks the beam"]
     assert page.data[0].filename == "lamps.txt"
     found = search(http, "when it breaks the beam", "lamps", rewrite="replace")
-    assert "the question itself: " in stage(found, "replace")["note"]
+    assert "the original question: " in stage(found, "replace")["note"]
     assert "The lamp went out." in stage(found, "replace")["note"]
 
 
@@ -126,7 +126,7 @@ def test_without_advice_all_stores_are_searched(
 ) -> None:
     found = search(http, "nonsense of a lamp", "lamps", "bakery", route=True, **options)
     assert {passage["store"] for passage in found["data"]} == {"lamps", "bakery"}
-    assert found["trace"][0]["note"].startswith("all of them: ")
+    assert found["trace"][0]["note"].startswith("all stores: ")
     assert why in found["trace"][0]["note"]
 
 

@@ -1,4 +1,4 @@
-"""Measuring what the vectors of a store are worth."""
+"""Measuring the value of a store's vectors."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_over_http_and_on_the_command_line(daemon: Daemon, tmp_path: Path) -> No
             if http.get("/api/stores/weighed").json()["file_counts"]["completed"]:
                 break
         assert http.post("/api/stores/weighed/calibrate", json={}).status_code == 400
-        # The scripted model repeats the passage, which is as good a question as any.
+        # The scripted model repeats the passage, which serves as a question too.
         questions = tmp_path / "questions.jsonl"
         questions.write_text(json.dumps({"question": "Which port?", "file": "port.txt"}) + "\n")
         for options in (("--questions", str(questions), "--apply"), ("--generate", "2", "--model", "echo")):

@@ -1,4 +1,4 @@
-"""What holds for every chunker, whatever it is given: nothing is lost, places are exact, sizes are kept."""
+"""Properties of every chunker on any input: no text is lost, places are exact, sizes are respected."""
 
 import pytest
 
@@ -17,7 +17,7 @@ SENTENCES = {
     "contextual",
 }
 REPEATS = {"rows", "records", "slides", "table", "markdown", *SENTENCES}
-"""Those that repeat a header above what their place says."""
+"""Chunkers that repeat a header before the text of their place."""
 
 
 @pytest.mark.parametrize("name", CHUNKERS)

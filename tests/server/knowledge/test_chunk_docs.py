@@ -1,4 +1,4 @@
-"""The pages about chunkers and formats say what the tables in the code say."""
+"""The pages about chunkers and formats match the tables in the code."""
 
 import re
 from pathlib import Path

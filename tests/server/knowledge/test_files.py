@@ -1,4 +1,4 @@
-"""Files: bytes kept once, rows that own them, names that cannot mislead."""
+"""Files: bytes stored once, rows that own them, unambiguous names."""
 
 import asyncio
 import base64
@@ -172,7 +172,7 @@ async def test_bytes_whose_row_never_came_are_removed_at_the_next_start(
 
     row = await files.create("b.txt", "assistants", pieces(b"known"), ALICE)
     with monkeypatch.context() as patched:
-        # A process that is killed runs no further line of ours: neither the row nor any tidying.
+        # A killed process runs no further line of ours: neither the row write nor any cleanup.
         patched.setattr(database, "write", killed)
         patched.setattr(Path, "unlink", lambda *_a, **_k: None)
         patched.setattr(files._blobs, "_release", killed)

@@ -1,5 +1,6 @@
-"""Filters on attributes: what is taken, what is refused, and what they mean. What a question says of attributes
-restricts a search, is shown, and never makes it empty.
+"""Filters on attributes: which are accepted and refused, and what they mean.
+
+Attributes in a question restrict a search, are shown, and never make it empty.
 """
 
 from __future__ import annotations
@@ -203,17 +204,17 @@ def test_what_a_question_says(known: list[dict[str, Any]], question: str, said: 
 @pytest.mark.parametrize(
     ("known", "question"),
     [
-        (CONTRACTS, "How do sales develop?"),  # a plain word may mean something else
+        (CONTRACTS, "How do sales develop?"),  # a plain word can mean something else
         (CONTRACTS, "Everything that is not in Europe"),
         (CONTRACTS, "All contracts except those with Beta & Co"),
         (CONTRACTS, "不要月饼的做法"),
         (CONTRACTS, "What is the European rule?"),
         (CONTRACTS, "Is it true?"),
-        (REPORTS, "Who won in 2023?"),  # the year of what is told, not of the file
+        (REPORTS, "Who won in 2023?"),  # the year of the events, not of the file
         (REPORTS, "We sold 2024 pieces"),
         (REPORTS, "x" * MAX_QUESTION_CHARS + " since 2024"),
         (LETTERS, "since 31 February 2024"),
-        ([{"signed": "2024"}, {"ended": "2025"}], "since 2024"),  # which of the two?
+        ([{"signed": "2024"}, {"ended": "2025"}], "since 2024"),  # ambiguous
         ([{"year": 2024}, {"year": "draft"}], "since 2024"),
         ([], "since 2024"),
         ([{"": "", "x": "a" * 10_000, "(": "[*"}], "since (a)* [*"),

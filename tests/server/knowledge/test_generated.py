@@ -1,4 +1,4 @@
-"""Chunk groups that a model makes: written by scripted chat models, cut by vectors, taken up where they broke off."""
+"""Chunk groups that a model creates: written by scripted chat models, split by vectors, resumed after interruptions."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def follow(http: httpx.Client, run: str) -> None:
 
 
 def make(http: httpx.Client, name: str, strategy: str, **options: Any) -> dict[str, Any]:
-    """A group of the store, when it is made."""
+    """Create a group of the store and return it once it is complete."""
     body = {"name": name, "chunking_strategy": {"type": strategy, **options}}
     answer = http.post("/api/stores/story/groups", json=body)
     assert answer.status_code == 200, answer.text
@@ -138,7 +138,7 @@ def test_a_run_that_failed_goes_on_behind_its_last_chunk(http: httpx.Client) -> 
     assert file == "story.md"
     assert "The lamp went out." in why
     assert "story.md" in why
-    assert made["chunks"] == NAMES.index("fern")  # what was written before it is kept
+    assert made["chunks"] == NAMES.index("fern")  # chunks written earlier are kept
     [run] = http.post("/api/stores/story/groups/retry").json()["runs"]
     follow(http, run)
     made = group(http, "broken")
@@ -180,7 +180,7 @@ def test_a_model_with_a_small_context_is_shown_less_of_the_document(http: httpx.
 def test_keywords_that_nobody_writes_are_told(http: httpx.Client) -> None:
     made = make(http, "silent", "keywords", model="mute")
     assert made["failed"] == 1
-    assert "wrote nothing" in made["errors"][0][1]
+    assert "the model's answers were unusable" in made["errors"][0][1]
     http.delete("/api/stores/story/groups/silent")
 
 
@@ -192,7 +192,7 @@ def test_sentences_are_put_together_until_their_meaning_turns(http: httpx.Client
     texts = [chunk["text"] for chunk in cut["chunks"]]
     assert "".join(texts).replace(" ", "") == text.replace(" ", "")
     assert len(texts) == 2
-    assert texts[0].count("boat") in (5, 6)  # the window that holds both subjects belongs to either
+    assert texts[0].count("boat") in (5, 6)  # the window that holds both subjects may belong to either
     assert texts[1].count("Dough") in (5, 6)
     for chunk in cut["chunks"]:
         assert text[chunk["place"]["start"] : chunk["place"]["end"]] == chunk["text"]
@@ -258,7 +258,7 @@ def test_a_file_that_comes_later_is_written_about_too(http: httpx.Client) -> Non
     store = http.get("/api/stores/story").json()["id"]
     batch = http.post(f"/v1/vector_stores/{store}/file_batches", json={"file_ids": [file]}).json()
     assert batch["status"]
-    for kind in ("ingest", "write"):  # the first begins the second
+    for kind in ("ingest", "write"):  # the first starts the second
         for run in http.get("/api/runs").json()["data"]:
             if run["kind"] == kind:
                 follow(http, run["id"])
@@ -266,7 +266,7 @@ def test_a_file_that_comes_later_is_written_about_too(http: httpx.Client) -> Non
     assert (best["text"], best["filename"]) == ("About the gardener zinnia.", "late.txt")
 
 
-# --- what is made of an answer ------------------------------------------------------------------------------------
+# --- parsing of an answer -------------------------------------------------------------------------------
 
 
 def piece(text: str = "It rose by 3 %.") -> Part:

@@ -1,4 +1,4 @@
-"""Of a watched folder only what gave notice is looked at, and what is seen is what a whole look would see."""
+"""For a watched folder, only changed paths are examined, with the same result as a full scan."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_glance_sees_what_a_walk_sees_there(folder: Path, paths: tuple[str, ..
 
 
 def test_what_takes_a_walk_to_know_is_left_to_one(folder: Path) -> None:
-    assert look(folder, "deep/.gitignore") is None  # other files may be read now
+    assert look(folder, "deep/.gitignore") is None  # other files may be readable now
     assert look(folder, ".") is None
     (folder / "link.txt").symlink_to(folder / "a.md")
     assert walk(folder, max_bytes=1_000_000).linked
@@ -81,9 +81,9 @@ def test_what_takes_a_walk_to_know_is_left_to_one(folder: Path) -> None:
 def test_notices_count_from_the_last_whole_look_on() -> None:
     touched = ChangedPaths()
     touched.add([PurePath("a")])
-    assert touched.take() is None  # nobody has looked at the folder yet
+    assert touched.take() is None  # the folder was not scanned yet
     touched.add([PurePath("a")])
-    assert touched.take() is None  # whether it holds links is not known yet
+    assert touched.take() is None  # whether it contains links is not known yet
     touched.linked = False
     touched.add([PurePath("a")])
     touched.add([PurePath("b")])
@@ -151,7 +151,7 @@ async def test_a_notice_does_not_lead_to_a_look_at_everything(tmp_path: Path, fo
         )
         result = await shop.result(newest.id)
         assert (result["added"], result["unchanged"]) == (1, 0)
-        assert (await shop.sync(store))["unchanged"] == 7  # one that is asked for looks at all of it
+        assert (await shop.sync(store))["unchanged"] == 7  # a requested sync scans everything
 
 
 @pytest.mark.asyncio
@@ -162,11 +162,11 @@ async def test_what_is_skipped_is_known_by_name_and_follows_what_is_noticed(
     async with store_services(tmp_path / "home", watch=True) as shop:
         store = await shop.stores.follow("handbook", folder, LOCAL)
         await shop.sync(store)
-        by_rule = "left out by .gitignore or .porticoignore"
+        by_rule = "ignored by .gitignore or .porticoignore"
         kept = {"deep/x.log": by_rule, "deep/tmp": by_rule}
         found = await shop.stores.list_skipped(store)
-        assert found.names == {"old.bin": "of an unknown kind", **kept}
-        assert found.reasons == {"of an unknown kind": 1, by_rule: 2}
+        assert found.names == {"old.bin": "of an unsupported format", **kept}
+        assert found.reasons == {"of an unsupported format": 1, by_rule: 2}
         [info] = await shop.stores.describe([store], LOCAL)
         assert info.skipped == found.reasons
         (folder / "old.bin").unlink()

@@ -1,4 +1,4 @@
-"""Chunk groups: made on a live store, searched, expanded to their parents, removed, taken up after a restart."""
+"""Chunk groups: built on a live store, searched, expanded to their parents, removed, resumed after a restart."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -198,7 +198,7 @@ async def test_what_a_group_cannot_embed_is_told_and_the_store_serves_on(shop: S
     shop.model.broken = True
     run = (await shop.stores.groups.add(store, "small", chunking=SMALL))[1]
     failed = await shop.failure(run)
-    assert "its embedding model fails: The process behind 'letters' crashed." in failed.message
+    assert "its embedding model failed: The process behind 'letters' crashed." in failed.message
     _, small = await shop.stores.groups.list(store, 1)
     assert (small.completed, small.failed) == (0, 1)
     assert (await search(shop, store, "amber", ranker="lexical")).passages

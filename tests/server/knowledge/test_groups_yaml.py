@@ -1,4 +1,4 @@
-"""Chunk groups of a configuration: made at the start, left alone at the next, rebuilt where the file has changed."""
+"""Chunk groups of a configuration: built at the start, kept at the next start, rebuilt if the file has changed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TEXT = "The keeper has seven gulls. The tower has nine lamps. " * 30
 
 
 def start(home: Path, *groups: str) -> dict[str, Mapping[str, Any]]:
-    """The groups of the store, by name, after a start with them."""
+    """Return the groups of the store by name after a start with these groups."""
     folder = home / "harbour"
     folder.mkdir(exist_ok=True)
     (folder / "tower.txt").write_text(TEXT, encoding="utf-8")
@@ -38,7 +38,7 @@ def start(home: Path, *groups: str) -> dict[str, Mapping[str, Any]]:
     with daemons.running(home / "data", "--file", str(file)) as daemon:
         daemon.settle()
         with httpx.Client(base_url=daemon.url, timeout=60) as http:
-            for kind in ("ingest", "write"):  # the first begins the second
+            for kind in ("ingest", "write"):  # the first starts the second
                 for run in http.get("/api/runs").json()["data"]:
                     if run["kind"] == kind:
                         http.get(f"/api/runs/{run['id']}/events")
@@ -61,7 +61,7 @@ def test_groups_are_made_once_and_made_anew_where_the_file_changed(tmp_path: Pat
     }
     assert found["brief"]["chunking"]["model"] == "default"
     again = start(tmp_path, *wanted)
-    assert again == found  # the one that the file names no more stays
+    assert again == found  # the group no longer named in the file remains
     changed = start(tmp_path, "{name: CoarseChunk, strategy: sentence, size: 200}", wanted[1])
     assert changed["CoarseChunk"]["chunks"] > found["CoarseChunk"]["chunks"]
     assert changed["FineChunk"] == found["FineChunk"]

@@ -1,4 +1,4 @@
-"""From an attached file to passages that are found."""
+"""From an attached file to found passages."""
 
 import asyncio
 import gc
@@ -77,12 +77,12 @@ async def test_a_file_that_cannot_be_read_fails_with_a_sentence_and_the_rest_goe
     await shop.stores.contents.attach(store, [FileToAttach(row.id) for row in rows], LOCAL)
     found = await shop.settled(store)
     assert [(row.status, row.error_code, row.error_message) for row in found] == [
-        ("failed", "invalid_file", "empty.txt is empty: there is nothing in it to index."),
+        ("failed", "invalid_file", "empty.txt is empty: it contains nothing to index."),
         ("failed", "unsupported_file", "noise.txt is binary, not text."),
         (
             "failed",
             "invalid_file",
-            "secret.pdf is protected by a password. Save a copy without one and add that.",
+            "secret.pdf is protected by a password. Add a copy without a password.",
         ),
         ("completed", None, None),
     ]
@@ -180,7 +180,8 @@ async def test_a_model_that_fails_for_everything_fails_the_run_and_leaves_nothin
         store = await shop.stores.create("harbour", LOCAL, folder=folder)
         failed = await shop.failure(await shop.stores.sync(store))
     assert (
-        failed.message == "Nothing could be indexed in 'harbour', as its embedding model fails: It crashed."
+        failed.message
+        == "Nothing could be indexed in 'harbour' because its embedding model failed: It crashed."
     )
     assert asked <= 2, "the first files, and a single word to learn whether it was they"
     [info] = await shop.stores.describe([store], LOCAL)
@@ -203,7 +204,9 @@ async def test_a_passage_is_found_by_the_headings_above_it(shop: StoreServices) 
         best = (await shop.search(store, query)).passages[0]
         assert "berth 4" in best.text and "Tariffs" not in best.text
         assert best.place.heading[-1] == "停泊 Tariffs"
-    assert len((await shop.search(store, "停泊")).passages) > 1  # also those whose own text does not say it
+    assert (
+        len((await shop.search(store, "停泊")).passages) > 1
+    )  # includes passages whose own text lacks the word
 
 
 @pytest.mark.parametrize("killed", [False, True])
@@ -223,7 +226,7 @@ async def test_a_model_that_fails_in_the_middle_of_a_file_is_asked_for_the_rest(
         assert (file.status, file.usage_bytes) == ("failed", 0)
         once = list(first.model.asked)
         assert 40 <= len(once) < 90
-        assert not (await first.search(store, "paragraph number 3")).passages  # half a file is none
+        assert not (await first.search(store, "paragraph number 3")).passages  # half a file is not searchable
         if killed:
             waits = {"status": "in_progress", "error_code": None, "error_message": None}
             await first.database.write(stores.set_file, store.id, row.id, waits)
@@ -236,7 +239,7 @@ async def test_a_model_that_fails_in_the_middle_of_a_file_is_asked_for_the_rest(
         assert [chunk.text for chunk in found] == [
             *once,
             *second.model.asked,
-        ]  # nothing twice, nothing left out
+        ]  # nothing duplicated, nothing omitted
         assert [chunk.ordinal for chunk in found] == list(range(len(found)))
         assert (
             (await second.search(store, "paragraph number 3"))
@@ -251,7 +254,7 @@ async def test_a_model_that_fails_in_the_middle_of_a_file_is_asked_for_the_rest(
         )
         await second.settled(store)
         again = await second.database.read(chunk_rows.of_file, store.id, row.id, limit=10_000)
-        assert len(again) > len(found)  # cut otherwise, it is rebuilt
+        assert len(again) > len(found)  # with different chunking, the file is rebuilt
 
 
 async def test_a_store_without_a_model_is_indexed_by_words(shop: StoreServices) -> None:
@@ -312,7 +315,7 @@ async def test_an_app_learns_how_many_files_of_its_store_are_unread(shop: StoreS
     await shop.stores.contents.attach(store, [FileToAttach(first.id)], LOCAL)
     await shop.settled(store)
     search = Search("port of the lighthouse", names=True)
-    async with shop.stores.ingest.writing(store.id):  # nothing is read meanwhile
+    async with shop.stores.ingest.writing(store.id):  # no file is read meanwhile
         rows = [await shop.upload(f"{i}.txt", f"Word number {i}.") for i in range(2)]
         await shop.stores.contents.attach(store, [FileToAttach(row.id) for row in rows], LOCAL)
         run = shop.runner.start("search", f"store/{store.id}", search, LOCAL)
@@ -364,7 +367,7 @@ async def test_two_writers_on_one_store_lose_and_double_nothing(shop: StoreServi
             await shop.stores.contents.attach(store, [FileToAttach(row.id)], LOCAL)
 
     async with asyncio.TaskGroup() as writers:
-        for mine in (rows[:16], rows[8:]):  # some of the files by both
+        for mine in (rows[:16], rows[8:]):  # some of the files belong to both
             writers.create_task(writer(mine))
     assert [file.status for file in await shop.settled(store)] == ["completed"] * 24
     assert await shop.database.read(chunk_rows.count, store.id) == 24
@@ -375,8 +378,10 @@ async def test_two_writers_on_one_store_lose_and_double_nothing(shop: StoreServi
 async def test_what_one_key_uploads_delays_nobody_else_in_a_shared_store(
     shop: StoreServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Documents that take long, and many of them: another key's file is read beside them, in the store and group too,
-    and those of keys whose files are still read have their share of runs.
+    """One key's uploads delay nobody else in a shared store.
+
+    The uploads take long and are many. Another key's file is read alongside them, in the store and in a group, and
+    keys whose files are still being read get their share of runs.
     """
     eve, bob = (Principal(name, frozenset({"chat", "stores:*:write"})) for name in ("key_eve", "key_bob"))
     store = await shop.stores.create("shared", LOCAL)
@@ -418,8 +423,10 @@ async def test_what_one_key_uploads_delays_nobody_else_in_a_shared_store(
 async def test_who_writes_without_end_keeps_no_sync_from_its_end(
     shop: StoreServices, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A shared store that follows a folder, in which a key puts a new file whenever one was read: the run that indexes
-    those gives way, the sync reads its own and ends, and nothing is forgotten.
+    """A key that writes without end does not keep a sync from ending.
+
+    A shared store follows a folder, and a key adds a new file whenever one was read. The run that indexes those files
+    yields, the sync reads its own files and ends, and no file is forgotten.
     """
     monkeypatch.setattr(ingest, "MAX_TURN_S", 0.0)
     eve = Principal("key_eve", frozenset({"stores:*:write"}))

@@ -1,4 +1,4 @@
-"""A daemon that is killed at any moment of an ingest finishes by itself, with exactly the right files and chunks."""
+"""A daemon killed at any moment of an ingest finishes by itself, with exactly the right files and chunks."""
 
 import os
 import random
@@ -23,7 +23,7 @@ _ALL = """
 
 
 def change(folder: Path, round_: int, dice: random.Random) -> None:
-    """Add, rewrite, move and delete some files."""
+    """Add, rewrite, move and delete random files."""
     for number in range(6):
         words = " ".join(
             f"Sentence {i} of file {number} in round {round_} is here." for i in range(dice.randrange(1, 60))
@@ -36,7 +36,7 @@ def change(folder: Path, round_: int, dice: random.Random) -> None:
 
 
 def ingest(home: Path, folder: Path, *, lines: int | None) -> bool:
-    """Ingest until so many lines were read, then kill; whether it was done before."""
+    """Ingest until that many lines were read, then kill; return whether it was done before."""
     command = [sys.executable, "-m", "tests.server.knowledge.ingesting", str(home), str(folder)]
     with subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -82,5 +82,5 @@ def kill_often(tmp_path: Path, times: int) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_kills_lose_and_double_nothing(tmp_path: Path) -> None:
-    """Six; PORTICO_TEST_KILLS=100 takes a few minutes."""
+    """Kills lose and duplicate nothing: six kills; PORTICO_TEST_KILLS=100 takes a few minutes."""
     kill_often(tmp_path, int(os.environ.get("PORTICO_TEST_KILLS", "6")))

@@ -1,4 +1,4 @@
-"""Late chunking: the passages of a document are embedded with what stands around them, bit by bit."""
+"""Late chunking: the passages of a document are embedded with their surroundings, stretch by stretch."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from portico_server.knowledge.groups import GroupSpec
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Several stretches without a long text."""
+    """Shorten the stretches, so that a short text has several."""
     monkeypatch.setattr(late_vectors, "CALL_CHARS", 6_000)
     monkeypatch.setattr(late_vectors, "CONTEXT_CHARS", 2_000)
 
@@ -93,14 +93,14 @@ async def test_a_model_that_failed_in_the_middle_goes_on_where_it_was(
     assert await shop.result(run) == {"in_groups": 0, "failed_in_groups": 1}
     group = await made(shop, store)
     assert 0 < group.chunks < len(cut(STORY))
-    why = "story.txt could not be put into the group 'late': The process behind 'letters' crashed."
+    why = "story.txt could not be added to the group 'late': The process behind 'letters' crashed."
     assert list(group.errors) == [("story.txt", why)]
     shop.model.breaks_after, shop.model.broken = None, False
     [again] = await shop.stores.groups.retry(store)
     await shop.result(again)
     group = await made(shop, store)
     assert (group.completed, group.failed, group.chunks) == (1, 0, len(cut(STORY)))
-    assert len(shop.model.asked) == len(set(shop.model.asked))  # no stretch twice
+    assert len(shop.model.asked) == len(set(shop.model.asked))  # no stretch is embedded twice
 
 
 async def test_a_passage_is_found_by_what_stands_around_it(shop: StoreServices) -> None:
@@ -132,15 +132,15 @@ async def test_another_model_of_the_store_leaves_a_late_group_as_it_was(shop: St
     await shop.result(await shop.stores.jobs.change_model(store, "other"))
     store = await shop.stores.get("lamps", LOCAL)
     assert (store.embedding_model, (await made(shop, store)).embedding_model) == ("other", MODEL)
-    # A configuration that names no model is content with the one that it has.
+    # A configuration that names no model accepts the current one.
     assert await shop.stores.groups.apply(store, [GroupSpec("late", LATE)]) == []
-    with pytest.raises(InvalidRequest, match="Models here that do: letters") as raised:
+    with pytest.raises(InvalidRequest, match="Available models that support it: letters") as raised:
         await shop.stores.groups.add(store, "later", chunking=LATE)
     assert (raised.value.code, raised.value.param) == ("spans_unsupported", "embedding_model")
 
 
 class Other(LetterEmbedding):
-    """A model for whole texts alone."""
+    """A model for whole texts only."""
 
     def __init__(self) -> None:
         super().__init__()

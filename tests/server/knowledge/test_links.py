@@ -1,4 +1,4 @@
-"""Links between passages: found by rules, followed by searches, kept with the chunks, shown to whoever may see them."""
+"""Links between passages: found by rules, followed by searches, stored with the chunks, shown to authorised callers."""
 
 from __future__ import annotations
 
@@ -83,8 +83,8 @@ async def chunk_of(shop: StoreServices, store: StoreRow, filename: str) -> int:
         (
             "雲嶺精密儀器公司位於澄溪市。",
             {"云岭精密仪器公司", "澄溪市"},
-        ),  # traditional characters are the same
-        ("《星槎三号》,ＮＡＳＡ", {"星槎三号", "nasa"}),  # as are full-width letters
+        ),  # traditional characters are equivalent
+        ("《星槎三号》,ＮＡＳＡ", {"星槎三号", "nasa"}),  # so are full-width letters
         ("见第4.2节、表3和第十二章。", {"section 4.2", "table 3", "chapter 12"}),
         ("工人一直手工装配琼澜牌显微镜。", {"琼澜牌"}),
     ],
@@ -195,7 +195,7 @@ async def test_a_store_that_turns_links_on_catches_up_and_a_run_that_was_cut_off
     monkeypatch.setattr(link_catch_up, "MAX_LINKED_CHUNKS", 3)
     store = await shop.filled(CHAIN)
     assert await count(shop) == 0
-    # The first portion alone has been written when the daemon ends.
+    # The daemon ends after writing only the first batch.
     await shop.database.write(_turned_on, store.id)
     first = sorted([await chunk_of(shop, store, name) for name in CHAIN])[:3]
     assert await shop.database.write(links_progress.catch_up, store.id, first, {}, keep=True)
@@ -280,7 +280,7 @@ async def test_passages_that_a_key_may_not_read_are_in_no_walk_no_neighbours_and
     reader = Principal("key_r", frozenset({"stores:*:read"}), ((store.id, Filter("eq", "team", "all")),))
     found = await names(shop, store, caller=reader)
     assert "velling.txt" not in found and {"lamp.txt", "works.txt"} <= set(found)
-    assert "river.txt" not in found[:3]  # what leads there is hidden
+    assert "river.txt" not in found[:3]  # the link leading to it is hidden
     works, hidden = await chunk_of(shop, store, "works.txt"), await chunk_of(shop, store, "velling.txt")
     own, whole = await shop.stores.get(store.id, reader), await shop.stores.get(store.id, LOCAL)
     seen = await shop.stores.links.neighbours(own, works)
@@ -292,7 +292,7 @@ async def test_passages_that_a_key_may_not_read_are_in_no_walk_no_neighbours_and
     with pytest.raises(NotFound):
         await shop.stores.links.neighbours(own, hidden)
     withheld = (await shop.stores.contents.by_name(whole, ["velling.txt"]))["velling.txt"].file_id
-    for file_id in (withheld, "file-none"):  # one is answered as the other
+    for file_id in (withheld, "file-none"):  # both get the same answer
         with pytest.raises(NotFound, match=f"no file '{file_id}'"):
             await shop.stores.links.chunk_at(own, file_id, 0)
     drawn = b"".join([piece async for piece in shop.stores.links.graph(own)]).decode()

@@ -1,4 +1,4 @@
-"""A run that writes a group is killed, and the next start continues behind the last chunk that was kept."""
+"""A killed run that writes a group is continued by the next start after its last stored chunk."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def groups(http: httpx.Client) -> dict[str, Any]:
 
 
 def killed_while_writing(daemon: Daemon) -> int:
-    """Begin a group, kill the daemon as soon as some pieces are done; how many chunks were kept by then."""
+    """Start a group, kill the daemon once some pieces are done, and return the number of stored chunks."""
     with httpx.Client(base_url=daemon.url, timeout=60) as http:
         wish = {
             "name": "brief",
@@ -63,7 +63,7 @@ def test_after_a_kill_every_piece_is_written_about_once(tmp_path: Path) -> None:
     with daemons.running(tmp_path / "data", *arguments) as second:
         second.settle()
         with httpx.Client(base_url=second.url, timeout=60) as http:
-            for kind in ("ingest", "write"):  # the first sees to the second
+            for kind in ("ingest", "write"):  # the first starts the second
                 for run in http.get("/api/runs").json()["data"]:
                     if run["kind"] == kind:
                         http.get(f"/api/runs/{run['id']}/events")

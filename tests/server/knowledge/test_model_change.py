@@ -1,4 +1,4 @@
-"""Another embedding model for a live store: made in the background, switched at once, taken up when cut off."""
+"""Changing the embedding model of a live store: built in the background, switched at once, resumed when interrupted."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -51,7 +51,7 @@ async def nearest(shop: StoreServices, store: StoreRow) -> str:
 
 
 async def lengths(shop: StoreServices, store: StoreRow, model: str) -> set[int]:
-    """The lengths, in numbers, of the store's vectors of a model."""
+    """Return the dimensions of the store's vectors of a model."""
     ids = await shop.database.read(chunks.ids, store.id)
     return {len(data) // 4 for _, data in await shop.database.read(chunk_vectors.read_vectors, model, ids)}
 
@@ -104,7 +104,7 @@ async def test_a_change_that_was_cut_off_goes_on_at_the_next_start(tmp_path: Pat
         ids = list(await first.database.read(chunks.ids, store.id))
         await first.database.write(chunk_vectors.add_vectors, OTHER, {ids[0]: b"\0" * 192, 99: b"\0" * 192})
     async with store_services(tmp_path / "home") as second:
-        # Its run was queued before the model was here: an embedding that fails is asked again.
+        # Its run was queued before the model existed: a failed embedding is retried.
         second.registry.add(other())
         results = [await second.result(run) for run in second.begun]
         assert {"embedded": 2} in results

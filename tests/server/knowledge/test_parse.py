@@ -1,4 +1,4 @@
-"""What is read out of documents of every format, and what is said of those that cannot be read."""
+"""The content read from documents of every format, and the errors for unreadable documents."""
 
 from contextlib import aclosing
 from pathlib import Path
@@ -206,10 +206,10 @@ async def test_pages_of_a_pdf_stand_below_its_bookmarks(readers: ReaderPool, tmp
     ("data", "words"),
     [
         (documents.pdf("Secret", encrypt=True), "protected by a password"),
-        (documents.pdf("Whole", "story")[:300], "damaged or was cut short"),
+        (documents.pdf("Whole", "story")[:300], "damaged or truncated"),
         (documents.pdf("", ""), "no text on its 2 pages"),
         (b"", "is empty"),
-        (b"%PDF-1.7 and then nothing", "damaged or was cut short"),
+        (b"%PDF-1.7 and then nothing", "damaged or truncated"),
     ],
 )
 async def test_a_pdf_that_cannot_be_read_says_why(
@@ -275,11 +275,11 @@ async def test_a_word_document_has_sections_lists_and_tables(readers: ReaderPool
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (documents.word()[:4000], "damaged or was cut short"),
+        (documents.word()[:4000], "damaged or truncated"),
         (documents.bomb(3_000_000_000), "unpacks to 2861 MB"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), "protected by a password"),
         (b"", "is empty"),
-        (documents.bomb(1000), "not a whole Word document"),
+        (documents.bomb(1000), "not a complete Word document"),
     ],
 )
 async def test_a_word_document_that_cannot_be_read_says_why(
@@ -358,7 +358,7 @@ async def test_a_document_that_kills_its_worker_is_told_so_and_the_next_one_is_r
         async with aclosing(readers.read(path, path.name)) as runs:
             await anext(runs)
             [worker] = readers._busy
-            worker.kill()  # once: a second signal to a dead process would take its status away
+            worker.kill()  # once: a second signal to a dead process would lose its status
             async for _ in runs:
                 pass
 

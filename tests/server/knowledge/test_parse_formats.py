@@ -223,7 +223,7 @@ async def test_a_mail_says_who_and_when_and_its_attachments_are_read(read: Readi
     assert body.text.endswith("Attachment: list.csv\nAttachment: photo.jpg\n\nSee the list.")
     assert attached.text == "boat | fee\nDinghy | 15"
     assert attached.place.heading == ("Berth 七", "list.csv")
-    assert unread.text.startswith("Not read:\nBerth 七 › photo.jpg is a picture that is damaged")
+    assert unread.text.startswith("Not read:\nBerth 七 › photo.jpg is a damaged or truncated image")
     assert stand_in_one_text([body, attached, unread])
 
 
@@ -244,7 +244,7 @@ async def test_a_box_of_mails_has_a_part_for_each(read: Reading) -> None:
     assert stand_in_one_text(found)
 
 
-# --- text with a structure -----------------------------------------------------------------------------------------
+# --- structured text ------------------------------------------------------------------------------------
 
 
 async def test_subtitles_know_their_seconds(read: Reading) -> None:

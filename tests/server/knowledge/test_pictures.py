@@ -1,4 +1,4 @@
-"""Pictures, scans and tables of PDF: described by a model that sees, read by OCR, or refused with a reason."""
+"""Pictures, scans and tables of PDF: described by a vision model, read by OCR, or refused with a reason."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from portico_server.knowledge.parse.pool import ReaderPool
 
 @pytest.fixture
 def without_rapidocr(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A process in which rapidocr cannot be found."""
+    """Hide rapidocr from this process."""
     for module in ("rapidocr", "onnxruntime"):
         monkeypatch.setitem(sys.modules, module, None)
     ocr._installed_languages.cache_clear()
@@ -41,14 +41,14 @@ def without_rapidocr(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def without_ocr(without_rapidocr: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A process in which neither rapidocr nor tesseract can be found."""
+    """Hide rapidocr and tesseract from this process."""
     monkeypatch.setenv("PATH", str(tmp_path))
 
 
 def cut(
     name: str, data: bytes, folder: Path, *, languages: str = "eng", recognition: float = 600.0
 ) -> list[Part]:
-    """The parts of a file as a worker reads it."""
+    """Return the parts of a file as a worker reads it."""
 
     async def read() -> list[Part]:
         path = folder / name
@@ -168,7 +168,7 @@ def test_pictures_in_an_archive_are_read_and_those_without_text_left_out(tmp_pat
 
 
 def joined(*files: bytes) -> bytes:
-    """One PDF of the pages of several."""
+    """Return one PDF with the pages of several."""
     whole, file = pdfium.PdfDocument.new(), io.BytesIO()
     for data in files:
         whole.import_pages(pdfium.PdfDocument(data))
@@ -177,7 +177,7 @@ def joined(*files: bytes) -> bytes:
 
 
 def answers(name: str, data: bytes, folder: Path) -> list[dict[str, Any]]:
-    """What a worker answers when it reads a file in this process."""
+    """Return a worker's answers when it reads a file in this process."""
     (folder / name).write_bytes(data)
     job = {"path": str(folder / name), "name": name, "chunking": None, "terms": False}
     out = io.BytesIO()
@@ -196,7 +196,7 @@ def answers(name: str, data: bytes, folder: Path) -> list[dict[str, Any]]:
         (
             "scan.pdf",
             scan("One", "Two"),
-            "has no text on its 2 pages: it holds pictures of pages, and nothing here",
+            "has no text on its 2 pages: it contains images of pages, but OCR is not available",
         ),
     ],
 )
@@ -214,18 +214,18 @@ def test_without_ocr_scanned_pages_among_pages_of_text_are_named(tmp_path: Path)
     text, unread = (text for answer in answers("mixed.pdf", mixed, tmp_path) for text, _ in answer["parts"])
     assert text == "The first page."
     assert unread == (
-        "Not read:\n2 scanned page(s) or picture(s), from page 2 on: "
+        "Not read:\n2 scanned page(s) or image(s), from page 2 on: "
         f"install OCR to read it: {how_to_add('ocr')}"
     )
 
 
 def test_without_languages_the_reason_names_the_setting(tmp_path: Path) -> None:
-    with pytest.raises(Unreadable, match="in the setting ocr_languages"):
+    with pytest.raises(Unreadable, match="set ocr_languages to languages"):
         cut("sign.png", picture("Forbidden"), tmp_path, languages="")
 
 
 def monochrome(width: int, height: int) -> bytes:
-    """A picture of one colour: few bytes for many pixels."""
+    """Return a picture of one colour: few bytes for many pixels."""
     file = io.BytesIO()
     Image.new("1", (width, height)).save(file, "PNG")
     return file.getvalue()
@@ -234,12 +234,12 @@ def monochrome(width: int, height: int) -> bytes:
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"no picture at all", "is not a picture"),
-        (b"\x89PNG and no more", "is a picture that is damaged or was cut short"),
-        (picture("Forbidden")[:2_000], "is a picture that is damaged or was cut short"),
-        (monochrome(20_000, 20_000), "is a picture of more than 89 million pixels"),
-        (monochrome(10_000, 9_500), "is a picture of more than 89 million pixels"),
-        (monochrome(80_000, 1), "no text is recognised"),
+        (b"no picture at all", "is not an image"),
+        (b"\x89PNG and no more", "is a damaged or truncated image"),
+        (picture("Forbidden")[:2_000], "is a damaged or truncated image"),
+        (monochrome(20_000, 20_000), "is an image of more than 89 million pixels"),
+        (monochrome(10_000, 9_500), "is an image of more than 89 million pixels"),
+        (monochrome(80_000, 1), "is an image without recognisable text"),
     ],
     ids=["text", "header", "cut", "bomb", "large", "line"],
 )
@@ -291,7 +291,7 @@ def test_the_installed_onnxruntime_holds_no_address_that_it_reports_to() -> None
 
 
 def test_a_picture_without_text_says_so(tmp_path: Path) -> None:
-    with pytest.raises(Unreadable, match="no text is recognised"):
+    with pytest.raises(Unreadable, match="is an image without recognisable text"):
         cut("blank.png", picture(), tmp_path)
 
 
@@ -323,9 +323,7 @@ def test_what_recognition_has_no_time_for_is_named(tmp_path: Path) -> None:
     box = office.zipped({"scan.pdf": scan("One", "Two", "Three"), "note.txt": "The harbour."})
     *_found, last = cut("box.zip", box, tmp_path, recognition=1e-9)
     assert last.text.startswith("Not read:\n")
-    assert (
-        "2 scanned page(s) or picture(s), from page 2 on: text recognition has taken the 1e-09 s" in last.text
-    )
+    assert "2 scanned page(s) or image(s), from page 2 on: text recognition has used the 1e-09 s" in last.text
     assert "raise the setting ocr_timeout" in last.text
     with pytest.raises(Unreadable, match=r"has no text on its 2 pages.*raise the setting ocr_timeout"):
         cut("scan.pdf", scan("One", "Two"), tmp_path, recognition=1e-9)
@@ -338,7 +336,7 @@ def test_pages_behind_the_last_picture_that_is_read_are_named(monkeypatch: pytes
     assert [part.text for part in pdf.read(SourceDocument("scan.pdf", scan("One", "Two", "Three")))] == [
         "One"
     ]
-    assert "2 scanned page(s) or picture(s), from page 2 on: only the first 1 of" in ocr.left_out()
+    assert "2 scanned page(s) or image(s), from page 2 on: only the first 1 of" in ocr.left_out()
     ocr.begin(lambda: None)
     assert ocr.left_out() == ""
 
@@ -356,7 +354,7 @@ def test_the_processor_time_of_a_document_starts_again_with_each_of_its_pictures
     ocr.begin(lambda: None)
 
 
-# --- models that see ----------------------------------------------------------------------------------------------
+# --- vision models --------------------------------------------------------------------------------------
 
 CONFIGURATION = """
 models:

@@ -1,4 +1,4 @@
-"""What is done to a question and its ranking: each stage alone, and all of them in a search with its trace."""
+"""The stages applied to a question and its ranking: each alone, and all in a search with its trace."""
 
 import json
 import time
@@ -46,7 +46,7 @@ def ids(candidates: list[SearchCandidate]) -> list[int]:
     return [item.row.id for item in candidates]
 
 
-# --- one by one ---------------------------------------------------------------------------------------------
+# --- single stages --------------------------------------------------------------------------------------
 
 
 def test_likeness_is_that_of_words_in_any_script() -> None:
@@ -116,7 +116,7 @@ def test_neighbours_are_joined_without_what_they_share() -> None:
 
 
 class Model:
-    """A model in process that answers by a function of the request."""
+    """An in-process model that answers through a function of the request."""
 
     def __init__(self, name: str, capability: str, answer: Callable[[Any], Any]) -> None:
         self.card = Card(name, "model", capabilities=frozenset({capability}))
@@ -212,7 +212,7 @@ async def test_what_cannot_judge_is_refused(shop: StoreServices) -> None:
     store = await stocked(shop, "gulls", *GULLS)
     with pytest.raises(NotFound, match="'nobody'"):
         await search(shop, store, "gull", reranker="nobody")
-    with pytest.raises(InvalidRequest, match="neither rerank nor chat"):
+    with pytest.raises(InvalidRequest, match="supports neither reranking nor chat"):
         await search(shop, store, "gull", reranker="letters")
     shop.registry.add(Model("broken", "rerank", lambda _: Ranked(((7, 1.0),))))
     with pytest.raises(EngineFailed, match="did not answer"):

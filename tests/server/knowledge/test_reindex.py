@@ -1,4 +1,4 @@
-"""The indexes of a store are built from zero when somebody asks for it, and answer as before."""
+"""The indexes of a store are rebuilt from scratch on request, and give the same answers as before."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A store as a Servable: what a question finds, how it is ranked, what is refused, what the trace tells."""
+"""A store as a Servable: what a question finds, its ranking, refusals, and the trace."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -120,7 +120,7 @@ async def test_a_question_that_makes_no_sense_is_refused(
 
 
 async def test_a_store_answers_searches_alone(stocked: StoreFixture) -> None:
-    with pytest.raises(InvalidRequest, match="answers searches"):
+    with pytest.raises(InvalidRequest, match="answers only searches"):
         await stocked.store().call(ToolCall({}), Asking())
 
 
@@ -193,7 +193,7 @@ async def test_a_store_of_words_alone(tmp_path: Path) -> None:
     try:
         for ranker in ("auto", "lexical", "hybrid", "rrf"):
             assert await stocked.find("bread", ranker=ranker) == [DOCS["bread"][0]]
-        with pytest.raises(InvalidRequest, match="holds no vectors"):
+        with pytest.raises(InvalidRequest, match="has no vectors"):
             await stocked.find("bread", ranker="vector")
     finally:
         await stocked.close()

@@ -1,4 +1,4 @@
-"""Stores: who sees which, under which name, and what they record."""
+"""Stores: who sees which store, under which name, and what stores record."""
 
 import math
 from collections.abc import AsyncIterator
@@ -42,7 +42,7 @@ async def test_a_store_is_reached_by_name_and_by_id(shop: StoreServices) -> None
 async def test_a_store_records_the_concrete_name_of_its_model(shop: StoreServices) -> None:
     assert (await shop.stores.create("a", LOCAL)).embedding_model == MODEL
     assert (await shop.stores.create("b", LOCAL, embedding_model="")).embedding_model == ""
-    with pytest.raises(InvalidRequest, match="Known: letters") as refused:
+    with pytest.raises(InvalidRequest, match="Available: letters") as refused:
         await shop.stores.create("c", LOCAL, embedding_model="lettres")
     assert "Did you mean 'letters'?" in refused.value.message
 
@@ -158,7 +158,7 @@ async def test_deleting_a_store_leaves_uploaded_files(shop: StoreServices) -> No
     await shop.settled(store)
     await shop.stores.delete("papers", LOCAL)
     assert await shop.files.get(row.id, LOCAL) == row
-    with pytest.raises(NotFound, match="no store 'papers'"):
+    with pytest.raises(NotFound, match="Store 'papers' not found"):
         await shop.stores.get("papers", LOCAL)
 
 
@@ -227,7 +227,7 @@ async def test_the_text_of_a_file_is_what_was_read_out_of_it(shop: StoreServices
         "# A\n\none\n\n",
         "# B\n\ntwo\n",
     ]
-    with pytest.raises(InvalidRequest, match=r"bad\.pdf is not a whole PDF"):
+    with pytest.raises(InvalidRequest, match=r"bad\.pdf is not a complete PDF"):
         await shop.stores.contents.text(store, bad.id)
 
 
@@ -253,9 +253,7 @@ async def test_what_is_read_without_a_thread_is_what_a_reader_reads(
     row = await shop.upload("a.md", "# Fees\n\nThe fee is 40 euros.")
     await shop.stores.contents.attach(shared, [FileToAttach(row.id, {"team": "sales", "year": 2026})], LOCAL)
     await shop.settled(shared)
-    while (
-        database.read_now(rows.get_now, shared.id) is None
-    ):  # its connection is opened in the writer's thread
+    while database.read_now(rows.get_now, shared.id) is None:  # its connection opens in the writer's thread
         await database.write(lambda _connection: None)
     for store in (shared, own):
         assert database.read_now(rows.get_now, store.id) == await database.read(rows.get, store.id)

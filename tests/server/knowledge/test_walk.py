@@ -1,4 +1,4 @@
-"""What of a folder is looked at, and under which names."""
+"""Which files of a folder are examined, and under which names."""
 
 import os
 from pathlib import Path
@@ -47,7 +47,7 @@ def test_hidden_ignored_and_unknown_files_are_left_out(tmp_path: Path) -> None:
     assert sorted(found.files) == ["LICENSE", "keep.md"]
     assert found.skipped == {
         "empty": 1,
-        "a recording, and no model is set to write it down": 1,
+        "a recording, but no transcription model is configured": 1,
         "an Office document from before 2007": 1,
         "rich text (RTF)": 1,
         "larger than 0 MB": 1,
@@ -60,7 +60,7 @@ def test_hidden_ignored_and_unknown_files_are_left_out(tmp_path: Path) -> None:
     assert set(found.skipped_names) == {"photo.png", "sound.ogg", "empty", "big.txt", "old.doc", "letter.rtf"}
     assert "photo.png" in walk(tmp_path, max_bytes=1000, pictures=True).files
     heard = walk(tmp_path, max_bytes=1000, recordings=True).files
-    assert len(heard) == len(found.files) + 2  # the picture, and the recording
+    assert len(heard) == len(found.files) + 2  # the picture and the recording
 
 
 def test_links_are_followed_inside_the_folder_and_never_in_circles(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_links_are_followed_inside_the_folder_and_never_in_circles(tmp_path: Pat
     os.mkfifo(root / "pipe.txt")
     found = walk(root, max_bytes=1000)
     assert sorted(found.files) == ["b.txt", "sub/a.txt"]
-    assert found.skipped == {"link out of the folder or to nothing": 4, "not a file": 1}
+    assert found.skipped == {"link out of the folder, or broken link": 4, "not a file": 1}
 
 
 def test_the_root_may_be_a_link_itself(tmp_path: Path) -> None:

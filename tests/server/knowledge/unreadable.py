@@ -1,4 +1,4 @@
-"""A folder that we may not look into."""
+"""A folder without read permission."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 
 def forbid(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """Let the folder ``name`` be one that we may not look into."""
+    """Make the folder ``name`` unreadable."""
     real = os.scandir
 
     def refuse(path: Path) -> object:

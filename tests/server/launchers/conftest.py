@@ -10,7 +10,7 @@ from tests.slurm_cluster import SlurmCluster, missing, slurm_cluster
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmCluster]:
-    """Two nodes; Slurm's commands find them."""
+    """A cluster of two nodes that Slurm's commands find."""
     if reason := missing():
         pytest.skip(reason)
     with (
@@ -24,7 +24,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmCluster]:
 
 @pytest.fixture(autouse=True)
 def _nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Every job has ended when its test has."""
+    """Wait after each test until all of its jobs have ended."""
     yield
     if "cluster" in request.fixturenames:
         request.getfixturevalue("cluster").wait_until_empty()

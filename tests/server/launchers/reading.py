@@ -1,4 +1,4 @@
-"""A store whose documents are read by workers of a launcher, which are killed."""
+"""A store whose documents are read by workers of a launcher, which the test kills."""
 
 from __future__ import annotations
 
@@ -18,17 +18,19 @@ FILES = 8
 def reads_documents(
     daemon: Daemon, folder: Path, launcher: str, wait_until: Callable[[Callable[[], bool]], None]
 ) -> None:
-    """Every file is found once, although workers are killed."""
+    """Check that every file is found once, although workers are killed."""
     folder.mkdir()
     for number in range(FILES):
         (folder / f"{number}.md").write_text(f"# Pier {number}\n\nThe boat{number} has a berth.\n")
     (folder / "long.txt").write_text("A berth lies east of the pier.\n\n" * 40_000)
 
     def workers() -> list[int]:
-        """The process numbers of those that read."""
+        """Return the process ids of the reading workers."""
         found = []
         for path in (daemon.home / "jobs").glob("*/address.json"):
-            with contextlib.suppress(FileNotFoundError, psutil.NoSuchProcess):  # one that has just ended
+            with contextlib.suppress(
+                FileNotFoundError, psutil.NoSuchProcess
+            ):  # a process that has ended meanwhile
                 agent = psutil.Process(json.loads(path.read_text())["pid"])
                 if json.loads(path.with_name("job.json").read_text())["name"] == "documents":
                     found += [child.pid for child in agent.children()]

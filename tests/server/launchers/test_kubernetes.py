@@ -1,4 +1,4 @@
-"""Engines and trainings as Pods: real processes behind a stand-in of the API server, asked by a real kubectl."""
+"""Engines and training jobs as Pods: real processes behind a stand-in for the API server, called by a real kubectl."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def cluster_of_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kube
 
 @pytest.fixture
 def kubernetes(cluster_of_module: KubernetesCluster) -> Iterator[KubernetesCluster]:
-    """Everything is gone when its test has ended, and nothing goes wrong any more."""
+    """A cluster without faults; after each test, wait until it is empty."""
     yield cluster_of_module
     cluster_of_module.set_faults()
     cluster_of_module.wait_until(cluster_of_module.is_empty)
@@ -60,7 +60,7 @@ def process_of(models: ModelFixture, name: str = "m") -> ServerProcess:
     return found.running.process
 
 
-# --- what is said without a cluster -----------------------------------------------------------------------------------
+# --- without a cluster ----------------------------------------------------------------------------------
 
 
 def order(**resources: Any) -> LaunchOrder:
@@ -209,8 +209,8 @@ def test_a_node_of_kubernetes_is_one_of_ours(
         ({"kubernetes_namespace": "a/../b"}, "must be the name of a namespace"),
         ({"kubernetes_volumes": "home=/data"}, "has 'home=/data', but must be CLAIM:/PATH or /FOLDER:/PATH"),
         ({"kubernetes_node_selector": "gpu"}, "has 'gpu', but must be NAME=VALUE"),
-        ({"kubernetes_daemon": "everybody"}, "must be NAME=VALUE or a range of addresses"),
-        ({"kubernetes_daemon": ""}, "has '', but must be NAME=VALUE or a range of addresses"),
+        ({"kubernetes_daemon": "everybody"}, "must be NAME=VALUE or an address range"),
+        ({"kubernetes_daemon": ""}, "has '', but must be NAME=VALUE or an address range"),
     ],
 )
 def test_a_wrong_setting_is_refused_before_the_daemon_starts(settings: dict[str, str], words: str) -> None:
@@ -238,7 +238,7 @@ async def test_a_model_with_the_launcher_needs_an_image_and_kubectl(
 
 
 def test_without_its_settings_the_launcher_looks_for_what_an_earlier_daemon_left() -> None:
-    """Another one may have left something, and is looked for with it."""
+    """Without its settings, the launcher looks for the remains of an earlier daemon, which may have used Kubernetes."""
     assert backend(load_settings({}, {}).settings).name == "kubernetes"
 
 
@@ -282,7 +282,9 @@ async def test_models_answer_from_pods_that_are_gone_when_they_are_unloaded(
         listed = await models.models.launchers.nodes("kubernetes")
         assert {node.name: node.state for node in listed} == {"node-1": "busy", "node-2": "idle"}
         kubernetes.set_faults(forbidden="nodes")
-        with pytest.raises(PorticoError, match=r"does not let this daemon list its nodes.*launcher\.yaml"):
+        with pytest.raises(
+            PorticoError, match=r"does not allow this daemon to list its nodes.*launcher\.yaml"
+        ):
             await models.models.launchers.nodes("kubernetes")
         secrets = json.dumps(kubernetes.objects("secrets"))
         assert endpoint.key in secrets
@@ -331,7 +333,13 @@ async def test_models_answer_from_pods_that_are_gone_when_they_are_unloaded(
             'ImagePullBackOff: Back-off pulling image "x:missing"',
         ),
         ({}, {}, {"forbidden": "secrets"}, "launch_refused", 'cannot create resource "secrets"'),
-        ({}, {}, {"unauthorized": True}, "launcher_failed", "the credentials have expired"),
+        (
+            {},
+            {},
+            {"unauthorized": True},
+            "launcher_failed",
+            "did not accept the credentials, or they have expired",
+        ),
         ({}, {"kubernetes_context": "nowhere"}, {}, "launcher_silent", 'context "nowhere" does not exist'),
     ],
 )
@@ -378,7 +386,7 @@ async def test_a_pod_that_is_deleted_or_lost_is_one_error_and_the_next_call_gets
         [first] = kubernetes.objects("pods")
         kubernetes.delete_pod(first["metadata"]["name"])
         await process.wait()
-        # Whether Kubernetes still has its reason depends on how long it keeps a Pod that is gone.
+        # Whether Kubernetes still has its reason depends on how long it keeps a deleted Pod.
         assert re.search(
             r"was ended by Kubernetes \((DeletionByTest: the|its) Pod was deleted", process.exit_description()
         )
@@ -389,14 +397,14 @@ async def test_a_pod_that_is_deleted_or_lost_is_one_error_and_the_next_call_gets
         node = second["spec"]["nodeName"]
         kubernetes.set_faults(lost=node, lose=node)
         await process.wait()
-        assert "its node does not answer any more" in process.exit_description()
+        assert "its node no longer responds" in process.exit_description()
         assert (await models.ask("m", {"messages": user("elsewhere")}))["choices"]
         [third] = kubernetes.objects("pods")
         assert third["spec"]["nodeName"] != node
 
 
 def load(daemon: Daemon, name: str) -> None:
-    """Have a daemon run a scripted model in a Pod."""
+    """Let a daemon run a scripted model in a Pod."""
     body = {"name": name, "source": "fake://", "launcher": "kubernetes"}
     assert httpx.post(f"{daemon.url}/api/deployments", json=body).status_code == 200
     assert httpx.post(f"{daemon.url}/api/deployments/{name}/load").json()["state"] == "ready"

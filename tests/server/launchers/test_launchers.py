@@ -34,7 +34,7 @@ def test_a_log_without_an_end_of_a_line_is_not_collected() -> None:
 
 
 def test_unknown_launchers_and_resources_are_refused() -> None:
-    with pytest.raises(InvalidRequest, match=r"There is no launcher 'slrum'.*slurm") as unknown:
+    with pytest.raises(InvalidRequest, match=r"Unknown launcher 'slrum'.*slurm") as unknown:
         ModelSpec("m", "fake://", launcher="slrum")
     assert unknown.value.param == "launcher"
     with pytest.raises(InvalidRequest, match="no field 'gpu'") as field:
@@ -81,12 +81,12 @@ def test_a_job_asks_for_what_is_set(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"slurm_modules": "x;rm"}, "'x;rm' in 'slurm_modules' cannot name a module"),
+        ({"slurm_modules": "x;rm"}, "'x;rm' in 'slurm_modules' is not a valid module name"),
         (
             {"slurm_options": "--comment='a"},
-            "'slurm_options' cannot be read as a command line: No closing quotation",
+            "'slurm_options' is not a valid command line: No closing quotation",
         ),
-        ({"slurm_container": 'apptainer "'}, "'slurm_container' cannot be read as a command line"),
+        ({"slurm_container": 'apptainer "'}, "'slurm_container' is not a valid command line"),
     ],
 )
 async def test_a_setting_that_cannot_be_read_is_named(
@@ -106,7 +106,7 @@ async def test_a_setting_that_cannot_be_read_is_named(
         ("7|PENDING|Resources|N/A\n", "queued", "Resources"),
         ("7|PENDING|PartitionTimeLimit|N/A\n", "ended", "PartitionTimeLimit"),
         ("7|TIMEOUT|TimeLimit|1\n", "ended", "job 7: TIMEOUT"),
-        ("", "ended", "not known to Slurm any more"),
+        ("", "ended", "Slurm no longer knows the job"),
     ],
 )
 def test_what_squeue_says(listed: str, state: str, reason: str, tmp_path: Path) -> None:

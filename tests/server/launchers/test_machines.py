@@ -1,4 +1,4 @@
-"""``/api/cluster`` with a stand-in for Slurm's commands; real clusters: test_slurm.py and test_ray.py."""
+"""``/api/cluster`` with a stand-in for Slurm's commands; test_slurm.py and test_ray.py use real clusters."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def test_a_call_is_answered_by_the_process_that_moves_away(
         call = process.enter()
         first = (await process.engine(call, unheard)).process
         process.replacement.move()
-        process.replacement.move()  # it moves already
+        process.replacement.move()  # it is already moving
         assert process.replacement._moving is not None and first is not None
         await process.replacement._moving
         second = process.running
@@ -92,7 +92,7 @@ async def test_an_engine_that_is_still_starting_on_a_drained_node_moves_once_it_
         await loading
         await begun.acquire()
         assert process.replacement._moving is not None
-        process.replacement.leave_node("local", "")  # it moves away already
+        process.replacement.leave_node("local", "")  # it is already moving away
         go_on.release()
         await process.replacement._moving
         assert (process.slot.starts, process.slot.crashes) == (2, 0)
@@ -165,11 +165,11 @@ async def test_nodes_of_slurm_are_listed_drained_and_resumed(
             (await change("drain", "g2", reason="x"), 409, "node_down", "rack 4"),
             (await change("drain", "g3", reason="x"), 404, "node_not_found", "It has g1, g2."),
             (await change("drain", "ALL", reason="x"), 404, "node_not_found", "no node 'ALL'"),
-            (await change("drain", "g1", reason=" "), 400, None, "'reason' must say"),
-            (await change("drain", "g1", reason="\x1b[2J"), 400, None, "'reason' must say"),
+            (await change("drain", "g1", reason=" "), 400, None, "'reason' must explain"),
+            (await change("drain", "g1", reason="\x1b[2J"), 400, None, "'reason' must explain"),
             (await change("drain", "x", "local", reason="x"), 400, "drain_unsupported", "has no scheduler"),
             (await change("resume", "x", "local"), 400, "drain_unsupported", "has no scheduler"),
-            (await change("drain", "x", "slrum", reason="x"), 400, None, "There is no launcher 'slrum'"),
+            (await change("drain", "x", "slrum", reason="x"), 400, None, "Unknown launcher 'slrum'"),
         )
         for answer, status, code, words in refusals:
             error = answer.json()["error"]
@@ -202,4 +202,4 @@ async def test_a_scheduler_that_is_missing_or_hangs_is_an_error_of_its_launcher(
         assert "which /nowhere/python is not" in found[1]["error"]
         monkeypatch.setattr(launchers, "NODES_TIMEOUT_S", 0.05)
         monkeypatch.setenv("PATH", f"{slurm.folder}{os.pathsep}{path}")
-        await expect("has not said within 0.05 s")
+        await expect("did not list its nodes within 0.05 s")

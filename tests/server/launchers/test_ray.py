@@ -1,4 +1,4 @@
-"""Engines and trainings that belong to actors of a real Ray cluster, behind a token."""
+"""Engines and training jobs that belong to actors of a real Ray cluster, protected by a token."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def nodes() -> Iterator[RayCluster]:
 
 @pytest.fixture(autouse=True)
 def _nothing_left(nodes: RayCluster) -> Iterator[None]:
-    """Every actor has ended when its test has."""
+    """Wait after each test until all of its actors have ended."""
     yield
     nodes.wait_until(lambda: not nodes.actors())
 
@@ -48,12 +48,12 @@ def daemon(nodes: RayCluster, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 def variables(nodes: RayCluster) -> Mapping[str, str]:
-    """The settings of a daemon that uses the cluster."""
+    """Return the settings of a daemon that uses the cluster."""
     return {f"PORTICO_{name.upper()}": value for name, value in nodes.settings.items()}
 
 
 def load(daemon: Daemon, name: str, **more: Any) -> httpx.Response:
-    """Have a daemon run a scripted model."""
+    """Let a daemon run a scripted model."""
     body = {"name": name, "source": "fake://", **more}
     assert httpx.post(f"{daemon.url}/api/deployments", json=body).status_code == 200
     return httpx.post(f"{daemon.url}/api/deployments/{name}/load")
@@ -69,7 +69,7 @@ def unload(daemon: Daemon, name: str) -> None:
 
 
 def agents(home: Path) -> dict[str, Any]:
-    """By the name of the model: where the agent of its job serves."""
+    """Return where the agent of each job serves, by model name."""
     return {
         json.loads(path.read_text())["name"]: json.loads(path.with_name("address.json").read_text())
         for path in (home / "jobs").glob("*/job.json")
@@ -201,7 +201,7 @@ def test_the_model_of_a_node_that_is_drained_moves_and_the_node_leaves(
 
 
 def test_a_lost_node_is_one_error_and_the_model_answers_elsewhere(daemon: Daemon, nodes: RayCluster) -> None:
-    """The last test of this cluster."""
+    """A lost node is one error, and the model answers elsewhere. This test must be the last on this cluster."""
     for name in ("a", "b"):  # one core each: one on each node
         assert load(daemon, name).json()["state"] == "ready"
     [lost] = [name for name, agent in agents(daemon.home).items() if agent["host"] == WORKER]

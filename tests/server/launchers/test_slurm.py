@@ -1,4 +1,4 @@
-"""Engines and trainings as jobs of a real Slurm cluster."""
+"""Engines and training jobs as jobs of a real Slurm cluster."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ def process_of(models: ModelFixture, name: str = "m") -> ServerProcess:
 
 
 def agents(home: Path) -> list[int]:
-    """The process numbers of the agents of the jobs in a home."""
+    """Return the process ids of the agents of the jobs in a home."""
     return [json.loads(path.read_text())["pid"] for path in (home / JOBS).glob("*/address.json")]
 
 
 def load(daemon: Daemon, name: str) -> None:
-    """Have a daemon run a scripted model as a job."""
+    """Let a daemon run a scripted model as a job."""
     body = {"name": name, "source": "fake://", "launcher": "slurm"}
     assert httpx.post(f"{daemon.url}/api/deployments", json=body).status_code == 200
     assert httpx.post(f"{daemon.url}/api/deployments/{name}/load").json()["state"] == "ready"
@@ -147,7 +147,10 @@ async def test_a_job_that_slurm_ends_is_one_error_with_its_reason(
 async def test_an_engine_that_ends_before_its_agent_hears_of_it_was_ended_by_slurm_all_the_same(
     models: ModelFixture, cluster: SlurmCluster, tmp_path: Path
 ) -> None:
-    """Slurm signals all processes of a job, in any order."""
+    """An engine that ends before its agent hears of it still counts as ended by Slurm.
+
+    Slurm signals all processes of a job, in any order.
+    """
     await models.models.add(ModelSpec("m", "fake://", launcher="slurm"))
     await models.models.load("m")
     process = process_of(models)
@@ -259,8 +262,8 @@ def test_the_models_of_a_node_that_is_drained_move_to_the_other(
             assert (shown["state"], shown["crashes"]) == ("ready", 0)
         end(second_daemon)
         client.cluster.resume("slurm", first)
-        cluster.wait_until(lambda: nodes()[first] == "idle")  # Slurm hears from it first
-        # No node is left for another process: the one that is there answers on.
+        cluster.wait_until(lambda: nodes()[first] == "idle")  # Slurm learns of it first
+        # No node remains for another process, so the existing process keeps answering.
         for node in (first, other):
             client.cluster.drain("slurm", node, "Power")
         cluster.wait_until(
@@ -332,7 +335,7 @@ def _workers(of: Sequence[int]) -> list[int]:
 
 
 def _forget(home: Path, name: str) -> None:
-    """Take a model out of the database of a daemon that does not run."""
+    """Remove a model from the database of a stopped daemon."""
     with sqlite3.connect(home / "portico.db") as database:
         database.execute("DELETE FROM models WHERE name = ?", (name,))
     database.close()

@@ -1,4 +1,4 @@
-"""Trainings as jobs of a real Slurm cluster; and a node that is lost, after which this cluster is used no more."""
+"""Training jobs as jobs of a real Slurm cluster; losing a node, after which the cluster is not used again."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.process, pytest.mark.timeout(600)]
 async def test_a_training_is_a_job_and_continues_after_its_node_killed_it(
     cluster: SlurmCluster, tmp_path: Path
 ) -> None:
-    """The same recipe and the same result as at home: events on the way, a killed job, and its checkpoint."""
+    """A training is a job and continues after its node killed it.
+
+    The recipe and the result match those of local training: events on the way, a killed job, and its checkpoint.
+    """
     seen = []
     killed = False
     async for event in training(tmp_path, launcher="slurm"):

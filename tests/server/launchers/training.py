@@ -1,4 +1,4 @@
-"""A short training of a tiny model, started by the launcher of the settings."""
+"""A short training of a tiny model, started by the configured launcher."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STEPS = 12
 
 
 async def training(folder: Path, *, nodes: int = 1, **settings: str) -> AsyncIterator[TrainEvent]:
-    """Its events; jobs are in ``folder/home``. With several ``nodes`` there is a process on each."""
+    """Yield the events of a training; its jobs are in ``folder/home``. Several ``nodes`` have one process each."""
     launchers = Launchers(load({"home": str(folder / "home"), **settings}, {}).settings)
     made = LocalTrainer(bases.Shop(), LightSandbox(), folder / "logs", nice=0, find_launcher=launchers.get)
     spread = {"nodes": nodes, "processes": nodes}

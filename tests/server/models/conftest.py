@@ -1,4 +1,4 @@
-"""A bench for each test, one with the bundled small model for each module."""
+"""Models for each test, and the bundled small model for each module."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MODELS = Path(os.environ.get("PORTICO_TEST_MODELS") or Path(__file__).parents[3]
 
 @pytest.fixture(autouse=True)
 def _counted() -> None:
-    """Processes are counted from the beginning of each test."""
+    """Count processes from the beginning of each test."""
     children.mark()
 
 

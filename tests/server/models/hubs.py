@@ -1,4 +1,4 @@
-"""A model hub for tests: it speaks the APIs of Hugging Face and ModelScope, and misbehaves on request."""
+"""A model hub for tests: it implements the APIs of Hugging Face and ModelScope, and misbehaves on request."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @dataclass
 class Hub:
-    """One repository and how the hub behaves."""
+    """One repository, and how the hub behaves."""
 
     files: dict[str, bytes]
     repository: str = "org/model"
     token: str = ""
-    """Asked for before a file is given, as of a gated repository."""
+    """Token that a download requires, as for a gated repository."""
     cut_after: int = 0
-    """Bytes after which the first answer with a file breaks off."""
+    """Number of bytes after which the first response with a file breaks off."""
     failures: int = 0
-    """How many file requests answer 503 before one works."""
+    """Number of file requests that get a 503 before one succeeds."""
     wrong: bytes = b""
-    """Sent in place of every file."""
+    """Content sent in place of every file."""
     claimed: int = 0
-    """The size the listing claims for every file, if it lies."""
+    """False size that the listing states for every file, if any."""
     cdn: bool = False
-    """Whether files are behind a redirect to another host name."""
+    """True if files are behind a redirect to another host name."""
     gate: asyncio.Event | None = None
-    """What a file request waits for after its first half."""
+    """Event that a file request waits for after its first half."""
     url: str = ""
     requests: list[tuple[str, dict[str, str]]] = field(default_factory=list)
 
     @property
     def downloads(self) -> list[dict[str, str]]:
-        """The headers of each request that reached a file's bytes."""
+        """Return the headers of each request that reached a file's bytes."""
         return [headers for path, headers in self.requests if path.startswith("/cdn/")]
 
     async def hf_info(self, request: web.Request) -> web.Response:
@@ -128,7 +128,7 @@ class Hub:
 
 
 async def tiny_model(models: Path) -> Path:
-    """The file of the tiny model in the folder that tests share, fetched if no test has done so yet."""
+    """Return the file of the tiny model in the folder that tests share; download it if it is missing."""
 
     async def unheard(_done: int, _total: int | None) -> None: ...
 
@@ -139,7 +139,7 @@ async def tiny_model(models: Path) -> Path:
 
 @asynccontextmanager
 async def serving(hub: Hub) -> AsyncIterator[Hub]:
-    """The hub on a free port of the loopback interface."""
+    """Serve the hub on a free port of the loopback interface."""
     app = web.Application()
     app.router.add_get("/api/models/{repo:[^/]+/[^/]+}/revision/{rev}", hub.hf_info)
     app.router.add_get("/{repo:[^/]+/[^/]+}/resolve/{commit}/{name:.+}", hub.hf_file)

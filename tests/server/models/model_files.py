@@ -1,4 +1,4 @@
-"""Small model files made for tests: valid GGUF, with whatever header a test wants."""
+"""Small model files for tests: valid GGUF with any header that a test needs."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def gguf(
     *,
     filler: bytes = b"\x00",
 ) -> bytes:
-    """A whole GGUF file. A tensor is its name, its dimensions and its ggml type (0: F32, 1: F16, 3: Q4_1)."""
+    """Return a complete GGUF file. A tensor is its name, its dimensions and its ggml type (0: F32, 1: F16, 3: Q4_1)."""
     sizes = {0: (1, 4), 1: (1, 2), 3: (32, 20)}
     out = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(header))
     out += b"".join(entry(key, value) for key, value in header.items())

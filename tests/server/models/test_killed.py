@@ -1,6 +1,6 @@
-"""An engine that is killed again and again under load: every caller has an answer or one error, whatever engine it is.
+"""When an engine is killed again and again under load, every caller gets an answer or one error, with any engine.
 
-``PORTICO_TEST_KILLS`` says how often; a few times for each engine unless it does.
+``PORTICO_TEST_KILLS`` sets the number of kills; the default is a few for each engine.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def deployment(models: ModelFixture) -> Deployment:
 
 
 async def running(models: ModelFixture) -> ServerProcess:
-    """The engine's process, once the calls have it; the back-off is not under test here."""
+    """Return the engine's process once the calls use it; this test does not cover the back-off."""
     deployment(models).process.launch.reset_failures()
     child = (await deployment(models).load()).process
     assert child is not None
@@ -73,7 +73,7 @@ async def test_an_engine_killed_under_load_leaves_everyone_with_an_answer_or_one
                     body = {"messages": user("Say something."), "max_tokens": 12, "seed": number}
                     assert (await daemon.ask("m", body))["choices"][0]["message"]["content"]
                     good += 1
-                    answered.set()  # the others are being answered
+                    answered.set()  # the other calls are in progress
                 except (EngineFailed, Unavailable):
                     bad += 1
                     deployment(

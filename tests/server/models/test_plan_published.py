@@ -1,4 +1,4 @@
-"""What plans say of a model's memory, against what others measured and published."""
+"""Planned memory of models, compared with published measurements of others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from portico_server.models.plan.weights import weights_from_config
 
 MIB, GIB = 1024**2, 1024**3
 NEAR = 0.15
-"""Part by which an estimate may differ."""
+"""Relative error allowed for an estimate."""
 
 
 def dense(
@@ -38,7 +38,7 @@ LINEAR_LAYERS = {
 }
 
 KEY_VALUE_CACHES = [
-    # model, its configuration, tokens, GPUs that share it, bytes on one of them, source
+    # model, its configuration, tokens, GPUs that share it, bytes on one GPU, source
     (
         "Qwen3-235B-A22B",
         dense(94, 64, 4, 4096),
@@ -84,7 +84,7 @@ KEY_VALUE_CACHES = [
         dense(64, 24, 4, 5120, 256, model_type="qwen3_5_text", **LINEAR_LAYERS),
         131_072,
         1,
-        2_304 * MIB * 64 / 18,  # measured with 4 bits and a scale, which are 18 bytes where 16 bits are 64
+        2_304 * MIB * 64 / 18,  # measured with 4 bits and a scale: 18 bytes instead of 64 bytes at 16 bits
         "github.com/Luce-Org/lucebox/pull/21",
     ),
     (
@@ -106,8 +106,9 @@ def test_a_key_value_cache_is_as_large_as_was_measured(
     assert read.cache_bytes(tokens) / gpus == pytest.approx(measured, rel=NEAR), source
 
 
-# GiB of a GPU at an input of one token and 2,048 generated ones, in transformers with bfloat16:
-# github.com/QwenLM/Qwen2.5, docs/source/benchmark/speed_benchmark.rst. Parameters are those of the model cards.
+# GPU memory in GiB for an input of one token and 2,048 generated tokens, in transformers with bfloat16:
+# github.com/QwenLM/Qwen2.5, docs/source/benchmark/speed_benchmark.rst. The parameters are from the model
+# cards.
 WHOLE_MODELS = [
     ("Qwen2.5-0.5B", 0.494, dense(24, 14, 2, 896, 64), 0.97),
     ("Qwen2.5-1.5B", 1.544, dense(28, 12, 2, 1536), 2.95),
@@ -127,7 +128,7 @@ def test_weights_and_cache_together_are_as_large_as_was_measured(
 
 
 def test_weights_that_are_quantised_are_as_large_as_was_measured() -> None:
-    """gpt-oss-120b: what its index says of its files, and what vLLM loaded."""
+    """gpt-oss-120b: the file sizes in its index match what vLLM loaded."""
     config = dense(36, 64, 8, 2880, 64, quantization_config={"quant_method": "mxfp4"})
     read = weights_from_config("gpt-oss-120b", config, 65_248_815_744)
     source = "github.com/vllm-project/vllm/issues/23278"
@@ -158,9 +159,9 @@ def gguf(architecture: str, layers: int, kv_heads: int, head: int, **values: Any
     )
 
 
-# Logs of llama.cpp (``llama_kv_cache: size``): cells, layers and MiB of the layers that keep every token, and of those
-# with a window. gpt-oss-20b: 12 and 12 layers, 384 MiB for 8 x 2,048 cells and 96 MiB for 8 x 512; Gemma 2 2B: 13 and
-# 13 layers, 416 MiB for 8,192 cells each.
+# From llama.cpp's logs (``llama_kv_cache: size``): cells, layers and MiB of the layers that keep every token,
+# and of the layers with a window. gpt-oss-20b: 12 and 12 layers, 384 MiB for 8 x 2,048 cells and 96 MiB for 8
+# x 512; Gemma 2 2B: 13 and 13 layers, 416 MiB for 8,192 cells each.
 SPLIT_CACHES = [
     (
         "gpt-oss-20b",

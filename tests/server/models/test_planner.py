@@ -1,4 +1,4 @@
-"""Plans: model × hardware → engine, parameters, whether it fits, and what would if not."""
+"""Plans: model × hardware → engine, parameters, whether the model fits, and what would fit if it does not."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def file(
     width: int,
     quantisation: str = "Q4_K_M",
 ) -> Gguf:
-    """A GGUF of ``size`` GB and ``parameters`` billions; heads are 128 wide."""
+    """Return a GGUF file of ``size`` GB and ``parameters`` billion parameters; heads are 128 wide."""
     return Gguf(
         architecture="qwen3",
         name="model",
@@ -117,7 +117,7 @@ def test_a_gguf_on_a_machine(model: str, hardware: str, fits: bool, slots: int, 
 
 
 def weights(size: float, layers: int, heads: int, kv_heads: int, **more: Any) -> ModelWeights:
-    """Safetensors of ``size`` GB; heads are 128 wide."""
+    """Return safetensors weights of ``size`` GB; heads are 128 wide."""
     cache = layers * kv_heads * 2 * 128 * 2
     fields: dict[str, Any] = {"dtype": "bfloat16", "context_length": 40_960, "cache_per_token": cache, **more}
     return ModelWeights("model", "Qwen3ForCausalLM", int(size * GB), heads=heads, kv_heads=kv_heads, **fields)
@@ -219,7 +219,7 @@ def test_quantised_safetensors_without_a_gpu_are_for_no_engine() -> None:
 
 
 def sound(made: PlanOutcome) -> None:
-    """What holds for every plan."""
+    """Check what must be true of every plan."""
     assert made.reasons and all(reason.endswith((".", ".)")) for reason in made.reasons)
     assert made.fits == (made.nearest == "")
     if made.fits:
@@ -240,7 +240,7 @@ def sound(made: PlanOutcome) -> None:
         (WEIGHTS["8b"], "NVIDIA L4, 64 GB", {"memory_share": 0.7}, "quantization fp8"),
         (WEIGHTS["8b"], "t4", {}, "4-bit weights"),
         (WEIGHTS["70b"], "rtx4090", {}, "GGUF"),
-        (WEIGHTS["671b-fp8"], "rtx4090", {}, "What fits here is"),
+        (WEIGHTS["671b-fp8"], "rtx4090", {}, "A model that fits is"),
     ],
 )
 def test_what_does_not_fit_is_told_what_would(
@@ -256,7 +256,7 @@ def test_an_old_gpu_computes_in_float16_and_keeps_weights_in_fp8() -> None:
     small = weights(4.0, 36, 32, 8, quantisation="fp8")
     assert plan_model(small, machine_preset("l4")).fits
     made = plan_model(small, machine_preset("a100"))
-    assert made.fits and any("keeps weights in FP8 and computes in bfloat16" in one for one in made.reasons)
+    assert made.fits and any("stores weights in FP8 and computes in bfloat16" in one for one in made.reasons)
     mxfp4 = weights(13.0, 24, 64, 8, quantisation="mxfp4")
     made = plan_model(mxfp4, machine_preset("t4"))
     assert not made.fits and "compute capability 8.0" in made.reasons[-1]
@@ -296,10 +296,10 @@ def test_the_plan_reads_what_the_user_set(
 @pytest.mark.parametrize(
     ("model", "hardware", "given", "decided"),
     [
-        ("8b", "t4", {}, "The weights alone take 15.3 GB"),
-        ("32b", "a100", {"memory_share": 0.5}, "The weights alone take 61.0 GB"),
+        ("8b", "t4", {}, "The weights alone need 15.3 GB"),
+        ("32b", "a100", {"memory_share": 0.5}, "The weights alone need 61.0 GB"),
         ("8b", "rtx4090", {"context_length": 65_536}, "A call of 65,536 tokens needs 9.0 GB of cache"),
-        ("8b", "rtx4090", {"tensor_parallel": 4}, "It is set to 4 GPUs, and there is 1."),
+        ("8b", "rtx4090", {"tensor_parallel": 4}, "It is set to 4 GPUs, but there is 1 on this machine."),
     ],
 )
 def test_the_last_reason_is_the_one_that_decided(
@@ -327,7 +327,7 @@ def test_lmdeploy_is_chosen_where_vllm_cannot_and_it_can(
     asked = {"gpt-oss": replace(GPT_OSS, architecture="GptOssForCausalLM"), **WEIGHTS}[model]
     made = plan_model(asked, machine_preset(hardware), given)
     assert made.fits and made.engine == engine and made.parameters[part[0]] == part[1]
-    said = [reason for reason in made.reasons if reason.startswith("LMDeploy takes it where vLLM does not.")]
+    said = [reason for reason in made.reasons if reason.startswith("LMDeploy can run it, but vLLM cannot.")]
     assert len(said) == (engine == "lmdeploy") and all(lacking in reason for reason in said)
     sound(made)
     unknown = plan_model(replace(asked, architecture="NewForCausalLM"), machine_preset(hardware), given)
@@ -351,7 +351,7 @@ def test_weights_are_counted_in_the_format_in_which_they_run() -> None:
     wide = weights(30.6, 36, 32, 8, dtype="float32")
     made = plan_model(wide, machine_preset("rtx4090"))
     assert made.fits and made.estimate.weights == wide.size // 2
-    assert any("The files are float32; it runs as bfloat16." in reason for reason in made.reasons)
+    assert any("The files are float32; the model runs as bfloat16." in reason for reason in made.reasons)
     assert not plan_model(wide, machine_preset("rtx4090"), {"dtype": "float32"}).fits
 
 
@@ -360,7 +360,9 @@ def test_float16_files_stay_float16_as_some_kernels_for_4_bit_weights_know_no_ot
         model = weights(5.0, 36, 32, 8, dtype="float16", quantisation=quantisation)
         made = plan_model(model, machine_preset("a100"))
         assert made.parameters["dtype"] == "float16", quantisation
-        assert not any("runs as" in reason or "does not compute" in reason for reason in made.reasons)
+        assert not any(
+            "runs as" in reason or "does not support bfloat16" in reason for reason in made.reasons
+        )
     assert plan_model(model, machine_preset("a100"), {"dtype": "bfloat16"}).parameters["dtype"] == "bfloat16"
 
 
@@ -458,7 +460,7 @@ def test_presets_are_asked_for_by_name() -> None:
         machine_preset("rtx4900")
 
 
-# --- what is read from files --------------------------------------------------------------------------------
+# --- parsing files ------------------------------------------------------------------------------------------
 
 QWEN = {
     "architectures": ["Qwen3ForCausalLM"],
@@ -529,8 +531,8 @@ def test_a_model_on_vllm_gets_the_parameters_of_its_plan(tmp_path: Path) -> None
     )
     assert fill_parameters(spec, tmp_path, machine_preset("cpu-16g"), VLLM) is spec
     with (tmp_path / "model.safetensors").open("wb") as large:
-        large.truncate(30 * GB)  # of holes: nothing is written
-    with pytest.raises(InvalidRequest, match=r"weights alone take .* quantization fp8") as raised:
+        large.truncate(30 * GB)  # sparse: no data is written
+    with pytest.raises(InvalidRequest, match=r"weights alone need .* quantization fp8") as raised:
         fill_parameters(ModelSpec("m", str(tmp_path)), tmp_path, machine_preset("rtx4090"), VLLM)
     assert raised.value.code == "does_not_fit"
 
@@ -539,7 +541,7 @@ def test_the_engine_of_a_folder_is_the_one_of_its_plan(tmp_path: Path) -> None:
     config = {**QWEN, "num_hidden_layers": 64, "num_attention_heads": 64}
     (tmp_path / "config.json").write_text(json.dumps(config))
     with (tmp_path / "model.safetensors").open("wb") as large:
-        large.truncate(61 * GB)  # of holes: nothing is written
+        large.truncate(61 * GB)  # sparse: no data is written
     a100 = machine_preset("a100")
 
     def chosen(**parameters: Any) -> str:
@@ -576,7 +578,7 @@ async def test_a_model_on_a_hub_is_planned_from_its_header_alone(tmp_path: Path)
         with pytest.raises(InvalidRequest, match="context_length"):
             await daemon.models.plan("hf://org/model", "rtx4090", {"context_length": "long"})
         hub.files = {"broken.gguf": large[:100_000]}
-        with pytest.raises(InvalidRequest, match="cut short"):
+        with pytest.raises(InvalidRequest, match="is truncated"):
             await daemon.models.plan("hf://org/model", "", {})
     home = tmp_path / "offline"
     home.mkdir()

@@ -1,4 +1,4 @@
-"""What online models cost: the table, the operator's own prices, and what is not known."""
+"""Costs of online models: the price table, the operator's own prices, and unknown prices."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_what_an_online_model_costs_is_known_of_all_that_the_documents_name() ->
     named = {
         name for text in texts for name in re.findall(r"remote://[a-z]+/[\w.-]+", text.read_text("utf-8"))
     }
-    named -= {"remote://harbour/pilot-2"}  # a provider of the reader's own, in the page on configuration
+    named -= {"remote://harbour/pilot-2"}  # the reader's own provider, from the configuration page
     assert len(named) >= 4
     assert {name for name in named if cost(Prices(), name, Usage(1)) is None} == set()
 

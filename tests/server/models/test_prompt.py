@@ -1,4 +1,4 @@
-"""What a model is always told: rendered in one way, whatever engine it runs on."""
+"""The standing instructions of a model are rendered the same way on every engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hardware as tools describe it, and the model that is recommended for it."""
+"""Hardware as system tools describe it, and the model recommended for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Replicas: several processes of one model, who gets a call, and what happens when one is lost."""
+"""Replicas: several processes of one model, which replica gets a call, and what happens when a replica is lost."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def add(models: ModelFixture, replicas: int | tuple[str, ...], **fields: A
 
 
 async def hold(models: ModelFixture, text: str = "hang") -> Any:
-    """A stream that has begun and does not end."""
+    """Return a stream that has started and does not end."""
     relayed = await models.relay("m", {"messages": user(text), "stream": True})
     async for chunk in relayed.chunks:
         if b"one" in chunk:
@@ -41,7 +41,7 @@ async def hold(models: ModelFixture, text: str = "hang") -> Any:
 
 
 async def ignore(_event: Event) -> None:
-    """A run that nobody listens to."""
+    """Ignore the events of a run."""
 
 
 def busy(fleet: ReplicaPool) -> list[int]:
@@ -81,7 +81,7 @@ async def test_a_conversation_stays_where_its_beginning_is_cached(models: ModelF
     seat = fleet.enter(told)
     home = seat.process
     seat.leave()
-    for number in range(5):  # others come and go meanwhile
+    for number in range(5):  # other calls start and end meanwhile
         other = fleet.enter(chat(("user", f"other {number}")))
         other.leave()
     seat = fleet.enter(grown)
@@ -138,7 +138,7 @@ async def test_processes_beyond_the_budget_are_told_and_the_others_answer(tmp_pa
         states = [life.state for life in fleet.processes]
         assert sorted(states) == ["failed", "ready", "ready"]
         failed = next(replica for replica in daemon.models.get("m").replicas if replica.state == "failed")
-        assert "further process of 'm'" in (failed.error or "") and "100 MB" in (failed.error or "")
+        assert "another process of 'm'" in (failed.error or "") and "100 MB" in (failed.error or "")
         answers = await asyncio.gather(*(daemon.ask("m", {"messages": user(str(n))}) for n in range(8)))
         assert [answer["choices"][0]["message"]["content"] for answer in answers] == [
             str(n) for n in range(8)
@@ -198,7 +198,7 @@ async def test_a_call_moves_to_a_process_that_runs_when_its_own_does_not_start(
     models: ModelFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    fleet = await add(models, ("remote://openai/gpt-4o",))  # it has no key, so it never starts
+    fleet = await add(models, ("remote://openai/gpt-4o",))  # has no key, so it never starts
     await models.models.load("m")
     local, remote = fleet.processes
     seat = ReplicaLease(fleet, remote)

@@ -1,4 +1,4 @@
-"""Rerankers: by script, by llama.cpp with a tiny model made here, and over HTTP."""
+"""Rerankers: by script, by llama.cpp with a tiny model made by the test, and over HTTP."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ HEADER: dict[str, Value] = {
     "tokenizer.ggml.bos_token_id": 2,
     "tokenizer.ggml.cls_token_id": 2,
     "tokenizer.ggml.eos_token_id": 3,
-    "tokenizer.ggml.seperator_token_id": 3,  # as it is spelt there
+    "tokenizer.ggml.seperator_token_id": 3,  # GGUF spells it this way
     "tokenizer.ggml.padding_token_id": 0,
 }
 
 
 def tiny_reranker() -> bytes:
-    """A BERT of one layer with a score on top. All its weights are 0.0, so every score is too."""
+    """Return a BERT of one layer with a scoring head. All its weights are 0.0, so every score is 0.0 too."""
     layer = {
         "attn_q": (32, 32), "attn_k": (32, 32), "attn_v": (32, 32), "attn_output": (32, 32),
         "ffn_up": (32, 64), "ffn_down": (64, 32),

@@ -1,4 +1,4 @@
-"""Memory: who may be loaded together, who leaves first, and that nobody loses a call over it."""
+"""Memory: which models may be loaded together, which is evicted first, and that eviction loses no call."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ async def test_a_pinned_model_stays_and_a_full_house_says_who_is_in_it(tmp_path:
             await say(daemon, name)
         with pytest.raises(Unavailable) as raised:
             await say(daemon, "c")
-        assert raised.value.code == "memory_budget" and "a may not leave" in raised.value.message
+        assert raised.value.code == "memory_budget" and "a cannot be unloaded" in raised.value.message
         assert daemon.models.get("a").state == "ready"
 
 
@@ -236,12 +236,13 @@ async def test_models_that_are_in_use_serve_many_calls_between_two_changes(tmp_p
         assert 1 <= daemon.models.residency.evictions <= 10, "one for each call of a client would be 40"
 
 
-# --- how long a model stays, on a clock of its own -----------------------------------------------------------
+# --- how long a model stays loaded, on a simulated clock
+# -----------------------------------------------------
 
 
 @dataclass
 class Holder:
-    """A model that takes 100 bytes, and 10 s to start; it is used all the time unless it is told to rest."""
+    """A model that takes 100 bytes and 10 s to start; it is in use all the time unless told to rest."""
 
     name: str
     clock: Clock
@@ -270,7 +271,7 @@ class Holder:
 
 
 class Clock:
-    """Seconds pass when somebody waits, and ``at`` these times something happens."""
+    """A clock whose seconds pass when a task waits; at the times in ``at`` an action happens."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -349,7 +350,7 @@ async def test_nobody_waits_for_more_than_three_stays() -> None:
         admitted.append(clock.now)
         model.ready_since = clock.now
 
-    # Each uses what it got from then on, and the others wait in the order of their arrival.
+    # Each model uses its memory from then on, and the others wait in order of arrival.
     await asyncio.gather(*(wait(model) for model in models[1:]))
     assert admitted[-1] <= 3 * 20 + 2 and admitted == sorted(admitted)
     stays = [later - earlier for earlier, later in pairwise([0.0, *admitted])]
@@ -399,7 +400,8 @@ def test_first_answers_that_take_long_count_as_long_as_the_start() -> None:
     assert (cost.in_use_since, cost.seconds) == (20, 20)
 
 
-# --- what a process holds ------------------------------------------------------------------------------------
+# --- memory of a process
+# -------------------------------------------------------------------------------------
 
 HOLD = "import sys; held = bytearray(b'x') * (96 << 20); print('here', flush=True); sys.stdin.read()"
 
@@ -420,7 +422,7 @@ def test_memory_is_that_of_a_process_and_all_that_it_started() -> None:
 
 
 def python_with_a_child(folder: Path) -> str:
-    """An interpreter that starts another process first, which holds 96 MiB."""
+    """Return an interpreter that first starts another process, which uses 96 MiB."""
     python = Path(interpreter(folder))
     first, *rest = python.read_text().splitlines()
     here = folder / "here"

@@ -1,4 +1,4 @@
-"""The HTTP side that workers share."""
+"""The HTTP server code that workers share."""
 
 import asyncio
 import logging

@@ -1,5 +1,5 @@
-"""What every engine promises that speaks or listens: the fake one, transformers with tiny models, the stand-in for
-vLLM, and a provider behind HTTP. With random weights, only the form of an answer can be right or wrong.
+"""The contract of every speech engine: the fake engine, transformers with tiny models, the stand-in for vLLM, and a
+provider over HTTP. The weights are random, so a test can check only the form of an answer.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ WHISPER = {"architectures": ["WhisperForConditionalGeneration"], "max_target_pos
 
 
 def tone(seconds: float, rate: int = 16_000) -> bytes:
-    """A WAV that hums."""
+    """Return a WAV file with a constant tone."""
     made = io.BytesIO()
     with wave.open(made, "wb") as file:
         file.setnchannels(1)
@@ -58,7 +58,7 @@ def spec(name: str, folder: str, **more: Any) -> ModelSpec:
 async def ask(
     models: ModelFixture, name: str, operation: Operation, body: dict[str, Any], *files: Attachment
 ) -> bytes:
-    """All bytes of an answer."""
+    """Return all bytes of an answer."""
     servable = await models.registry.resolve(name, LOCAL)
     assert isinstance(servable, Relays)
     request = Relay(operation, {"model": name, **body}, files=files)
@@ -68,7 +68,7 @@ async def ask(
 
 @contextmanager
 def elsewhere(home: Path, script: list[dict[str, Any]]) -> Iterator[str]:
-    """A server of somebody else that speaks OpenAI's API: its address."""
+    """Run an external server with OpenAI's API; yield its address."""
     path = home / "script.json"
     path.write_bytes(orjson.dumps(script))
     command = [
@@ -92,7 +92,7 @@ def recording(data: bytes, name: str = "a.wav") -> Attachment:
     return Attachment("file", name, "audio/wav", data)
 
 
-# --- models that listen -------------------------------------------------------------------------------------
+# --- models that transcribe ---------------------------------------------------------------------------------
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=["fake", "remote", "vllm", TRANSFORMERS])

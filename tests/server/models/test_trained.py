@@ -1,4 +1,4 @@
-"""Models that were trained as a whole: kept in a place of their own, served under their name, gone with it."""
+"""Fully trained models: stored in their own place, served under their name, and removed with it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CONFIG = {
 
 
 def folder(place: Path, value: float) -> Path:
-    """Something that looks like a model, as long as nobody loads it."""
+    """Return a folder that looks like a model until it is loaded."""
     place.mkdir()
     (place / "config.json").write_text(json.dumps(CONFIG))
     (place / "tokenizer.json").write_text("{}")
@@ -41,7 +41,7 @@ def folder(place: Path, value: float) -> Path:
 
 
 def weights(place: Path) -> bool:
-    """Whether there is a model."""
+    """Return whether there is a model."""
     return (place / "model.safetensors").is_file()
 
 
@@ -60,9 +60,7 @@ async def test_a_folder_is_served_on_the_engine_of_its_base_and_deleted_with_its
     async with model_fixture(home, install_engines=False) as daemon:
         await daemon.models.add(base)
         await daemon.models.bases.publish(NAME, "house", trained, None)
-        await daemon.models.bases.publish(
-            NAME, "house", trained, None
-        )  # an attempt that was cut off comes again
+        await daemon.models.bases.publish(NAME, "house", trained, None)  # retries an interrupted attempt
         made = daemon.models.spec(NAME)
         assert made is not None
         assert (made.engine, made.defaults, made.aliases, made.pin) == (

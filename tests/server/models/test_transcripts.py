@@ -1,4 +1,4 @@
-"""Speech that is written down while it is heard: from models that stream, and from those that do not."""
+"""Live transcription of speech, by models that stream and by models that do not."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WHOLE = b'{"text": "Good morning."}'
 
 
 class Emitted:
-    """What is told of a call."""
+    """The recorded events of a call."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []

@@ -1,4 +1,4 @@
-"""Frames of an answer, however its bytes come."""
+"""Frames of an answer, however its bytes are split."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FRAMES = b"data: 1\n\ndata: 2\n\ndata: \r3\ndata: 4\n\ndata: [DONE]\n\n"
 
 
 class Response:
-    """The body of an answer, which comes in ``pieces``."""
+    """The body of an answer, which arrives in ``pieces``."""
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
         self._pieces: Iterator[bytes] = iter(pieces)
@@ -56,11 +56,11 @@ async def test_frames_are_the_same_wherever_the_bytes_are_cut() -> None:
     assert b"".join(await frames(*(bytes([byte]) for byte in ENDS))) == FRAMES
     assert await frames(b'data: {"a":', b" 1}\r\n") == [
         b'data: {"a": 1}\n\n'
-    ]  # the last one, without its end
+    ]  # the last frame, without its end
 
 
 async def test_what_a_frame_in_many_pieces_takes_grows_with_its_size_alone() -> None:
-    # A copy of the frame for each piece would be terabytes.
+    # Copying the frame for each piece would take terabytes.
     piece, number = b"x" * 256, 120_000
     assert [len(frame) for frame in await frames(b"data: ", *[piece] * number, b"\n\n")] == [256 * number + 8]
 

@@ -1,4 +1,4 @@
-"""The configuration of a package: secrets become variables, sources are pinned, texts stay as they are."""
+"""The configuration of a package: secrets become variables, sources are pinned, texts stay unchanged."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Fetched:
-    """What was fetched: the GGUF of one repository."""
+    """The result of a fetch: the GGUF file of one repository."""
 
     @property
     def downloads(self) -> Fetched:
@@ -69,7 +69,7 @@ def test_what_was_fetched_is_pinned_and_what_was_not_is_noted() -> None:
     sources = {model["name"]: model["source"] for model in yaml.safe_load(document.yaml)["models"]}
     assert sources == {"fetched": f"hf://ORG/REPO@{COMMIT}", "later": "pypi://some-model"}
     assert document.models[0]["files"] == [{"path": "m.gguf", "bytes": 7, "sha256": "ab" * 32}]
-    assert "'later' has not been fetched here" in contents.notes[0]
+    assert "'later' has not been fetched on this machine" in contents.notes[0]
 
 
 def test_every_place_of_a_secret_becomes_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,7 +126,7 @@ def test_every_place_of_a_secret_becomes_a_variable(monkeypatch: pytest.MonkeyPa
 def test_a_secret_of_the_daemon_that_stands_in_a_text_is_refused(settings: Settings, secret: str) -> None:
     contents = PackageContents("app")
     contents.models = {"m": ModelSpec("m", "fake://", description=f"Use {secret}")}
-    with pytest.raises(Conflict, match=r"portico\.yaml holds the value of the secret PORTICO_"):
+    with pytest.raises(Conflict, match=r"portico\.yaml contains the value of the secret PORTICO_"):
         written(contents, settings)
 
 
@@ -140,11 +140,11 @@ def test_a_key_does_not_learn_whether_what_it_wrote_is_a_secret() -> None:
         )
         contents.apps = {"app": PackagedApp(row, version)}
         if owner is None:
-            with pytest.raises(Conflict, match=r"apps/app\.json holds the value"):
+            with pytest.raises(Conflict, match=r"apps/app\.json contains the value"):
                 written(contents, settings, admin=False)
         else:
             assert "search-key-0001" in written(contents, settings, admin=False).texts["apps/app.json"]
-        with pytest.raises(Conflict, match=r"apps/app\.json holds the value"):
+        with pytest.raises(Conflict, match=r"apps/app\.json contains the value"):
             written(contents, settings)
 
 
@@ -169,7 +169,7 @@ def test_code_of_tools_and_files_of_adapters_travel(tmp_path: Path) -> None:
     contents.models = {"m": ModelSpec("m", "hf://ORG/REPO")}
     contents.adapters = {"m": [AdapterScale("polite", adapter, 0.5)]}
     contents.tools = {"add": parse_tool({"name": "add", "function": "adder:add", "folder": str(tmp_path)})}
-    with pytest.raises(Conflict, match="The adapter 'polite' is a file of this machine alone"):
+    with pytest.raises(Conflict, match="The adapter 'polite' is a file that exists only on this machine"):
         written(contents)
     document = written(contents, models=True)
     assert entry(document, "tools")["folder"] == "tools/add"

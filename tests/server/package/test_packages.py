@@ -1,4 +1,4 @@
-"""What an app is packaged with."""
+"""The contents of an app's package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs that ask somebody outside, as one daemon has them: for the tests of questions."""
+"""Runs that ask an outside person or program, in one daemon; for the tests of questions."""
 
 import asyncio
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ BERT = Principal("bert", frozenset({"chat"}))
 
 
 class AskingRunner:
-    """A runner that can ask, as one daemon has it."""
+    """A runner that can ask questions, as in one daemon."""
 
     def __init__(self, database: Database, *, timeout: float = 5, **options: Any) -> None:
         self.database = database
@@ -42,7 +42,7 @@ class AskingRunner:
         self.scheduler = Scheduler(database, self.runner)
 
     def ask(self, question: NewQuestion, caller: Principal = LOCAL) -> Run:
-        """A run that does nothing but ask."""
+        """Start a run that only asks the question."""
 
         async def work(context: Context) -> GivenAnswer:
             return await context.ask(question)
@@ -54,7 +54,7 @@ class AskingRunner:
 
 
 async def asked(run: Run) -> Asked:
-    """The first question of a run, once it waits."""
+    """Return the first question of a run, once the run waits."""
     async with asyncio.timeout(60):
         async for _number, event in run.log.follow():
             if isinstance(event, Asked):
@@ -63,7 +63,7 @@ async def asked(run: Run) -> Asked:
 
 
 def durable(asking: AskingRunner, question: NewQuestion) -> None:
-    """Let runs of the kind ``flow`` ask one question."""
+    """Register a ``flow`` kind whose durable runs ask one question."""
 
     async def work(_payload: Mapping[str, Any], context: Context) -> Any:
         answer = await context.ask(question)
@@ -73,7 +73,7 @@ def durable(asking: AskingRunner, question: NewQuestion) -> None:
 
 
 async def begin(asking: AskingRunner, question: NewQuestion) -> tuple[asyncio.Task[None], str]:
-    """A scheduler at work, and a run that waits."""
+    """Start a scheduler and a run that waits; return the scheduler's task and the run's id."""
     durable(asking, question)
     await asking.questions.start(is_alone=True)
     task = asyncio.create_task(asking.scheduler.run(is_alone=True))
@@ -100,7 +100,7 @@ async def stop(task: asyncio.Task[None]) -> None:
 
 
 async def leased(database: Database) -> str:
-    """A run of the kind ``flow`` that some daemon works on."""
+    """Return a run of the kind ``flow`` that another daemon holds."""
     run_id = await database.write(runs.ensure, runs.NewRun("run_1", "flow", "one", "local", {}))
     await database.write(runs.claim, ["flow"], "somebody", 30)
     return run_id

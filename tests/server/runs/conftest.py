@@ -1,4 +1,4 @@
-"""A database and a daemon's runner over it, for tests that do not make their own."""
+"""A database and a daemon's runner that uses it, for tests that do not create their own."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

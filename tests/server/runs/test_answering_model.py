@@ -1,4 +1,4 @@
-"""Usage of a call that another model answered: the name that was asked for, and the model that answered it."""
+"""Usage of a call that another model answered: it names both the requested model and the model that answered."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests import daemon as daemons
 
 BUSY = {"error": {"status": 503, "message": "Too many callers.", "code": "overloaded"}}
 NOWHERE = "http://127.0.0.1:1/v1#large"
-"""A provider that is down: nothing listens there."""
+"""A provider that is down: no server listens at this address."""
 
 CONFIGURATION = {
     "models": [
@@ -30,7 +30,7 @@ CONFIGURATION = {
 MESSAGES = [{"role": "user", "content": "hello"}]
 
 Row = tuple[str, str, str]
-"""The name that was asked for, the operation, and the model that answered."""
+"""The requested name, the operation, and the model that answered."""
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def used(client: httpx.Client) -> dict[Row, dict[str, Any]]:
 
 
 def calls_of(client: httpx.Client, path: str, body: dict[str, Any]) -> tuple[dict[Row, int], httpx.Response]:
-    """What calling that adds to the usage, and the answer."""
+    """Call the path; return the usage that it adds, and the response."""
     before = used(client)
     answer = client.post(path, json=body)
     after = used(client)
@@ -61,7 +61,7 @@ def calls_of(client: httpx.Client, path: str, body: dict[str, Any]) -> tuple[dic
 
 
 def documents(answer: httpx.Response) -> list[dict[str, Any]]:
-    """The documents of a stream of server-sent events."""
+    """Return the documents of a stream of server-sent events."""
     lines = [line[5:].strip() for line in answer.text.splitlines() if line.startswith("data:")]
     return [json.loads(line) for line in lines if line != "[DONE]"]
 

@@ -1,4 +1,4 @@
-"""Files that runs made: kept once, seen by their owner, removed when nobody needs them."""
+"""Files created by runs: stored once, visible to their owner, removed when unused."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PNG = NewArtifact("figure.png", "image/png", b"\x89PNG")
 
 @dataclass
 class During:
-    """A run of somebody."""
+    """A run of a caller."""
 
     caller: Principal
     run: str = "run_1"

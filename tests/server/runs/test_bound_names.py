@@ -1,4 +1,4 @@
-"""What a durable run asks for by name is what the name meant when it began, whoever has that name when it continues."""
+"""The names in a durable run keep their meaning from its start, even if they mean something else when it continues."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def says(answer: str) -> dict[str, Any]:
 
 
 def waits(*steps: dict[str, Any]) -> dict[str, Any]:
-    """A durable flow that asks somebody before it continues."""
+    """Return a durable flow that asks a question before it continues."""
     approve = {"op": "approve", "name": "ask", "message": "Go on?"}
     step = {"op": "pipeline", "name": "p", "steps": [approve, *steps]}
     return {"portico_flow": 1, "name": "waits", "durability": "normal", "step": step}
@@ -57,7 +57,7 @@ async def deploy(daemon: ApiServer, headers: dict[str, str], name: str, answer: 
 
 
 async def begun(daemon: ApiServer, headers: dict[str, str], flow: dict[str, Any]) -> str:
-    """A run that waits for an approval."""
+    """Start a run that waits for an approval; return its id."""
     body = {"flow": flow, "input": "x"}
     async with daemon.client.stream("POST", "/api/flows/run", json=body, headers=headers) as events:
         assert events.status_code == 200, await events.aread()
@@ -73,7 +73,7 @@ async def asked(daemon: ApiServer, headers: dict[str, str], run_id: str) -> list
 
 
 async def ended(daemon: ApiServer, headers: dict[str, str], run_id: str) -> dict[str, Any]:
-    """The run, after its question is answered."""
+    """Return the run, once its question is answered and it has ended."""
     [question] = await asked(daemon, headers, run_id)
     await done(daemon, headers, "POST", f"/api/questions/{question['id']}/answer", {"accepted": True})
     async with daemon.client.stream("GET", f"/api/runs/{run_id}/events", headers=headers) as events:

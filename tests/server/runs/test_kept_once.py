@@ -1,4 +1,4 @@
-"""A long result of a durable flow stands once in the database, and is read everywhere as before."""
+"""A long result of a durable flow is stored once in the database, and every API returns it as before."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def daemon(tmp_path: Path) -> AsyncIterator[ApiServer]:
 
 
 async def ran(daemon: ApiServer, step: dict[str, Any], value: Any) -> tuple[str, Any]:
-    """The id of a durable run and its result, as its events tell it."""
+    """Run the step; return the id of the durable run and the result from its events."""
     flow = {"portico_flow": 1, "name": "kept", "durability": "normal", "step": step}
     answer = await daemon.client.post("/api/flows/run", json={"flow": flow, "input": value})
     assert answer.is_success, answer.text
@@ -38,7 +38,7 @@ async def ran(daemon: ApiServer, step: dict[str, Any], value: Any) -> tuple[str,
 
 
 def held(daemon: ApiServer, run: str) -> dict[str, int]:
-    """How often the text stands in each table, in what ended and not in what was asked."""
+    """Return how often each table contains the text, in results but not in requests."""
     database = sqlite3.connect(daemon.services.settings.database_path)
     try:
         queries = {
@@ -80,7 +80,7 @@ async def test_a_run_that_is_done_again_from_a_step_has_its_new_result(daemon: A
 async def test_events_are_followed_into_an_attempt_that_has_not_begun(daemon: ApiServer) -> None:
     run, first = await ran(daemon, STEP, 2_000)
     services = daemon.services
-    # Back in the queue, where the scheduler does not look before it is told to.
+    # Put the run back in the queue; the scheduler does not look there until it is notified.
     assert await services.database.write(runs.requeue_ended, run, None)
     following = asyncio.create_task(daemon.client.get(f"/api/runs/{run}/events"))
     while run not in services.runner._arrivals and not following.done():  # noqa: ASYNC110  # nothing tells it
@@ -106,7 +106,7 @@ def write(value):
 
 
 def write(name: str, **more: Any) -> dict[str, Any]:
-    """A step that puts out a long text which nothing else does."""
+    """Return a step that outputs a long text which no other step outputs."""
     return {"op": "code", "name": name, "source": WRITE, **more}
 
 
@@ -149,7 +149,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 
 def size(daemon: ApiServer) -> int:
-    """Bytes of the database that are in use."""
+    """Return the number of bytes in use in the database."""
     database = sqlite3.connect(daemon.services.settings.database_path)
     try:
         page, pages, free = (

@@ -1,4 +1,4 @@
-"""Runs that ask somebody outside: they wait, and continue with the answer."""
+"""Runs that ask an outside person or program wait, and continue with the answer."""
 
 import asyncio
 
@@ -74,7 +74,7 @@ async def test_waiting_does_not_count_against_the_runs_own_limit(database: Datab
     async def work(context: Context) -> bool:
         before = context.deadline
         with pytest.raises(DeadlineExceeded):
-            await context.ask(NewQuestion("input", "colour", limit=0.4))  # longer than the run may take
+            await context.ask(NewQuestion("input", "colour", limit=0.4))  # longer than the run's time limit
         assert before is not None and context.deadline is not None
         return context.deadline > before
 
@@ -166,7 +166,7 @@ async def test_approvals_can_be_for_admins_alone(database: Database) -> None:
     daemon = AskingRunner(database, approvers="admin")
     run = daemon.ask(APPROVE, ANNA)
     question = await asked(run)
-    with pytest.raises(Forbidden, match="given by an admin"):
+    with pytest.raises(Forbidden, match="Only an admin can give approvals"):
         await daemon.questions.answer(question.id, ANNA, is_accepted=True)
     await daemon.questions.answer(question.id, LOCAL, is_accepted=True)
     assert (await daemon.runner.wait(run)).by == "local"

@@ -1,4 +1,4 @@
-"""Durable runs that ask: they wait in their row, and ask once although they were cut off."""
+"""Durable runs that ask: they wait in the database, and ask only once even if they are interrupted."""
 
 import asyncio
 import sys
@@ -42,7 +42,7 @@ async def test_a_run_that_was_cut_off_while_it_waited_does_not_ask_twice(databas
     first = AskingRunner(database)
     task, run_id = await begin(first, KEYED)
     (question,) = await first.pending()
-    await stop(task)  # as a daemon does that ends: the run goes back into the queue, its question stays
+    await stop(task)  # as when a daemon ends: the run returns to the queue and its question stays
     second = AskingRunner(database)
     again, same = await begin(second, KEYED)
     assert same == run_id
@@ -142,7 +142,7 @@ async def test_what_was_asked_without_a_key_is_asked_anew_by_a_run_that_begins_a
         "flow", "one", LOCAL, lambda context: context.ask(APPROVE), run_id=await leased(database)
     )
     question = await asked(run)
-    second = AskingRunner(database)  # the first has not let go of anything, as if it had been killed
+    second = AskingRunner(database)  # the first daemon has released nothing, as if it had been killed
     durable(second, APPROVE)
     task = asyncio.create_task(second.scheduler.run(is_alone=True))
     again = await second.runner.arrival(run.id, 10)
@@ -169,7 +169,7 @@ async def test_a_run_that_waits_survives_kill_9(database: Database, tmp_path: Pa
     daemon = AskingRunner(database)
     durable(daemon, KEYED)
     await daemon.questions.start(is_alone=True)
-    (question,) = await daemon.pending()  # before the run is taken up again
+    (question,) = await daemon.pending()  # before the run is resumed
     await daemon.questions.answer(question.id, LOCAL, is_accepted=True)
     task = asyncio.create_task(daemon.scheduler.run(is_alone=True))
     row = await ended(database, run_id)

@@ -49,7 +49,7 @@ async def test_a_worker_that_waits_is_told_at_once(asking: AskingRunner) -> None
 async def test_a_worker_gets_no_function_of_somebody_else(asking: AskingRunner) -> None:
     run = asking.ask(NewQuestion("function", "add"), ANNA)
     await asked(run)
-    for other in (BERT, LOCAL):  # nor does an admin: it would be the wrong program
+    for other in (BERT, LOCAL):  # nor may an admin: it would be the wrong program
         assert (await asking.questions.claim(other, "w", 30, names=["add"])).taken == []
     assert len((await asking.questions.claim(ANNA, "w", 30, names=["add"])).taken) == 1
     await run.cancel()

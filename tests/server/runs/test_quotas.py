@@ -1,4 +1,4 @@
-"""Limits of keys: what is left, what is refused, and when it comes back."""
+"""Limits of keys: what remains, which requests are refused, and when the quota returns."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from portico_server.runs.quotas import (
 
 
 class Time:
-    """A clock that a test sets."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -67,7 +67,7 @@ def test_what_was_used_counts_on_under_other_limits() -> None:
     one.leave()
     assert "requests per minute: limit 3" in refused(one).message
     quotas.change("key_1", "phone", UsageLimits(requests_per_minute=1, tokens_per_day=71))
-    assert refused(one).retry_after == 60  # of what is over the new limit nothing is left to pay
+    assert refused(one).retry_after == 60  # usage above the new limit is not carried over
     time.pass_(60)
     one.enter()
     one.spend(1)
@@ -207,4 +207,4 @@ def test_refusals_of_a_key_over_its_quota_do_not_sum_for_ever(monkeypatch: pytes
     assert len(sums) <= SUM_BUDGET_S / 0.1 + 1
     kept = 0
     time.now += SUM_PAUSE_RATIO * 0.1
-    quota.require(None, "key_1", 1)  # what was removed meanwhile is seen
+    quota.require(None, "key_1", 1)  # detects a limit removed in the meantime

@@ -1,4 +1,4 @@
-"""What is old goes: ended runs with all that hangs on them. What has not ended stays at any age."""
+"""Old runs are deleted with everything that belongs to them. A run that has not ended stays at any age."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _AGED = text("update sessions set updated_at = :then where name = 'old'")
 
 @dataclass
 class Files:
-    """Files of which two have had their time."""
+    """Two expired files among others."""
 
     left: int = 2
 
@@ -102,7 +102,7 @@ def run_row(name: str, status: str, age: float = LONG_AGO) -> dict[str, Any]:
 
 
 def fill(connection: Connection, given: Sequence[dict[str, Any]]) -> None:
-    """Runs, each with an event, an answered question and an artifact."""
+    """Insert runs, each with an event, an answered question and an artifact."""
     connection.execute(insert(runs), given)
     connection.execute(
         insert(run_events),

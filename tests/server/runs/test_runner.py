@@ -28,7 +28,7 @@ CHAT = Chat(({"role": "user", "content": "hello"},))
 
 
 class Scripted:
-    """A Servable that does what the test says."""
+    """A Servable that does what the test specifies."""
 
     def __init__(self, name: str, work: Callable[[Context], Awaitable[Result]]) -> None:
         self.card = Card(name, "model")
@@ -39,7 +39,7 @@ class Scripted:
 
 
 class RunnerFixture:
-    """A runner over a registry and a database."""
+    """A runner with a registry and a database."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -245,7 +245,7 @@ async def test_our_own_mistake_is_told_without_its_inside(daemon: RunnerFixture)
 
 
 class Line:
-    """A relay of three chunks that knows when it was closed."""
+    """A relay of three chunks that records when it was closed."""
 
     def __init__(self, *, error: PorticoError | None = None) -> None:
         self.card = Card("line", "model")
@@ -296,7 +296,7 @@ async def test_an_error_in_mid_stream_is_recorded(daemon: RunnerFixture) -> None
 
 async def test_an_ended_run_keeps_no_value_of_what_failed_or_was_cancelled(daemon: RunnerFixture) -> None:
     class Large:
-        """What a step has made."""
+        """The result of a step."""
 
     seen: list[weakref.ref[Large]] = []
     begun = asyncio.Event()

@@ -1,4 +1,4 @@
-"""Durable runs: queued once, done once, begun again after a crash."""
+"""Durable runs: queued once, executed once, restarted after a crash."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -33,7 +33,7 @@ def scheduler_on(database: Database) -> Scheduler:
 
 
 async def until_ended(database: Database, run_id: str) -> runs.RunRow:
-    """Wait for the row, with a limit."""
+    """Wait for the run to end, with a time limit."""
     async with asyncio.timeout(60):
         while True:
             row = await database.read(runs.get, run_id)
@@ -164,7 +164,7 @@ async def test_one_key_leaves_half_of_what_is_done_at_once_to_others(database: D
 
 
 async def test_the_operator_leaves_one_of_several_to_keys(database: Database) -> None:
-    """Runs of shared stores that never end, of which a key with rights there can cause as many as it likes."""
+    """Runs of shared stores that never end; a key with rights to the store can cause any number of them."""
     scheduler = scheduler_on(database)
     order: list[str] = []
     last, over = asyncio.Event(), asyncio.Event()

@@ -1,4 +1,4 @@
-"""Two daemons on one database: a run whose daemon has gone silent is taken over, and only one of them writes."""
+"""Two daemons on one database: the runs of a silent daemon are taken over, and only one daemon writes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ FLOW = {
 
 @dataclass
 class Slow:
-    """A model that answers ``b`` only once it may."""
+    """A model that answers ``b`` only when the test allows it."""
 
     may: asyncio.Event = field(default_factory=asyncio.Event)
     asked: list[str] = field(default_factory=list)
@@ -64,7 +64,7 @@ class Slow:
 
 @dataclass
 class Executor:
-    """One daemon, as far as runs go."""
+    """The parts of one daemon that execute runs."""
 
     database: Database
     scheduler: Scheduler
@@ -103,7 +103,7 @@ async def at_work(scheduler: Scheduler) -> AsyncIterator[None]:
 
 
 async def silent(made: Executor, run_id: str) -> None:
-    """Let the lease of a run be over, as if its daemon had stood still for long."""
+    """Let the lease of a run expire, as if its daemon had stood still for a long time."""
     await made.database.write(runs.renew, [run_id], made.scheduler.holder, -1.0)
     made.scheduler.sure_until = 0.0
 
@@ -125,7 +125,7 @@ async def houses(tmp_path: Path) -> AsyncIterator[tuple[Executor, Executor]]:
 
 
 async def begun(made: Executor) -> str:
-    """A run in the middle of its second step."""
+    """Return a run in the middle of its second step."""
     flow = await made.flows.read(FLOW, OWNER)
     run = await made.flows.begin(flow, None, OWNER)
     await made.model.waits.wait()
@@ -151,7 +151,7 @@ async def test_the_one_that_wakes_up_late_writes_nothing(houses: tuple[Executor,
     async with at_work(second.scheduler):
         await ended(second, run_id)
     before = await second.database.read(steps.of_run, run_id)
-    first.model.may.set()  # now it continues, and may not
+    first.model.may.set()  # now it could continue, but must not
     await first.scheduler.wait_for_end(run_id)
     row = await second.database.read(runs.get, run_id)
     assert row is not None
@@ -164,7 +164,7 @@ async def test_a_run_that_another_daemon_cancels_stops_where_it_is(houses: tuple
     run_id = await begun(first)
     error = {"message": "The run was cancelled.", "type": "server_error", "code": "cancelled"}
     assert await second.database.write(runs.cancel_elsewhere, run_id, error)
-    async with at_work(first.scheduler):  # it looks at its leases
+    async with at_work(first.scheduler):  # it checks its leases
         async with asyncio.timeout(60):
             await first.scheduler.wait_for_end(run_id)
     row = await second.database.read(runs.get, run_id)
@@ -228,14 +228,16 @@ async def test_a_run_that_gets_no_further_is_given_up(houses: tuple[Executor, Ex
         row = await second.database.write(runs.claim, ["flow"], first.scheduler.holder, -1.0, ["flow"])
         assert row is not None
         attempts.append(row.attempts)
-    # The first takeover found a finished step, the others nothing new.
+    # The first takeover found a finished step; the later ones found nothing new.
     assert attempts == [1, 2, 3, 4, 5, 6, 7, 8]
 
 
 async def test_the_events_of_an_attempt_have_numbers_that_no_other_had(
     houses: tuple[Executor, Executor],
 ) -> None:
-    """Though none of them was journalled: somebody may have been sent some all the same."""
+    """Event numbers are never reused, even though none of the events was journalled: a client may have received
+    some.
+    """
     first, second = houses
     run_id = await begun(first)
     numbers: list[int] = []

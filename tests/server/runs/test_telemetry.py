@@ -1,4 +1,4 @@
-"""Spans of runs, steps and model calls, as a collector of OpenTelemetry receives them."""
+"""Spans of runs, steps and model calls, as an OpenTelemetry collector receives them."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ STEP = {
 
 
 class Collector:
-    """Receives spans over HTTP and keeps them."""
+    """A collector that receives spans over HTTP and stores them."""
 
     def __init__(self) -> None:
         self.spans: list[Any] = []
         collector = self
 
         class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:  # the name is the library's
+            def do_POST(self) -> None:  # the library requires this name
                 body = self.rfile.read(int(self.headers["content-length"]))
                 if self.headers.get("content-encoding") == "gzip":
                     body = gzip.decompress(body)
@@ -87,7 +87,7 @@ def test_a_run_and_its_steps_are_one_trace(tmp_path: Path, collector: Collector,
         with pytest.raises(PorticoError, match=r"Step p\.bad"):
             client.run(flow, [1, 2])
         client.chat("hello").read()
-    # It has ended: everything was sent.
+    # The daemon has ended, so all spans were sent.
     spans = {span.name: span for span in collector.spans}
     run = spans["flow traced"]
     traced = [span for span in collector.spans if span.trace_id == run.trace_id]
@@ -132,14 +132,14 @@ TRACEPARENT = {"traceparent": f"00-{TRACE}-{PARENT}-01", "tracestate": "vendor=o
 def test_calls_lie_in_the_clients_trace_and_models_are_told_as_the_conventions_say(
     tmp_path: Path, collector: Collector
 ) -> None:
-    """A model, a chat over a store, an agent with a tool, a remote model: what each calls is a span in its own."""
+    """A model, a chat over a store, an agent with a tool, and a remote model: each call has its own span."""
     docs = tmp_path / "handbook"
     docs.mkdir()
     (docs / "port.md").write_text("# Ports\n\nThe Lighthouse daemon listens on port 7419.\n")
     heard: list[dict[str, str]] = []
 
     class Upstream(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:  # the name is the library's
+        def do_POST(self) -> None:  # the library requires this name
             self.rfile.read(int(self.headers["content-length"]))
             heard.append({name.lower(): value for name, value in self.headers.items()})
             answer = (
@@ -235,7 +235,7 @@ def test_calls_lie_in_the_clients_trace_and_models_are_told_as_the_conventions_s
 def test_the_span_of_a_model_call_names_the_model_that_was_asked_and_the_one_that_answered(
     tmp_path: Path, collector: Collector
 ) -> None:
-    """Relayed, streamed, and called by a flow."""
+    """Relayed calls, streamed calls, and calls from a flow."""
     down = "http://127.0.0.1:1/v1#large"
     models = [
         {"name": "first", "source": down, "parameters": {"fallback": ["second"], "retries": 0}},
@@ -262,7 +262,7 @@ def test_the_span_of_a_model_call_names_the_model_that_was_asked_and_the_one_tha
 def test_a_durable_run_goes_on_in_the_trace_that_it_was_begun_in(
     tmp_path: Path, collector: Collector
 ) -> None:
-    """Its daemon is killed while it waits for somebody; the next one takes it up, with nobody who sends a trace."""
+    """Its daemon is killed while the run waits for an answer; the next resumes it, and no client sends a trace."""
     configuration = tmp_path / "models.yaml"
     configuration.write_text(MODELS)
     env = {"PORTICO_OTEL_ENDPOINT": collector.url}

@@ -1,6 +1,6 @@
-"""A daemon's scheduler in a process of its own, with one durable run that asks; for a test that kills it.
+"""A daemon's scheduler in a separate process, with one durable run that asks; for a test that kills it.
 
-``python waits.py DATABASE``: says ``waiting ID`` once the run waits, and works until it is killed.
+``python waits.py DATABASE`` prints ``waiting ID`` once the run waits, and works until it is killed.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Schedules over HTTP: what runs when it is due, with whose rights, and what does not."""
+"""Schedules over HTTP: what runs when a schedule is due, with whose rights, and what does not run."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ApiS
 
 @dataclass(frozen=True, slots=True)
 class Planner:
-    """A key, and what becomes of its schedules."""
+    """A key and its schedules."""
 
     id: str
     secret: str
@@ -70,7 +70,7 @@ class Planner:
         return str((await self.ask("POST", body=wish))["id"])
 
     async def due(self, ref: str) -> None:
-        """Let the time of a schedule come, and begin what is due."""
+        """Make a schedule due and start the due runs."""
 
         def make(connection: Connection) -> None:
             statement = text("update schedules set next_at = 1 where id = :id and next_at is not null")
@@ -81,7 +81,7 @@ class Planner:
         await services.scheduled.begin_due()
 
     async def ended(self, run_id: str) -> runs.RunRow:
-        """A run once it has ended."""
+        """Return a run once it has ended."""
         services = self.served.services
         run = await services.runner.arrival(run_id, 60)
         if run is not None and run.task is not None:
@@ -92,7 +92,7 @@ class Planner:
         return row
 
     async def last(self, ref: str) -> dict[str, Any]:
-        """What came of the last time, its run having ended."""
+        """Return the outcome of the last due time, once its run has ended."""
         [found] = (await self.ask("GET", f"/{ref}/runs?limit=1"))["data"]
         if found["run"] is not None:
             await self.ended(found["run"])
@@ -184,7 +184,7 @@ async def test_a_flow_keeps_its_steps_and_an_agent_is_not_called_twice(join: Any
     begun = (await key.ask("POST", f"/{ref}/run"))["run"]
     row = await key.ended(begun)
     assert row.status == "completed"
-    # Cut off after it was called: what is taken up again stands in the row.
+    # Interrupted after the call: the resumed run uses what its row contains.
     first = key.served.services.runner.get(begun)
     await key.served.services.scheduler.again(row, SYSTEM)
     again = await key.served.services.runner.arrival(begun, 60, after=first)

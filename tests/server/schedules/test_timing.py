@@ -1,4 +1,4 @@
-"""When schedules are due, on fixed dates: also where the clocks are set, and after a time without a daemon."""
+"""Due times of schedules on fixed dates, including clock changes and the time after a daemon was down."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def at(text: str, zone: str = "UTC", *, fold: int = 0) -> float:
 
 
 def due(cron: str, zone: str, start: float, count: int) -> list[str]:
-    """The next times, as the clocks there show them."""
+    """Return the next due times in the local time of the zone."""
     times = islice(Timing.parse(cron, None, zone).times(start, 0.0), count)
     return [datetime.fromtimestamp(one, ZoneInfo(zone)).strftime("%m-%d %H:%M%z") for one in times]
 
@@ -50,7 +50,7 @@ def due(cron: str, zone: str, start: float, count: int) -> list[str]:
             "2026-03-29T00:00",
             ["03-29 03:00+0200", "03-29 03:30+0200", "03-30 02:00+0200"],
         ),
-        # Each hour that passes: what the clock shows twice are two hours.
+        # Every elapsed hour counts: a clock time that occurs twice is two hours.
         (
             "30 * * * *",
             BERLIN,
@@ -58,7 +58,7 @@ def due(cron: str, zone: str, start: float, count: int) -> list[str]:
             ["10-25 01:30+0200", "10-25 02:30+0200", "10-25 02:30+0100"],
         ),
         ("30 * * * *", BERLIN, "2026-03-29T01:00", ["03-29 01:30+0100", "03-29 03:30+0200"]),
-        # Midnight is left out in Chile, half an hour on Lord Howe.
+        # Midnight is skipped in Chile, half an hour on Lord Howe.
         ("@daily", "America/Santiago", "2026-09-05T12:00", ["09-06 01:00-0300", "09-07 00:00-0300"]),
         ("15 2 * * *", "Australia/Lord_Howe", "2026-10-03T12:00", ["10-04 02:30+1100", "10-05 02:15+1100"]),
         ("45 1 * * *", "Australia/Lord_Howe", "2026-04-04T12:00", ["04-05 01:45+1100", "04-06 01:45+1030"]),
@@ -150,7 +150,9 @@ HOURLY = ScheduleRow(
 
 
 def planned(start: str, now: str, **changes: Any) -> tuple[list[str], list[str]]:
-    """What a schedule does whose next time was ``start``: the times of its runs, and the reasons for others."""
+    """Return the times of the runs of a schedule that was next due at ``start``, and the reasons for times without
+    a run.
+    """
     row = replace(HOURLY, next_at=at(start), **changes)
     found = plan(row, at(now))
     shown = [f"{datetime.fromtimestamp(due, UTC):%d %H:%M} {cause}" for due, cause in found.times]
@@ -168,7 +170,7 @@ def test_times_without_a_daemon_are_made_up_for_by_rule() -> None:
     assert planned(start, now, missed="all") == (every, [])
     times, reasons = planned("2025-01-01T00:00", now, missed="all")
     assert (len(times), times[-1], reasons) == (MAX_CAUGHT_UP_RUNS, "22 10:00 missed", [TOO_MANY_MISSED])
-    # A year of minutes is not walked through.
+    # The code does not step through a year of minutes.
     minutes, _ = planned("2025-01-01T00:00", now, missed="all", cron="* * * * *")
     assert minutes[-3:] == ["22 10:18 missed", "22 10:19 time", "22 10:20 time"]
     assert planned(start, now, cron=None, every="15m", anchor=at(start))[0] == ["22 10:15 missed"]

@@ -1,4 +1,4 @@
-"""Containers: what their files are after a kernel has ended, when room is short, and when their time is over."""
+"""Containers: their files after a kernel has ended, when space is short, and when they expire."""
 
 from __future__ import annotations
 
@@ -44,21 +44,21 @@ class Call:
     run: str = "run_1"
 
     async def emit(self, event: Event) -> None:
-        """Nobody listens."""
+        """Ignore the event."""
 
 
 CALL = cast("Any", Call())
 
 
 async def brought(*files: tuple[str, bytes]) -> AsyncIterator[tuple[str, bytes]]:
-    """Files as they come for a new container."""
+    """Yield files as they arrive for a new container."""
     for file in files:
         yield file
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Containers, and the parts below them."""
+    """Containers and the components that they use."""
 
     containers: ContainerService
     notebooks: Notebooks
@@ -101,7 +101,7 @@ async def test_a_new_kernel_has_the_files_that_the_one_before_it_left(
     assert outcome.error is None and sorted(one.name for one in made) == ["b.txt", "c.txt"]
     assert await place.paths(row.id) == ["a/b.txt", "c.txt", "given.txt", "sent.txt"]
     await containers.run(row.id, Cell("import os; os.remove('c.txt'); open('a/b.txt', 'a').write('!')"), CALL)
-    await notebooks.end(ME.id, row.id)  # as one that is not used for long, or a restart
+    await notebooks.end(ME.id, row.id)  # like a container that is idle for long, or a restart
     await containers.add(row.id, "late.txt", b"late", ME)
     outcome, _made = await containers.run(
         row.id, Cell("import glob; sorted(glob.glob('**', recursive=True)), open('a/b.txt').read()"), CALL

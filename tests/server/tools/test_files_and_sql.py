@@ -1,4 +1,4 @@
-"""The tools `files` and `sql`: what is in the declared folders, and nothing else."""
+"""The tools `files` and `sql` reach the contents of the declared folders, and nothing else."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from portico_server.tools.toolbox import Toolbox
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with a text, a database, links that lead out, and a secret beside it."""
+    """Return a folder with a text, a database, links that lead out of it, and a secret beside it."""
     folder = tmp_path / "shared"
     (folder / "deep").mkdir(parents=True)
     (folder / "a.txt").write_text("Grüße " * 10, encoding="utf-8")

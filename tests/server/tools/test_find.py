@@ -67,7 +67,7 @@ async def test_tools_are_found(tmp_path: Path) -> None:
         for wrong in ({"limit": 0}, {"limit": 101}, {"search": "x" * (MAX_QUERY_CHARS + 1)}):
             assert (await served.client.get("/api/tools", params=wrong)).status_code == 400  # type: ignore[arg-type]
 
-        # With an embedding model the meaning counts too; without its answer the words must do.
+        # With an embedding model, meaning counts too; if it does not answer, only the words count.
         broken = False
 
         async def embed(request: Request, _context: Context) -> Vectors:

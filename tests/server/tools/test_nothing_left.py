@@ -1,4 +1,4 @@
-"""Whatever ends the daemon ends the servers and programs that it holds."""
+"""However the daemon ends, its servers and programs end with it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_servers_and_functions_end_with_the_daemon(tmp_path: Path, number: signa
 @pytest.mark.skipif(not shutil.which("setpriv"), reason="the system has no setpriv")
 def test_a_command_that_runs_ends_with_a_daemon_that_is_killed(tmp_path: Path) -> None:
     told = tmp_path / "pid"
-    os.mkfifo(told)  # whoever reads it waits for the program
+    os.mkfifo(told)  # a reader of this pipe waits for the program
     code = f"import os, time; open({str(told)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
     with (
         daemons.running(tmp_path / "home", env={"PORTICO_OFFLINE": "1"}) as daemon,

@@ -1,4 +1,4 @@
-"""Our own tools keep what `portico.testing.tools` asks of every tool; those that reach the network are not called."""
+"""Our tools pass the checks of `portico.testing.tools`; tools that use the network are not called."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def made(folder: Path) -> dict[str, Any]:
-    """The functions that make our tools, by the names of these."""
+    """Return the functions that build our tools, by function name."""
     tools = {make(Registry()).name: make for make in BUILTIN}
     for tool in outward(Settings(tool_folders=str(folder))):
         tools[tool.name] = lambda _registry, tool=tool: tool

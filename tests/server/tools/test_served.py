@@ -1,4 +1,4 @@
-"""Workers that are silent, come back, or share functions: what is a tool, and for how long."""
+"""Workers that go silent, come back, or share functions: which functions are tools, and for how long."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MUL = ServedFunctionSpec("mul", "Multiply.", {"type": "object"})
 
 
 class Hands:
-    """A clock that a test sets."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.now = 1_000.0
@@ -171,7 +171,7 @@ def test_a_rule_that_is_none_is_refused_with_its_place() -> None:
 def test_one_key_serves_so_many_functions(case: Case) -> None:
     many = [replace(ADD, name=f"f{number}") for number in range(MAX_FUNCTIONS_PER_KEY)]
     case.served.join(ANNA, "w", many[1:])
-    case.served.join(ANNA, "w", many)  # it comes back with others
+    case.served.join(ANNA, "w", many)  # the worker comes back with other functions
     with pytest.raises(TooMany, match="1,000 functions"):
         case.served.join(ANNA, "w2", [SUB])
     case.served.join(ANNA, "w2", many[:1])

@@ -1,4 +1,4 @@
-"""Results too large for an answer: kept whole as an artifact, with a link, the head and the tail."""
+"""Results too large for an answer are stored in full as an artifact and returned as a link, the head and the tail."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Bench:
     artifacts: ArtifactStore | None
 
     async def answer(self, result: ToolResult, schema: Mapping[str, Any] | None = None) -> ToolResult:
-        """What comes of a tool that answers with ``result``."""
+        """Return the answer of a tool whose result is ``result``."""
 
         async def work(_arguments: Mapping[str, Any], _context: Context) -> ToolResult:
             return result
@@ -92,7 +92,7 @@ async def test_a_large_structure_is_kept_as_json(bench: Bench) -> None:
 
 async def test_a_structure_that_was_promised_is_not_silently_missing(bench: Bench) -> None:
     result = await bench.answer(ToolResult("rows", {"rows": "y" * MAX_STRUCTURED_BYTES}), {"type": "object"})
-    assert result.is_error and "more than can be passed on" in result.text
+    assert result.is_error and "is too large to return" in result.text
     assert len(await bench.kept(result)) > MAX_STRUCTURED_BYTES
 
 

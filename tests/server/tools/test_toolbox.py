@@ -51,7 +51,7 @@ async def test_results_match_their_schemas(daemon: RegistryFixture) -> None:
     for make in BUILTIN:
         tool = make(daemon.registry)
         result = await use(daemon, tool.name, **calls[tool.name])
-        # As JSON has it: tuples are arrays there.
+        # In JSON, tuples are arrays.
         Draft202012Validator(dict(tool.output_schema or {})).validate(result.structured)
 
 

@@ -1,4 +1,4 @@
-"""A small website on this machine, for tests of what fetches."""
+"""A small website on this machine, for tests of code that fetches pages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass
 class Site:
-    """Where it is, as ``127.0.0.1:PORT``, and the requests it got."""
+    """The site's address, as ``127.0.0.1:PORT``, and the requests it received."""
 
     host: str
     requests: list[web.Request] = field(default_factory=list)
@@ -25,7 +25,7 @@ class Site:
 
 @asynccontextmanager
 async def serving(pages: Mapping[str, Handler]) -> AsyncIterator[Site]:
-    """Serve ``pages`` by their paths, every method, for the length of a ``with`` block."""
+    """Serve ``pages`` by their paths, with every method, for the duration of a ``with`` block."""
     site = Site("")
 
     @web.middleware
@@ -48,7 +48,7 @@ async def serving(pages: Mapping[str, Handler]) -> AsyncIterator[Site]:
 
 
 def page(text: str, media_type: str = "text/html", status: int = 200) -> Handler:
-    """A page that is always the same."""
+    """Return a handler that always sends the same page."""
 
     async def handle(_request: web.Request) -> web.StreamResponse:
         return web.Response(text=text, content_type=media_type, status=status)

@@ -1,4 +1,4 @@
-"""A receiver of webhooks on this machine: it keeps what it is sent, and answers as a test says."""
+"""A webhook receiver on this machine: it records messages and answers as a test specifies."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from queue import Queue
 
 TIMEOUT_S = 60
-"""Seconds in which a message must come that a test waits for."""
+"""Seconds within which an expected message must arrive."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What was sent to a path."""
+    """A message sent to a path."""
 
     headers: dict[str, str]
     body: bytes
@@ -28,9 +28,9 @@ class Message:
 
 @dataclass
 class Receiver:
-    """``answers``: the statuses with which a path answers one after another, 200 once there are none left.
+    """A receiver. ``answers``: the statuses with which a path answers one after another; once they are used up, 200.
 
-    A path that begins with ``/hang`` answers once ``release`` is set, one that begins with ``/redirect`` names
+    A path that starts with ``/hang`` answers once ``release`` is set; one that starts with ``/redirect`` redirects to
     ``/moved``.
     """
 
@@ -48,11 +48,11 @@ class Receiver:
             return self._arrived.setdefault(path, Queue())
 
     def take(self, path: str) -> Message:
-        """The next message of a path, once it is there."""
+        """Return the next message of a path; wait until it arrives."""
         return self.queue(path).get(timeout=TIMEOUT_S)
 
     async def next(self, path: str) -> Message:
-        """`take`, in a test that has the daemon in its own loop."""
+        """Do the same as `take`, in a test whose own event loop runs the daemon."""
         return await asyncio.to_thread(self.take, path)
 
     def status(self, path: str) -> int:
@@ -63,7 +63,7 @@ class Receiver:
 
 @contextmanager
 def receiving() -> Iterator[Receiver]:
-    """A receiver for the length of a ``with`` block."""
+    """Run a receiver for the duration of a ``with`` block."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -80,14 +80,14 @@ def receiving() -> Iterator[Receiver]:
                 self.send_header("content-length", "0")
                 self.end_headers()
             except OSError:
-                self.close_connection = True  # whoever sent it has gone
+                self.close_connection = True  # the sender has disconnected
 
         def log_message(self, *_arguments: object) -> None:
             """Nothing."""
 
     class Server(ThreadingHTTPServer):
         def handle_error(self, *_arguments: object) -> None:
-            """A sender that was killed is what a test wanted."""
+            """Ignore the error: the test killed the sender on purpose."""
 
     with Server(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True

@@ -1,4 +1,6 @@
-"""What ends is announced: responses in the background, batches, evaluations, trainings, flows; also over `kill -9`."""
+"""Webhooks report the end of background responses, batches, evaluations, training jobs and flows, even after `kill
+-9`.
+"""
 
 from __future__ import annotations
 
@@ -87,7 +89,7 @@ def one(daemon: Daemon) -> Iterator[openai.OpenAI]:
 
 @pytest.fixture
 def heard(daemon: Daemon, receiver: Receiver) -> Iterator[Heard]:
-    """A webhook of the key ``one`` that wants everything, and one of the key ``two``, which has nothing that ends."""
+    """Yield a webhook of the key ``one`` for all events; the key ``two`` also has a webhook, but nothing of it ends."""
     with Client(daemon.url, KEY.format("one")) as client, Client(daemon.url, KEY.format("two")) as other:
         path = f"/{uuid.uuid4().hex}"
         made = client.webhooks.create(receiver.url(path), client.webhooks.event_types())
@@ -99,7 +101,7 @@ def heard(daemon: Daemon, receiver: Receiver) -> Iterator[Heard]:
 
 
 class Heard:
-    """What the webhook is sent, checked by OpenAI's client and by ours."""
+    """The messages of the webhook, checked by OpenAI's client and by ours."""
 
     def __init__(self, receiver: Receiver, path: str, secret: str, client: Client) -> None:
         self._receiver = receiver
@@ -108,7 +110,7 @@ class Heard:
         self.client = client
 
     def next(self) -> tuple[str, str]:
-        """The type of the next event, and the id of what it is about."""
+        """Return the type of the next event and the id of its subject."""
         message = self._receiver.take(self.path)
         event: WebhookEvent = verify_webhook(message.body, message.headers, self._secret)
         with openai.OpenAI(api_key="unused", webhook_secret=self._secret) as client:
@@ -174,7 +176,7 @@ def test_a_fine_tuning_job_is_announced(one: openai.OpenAI, heard: Heard) -> Non
 
 
 def started(daemon: Daemon, words: str) -> str:
-    """A durable run of the key ``one``."""
+    """Start a durable run of the key ``one``; return its id."""
     headers = {"authorization": f"Bearer {KEY.format('one')}"}
     body = {"flow": FLOW, "input": words}
     with httpx.stream("POST", f"{daemon.url}/api/flows/run", json=body, headers=headers) as answer:
@@ -208,7 +210,7 @@ def test_the_command_line_tries_a_webhook_and_sends_an_event_again(
         code = run_command(["webhooks", *arguments])
         return code, capsys.readouterr().out
 
-    assert command("test", hook) == (0, "The receiver answered HTTP 200.\n")
+    assert command("test", hook) == (0, "The receiver responded with HTTP 200.\n")
     assert heard.next()[0] == "response.completed"
     receiver.answers[heard.path] = [500, 500]
     code, out = command("test", hook, "--event", "batch.failed", "--json")

@@ -1,4 +1,4 @@
-"""Webhooks by OpenAI's own client, with a real receiver: made, tried, rotated; sent, retried, refused, disabled."""
+"""Webhooks with OpenAI's own client and a real receiver: created, tested, rotated; sent, retried, refused, disabled."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def served(receiver: Receiver, tmp_path_factory: pytest.TempPathFactory) -
 
 @dataclass(frozen=True, slots=True)
 class Subscriber:
-    """A key with OpenAI's client, and what its webhooks are sent."""
+    """A key with OpenAI's client and the messages of its webhooks."""
 
     id: str
     openai: AsyncOpenAI
@@ -58,7 +58,7 @@ class Subscriber:
         return await self.openai.webhooks.create(name="mine", url=url, event_types=events)
 
     async def announce(self, event_type: str = "run.finished", subject: str = "run_1") -> None:
-        """End a thing, as far as webhooks are concerned."""
+        """Emit the event that a subject has ended."""
         await self.served.services.database.write(rows.announce, self.id, event_type, subject)
 
     async def native(self, method: str, path: str) -> Any:
@@ -68,13 +68,13 @@ class Subscriber:
         return answer.json()
 
     async def deliveries(self, hook: str) -> list[dict[str, Any]]:
-        """What stands in the journal once nothing is being sent."""
+        """Return the delivery journal once nothing is being sent."""
         await self.served.services.deliveries.wait_for_outcomes()
         found: list[dict[str, Any]] = (await self.native("GET", f"{hook}/deliveries"))["data"]
         return found
 
     async def due(self) -> None:
-        """Let the time pass until the next attempts."""
+        """Advance the time until the next attempts."""
 
         def make(connection: Connection) -> None:
             connection.execute(text("update webhook_deliveries set next_at = 0 where state = 'pending'"))
@@ -88,7 +88,7 @@ Join = Callable[..., Any]
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def join(served: ApiServer) -> AsyncIterator[Join]:
-    """Makes keys of their own for a test."""
+    """Yield a function that creates separate keys for a test."""
     made: list[AsyncOpenAI] = []
 
     async def key(*scopes: str) -> Subscriber:
@@ -105,7 +105,7 @@ async def join(served: ApiServer) -> AsyncIterator[Join]:
 
 
 def unwrapped(message: Message, secret: str) -> Any:
-    """The event of a message, by OpenAI's client and by ours."""
+    """Return the event of a message, unwrapped by OpenAI's client and by ours."""
     with openai.OpenAI(api_key="unused") as client:
         event = client.webhooks.unwrap(message.body, message.headers, secret=secret)
     ours = verify_webhook(message.body, message.headers, secret)
@@ -184,7 +184,7 @@ async def test_a_test_is_signed_and_after_a_rotation_by_both_secrets_for_a_day(
     for old in (hook.signing_secret, kept.signing_secret):
         with pytest.raises(openai.InvalidWebhookSignatureError):
             unwrapped(alone, old)
-        with pytest.raises(InvalidRequest, match="None of the signatures"):
+        with pytest.raises(InvalidRequest, match="No signature matches the secret"):
             verify_webhook(alone.body, alone.headers, old)
     assert await key.deliveries(hook.id) == [], "a test is not an event"
 
@@ -201,9 +201,13 @@ async def test_our_helper_refuses_what_was_changed_what_is_old_and_what_lacks_a_
     late = {**message.headers, "webhook-timestamp": "1000000000"}
     lacking = {name: value for name, value in message.headers.items() if name != "webhook-id"}
     for body, headers, why in (
-        (message.body + b" ", message.headers, "None of the signatures"),
-        (message.body, {**message.headers, "webhook-id": "evt_2"}, "None of the signatures"),
-        (message.body, {**message.headers, "webhook-signature": "v1,? v2,x"}, "None of the signatures"),
+        (message.body + b" ", message.headers, "No signature matches the secret"),
+        (message.body, {**message.headers, "webhook-id": "evt_2"}, "No signature matches the secret"),
+        (
+            message.body,
+            {**message.headers, "webhook-signature": "v1,? v2,x"},
+            "No signature matches the secret",
+        ),
         (message.body, late, "older than"),
         (message.body, {**message.headers, "webhook-timestamp": "soon"}, "not a number"),
         (message.body, lacking, "'webhook-id' is missing"),
@@ -427,7 +431,7 @@ async def test_webhooks_and_waiting_events_have_bounds(
     await key.announce(subject="run_2")
     beyond, first = (await key.native("GET", f"{hook.id}/deliveries"))["data"]
     assert (first["state"], beyond["state"]) == ("pending", "failed")
-    assert "waited to be delivered" in beyond["last_error"]
+    assert "events were already pending" in beyond["last_error"]
     path = f"/api/webhooks/{hook.id}/deliveries/{beyond['id']}/redeliver"
     answer = await key.served.client.post(path, headers={"authorization": f"Bearer {key.secret}"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (429, "too_many_events")
@@ -468,14 +472,14 @@ async def test_a_thing_whose_run_was_ended_by_others_is_announced_though_nobody_
 
 
 async def test_a_large_answer_is_not_read_to_its_end(join: Join, tmp_path: Path) -> None:
-    """More would never come: a status that is there is what counts."""
+    """The rest never arrives; the status alone decides."""
     done = asyncio.Event()
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"}}")
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n" + b"x" * 70_000)
         await writer.drain()
-        await reader.read()  # until the other side leaves
+        await reader.read()  # until the peer disconnects
         writer.close()
         done.set()
 

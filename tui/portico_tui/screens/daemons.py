@@ -166,7 +166,7 @@ class DaemonsScreen(ListingScreen[SeenDaemon]):
 
         def write() -> None:
             file = profiles_file()
-            profiles = [each for each in read_profiles(file) if each.name != name]
+            profiles = [entry for entry in read_profiles(file) if entry.name != name]
             write_profiles(file, profiles if profile is None else [*profiles, profile])
 
         await asyncio.to_thread(write)

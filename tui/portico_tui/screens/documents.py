@@ -25,7 +25,7 @@ from portico_tui.widgets.table import Table
 from portico_tui.widgets.table_rows import TableColumn
 
 STEPS = ("off", "auto", "2", "3", "4")
-"""Whether a search repeats for what its passages lack, and the maximum number of searches."""
+"""True if a search repeats for what its passages lack, and the maximum number of searches."""
 
 NEEDS_A_STORE = {"sync", "upload", "delete", "search", "reindex", "pause", "links", "steps"}
 

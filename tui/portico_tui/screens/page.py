@@ -289,7 +289,7 @@ class ListingScreen(PageScreen, Generic[Item]):
             self.put(items)
 
     def failed(self, error: DaemonError) -> None:
-        """Handle an unavailable list: the key may not see it, or the daemon is unreachable, which the banner
+        """Handle an unavailable list: the key cannot see it, or the daemon is unreachable, which the banner
         reports.
         """
         if not self.items and self.query("#empty"):

@@ -159,11 +159,11 @@ class PromptsScreen(ListingScreen[Prompt]):
         answers = await self.ask(Form("Import prompts", source))
         if answers is None:
             return
-        where = answers["source"]
-        if "://" in where:
-            result = await self.client.prompts.load(url=where)
+        place = answers["source"]
+        if "://" in place:
+            result = await self.client.prompts.load(url=place)
         else:
-            path = local_path(where)
+            path = local_path(place)
             result = await self.client.prompts.load(prompt_files(path), origin=str(path.absolute()))
         counts = (
             f"{len(result.added)} added, {len(result.changed)} changed, {len(result.unchanged)} unchanged"

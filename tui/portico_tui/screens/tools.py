@@ -104,7 +104,7 @@ class Origin:
 
     @property
     def is_server(self) -> bool:
-        """Whether it is an MCP server."""
+        """True if it is an MCP server."""
         return self.kind == "mcp"
 
 

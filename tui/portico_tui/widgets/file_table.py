@@ -31,7 +31,7 @@ def _state(file: StoreFile | SkippedFile) -> str:
 
 
 class FileTable(Table[StoreFile | SkippedFile]):
-    """The table `#files`. ``files`` are those of the store, ``skipped`` those that are not read."""
+    """The table `#files`. ``files`` are the store's files, ``skipped`` the files that are not read."""
 
     def __init__(self) -> None:
         super().__init__(*FILE_COLUMNS, id="files")

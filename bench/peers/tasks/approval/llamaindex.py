@@ -30,7 +30,7 @@ async def main():
     if sys.argv[1:] == ["approve"]:
         ctx = Context.from_dict(clerk, json.loads(kept.read_text()), serializer=JsonSerializer())
         handler = clerk.run(ctx=ctx)
-        await handler.ctx.store.set("memory", memory)  # it is not part of the context's JSON
+        await handler.ctx.store.set("memory", memory)  # not part of the context's JSON
         handler.ctx.send_event(HumanResponseEvent(response="yes"))
         print(json.dumps(str(await handler)))
     else:

@@ -1,4 +1,4 @@
-"""A conversation that outlives its program, with LazyLLM: the program keeps the history."""
+"""A conversation that outlives its program, with LazyLLM: the program stores the history."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""An order of five steps with LlamaIndex; its state is written down after each step."""
+"""An order of five steps with LlamaIndex; its state is saved after each step."""
 
 import asyncio
 import json

@@ -40,7 +40,7 @@ if __name__ == "__main__":
         client.apply({"tools": tools}, folder=str(Path.cwd()))
         client.apps.deploy("order", order)
         runs = [run.id for run in client.runs.list() if run.name == "order"]
-        if runs:  # it was begun before, and the daemon continues it
+        if runs:  # started earlier; the daemon continues the run
             events = client.runs.events(runs[0])
             [result] = [item.event.result for item in events if isinstance(item.event, Finished)]
         else:

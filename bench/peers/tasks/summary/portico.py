@@ -20,7 +20,7 @@ summary = flow(
 with Client() as client:
     client.apps.deploy("summary", summary)
     runs = [run.id for run in client.runs.list() if run.name == "summary"]
-    if runs:  # it was begun before, and the daemon continues it
+    if runs:  # started earlier; the daemon continues the run
         [result] = [
             item.event.result for item in client.runs.events(runs[0]) if isinstance(item.event, Finished)
         ]

@@ -53,7 +53,7 @@ class Webhooks(Group):
     async def rotate(self, webhook_id: str, *, keep_old: bool | None = None) -> NewWebhook:
         """Replace the secret of a webhook. The new secret is shown only in this response.
 
-        Whether events of the next 24 hours are also signed with the previous secret.
+        True if events of the next 24 hours are also signed with the previous secret.
         """
         return await self._transport.request(
             "POST",

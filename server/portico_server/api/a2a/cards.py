@@ -44,7 +44,7 @@ def agent_card(card: Card, name: str, base: str, cards: Sequence[Card], *, is_ke
         },
         "defaultInputModes": ["text/plain", "application/json", "image/png", "image/jpeg"],
         "defaultOutputModes": list(_OUTPUTS),
-        "skills": [_skill(card, ""), *(_skill(one, f"{base}/a2a/{quote(one.name)}") for one in cards)],
+        "skills": [_skill(card, ""), *(_skill(entry, f"{base}/a2a/{quote(entry.name)}") for entry in cards)],
     }
     if is_keyed:
         document["securityRequirements"] = [{"schemes": {"key": {"list": []}}}]

@@ -410,9 +410,9 @@ def _is_name(name: object) -> TypeGuard[str]:
     return isinstance(name, str) and 0 < len(name.strip()) <= MAX_NAME_CHARS and is_plain(name)
 
 
-def _refusal(why: str) -> Unauthenticated:
+def _refusal(reason: str) -> Unauthenticated:
     return Unauthenticated(
-        f"This token is not accepted: {why}. Sign in again, or send a key.", code="invalid_token"
+        f"This token is not accepted: {reason}. Sign in again, or send a key.", code="invalid_token"
     )
 
 

@@ -126,7 +126,7 @@ class Changes:
     async def subscribe(
         self, context: ServerRequestContext[Any], params: types.SubscribeRequestParams
     ) -> types.EmptyResult:
-        """Handle ``resources/subscribe``. Raise `MCPError` if this caller may not read the file."""
+        """Handle ``resources/subscribe``. Raise `MCPError` if this caller cannot read the file."""
         version = await self._resources.version(context, params.uri)
         watching = self._sessions.setdefault(connection_of(context), _Watching(caller_of(context)))
         if len(watching.files) >= MAX_WATCHED_FILES:

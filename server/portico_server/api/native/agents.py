@@ -46,10 +46,10 @@ class AgentToCheck(BaseModel, extra="forbid"):
 
 
 @agent_router.post("/api/agents/check")
-async def check_agent(given: AgentToCheck, services: TheServices, caller: Caller) -> CheckedSpec:
+async def check_agent(body: AgentToCheck, services: TheServices, caller: Caller) -> CheckedSpec:
     """Check a whole agent, and whether everything it names exists, without running it."""
     try:
-        spec = read.agent(given.agent)
+        spec = read.agent(body.agent)
         await services.agents.exists(spec, caller)
     except PorticoError as error:
         return CheckedSpec(ok=False, error=error.body().to_json()["error"])
@@ -67,18 +67,18 @@ async def agent_schema() -> dict[str, Any]:
     response_class=EventStream,
     responses={200: {"content": {"text/event-stream": {}}, "description": "The events of the run, in order"}},
 )
-async def run_agent(given: AgentInput, services: TheServices, caller: Caller) -> EventStream:
+async def run_agent(body: AgentInput, services: TheServices, caller: Caller) -> EventStream:
     """Run an agent on one message and stream its events; the last event contains the answer as a message.
 
     If the client leaves, the turn is cancelled and nothing of it is stored.
     """
-    spec = read.agent(given.agent)
+    spec = read.agent(body.agent)
     run = services.agents.begin(
         spec,
-        message_of(given.message),
+        message_of(body.message),
         caller,
-        session=None if given.session is None else (given.session.app, given.session.name),
-        path=given.path,
-        variables=given.variables,
+        session=None if body.session is None else (body.session.app, body.session.name),
+        path=body.path,
+        variables=body.variables,
     )
     return EventStream(events_of(services.runner, run, stay=False), {"x-portico-run": run.id})

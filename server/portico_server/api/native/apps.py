@@ -151,12 +151,12 @@ async def list_apps(
 
 
 @router.post("")
-async def deploy_app(given: DeployedApp, services: TheServices, caller: Caller) -> AppVersion:
+async def deploy_app(body: DeployedApp, services: TheServices, caller: Caller) -> AppVersion:
     """Deploy an app, or a new version of it, for all later calls. Deploying an identical app changes nothing."""
-    if given.kind == "flow" and not given.serve_later:
-        await services.flows.refuse_unserved(given.name, given.spec, caller)
+    if body.kind == "flow" and not body.serve_later:
+        await services.flows.refuse_unserved(body.name, body.spec, caller)
     row, version = await services.apps.deploy(
-        given.name, given.kind, given.spec, caller, note=given.note, expected_version=given.expected_version
+        body.name, body.kind, body.spec, caller, note=body.note, expected_version=body.expected_version
     )
     return _deployed(row, version, services, caller)
 
@@ -168,14 +168,14 @@ async def retrieve_app(name: str, services: TheServices, caller: Caller) -> App:
 
 
 @router.patch("/{name}")
-async def update_app(name: str, given: Update, services: TheServices, caller: Caller) -> AppVersion:
+async def update_app(name: str, body: Update, services: TheServices, caller: Caller) -> AppVersion:
     """Change parts of a deployed app, or its limits. Runs and sessions in progress continue."""
     # An error in one part must not leave the other part applied.
-    limits = UsageLimits.parse(given.limits) if given.limits is not None else None
+    limits = UsageLimits.parse(body.limits) if body.limits is not None else None
     row, version = services.apps.index.find(name, caller)
-    if given.set:
+    if body.set:
         row, version = await services.apps.update(
-            row.id, given.set, caller, note=given.note, expected_version=given.expected_version
+            row.id, body.set, caller, note=body.note, expected_version=body.expected_version
         )
     if limits is not None:
         await services.apps.limit(row.id, limits, caller)
@@ -207,23 +207,23 @@ async def draw_app(
 
 @router.post("/{name}/package/plan")
 async def plan_package(
-    name: str, given: PackageOrder, services: TheServices, caller: Caller
+    name: str, body: PackageOrder, services: TheServices, caller: Caller
 ) -> PackagedContents:
     """List what the package of an app would contain, without creating it."""
-    package = await services.packages.prepare(name, given.request(), caller)
+    package = await services.packages.prepare(name, body.request(), caller)
     return shaped(PackagedContents, package.plan())
 
 
 @router.post("/{name}/package", response_class=StreamingResponse)
 async def package_app(
-    name: str, given: PackageOrder, services: TheServices, caller: Caller
+    name: str, body: PackageOrder, services: TheServices, caller: Caller
 ) -> StreamingResponse:
     """Return a zip archive with an app, its pinned dependencies, and the files to run it elsewhere. It contains no
     secrets.
 
     Requires the right to deploy the app: for a shared app, the scope ``admin``.
     """
-    package = await services.packages.prepare(name, given.request(), caller)
+    package = await services.packages.prepare(name, body.request(), caller)
     return StreamingResponse(
         package.pieces(),
         media_type="application/zip",
@@ -249,9 +249,9 @@ async def list_versions(name: str, services: TheServices, caller: Caller) -> Lis
 
 
 @router.post("/{name}/rollback")
-async def roll_back_app(name: str, given: RollBack, services: TheServices, caller: Caller) -> AppVersion:
+async def roll_back_app(name: str, body: RollBack, services: TheServices, caller: Caller) -> AppVersion:
     """Restore an earlier version."""
-    row, version = await services.apps.roll_back(name, caller, to=given.version)
+    row, version = await services.apps.roll_back(name, caller, to=body.version)
     return _deployed(row, version, services, caller)
 
 
@@ -262,7 +262,7 @@ async def roll_back_app(name: str, given: RollBack, services: TheServices, calle
 )
 async def run_app(
     name: str,
-    given: RunInput,
+    body: RunInput,
     services: TheServices,
     caller: Caller,
     request: HttpRequest,
@@ -276,13 +276,13 @@ async def run_app(
     answer is ``{"run": …, "output": …}``.
     """
     servable = await _resolve(services, name, caller)
-    asked_request = _request(given)
+    asked_request = _request(body)
     if isinstance(asked_request, Chat):
         refuse_unchecked(servable.card, asked_request.options)
     flow = getattr(servable, "flow", None)
-    if flow is not None and given.messages is None:
+    if flow is not None and body.messages is None:
         with services.runner.admitted(name, caller) as admission:
-            run = await services.flows.begin(flow, given.input, caller)
+            run = await services.flows.begin(flow, body.input, caller)
             admission.follow(run)
         stay = keep or flow.durability != "off"
     else:

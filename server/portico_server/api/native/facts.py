@@ -51,9 +51,9 @@ async def list_session_facts(
 
 
 @router.patch("/facts/{fact_id}")
-async def change_fact(fact_id: str, given: ChangedFact, services: TheServices, caller: Caller) -> Fact:
+async def change_fact(fact_id: str, body: ChangedFact, services: TheServices, caller: Caller) -> Fact:
     """Replace the text of a fact. Searches use the new text a moment later."""
-    return _fact(await services.agents.facts.change(fact_id, given.text, caller))
+    return _fact(await services.agents.facts.change(fact_id, body.text, caller))
 
 
 @router.delete("/facts/{fact_id}", status_code=204, response_class=Response)

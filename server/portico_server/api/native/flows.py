@@ -74,10 +74,10 @@ class RunFork(BaseModel, extra="forbid"):
 
 
 @router.post("/api/flows/check")
-async def check_flow(given: FlowToCheck, services: TheServices, caller: Caller) -> CheckedSpec:
+async def check_flow(body: FlowToCheck, services: TheServices, caller: Caller) -> CheckedSpec:
     """Check a whole flow without running it."""
     try:
-        flow = await services.flows.read(given.flow, caller)
+        flow = await services.flows.read(body.flow, caller)
     except PorticoError as error:
         return CheckedSpec(ok=False, error=error.body().to_json()["error"])
     return CheckedSpec(ok=True, name=flow.name)
@@ -94,15 +94,15 @@ async def flow_schema() -> dict[str, Any]:
     response_class=EventStream,
     responses={200: {"content": {"text/event-stream": {}}, "description": "The events of the run, in order"}},
 )
-async def run_flow(given: FlowInput, services: TheServices, caller: Caller) -> EventStream:
+async def run_flow(body: FlowInput, services: TheServices, caller: Caller) -> EventStream:
     """Run a flow and stream its events; the header ``x-portico-run`` names the run.
 
     If the client leaves, the run is cancelled. A durable flow continues, with its events at ``/api/runs/{id}/events``.
     """
-    flow = await services.flows.read(given.flow, caller)
-    function_names = None if given.functions is None else frozenset(given.functions)
+    flow = await services.flows.read(body.flow, caller)
+    function_names = None if body.functions is None else frozenset(body.functions)
     run = await services.flows.begin(
-        flow, given.input, caller, given.history, answered_functions=function_names
+        flow, body.input, caller, body.history, answered_functions=function_names
     )
     return EventStream(
         events_of(services.runner, run, stay=flow.durability != "off"), {"x-portico-run": run.id}
@@ -161,18 +161,18 @@ async def run_trace(
 
 @router.post("/api/runs/{run_id}/resume", tags=["Runs"])
 async def resume_run(
-    run_id: str, services: TheServices, caller: Caller, given: Again | None = None
+    run_id: str, services: TheServices, caller: Caller, body: Again | None = None
 ) -> RunDescription:
     """Resume a durable run that has ended, after its last finished step or from a given step."""
-    await services.flows.resume(run_id, caller, start=given.start if given else "")
+    await services.flows.resume(run_id, caller, start=body.start if body else "")
     return await retrieve_run(run_id, services, caller)
 
 
 @router.post("/api/runs/{run_id}/fork", tags=["Runs"])
-async def fork_run(run_id: str, given: RunFork, services: TheServices, caller: Caller) -> RunDescription:
+async def fork_run(run_id: str, body: RunFork, services: TheServices, caller: Caller) -> RunDescription:
     """Start a new run based on this durable run."""
-    new_input = given.new_input or given.input is not None
-    run = await services.flows.fork(run_id, caller, start=given.start, value=given.input, new_input=new_input)
+    new_input = body.new_input or body.input is not None
+    run = await services.flows.fork(run_id, caller, start=body.start, value=body.input, new_input=new_input)
     return await retrieve_run(run.id, services, caller)
 
 

@@ -181,10 +181,10 @@ async def list_prompt_versions(name: str, services: TheServices, caller: Caller)
 
 
 @router.post("/{name:path}/render")
-async def render_prompt(name: str, given: PromptArguments, services: TheServices, caller: Caller) -> Rendered:
+async def render_prompt(name: str, body: PromptArguments, services: TheServices, caller: Caller) -> Rendered:
     """Return the messages of a prompt with its arguments filled in."""
-    prompt = await services.prompts.get(name, caller, given.version)
-    messages = [PromptMessage(**message) for message in prompt.spec.render(given.arguments)]
+    prompt = await services.prompts.get(name, caller, body.version)
+    messages = [PromptMessage(**message) for message in prompt.spec.render(body.arguments)]
     return Rendered(name=prompt.name, version=prompt.version, messages=messages)
 
 

@@ -154,10 +154,10 @@ async def list_sessions(
 
 
 @router.post("")
-async def open_session(given: NewSession, services: TheServices, caller: Caller) -> Session:
+async def open_session(body: NewSession, services: TheServices, caller: Caller) -> Session:
     """Return the session with this name, creating it if it does not exist."""
     row = await services.agents.sessions.open(
-        given.app, given.name, caller, title=given.title, metadata=given.metadata
+        body.app, body.name, caller, title=body.title, metadata=body.metadata
     )
     return shaped(Session, row)
 
@@ -170,11 +170,11 @@ async def retrieve_session(session_id: str, services: TheServices, caller: Calle
 
 @router.patch("/{session_id}")
 async def change_session(
-    session_id: str, given: SessionChange, services: TheServices, caller: Caller
+    session_id: str, body: SessionChange, services: TheServices, caller: Caller
 ) -> Session:
     """Change the title or metadata of a session."""
     row = await services.agents.sessions.describe(
-        session_id, caller, title=given.title, metadata=given.metadata
+        session_id, caller, title=body.title, metadata=body.metadata
     )
     return shaped(Session, row)
 
@@ -206,21 +206,19 @@ async def list_session_messages(
 
 @router.post("/{session_id}/messages")
 async def add_session_messages(
-    session_id: str, given: AddedMessages, services: TheServices, caller: Caller
+    session_id: str, body: AddedMessages, services: TheServices, caller: Caller
 ) -> Session:
     """Append messages to a session, such as those of an agent that runs at a client."""
-    messages = [message_of(item) for item in given.messages]
-    return shaped(
-        Session, await services.agents.sessions.add(session_id, caller, messages, agent=given.agent)
-    )
+    messages = [message_of(item) for item in body.messages]
+    return shaped(Session, await services.agents.sessions.add(session_id, caller, messages, agent=body.agent))
 
 
 @router.put("/{session_id}/messages/{seq}/rating")
 async def rate_answer(
-    session_id: str, seq: MessageNumber, given: NewRating, services: TheServices, caller: Caller
+    session_id: str, seq: MessageNumber, body: NewRating, services: TheServices, caller: Caller
 ) -> SessionMessage:
     """Rate an answer by the number of its message, replacing an existing rating."""
-    row = await services.agents.sessions.rate(session_id, seq, caller, given)
+    row = await services.agents.sessions.rate(session_id, seq, caller, body)
     return shaped(SessionMessage, row, run=row.run_id)
 
 
@@ -257,9 +255,9 @@ async def reset_session(session_id: str, services: TheServices, caller: Caller) 
 
 
 @router.post("/{session_id}/fork")
-async def fork_session(session_id: str, given: SessionFork, services: TheServices, caller: Caller) -> Session:
+async def fork_session(session_id: str, body: SessionFork, services: TheServices, caller: Caller) -> Session:
     """Copy a session. The copy is independent from then on."""
-    return shaped(Session, await services.agents.sessions.fork(session_id, caller, given.name))
+    return shaped(Session, await services.agents.sessions.fork(session_id, caller, body.name))
 
 
 @router.get("/{session_id}/state")
@@ -272,7 +270,7 @@ async def session_state(session_id: str, services: TheServices, caller: Caller) 
 
 @router.put("/{session_id}/state")
 async def load_session_state(
-    session_id: str, given: Mapping[str, Any], services: TheServices, caller: Caller
+    session_id: str, body: Mapping[str, Any], services: TheServices, caller: Caller
 ) -> Session:
     """Replace all messages with a state dict. If the dict cannot be parsed, nothing changes."""
-    return shaped(Session, await services.agents.sessions.load_state_dict(session_id, caller, given))
+    return shaped(Session, await services.agents.sessions.load_state_dict(session_id, caller, body))

@@ -39,7 +39,7 @@ class StartedSignIn(BaseModel):
 
 
 class SignedOut(BaseModel):
-    """Whether a user was signed in in this browser."""
+    """True if a user was signed in in this browser."""
 
     signed_out: bool
 

@@ -314,11 +314,11 @@ class PageRequest(BaseModel, extra="forbid"):
     responses={200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}},
 )
 async def draw_page(
-    store: str, file_id: str, given: PageRequest, services: TheServices, caller: Caller
+    store: str, file_id: str, body: PageRequest, services: TheServices, caller: Caller
 ) -> Response:
     """Draw a page of a PDF as an image (PNG, at most 1,600 pixels long) with a passage marked at its position."""
     row = await services.stores.get(store, caller)
-    picture = await services.stores.contents.page(row, file_id, given.page, given.passage)
+    picture = await services.stores.contents.page(row, file_id, body.page, body.passage)
     return Response(picture, media_type="image/png", headers={"Cache-Control": "private, no-store"})
 
 

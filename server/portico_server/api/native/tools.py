@@ -90,7 +90,7 @@ async def get_tool(name: str, services: TheServices, caller: Caller) -> Tool:
 )
 async def call_tool(
     name: str,
-    given: ToolArguments,
+    body: ToolArguments,
     services: TheServices,
     caller: Caller,
     request: Request,
@@ -109,9 +109,9 @@ async def call_tool(
         await services.registry.resolve(
             f"tool/{name}", caller
         )  # so that a wrong name is an error of this request
-        run = services.runner.start("tools/call", f"tool/{name}", ToolCall(given.arguments), caller)
+        run = services.runner.start("tools/call", f"tool/{name}", ToolCall(body.arguments), caller)
         return JSONResponse({"run": run.id}, HTTPStatus.ACCEPTED)
-    call = services.runner.call("tools/call", f"tool/{name}", ToolCall(given.arguments), caller)
+    call = services.runner.call("tools/call", f"tool/{name}", ToolCall(body.arguments), caller)
     result = await while_present(request, call)
     if not isinstance(result, ToolResult):
         raise PorticoError(f"The tool '{name}' did not return a tool result.")

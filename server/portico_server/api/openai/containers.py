@@ -254,7 +254,7 @@ def _require_code(caller: Principal) -> None:
     """Raise `Forbidden` unless the caller may run code in a container."""
     if not any(caller.allows(f"tools:{name}:call") for name in ("code_interpreter", "shell")):
         raise Forbidden(
-            "This key may not run code: it lacks the scopes 'tools:code_interpreter:call' and "
+            "This key cannot run code: it lacks the scopes 'tools:code_interpreter:call' and "
             "'tools:shell:call'. Ask the operator for a key with one of them."
         )
 

@@ -126,7 +126,7 @@ def require_upload(caller: Principal) -> None:
     """Raise `Forbidden` unless the caller could use an uploaded file."""
     if not (caller.allows_some("stores", "write") or caller.allows("chat") or caller.allows("finetune")):
         raise Forbidden(
-            "This key may not upload files: it lacks every scope that could use them ('stores:NAME:write', "
+            "This key cannot upload files: it lacks every scope that could use them ('stores:NAME:write', "
             "'chat' and 'finetune'). Ask the operator for a key with one of these scopes."
         )
 

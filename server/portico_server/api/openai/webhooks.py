@@ -46,7 +46,7 @@ class WebhookChange(BaseModel, extra="forbid"):
 
 
 class RotateRequest(BaseModel, extra="forbid"):
-    """Whether events of the next 24 hours are also signed with the previous secret."""
+    """True if events of the next 24 hours are also signed with the previous secret."""
 
     keep_old_secret_active_for_24_hours: bool = False
 

@@ -237,9 +237,9 @@ class AgentApps:
             budget.release()
 
 
-def _misconfigured(where: str, error: PorticoError) -> InvalidRequest:
+def _misconfigured(place: str, error: PorticoError) -> InvalidRequest:
     """Return the error for a name in a specification, with its location."""
-    invalid_request = InvalidRequest(f"{where}: {error.message}", code=error.code, param=where)
+    invalid_request = InvalidRequest(f"{place}: {error.message}", code=error.code, param=place)
     invalid_request.status, invalid_request.type = error.status, error.type
     return invalid_request
 

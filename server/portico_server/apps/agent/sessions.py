@@ -421,16 +421,16 @@ def headline(text: str) -> str:
     return words if len(words) <= TITLE_CHARS else f"{words[: TITLE_CHARS - 1].rstrip()}…"
 
 
-def _recollected(remembered: Remembered) -> Recollection:
-    messages = [AgentMessage(**message) for message in remembered.messages]
-    earlier = remembered.earlier
+def _recollected(memory_rows: Remembered) -> Recollection:
+    messages = [AgentMessage(**message) for message in memory_rows.messages]
+    earlier = memory_rows.earlier
     if earlier:
         # Tool results whose call is among the earlier messages.
         begin = next(
             (at for at, message in enumerate(messages) if message.type != TOOL_RESULT), len(messages)
         )
         messages, earlier = messages[begin:], earlier + begin
-    return Recollection(messages, dict(remembered.state), remembered.last, earlier)
+    return Recollection(messages, dict(memory_rows.state), memory_rows.last, earlier)
 
 
 def _check_described(title: str, metadata: Mapping[str, Any] | None) -> None:

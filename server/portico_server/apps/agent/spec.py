@@ -148,7 +148,7 @@ class AgentSpec:
     """Skills by name or id. The model sees their descriptions, and reads them with one tool."""
     agents: tuple[SubAgent, ...] = ()
     tool_search: ToolSearching = "auto"
-    """Whether the model searches for its tools instead of seeing all of them: ``auto`` if there are many."""
+    """True if the model searches for its tools instead of seeing all of them: ``auto`` if there are many."""
     strategy: Strategy = "tools"
     memory: MemoryPolicy = MemoryPolicy()
     output: tuple[Output, ...] = ()

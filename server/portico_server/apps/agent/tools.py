@@ -150,7 +150,7 @@ class AgentTools:
     count: int = 0
 
     async def grasp(self, ask: Ask) -> None:
-        """Resolve everything that the agent names. Raise `NotFound` or `Forbidden` for what the caller may not use."""
+        """Resolve everything that the agent names. Raise `NotFound` or `Forbidden` if the caller cannot use it."""
         caller = self.context.caller
         for use in self.spec.tools:
             if use.function is not None:

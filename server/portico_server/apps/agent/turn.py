@@ -127,7 +127,7 @@ class AgentTurn:
     above: tuple[str, ...] = ()
     """The agents that handed the conversation over to this agent, nearest last."""
     near: bool = False
-    """Whether the client that began the turn executes the agent's client functions."""
+    """True if the client that began the turn executes the agent's client functions."""
     tools: AgentTools = field(init=False)
     note: str = ""
     """Text that a strategy adds to the instructions."""

@@ -52,7 +52,7 @@ class _ChainGraph:
 
     def __init__(self, material: Material, names: Sequence[Sequence[str]]) -> None:
         question = fold(material.question)
-        counts = Counter(name for own in names for name in set(own))
+        counts = Counter(name for own_value in names for name in set(own_value))
         asked_names = {name for name in counts if says(question, name)}
         self.asked = {
             name

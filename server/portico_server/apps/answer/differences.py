@@ -204,12 +204,15 @@ def _differ(statement: _Statement, other: _Statement, question: _Asked) -> bool:
     )
 
 
-def _own_names(one: _Statement, statement: _Statement, question: _Asked) -> list[str]:
-    """Return the words of names that only ``one`` has. Names in the question or above ``statement`` count as common."""
+def _own_names(first_statement: _Statement, statement: _Statement, question: _Asked) -> list[str]:
+    """Return the words of names that only ``first_statement`` has.
+
+    Names in the question or above ``statement`` count as common.
+    """
     other_text = f"{statement.folded}\n{statement.context}\n{question.folded}"
     return [
         name.word
-        for name in one.names
+        for name in first_statement.names
         if not _is_number(name.word) and not holds_name(name, other_text, statement.known_terms)
     ]
 
@@ -224,12 +227,12 @@ def _counts_differ(statement: _Statement, other: _Statement) -> bool:
     )
 
 
-def _numbers_differ(one: _Statement, statement: _Statement) -> bool:
+def _numbers_differ(first_statement: _Statement, statement: _Statement) -> bool:
     """Return whether each has one number, with compatible units, and the numbers differ."""
-    if len(one.quantities) != 1 or len(statement.quantities) != 1:
+    if len(first_statement.quantities) != 1 or len(statement.quantities) != 1:
         return False
     ((unit, _), values), ((other_unit, _), other_values) = (
-        *one.quantities.items(),
+        *first_statement.quantities.items(),
         *statement.quantities.items(),
     )
     return (unit == other_unit or not unit or not other_unit) and not values & other_values

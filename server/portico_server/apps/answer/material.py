@@ -2,7 +2,7 @@
 
 Features are named; their weights are in `portico_server.apps.answer.weights`. Words are weighted by their rarity among
 the passages of the search. With word and sentence vectors from a static model, words are also aligned softly: each
-word of the question with the nearest word of a unit. Chinese words (`terms.tagged`) count in addition to pairs of
+word of the question with the nearest word of a unit. Chinese words (`terms.tag_words`) count in addition to pairs of
 characters.
 """
 

@@ -1,4 +1,4 @@
-"""Whether a model answers from passages in its own words, determined by a short self-test, once per model.
+"""True if a model answers from passages in its own words, determined by a short self-test, once per model.
 
 The test asks about a few tiny passages as in a real answer, in English and in Chinese, with one question in each
 language that the passages do not answer. A model that answers correctly and reports missing answers may write; other

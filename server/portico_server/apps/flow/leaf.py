@@ -144,10 +144,10 @@ def _messages(op: spec.LlmStep, scope: Scope) -> list[Message]:
     return out
 
 
-def _conversation(value: Any, where: str) -> list[Message]:
+def _conversation(value: Any, path: str) -> list[Message]:
     if not _is_conversation(value) and value != []:
         raise InvalidRequest(
-            f"'{where}' must be a list of messages, each an object with 'role' and 'content'.", param=where
+            f"'{path}' must be a list of messages, each an object with 'role' and 'content'.", param=path
         )
     return list(value)
 

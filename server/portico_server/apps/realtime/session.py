@@ -46,7 +46,7 @@ class RealtimeSession:
         self,
         responder: Responder,
         caller: Principal,
-        begun: Config,
+        config: Config,
         emit: Emit,
         keep: Callable[[int], bool],
         voices: Voices,
@@ -55,7 +55,7 @@ class RealtimeSession:
     ) -> None:
         self._emit = emit
         self._input = InputBuffer()
-        self._config = SessionConfig(begun, bound=bound)
+        self._config = SessionConfig(config, bound=bound)
         self._memory = SessionMemory(keep, self._input, self._config.size)
         self._conversation = SessionItems(self._memory.keep_items)
         context = SessionContext(self._config, self._conversation, self._memory, voices, emit, heard={})

@@ -125,7 +125,7 @@ async def find_uploads(bench: ToolContext, file_ids: Sequence[str], at: str) -> 
 
 
 def made_notes(text: str, artifacts: Sequence[tuple[Artifact, str]]) -> list[dict[str, Any]]:
-    """Return the files that code made as annotations of a text: where the text names the file, otherwise at its end."""
+    """Return the files that code made as annotations of a text: where the text names it, otherwise after the text."""
     notes = []
     for artifact, container in artifacts:
         start = text.find(artifact.name)

@@ -34,7 +34,7 @@ async def image_call(bench: ToolContext, tool: ImageGenerationTool, at: str) -> 
     caller, registry = bench.context.caller, bench.around.registry
     try:
         card = (await registry.resolve("tool/draw", caller)).card
-        if not any("image" in one.capabilities for one in await registry.cards(caller, "model")):
+        if not any("image" in entry.capabilities for entry in await registry.cards(caller, "model")):
             raise Unavailable("No image model is available to this key.", code="no_such_model", param=at)
         if tool.model:
             await registry.resolve(tool.model, caller)

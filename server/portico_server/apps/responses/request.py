@@ -233,7 +233,7 @@ class ResponseRequest:
 
     @property
     def hosted(self) -> bool:
-        """Whether the request offers tools other than client functions."""
+        """True if the request offers tools other than client functions."""
         return any(not isinstance(tool, FunctionTool | DeclaredTool) for tool in self.tools)
 
     @property

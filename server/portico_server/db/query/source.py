@@ -388,7 +388,7 @@ def _cell(name: str, kind: str) -> str:
     )
 
 
-def _explained(error: Exception, where: str, timeout: float) -> InvalidRequest | Unavailable:
+def _explained(error: Exception, place: str, timeout: float) -> InvalidRequest | Unavailable:
     import asyncpg
 
     match error:
@@ -397,11 +397,11 @@ def _explained(error: Exception, where: str, timeout: float) -> InvalidRequest |
         case asyncpg.ReadOnlySQLTransactionError():
             text = "Only reading is allowed here: one SELECT (or WITH … SELECT)."
         case asyncpg.InvalidAuthorizationSpecificationError() | asyncpg.InvalidCatalogNameError():
-            return Unavailable(f"{where} refuses us: {error}.", code="database_unreachable")
+            return Unavailable(f"{place} refuses us: {error}.", code="database_unreachable")
         case asyncpg.DataError():
             text = f"A parameter does not fit: {error}. Cast it from text, as in $1::text::date."
         case asyncpg.PostgresError() | asyncpg.InterfaceError():
             text = f"The query failed: {str(error)[:500]}."
         case _:
-            return Unavailable(f"{where} cannot be reached: {error}.", code="database_unreachable")
+            return Unavailable(f"{place} cannot be reached: {error}.", code="database_unreachable")
     return InvalidRequest(text, code="query_failed", param="query")

@@ -86,12 +86,12 @@ def add_headings(chunks: Iterable[Part], title: Callable[[str], str]) -> list[Pa
     return parts
 
 
-def group_adjacent(parts: Iterable[Part], same: Callable[[Part, Part], bool]) -> Iterator[list[Part]]:
-    """Group consecutive parts for which ``same`` returns true with the previous part."""
+def group_adjacent(parts: Iterable[Part], are_same: Callable[[Part, Part], bool]) -> Iterator[list[Part]]:
+    """Group consecutive parts for which ``are_same`` returns true with the previous part."""
     held_parts: list[Part] = []
     for part in parts:
         if held_parts and not (
-            0 <= part.place.start - held_parts[-1].place.end <= 1 and same(held_parts[-1], part)
+            0 <= part.place.start - held_parts[-1].place.end <= 1 and are_same(held_parts[-1], part)
         ):
             yield held_parts
             held_parts = []

@@ -48,7 +48,7 @@ class DerivedIndex(Protocol):
 
     mark: LogOffset
     has_names: bool
-    """Whether the index depends on the names of files."""
+    """True if the index depends on the names of files."""
 
     def put(self, rows: Sequence[Any], /) -> None: ...
 
@@ -352,7 +352,7 @@ class IndexHandle:
 
     @property
     def has_vectors(self) -> bool:
-        """Whether the index has vectors to search."""
+        """True if the index has vectors to search."""
         return self._vectors is not None and self._vectors.index is not None and len(self._vectors.index) > 0
 
     async def catch_up(

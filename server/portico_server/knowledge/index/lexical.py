@@ -34,7 +34,7 @@ WRITER_HEAP_BYTES = 32_000_000
 """Bytes that the writer collects before it writes a segment."""
 
 TIE_FACTOR = 10
-"""Factor by which more hits are examined if chunks with equal scores lie on both sides of the limit."""
+"""Factor by which more hits are examined if chunks on both sides of the limit have equal scores."""
 
 _FOOTER_MAGIC_NUMBER = 1337
 """The last four bytes of every tantivy file, after the length of its footer."""

@@ -159,7 +159,7 @@ class VectorIndex:
 
     @property
     def wants_graph(self) -> bool:
-        """Whether a graph should be built now: there is none for that many vectors, or half of it is deleted."""
+        """True if a graph should be built now: there is none for that many vectors, or half of it is deleted."""
         vectors = self._vectors
         if isinstance(vectors, nearest.HnswGraph):
             return vectors.deleted_count > max(len(vectors), 1_000)

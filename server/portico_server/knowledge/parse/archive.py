@@ -115,8 +115,8 @@ def _single(file: IO[bytes], name: str) -> Iterator[SourceDocument]:
     yield SourceDocument(name, data, (name,))
 
 
-def _refusal(why: str) -> Unreadable:
-    return Unreadable(f"cannot be read: {why}.")
+def _refusal(reason: str) -> Unreadable:
+    return Unreadable(f"cannot be read: {reason}.")
 
 
 def _check_name(name: str) -> str:

@@ -59,7 +59,7 @@ class StepInstance:
 
     @property
     def is_rooted(self) -> bool:
-        """Whether the instance has an IFC identifier: an element, a space, a property set, a relation."""
+        """True if the instance has an IFC identifier: an element, a space, a property set, a relation."""
         return self.kind.startswith("IFC") and len(self.text(0)) == GLOBAL_ID_CHARS
 
     def text(self, number: int) -> str:

@@ -137,7 +137,7 @@ class BucketSource:
                 code="source_unreadable",
             ) from error
 
-    def _refusal(self, came: FetchedResponse, code: str) -> Unavailable:
+    def _refusal(self, response: FetchedResponse, code: str) -> Unavailable:
         todo = {
             "NoSuchBucket": "The bucket does not exist.",
             "SignatureDoesNotMatch": "The secret key does not match the access key: check s3_secret_key.",
@@ -147,7 +147,7 @@ class BucketSource:
             "AuthorizationHeaderMalformed": "It is in another region: check s3_region.",
             "RequestTimeTooSkewed": "The clock of this machine is wrong.",
         }.get(code, "What was indexed is kept; sync again when the server is available.")
-        problem = is_answer(came.status) + (f" ({code})" if code else "")
+        problem = is_answer(response.status) + (f" ({code})" if code else "")
         return Unavailable(f"The bucket {self._address} {problem}. {todo}", code="source_unreadable")
 
     def _see(self, walk: Walk, item: Mapping[str, str]) -> None:
@@ -188,7 +188,7 @@ def _state(modified_at: str, tag: str) -> int:
     return seconds * 1_000_000_000 + zlib.crc32(tag.encode()) % 1_000_000_000
 
 
-async def _refusal(came: FetchedResponse) -> str:
+async def _refusal(response: FetchedResponse) -> str:
     from portico_server.knowledge.sources import listing
 
-    return listing.refusal(await anext(came.body, b""))
+    return listing.refusal(await anext(response.body, b""))

@@ -84,15 +84,15 @@ async def drop_received(files: FileStorage, fetch_results: Iterable[FetchResult]
 
 
 async def receive_document(
-    files: FileStorage, came: FetchedResponse, name: str, max_bytes: int
+    files: FileStorage, response: FetchedResponse, name: str, max_bytes: int
 ) -> ReceivedFile | FetchFailure:
     """Return the bytes of one file, or the reason why it is not a supported document."""
     too_large = FetchFailure(f"larger than {max_bytes // MB_BYTES} MB", gone=True)
-    length = whole_number(came.headers.get("content-length", ""))
+    length = whole_number(response.headers.get("content-length", ""))
     if length is not None and length > max_bytes:
         return too_large
     try:
-        file = await files.receive(came.body, durable=False)
+        file = await files.receive(response.body, durable=False)
     except TooLarge:
         return too_large
     empty_or_unknown = not file.bytes or format_of(name) is None

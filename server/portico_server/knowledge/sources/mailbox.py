@@ -198,19 +198,19 @@ class MailSource:
 
         Raises the errors of imaplib, `OSError`, `InvalidRequest`, `Unavailable`.
         """
-        where = self._address
+        place = self._address
         if not self._login:
             raise fetch.unreadable(
-                self.address, f"it requires a login: set source_logins to {where.netloc}=USER:PASSWORD"
+                self.address, f"it requires a login: set source_logins to {place.netloc}=USER:PASSWORD"
             )
-        addresses = await self._fetcher.addresses(where.checked)
-        if where.scheme == "imap" and not all(ip_address(address).is_loopback for address in addresses):
+        addresses = await self._fetcher.addresses(place.checked)
+        if place.scheme == "imap" and not all(ip_address(address).is_loopback for address in addresses):
             raise InvalidRequest(
-                f"'{where.written()}' is not encrypted: use imaps://HOST/FOLDER.",
+                f"'{place.written()}' is not encrypted: use imaps://HOST/FOLDER.",
                 code="insecure_url",
                 param="source",
             )
-        line = _Line(tuple(addresses), where.port, where.host if where.scheme == "imaps" else "")
+        line = _Line(tuple(addresses), place.port, place.host if place.scheme == "imaps" else "")
 
         async def call(seconds: float, work: Callable[[], T]) -> T:
             running = pools.MAIL.begin(lambda: _understood(work))
@@ -228,7 +228,7 @@ class MailSource:
 
         folder = None
         try:
-            folder = await call(OPEN_TIMEOUT_S, lambda: _Mailbox(line, where.folder, self._login))
+            folder = await call(OPEN_TIMEOUT_S, lambda: _Mailbox(line, place.folder, self._login))
             yield call, folder
         finally:
             if folder is not None:

@@ -95,9 +95,9 @@ class PageLister:
             if len(seen_addresses) > MAX_SITEMAPS:
                 raise _too_many(f"{MAX_SITEMAPS:,} sitemaps", address)
             url = pending.pop(0)
-            async with self._session.open(url, seconds=PAGE_TIMEOUT_S) as came:
-                _require(came, url)
-                data = await read_body(came.body, MAX_PAGE_BYTES)
+            async with self._session.open(url, seconds=PAGE_TIMEOUT_S) as response:
+                _require(response, url)
+                data = await read_body(response.body, MAX_PAGE_BYTES)
             plain = await self._plain(data, url)
             listing_result = await pools.DOCUMENTS.run(listing.parse_listing, plain, url, self._limit)
             if not isinstance(listing_result, listing.Sitemap):
@@ -167,20 +167,20 @@ def is_answer(status: int) -> str:
     return f"answers {status} {status_phrases.get(status, '')}".strip()
 
 
-def _require(came: FetchedResponse, url: str) -> None:
-    if came.status != 200:
+def _require(response: FetchedResponse, url: str) -> None:
+    if response.status != 200:
         raise Unavailable(
-            f"{_shorten(url)} {is_answer(came.status)}. What was indexed is kept; sync again when it is "
+            f"{_shorten(url)} {is_answer(response.status)}. What was indexed is kept; sync again when it is "
             "available.",
             code="source_unreadable",
         )
 
 
-def _may_list(came: FetchedResponse, head: bytes) -> bool:
-    path = urlsplit(came.url).path.lower()
-    if came.media_type in LIST_TYPES or path.endswith((".xml", ".xml.gz")):
+def _may_list(response: FetchedResponse, head: bytes) -> bool:
+    path = urlsplit(response.url).path.lower()
+    if response.media_type in LIST_TYPES or path.endswith((".xml", ".xml.gz")):
         return True
-    return came.media_type == "text/plain" and head.lstrip().startswith((b"http://", b"https://", b"#"))
+    return response.media_type == "text/plain" and head.lstrip().startswith((b"http://", b"https://", b"#"))
 
 
 def _too_many(limit_text: str, address: str) -> InvalidRequest:

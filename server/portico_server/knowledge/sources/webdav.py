@@ -162,14 +162,17 @@ class WebDavSource:
         from portico_server.knowledge.sources import listing
 
         headers = {**self._headers, "Depth": "1", "Content-Type": "application/xml; charset=utf-8"}
-        async with session.open(url, headers, seconds=LIST_TIMEOUT_S, method="PROPFIND", body=_ASKED) as came:
-            if _path(came.url) != _path(url) or _origin(came.url) != _origin(url):
+        async with session.open(
+            url, headers, seconds=LIST_TIMEOUT_S, method="PROPFIND", body=_ASKED
+        ) as response:
+            if _path(response.url) != _path(url) or _origin(response.url) != _origin(url):
                 raise fetch.unreadable(
-                    self.address, f"it redirects to {came.url.partition('?')[0][:200]}: follow that address"
+                    self.address,
+                    f"it redirects to {response.url.partition('?')[0][:200]}: follow that address",
                 )
-            if came.status != 207:
-                raise fetch.unreadable(self.address, self._reason(came.status))
-            data = await fetch.read_body(came.body, listing.MAX_LIST_BYTES)
+            if response.status != 207:
+                raise fetch.unreadable(self.address, self._reason(response.status))
+            data = await fetch.read_body(response.body, listing.MAX_LIST_BYTES)
         try:
             members = await pools.DOCUMENTS.run(listing.members, data)
         except ValueError as error:
@@ -213,17 +216,17 @@ class WebDavSource:
         else:
             walk.files[name] = SourceEntry(name, at, member.size, _state(member))
 
-    def _skip(self, walk: Walk, at: str, why: str) -> None:
+    def _skip(self, walk: Walk, at: str, reason: str) -> None:
         """Skip a folder; its known files are kept."""
-        walk.skip(self._name(at), why)
+        walk.skip(self._name(at), reason)
         walk.unknown.append(self._name(at))
 
     def _name(self, at: str) -> str:
         return name_on_disk(_path(at).removeprefix(_path(self._root)).strip("/"))
 
-    def _too_large(self, limit_text: str, how: str) -> InvalidRequest:
+    def _too_large(self, limit_text: str, size_text: str) -> InvalidRequest:
         return fetch.source_too_large(
-            f"{self._root} contains more than {limit_text}. Follow a folder of it{how}.",
+            f"{self._root} contains more than {limit_text}. Follow a folder of it{size_text}.",
         )
 
 

@@ -208,7 +208,7 @@ class PeftAdapter:
     alpha: float
     rslora: bool
     patterned: bool
-    """Whether some layers have a different rank or alpha."""
+    """True if some layers have a different rank or alpha."""
     pairs: tuple[LoraPair, ...]
     file: Safetensors
 

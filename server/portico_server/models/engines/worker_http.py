@@ -88,11 +88,11 @@ def serve(app: web.Application, *, host: str = "127.0.0.1", port: int = 0, is_an
         await runner.setup()
         site = web.TCPSite(runner, host, port)
         await site.start()
-        where = runner.addresses[0][1]
+        place = runner.addresses[0][1]
         if is_announced:
-            worker_link.announce(where)
+            worker_link.announce(place)
         else:
-            print(f"http://127.0.0.1:{where}/v1", flush=True)
+            print(f"http://127.0.0.1:{place}/v1", flush=True)
         try:
             await asyncio.get_running_loop().create_future()
         finally:

@@ -173,7 +173,7 @@ class SharedModels:
         return _parse(await self._bucket.read(_note_name(source), MAX_NOTE_BYTES), str(source))
 
     async def _fetch_file(
-        self, target: Path, file: SharedFile, has_begun: bool, came: Callable[[int], None]
+        self, target: Path, file: SharedFile, has_begun: bool, on_bytes: Callable[[int], None]
     ) -> None:
         """Fetch all parts of a file that an earlier fetch (``has_begun``) has not left on disk; then rename the
         file.
@@ -189,7 +189,7 @@ class SharedModels:
             async with slots:
                 if not has_begun or await pools.MODELS.run(_digest, part, start, length) != digest:
                     await self._bucket.download(_part_name(digest), digest, part, start=start, size=length)
-            came(length)
+            on_bytes(length)
 
         try:
             async with asyncio.TaskGroup() as tasks:

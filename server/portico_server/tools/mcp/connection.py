@@ -373,9 +373,9 @@ class ServerConnection:
         except (MCPError, TimeoutError, *_BROKEN) as error:
             logger.debug("%s reports no changes: %s", self.spec.name, error)
 
-    def note_loss(self, why: str = "It ended.") -> None:
+    def note_loss(self, reason: str = "It ended.") -> None:
         """Mark the connection as unusable."""
-        self.error = why
+        self.error = reason
         self._over.set()
         self._wake.set()
 

@@ -150,8 +150,8 @@ class Sampler:
         return result_of(reply, tools=bool(params.tools))
 
 
-def chat_of(params: types.CreateMessageRequestParams, most: int) -> Chat:
-    """Return a sampling request as a chat, for an answer of at most ``most`` tokens.
+def chat_of(params: types.CreateMessageRequestParams, max_tokens: int) -> Chat:
+    """Return a sampling request as a chat, for an answer of at most ``max_tokens`` tokens.
 
     Raise `InvalidRequest` for a request that is larger than the limit for clients.
     """
@@ -167,7 +167,7 @@ def chat_of(params: types.CreateMessageRequestParams, most: int) -> Chat:
         messages.append({"role": "system", "content": params.system_prompt})
     for message in params.messages:
         messages += _turn(message.role, message.content_as_list)
-    options: dict[str, Any] = {"max_tokens": max(1, min(params.max_tokens, most))}
+    options: dict[str, Any] = {"max_tokens": max(1, min(params.max_tokens, max_tokens))}
     if params.temperature is not None:
         options["temperature"] = params.temperature
     if params.stop_sequences:

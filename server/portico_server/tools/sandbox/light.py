@@ -157,10 +157,10 @@ def calling(source: str) -> str:
 
 
 @lru_cache(maxsize=512)
-def calling_all(source: str, how: str) -> str:
-    """Return ``source`` followed by a call for each ``portico_call``; ``how`` is the form of its arguments."""
+def calling_all(source: str, call_pattern: str) -> str:
+    """Return ``source`` followed by a call for each ``portico_call``; ``call_pattern`` is the form of its arguments."""
     before, name = _split_expression(source)
-    return f"{before}portico_function = {name}\n[portico_function({how}) for portico_call in portico_calls]"
+    return f"{before}portico_function = {name}\n[portico_function({call_pattern}) for portico_call in portico_calls]"
 
 
 def _split_expression(source: str) -> tuple[str, str]:

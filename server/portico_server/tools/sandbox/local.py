@@ -238,18 +238,18 @@ class LocalKernel:
         await self._process.wait()
         await pools.FILES.run(self._skills.remove)
 
-    async def _interrupt(self, number: int, why: str) -> CellOutcome:
+    async def _interrupt(self, number: int, reason: str) -> CellOutcome:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(INTERRUPT_TIMEOUT_S):
                 await self._send({"interrupt": number})
                 outcome = await self._answer(number)
                 if not self.alive:
                     return outcome
-                note = f"The cell was {why}; its definitions up to that point remain."
+                note = f"The cell was {reason}; its definitions up to that point remain."
                 return replace(
                     outcome, error=outcome.error or "KeyboardInterrupt", notes=(*outcome.notes, note)
                 )
-        self._break(f"was {why} and did not stop")
+        self._break(f"was {reason} and did not stop")
         await self._process.wait()
         return CellOutcome(error=self._fate())
 
@@ -293,8 +293,8 @@ class LocalKernel:
         elif census.inodes > limits.inodes:
             self._break(f"created more than {limits.inodes} files")
 
-    def _break(self, why: str) -> None:
-        self._failure = self._failure or why
+    def _break(self, reason: str) -> None:
+        self._failure = self._failure or reason
         if self._process.returncode is None:
             end(self._process.pid)
 

@@ -96,7 +96,7 @@ def _hunks(lines: Sequence[str]) -> list[_Hunk]:
         else:
             raise _invalid(f"a line of the diff begins with neither ' ', '-', '+' nor '@@': '{line[:80]}'")
     hunks.append(hunk)
-    if not any(one.before or one.after for one in hunks):
+    if not any(entry.before or entry.after for entry in hunks):
         raise _invalid("the diff changes nothing")
     if len(hunks) > MAX_HUNKS:
         raise _invalid(f"the diff has more than {MAX_HUNKS:,} hunks")
@@ -127,7 +127,7 @@ class _Search:
         )
 
     def _is_there(
-        self, folded_lines: Sequence[str], lines: Sequence[str], at: int, same: Callable[[str], str]
+        self, folded_lines: Sequence[str], lines: Sequence[str], at: int, fold_line: Callable[[str], str]
     ) -> bool:
         for place, line in enumerate(folded_lines, at):
             self._remaining_lines -= 1
@@ -135,7 +135,7 @@ class _Search:
                 raise _invalid(
                     "finding its places takes too long; send fewer hunks, with lines that are rare"
                 )
-            if same(lines[place]) != line:
+            if fold_line(lines[place]) != line:
                 return False
         return True
 

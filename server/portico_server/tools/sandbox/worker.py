@@ -296,8 +296,8 @@ class Folder:
 class Commands:
     """Shell commands: the output of each is kept up to ``most`` bytes per stream."""
 
-    def __init__(self, most: int) -> None:
-        self._max_bytes = most
+    def __init__(self, max_chars: int) -> None:
+        self._max_bytes = max_chars
 
     def run(self, commands: list[str], seconds: float) -> list[dict[str, Any]]:
         """Run the commands one after another; late commands, and all after them, have no exit status."""
@@ -425,12 +425,12 @@ def limit(first: dict[str, Any]) -> None:
         resource.setrlimit(resource_kind, (maximum, maximum))
 
 
-def clean(text: str | None, most: int) -> str | None:
+def clean(text: str | None, max_chars: int) -> str | None:
     """Return text that is valid in JSON and readable for people."""
     if text is None:
         return None
-    if len(text) > most:
-        text = f"{text[:most]}\n[truncated: {len(text)} characters in total]"
+    if len(text) > max_chars:
+        text = f"{text[:max_chars]}\n[truncated: {len(text)} characters in total]"
     return text.encode("utf-8", "replace").decode()
 
 
@@ -446,7 +446,7 @@ def go_deaf() -> None:
         return
 
 
-def work(voice: Voice, shell: Shell, output: Printed, folder: Folder, most: int) -> None:
+def work(voice: Voice, shell: Shell, output: Printed, folder: Folder, max_chars: int) -> None:
     """Run one cell."""
     cell = voice.cell()
     notes: list[str] = []
@@ -461,7 +461,7 @@ def work(voice: Voice, shell: Shell, output: Printed, folder: Folder, most: int)
             if voice.unwanted == cell["id"]:
                 raise KeyboardInterrupt
             if cell.get("commands"):
-                results = Commands(most * 4).run(cell["commands"], cell["seconds"])
+                results = Commands(max_chars * 4).run(cell["commands"], cell["seconds"])
             elif cell.get("remove"):
                 folder.remove(cell["remove"])
             elif not cell.get("fetch"):
@@ -489,9 +489,9 @@ def work(voice: Voice, shell: Shell, output: Printed, folder: Folder, most: int)
     voice.say(
         {
             "id": cell.get("id"),
-            "output": clean(kept_output.decode("utf-8", "replace"), most),
-            "value": clean(shell.value, most),
-            "error": clean(shell.error, most),
+            "output": clean(kept_output.decode("utf-8", "replace"), max_chars),
+            "value": clean(shell.value, max_chars),
+            "error": clean(shell.error, max_chars),
             "products": products,
             "gone": folder.gone,
             "results": results,

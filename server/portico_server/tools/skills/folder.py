@@ -223,7 +223,8 @@ def _check(value: Mapping[str, Any]) -> dict[str, Any]:
                     f"'metadata.{key[:80]}' must be a text of at most {MAX_DESCRIPTION_CHARS} characters"
                 )
         frontmatter["metadata"] = {
-            key: str(one).lower() if isinstance(one, bool) else str(one) for key, one in metadata.items()
+            key: str(entry).lower() if isinstance(entry, bool) else str(entry)
+            for key, entry in metadata.items()
         }
     return frontmatter
 

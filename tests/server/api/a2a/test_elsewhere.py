@@ -75,7 +75,7 @@ def test_keys_do_not_share_a_conversation(daemon: Daemon) -> None:
 def test_an_agent_that_calls_itself_ends(daemon: Daemon) -> None:
     body = {"model": "mirror", "messages": [{"role": "user", "content": "hello"}]}
     answer = httpx.post(f"{daemon.url}/v1/chat/completions", json=body, headers=bearer("one"), timeout=60)
-    assert answer.status_code == 502 and "something calls itself" in answer.json()["error"]["message"]
+    assert answer.status_code == 502 and "an agent calls itself" in answer.json()["error"]["message"]
     headers = {**bearer("boss"), "A2A-Version": "1.0"}
     tasks = httpx.get(f"{daemon.url}/a2a/mirror/tasks", headers=headers, timeout=60).json()["tasks"]
     assert len(tasks) == 8 and {task["status"]["state"] for task in tasks} == {"TASK_STATE_FAILED"}

@@ -122,7 +122,7 @@ def test_a_call_its_result_and_what_is_said_to_it() -> None:
         (result(None), ""),
         (result("no such file", is_error=True), "Error: no such file"),
         (result([], is_error=True), "Error"),
-        (result([PNG]), "What the tool returned is shown next."),
+        (result([PNG]), "The output of the tool follows."),
     ],
 )
 def test_what_a_tool_answers(block: Any, told: str) -> None:

@@ -250,7 +250,7 @@ async def test_the_issuer_is_asked_again_as_time_passes(issuer: Issuer) -> None:
         await verifier.verify(withdrawn)
     issuer.down, now = True, 8_000.0
     await verifier.verify(issuer.token(key="two"))  # cached keys remain
-    with pytest.raises(Exception, match="cannot be had"):
+    with pytest.raises(Exception, match="cannot be fetched"):
         await keys.find("three", "EdDSA")
 
 
@@ -372,7 +372,7 @@ async def test_the_newest_token_says_what_somebody_may_do_in_the_background(
         ]  # each call has the permissions of its token
         (owner,) = {caller.id for caller in signed}
         assert daemon.auth.keys.principal(owner).admin
-        with pytest.raises(Forbidden, match="none of the roles"):
+        with pytest.raises(Forbidden, match="have none of this daemon's roles"):
             await daemon.auth.identities.sign_in(issuer.token(groups=[], iat=now - 10))
         assert daemon.auth.keys.principal(owner).scopes == frozenset()
         monkeypatch.setattr(identities, "MAX_TOKENS", 2)
@@ -403,7 +403,7 @@ async def test_a_client_secret_gives_no_more_and_no_longer_than_the_token_it_was
         operator = await made("operators", 20)
         assert client_secrets.open_secret(daemon.auth, operator)[0].admin
         for secret in (seller, await made("sales", 25)):
-            with pytest.raises(Unauthenticated, match="has changed since"):
+            with pytest.raises(Unauthenticated, match=r"The rights of .* have changed"):
                 client_secrets.open_secret(daemon.auth, secret)
 
 
@@ -416,7 +416,7 @@ async def test_what_somebody_used_counts_on_whatever_role_their_tokens_have(
         caller = (await daemon.auth.identities.sign_in(issuer.token(iat=now - 30, **guest))).caller
         used = UsageRow("run_1", caller.id, "echo", "chat", "completed", None, time.time(), 1.0, None)
         await daemon.services.database.write(usage.append, [used] * 3)
-        with pytest.raises(Forbidden, match="none of the roles"):
+        with pytest.raises(Forbidden, match="have none of this daemon's roles"):
             await daemon.auth.identities.sign_in(issuer.token(groups=[], iat=now - 20))
         assert daemon.auth.keys._quotas.of(caller.id) is None
         await daemon.auth.identities.sign_in(issuer.token(iat=now - 10, **guest))

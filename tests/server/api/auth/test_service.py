@@ -62,9 +62,9 @@ async def test_a_word_that_clients_send_for_no_key_is_refused_with_what_to_do(
     error = answer.json()["error"]
     assert (error["type"], error["code"]) == ("authentication_error", "invalid_api_key")
     assert error["message"] == (
-        "This daemon has keys, and what you sent as one is not known here or was revoked: send one that its operator "
-        "made with 'portico keys create --name NAME --scope chat'. On this machine 'local', or no key at all, is "
-        "taken too."
+        "This daemon requires a valid key, and yours is unknown or was revoked: send a key that the operator created "
+        "with 'portico keys create --name NAME --scope chat'. On this machine, 'local' or no key at all is also "
+        "accepted."
     )
 
 
@@ -117,7 +117,7 @@ async def test_a_key_may_come_as_x_api_key_but_not_two_different_ones(daemon: Ap
     assert (await daemon.client.get("/v1/models", headers={"x-api-key": key})).status_code == 200
     assert daemon.auth.identify(key).id == row.id
     assert presented([(b"authorization", b"bearer a"), (b"x-api-key", b"a")]) == "a"
-    with pytest.raises(Unauthenticated, match="Two different"):
+    with pytest.raises(Unauthenticated, match="The request has two different"):
         presented([(b"authorization", b"Bearer a"), (b"x-api-key", b"b")])
 
 

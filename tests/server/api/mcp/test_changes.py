@@ -95,7 +95,7 @@ async def test_nobody_watches_what_it_may_not_read(connect: Connect, era: Era, u
 async def test_an_endpoint_for_one_store_has_no_other_one_s_files(connect: Connect, era: Era) -> None:
     async with asyncio.timeout(60), connect(below="/stores/docs") as client:
         if era == "legacy":
-            with pytest.raises(MCPError, match="not to be seen at this endpoint"):
+            with pytest.raises(MCPError, match="not visible at this endpoint"):
                 await client.subscribe_resource(SECRET)
             await client.subscribe_resource(GUIDE)
         else:
@@ -113,7 +113,7 @@ async def test_one_key_has_a_share_of_the_streams(connect: Connect, monkeypatch:
         greedy.listen(resources_list_changed=True),
         greedy.listen(resources_list_changed=True),
     ):
-        with pytest.raises(MCPError, match="has 2 streams of notices already"):
+        with pytest.raises(MCPError, match="has the maximum of 2 notification streams open"):
             async with greedy.listen(resources_list_changed=True):
                 pass
         async with modest.listen(resources_list_changed=True) as heard:

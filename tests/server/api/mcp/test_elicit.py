@@ -125,7 +125,7 @@ async def test_an_answer_that_is_none_ends_the_call_with_a_sentence(
                     break
             assert "cancelled" in text(await call)
         else:
-            assert "not an answer to 'size'" in text(await call)
+            assert "Invalid answer to 'size'" in text(await call)
 
 
 @pytest.mark.parametrize(

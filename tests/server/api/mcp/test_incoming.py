@@ -64,10 +64,10 @@ async def test_one_store_is_one_search_and_its_files(
         names = [resource.name for resource in (await connected.list_resources()).resources]
         assert names == ["guide.md", "gate.md"]
         assert (await connected.read_resource("portico://stores/docs/files/guide.md")).contents
-        with pytest.raises(MCPError, match="not to be seen"):
+        with pytest.raises(MCPError, match="not visible at"):
             await connected.read_resource("portico://stores/notes/files/n.md")
         for hidden in ("docs", "search_notes", "current_time"):
-            with pytest.raises(MCPError, match="no tool"):
+            with pytest.raises(MCPError, match=f"The tool '{hidden}' does not exist"):
                 await connected.call_tool(hidden, {})
 
 

@@ -130,7 +130,7 @@ async def test_what_is_not_there_and_what_is_too_large_is_said(
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await case.store("a", ("guide.md", b"12345"))
-    with pytest.raises(NotFound, match=r"'giude.md' in the store 'a'.* Did you mean 'guide.md'"):
+    with pytest.raises(NotFound, match=r"The store 'a' has no file 'giude.md'.* Did you mean 'guide.md'"):
         await case.library.read(LOCAL, "a", "giude.md")
     monkeypatch.setattr(library_module, "LARGEST", 4)
     with pytest.raises(TooLarge, match=r"/v1/files/file-\w+/content"):

@@ -93,7 +93,7 @@ async def test_scopes_decide_what_is_listed_and_called(connect: Connect) -> None
         assert {resource.uri.split("/")[3] for resource in (await client.list_resources()).resources} == {
             "docs"
         }
-        with pytest.raises(MCPError, match="no tool 'search'"):
+        with pytest.raises(MCPError, match="The tool 'search' does not exist"):
             await client.call_tool("search", {"store": "docs", "query": "port"})
 
 

@@ -172,7 +172,7 @@ async def test_without_a_daemon_each_request_says_how_to_start_one() -> None:
     assert [message["id"] for message in heard] == [0, "list"]
     for message in heard:
         assert message["error"]["message"].startswith(
-            f"No Portico daemon answers at {url}. Start it with 'por"
+            f"No Portico daemon responds at {url}. Start it with 'por"
         )
 
 

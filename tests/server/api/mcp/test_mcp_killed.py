@@ -58,7 +58,7 @@ async def test_tasks_outlive_a_kill(tmp_path: Path) -> None:
             after = await wire.result("tasks/get", taskId=short)
             assert (after["status"], after["result"]) == ("completed", ended["result"])
             lost = await wire.result("tasks/get", taskId=long)
-            assert lost["status"] == "failed" and "daemon ended" in lost["error"]["message"]
+            assert lost["status"] == "failed" and "daemon stopped" in lost["error"]["message"]
 
             again = await wire.until(
                 durable, "input_required"

@@ -112,7 +112,7 @@ async def test_a_key_sees_no_other_key_s_prompts_and_a_narrow_endpoint_none(
     )
     async with connect("reader") as client:
         assert [prompt.name for prompt in (await client.list_prompts()).prompts] == ["team/translate"]
-        with pytest.raises(MCPError, match="no prompt 'mine'"):
+        with pytest.raises(MCPError, match="The prompt 'mine' does not exist"):
             await client.get_prompt("mine")
     async with connect(below="/stores/docs") as client:
         assert (await client.list_prompts()).prompts == []

@@ -140,7 +140,7 @@ async def test_a_lent_model_calls_tools_where_the_client_says_so(connect: Connec
 async def test_a_lent_model_without_tools_is_not_given_any(connect: Connect, daemon: Service) -> None:
     sample, asked = speaking(saying("?"))
     result = await call(connect, sample, {"options": {"tools": [WEATHER]}})
-    assert result.is_error and "calls no tools" in result.content[0].text and not asked
+    assert result.is_error and "cannot call tools" in result.content[0].text and not asked
 
 
 async def test_a_form_of_the_answer_is_asked_for_in_words(connect: Connect, daemon: Service) -> None:

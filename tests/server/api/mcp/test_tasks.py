@@ -175,7 +175,7 @@ async def test_a_task_is_its_caller_s_alone(wire: Wire, work: Work) -> None:
     task = await wire.result("tools/call", name="bake", arguments={})
     for method in ("tasks/get", "tasks/cancel", "tasks/update"):
         error = (await wire.post(method, key="other", taskId=task["taskId"], inputResponses={}))["error"]
-        assert error["code"] == -32602 and "no task" in error["message"]
+        assert error["code"] == -32602 and f"The task '{task['taskId']}' does not exist" in error["message"]
     assert (await wire.result("tasks/get", taskId=task["taskId"]))["status"] == "working"
 
 
@@ -287,10 +287,16 @@ async def test_after_a_restart_the_end_of_a_task_is_found(tmp_path: Path) -> Non
             assert failed["status"] == "failed" and "Call again" in failed["error"]["message"]
             for method in ("tasks/cancel", "tasks/update"):  # the task is unchanged
                 assert await wire.result(method, taskId=ended, inputResponses={})
-            assert "no task" in (await wire.post("tasks/get", key="other", taskId=ended))["error"]["message"]
+            assert (
+                f"The task '{ended}' does not exist"
+                in (await wire.post("tasks/get", key="other", taskId=ended))["error"]["message"]
+            )
 
             long_ago = time.time() - held.RESULT_LIFETIME_S - 1
             await service.daemon.database.write(
                 lambda connection: connection.execute(update(mcp_tasks).values(finished_at=long_ago))
             )
-            assert "no task" in (await wire.post("tasks/get", taskId=ended))["error"]["message"]
+            assert (
+                f"The task '{ended}' does not exist"
+                in (await wire.post("tasks/get", taskId=ended))["error"]["message"]
+            )

@@ -61,7 +61,7 @@ CONFIGURATION: dict[str, Any] = {
 
 
 class Served:
-    """A daemon, what it was asked to keep, and clients of it."""
+    """A daemon, the runs that it was asked to keep, and clients of it."""
 
     def __init__(self, url: str, folder: Path) -> None:
         self.url = url
@@ -84,7 +84,7 @@ class Served:
             return (await http.get(path)).raise_for_status().json()
 
     async def wait(self, run: str) -> None:
-        """Until a run has ended."""
+        """Wait until a run has ended."""
         async with httpx.AsyncClient(base_url=self.url, timeout=60) as http:
             assert "event: finished" in (await http.get(f"/api/runs/{run}/events")).text
 
@@ -102,7 +102,7 @@ async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Serv
 
 
 async def evaluated(served: Served) -> None:
-    """An evaluation with two runs."""
+    """Create an evaluation with two runs."""
     schema = {"type": "object", "properties": {"country": {"type": "string"}}}
     test = await served.post(
         "/v1/evals",
@@ -132,7 +132,7 @@ async def evaluated(served: Served) -> None:
 
 
 async def trained(served: Served) -> str:
-    """A fine-tuning job that has ended."""
+    """Return a fine-tuning job that has ended."""
     said = [{"role": "user", "content": "Rent?"}, {"role": "assistant", "content": "840 euros."}]
     examples = (json.dumps({"messages": said}) + "\n") * 12
     file = await served.post(
@@ -179,7 +179,7 @@ async def test_only_a_host_that_shows_views_is_told_of_them(served: Served, mode
             assert list(content.meta["ui"]["csp"].values()) == [[], [], [], []]
             assert "default-src 'none'; script-src 'sha256-" in content.text
             assert "://" not in re.sub("http://www.w3.org/|portico://", "", content.text)
-        with pytest.raises(MCPError, match="There is no tool 'portico_questions' here"):
+        with pytest.raises(MCPError, match="The tool 'portico_questions' does not exist"):
             await plain.call_tool("portico_questions")
         found = await host.call_tool("search_leases", {"query": "rent"})
         same = await plain.call_tool("search_leases", {"query": "rent"})
@@ -226,14 +226,16 @@ async def test_a_view_gives_nobody_more_than_the_key_may(served: Served) -> None
         }
         assert not (await narrow.call_tool("portico_page", page)).is_error
         other = await narrow.call_tool("portico_page", {**page, "store": "other"})
-        assert other.is_error and "not to be seen at this endpoint" in other.content[0].text
+        assert other.is_error and "not visible at this endpoint" in other.content[0].text
 
         asking = asyncio.create_task(calls.call_tool("empty_cache", {}))
         question = await pending(served)
         async with asyncio.timeout(60):
             assert (await reads.call_tool("portico_questions")).structured_content == {"questions": []}
             stranger = await reads.call_tool("portico_answer", {"id": question, "accepted": True})
-            assert stranger.is_error and "There is no question" in stranger.content[0].text
+            assert (
+                stranger.is_error and f"The question '{question}' does not exist" in stranger.content[0].text
+            )
             (shown,) = (
                 await calls.call_tool("portico_questions", {"tool": "empty_cache"})
             ).structured_content["questions"]
@@ -248,7 +250,7 @@ async def test_a_view_gives_nobody_more_than_the_key_may(served: Served) -> None
 
 
 async def pending(served: Served) -> str:
-    """The id of the next question that waits."""
+    """Return the id of the next pending question."""
     async with (
         httpx.AsyncClient(base_url=served.url, timeout=60) as http,
         http.stream("GET", "/api/questions/events") as events,
@@ -284,7 +286,7 @@ HOST_PAGE = """(() => {
 
 
 class Host:
-    """A host with one view: what the view says goes to `client` where it is a call of a tool."""
+    """A host with one view, which forwards the view's tool calls to `client`."""
 
     def __init__(self, page: Page, client: Client) -> None:
         self.page = page
@@ -293,7 +295,7 @@ class Host:
         self._taken = 0
 
     async def take(self) -> dict[str, Any]:
-        """The next message of the view."""
+        """Return the next message of the view."""
         message: dict[str, Any] = await self.page.until(f"asked[{self._taken}]")
         self._taken += 1
         return message
@@ -302,7 +304,7 @@ class Host:
         await self.page.run(f"tell({json.dumps(message)})")
 
     async def show(self, tool: str, arguments: dict[str, Any], locale: str = "en-GB") -> None:
-        """The view of a tool, once hands are shaken and it knows what is called."""
+        """Show the view of a tool, once the handshake is complete and the view knows which tool is called."""
         tools = {each.name: each for each in (await self.client.list_tools()).tools}
         uri = tools[tool].meta["ui"]["resourceUri"]
         html = (await self.client.read_resource(uri)).contents[0].text
@@ -322,12 +324,12 @@ class Host:
         await self.tell({"method": "ui/notifications/tool-input", "params": {"arguments": arguments}})
 
     async def give(self, result: Any) -> None:
-        """The result of the call."""
+        """Give the view the result of the call."""
         params = result.model_dump(mode="json", by_alias=True, exclude_none=True)
         await self.tell({"method": "ui/notifications/tool-result", "params": params})
 
     async def serve(self) -> None:
-        """Pass calls of the view on until it is told to end."""
+        """Forward calls of the view until the host is stopped."""
         while (asked := await self.take())["method"] != "end":
             assert asked["method"] == "tools/call"
             self.names.append(asked["params"]["name"])
@@ -336,14 +338,14 @@ class Host:
             await self.tell({"id": asked["id"], "result": body})
 
     async def until(self, script: str) -> Any:
-        """As `Page.until`, of what the view shows, which a failure repeats."""
+        """Wait like `Page.until`, but on what the view shows; an error message includes the view's content."""
         try:
             return await self.page.until(script)
         except AssertionError as error:
             raise AssertionError(f"{error}: {await self.page.run('inner().body.innerText')}") from error
 
     async def press(self, words: str) -> None:
-        """The button with those words, once there is one that can be pressed."""
+        """Press the button with those words once it is enabled."""
         button = f"[...inner().querySelectorAll('button')].find((it) => it.innerText === {json.dumps(words)})"
         await self.page.until(f"{button} && !{button}.disabled")
         await self.page.run(f"{button}.click()")
@@ -351,7 +353,7 @@ class Host:
 
 @asynccontextmanager
 async def serving(host: Host) -> AsyncIterator[None]:
-    """Calls of the view are answered meanwhile."""
+    """Answer calls of the view during the block."""
     task = asyncio.create_task(host.serve())
     try:
         yield
@@ -372,7 +374,7 @@ async def test_the_views_in_a_browser(served: Served) -> None:
         await page.run("document.body.replaceChildren()")
         host = Host(page, client)
 
-        # An answer: its text, the quote, the page with the passage marked.
+        # An answer: its text, the quote, and the page with the passage marked.
         await host.show("leases", {"input": "What is the rent?"})
         async with serving(host):
             await host.give(await caller.call_tool("leases", {"input": "What is the rent?"}))
@@ -389,12 +391,12 @@ async def test_the_views_in_a_browser(served: Served) -> None:
             "Sources (1)",
         ]
 
-        # The same in Chinese, without what it stands on: passages of a search.
+        # The same in Chinese, without the cited page: passages of a search.
         await host.show("search_leases", {"query": "rent"}, "zh-CN")
         await host.give(await caller.call_tool("search_leases", {"query": "rent"}))
         assert await host.until("inner().querySelector('.sources button')?.innerText") == "页面"
 
-        # A call that asks: it is allowed in the view, and its answer is shown.
+        # A call that asks for approval: the view can grant it, and shows the answer.
         await host.show("empty_cache", {})
         calling = asyncio.create_task(caller.call_tool("empty_cache", {}))
         async with serving(host):
@@ -405,7 +407,7 @@ async def test_the_views_in_a_browser(served: Served) -> None:
         await host.give(result)
         assert await host.until("inner().querySelector('main > pre')?.innerText") == "emptied\n"
 
-        # A flow that asks with a form, in Chinese.
+        # A flow that asks with a form in Chinese.
         await host.show("deliver", {"what": "flowers"}, "zh-CN")
         calling = asyncio.create_task(caller.call_tool("deliver", {"what": "flowers"}))
         async with serving(host):
@@ -421,7 +423,7 @@ async def test_the_views_in_a_browser(served: Served) -> None:
             result = await calling
         assert result.structured_content["street"] == "Elm Road"
 
-        # Figures: a line for each model, one for each loss.
+        # Charts: a line for each model and a line for each loss.
         await host.show("portico_eval", {})
         scores = await caller.call_tool("portico_eval", {})
         assert "Score" in scores.content[0].text
@@ -436,7 +438,7 @@ async def test_the_views_in_a_browser(served: Served) -> None:
             await host.press("Refresh")
             await host.until("!inner().querySelector('button').disabled")
 
-        # What the host may say besides.
+        # Other messages that the host may send.
         await host.tell({"id": "p", "method": "ping"})
         assert (await host.take()) == {"jsonrpc": "2.0", "id": "p", "result": {}}
         await host.tell({"id": "x", "method": "tools/list"})

@@ -86,7 +86,7 @@ def test_a_body_that_is_no_json_and_a_file_that_is_damaged_are_refused(daemon: D
         f"{daemon.url}/api/chunk", files={"file": ("x.pdf", documents.pdf("a")[:200])}, timeout=60
     )
     assert answer.status_code == 400
-    assert "x.pdf is not a whole PDF" in answer.json()["error"]["message"]
+    assert "x.pdf is not a complete PDF" in answer.json()["error"]["message"]
     answer = httpx.post(
         f"{daemon.url}/api/chunk", files={"file": ("x.txt", b"a")}, data={"strategies": "auto"}
     )

@@ -96,7 +96,7 @@ def test_a_store_without_links_says_how_to_have_them(daemon: daemons.Daemon) -> 
 def test_a_search_in_steps_over_http_the_sdk_and_the_command_line(daemon: daemons.Daemon) -> None:
     question = "Where did the money of the company that built the Orlix lamp come from?"
     with Client(daemon.url) as client:
-        assert client.stores.get("docs").search == {"steps": "auto"}  # as the configuration says
+        assert client.stores.get("docs").search == {"steps": "auto"}  # as configured
         found = client.search("docs", question, steps=4, trace=True)
         assert [stage.name for stage in found.trace if stage.name.startswith("step (")][:2] == [
             "step (1)",

@@ -1,4 +1,4 @@
-"""Servers of other people over the native API, and their tools on every face."""
+"""Third-party servers over the native API, and their tools on every protocol adapter."""
 
 from __future__ import annotations
 

@@ -28,14 +28,14 @@ ASK = {"messages": [{"role": "user", "content": "Which port does the Lighthouse 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def api(daemon: Daemon) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(base_url=f"{daemon.url}/api", timeout=60) as client:
-        # The documents are indexed once the run that the start began has ended.
+        # The documents are indexed once the startup run has ended.
         for run in (await client.get("/status")).json()["startup"]:
             await client.get(f"/runs/{run}/events")
         yield client
 
 
 def events(text: str) -> list[tuple[int, dict[str, Any]]]:
-    """The numbered events of a stream, comments left out."""
+    """Return the numbered events of a stream without comments."""
     found = []
     for block in text.strip().split("\n\n"):
         fields = dict(line.split(": ", 1) for line in block.split("\n"))

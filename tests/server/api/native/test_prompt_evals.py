@@ -1,4 +1,4 @@
-"""The cases of every prompt that comes with Portico, asked of a scripted model; a wrong answer does not pass."""
+"""The cases of every bundled prompt, put to a scripted model; a wrong answer fails."""
 
 from __future__ import annotations
 

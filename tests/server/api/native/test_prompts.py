@@ -41,7 +41,7 @@ def reader(client: Client, daemon: Daemon) -> Iterator[Client]:
 
 
 def names(client: Client) -> list[str]:
-    """Those that did not come with Portico."""
+    """Return the prompts that are not bundled with Portico."""
     return [prompt.name for prompt in client.prompts.list() if prompt.origin != "portico"]
 
 
@@ -72,7 +72,7 @@ def test_a_prompt_becomes_messages_for_a_model(client: Client) -> None:
         with pytest.raises(InvalidRequest) as caught:
             client.prompts.render("team/review", arguments)
         assert caught.value.param == param
-    with pytest.raises(NotFound, match="has no version 9; its newest is 1"):
+    with pytest.raises(NotFound, match="has no version 9; its newest version is 1"):
         client.prompts.render("team/review", {"language": "Go"}, version=9)
     client.prompts.remove("team/review")
 

@@ -1,4 +1,4 @@
-"""Questions over the native API: tools that ask before they run, who may answer, functions for workers."""
+"""Questions over the native API: tools that ask before they run, who may answer, and functions for workers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SCHEMA = {
 
 
 class Deleting:
-    """A tool that says what it would delete, and remembers it."""
+    """A tool that says what it would delete and records it."""
 
     def __init__(self) -> None:
         self.done: list[str] = []
@@ -50,7 +50,7 @@ async def colour(_arguments: Mapping[str, Any], context: Context) -> ToolResult:
 
 
 def furnish(daemon: ApiServer) -> Deleting:
-    """Put the tools into the daemon; `delete` asks first."""
+    """Add the tools to the daemon; `delete` asks first."""
     deleting = Deleting()
     toolbox = Toolbox(daemon.services.registry, approval=Approval("destructive", 30))
     toolbox.add(
@@ -67,7 +67,7 @@ async def daemon(tmp_path: Path) -> AsyncIterator[ApiServer]:
 
 
 async def question(client: httpx.AsyncClient, **query: str) -> dict[str, Any]:
-    """The first question that waits, as the stream of changes tells it."""
+    """Return the first pending question, as the stream of changes reports it."""
     async with asyncio.timeout(60), client.stream("GET", "/api/questions/events") as stream:
         async for line in stream.aiter_lines():
             if line.startswith("data: "):
@@ -144,7 +144,7 @@ async def test_a_caller_that_leaves_takes_the_question_back(daemon: ApiServer) -
     asked = await question(daemon.client)
     call.cancel()
     await asyncio.wait([call])
-    await (await daemon.client.get(f"/api/runs/{asked['run']}/events")).aread()  # until it has ended
+    await (await daemon.client.get(f"/api/runs/{asked['run']}/events")).aread()  # until the run has ended
     late = await answer(daemon.client, asked["id"], accepted=True)
     assert (late.status_code, late.json()["error"]["code"]) == (409, "question_cancelled")
 

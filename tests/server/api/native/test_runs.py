@@ -1,4 +1,4 @@
-"""Runs over the native API: their events from any point on, after the end, and while they wait; stopping them."""
+"""Runs over the native API: their events from any point on, after the end and while they wait; stopping runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from portico_server.core.errors import InvalidRequest
 
 
 class Job:
-    """A durable handler that reports ``stages``, waits for ``go`` before the last, and may fail."""
+    """A durable handler that reports ``stages``, waits for ``go`` before the last stage, and may fail."""
 
     def __init__(self, *stages: str, error: Exception | None = None) -> None:
         self.stages = stages
@@ -44,7 +44,7 @@ async def daemon(tmp_path: Path) -> AsyncIterator[ApiServer]:
 
 
 def told(text: str) -> list[tuple[int, str]]:
-    """Number and type (or stage) of each event in a stream."""
+    """Return the number and type (or stage) of each event in a stream."""
     found = []
     for block in text.strip().split("\n\n"):
         fields = dict(line.split(": ", 1) for line in block.split("\n"))

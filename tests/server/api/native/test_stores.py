@@ -22,7 +22,7 @@ def http(daemon: Daemon) -> Iterator[httpx.Client]:
 
 
 def follow(http: httpx.Client, run: str) -> list[str]:
-    """The types of a run's events, to its end."""
+    """Return the types of a run's events up to its end."""
     with http.stream("GET", f"/api/runs/{run}/events") as events:
         return [line.partition(": ")[2] for line in events.iter_lines() if line.startswith("event: ")]
 
@@ -62,7 +62,7 @@ def test_a_folder_added_later_is_indexed_searched_synced_and_let_go(
 
 
 def picture(data: bytes) -> tuple[int, int, set[tuple[int, int, int]]]:
-    """Width, height and colours of a PNG of three bytes a dot without filters."""
+    """Return width, height and colours of a PNG with three bytes per pixel and no filters."""
     assert data.startswith(b"\x89PNG\r\n\x1a\n")
     width, height = struct.unpack(">II", data[16:24])
     at = data.index(b"IDAT")
@@ -152,18 +152,18 @@ def test_what_a_store_leaves_out_is_listed_with_its_reasons(http: httpx.Client, 
     (folder / "empty").touch()
     http.post("/api/stores", json={"name": "photos", "folder": str(folder)})
     follow(http, http.post("/api/stores/photos/sync").json()["run"])
-    reasons = {"of an unknown kind": 2, "empty": 1}
+    reasons = {"of an unsupported format": 2, "empty": 1}
     assert http.get("/api/stores/photos").json()["skipped"] == reasons
     found = http.get("/api/stores/photos/skipped").json()
     assert (found["reasons"], found["total"]) == (reasons, 3)
     assert {item["name"]: item["reason"] for item in found["data"]} == {
-        "a.bin": "of an unknown kind",
-        "b.dat": "of an unknown kind",
+        "a.bin": "of an unsupported format",
+        "b.dat": "of an unsupported format",
         "empty": "empty",
     }
     assert found["looked_at"] > 0
     asked = http.post("/api/apps/photos/run", json={"messages": [{"role": "user", "content": "What is it?"}]})
-    assert "There are no documents here that can be searched." in asked.text
+    assert "There are no documents to search." in asked.text
     http.delete("/api/stores/photos")
 
 

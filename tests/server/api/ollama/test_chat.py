@@ -1,4 +1,4 @@
-"""Ollama's API, by Ollama's own client."""
+"""Ollama's API, used by Ollama's own client."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ WEATHER: Any = {
 
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory, docs: Path) -> Iterator[Daemon]:
-    """A daemon that wants keys, with scripted models and an app over ``handbook``."""
+    """A daemon that requires keys, with scripted models and an app over ``handbook``."""
     home = tmp_path_factory.mktemp("ollama")
     models = [
         {"name": "echo", "source": "fake://", "aliases": ["default"]},
@@ -65,7 +65,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory, docs: Path) -> Iterator[Dae
 
 @pytest.fixture(scope="module")
 def as_key(daemon: Daemon) -> Iterator[Callable[[str], Client]]:
-    """Ollama's client for a key by its name."""
+    """Return a function that creates Ollama's client for a key by name."""
     with ExitStack() as stack:
         yield lambda name: stack.enter_context(Client(daemon.url, headers=bearer(name)))
 
@@ -194,7 +194,7 @@ def test_errors_are_sentences_and_break_a_stream(client: Client, daemon: Daemon)
     for call in (
         lambda: client.chat("nothing", messages=[{"role": "user", "content": "x"}]),
         lambda: client.chat("vectors", messages=[{"role": "user", "content": "x"}]),
-        lambda: client.pull("nothing"),  # models are the operator's
+        lambda: client.pull("nothing"),  # models belong to the operator
         lambda: client.push("echo"),
         lambda: client.create("mine", from_="echo"),
         lambda: client.copy("echo", "mine"),

@@ -1,4 +1,4 @@
-"""One daemon for all tests of the Responses API: scripted models, a store, an agent, a server of other people."""
+"""One daemon for all tests of the Responses API, with scripted models, a store, an agent and a third-party server."""
 
 from __future__ import annotations
 
@@ -150,16 +150,16 @@ REPLIES = [
 ]
 
 NOTES = [{"match": "Our conversation has become long", "content": "They asked for the port, which is 7419."}]
-"""What a model writes that is asked to sum up a conversation."""
+"""The answer of a model that is asked to summarize a conversation."""
 
 
 def secret(name: str) -> str:
-    """The key of this name."""
+    """Return the secret of the key with this name."""
     return f"{name}-secret-key-of-the-tests"
 
 
 def bearer(name: str) -> dict[str, str]:
-    """The header with which it is presented."""
+    """Return the header that presents the key."""
     return {"Authorization": f"Bearer {secret(name)}"}
 
 
@@ -183,7 +183,7 @@ AGENT = {"portico_agent": 1, "model": "echo"}
 
 @pytest.fixture(scope="session")
 def harbour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """A daemon that wants keys. Its agent ``desk`` echoes, and remembers."""
+    """A daemon that requires keys. Its agent ``desk`` echoes and remembers."""
     home = tmp_path_factory.mktemp("responses")
     docs = home / "handbook"
     docs.mkdir()
@@ -239,7 +239,9 @@ def harbour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     with daemons.running(home / "data", *arguments, env=env) as running:
         with httpx.Client(base_url=running.url, headers=bearer("boss"), timeout=60) as plain:
             server = {"name": "odd", "command": [sys.executable, str(STRANGER)], "allow": ["echo", "fail"]}
-            plain.post("/api/mcp/servers", json=server).raise_for_status()  # it runs when this answers
+            plain.post(
+                "/api/mcp/servers", json=server
+            ).raise_for_status()  # the server runs when this call returns
             for run in plain.get("/api/status").json()["startup"]:
                 plain.get(f"/api/runs/{run}/events")
         yield running
@@ -247,7 +249,7 @@ def harbour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 @pytest.fixture(scope="session")
 def as_key(harbour: Daemon) -> Iterator[Callable[[str], OpenAI]]:
-    """OpenAI's client in strict mode, for a key by its name."""
+    """Return a function that creates OpenAI's client in strict mode for a key by name."""
     made: dict[str, OpenAI] = {}
 
     def client(name: str) -> OpenAI:
@@ -267,5 +269,5 @@ def as_key(harbour: Daemon) -> Iterator[Callable[[str], OpenAI]]:
 
 @pytest.fixture(scope="session")
 def client(as_key: Callable[[str], OpenAI]) -> OpenAI:
-    """The admin's."""
+    """The admin's client."""
     return as_key("boss")

@@ -1,4 +1,4 @@
-"""A stream of a response, held against the rules that every client relies on."""
+"""Checks a response stream against the rules that every client relies on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from openai.types.responses import Response
 
 
 def followed(stream: Iterable[Any]) -> tuple[list[Any], Response]:
-    """Its events and its last response: numbers without gaps, one counter of items, ids made once, whole snapshots."""
+    """Return the events and the last response of a stream.
+
+    Numbers have no gaps, items have one counter, ids are created once, and snapshots are complete.
+    """
     events = list(stream)
     assert [event.sequence_number for event in events] == list(range(len(events)))
     assert [event.type for event in events[:2]] == ["response.created", "response.in_progress"]

@@ -1,4 +1,4 @@
-"""Files that come with a question: models that read text alone get their text, through every protocol."""
+"""Files attached to a question: models that read only text get the files' text, through every protocol."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def address(data: bytes, kind: str = "application/pdf") -> str:
 
 
 def attached(**file: str) -> Any:
-    """A chat with a file and a question."""
+    """Return a chat with a file and a question."""
     return [{"role": "user", "content": [{"type": "file", "file": file}, {"type": "text", "text": "When?"}]}]
 
 
 def given(**file: str) -> Any:
-    """The same as the input of a response."""
+    """Return the same content as the input of a response."""
     return [
         {"role": "user", "content": [{"type": "input_file", **file}, {"type": "input_text", "text": "When?"}]}
     ]

@@ -1,4 +1,4 @@
-"""``/v1/audio`` through a real daemon, with OpenAI's own client where it can say it."""
+"""``/v1/audio`` through a real daemon, using OpenAI's own client where it can express the case."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.daemon import Daemon
 SAID = "The door is open. Come in, please."
 
 WAV = b"RIFF\x24\x00\x00\x00WAVE"
-"""The beginning of a recording that no fake model made."""
+"""The beginning of a recording that no fake model created."""
 
 SPEAKS = [
     {"match": "^wait", "hang": 1},
@@ -62,7 +62,7 @@ def client(served: Daemon) -> Iterator[OpenAI]:
 
 @pytest.fixture(scope="module")
 def spoken(client: OpenAI) -> bytes:
-    """`SAID`, as a WAV."""
+    """`SAID` as a WAV."""
     return client.audio.speech.create(model="voice", input=SAID, voice="nova", response_format="wav").content
 
 
@@ -154,7 +154,7 @@ def test_a_client_that_leaves_ends_the_work(served: Daemon) -> None:
         assert next(pieces)
         runs = httpx.get(f"{served.url}/api/runs").json()["data"]
         [run] = [one["id"] for one in runs if one["kind"] == "audio/speech" and one["status"] == "running"]
-    httpx.get(f"{served.url}/api/runs/{run}/events", timeout=60)  # ends with it
+    httpx.get(f"{served.url}/api/runs/{run}/events", timeout=60)  # ends with the run
     assert httpx.get(f"{served.url}/api/runs/{run}").json()["status"] == "cancelled"
 
 
@@ -183,7 +183,9 @@ def test_a_recording_in_detail(client: OpenAI, spoken: bytes) -> None:
     assert [segment.text.strip() for segment in got.segments] == ["The door is open.", "Come in, please."]
     assert [word.word for word in got.words] == SAID.split()
     assert got.segments[1].start == got.words[4].start == 1.0
-    assert [(one.avg_logprob, one.no_speech_prob) for one in got.segments] == [(0.0, 0.0)] * 2  # it is sure
+    assert [(one.avg_logprob, one.no_speech_prob) for one in got.segments] == [
+        (0.0, 0.0)
+    ] * 2  # the model is certain
     assert float(got.duration) == len(SAID.split()) / 4
 
 
@@ -222,7 +224,7 @@ def test_a_translation(served: Daemon, spoken: bytes) -> None:
 @pytest.mark.parametrize(
     ("name", "data", "fields", "param", "words"),
     [
-        ("a.mp3", b"just some text", {}, "file", "cannot be read as sound"),
+        ("a.mp3", b"just some text", {}, "file", "cannot be read as audio"),
         ("a.wav", b"", {}, "file", "is empty"),
         ("a.wav", WAV, {"temperature": "2"}, "temperature", "from 0 to 1"),
         ("a.wav", WAV, {"temperature": "hot"}, "temperature", "a number"),
@@ -267,7 +269,9 @@ def test_forms_that_are_none(served: Daemon) -> None:
     )
     cut = b'--x\r\nContent-Disposition: form-data; name="model"\r\n\r\near\r\n'
     headers = {"content-type": "multipart/form-data; boundary=x"}
-    assert "cut short" in error(post(served, "transcriptions", content=cut, headers=headers), 400)["message"]
+    assert (
+        "is truncated" in error(post(served, "transcriptions", content=cut, headers=headers), 400)["message"]
+    )
 
 
 def test_a_file_over_the_limit_is_named_with_the_setting(served: Daemon) -> None:
@@ -301,4 +305,4 @@ def test_a_recording_in_a_store_is_found_by_what_is_said_and_cites_the_second(
         vector_store_id=store.id, file=("talk.mp3", b"no sound")
     )
     assert broken.status == "failed" and broken.last_error is not None
-    assert "cannot be read as sound" in broken.last_error.message
+    assert "cannot be read as audio" in broken.last_error.message

@@ -1,4 +1,4 @@
-"""What a chat, completion or embedding request must look like: each fault is a 400 that names its place."""
+"""The required form of chat, completion and embedding requests: each fault is a 400 that names its place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chat completions: relayed bytes, apps turned into OpenAI's frames, and work that ends with its client."""
+"""Chat completions: relayed bytes, apps converted to OpenAI's frames, and work that stops when its client leaves."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def app(name: str, work: Any) -> ScriptedServable:
 
 
 async def cited(request: Request, context: Context) -> ChatReply:
-    """An app that cites, says two words and counts."""
+    """Answer as an app that cites, says two words and counts."""
     passages = (passage(1, "The port is 7419."),)
     await context.emit(Cited(passages))
     await context.emit(Progressed("think"))
@@ -46,7 +46,7 @@ async def cited(request: Request, context: Context) -> ChatReply:
 
 
 async def tooled(request: Request, context: Context) -> ChatReply:
-    """An app that asks for two tools."""
+    """Answer as an app that asks for two tools."""
     calls = (CalledTool("call_a", "look", '{"x":1}'), CalledTool("call_b", "look", '{"x":2}'))
     for call in calls:
         await context.emit(ToolCalled(call.id, call.name, call.arguments))
@@ -54,7 +54,7 @@ async def tooled(request: Request, context: Context) -> ChatReply:
 
 
 def frames(text: str) -> list[dict[str, Any]]:
-    """The JSON documents of a stream that ends with [DONE]."""
+    """Return the JSON documents of a stream that ends with [DONE]."""
     lines = [line[6:] for line in text.split("\n\n") if line.startswith("data: ")]
     assert lines[-1] == "[DONE]"
     return [json.loads(line) for line in lines[:-1]]
@@ -107,7 +107,7 @@ async def test_an_error_in_the_middle_of_a_stream_is_the_last_frame_and_told_onc
 
 async def test_a_call_leaves_a_usage_row(daemon: ApiServer) -> None:
     daemon.add(RelayModel("m", b"{}"))
-    for calls in range(1, 6):  # each is read right behind its answer
+    for calls in range(1, 6):  # the usage is read immediately after each answer
         await ask(daemon, "m")
         [total] = (await daemon.client.get("/api/usage")).json()["data"]
         assert (total["name"], total["calls"], total["prompt_tokens"]) == ("m", calls, 3 * calls)

@@ -48,7 +48,7 @@ def test_the_official_client_makes_lists_and_removes_containers_and_their_files(
         with pytest.raises(openai.NotFoundError):
             files.retrieve(gone, container_id=made.id)
     with pytest.raises(openai.NotFoundError):
-        client.files.retrieve(sent.id)  # it was replaced
+        client.files.retrieve(sent.id)  # the file was replaced
     files.delete(again.id, container_id=made.id)
     assert [file.path for file in files.list(made.id)] == ["/work/given.txt"]
     for one in (made, other):
@@ -109,7 +109,7 @@ def test_what_cannot_be_is_refused_by_its_place(client: OpenAI, body: dict[str, 
 
 
 def test_what_a_request_refers_to_is_bounded(client: OpenAI) -> None:
-    """However short a reference is."""
+    """A request may not refer to more than the limit allows, however short the reference is."""
     large = client.files.create(file=("large.png", bytes(17 * 2**20)), purpose="user_data").id
     container = client.containers.create(name="small")
     auto: Any = {"type": "auto", "file_ids": [large]}

@@ -97,7 +97,7 @@ def test_one_that_has_grown_too_long_is_not_read_for_an_answer(client: OpenAI) -
         client.responses.create(model="echo", input="Hello", conversation=made.id)
     assert (refused.value.code, refused.value.param) == ("context_length_exceeded", "conversation")
     page = client.conversations.items.list(made.id, limit=100, order="asc")
-    assert len(page.data) == MAX_PAGE_CHARS // 330_000 and page.has_more  # each is somewhat longer
+    assert len(page.data) == MAX_PAGE_CHARS // 330_000 and page.has_more  # each item is a little longer
     assert len({item.id for item in page}) == 100
 
 
@@ -128,7 +128,7 @@ def test_one_response_at_a_time(client: OpenAI) -> None:
 
 def test_an_item_that_came_meanwhile_is_not_lost(client: OpenAI) -> None:
     made = client.conversations.create()
-    words = "word " * 100  # time enough for the item
+    words = "word " * 100  # leaves time for the item
     stream = client.responses.create(
         model="clever", input=f"slowly {words}", conversation=made.id, stream=True
     )

@@ -45,7 +45,7 @@ def test_a_list_is_paged_by_the_official_client(client: openai.OpenAI) -> None:
     made = [client.files.create(file=(f"{i}.txt", b"%d" % i), purpose="vision").id for i in range(5)]
     first = client.files.list(purpose="vision", limit=2, order="asc")
     assert first.has_more
-    assert [row.id for row in first] == sorted(made)  # the client turns the pages
+    assert [row.id for row in first] == sorted(made)  # the client follows the pages
     for file_id in made:
         client.files.delete(file_id)
 
@@ -136,7 +136,7 @@ def test_a_form_that_is_cut_short_is_a_400_and_leaves_nothing(daemon: Daemon, bo
 
 
 def test_only_a_key_that_could_use_a_file_uploads_one(daemon: Daemon) -> None:
-    # Last in this module: from the first key on, words that are no key are refused.
+    # Keep this test last in the module: once the first key exists, invalid keys are refused.
     def status(*scopes: str) -> int:
         body = {"name": "k", "scopes": list(scopes)}
         key = httpx.post(f"{daemon.url}/api/keys", json=body).json()["key"]

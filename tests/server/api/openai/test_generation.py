@@ -1,4 +1,4 @@
-"""What a request for text is checked for before a model sees it, and what is left of one that is cancelled."""
+"""Validation of a text request before a model receives it, and what remains of a cancelled request."""
 
 from __future__ import annotations
 
@@ -82,7 +82,8 @@ def test_parameters_that_are_not_of_an_object_are_refused(client: OpenAI) -> Non
 def test_a_completion_begins_with_its_prompt_where_that_is_wished_for(client: OpenAI) -> None:
     made = client.completions.create(model="echo", prompt="Once upon a time", echo=True)
     assert made.choices[0].text == "Once upon a timeOnce upon a time"
-    # OpenAI itself sends null as finish_reason until the end, which its own type does not allow: not strict here.
+    # OpenAI itself sends null as finish_reason until the end, which its own type forbids, so this client is
+    # not strict.
     with OpenAI(base_url=client.base_url, api_key=client.api_key) as lenient:
         stream = lenient.completions.create(model="echo", prompt="Once upon", echo=True, stream=True)
         assert "".join(chunk.choices[0].text for chunk in stream) == "Once uponOnce upon"

@@ -1,4 +1,4 @@
-"""``/v1/images`` as OpenAI's own client sees it, in its strict mode, and the tool that draws."""
+"""``/v1/images`` as OpenAI's own strict client sees it, and the tool that draws."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_pictures_are_changed_by_form_and_by_reference(client: OpenAI, http: htt
         ({"partial_images": 2}, "partial_images", "'stream'"),
         ({"stream": True, "response_format": "url"}, "response_format", "b64_json"),
         ({"background": "transparent", "output_format": "jpeg"}, "background", "no transparency"),
-        ({"output_format": "webp"}, "output_format", "PNG alone"),
+        ({"output_format": "webp"}, "output_format", "supports only PNG"),
         ({"model": "echo"}, "model", "Use 'painter' instead"),
     ],
 )
@@ -137,7 +137,7 @@ def test_a_wrong_field_is_named(http: httpx.Client, given: Any, param: str, word
 
 
 def bomb() -> bytes:
-    """A small file that says it has 3.6 billion pixels."""
+    """Return a small file that claims to have 3.6 billion pixels."""
     return png()[:16] + struct.pack(">II", 60_000, 60_000) + png()[24:]
 
 
@@ -146,7 +146,7 @@ def bomb() -> bytes:
     [
         ([("image", png()), ("mask", png((30, 30), "RGBA"))], "mask", "30 × 30"),
         ([("image", png()), ("mask", png())], "mask", "no transparency"),
-        ([("image", b"a text")], "image", "not a picture that can be read"),
+        ([("image", b"a text")], "image", "is not a readable image"),
         ([("image", bomb())], "image", "60000 × 60000"),
         ([("image", png())] * 17, "image", "at most 16 images"),
         ([("mask", png(mode="RGBA"))], "image", "Missing required parameter"),
@@ -165,7 +165,7 @@ def test_a_picture_that_cannot_be_taken_is_named(
 @pytest.mark.parametrize(
     ("reference", "param", "words"),
     [
-        ({"file_id": "file-none"}, "images[0].file_id", "no file"),
+        ({"file_id": "file-none"}, "images[0].file_id", "File 'file-none' not found"),
         ({"image_url": "data:image/png;base64,?"}, "images[0].image_url", "must be data:"),
         ({"image_url": "http://127.0.0.1:9/x.png"}, "images[0].image_url", "private"),
         ({}, "images[0]", "'image_url' or 'file_id'"),
@@ -203,7 +203,7 @@ def test_a_client_that_leaves_ends_the_run(http: httpx.Client) -> None:
         lines = stream.iter_lines()
         assert next(lines) == "event: image_generation.partial_image"
         [run] = [run for run in http.get("/api/runs").json()["data"] if run["status"] == "running"]
-    http.get(f"/api/runs/{run['id']}/events")  # until it has ended
+    http.get(f"/api/runs/{run['id']}/events")  # until the run has ended
     ended = http.get(f"/api/runs/{run['id']}").json()
     assert (ended["kind"], ended["status"]) == ("images/generations", "cancelled")
 
@@ -212,7 +212,7 @@ def test_a_client_that_leaves_ends_the_run(http: httpx.Client) -> None:
 
 
 class Shy(RelayModel):
-    """A model that answers addresses alone, and refuses to be asked how."""
+    """A model that answers with addresses only, and rejects a requested response format."""
 
     async def relay(self, request: Relay, context: Context) -> RelayResponse:
         if "response_format" in request.body:
@@ -266,8 +266,8 @@ def test_the_tool_keeps_what_it_drew_and_changes_it(draw: Callable[..., Any], ht
         ({"model": "echo"}, "'echo' is not a model that draws. painter, sketcher can."),
         ({"model": "nobody"}, "does not exist"),
         ({"size": "3x3"}, "arguments.size"),
-        ({"images": ["art_none"]}, "no artifact"),
-        ({"mask": "art_none"}, "no artifact"),
+        ({"images": ["art_none"]}, "The artifact 'art_none' does not exist"),
+        ({"mask": "art_none"}, "The artifact 'art_none' does not exist"),
     ],
 )
 def test_the_tool_says_what_is_wrong_to_the_model(

@@ -1,4 +1,4 @@
-"""``/v1/moderations`` by OpenAI's own client: by rules, by a chat model, by a provider's model."""
+"""``/v1/moderations`` by OpenAI's own client: with rules, a chat model, or a provider's model."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def test_rules_are_always_there(tmp_path: Path) -> None:
         assert [item.flagged for item in together.results] == [True]
         long = await client.moderations.create(input=["word " * 10_000 + "jane@example.com"])
         assert long.results[0].flagged
-        with pytest.raises(BadRequestError, match="reads texts alone"):
+        with pytest.raises(BadRequestError, match="accepts only texts"):
             await client.moderations.create(model="rules", input=[picture(PIXEL)])
         await daemon.services.usage.flush()
         rows = (await daemon.client.get("/api/usage")).json()["data"]
@@ -86,12 +86,12 @@ async def test_a_chat_model_scores_each_category(tmp_path: Path) -> None:
         assert (first.category_scores.hate, first.category_scores.violence) == (0.9, 0.4)
         assert first.category_applied_input_types.sexual == ["text"]
         assert not second.flagged
-        with pytest.raises(Exception, match="did not answer with a score") as failed:
+        with pytest.raises(Exception, match="did not return a score") as failed:
             await client.moderations.create(model="judge", input="nonsense")
         assert failed.value.status_code == 502  # type: ignore[attr-defined]
         with pytest.raises(BadRequestError, match="at most 32"):
             await client.moderations.create(model="judge", input=["x"] * 33)
-        with pytest.raises(BadRequestError, match="does not do moderations"):
+        with pytest.raises(BadRequestError, match="does not support moderation"):
             await client.moderations.create(model="vectors", input="x")
         with pytest.raises(NotFoundError):
             await client.moderations.create(model="omni-moderation-latest", input="x")
@@ -131,9 +131,9 @@ async def test_a_model_for_moderation_of_a_provider_is_passed_on(tmp_path: Path)
         assert [item.model_dump(by_alias=True) for item in found.results] == [result]
         assert provider.paths == ["/v1/moderations"]
         assert provider.bodies == [{"model": "omni-moderation-latest", "input": given}]
-        with pytest.raises(Exception, match="not a moderation"):
+        with pytest.raises(Exception, match="did not return a valid moderation result"):
             await client.moderations.create(model="guardian", input="x")
-        with pytest.raises(BadRequestError, match="does hosted, moderation"):
+        with pytest.raises(BadRequestError, match="it supports hosted, moderation"):
             await client.chat.completions.create(
                 model="guardian", messages=[{"role": "user", "content": "x"}]
             )

@@ -1,7 +1,7 @@
-"""What OpenAI's own client, in strict mode, breaks on with other servers: none of it here.
+"""Other servers' bugs that break OpenAI's own strict client; Portico has none of them.
 
-The numbers are those of the list of pitfalls that the project keeps. 1 to 4 and 15 concern the
-Responses API: `tests/server/api/openai` and `tests/server/apps/responses`.
+The numbers are those of the project's list of pitfalls. 1 to 4 and 15 concern the Responses API:
+`tests/server/api/openai` and `tests/server/apps/responses`.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ async def test_7_one_stream_has_one_id_and_one_moment(client: AsyncOpenAI) -> No
 
 
 async def test_8_embeddings_come_as_base64_and_as_numbers(client: AsyncOpenAI, daemon: Daemon) -> None:
-    # The strict client refuses the base64 that it has itself asked for, before it decodes it.
+    # The strict client rejects the base64 that it requested itself, before decoding it.
     async with AsyncOpenAI(base_url=client.base_url, api_key="local") as lenient:
         by_default = await lenient.embeddings.create(model="fake-embedding", input=["a", "b"])
     in_numbers = await client.embeddings.create(
@@ -125,7 +125,7 @@ async def test_8_embeddings_come_as_base64_and_as_numbers(client: AsyncOpenAI, d
 
 
 async def test_9_token_arrays_mean_the_text_that_langchain_cut(client: AsyncOpenAI) -> None:
-    tokens = [9906, 220, 3574, 244, 98220, 1917]  # of cl100k_base, as LangChain sends them by default
+    tokens = [9906, 220, 3574, 244, 98220, 1917]  # tokens of cl100k_base, as LangChain sends them by default
     plain = await client.embeddings.create(
         model="fake-embedding", input=["Hello 世界 world"], encoding_format="float"
     )
@@ -213,7 +213,8 @@ async def test_models_are_listed_and_retrieved(client: AsyncOpenAI) -> None:
 async def test_completions_continue_a_prompt(client: AsyncOpenAI) -> None:
     answer = await client.completions.create(model="echo", prompt="once upon")
     assert answer.choices[0].text
-    # OpenAI itself sends null as finish_reason until the end, which its own type does not allow: not strict here.
+    # OpenAI itself sends null as finish_reason until the end, which its own type forbids, so this client is
+    # not strict.
     async with AsyncOpenAI(base_url=client.base_url, api_key="local") as lenient:
         stream = await lenient.completions.create(model="echo", prompt="once upon", stream=True)
         chunks = [chunk async for chunk in stream]

@@ -46,7 +46,7 @@ WEATHER = {
 
 
 class Talk:
-    """A session by OpenAI's client."""
+    """A session of OpenAI's client."""
 
     def __init__(self, connection: RealtimeConnection) -> None:
         self.connection = connection
@@ -55,15 +55,16 @@ class Talk:
         self.session = self.next("session.created").session
 
     def event(self) -> Any:
-        """The next one, which must be as its type says."""
+        """Return the next event, which must match its type."""
         found = json.loads(self.connection.recv_bytes())
         TYPES.validate_python(found)
         assert found["event_id"].startswith("event_")
         return self.connection.parse_event(json.dumps(found))
 
     def next(self, kind: str) -> Any:
-        """The next event, which must be of this type. Sound is written down in the background: what is told of that
-        may come before any other event, and is kept aside.
+        """Return the next event, which must have this type.
+
+        Transcription of sound runs in the background. Its events may arrive before any other event and are set aside.
         """
         found = self.event()
         while found.type.startswith(TRANSCRIPTION) and not kind.startswith(TRANSCRIPTION):
@@ -76,14 +77,14 @@ class Talk:
         self.connection.send({"type": kind, **fields})  # type: ignore[arg-type, misc]
 
     def refused(self, kind: str, **fields: Any) -> Any:
-        """The error that an event is answered with."""
+        """Return the error that answers an event."""
         self.send(kind, event_id="mine", **fields)
         error = self.next("error").error
         assert error.event_id == "mine" and error.message
         return error
 
     def add(self, item: Mapping[str, Any], **fields: Any) -> str:
-        """Put an item into the conversation; its id."""
+        """Add an item to the conversation and return its id."""
         self.send("conversation.item.create", item=item, **fields)
         added, done = self.next("conversation.item.added"), self.next("conversation.item.done")
         assert added.item == done.item and added.previous_item_id == done.previous_item_id
@@ -94,7 +95,7 @@ class Talk:
         return self.add(said(text), **fields)
 
     def until(self, kind: str) -> list[Any]:
-        """The events up to one of this type."""
+        """Return the events up to and including one of this type."""
         found = [self.event()]
         while found[-1].type != kind:
             assert found[-1].type != "error", found[-1]
@@ -102,31 +103,31 @@ class Talk:
         return found
 
     def hear(self, sound: bytes, kind: str = "audio/pcm", piece: int = 4_000) -> None:
-        """Send a sound as a microphone does, in pieces that end anywhere."""
+        """Send sound as a microphone does, in pieces that end at arbitrary points."""
         data = audio.encode(sound, kind)
         for start in range(0, len(data), piece):
             delta = base64.b64encode(data[start : start + piece]).decode()
             self.send("input_audio_buffer.append", audio=delta)
 
     def update(self, **session: Any) -> Any:
-        """Change the session; what it is then."""
+        """Update the session and return its new state."""
         self.send("session.update", session={"type": self.session.type, **session})
         return self.next("session.updated").session
 
     def hang(self) -> None:
-        """Begin a response that falls silent, and wait until it has."""
+        """Start a response that stalls, and wait until it has stalled."""
         self.send("response.create")
         said = ""
         while said != "one two":
             said += self.until("response.output_text.delta")[-1].delta
 
     def respond(self, **response: Any) -> list[Any]:
-        """The events of a response."""
+        """Return the events of a response."""
         self.send("response.create", response=response)
         return self.until("response.done")
 
     def answer(self, **response: Any) -> str:
-        """What a response says."""
+        """Return the text of a response."""
         done = self.respond(**response)[-1].response
         assert done.status == "completed", done
         text: str = done.output[-1].content[0].text
@@ -168,7 +169,7 @@ def test_a_text_is_answered_in_the_events_of_openai(as_key: Callable[[str], Open
         assert {event.response_id for event in events[3:4]} == {done.id}
         assert events[2].previous_item_id == asked
         more = session.answer(instructions="Be brief."), session.respond()[-1].response.usage.input_tokens
-        assert more[1] > done.usage.input_tokens  # the conversation is asked as it has become
+        assert more[1] > done.usage.input_tokens  # the request includes the whole conversation so far
 
 
 async def test_the_asynchronous_client_is_answered_too(harbour: Daemon) -> None:
@@ -244,7 +245,7 @@ def test_functions_are_called_and_their_results_answered(as_key: Callable[[str],
         assert "".join(event.delta for event in pieces) == call.arguments
         [whole] = [event for event in events if event.type == "response.function_call_arguments.done"]
         assert (whole.call_id, whole.arguments) == (call.call_id, call.arguments)
-        session.respond()  # a call without its result may be asked about
+        session.respond()  # a request may contain a call without its result
         session.add({"type": "function_call_output", "call_id": call.call_id, "output": "Sunny."})
         session.say("so?")
         assert session.answer() == "so?"
@@ -286,7 +287,7 @@ def test_a_response_is_cancelled_and_the_conversation_continues(as_key: Callable
             "conversation.item.done",
             "response.output_item.done",
         ]
-        # One that has not begun ends as well.
+        # A response that has not begun is ended too.
         session.send("response.create")
         session.send("response.cancel")
         assert session.until("response.done")[-1].response.status == "cancelled"
@@ -298,7 +299,7 @@ def test_a_response_outside_the_conversation_leaves_it_as_it_is(as_key: Callable
     with talk(as_key("one"), "frail") as session:
         kept = session.say("keep me")
         session.say("hang")
-        session.hang()  # and while that goes on:
+        session.hang()  # while the response continues:
         aside = session.respond(
             conversation="none", input=[said("aside"), {"type": "item_reference", "id": kept}]
         )
@@ -420,12 +421,12 @@ SILENCE = base64.b64encode(bytes(24_000)).decode()
 
 
 def detected(**fields: Any) -> dict[str, Any]:
-    """The ``audio`` of a session that finds turns."""
+    """Return the ``audio`` of a session with turn detection."""
     return {"input": {"turn_detection": {"type": "server_vad", **fields}}}
 
 
 def voiced(ms: int) -> bytes:
-    """What is like a vowel: a low tone with its harmonics."""
+    """Return sound like a vowel: a low tone with its harmonics."""
     at = np.arange(24 * ms)[:, None] / 24_000
     harmonics = np.arange(1, 12)
     wave = (np.sin(2 * np.pi * 140 * harmonics * at) / harmonics).sum(axis=1)
@@ -437,7 +438,7 @@ def quiet(ms: int) -> bytes:
 
 
 TURN = quiet(400) + voiced(600) + quiet(800)
-"""Somebody says something."""
+"""A turn of somebody speaking."""
 
 
 def aloud(**output: Any) -> dict[str, Any]:
@@ -506,7 +507,7 @@ def test_a_session_answers_at_once_what_was_said_and_sound_is_bounded(
         assert session.refused("input_audio_buffer.append", audio="%").param == "audio"
         assert (
             session.refused("input_audio_buffer.append", audio="AAAA").param == "audio"
-        )  # a sample and a half
+        )  # one and a half samples
         for fields, param in (
             ({"input": {"turn_detection": {"type": "vad"}}}, "session.audio.input.turn_detection.type"),
             ({"input": {"turn_detection": {"threshold": 1}}}, "session.audio.input.turn_detection.type"),
@@ -534,7 +535,8 @@ def test_a_session_answers_at_once_what_was_said_and_sound_is_bounded(
         session.send("input_audio_buffer.append", audio=SILENCE)
         session.send("input_audio_buffer.commit")
         session.until("conversation.item.done")
-        assert session.answer() == "Good morning. How are you?"  # written down for the model, and not told
+        # transcribed for the model, but not sent to the client
+        assert session.answer() == "Good morning. How are you?"
         error = session.refused("response.create", response={**aloud(model="ear"), "type": None})
         assert error.code == "unknown_parameter"
         asked = {"output_modalities": ["audio"], "audio": {"output": {"model": "ear"}}}
@@ -565,7 +567,7 @@ def test_a_turn_is_found_written_down_and_answered(as_key: Callable[[str], OpenA
         assert written.item_id == started.item_id
         assert written.usage.seconds * 1000 == stopped.audio_end_ms - started.audio_start_ms
 
-        # Nobody is answered who does not want that; a pause that is short ends nothing.
+        # A response is created only if the client wants one, and a short pause ends no turn.
         session.update(audio={"input": {"format": {"type": "audio/pcmu"}, "transcription": None}})
         session.update(audio=detected(create_response=False, silence_duration_ms=700))
         session.hear(voiced(400) + quiet(500) + voiced(600) + quiet(1_000), "audio/pcmu")
@@ -576,14 +578,14 @@ def test_a_turn_is_found_written_down_and_answered(as_key: Callable[[str], OpenA
         assert session.until("conversation.item.done")[-1].item.id == again.item_id
         assert session.answer() == "Good morning. How are you?"
 
-        # Who commits while somebody speaks takes what has been said so far, under the id that was told.
+        # A commit during speech takes the audio so far, under the id that was announced.
         session.hear(voiced(400), "audio/pcmu")
         started = session.next("input_audio_buffer.speech_started")
         session.send("input_audio_buffer.commit")
         assert session.next("input_audio_buffer.committed").item_id == started.item_id
         session.until("conversation.item.done")
 
-        # What is not a word to whoever writes it down is answered by nobody.
+        # Audio that the transcriber hears no word in gets no answer.
         found = session.update(
             audio={
                 "input": {
@@ -617,7 +619,7 @@ def test_who_speaks_interrupts_the_answer(as_key: Callable[[str], OpenAI]) -> No
         assert (done.status, done.status_details.reason) == ("cancelled", "turn_detected")
         assert (done.output[0].id, done.output[0].status) == (sound.item_id, "incomplete")
         assert done.output[0].content[0].transcript == "It is late. Go to bed. "
-        # What was not played is forgotten, and then the turn ends and is answered.
+        # Audio that was not played is removed; then the turn ends and is answered.
         session.send("conversation.item.truncate", item_id=sound.item_id, content_index=0, audio_end_ms=1_200)
         session.next("conversation.item.truncated")
         session.send("conversation.item.retrieve", item_id=sound.item_id)
@@ -627,7 +629,7 @@ def test_who_speaks_interrupts_the_answer(as_key: Callable[[str], OpenAI]) -> No
         assert answer.status == "completed"
         assert answer.output[0].content[0].transcript == "Good morning. How are you?"
 
-        # Who does not want to be interrupted is told of a turn that cannot be answered.
+        # A client that does not want interruptions learns of a turn that cannot be answered.
         session.update(audio=detected(interrupt_response=False), output_modalities=["text"])
         session.say("hang")
         session.hang()
@@ -660,7 +662,7 @@ def test_a_session_that_writes_down_what_it_hears(harbour: Daemon, as_key: Calla
         assert found.audio.input.transcription.model == "ear"
         session.hear(TURN + TURN)
         written = "conversation.item.input_audio_transcription.completed"
-        events = [*session.until(written), *session.until(written)]  # which of them is the first is open
+        events = [*session.until(written), *session.until(written)]  # their order is not fixed
         turns = [event.item_id for event in events if event.type == "input_audio_buffer.speech_started"]
         assert len(set(turns)) == 2
         for turn in turns:
@@ -702,7 +704,7 @@ def test_a_transcript_is_told_while_it_is_made(as_key: Callable[[str], OpenAI]) 
         session.send("input_audio_buffer.append", audio=SILENCE)
         session.send("input_audio_buffer.commit")
         told = ""
-        while told != "Good morning. And":  # then it falls silent
+        while told != "Good morning. And":  # then the response stalls
             told += session.until("conversation.item.input_audio_transcription.delta")[-1].delta
 
 
@@ -711,7 +713,7 @@ def test_noise_is_taken_out_before_turns_are_found(as_key: Callable[[str], OpenA
     with talk(as_key("one"), intent="transcription") as session:
         session.update(audio=detected())
         session.hear(noise)
-        session.next("input_audio_buffer.speech_started")  # which it is not
+        session.next("input_audio_buffer.speech_started")  # noise, not speech
         session.send("input_audio_buffer.clear")
         session.next("input_audio_buffer.cleared")
         for kind in ("audio/pcm", "audio/pcmu", "audio/pcma"):
@@ -724,7 +726,7 @@ def test_noise_is_taken_out_before_turns_are_found(as_key: Callable[[str], OpenA
                 session.next("input_audio_buffer.cleared")
         session.hear(TURN, "audio/pcma")
         session.next("input_audio_buffer.speech_started")
-        session.until("conversation.item.input_audio_transcription.completed")  # what follows is an answer
+        session.until("conversation.item.input_audio_transcription.completed")  # the rest is an answer
         session.update(audio={"input": {"noise_reduction": None}})
         for given, param in (({"type": "middle_field"}, ".type"), ({}, ".type"), ({"kind": 1}, ".kind")):
             error = session.refused(
@@ -780,7 +782,7 @@ async def test_a_flood_of_events_is_paid_for_over_time(
             connect_async, url, proxy=None, additional_headers={"Authorization": f"Bearer {key}"}
         )
         async with open_session() as one, open_session() as other:
-            for connection in (one, other):  # which share what their key may spend
+            for connection in (one, other):  # both share the budget of their key
                 await connection.recv()
                 sending = asyncio.create_task(send(connection, update, count // 2))
                 for _number in range(count // 2):
@@ -796,7 +798,7 @@ async def test_a_flood_of_events_is_paid_for_over_time(
             assert sum(waited) >= 1_000_000 / realtime.BYTES_PER_COST / realtime.MAX_COST_PER_SECOND
             waited.clear()
             silence = json.dumps({"type": "input_audio_buffer.append", "audio": "AAAA" * 640})
-            await send(one, silence, 200)  # four seconds of a microphone
+            await send(one, silence, 200)  # four seconds of microphone input
             await one.send("{")
             assert json.loads(await one.recv())["type"] == "error"
             assert sum(waited) < 4.0
@@ -819,7 +821,7 @@ def test_what_waits_is_bounded_and_who_speaks_for_ever_is_cut_off() -> None:
     for _ in range(20):
         assert hear(quiet(1_000)) == []
         buffer.trim()
-    assert buffer.length_ms == 440 and buffer.end_ms == 20_000  # what a turn that begins now has before it
+    assert buffer.length_ms == 440 and buffer.end_ms == 20_000  # audio kept before a turn that begins now
     minute = voiced(60_000)
     first, second = hear(minute), hear(minute)
     assert [(mark.started, mark.at_ms) for mark in first] == [(True, 20_000)]
@@ -828,7 +830,7 @@ def test_what_waits_is_bounded_and_who_speaks_for_ever_is_cut_off() -> None:
     turn = buffer.take_turn(start_ms, second[0].at_ms)
     assert audio.duration_ms(turn, "audio/pcm") == 120_300 and len(buffer) == 0
     assert [mark.started for mark in hear(minute[: 48 * 1_000])] == [True]
-    # Neither clicks nor a step begin a turn.
+    # Neither clicks nor a step in level start a turn.
     buffer = input_buffer.InputBuffer()
     buffer.configure("audio/pcm", config.SERVER_VAD)
     click = quiet(500) + b"\xff\x7f" + quiet(500)

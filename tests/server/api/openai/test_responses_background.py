@@ -1,4 +1,4 @@
-"""Responses in the background: acknowledged, followed, cancelled, and still there after a crash."""
+"""Background responses: acknowledged, followed, cancelled, and preserved after a crash."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from tests.server.apps.flow.outside import Outside
 
 
 def begun(client: OpenAI, **request: Any) -> tuple[Response, str]:
-    """A response that is made in the background, and the run that makes it."""
+    """Start a background response, and return it with its run."""
     raw = client.responses.with_raw_response.create(background=True, **request)
     return raw.parse(), raw.headers["x-portico-run"]
 
 
 def ended(client: OpenAI, response: Response, run: str) -> Response:
-    """The response once its run has ended: until then the run tells of its events."""
+    """Return the response once its run has ended; until then the run reports events."""
     url = f"{client.base_url}../api/runs/{run}/events"
     httpx.get(url, headers={"Authorization": f"Bearer {client.api_key}"}, timeout=60).raise_for_status()
     return client.responses.retrieve(response.id)
@@ -155,7 +155,9 @@ WORDS = [f"w{n}" for n in range(30)]
 
 
 def served(path: Path, outside: Outside, last: str) -> Path:
-    """The configuration of a daemon that is killed. The flow's first step has an effect, its last one takes long."""
+    """Write the configuration of a daemon that is killed; the flow's first step has an effect and its last one is
+    slow.
+    """
     steps = [
         {"op": "http", "name": "first", "method": "POST", "url": f"{outside.url}/effect", "body": "done"},
         {"op": "llm", "name": "last", "model": "slow", "input": last},
@@ -163,7 +165,7 @@ def served(path: Path, outside: Outside, last: str) -> Path:
     flow = {"portico_flow": 1, "step": {"op": "pipeline", "steps": steps}}
     configuration = {
         "models": [{"name": "slow", "source": "fake://", "parameters": {"script": {"replies": SLOW}}}],
-        # It never answers, and may have had an effect when the daemon is killed.
+        # The tool never answers, and may have had an effect when the daemon is killed.
         "tools": [
             {"name": "wait", "description": "Waits.", "command": ["sleep", "1000"]},
             {"name": "pay", "command": [sys.executable, "-c", PAY, str(path.with_name("paid"))]},
@@ -180,7 +182,7 @@ def openai_client(daemon: Daemon) -> OpenAI:
 
 
 def until(client: OpenAI, kind: str, model: str = "slow", **request: Any) -> list[Any]:
-    """The events of a response in the background as far as one of a kind."""
+    """Return the events of a background response up to one of that kind."""
     events: list[Any] = []
     with client.responses.create(model=model, background=True, stream=True, **request) as stream:
         for event in stream:
@@ -192,7 +194,7 @@ def until(client: OpenAI, kind: str, model: str = "slow", **request: Any) -> lis
 
 @dataclass(frozen=True)
 class Crash:
-    """What was begun before a daemon was killed, and a client of the one after it."""
+    """Work started before a daemon was killed, and a client of the next daemon."""
 
     client: OpenAI
     quiet: tuple[Response, str]
@@ -219,7 +221,8 @@ def crash(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crash]:
                 doing = until(client, "response.mcp_call.in_progress", input="wait", tools=[WAIT])
                 told = until(client, "response.output_text.delta", "careful", input="go")
                 agent = until(client, "response.output_text.delta", "teller", input="pay")
-                # The last one: its answer takes a second and a half, and has not ended when the daemon is killed.
+                # This one is last: its answer takes a second and a half, and is unfinished when the daemon is
+                # killed.
                 seen = until(client, "response.output_text.delta", input="slow")
         finally:
             daemon.stop(signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Conversations that become long: compacted on request, above a threshold, and gone on with."""
+"""Long conversations: compacted on request and above a threshold, then continued."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ THRESHOLD: Any = [{"type": "compaction", "compact_threshold": 100}]
 
 @pytest.fixture(scope="module")
 def loose(harbour: Daemon) -> Any:
-    """A client that, unlike OpenAI's types, takes messages of the user in an output."""
+    """A client that accepts user messages in an output, contrary to OpenAI's types."""
     with httpx.Client(base_url=f"{harbour.url}/v1", headers=bearer("boss"), timeout=60) as http:
         yield http
 
@@ -45,7 +45,7 @@ def test_a_conversation_becomes_the_users_messages_and_one_item(loose: httpx.Cli
         ("compaction", None),
     ]
     assert made["usage"]["output_tokens"] > 0
-    # As the model echoes what it is asked, its answer shows what it was shown.
+    # The model echoes its prompt, so its answer shows what it received.
     answer = client.responses.create(
         model="notary", input=[*made["output"], {"role": "user", "content": "Go on."}]
     )
@@ -81,7 +81,7 @@ def test_above_the_threshold_what_is_before_the_last_turn_is_summed_up(client: O
     assert NOTES in answer.output_text
     assert answer.output_text.endswith("And why?")
     assert "tide" not in answer.output_text
-    # Gone on with by its id, and by its items, of which those before the compaction may be left out.
+    # The conversation continues by id, or by items; items before the compaction may be omitted.
     after = client.responses.create(model="notary", input="More.", previous_response_id=answer.id)
     assert after.usage is not None
     assert after.usage.input_tokens < 100

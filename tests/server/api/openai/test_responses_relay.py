@@ -1,4 +1,4 @@
-"""What a model is asked for a response, and what becomes of its chunks and of a client that leaves."""
+"""The model request for a response, the handling of the model's chunks, and a client that disconnects."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def daemon(tmp_path: Path) -> AsyncIterator[ApiServer]:
 
 
 def put(daemon: ApiServer, teller: RelayModel) -> None:
-    """Let this be the model that is asked."""
+    """Make this model answer the requests."""
     daemon.services.registry.add(teller, replace=True)
 
 

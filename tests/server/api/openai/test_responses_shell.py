@@ -1,4 +1,4 @@
-"""``shell``, ``apply_patch`` and ``local_shell`` of a response: in a container here, and by the client."""
+"""``shell``, ``apply_patch`` and ``local_shell`` of a response, run in a container here or by the client."""
 
 from __future__ import annotations
 
@@ -88,10 +88,10 @@ def test_patches_apply_in_the_container_of_the_shell(client: OpenAI, environment
     assert [(item.status, (item.output or "").splitlines()[0]) for item in done] == [
         ("completed", "Created a/b.txt."),
         ("completed", "Updated a/b.txt."),
-        ("failed", "The patch does not apply: there is no file 'no' in the working folder."),
+        ("failed", "The patch does not apply: the file 'no' does not exist in the working folder."),
         ("failed", done[3].output),
     ]
-    assert "not the path of a file in the working folder" in str(done[3].output)
+    assert "not a valid path of a file in the working folder" in str(done[3].output)
     [read] = [item for item in answer.output if item.type == "shell_call_output"]
     assert read.output[0].stdout == "one\nzwei\n"
     stored = client.responses.input_items.list(answer.id)

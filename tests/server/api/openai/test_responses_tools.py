@@ -1,4 +1,4 @@
-"""Tools of a response that run in the daemon: searches, code, MCP servers, its own."""
+"""Response tools that run in the daemon: searches, code, MCP servers, its own tools."""
 
 from __future__ import annotations
 
@@ -73,7 +73,10 @@ def test_filters_and_limits_hold_for_a_search(client: OpenAI) -> None:
 
 
 def test_a_model_that_calls_for_ever_is_stopped(client: OpenAI) -> None:
-    for allowed, made in ((1, 1), (3, 2)):  # the same search again is answered from the first and is the last
+    for allowed, made in (
+        (1, 1),
+        (3, 2),
+    ):  # a repeated search is answered from the first result and is the last one
         answer = client.responses.create(
             model="clever", input="find bread", tools=[SEARCH], max_tool_calls=allowed
         )
@@ -126,7 +129,7 @@ def test_a_server_of_other_people_is_called(client: OpenAI) -> None:
     second = client.responses.create(
         model="clever", input="and now", tools=[ODD], previous_response_id=final.id
     )
-    assert [item.type for item in second.output] == ["message"]  # what it has was told before
+    assert [item.type for item in second.output] == ["message"]  # its tools were listed earlier
 
 
 def test_what_a_tool_failed_with_is_told(client: OpenAI) -> None:
@@ -244,7 +247,7 @@ def test_a_picture_is_an_item_of_the_response(client: OpenAI) -> None:
 
 
 def test_a_picture_that_cannot_be_drawn_is_told_to_the_model(client: OpenAI) -> None:
-    tool: Any = {"type": "image_generation", "output_format": "webp"}  # which the fake model does not make
+    tool: Any = {"type": "image_generation", "output_format": "webp"}  # the fake model does not support this
     made = client.responses.create(model="clever", input="paint a dog", tools=[tool])
     assert made.output[0].type == "image_generation_call"
     assert (made.output[0].status, made.output[0].result) == ("failed", None)

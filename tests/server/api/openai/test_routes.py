@@ -1,4 +1,4 @@
-"""The routes of OpenAI's client: those of the resources that are served are all there, and a new one is noticed."""
+"""The routes of OpenAI's client: every route of the supported resources exists, and new routes are detected."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.server.api.openai.conftest import bearer
 RESOURCES = Path(openai.__file__).parent / "resources"
 
 NOT_SERVED = (
-    # Resources: OpenAI's own organisation, and what is a service of theirs.
+    # Resources of an organisation at OpenAI, and services that only OpenAI offers.
     *(
         "/organization/",
         "/projects/",
@@ -27,9 +27,9 @@ NOT_SERVED = (
     *("/live/", "/safety/", "/content_provenance_checks", "/decisions", "/audio/voice", "/realtime/sessions"),
     *("/realtime/transcription_sessions", "/realtime/translations/", "/realtime/calls"),
     *("/fine_tuning/alpha/", "/fine_tuning/checkpoints/"),
-    "DELETE /models/{}",  # models are the operator's: DELETE /api/models/{name}
+    "DELETE /models/{}",  # models belong to the operator: DELETE /api/models/{name}
 )
-"""Beginnings of paths, or routes, that the client has and the daemon does not."""
+"""Path prefixes and routes that the client has and the daemon does not."""
 
 _PARTS = re.compile(
     r"^class (?P<name>\w+)|self\._(?P<verb>get|post|put|patch|delete|get_api_list)\(\s*"
@@ -40,7 +40,7 @@ _PARAMETER = re.compile(r"\{[^}]*\}")
 
 
 def routes_of_client() -> set[str]:
-    """What the blocking half of the client asks for."""
+    """Return the routes that the blocking client requests."""
     found = set()
     for file in RESOURCES.rglob("*.py"):
         within = ""
@@ -48,7 +48,7 @@ def routes_of_client() -> set[str]:
             if part["name"]:
                 within = part["name"]
             elif not within.startswith("Async") and part["path"].partition("?")[2] != "beta=true":
-                posted = part["path"].endswith("/search")  # a list that is asked for with a body
+                posted = part["path"].endswith("/search")  # a list that is requested with a body
                 verb = part["verb"] if part["verb"] != "get_api_list" else "post" if posted else "get"
                 found.add(f"{verb.upper()} {_PARAMETER.sub('{}', part['path'])}")
     return found

@@ -151,7 +151,7 @@ async def test_what_a_key_keeps_of_skills_is_bounded(tmp_path: Path, monkeypatch
             return answer.status_code, answer.json().get("error", {}).get("code")
 
         assert await sent("a", key=reading) == (403, "insufficient_scope")
-        big = Random(1).randbytes(2_100_000)  # cannot be compressed
+        big = Random(1).randbytes(2_100_000)  # incompressible
         assert await sent("a", body=big) == (413, "storage_limit_exceeded")
         assert await sent("a") == (200, None)
         assert await sent("a", "y", path="/a/versions") == (200, None)

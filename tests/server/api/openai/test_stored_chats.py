@@ -37,7 +37,7 @@ SAY: Any = [{"role": "user", "content": "weather in Rome"}]
 
 @pytest.fixture(scope="module")
 def harbour(tmp_path_factory: pytest.TempPathFactory, docs: Path) -> Iterator[Daemon]:
-    """A daemon that wants keys, with scripted models and an app over ``handbook``."""
+    """A daemon that requires keys, with scripted models and an app over ``handbook``."""
     home = tmp_path_factory.mktemp("chats")
     models = [
         {"name": "echo", "source": "fake://", "aliases": ["default"]},
@@ -54,7 +54,7 @@ def harbour(tmp_path_factory: pytest.TempPathFactory, docs: Path) -> Iterator[Da
 
 @pytest.fixture(scope="module")
 def as_key(harbour: Daemon) -> Iterator[Callable[[str], OpenAI]]:
-    """OpenAI's client in strict mode, for a key by its name."""
+    """Return a function that creates OpenAI's client in strict mode for a key by name."""
     with contextlib.ExitStack() as stack:
 
         def client(name: str) -> OpenAI:
@@ -71,7 +71,7 @@ def as_key(harbour: Daemon) -> Iterator[Callable[[str], OpenAI]]:
 
 @pytest.fixture
 def one(as_key: Callable[[str], OpenAI]) -> Iterator[OpenAI]:
-    """The client of one key; what it stored is removed behind each test."""
+    """A client of one key whose stored data is removed after each test."""
     client = as_key("one")
     yield client
     for chat in client.chat.completions.list(limit=100):
@@ -160,7 +160,7 @@ def test_choices_and_log_probabilities_of_a_stream_come_together(one: OpenAI) ->
 
 
 def test_an_app_is_stored_like_a_model(harbour: Daemon) -> None:
-    # Without the official client: citations of files are no annotations that its types know.
+    # A plain client, because the official client's types have no citations of files as annotations.
     with httpx.Client(base_url=f"{harbour.url}/v1", headers=bearer("boss"), timeout=60) as plain:
         ask = {
             "model": "handbook",
@@ -217,7 +217,7 @@ def test_lists_come_in_pages_in_both_orders_and_by_model(one: OpenAI) -> None:
 
 def test_messages_are_those_of_the_request(as_key: Callable[[str], OpenAI], harbour: Daemon) -> None:
     strict = as_key("one")
-    lenient = strict.with_options()  # OpenAI's type of a message knows the role 'assistant' alone
+    lenient = strict.with_options()  # OpenAI's type of a message allows only the role 'assistant'
     lenient._strict_response_validation = False
     parts = [{"type": "text", "text": "hello"}]
     asked: Any = [
@@ -277,7 +277,7 @@ def test_other_methods_of_the_path_are_refused_as_before(harbour: Daemon) -> Non
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST, GET")
 
 
-# --- bounds, time and providers ------------------------------------------------------------------------------------
+# --- limits, time and providers -------------------------------------------------------------------------
 
 
 def answered(chat_id: str) -> bytes:

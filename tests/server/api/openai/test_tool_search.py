@@ -1,4 +1,4 @@
-"""Tools of a response that the model has to find: `tool_search`, `defer_loading`, namespaces."""
+"""Tools of a response that the model must find: `tool_search`, `defer_loading`, namespaces."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_tools_of_a_server_are_found_by_who_may_call_them(client: OpenAI, harbou
     assert output.tools[0].server_label == "odd" and "echo" in (output.tools[0].allowed_tools or ())
     assert call.type == "mcp_call" and call.output == "hello"
 
-    # A key without the right is told that there is none, and finds none.
+    # A key without the right is told that the tool does not exist, and cannot find it.
     body = {"model": "clever", "input": "hello", "tools": [SEARCH, odd]}
     [listed_, *_more] = httpx.post(f"{harbour.url}/v1/responses", json=body, headers=bearer("one")).json()[
         "output"

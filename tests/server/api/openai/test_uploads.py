@@ -218,7 +218,7 @@ def test_the_sdk_sends_only_what_has_not_arrived(
         assert arrived.upload_id == begun.id
 
 
-# --- bounds and time --------------------------------------------------------------------------------------------
+# --- limits and time ------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -261,7 +261,7 @@ async def test_parts_have_twice_as_many_bytes_as_announced_at_most(
 
 @pytest.fixture
 def pruned_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The daemon does not prune by itself: its first look may come after a test has moved the clock."""
+    """Stop the daemon's automatic pruning, whose first run may come after a test has moved the clock."""
 
     async def rest(_retention: Retention) -> None:
         await asyncio.Event().wait()

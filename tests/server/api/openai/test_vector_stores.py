@@ -119,7 +119,7 @@ def test_a_file_that_cannot_be_read_says_why(client: openai.OpenAI) -> None:
     assert row.status == "failed"
     assert row.last_error is not None
     assert row.last_error.code == "invalid_file"
-    assert row.last_error.message.startswith("cut.pdf is not a whole PDF")
+    assert row.last_error.message.startswith("cut.pdf is not a complete PDF")
     assert [item.id for item in client.vector_stores.files.list(store.id, filter="failed")] == [bad.id]
     assert client.vector_stores.retrieve(store.id).file_counts.failed == 1
 

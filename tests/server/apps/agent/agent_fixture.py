@@ -1,4 +1,4 @@
-"""Agents over scripted models that remember what they were sent, on a real database and in the real sandbox."""
+"""Agents over scripted models that record their requests, on a real database and in the real sandbox."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ Said: TypeAlias = "str | ChatReply | BaseException | Callable[[Chat], Any]"
 
 
 def calls(*wanted: tuple[str, str], said: str = "") -> ChatReply:
-    """A reply that asks for tools, as (name, arguments as JSON text)."""
+    """Return a reply that calls tools, given as (name, arguments as JSON text)."""
     made = tuple(CalledTool(new_id("call_"), name, arguments) for name, arguments in wanted)
     return ChatReply(said, finish_reason="tool_calls", tool_calls=made)
 
 
 class Speaker:
-    """A chat model that says its lines in order, the last one for ever; ``asked`` is what it was sent."""
+    """A chat model that says its lines in order and repeats the last; ``asked`` records its requests."""
 
     def __init__(self, *lines: Said, name: str = "voice") -> None:
         self.card = Card(name, "model", capabilities=frozenset({"chat"}))
@@ -64,7 +64,7 @@ class Speaker:
         return replace(reply, usage=Usage(10, 5), model=self.card.name)
 
     def sent(self, number: int = -1) -> list[Mapping[str, Any]]:
-        """The messages of one call."""
+        """Return the messages of one call."""
         return list(self.asked[number].messages)
 
     def options(self, number: int = -1) -> Mapping[str, Any]:
@@ -72,7 +72,7 @@ class Speaker:
 
 
 class Noted:
-    """Where facts go: (store, texts, attributes)."""
+    """Records facts: (store, texts, attributes)."""
 
     def __init__(self) -> None:
         self.added: list[tuple[str, Sequence[str], Mapping[str, Any]]] = []
@@ -84,7 +84,7 @@ class Noted:
 
 
 class AgentFixture:
-    """A house with agents in it."""
+    """A registry with agents."""
 
     def __init__(self, daemon: RegistryFixture, light: LightSandbox) -> None:
         self.daemon = daemon
@@ -102,7 +102,7 @@ class AgentFixture:
         self.toolbox = Toolbox(daemon.registry)
 
     def model(self, *lines: Said, name: str = "voice") -> Speaker:
-        """Register a model; the one called ``voice`` is the default."""
+        """Register a model; the model called ``voice`` is the default."""
         speaker = Speaker(*lines, name=name)
         self.daemon.registry.add(speaker, replace=True)
         if name == "voice":
@@ -110,7 +110,7 @@ class AgentFixture:
         return speaker
 
     def tool(self, name: str, work: Callable[[Mapping[str, Any]], Any], *required: str) -> None:
-        """Register a tool that returns the text of what ``work`` makes of the arguments."""
+        """Register a tool that returns the text that ``work`` produces from the arguments."""
 
         async def run(arguments: Mapping[str, Any], context: Context) -> ToolResult:
             made = work(arguments)
@@ -137,7 +137,7 @@ class AgentFixture:
         given: Mapping[str, Any] | None = None,
         **spec: Any,
     ) -> AgentMessage:
-        """The answer of an agent of that specification."""
+        """Return the answer of an agent with that specification."""
         reply, _events = await self.run(
             message, session, app=app, path=path, caller=caller, given=given, **spec
         )
@@ -154,7 +154,7 @@ class AgentFixture:
         given: Mapping[str, Any] | None = None,
         **spec: Any,
     ) -> tuple[AgentMessage, list[Event]]:
-        """The answer, and the events on the way to it."""
+        """Return the answer and the events before it."""
         run = self.agents.begin(
             agent(**spec),
             message_of(message),
@@ -168,19 +168,19 @@ class AgentFixture:
         return message_of(result.value), events[:-1]
 
     async def memory(self, session: str, path: str = "", app: str = "app") -> list[dict[str, Any]]:
-        """The messages of one agent in a session."""
+        """Return the messages of one agent in a session."""
         state = await self.state(session, app)
         found: list[dict[str, Any]] = state.get(f"{path}.memory" if path else "memory", [])
         return found
 
     async def state(self, session: str, app: str = "app") -> dict[str, Any]:
-        """The state dict of a session; empty if there is none."""
+        """Return the state dict of a session; it is empty if there is none."""
         rows = (await self.sessions.list(LOCAL, app=app, name=session)).data
         return await self.sessions.state_dict(rows[0].id, LOCAL) if rows else {}
 
 
 def agent(**spec: Any) -> Any:
-    """A specification that was read."""
+    """Return a parsed specification."""
     return read.agent({"portico_agent": 1, **spec})
 
 

@@ -1,4 +1,4 @@
-"""Agents and a model that a test scripts, for each test."""
+"""Fixtures with agents and a scripted model for each test."""
 
 from __future__ import annotations
 

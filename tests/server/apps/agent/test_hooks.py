@@ -1,4 +1,4 @@
-"""Hooks: what is done to messages on the way in and out of agents and their actions."""
+"""Hooks: processing of messages on the way into and out of agents and their actions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A session survives `kill -9`, between turns and during one."""
+"""A session survives `kill -9`, between turns and during a turn."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SCRIPT = [{"match": "hang", "content": "One two three", "hang": 1}]
 
 
 KILLS = int(os.environ.get("PORTICO_TEST_KILLS", "2"))
-"""How many moments the daemon is killed at; more before a release."""
+"""Number of moments at which the daemon is killed; higher before a release."""
 
 
 def start(home: Path) -> Daemon:
@@ -82,7 +82,7 @@ def test_between_turns_nothing_is_lost_and_during_one_nothing_is_left(tmp_path: 
         }
         with httpx.stream("POST", f"{daemon.url}/v1/chat/completions", json=given, timeout=60) as answer:
             for line in answer.iter_lines():
-                if "One" in line:  # the turn has begun to answer
+                if "One" in line:  # the turn has started to answer
                     kill(daemon)
                     break
         daemon = start(tmp_path)
@@ -111,7 +111,7 @@ def test_whenever_it_comes_every_acknowledged_turn_is_whole(tmp_path: Path) -> N
                     for done in itertools.count():
                         text = f"turn {next(numbers)}"
                         if done >= rounds:
-                            enough.set()  # the next one is under way when the daemon is killed
+                            enough.set()  # the next turn runs when the daemon is killed
                         say(daemon, text)
                         acknowledged.append(text)
                 except httpx.HTTPError:

@@ -1,4 +1,4 @@
-"""Long-term memory: facts of a turn, kept in a store with where they come from, recalled by what is said later."""
+"""Long-term memory: facts of a turn, stored with their source and recalled by later messages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MEMORY: dict[str, Any] = {"policy": "all", "long_term": {"store": "facts", "fact
 
 
 def says(*facts: str) -> Any:
-    """A model that answers, and finds these facts when it is asked for them."""
+    """Return a model that answers and reports these facts when asked for them."""
 
     def line(request: Chat) -> str:
         noting = "worth knowing" in str(request.messages[0]["content"])
@@ -75,7 +75,7 @@ async def test_facts_that_cannot_be_kept_do_not_take_the_answer_away(agent_fixtu
     reply, events = await agent_fixture.run("hi", memory=MEMORY)
     assert reply.content == "ok"
     assert [e.message for e in events if isinstance(e, Progressed)] == [
-        "Nothing was kept of this turn: Not yours."
+        "No facts of this turn were stored: Not yours."
     ]
 
 
@@ -83,5 +83,5 @@ async def test_a_store_that_is_not_there_is_an_error(agent_fixture: AgentFixture
     agent_fixture.model("ok")
     with pytest.raises(NotFound, match="facts"):
         await agent_fixture.ask("hi", memory=MEMORY)
-    with pytest.raises(InvalidRequest, match="needs 'store'"):
+    with pytest.raises(InvalidRequest, match="requires 'store'"):
         await agent_fixture.ask("hi", memory={"long_term": {}})

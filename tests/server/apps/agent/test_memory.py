@@ -1,4 +1,4 @@
-"""What an agent remembers of a session, and what of it the model is shown."""
+"""What an agent remembers of a session, and how much of it the model sees."""
 
 from __future__ import annotations
 
@@ -87,7 +87,8 @@ async def test_a_window_never_hides_the_turn_that_goes_on_nor_cuts_a_call_from_i
     model = agent_fixture.model(calls(("look", "{}")), "second")
     await agent_fixture.ask("b", "s", **spec)
     roles = [message["role"] for message in model.sent()]
-    # of the first turn: the call with its three results (two of them are the window's), then all of this one
+    # from the first turn: the call with its three results (two of them within the window), then all of this
+    # turn
     assert roles == ["system", "assistant", "tool", "tool", "tool", "assistant", "user", "assistant", "tool"]
     assert model.sent()[6]["content"] == "b"
 
@@ -150,7 +151,7 @@ async def test_a_turn_reads_the_newest_of_a_long_memory_and_no_result_without_it
     model = agent_fixture.model("later")
     await agent_fixture.ask("b", "s")
     assert "tool" in {message["role"] for message in model.sent()}, "all 9,999 are read"
-    # The first of 10,001 is beyond what a turn reads, the call: its result goes with it.
+    # The first of 10,001 messages, the call, is beyond what a turn reads, so its result is dropped too.
     model = agent_fixture.model("last")
     await agent_fixture.ask("c", "s")
     assert "tool" not in {message["role"] for message in model.sent()}
@@ -217,7 +218,7 @@ async def test_two_callers_of_one_session_follow_each_other(agent_fixture: Agent
 async def test_agents_side_by_side_in_one_session_do_not_wait_for_each_other(
     agent_fixture: AgentFixture,
 ) -> None:
-    """And a root waits for those below it."""
+    """Agents side by side in one session do not wait for each other, and a root waits for the agents below it."""
     both = asyncio.Barrier(2)
 
     async def together(_request: Chat) -> str:

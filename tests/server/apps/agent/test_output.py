@@ -1,4 +1,4 @@
-"""What a model said as a value, how it is asked again, and how memory becomes messages."""
+"""Parsing a model's answer as a value, asking again, and turning memory into messages."""
 
 from __future__ import annotations
 
@@ -163,7 +163,9 @@ async def test_few_shot_examples_come_before_the_memory(agent_fixture: AgentFixt
 
 
 async def test_tool_text_shows_the_model_its_action_with_the_end_marker(agent_fixture: AgentFixture) -> None:
-    """A program that runs the actions itself sends their results as messages of its own."""
+    """Tool text shows the model its action with the end marker: a program that runs actions itself sends results as
+    messages.
+    """
     model = agent_fixture.model("I compute.\n```python\nprint(1)", "It is 1.")
     spec: dict[str, Any] = {"output": CODE, "aggregate": "tool_text", "name": "coder"}
     await agent_fixture.ask("go", "s", **spec)

@@ -1,4 +1,4 @@
-"""The published JSON schema of agents takes what the reader takes, field by field, and what is documented."""
+"""The published JSON schema of agents accepts what the reader accepts, field by field, and the documented examples."""
 
 from __future__ import annotations
 
@@ -87,14 +87,14 @@ WHOLE: Mapping[str, Any] = {
     "options": {"temperature": 0, "extra_body": {"top_k": 3}},
     "busy": "refuse",
 }
-"""An agent with every field that there is."""
+"""An agent with every field."""
 
 OPEN = ("variables", "parameters", "schema", "extra_body", "few_shot")
-"""Fields whose value is the writer's own, or has fields of others."""
+"""Fields whose value is free-form or has fields of other objects."""
 
 
 def taken(spec: Any) -> bool:
-    """Whether the schema takes a specification; fails if the reader thinks otherwise."""
+    """Return whether the schema accepts a specification; fail if the reader disagrees."""
     try:
         read.agent(spec)
     except InvalidRequest as error:
@@ -106,7 +106,7 @@ def taken(spec: Any) -> bool:
 
 
 def changed(value: Any, place: tuple[str | int, ...], made: Any) -> Any:
-    """A copy of a value with something else at a place."""
+    """Return a copy of a value, changed at one place."""
     if not place:
         return made
     first, *rest = place
@@ -116,7 +116,7 @@ def changed(value: Any, place: tuple[str | int, ...], made: Any) -> Any:
 
 
 def objects(value: Any, place: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
-    """The places of all objects with fields of an agent's specification."""
+    """Yield the places of all objects with fields of an agent's specification."""
     if isinstance(value, Mapping):
         yield place
     items = (
@@ -134,7 +134,7 @@ def at(value: Any, place: tuple[str | int, ...]) -> Any:
 
 
 def published(found: Any) -> Iterator[Mapping[str, Any]]:
-    """All objects that the schema describes, those of choices and lists too."""
+    """Yield all objects that the schema describes, including those in choices and lists."""
     if isinstance(found, list):
         for item in found:
             yield from published(item)
@@ -177,7 +177,7 @@ def test_an_unknown_field_is_refused_and_so_is_a_value_of_another_type(place: tu
     assert not taken(changed(WHOLE, (*place, "no_such_field"), 1))
     for key in given:
         if place and place[-1] == "options" and key != "extra_body":
-            continue  # what an option may be is the model's own
+            continue  # the model defines its own options
         other = 1 if key == "tool_search" else True
         assert not taken(changed(WHOLE, (*place, key), other)), key
         without = {name: item for name, item in given.items() if name != key}
@@ -268,7 +268,7 @@ def test_an_agent_says_its_version() -> None:
 
 
 def words(found: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Every word of every enumeration of the schema, with the names of the fields that lead to it."""
+    """Yield every word of every enumeration of the schema, with the names of the fields that lead to it."""
     if isinstance(found, list):
         for item in found:
             yield from words(item, place)
@@ -287,7 +287,7 @@ PLACES: Mapping[tuple[str, ...], tuple[str | int, ...]] = {
     ("output", "type"): ("output", 1, "type"),
     ("output", "validate"): ("output", 0, "validate"),
 }
-"""Where the example has the fields of a list."""
+"""Places in the example that contain the fields of a list."""
 
 
 @pytest.mark.parametrize(("names", "word"), list(words({"properties": FIELDS})), ids=str)
@@ -299,7 +299,7 @@ def test_each_word_is_one_of_the_reader(names: tuple[str, ...], word: str) -> No
 
 
 def written() -> Iterator[tuple[str, Any]]:
-    """The agents of the documentation, the recipes and the configurations, with where they stand."""
+    """Yield the agents of the documentation, the recipes and the configurations, with their places."""
     for file in sorted([*(ROOT / "configs").rglob("*.yaml"), *(ROOT / "docs").rglob("*.yaml")]):
         for document in yaml.safe_load_all(file.read_text(encoding="utf-8")):
             yield from found_in(document, file)

@@ -1,4 +1,4 @@
-"""A specification that is wrong is refused with the place of what is wrong."""
+"""An invalid specification is refused with the place of the fault."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_whole_specification_is_read() -> None:
         ({"hooks": [{"on": "after_agent", "do": "guard"}]}, "agent.hooks[0].pattern", "needs 'pattern'"),
         ({"limits": {"turns": True}}, "agent.limits.turns", "whole number"),
         ({"agents": [{"agent": {"nmae": "x"}}]}, "agent.agents[0].agent.nmae", "Did you mean 'name'?"),
-        ({"portico_agent": 2}, "agent.portico_agent", "reads up to 1"),
+        ({"portico_agent": 2}, "agent.portico_agent", "supports versions up to 1"),
         ({"portico_agent": None}, "agent.portico_agent", '"portico_agent": 1'),
     ],
 )

@@ -1,4 +1,4 @@
-"""Agents that ask agents: as tools, by handoff, deployed or their own, each with its own memory in the session."""
+"""Agents that ask agents: as tools, by handoff, deployed or local, each with its own memory in the session."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from portico_server.db.apps import AppRow
 
 
 def row_of(name: str) -> AppRow:
-    """An agent that is deployed for everybody."""
+    """Return an agent that is deployed for everybody."""
     return AppRow(f"app_{name}", name, None, "agent", 1, None, 0.0, 0.0)
 
 
@@ -48,7 +48,7 @@ async def test_a_sub_agent_answers_like_a_tool_and_remembers_in_the_session(
 
 
 async def test_a_reset_clears_the_whole_tree(agent_fixture: AgentFixture) -> None:
-    """Lagent leaves the memories of sub-agents behind."""
+    """A reset clears the whole tree, whereas Lagent keeps the memories of sub-agents."""
     agent_fixture.model("deep", name="deep")
     agent_fixture.model(calls(ask("expert", "when?")), "At noon.")
     await agent_fixture.ask("tides?", "s", agents=[{"agent": EXPERT}])
@@ -69,7 +69,7 @@ async def test_a_sub_agent_that_fails_is_told_and_was_never_asked(agent_fixture:
     failing = {**EXPERT, "tools": ["look"], "limits": {"turns": 2}}
     reply, events = await agent_fixture.run("tides?", "s", agents=[{"agent": failing}])
     assert reply.content == "I do not know."
-    assert "'expert' failed: The agent 'expert' did not come to an answer" in model.sent()[-1]["content"]
+    assert "'expert' failed: The agent 'expert' did not produce an answer" in model.sent()[-1]["content"]
     (ended,) = [e for e in events if isinstance(e, StepFinished) and e.path == "expert"]
     assert ended.error is not None
     assert await agent_fixture.memory("s", "expert") == []
@@ -117,7 +117,7 @@ async def test_one_sub_agent_asked_twice_at_once_takes_turns(agent_fixture: Agen
 
 
 def desk(*others: Any) -> dict[str, Any]:
-    """An agent that hands over to others."""
+    """Return an agent that hands over to others."""
     given = others or ({"name": "spanish", "model": "deep"},)
     return {"name": "desk", "agents": [{"agent": other, "as": "handoff"} for other in given]}
 

@@ -1,4 +1,4 @@
-"""With many tools, a model is shown a search over them, and those that it has found."""
+"""With many tools, a model sees a search over them and the tools it has found."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ USE = calls(("refund_order", '{"id": "7"}'))
 
 
 def shown(model: Speaker, number: int) -> list[str]:
-    """The tools that the model was given in one call."""
+    """Return the tools that the model received in one call."""
     return [tool["function"]["name"] for tool in model.options(number).get("tools", ())]
 
 
 @pytest.fixture
 def many(agent_fixture: AgentFixture) -> AgentFixture:
-    """A house with a few tools more than are listed."""
+    """A registry with a few tools more than are listed."""
     assert len(TOOLS) > MAX_LISTED_TOOLS
     for name in TOOLS:
         agent_fixture.tool(name, lambda given: f"done {given['id']}", "id")
@@ -48,13 +48,13 @@ async def test_a_model_is_shown_what_it_has_found(many: AgentFixture) -> None:
     assert model.sent(2)[-1]["content"] == "done 7"
     assert [event.name for event in events if event.type == "tool_called"] == ["find_tools", "refund_order"]
 
-    # In a later turn, what was found before can be called at once.
+    # In a later turn, tools found earlier can be called at once.
     model.lines = [USE, "Again."]
     assert (await many.ask("again", "s", tools=TOOLS)).content == "Again."
     assert model.sent()[-1]["content"] == "done 7"
     assert shown(model, -1) == ["refund_order", "find_tools"]
 
-    # Nothing is found that the agent does not have, and an unknown name is not answered with all names.
+    # The search finds only the agent's tools, and an unknown name does not list all names.
     model.lines = [calls(("find_tools", '{"query": "   "}'), ("refund", "{}")), "No."]
     await many.ask("more", "s", tools=TOOLS)
     empty, unknown = (message["content"] for message in model.sent()[-2:])

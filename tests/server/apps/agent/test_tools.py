@@ -1,4 +1,4 @@
-"""The loop of calls: what a model asks for is done, and whatever goes wrong is told to it."""
+"""The loop of calls: the calls that a model makes are run, and errors are reported to it."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ async def test_what_goes_wrong_is_told_to_the_model(
     assert told in str(model.sent()[-1]["content"])
     (result,) = [e for e in events if isinstance(e, ToolReturned)]
     assert result.is_error and told in result.text
-    # An engine refuses a conversation in which a call's arguments are no JSON object.
+    # An engine refuses a conversation in which a call's arguments are not a JSON object.
     assert isinstance(orjson.loads(model.sent()[-2]["tool_calls"][0]["function"]["arguments"]), dict)
 
 
@@ -163,7 +163,7 @@ async def test_calls_without_ids_or_with_the_same_one_are_told_apart(agent_fixtu
 async def test_an_endless_loop_ends_at_the_limit_of_turns(agent_fixture: AgentFixture) -> None:
     agent_fixture.tool("look", lambda _given: "seen")
     model = agent_fixture.model(calls(("look", "{}")))
-    with pytest.raises(InvalidRequest, match="did not come to an answer") as ended:
+    with pytest.raises(InvalidRequest, match="did not produce an answer") as ended:
         await agent_fixture.ask("go", "s", tools=["look"], limits={"turns": 3})
     assert ended.value.code == "agent_limit" and len(model.asked) == 3
     assert await agent_fixture.memory("s") == []

@@ -1,4 +1,6 @@
-"""An agent in a durable run: what its turn has done is in the journal, and is not done again when it is begun again."""
+"""An agent in a durable run: completed work of its turn is in the journal and is not repeated when the turn
+restarts.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,7 @@ from portico_server.tools.tool import Tool
 
 
 class Desk:
-    """A daemon with scripted models and a tool that pays, which counts what it did under which key."""
+    """A daemon with scripted models and a tool that pays and records what it did under which key."""
 
     def __init__(self, daemon: ApiServer) -> None:
         self.daemon = daemon
@@ -48,7 +50,7 @@ class Desk:
         return speaker
 
     async def hold(self, _asked: Chat) -> str:
-        """A line of a model that never comes."""
+        """Return a model line that never arrives."""
         self.reached.set()
         await asyncio.Event().wait()
         raise AssertionError("it is cut off")
@@ -59,7 +61,7 @@ class Desk:
         return await self.daemon.services.flows.begin(flow, "go", LOCAL)
 
     async def cut_off(self, step: Mapping[str, Any], **more: Any) -> str:
-        """Begin a run, and cancel it where a model holds it back; its id."""
+        """Start a run, cancel it while a model holds it, and return its id."""
         run = await self.begin(step, **more)
         await self.reached.wait()
         self.reached.clear()
@@ -68,7 +70,7 @@ class Desk:
         return run.id
 
     async def resume(self, run_id: str, **start: str) -> tuple[Any, list[Any]]:
-        """The result of a run that is resumed, or the error that ended it, and its events."""
+        """Return the result of a resumed run, or the error that ended it, and its events."""
         flows, runner = self.daemon.services.flows, self.daemon.services.runner
         before = runner.get(run_id)
         await flows.resume(run_id, LOCAL, **start)
@@ -96,7 +98,7 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
 
 
 def agent(name: str = "clerk", **spec: Any) -> dict[str, Any]:
-    """A flow with one agent."""
+    """Return a flow with one agent."""
     given = {"portico_agent": 1, "name": name, "model": "voice", "tools": ["pay"], **spec}
     return {"op": "pipeline", "name": "p", "steps": [{"op": "agent", "name": name, "agent": given}]}
 
@@ -141,7 +143,10 @@ async def test_whatever_the_strategy_a_turn_goes_on_with_the_call_that_was_cut_o
 
 
 async def test_agents_within_agents_find_their_own_calls(desk: Desk) -> None:
-    """Two calls side by side, one of them an agent that fails; then another agent, cut off in its second call."""
+    """Agents within agents find their own calls.
+
+    Two calls run side by side: to an agent that fails, and to another agent that is cut off in its second call.
+    """
     desk.model(wanted("Ada", "nobody"), desk.hold, "Both were tried.", name="payer")
     lost = desk.model(EngineFailed("No words today."), "I am back.", name="lost")
     both = calls(("lost", '{"message": "try"}'), ("payer", '{"message": "pay both"}'))
@@ -168,7 +173,10 @@ async def test_agents_within_agents_find_their_own_calls(desk: Desk) -> None:
 
 
 async def test_a_handed_over_session_is_what_it_was_when_the_turn_began(desk: Desk) -> None:
-    """The second turn begins with the agent that has the conversation; it is cut off behind its own end."""
+    """A session that was handed over returns to its state at the start of the turn.
+
+    The second turn begins with the agent that has the conversation, and is cut off after its own end.
+    """
     clerk = {"portico_agent": 1, "name": "till", "model": "till", "tools": ["pay"]}
     step = agent("front", tools=[], agents=[{"agent": clerk, "as": "handoff"}])
     step["steps"][0]["session"] = "ada"
@@ -178,7 +186,7 @@ async def test_a_handed_over_session_is_what_it_was_when_the_turn_began(desk: De
     steps = [*step["steps"], {"op": "llm", "name": "after", "model": "late"}]
     desk.model("late words", name="late")
     assert (await desk.ended(await desk.begin({**step, "steps": steps})))[0] == "late words"
-    # The agent's own step is lost with the moment in which the daemon was killed: the session was kept before it.
+    # The kill loses the agent's own step: the session was stored before it.
     desk.model(desk.hold, "late words", name="late")
     run = await desk.cut_off({**step, "steps": steps})
     database = desk.daemon.services.database
@@ -198,7 +206,10 @@ async def test_a_handed_over_session_is_what_it_was_when_the_turn_began(desk: De
 
 
 async def test_what_was_recorded_is_not_taken_for_another_question(desk: Desk) -> None:
-    """The deployed agent has other instructions by then. From the step itself all is done again, with new keys."""
+    """A recorded answer is not used for a different question.
+
+    The deployed agent has different instructions by then. From the step itself, everything is repeated with new keys.
+    """
     spec = {
         "name": "payer",
         "kind": "agent",
@@ -234,7 +245,10 @@ async def test_it_is_resumed_and_forked_from_a_call(desk: Desk) -> None:
 
 
 async def test_what_a_recorded_call_has_used_counts_once(desk: Desk) -> None:
-    """In the usage of the key and against its limits, whoever ended the attempt that made the call, and however."""
+    """The usage of a recorded call counts once, in the usage of the key and against its limits.
+
+    This applies however the attempt that made the call ended.
+    """
     services = desk.daemon.services
     quotas = services.runner.quotas
     meter = quotas.limit(LOCAL.id, "local", UsageLimits(tokens_per_day=10**9))
@@ -261,7 +275,7 @@ async def test_what_a_recorded_call_has_used_counts_once(desk: Desk) -> None:
     model.lines = [wanted("Bob"), desk.hold, "Paid."]
     run = await desk.cut_off(agent())
     assert await used() == call_count(5)
-    # As after `kill -9`: nobody has written down what the attempt has used.
+    # As after `kill -9`: the attempt's usage was not recorded.
     for table in (usage, usage_days):
         await services.database.write(lambda connection, table=table: connection.execute(delete(table)))
     meter = quotas.limit(LOCAL.id, "local", UsageLimits(tokens_per_day=10**9))
@@ -270,7 +284,10 @@ async def test_what_a_recorded_call_has_used_counts_once(desk: Desk) -> None:
 
 
 async def test_an_answer_that_could_not_be_used_is_asked_for_again(desk: Desk) -> None:
-    """The run failed because of what the model said last; a further attempt of the step begins from nothing."""
+    """An unusable answer is requested again.
+
+    The run failed because of the model's last output, so another attempt of the step starts from scratch.
+    """
     format = {"output": {"type": "json", "schema": {"type": "object"}}, "attempts": 1}
     model = desk.model(wanted("Ada"), "no object", '{"paid": true}')
     error, _events = await desk.ended(run := await desk.begin(agent(**format)))
@@ -311,7 +328,7 @@ async def test_tools_that_were_found_are_there_when_a_turn_goes_on(desk: Desk) -
 
 
 def ledger(**more: Any) -> dict[str, Any]:
-    """A flow that pays and then has it written down by a model."""
+    """Return a flow that pays and then lets a model write a note of it."""
     pay = {"op": "tool", "name": "send", "tool": "pay", "arguments": {"to": {"$ref": "value"}}}
     note = {"op": "llm", "name": "note", "model": "late", "user": {"$ref": "value"}, **more}
     step = {"op": "pipeline", "name": "book", "steps": [pay, note]}
@@ -324,7 +341,10 @@ async def deploy(desk: Desk, app: Mapping[str, Any]) -> None:
 
 
 async def test_a_flow_that_an_agent_calls_goes_on_behind_its_last_step(desk: Desk) -> None:
-    """Two calls side by side with the same words, each of a flow whose agent calls another flow."""
+    """A flow that an agent calls continues after its last step.
+
+    Two calls with the same words run side by side, each to a flow whose agent calls another flow.
+    """
     teller = {"portico_agent": 1, "name": "teller", "model": "teller", "agents": ["ledger"]}
     till = {"op": "pipeline", "name": "t", "steps": [{"op": "agent", "name": "teller", "agent": teller}]}
     held = 0
@@ -355,7 +375,7 @@ async def test_a_flow_that_an_agent_calls_goes_on_behind_its_last_step(desk: Des
     assert [steps[place]["kind"] for place in places] == ["flow", "flow"]
     assert steps[places[1]]["input"]["input"] == "Ada"
     assert all(steps[f"{place}.book.note"]["output"] == "Noted." for place in places)
-    # The step that stands in the run's own flow has the tokens of all: of the chief, of each teller and of each note.
+    # The step in the run's own flow has the tokens of all: of the chief, of each teller and of each note.
     spent = (await desk.daemon.client.get(f"/api/runs/{run}")).json()["usage"]
     assert steps["p.chief"]["prompt_tokens"] == spent["prompt_tokens"] == 10 * (2 + 2 * 2 + 2)
     rows = (await desk.daemon.client.get("/api/usage")).json()["data"]
@@ -382,7 +402,10 @@ async def test_a_flow_that_has_changed_is_not_taken_for_the_one_that_was_called(
 
 
 async def test_a_flow_hides_what_it_hides_in_its_own_steps(desk: Desk) -> None:
-    """Those that hide something are done again; nothing of it is in the database, and what else there is is taken."""
+    """A flow hides secrets in its own steps: steps that hide something are repeated.
+
+    Nothing hidden is in the database, and the other steps are reused.
+    """
     hidden = ledger()
     hidden["spec"] |= {"redact": ["pin"]}
     look = {"op": "code", "name": "look", "source": "lambda x: {'pin': 'secret-1234', 'to': x}"}
@@ -401,7 +424,7 @@ async def test_a_flow_hides_what_it_hides_in_its_own_steps(desk: Desk) -> None:
 
 
 async def test_a_flow_whose_answer_could_not_be_used_is_done_again(desk: Desk) -> None:
-    """With the keys that it had."""
+    """A flow whose answer is unusable is repeated with the same keys."""
     late = desk.model("no object", '{"paid": true}', name="late")
     await deploy(desk, ledger())
     ask = {"op": "llm", "name": "ask", "model": "ledger", "format": {"type": "json", "attempts": 1}}
@@ -415,7 +438,10 @@ async def test_a_flow_whose_answer_could_not_be_used_is_done_again(desk: Desk) -
 async def test_an_agent_that_a_tool_asks_and_that_has_changed_is_done_again_from_a_step_that_is_there(
     desk: Desk,
 ) -> None:
-    """The call of the tool is not in the journal, as it has not ended: the error names the turn around it."""
+    """An agent that a tool calls and that has changed is repeated from an existing step.
+
+    The call of the tool has not ended, so it is not in the journal: the error names the turn around it.
+    """
     spec = {
         "name": "payer",
         "kind": "agent",

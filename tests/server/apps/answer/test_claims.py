@@ -1,4 +1,4 @@
-"""The sentences of an answer and the passages that support them: split, compared with passages, said by every API."""
+"""The sentences of an answer and their supporting passages: split, compared with passages, reported by every API."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ZH = "工坊成立于1994年5月，创办人是王大明。员工有一千二百
 
 
 def split(*pieces: str) -> tuple[str, list[Sentence]]:
-    """The text that passes, and the sentences in it."""
+    """Return the text that passes, and its sentences."""
     reader = ClaimReader()
     found = [item for piece in pieces for item in reader.feed(piece)] + reader.close()
     text = "".join(item for item in found if isinstance(item, str))
@@ -40,7 +40,7 @@ def split(*pieces: str) -> tuple[str, list[Sentence]]:
 
 
 def checked(answer: str, *texts: str) -> list[tuple[str, str]]:
-    """The claims of an answer, and why each has no evidence ("" if it has)."""
+    """Return the claims of an answer, and why each has no evidence ("" if it has)."""
     check = EvidenceCheck([passage(rank, text) for rank, text in enumerate(texts, 1)])
     text, sentences = split(answer)
     assert text == answer
@@ -165,7 +165,7 @@ def test_what_says_nothing_of_the_documents_is_no_claim() -> None:
     )
 
 
-# --- what becomes of them -------------------------------------------------------------------------------------
+# --- reporting ------------------------------------------------------------------------------------------
 
 RIGHT, WRONG = "The daemon listens on port 7419 [1].", "It was released on 6 May 2021."
 QUESTION = "Which port does the daemon listen on?"
@@ -211,7 +211,7 @@ async def test_sentences_without_evidence_are_taken_out(tmp_path: Path) -> None:
 
 async def test_where_nothing_is_left_the_answer_says_so(tmp_path: Path) -> None:
     reply, _events, _voice = await answered(tmp_path, WRONG, unsupported="remove")
-    assert reply.content == "Nothing of the answer was supported by these documents."
+    assert reply.content == "No part of the answer was supported by these documents."
 
 
 async def test_the_model_is_asked_again_once_with_what_has_no_evidence(tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ def chat(url: str, app: str = "docs", **more: Any) -> httpx.Response:
 
 
 def found(claims: list[dict[str, Any]], text: str) -> list[tuple[str, str]]:
-    """Of claims: each sentence, and its evidence or what is wrong."""
+    """Return each claim's sentence with its evidence, or what is wrong."""
     return [
         (
             text[one["start"] : one["end"]],
@@ -397,7 +397,7 @@ def test_the_command_marks_sentences_and_leaves_them_out_where_asked(url: str) -
     assert f"{WRONG} [no evidence: another date]" in marked.stdout and marked.returncode == 0
     strict = portico(QUESTION, "--strict")
     assert WRONG not in strict.stdout and RIGHT in strict.stdout and strict.returncode == 0
-    assert "Left out 1 sentence without evidence" in strict.stderr
+    assert "Removed 1 sentence without evidence" in strict.stderr
     nothing = portico("Say nonsense about the daemon and its release", "--strict", "--json")
     assert nothing.returncode == 3
     assert [claim["removed"] for claim in json.loads(nothing.stdout)["claims"]] == [True]

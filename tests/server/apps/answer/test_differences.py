@@ -1,4 +1,4 @@
-"""Documents that do not agree: both are shown, the newer or more authoritative one first."""
+"""Documents that disagree: both are shown, the newer or more authoritative first."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def registry(tmp_path: Path) -> AsyncIterator[RegistryFixture]:
 
 
 def files(*texts: str, names: tuple[str, ...] = (), **attributes: tuple[Any, ...]) -> list[Passage]:
-    """A passage of a file each; ``attributes`` have a value for each of them."""
+    """Return a passage for each file; ``attributes`` hold a value for each file."""
     found = []
     for number, text in enumerate(texts):
         name = names[number] if names else f"{'abc'[number]}.md"
@@ -36,7 +36,7 @@ def files(*texts: str, names: tuple[str, ...] = (), **attributes: tuple[Any, ...
 
 
 async def quoted(registry: RegistryFixture, question: str, passages: list[Passage]) -> str:
-    """What a store's app with these passages quotes."""
+    """Return the quotations of a store's app with these passages."""
     registry.add(FixedStore("docs", passages, labels={"answers": "quote"}), FixedModel("x"))
     reply, _events = await registry.call("docs", Chat(({"role": "user", "content": question},)))
     assert isinstance(reply, ChatReply)
@@ -166,7 +166,7 @@ async def test_the_newer_or_more_authoritative_one_comes_first(
         {"date": (True, False)},
         {"version": ("draft", "final")},
         {"date": ("", "x" * 9000)},
-        {"names": ("1" * 100_000, "2" * 100_000)},  # read in a moment
+        {"names": ("1" * 100_000, "2" * 100_000)},  # read quickly
     ],
 )
 async def test_what_tells_nothing_of_both_leaves_their_order(
@@ -179,7 +179,7 @@ async def test_what_tells_nothing_of_both_leaves_their_order(
 async def written(
     registry: RegistryFixture, *pieces: str, names: tuple[str, ...] = ()
 ) -> tuple[ChatReply, list[object], str]:
-    """A model's answer, its events, and the instruction that the model had."""
+    """Return a model's answer, its events, and the instruction that the model received."""
     model = FixedModel(*pieces)
     registry.add(FixedStore("docs", files(OLD, NEW, names=names)), model)
     reply, events = await registry.call("docs", Chat(({"role": "user", "content": VACATION},)))

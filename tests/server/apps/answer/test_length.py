@@ -1,4 +1,4 @@
-"""How an answer that no model writes is cut to its number of tokens."""
+"""How an extractive answer is cut to its number of tokens."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Answers by quotation, as a client sees them: through a real daemon with a real store and its vectors."""
+"""Extractive answers, as a client sees them: through a real daemon with a real store and its vectors."""
 
 import json
 import re
@@ -55,11 +55,11 @@ BREEDS = [
     (f"Breed {name}", f"{number} kg", f"{number * 3} years")
     for number, name in enumerate([f"{a}{b}" for a in "abcdefghij" for b in "klmnopqrstuv"], start=101)
 ]
-"""Rows of a table that no passage holds as a whole."""
+"""Rows of a table that no passage contains in full."""
 
 
 def ledgers() -> dict[str, str]:
-    """One long table in the forms that are read, each about something else."""
+    """Return one long table in each supported format, each on another topic."""
     rows = "\n".join(f"| {a} | {b} | {c} |" for a, b, c in BREEDS)
     cells = "".join(f"<tr><td>{a} goat</td><td>{b}</td><td>{c}</td></tr>" for a, b, c in BREEDS)
     lines = "\n".join(f"{a} sheep,{b},{c}" for a, b, c in BREEDS)
@@ -81,7 +81,7 @@ WORKS = {
 
 
 def among(texts: Mapping[str, str]) -> dict[str, str]:
-    """Texts among others that have nothing to do with them."""
+    """Return texts among unrelated texts."""
     notices = {
         f"notice{n}.md": f"Notice {n}: the pump of street {n} is repaired on a dry day." for n in range(30)
     }
@@ -107,7 +107,7 @@ def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
 
 
 def ask(http: httpx.Client, app: str, *said: str, **options: Any) -> dict[str, Any]:
-    """The assistant's message; ``said`` by the user, with `ok` between."""
+    """Return the assistant's message; ``said`` are the user's messages, with `ok` between them."""
     messages: list[dict[str, str]] = []
     for text in said:
         messages += [{"role": "user", "content": text}, {"role": "assistant", "content": "ok"}]
@@ -119,7 +119,7 @@ def ask(http: httpx.Client, app: str, *said: str, **options: Any) -> dict[str, A
 
 
 def quotes(answer: str) -> list[tuple[str, int]]:
-    """The quotations of an answer, without their marks, and the numbers of their passages."""
+    """Return the quotations of an answer, without quotation marks, and the numbers of their passages."""
     blocks = re.findall(r"^>.*(?:\n>.*)*", answer, re.MULTILINE)
     found = []
     for block in blocks:
@@ -170,7 +170,7 @@ def test_nothing_is_said_that_no_cited_passage_says(http: httpx.Client, app: str
     assert quotes(text)
     for quote, _rank in quotes(text):
         lines = [line for line in quote.split("\n") if line.strip() and "---" not in line]
-        # The header of a table stands before a row of it, so that the whole need not be in one piece.
+        # The header of a table precedes its row, so the quotation need not be one contiguous piece.
         assert any(all(line in passage for line in lines) for passage in written), quote
 
 
@@ -271,7 +271,7 @@ def test_a_sentence_is_quoted_before_code_that_repeats_the_words_of_the_question
 
 
 def finish(http: httpx.Client, **options: Any) -> dict[str, Any]:
-    """The whole chat completion of a question that two sentences answer."""
+    """Return the whole chat completion for a question that two sentences answer."""
     messages = [{"role": "user", "content": "How hot must the oven be for bread?"}]
     response = http.post("/v1/chat/completions", json={"model": "bakery", "messages": messages, **options})
     assert response.status_code == 200, response.text
@@ -366,7 +366,7 @@ def test_how_an_app_answers_is_said_in_the_sdk_on_the_command_line_and_in_a_conf
             lambda: client.stores.add("silent", answers="quote"),
             lambda: client.stores.change("shelf", answers="quote"),
         ):
-            with pytest.raises(InvalidRequest, match="this store has none: give 'app': true") as caught:
+            with pytest.raises(InvalidRequest, match="this store has no app: set 'app': true") as caught:
                 refused()
             assert caught.value.param == "answers"
         done = command("stores", "change", "drawer", "--answers", "quote")

@@ -1,4 +1,4 @@
-"""Which models write and which are quoted: decided by a test, once, and by whoever says so."""
+"""Which models write answers and which are quoted: a test decides this once, or an explicit setting does."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -21,7 +21,7 @@ PORT = passage(1, "The daemon listens on port 7419.")
 
 
 def reader(request: Chat) -> str:
-    """What a model says that reads: the answers of the test, and `7419` to anything else."""
+    """Answer as a model that can read: the answers of the test, and `7419` to anything else."""
     asked = str(request.messages[-1]["content"])
     found = {
         "When was the mill built?": "The mill was built in 1743 [1].",
@@ -35,12 +35,12 @@ def reader(request: Chat) -> str:
 
 
 def babbler(request: Chat) -> str:
-    """What a tiny model says: always the same."""
+    """Answer as a tiny model does: always the same."""
     return "The mill was built in 1743, and the ferry costs 9 euros."
 
 
 class Model:
-    """A chat model that answers by a function; remembers how often it was asked."""
+    """A chat model that answers through a function and counts its calls."""
 
     def __init__(self, say: Any, **labels: Any) -> None:
         self.card = Card(
@@ -59,7 +59,7 @@ class Model:
 
 @asynccontextmanager
 async def working(folder: Path, model: Model) -> AsyncIterator[RegistryFixture]:
-    """A house whose scheduler runs."""
+    """A registry with a running scheduler."""
     async with open_registry(folder) as daemon:
         daemon.add(FixedStore("docs", [PORT]), model)
         task = asyncio.create_task(daemon.scheduler.run(is_alone=True))
@@ -95,7 +95,7 @@ async def test_a_model_is_quoted_until_it_has_passed(tmp_path: Path, say: Any, t
 
 
 async def until_known(daemon: RegistryFixture, model: Model) -> None:
-    """Wait for the end of the test, which takes as long as the model."""
+    """Wait for the end of the test, which takes as long as the model takes."""
     async with asyncio.timeout(60):
         while await daemon.trust.verdict(model.card) is None:  # noqa: ASYNC110  # a row tells it, no event
             await asyncio.sleep(0.01)

@@ -1,4 +1,4 @@
-"""Where sentences begin and end, and what of a passage can be quoted."""
+"""Where sentences begin and end, and which parts of a passage can be quoted."""
 
 import pytest
 

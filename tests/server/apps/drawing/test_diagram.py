@@ -1,4 +1,4 @@
-"""Pictures of apps, and charts of runs."""
+"""Diagrams of apps and charts of runs."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ EVERY = {
 
 
 def arrows(text: str) -> set[tuple[str, str, str]]:
-    """The arrows of a flowchart by the names of the boxes: (from, label, to)."""
+    """Return the arrows of a flowchart by the names of the boxes: (from, label, to)."""
     names = dict(re.findall(r'(\w+)\["<b>(.*?)</b>', text))
     names |= dict(re.findall(r"(\w+)\(\[(\w+)\]\)", text))
     names |= dict(re.findall(r'(\w+)\(\("(.*?)"\)\)', text))
@@ -110,7 +110,7 @@ def test_svg_has_every_box_within_its_bounds() -> None:
 
 
 def apart(one: dict[str, str], two: dict[str, str]) -> bool:
-    """Whether two boxes do not overlap."""
+    """Return whether two boxes do not overlap."""
     (x1, y1, w1, h1), (x2, y2, w2, h2) = (
         tuple(float(box[key]) for key in ("x", "y", "width", "height")) for box in (one, two)
     )

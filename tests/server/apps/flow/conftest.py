@@ -1,4 +1,4 @@
-"""One daemon for all tests of flows: a scripted model, a store, and a service outside that it may reach."""
+"""One daemon for all tests of flows, with a scripted model, a store, and an external service that it may reach."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def bench(client: Client, outside: Outside) -> Bench:
 
 @pytest.fixture
 def effect(outside: Outside) -> Callable[..., dict[str, Any]]:
-    """Makes steps that do something outside."""
+    """Return a function that creates steps with an external effect."""
 
     def make(name: str, body: Any, **more: Any) -> dict[str, Any]:
         return {

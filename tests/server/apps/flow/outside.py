@@ -1,4 +1,4 @@
-"""The world outside of a daemon, as a test sees it: an HTTP service in this process that counts what was done to it."""
+"""The outside world of a daemon, as a test sees it: an HTTP service in this process that counts its effects."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from typing import Any
 
 
 class Outside:
-    """``POST /effect`` does something once per ``Idempotency-Key``; ``/hold`` and the model behind ``/v1`` never
-    answer to the end, unless there are ``answers``; ``/until-held`` answers when one of them is asked;
-    ``/flaky/NAME/N`` fails N times.
+    """An HTTP service that counts its effects.
+
+    ``POST /effect`` does something once per ``Idempotency-Key``. ``/hold`` and the model behind ``/v1`` never finish
+    their answers, unless ``answers`` are set. ``/until-held`` answers when either of them is called. ``/flaky/NAME/N``
+    fails N times.
     """
 
     def __init__(self) -> None:
@@ -52,7 +54,7 @@ def _handler(outside: Outside) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def do_GET(self) -> None:  # the name is the library's
+        def do_GET(self) -> None:  # method name required by the library
             with outside.lock:
                 outside.calls[self.path] += 1
                 times = outside.calls[self.path]
@@ -69,7 +71,7 @@ def _handler(outside: Outside) -> type[BaseHTTPRequestHandler]:
             else:
                 self._answer(200, {"path": self.path, "headers": dict(self.headers)})
 
-        def do_POST(self) -> None:  # the name is the library's
+        def do_POST(self) -> None:  # method name required by the library
             body = self.rfile.read(int(self.headers.get("content-length") or 0)).decode()
             if self.path.startswith("/v1/"):
                 self._talk(json.loads(body))
@@ -134,6 +136,6 @@ def _handler(outside: Outside) -> type[BaseHTTPRequestHandler]:
             self.close_connection = True
 
         def log_message(self, *_args: Any) -> None:
-            """Nothing: the test says what matters."""
+            """Log nothing; the test reports what matters."""
 
     return Handler

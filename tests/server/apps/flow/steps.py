@@ -1,4 +1,4 @@
-"""Writing and running steps as JSON."""
+"""Helpers that write and run steps as JSON."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from portico import Client
 
 
 class Bench:
-    """Runs single steps and keeps what came of the last run."""
+    """Runs single steps and keeps the result of the last run."""
 
     def __init__(self, client: Client, outside: Outside) -> None:
         self.client = client
@@ -18,7 +18,7 @@ class Bench:
         self.run_id = ""
 
     def __call__(self, step: Any, value: Any = None, **more: Any) -> Any:
-        """The output of a flow of one step."""
+        """Return the output of a flow of one step."""
         running = self.client.start(spec(step, **more), value)
         try:
             return running.result()
@@ -26,17 +26,17 @@ class Bench:
             self.run_id = running.id or ""
 
     def trace(self) -> dict[str, Any]:
-        """The steps of the last run by path."""
+        """Return the steps of the last run by path."""
         return {step.path: step for step in self.client.runs.trace(self.run_id, full=True)}
 
 
 def spec(step: Any, **more: Any) -> dict[str, Any]:
-    """A flow of one step."""
+    """Return a flow of one step."""
     return {"portico_flow": 1, "name": "t", "step": step, **more}
 
 
 def code(source: str, name: str = "", **more: Any) -> dict[str, Any]:
-    """A step that is a function."""
+    """Return a step that is a function."""
     return {"op": "code", "source": source, **({"name": name} if name else {}), **more}
 
 

@@ -1,4 +1,4 @@
-"""Flows that are wrong, endless or huge: one clear error each, with the place named; bounded memory."""
+"""Invalid, endless or huge flows: one clear error each that names the place, and bounded memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CODE = code(ADD)
 
 
 def wrong(client: Client, step: Any, **more: Any) -> tuple[str, str, str]:
-    """What the check says: code, param, message."""
+    """Return the code, param and message of the check."""
     checked = client.check(spec(step, **more))
     assert not checked.ok
     assert checked.error is not None
@@ -34,7 +34,7 @@ class TestSpecification:
             ({"op": "pipeline", "steps": []}, "invalid_spec", "flow.step.steps", "at least one"),
             ({"op": "code"}, "invalid_spec", "flow.step.source", "source of a Python function"),
             ({"op": "code", "source": "lambda x: x", "sorce": 1}, "unknown_field", "flow.step.sorce", "sorce"),
-            ({"op": "loop", "step": CODE}, "loop_without_end", "flow.step.limit", "how many rounds"),
+            ({"op": "loop", "step": CODE}, "loop_without_end", "flow.step.limit", "the maximum number of rounds"),
             ({"op": "llm", "model": "clark"}, "model_not_found", "flow.step.model", "Did you mean 'clerk'"),
             ({"op": "tool", "tool": "calculater"}, "tool_not_found", "flow.step.tool", "calculator"),
             ({"op": "retrieve", "store": "handbok"}, "store_not_found", "flow.step.store", "handbook"),
@@ -42,10 +42,10 @@ class TestSpecification:
             ({"op": "llm", "user": {"$ref": "outpt"}}, "invalid_reference", "flow.step.user", "is not a reference"),
             ({"op": "llm", "user": "a { b"}, "invalid_template", "flow.step.user", "single '{'"),
             ({"op": "emit", "text": {"$template": "{{" * 30_000}}, "invalid_template", "flow.step.text", "50,000"),
-            ({"op": "llm", "user": {"$eq": [1]}}, None, None, "takes a list of 2"),
-            ({"op": "llm", "user": {"$what": 1}}, "invalid_expression", "flow.step.user", "is not an expression"),
-            ({"op": "embed", "model": "clerk"}, "wrong_model", "flow.step.model", "cannot do 'embeddings'"),
-            ({"op": "llm", "user": {"$code": ADD}}, "code_not_here", "flow.step.user", "where none may stand"),
+            ({"op": "llm", "user": {"$eq": [1]}}, None, None, "requires a list of 2"),
+            ({"op": "llm", "user": {"$what": 1}}, "invalid_expression", "flow.step.user", "do not form an expression"),
+            ({"op": "embed", "model": "clerk"}, "wrong_model", "flow.step.model", "does not support 'embeddings'"),
+            ({"op": "llm", "user": {"$code": ADD}}, "code_not_here", "flow.step.user", "where code is not allowed"),
             ({**CODE, "save": "x"}, "not_in_loop", "flow.step.save", "within a loop"),
             ({**CODE, "when": False}, "unreachable_step", "flow.step.when", "always false"),
             ({**CODE, "on_error": {"goto": "x"}}, "unknown_step", "flow.step.on_error.goto", "not a later step"),
@@ -66,7 +66,7 @@ class TestSpecification:
         checked = client.check({"portico_flow": 9, "step": code(ADD)})
         assert checked.error is not None
         assert checked.error["code"] == "unsupported_version"
-        assert "written for version 9" in checked.error["message"]
+        assert "uses version 9" in checked.error["message"]
 
     def test_steps_that_wait_for_each_other(self, client: Client) -> None:
         step = {
@@ -147,7 +147,7 @@ class TestSize:
         out = bench({"op": "warp", "name": "w", "step": code("lambda x: x * 2")}, list(range(100_000)))
         assert out[-1] == 199_998
         assert memory(flow_daemon) - before < 200
-        assert len(bench.trace()) == 20_000  # the trace keeps so many
+        assert len(bench.trace()) == 20_000  # the trace keeps at most this many
 
     def test_more_steps_than_there_may_be(self, client: Client) -> None:
         assert (
@@ -157,7 +157,7 @@ class TestSize:
 
 
 def memory(daemon: Daemon) -> int:
-    """Megabytes that the daemon holds."""
+    """Return the memory of the daemon, in megabytes."""
     with open(f"/proc/{daemon.process.pid}/status", encoding="ascii") as status:
         line = next(line for line in status if line.startswith("VmRSS"))
     return int(line.split()[1]) // 1024

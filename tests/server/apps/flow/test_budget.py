@@ -1,4 +1,4 @@
-"""How many steps the flows of one key do at the same time, and who is let through between them."""
+"""How many steps the flows of one key run at once, and who gets a slot between them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def budget(monkeypatch: pytest.MonkeyPatch) -> ValueBudget:
 
 
 class Tree:
-    """Steps within steps: each of ``levels`` does five of the next at once, of a run of its own for ``key``."""
+    """Steps within steps: each of ``levels`` runs five of the next at once, in its own run for ``key``."""
 
     def __init__(self, budget: ValueBudget, key: str) -> None:
         self._budget = budget
@@ -30,7 +30,7 @@ class Tree:
         self.most = 0
 
     async def grow(self, levels: int) -> int:
-        """How many leaves there were."""
+        """Run the tree and return the number of leaves."""
         if not levels:
             self.at_work += 1
             self.most = max(self.most, self.at_work)
@@ -48,11 +48,11 @@ async def test_flows_that_call_flows_do_no_more_at_once_than_one_key_may(budget:
         others = tasks.create_task(other.grow(1))
     assert (leaves.result(), others.result()) == (5**4, 5)
     assert 5 <= tree.most <= AT_ONCE + 1
-    assert other.most == 5  # each key has room of its own
+    assert other.most == 5  # each key has its own slots
     with budget.fresh("key_a").workers(100) as workers:
-        assert workers == AT_ONCE + 1  # all of it has been given back
+        assert workers == AT_ONCE + 1  # all slots have been returned
     with budget.fresh("key_a").workers(100, depth=1) as workers:
-        assert workers == AT_ONCE // 4 + 1  # with a flow around theirs they count fourfold
+        assert workers == AT_ONCE // 4 + 1  # with an enclosing flow they count fourfold
 
 
 async def test_steps_that_begin_let_everything_else_pass(budget: ValueBudget) -> None:

@@ -1,4 +1,4 @@
-"""What is found before a flow runs: code that the sandbox can never run, and schemas that are none."""
+"""Faults found before a flow runs: code that the sandbox can never run, and invalid schemas."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class TestCode:
         [
             ("def f(x):\n    yield x", "yield"),
             ("def f(x):\n    del x[0]\n    return x", "'del'"),
-            ("lambda x: (", "is no Python"),
+            ("lambda x: (", "is not valid Python"),
             ("x = 1", "must be a lambda"),
             ("import numpy\nlambda x: x", "numpy"),
         ],

@@ -1,4 +1,4 @@
-"""Code in a flow or an agent takes the right to the tool that runs code: for who brings it, and for who runs it."""
+"""Code in a flow or an agent requires the right to the code tool: for its author and for its caller."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ async def test_code_of_an_agent_needs_it(daemon: ApiServer) -> None:
     assert done.status_code == 200, done.text
 
 
-# --- code in other places than flows and agents -------------------------------------------------------------------
+# --- code outside flows and agents ----------------------------------------------------------------------
 
 PYTHON = {"type": "python", "name": "mine", "source": "def grade(sample, item):\n    return 1.0"}
 CHECK = {"type": "string_check", "input": "a", "reference": "a", "operation": "eq", "name": "same"}

@@ -1,4 +1,4 @@
-"""What flows into the steps of a combinator, and what becomes of their outputs."""
+"""The inputs of a combinator's steps, and the use of their outputs."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class TestParallel:
         assert caught.value.code == "type_clash"
 
     def test_a_zip_wants_lists(self, bench: Bench) -> None:
-        with pytest.raises(InvalidRequest, match="needs a list from every step"):
+        with pytest.raises(InvalidRequest, match="requires a list from every step"):
             bench(parallel(code("lambda x: 1"), code("lambda x: [1]"), join="zip"))
 
     def test_the_first_error_ends_it_and_names_the_step(self, bench: Bench) -> None:
@@ -116,7 +116,7 @@ class TestParallel:
 
 
 def held(bench: Bench) -> dict[str, Any]:
-    """A step that ends once the service outside holds a call."""
+    """Return a step that ends once the external service holds a call."""
     return {"op": "http", "name": "wait", "method": "GET", "url": f"{bench.outside.url}/until-held"}
 
 
@@ -189,7 +189,7 @@ class TestWarp:
         assert bench(step, [1, 2]) == [None, 3]
 
     def test_wants_a_list(self, bench: Bench) -> None:
-        with pytest.raises(InvalidRequest, match="goes over a list"):
+        with pytest.raises(InvalidRequest, match="iterates over a list"):
             bench({"op": "warp", "step": code(ADD)}, {"a": 1})
 
     def test_asks_no_more_models_at_once_than_allowed(self, bench: Bench) -> None:
@@ -223,7 +223,7 @@ class TestSwitchAndBranch:
         assert [bench(step, n) for n in (9, 1)] == ["big", "small"]
 
     def test_without_a_case_that_fits_is_an_error(self, bench: Bench) -> None:
-        with pytest.raises(InvalidRequest, match="No case of the switch fits") as caught:
+        with pytest.raises(InvalidRequest, match="No case of the switch matches") as caught:
             bench({"op": "switch", "name": "s", "cases": [{"equals": 1, "step": code(ADD)}]}, 2)
         assert caught.value.code == "no_case"
 
@@ -266,7 +266,7 @@ class TestLoop:
             "until": {"$gt": [ref("value"), 9]},
             "exhausted": "fail",
         }
-        with pytest.raises(InvalidRequest, match="did not hold after 3 rounds") as caught:
+        with pytest.raises(InvalidRequest, match="was not met after 3 rounds") as caught:
             bench(step, 0)
         assert caught.value.code == "loop_exhausted"
 
@@ -346,13 +346,13 @@ class TestSubflow:
         bench.client.apps.deploy(
             "selfish", {"portico_flow": 1, "step": {"op": "subflow", "name": "again", "app": "selfish"}}
         )
-        with pytest.raises(InvalidRequest, match="something calls itself") as caught:
+        with pytest.raises(InvalidRequest, match="a flow calls itself") as caught:
             bench({"op": "subflow", "app": "selfish"})
         assert caught.value.code == "too_deep"
 
     def test_checks_the_input_of_the_app(self, bench: Bench) -> None:
         flow = {"portico_flow": 1, "step": code(ADD), "input_schema": {"type": "integer"}}
         bench.client.apps.deploy("counting", flow)
-        with pytest.raises(InvalidRequest, match="The input is not as its schema says") as caught:
+        with pytest.raises(InvalidRequest, match="The input does not match its schema") as caught:
             bench({"op": "subflow", "app": "counting"}, "x")
         assert caught.value.code == "schema_mismatch"

@@ -1,4 +1,4 @@
-"""docs/flow-spec.md names every field, and the table of docs/flows.md is what happens."""
+"""docs/flow-spec.md names every field, and the examples in the table of docs/flows.md behave as written."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FLOWS = (ROOT / "docs" / "flows.md").read_text(encoding="utf-8")
 
 
 def cells(text: str) -> list[list[str]]:
-    """The rows of a table without its head."""
+    """Return the rows of a table without its header."""
     lines = [line for line in text.splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in line.strip().strip("|").split(" | ")] for line in lines[2:]]
 
@@ -53,7 +53,7 @@ TABLE = cells(FLOWS.partition("## Combinators")[2].partition("\n## ")[0])
 
 @pytest.fixture(scope="module")
 def examples(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[object, object, object]]:
-    """The rows as Python: a step, an input, an output. A file, since lambdas travel as source."""
+    """Return the rows as Python: a step, an input, an output. They are in a file, since lambdas travel as source."""
     lines = ["from portico.flow import *", "from portico.flow import _0, input", "ROWS = ["]
     lines += [f"    ({row[2].strip('`')}, {row[3].strip('`')}, {row[4].strip('`')})," for row in TABLE]
     path: Path = tmp_path_factory.mktemp("rows") / "combinator_rows.py"

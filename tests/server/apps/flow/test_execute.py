@@ -1,4 +1,4 @@
-"""What stands around a step: conditions, attempts, limits, the cache, and what an error becomes."""
+"""The execution of a step: conditions, attempts, limits, the cache, and the handling of errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ADD = "lambda x: x + 1"
 
 
 def flaky(bench: Bench, fails: int, **more: object) -> dict[str, object]:
-    """An address that fails so often, under a name of its own."""
+    """Return a step that calls an address that fails ``fails`` times, under its own name."""
     url = f"{bench.outside.url}/flaky/{uuid4().hex}/{fails}"
     return {"op": "http", "name": "ask", "method": "GET", "url": url, **more}
 
@@ -78,7 +78,7 @@ class TestTimeout:
             "url": f"{bench.outside.url}/hold",
             "timeout": 0.2,
         }
-        with pytest.raises(PorticoError, match=r"Step hold: It did not end within 0\.2 s") as caught:
+        with pytest.raises(PorticoError, match=r"Step hold: The step did not finish within 0\.2 s") as caught:
             bench(hold)
         assert (caught.value.status, caught.value.code) == (None, "timeout")
         assert bench.outside.held.acquire(timeout=60)
@@ -86,7 +86,7 @@ class TestTimeout:
 
     def test_ends_a_whole_flow(self, bench: Bench) -> None:
         hold = {"op": "http", "name": "hold", "method": "GET", "url": f"{bench.outside.url}/hold"}
-        with pytest.raises(PorticoError, match=r"The flow 't' did not end within 0\.2 s"):
+        with pytest.raises(PorticoError, match=r"The flow 't' did not finish within 0\.2 s"):
             bench(hold, timeout=0.2)
         assert bench.outside.held.acquire(timeout=60)
         assert bench.outside.left.acquire(timeout=60)
@@ -94,7 +94,7 @@ class TestTimeout:
     def test_ends_a_model_in_the_middle_of_its_words(self, bench: Bench) -> None:
         bench.outside.answers = [{"content": "It is loaded now: the limit is for its words."}]
         bench({"op": "llm", "name": "m", "model": "endless", "user": "x"})
-        with pytest.raises(PorticoError, match="did not end within"):
+        with pytest.raises(PorticoError, match="did not finish within"):
             bench({"op": "llm", "name": "m", "model": "endless", "user": "x", "timeout": 2})
         assert bench.outside.held.acquire(timeout=60)
         assert bench.outside.left.acquire(timeout=60)
@@ -141,7 +141,7 @@ class TestOnError:
 
     def test_that_fails_itself_is_the_error(self, bench: Bench) -> None:
         step = code("lambda x: 1 / 0", "bad", on_error={"value": ref("value.nothing")})
-        with pytest.raises(InvalidRequest, match="leads nowhere"):
+        with pytest.raises(InvalidRequest, match="does not resolve"):
             bench(step)
         assert bench.trace()["bad"].error["code"] == "reference_not_found"
 
@@ -156,7 +156,7 @@ class TestWhenAndSave:
             code(ADD, "a", when={"$gt": [ref("value"), 5]}), code(ADD, "b", args=[ref("steps.a")])
         )
         with pytest.raises(
-            InvalidRequest, match=r"the step 'a', which was skipped\. Give the reference a '\$default'"
+            InvalidRequest, match=r"the step 'a', which was skipped\. Add a '\$default' to the reference"
         ) as caught:
             bench(step, 1)
         assert caught.value.code == "step_skipped"
@@ -221,13 +221,13 @@ class TestCache:
 class TestSchemas:
     def test_of_an_output_of_a_step(self, bench: Bench) -> None:
         with pytest.raises(
-            InvalidRequest, match="The output of the step c is not as its schema says"
+            InvalidRequest, match="The output of the step c does not match its schema"
         ) as caught:
             bench(code("lambda x: 'text'", "c", output_schema={"type": "integer"}))
         assert caught.value.code == "schema_mismatch"
 
     def test_of_the_input(self, bench: Bench) -> None:
-        with pytest.raises(InvalidRequest, match=r"The input is not as its schema says: at \.n"):
+        with pytest.raises(InvalidRequest, match=r"The input does not match its schema: at \.n"):
             bench(
                 code(ADD),
                 {"n": "x"},
@@ -235,5 +235,5 @@ class TestSchemas:
             )
 
     def test_of_the_output(self, bench: Bench) -> None:
-        with pytest.raises(InvalidRequest, match="The output is not as its schema says"):
+        with pytest.raises(InvalidRequest, match="The output does not match its schema"):
             bench(code("lambda x: 'text'"), output_schema={"type": "integer"})

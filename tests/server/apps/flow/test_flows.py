@@ -1,4 +1,4 @@
-"""Durable runs: resumed, done again from a step, forked, cancelled; what is kept is not done twice."""
+"""Durable runs: resumed, rerun from a step, forked, cancelled; recorded work is not repeated."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def flaky(bench: Bench, fails: int, name: str = "ask", **more: Any) -> dict[str,
 
 
 def end(client: Client, run: str) -> Any:
-    """The last event of a run."""
+    """Return the last event of a run."""
     return [item.event for item in client.runs.events(run)][-1]
 
 
 def effects(bench: Bench, run: str) -> dict[str, str]:
-    """What a run did outside, by the end of the key."""
+    """Return the external effects of a run by the end of their key."""
     return {
         key.partition(":")[2]: body
         for key, body in bench.outside.effects.items()
@@ -105,7 +105,7 @@ class TestResume:
 
     def test_a_run_in_memory_has_nothing_to_resume(self, bench: Bench) -> None:
         bench(code(ADD), 1)
-        with pytest.raises(NotFound, match="Flows are durable if they say so"):
+        with pytest.raises(NotFound, match="Flows are durable if they set"):
             bench.client.runs.resume(bench.run_id)
 
 
@@ -169,7 +169,7 @@ class TestFork:
 
     def test_checks_the_other_input(self, bench: Bench) -> None:
         bench(code(ADD), 1, durability="normal", input_schema={"type": "integer"})
-        with pytest.raises(InvalidRequest, match="The input is not as its schema says"):
+        with pytest.raises(InvalidRequest, match="The input does not match its schema"):
             bench.client.runs.fork(bench.run_id, input="x")
 
 

@@ -1,4 +1,6 @@
-"""A durable run and `kill -9`: the same result whenever it comes, and every effect once per key."""
+"""A durable run and `kill -9`: the result is the same whenever the kill occurs, and every effect happens once per
+key.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +26,14 @@ from tests.server.apps.flow.steps import code, pipeline, ref, spec
 pytestmark = [pytest.mark.process, pytest.mark.process]
 
 KILLS = int(os.environ.get("PORTICO_TEST_KILLS", "10"))
-"""How many moments the daemon is killed at; 100 before a release."""
+"""Number of moments at which the daemon is killed; 100 before a release."""
 
 ITEMS = 6
 ROUNDS = 3
 
 
 class KilledDaemon:
-    """A daemon that is killed and started again on the same home."""
+    """A daemon that is killed and restarted on the same home."""
 
     def __init__(self, home: Path, outside: Outside) -> None:
         self.home = home
@@ -49,14 +51,14 @@ class KilledDaemon:
         self.gone()
 
     def gone(self) -> None:
-        """Wait for the end of a process that was killed."""
+        """Wait for the end of a killed process."""
         daemon = self.daemon
         assert daemon is not None
         daemon.process.wait(20)
         for stream in (daemon.process.stdin, daemon.process.stdout):
             if stream is not None:
                 stream.close()
-        # A child that it was just starting has its lock until that runs a program of its own.
+        # A child that was starting has the daemon's lock until it runs its own program.
         with (self.home / "daemon.lock").open() as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
 
@@ -81,7 +83,7 @@ def effect(outside: Outside, name: str, body: Any) -> dict[str, Any]:
 
 
 def flow(outside: Outside, durability: str = "normal") -> dict[str, Any]:
-    """Code, a warp, a loop, a model, and effects in all of them."""
+    """Return a flow with code, a warp, a loop and a model, with effects in all of them."""
     return spec(
         pipeline(
             code("lambda x: [x * 10 + n for n in range(6)]", "plan"),
@@ -128,7 +130,7 @@ def expected() -> dict[str, Any]:
 
 
 def begin(daemon: Daemon, given: dict[str, Any], value: Any) -> str:
-    """Begin a run and leave it; its id."""
+    """Start a run without following it, and return its id."""
     body = {"flow": given, "input": value}
     with httpx.stream("POST", f"{daemon.url}/api/flows/run", json=body, timeout=60) as answer:
         assert answer.is_success, answer.read()
@@ -136,7 +138,7 @@ def begin(daemon: Daemon, given: dict[str, Any], value: Any) -> str:
 
 
 def follow(daemon: Daemon, run: str, after: int = 0) -> list[tuple[int, dict[str, Any]]]:
-    """The events of a run until its end or that of the daemon."""
+    """Return the events of a run until the run or the daemon ends."""
     found: list[tuple[int, dict[str, Any]]] = []
     number = 0
     try:
@@ -150,12 +152,12 @@ def follow(daemon: Daemon, run: str, after: int = 0) -> list[tuple[int, dict[str
                 elif line.startswith("data: "):
                     found.append((number, json.loads(line[6:])))
     except httpx.HTTPError:
-        pass  # it was killed: that is the test
+        pass  # the daemon was killed, as the test intends
     return found
 
 
 class Killer(threading.Thread):
-    """Kills the daemon a moment after it has asked for a few more effects, or has done nothing for a while."""
+    """Kills the daemon shortly after a few more effects, or after a period of inactivity."""
 
     def __init__(self, daemon: Daemon, outside: Outside, dice: random.Random) -> None:
         super().__init__()
@@ -205,22 +207,25 @@ def test_a_run_that_is_killed_ends_as_if_it_had_not_been(served: KilledDaemon) -
         else:
             killed += 1
             in_the_middle += 0 < len(done(outside, run)) < ITEMS + ROUNDS + 1
-        # It may have been struck just as its run ended: it is dying then, whatever `poll` says yet.
+        # The daemon may have been hit as its run ended: it is then dying, whatever `poll` reports.
         if (killer is not None and killer.struck) or run is not None:
             served.gone()
             served.start()
     assert in_the_middle, "not one of them came between two effects"
-    assert outside.told == []  # no key was used for two things
+    assert outside.told == []  # no key was used for two effects
 
 
 def done(outside: Outside, run: str) -> list[str]:
-    """The steps of a run that had an effect."""
+    """Return the steps of a run that had an effect."""
     with outside.lock:
         return sorted(key.partition(":")[2] for key in outside.effects if key.startswith(f"{run}:"))
 
 
 def check(outside: Outside, run: str, seen: list[tuple[int, dict[str, Any]]]) -> None:
-    """The result is the one that it is without a kill; the effects are those of one run; no event came twice."""
+    """Check the result, the effects and the events against those of a run without a kill.
+
+    The result and effects must be those of an undisturbed run, and no event may appear twice.
+    """
     assert seen[-1][1].get("result") == expected(), seen[-1]
     wanted = [f"p.each[{n}].one.send" for n in range(ITEMS)] + [
         f"p.again[{n}].round.send" for n in range(ROUNDS)
@@ -231,7 +236,10 @@ def check(outside: Outside, run: str, seen: list[tuple[int, dict[str, Any]]]) ->
 
 
 def test_what_has_its_apps_name_after_the_kill_is_not_run_in_its_place(served: KilledDaemon) -> None:
-    """A key's run waits; the daemon is killed, its app removed, and the operator deploys another one of that name."""
+    """After the kill, a run does not use another app that has its app's name.
+
+    A key's run waits; the daemon is killed, its app removed, and the operator deploys another app of that name.
+    """
     assert served.daemon is not None
     url = served.daemon.url
     made = httpx.post(f"{url}/api/keys", json={"name": "k", "scopes": ["chat", "apps:*:deploy"]}, timeout=60)
@@ -291,7 +299,7 @@ def test_a_chat_with_a_durable_app_goes_on_too(served: KilledDaemon) -> None:
 
 
 def question(daemon: Daemon, run: str) -> str:
-    """What a run asks, as soon as it does."""
+    """Return the question of a run as soon as it asks."""
     with httpx.stream("GET", f"{daemon.url}/api/runs/{run}/events", timeout=60) as answer:
         for line in answer.iter_lines():
             if line.startswith("data: ") and (event := json.loads(line[6:]))["type"] == "asked":
@@ -302,7 +310,7 @@ def question(daemon: Daemon, run: str) -> str:
 def test_a_run_that_is_taken_up_waits_for_its_tool_to_be_there_again(
     served: KilledDaemon, tmp_path: Path
 ) -> None:
-    """The tool's own process starts when the test says so, behind the run that wants it."""
+    """A resumed run waits until its tool is available again; the tool's process starts only when the test says so."""
     go = tmp_path / "go"
     go.touch()
     (tmp_path / "desk.py").write_text(
@@ -332,7 +340,9 @@ def test_a_run_that_is_taken_up_waits_for_its_tool_to_be_there_again(
 
 
 def test_an_approved_call_of_an_agent_is_not_made_again(served: KilledDaemon, tmp_path: Path) -> None:
-    """It is killed after the effect, while the model is asked what to say of it."""
+    """An approved call of an agent is not repeated: the kill follows the effect, while the model is asked for its
+    answer.
+    """
     paid = tmp_path / "paid"
     program = (
         "import pathlib, sys; pathlib.Path(sys.argv[1]).open('a').write(sys.argv[2] + chr(10)); print('done')"
@@ -377,7 +387,9 @@ def test_an_approved_call_of_an_agent_is_not_made_again(served: KilledDaemon, tm
 
 
 def test_a_flow_that_an_agent_calls_goes_on_between_its_steps(served: KilledDaemon) -> None:
-    """It is killed behind the first effect of the flow, while the flow's model is asked."""
+    """A flow that an agent calls continues between its steps: the kill follows its first effect, while its model
+    runs.
+    """
     outside = served.outside
     assert served.daemon is not None
     url = served.daemon.url

@@ -1,4 +1,4 @@
-"""What each kind of step does."""
+"""The behaviour of each kind of step."""
 
 from __future__ import annotations
 
@@ -122,13 +122,13 @@ class TestFormats:
 
     def test_gives_up_after_its_attempts(self, bench: Bench) -> None:
         with pytest.raises(
-            InvalidRequest, match="has not the wanted format: there is no JSON in it"
+            InvalidRequest, match="does not have the required format: it contains no JSON"
         ) as caught:
             bench(llm("never right", format={"type": "json", "attempts": 1}))
         assert caught.value.code == "format_failed"
 
     def test_an_expression_that_matches_nothing(self, bench: Bench) -> None:
-        with pytest.raises(InvalidRequest, match="nothing in it matches"):
+        with pytest.raises(InvalidRequest, match="nothing in the answer matches"):
             bench(llm("price", format={"type": "regex", "pattern": "dollars", "attempts": 1}))
 
     def test_an_expression_that_searches_for_ever_ends(self, bench: Bench) -> None:
@@ -249,7 +249,7 @@ class TestTools:
         assert "7" in str(bench({"op": "tool", "tool": "calculator"}, {"expression": "3 + 4"}))
 
     def test_refuses_what_is_no_object(self, bench: Bench) -> None:
-        with pytest.raises(InvalidRequest, match="takes an object of arguments"):
+        with pytest.raises(InvalidRequest, match="requires an object of arguments"):
             bench({"op": "tool", "tool": "calculator"}, [1])
 
     def test_a_tool_that_fails_is_an_error_of_the_step(self, bench: Bench) -> None:
@@ -287,7 +287,7 @@ class TestPeople:
         running = bench.client.start(spec({"op": "approve", "name": "ok", "message": "Go?"}))
         asked = next(event for event in running.events() if isinstance(event, Asked))
         bench.client.questions.answer(asked.id, False, note="Not today")
-        with pytest.raises(InvalidRequest, match=r"Step ok: It was refused\. Not today") as caught:
+        with pytest.raises(InvalidRequest, match=r"Step ok: Approval was refused\. Not today") as caught:
             running.result()
         assert caught.value.code == "refused"
 
@@ -305,7 +305,7 @@ class TestClientFunctions:
         from portico.flow import client as here
         from portico.flow import pipeline as flow
 
-        lock = threading.Lock()  # a thing that cannot travel
+        lock = threading.Lock()  # an object that cannot travel
 
         def mine(x: int) -> int:
             with lock:
@@ -373,7 +373,9 @@ class TestAsAModel:
             "required": ["a", "b"],
         }
         self.deploy(client, "twofold", code("lambda v: v"), input_schema=schema)
-        with pytest.raises(InvalidRequest, match="needs a, b, which a chat message cannot give") as caught:
+        with pytest.raises(
+            InvalidRequest, match="requires a, b, which a chat message cannot provide"
+        ) as caught:
             client.chat("x", model="twofold").read()
         assert caught.value.code == "needs_input"
 
@@ -394,7 +396,7 @@ class TestAsAModel:
             input_schema={"type": "integer"},
             output_schema={"type": "integer"},
         )
-        with pytest.raises(InvalidRequest, match="The input is not as its schema says"):
+        with pytest.raises(InvalidRequest, match="The input does not match its schema"):
             client.apps.run("strict", "x")
-        with pytest.raises(InvalidRequest, match="The input is not as its schema says"):
+        with pytest.raises(InvalidRequest, match="The input does not match its schema"):
             client.chat("x", model="strict").read()

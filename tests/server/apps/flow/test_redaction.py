@@ -1,4 +1,6 @@
-"""What traces must not hold: it is in no step that is shown and in no byte of the database, and the flow has it."""
+"""Values that traces must not contain: they are in no displayed step and no byte of the database, yet the flow has
+them.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +18,11 @@ from portico.wire import Finished
 Effect = Callable[..., dict[str, Any]]
 
 MINT = "lambda x: {'Password': 'open-' + 'sesame-' + x, 'user': 'ali'}"
-"""Makes a secret that stands nowhere as a whole, its input apart."""
+"""Returns a secret that is never written out as a whole, apart from its input."""
 
 
 def kept(daemon: Daemon) -> bytes:
-    """Every byte of the database."""
+    """Return every byte of the database."""
     files = sorted(Path(daemon.home).glob("portico.db*"))
     assert files
     return b"".join(file.read_bytes() for file in files)

@@ -1,4 +1,4 @@
-"""The published JSON schema of flows takes what the reader takes, op by op and field by field."""
+"""The published JSON schema of flows accepts what the reader accepts, op by op and field by field."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ EXAMPLES: Mapping[str, Any] = {
     "answer_schema": {"type": "string"},
     "output_schema": {},
 }
-"""A value for each field that its schema alone does not give one for."""
+"""A value for each field for which the schema alone gives none."""
 
 
 def example(op: str, name: str, found: Mapping[str, Any]) -> Any:
@@ -66,7 +66,7 @@ def example(op: str, name: str, found: Mapping[str, Any]) -> Any:
 
 
 def taken(step: Mapping[str, Any]) -> tuple[bool, str]:
-    """Whether the schema takes a step; raises if the reader thinks otherwise."""
+    """Return whether the schema accepts a step; raise if the reader disagrees."""
     flow = {"portico_flow": 1, "name": "a", "step": dict(step)}
     try:
         read.flow(flow)

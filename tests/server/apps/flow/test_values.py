@@ -1,4 +1,4 @@
-"""Values that double with every step: cut off before they are made, with the place named."""
+"""Values that double with every step: refused before they are created, with the place named."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from portico_server.apps.flow.spec import OutputFormat
 from portico_server.core.errors import PorticoError, TooMany
 
 ROUNDS = 40
-"""Doublings: of sixteen bytes a terabyte."""
+"""Number of doublings: sixteen bytes become a terabyte."""
 
 
 def same(name: str, value: Any) -> dict[str, Any]:
-    """A step whose output is the value of an expression."""
+    """Return a step whose output is the value of an expression."""
     return {
         "op": "branch",
         "name": name,
@@ -98,12 +98,12 @@ def test_a_deep_value_is_not_blown_up_by_its_layout(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]", "aliases are not taken, and line 2 has one"),
+        ("a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]", "aliases are not allowed, and line 2 has an alias"),
         ("[" * 5000, "nested deeper than 64 levels"),
         ("a: " + "1:" * 5000 + "1", "a number of more than 100 characters"),
-        ("2001-01-01: x", "a value that JSON does not have"),
-        ("a: 2001-99-99", "a value that JSON does not have"),
-        ("a: [", "its YAML is broken"),
+        ("2001-01-01: x", "a value that JSON does not support"),
+        ("a: 2001-99-99", "a value that JSON does not support"),
+        ("a: [", "its YAML is invalid"),
     ],
 )
 def test_yaml_of_a_model_is_bounded(bench: Bench, text: str, says: str) -> None:
@@ -131,7 +131,7 @@ async def test_what_steps_make_of_values_counts_for_the_run(tmp_path: Path) -> N
         given = {"flow": spec(pipeline(*doubled, *many), durability="off"), "input": "sixteen bytes..."}
         answer = await api.client.post("/api/flows/run", json=given)
     assert '"code":"value_too_large"' in answer.text
-    assert "more than 1 MiB" in answer.text
+    assert "exceed 1 MiB" in answer.text
 
 
 async def test_the_runs_of_one_key_have_a_bound_together() -> None:
@@ -159,7 +159,7 @@ async def test_what_is_made_of_large_values_lets_everything_else_pass() -> None:
     asyncio.get_running_loop().call_soon(note)
     await budget.take_value(lists[:10], "a")
     assert await budget.compute(join_outputs, "sum", "", ["a", "b"], [[1], [2, 3]], "a", budget) == [1, 2, 3]
-    assert not passed  # what is small is not worth a thread
+    assert not passed  # small work is not worth a thread
     await budget.take_value([list(row) for row in lists], "a")
     assert passed.pop()
     asyncio.get_running_loop().call_soon(note)
@@ -208,7 +208,7 @@ async def test_large_steps_of_many_runs_let_everything_else_pass() -> None:
             await own.give_way()
 
     running = [asyncio.create_task(run(number)) for number in range(4)]
-    await asyncio.sleep(0)  # all have begun
+    await asyncio.sleep(0)  # all have started
     rounds = 0
     while not all(task.done() for task in running):
         before = len(done)

@@ -77,8 +77,11 @@ def test_a_folder_is_read_without_what_is_hidden_linked_or_no_prompt(tmp_path: P
         ({"a.yaml": "{"}, "a.yaml is not valid YAML"),
         ({"a.yaml": "!!python/object/apply:os.getcwd []"}, "a.yaml is not valid YAML"),
         ({"a.yaml": "- 3"}, "a.yaml[0]: prompt must be a mapping"),
-        ({"a.yaml": "messages: '{x}'"}, "a.yaml: prompt.messages[0] has {x}"),
-        ({"a.md": "---\nmessages: x\n---\n", "b.yaml": "name: a\nmessages: y"}, "b.yaml: another file has"),
+        ({"a.yaml": "messages: '{x}'"}, "a.yaml: prompt.messages[0] contains {x}"),
+        (
+            {"a.md": "---\nmessages: x\n---\n", "b.yaml": "name: a\nmessages: y"},
+            "b.yaml: another file also has",
+        ),
         ({"a.yaml": "[" * 2_000}, "a.yaml is not valid YAML"),
     ],
 )
@@ -113,7 +116,7 @@ async def test_git_goes_to_https_alone(url: str) -> None:
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """A Git repository with a prompt, and a link to something that is none of its business."""
+    """A Git repository with a prompt and a link to an unrelated file."""
     source = tmp_path / "source"
     source.mkdir()
     (source / "translate.md").write_text(MARKDOWN, encoding="utf-8")
@@ -126,7 +129,7 @@ def repository(tmp_path: Path) -> Path:
 
 async def test_a_repository_is_fetched_at_its_newest_state(repository: Path, tmp_path: Path) -> None:
     await folder.clone(repository.as_uri(), tmp_path / "checkout", protocol="file")
-    assert (tmp_path / "checkout" / "passwd.yaml").read_text() == "/etc/passwd"  # a link no more
+    assert (tmp_path / "checkout" / "passwd.yaml").read_text() == "/etc/passwd"  # no longer a link
     (tmp_path / "checkout" / "passwd.yaml").unlink()
     assert [spec.name for spec in folder.read_folder(tmp_path / "checkout")] == ["translate"]
 

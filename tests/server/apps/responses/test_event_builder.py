@@ -1,4 +1,4 @@
-"""The events of a response: what a model says in, what every client relies on out."""
+"""The events of a response: a model's output in, the events that every client relies on out."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ def test_what_was_found_is_told_where_it_was_asked_for() -> None:
         assert "_told" in machine.draft()["output"][0]
 
 
-# --- what engines write -----------------------------------------------------------------------------------------
+# --- engine output --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Items as the messages that a model reads."""
+"""Items converted to the messages that a model reads."""
 
 from __future__ import annotations
 

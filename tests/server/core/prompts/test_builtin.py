@@ -1,4 +1,4 @@
-"""The prompts that come with Portico: complete, in both languages, and those that the code names."""
+"""The bundled prompts: complete, in both languages, and the ones that the code names."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_all_are_the_same_after_they_were_written_and_read(format: str) -> None:
         filename, text = write_prompt(spec, format)
         [again] = read_texts({filename: text})
         for case in spec.cases:
-            # LangChain knows no types.
+            # LangChain has no types.
             given = {name: str(value) for name, value in case.arguments.items()}
             assert again.render(given, as_text=True) == spec.render(case.arguments), spec.name
         assert again.name == spec.name

@@ -1,8 +1,8 @@
-"""Makes the home of a version: ``make.py OUT.zip``, with the checkout of that version first on PYTHONPATH.
+"""Creates the home of a version: ``make.py OUT.zip``, with the checkout of that version first on PYTHONPATH.
 
-A daemon of that version is asked over HTTP for one of everything that it knows; what it does not know yet is left out.
-``OUT.zip`` holds the database as SQL, the bytes of files, and what the daemon said of itself. For a new migration: once
-it has been released, add the home of the release.
+The script asks a daemon of that version over HTTP for one of everything that the version supports, and skips the rest.
+``OUT.zip`` contains the database as SQL, the bytes of files, and the daemon's own report. After the release of a new
+migration, add the home of the release.
 
     git worktree add /tmp/then COMMIT
     PYTHONPATH=/tmp/then/client:/tmp/then/server python tests/server/db/homes/make.py tests/server/db/homes/0012.zip
@@ -39,7 +39,7 @@ LINE = {
 
 
 class Asking:
-    """Calls of one daemon. ``known`` has what it answered, by name."""
+    """Calls to one daemon. ``known`` has the daemon's answers by name."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -48,7 +48,7 @@ class Asking:
     def send(
         self, name: str, method: str, path: str, body: Any = None, kind: str = "application/json"
     ) -> Any:
-        """The answer, kept under ``name``; ``None`` where this version does not know the like."""
+        """Send a request and store its answer under ``name``; return ``None`` if this version does not support it."""
         data = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self._url + path, data, {"Content-Type": kind}, method=method)
         try:
@@ -70,7 +70,7 @@ class Asking:
         return self.send(name, "POST", "/v1/files", b"\r\n".join(parts), "multipart/form-data; boundary=edge")
 
     def settle(self) -> None:
-        """Wait until no run is under way."""
+        """Wait until no run is in progress."""
         for _ in range(300):
             runs = self.send("runs", "GET", "/api/runs?limit=100") or {"data": []}
             if all(run["status"] in ("completed", "failed", "cancelled") for run in runs["data"]):
@@ -79,7 +79,7 @@ class Asking:
 
 
 def fill(ask: Asking) -> None:
-    """One of everything."""
+    """Create one of everything."""
     ask.settle()
     ask.send("key", "POST", "/api/keys", {"name": "website", "scopes": ["chat", "stores:*:read"]})
     ask.send("alias", "PUT", "/api/aliases/speaker", {"target": "echo"})
@@ -126,7 +126,7 @@ def fill(ask: Asking) -> None:
 
 
 def main(out: Path) -> None:
-    """Make it."""
+    """Create the home."""
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)
         home, docs = root / "home", root / "handbook"

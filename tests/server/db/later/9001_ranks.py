@@ -1,4 +1,4 @@
-"""A migration of tests: tables that others refer to are rebuilt, and rows are changed one by one."""
+"""A migration for tests: it rebuilds tables that others refer to and changes rows one by one."""
 
 from __future__ import annotations
 

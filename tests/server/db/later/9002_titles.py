@@ -1,4 +1,4 @@
-"""A migration of tests: a table that others refer to gets a sibling, which is filled from it."""
+"""A migration for tests: a table that others refer to gets a sibling, which is filled from the table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real PostgreSQL for a while: a cluster in a temporary folder, owned by an unprivileged user."""
+"""A temporary PostgreSQL: a real cluster in a temporary folder, owned by an unprivileged user."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 
 
 def programs() -> Path | None:
-    """The folder of ``initdb`` and ``pg_ctl``, or ``None`` where there is no PostgreSQL."""
+    """Return the folder of ``initdb`` and ``pg_ctl``, or ``None`` if PostgreSQL is not installed."""
     found = shutil.which("initdb")
     if found:
         return Path(found).resolve().parent
@@ -23,7 +23,7 @@ def programs() -> Path | None:
 
 
 def _someone() -> dict[str, Any]:
-    """PostgreSQL refuses to run as root: whom it runs as."""
+    """Return the user to run PostgreSQL as, since it refuses to run as root."""
     if os.geteuid() != 0:
         return {}
     for name in ("postgres", "nobody"):
@@ -37,7 +37,7 @@ def _someone() -> dict[str, Any]:
 
 @contextmanager
 def running(bin_folder: Path) -> Iterator[str]:
-    """The URL of its administrator, ``postgresql://…``, while it runs."""
+    """Run PostgreSQL and yield its administrator's URL, ``postgresql://…``."""
     someone = _someone()
     with tempfile.TemporaryDirectory(prefix="portico-pg-", ignore_cleanup_errors=True) as made:
         folder = Path(made)

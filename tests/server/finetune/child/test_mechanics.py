@@ -1,4 +1,4 @@
-"""What a training does besides learning: it continues after every end, and says why it ends."""
+"""Training apart from learning: it resumes after every interruption and states why it ends."""
 
 from __future__ import annotations
 
@@ -43,9 +43,13 @@ def losses(events: list[Any]) -> dict[int, float]:
 
 @pytest.mark.process
 async def test_a_training_cut_off_anywhere_comes_to_the_very_same_end(tmp_path: Path) -> None:
-    """Closed after a checkpoint, killed by a signal, restarted: the same numbers as in one go."""
+    """A training cut off anywhere reaches exactly the same end.
+
+    It is closed after a checkpoint, killed by a signal and restarted, and gives the same numbers as an uninterrupted
+    run.
+    """
     made = trainer(tmp_path)
-    steps = 160  # enough that training is still running when the kill arrives, also on a busy machine
+    steps = 160  # enough steps that training still runs when the kill arrives, even on a busy machine
     whole = await trained(made, task(tmp_path / "whole", tiny(), LINES, steps=steps))
     assert isinstance(whole[-1], TrainedWeights)
     assert [event.step for event in whole if isinstance(event, Checkpoint)] == list(range(2, steps + 1, 2))
@@ -61,11 +65,11 @@ async def test_a_training_cut_off_anywhere_comes_to_the_very_same_end(tmp_path: 
         second.append(event)
         if isinstance(event, Checkpoint) and event.step == 4:
             for process in _processes(parted.folder):
-                process.kill()  # as the system would for want of memory
+                process.kill()  # as the system does when memory runs out
     assert not half.exists(), "what was not finished is not a checkpoint"
     assert isinstance(second[-1], TrainedWeights)
     assert any(isinstance(event, TrainLog) and "SIGKILL" in event.message for event in second)
-    seen = {**losses(first), **losses(second)}  # a step that was done while it was closed is not told
+    seen = {**losses(first), **losses(second)}  # a step done while it was closed is not reported
     assert max(seen) == steps
     assert seen == pytest.approx({step: losses(whole)[step] for step in seen})
     weights = "adapter_model.safetensors"
@@ -78,10 +82,13 @@ async def test_a_training_cut_off_anywhere_comes_to_the_very_same_end(tmp_path: 
 async def test_a_job_that_nears_its_time_limit_writes_a_checkpoint_and_continues_in_another(
     tmp_path: Path,
 ) -> None:
-    """Two processes, of which the first alone speaks with the daemon: it has the answers of both graded."""
+    """A job near its time limit writes a checkpoint and continues in another job.
+
+    Of two processes, only the first talks to the daemon: it has both processes' answers graded.
+    """
 
     class Limited:
-        """Its first job has no time left."""
+        """A launcher whose first job has no time left."""
 
         name = "limited"
         here = False
@@ -123,7 +130,9 @@ async def test_a_job_that_nears_its_time_limit_writes_a_checkpoint_and_continues
 
 
 async def test_the_best_checkpoint_wins_and_waiting_for_a_better_one_ends(tmp_path: Path) -> None:
-    """A rate that unlearns: the first evaluation stays the best."""
+    """The best checkpoint wins and waiting for a better one ends: a rate that unlearns makes the first evaluation the
+    best.
+    """
     asked = task(
         tmp_path,
         tiny(),
@@ -153,10 +162,10 @@ async def test_the_best_checkpoint_wins_and_waiting_for_a_better_one_ends(tmp_pa
 
 async def test_a_loss_that_is_no_number_ends_it_at_that_step(tmp_path: Path) -> None:
     asked = task(tmp_path, tiny(), LINES, steps=50, eval_interval=1, learning_rate=1e30, schedule="constant")
-    with pytest.raises(InvalidRequest, match=r"not a number any more at step \d+") as failed:
+    with pytest.raises(InvalidRequest, match=r"no longer a number at step \d+") as failed:
         await trained(trainer(tmp_path), asked)
     assert failed.value.code == "not_a_number"
-    assert "is kept" in failed.value.message
+    assert "is still available" in failed.value.message
     marked = sorted((asked.folder / "checkpoints").glob("checkpoint-*/whole.json"))
     assert marked and all(math.isfinite(json.loads(path.read_bytes())["train_loss"]) for path in marked)
 
@@ -186,7 +195,10 @@ async def test_pairs_move_the_margin(tmp_path: Path) -> None:
 async def test_several_processes_train_one_model_stand_still_together_and_end_with_what_started_them(
     tmp_path: Path,
 ) -> None:
-    """While a model answers all of them stand still. A torchrun that is killed then leaves nothing behind."""
+    """Several processes train one model, pause together, and end with the process that started them.
+
+    While a model answers, all of them pause. A torchrun that is killed then leaves nothing behind.
+    """
     stood: list[psutil.Process] = []
 
     def answering() -> bool:
@@ -212,7 +224,7 @@ async def test_several_processes_train_one_model_stand_still_together_and_end_wi
 
 
 def _processes(folder: Path) -> list[psutil.Process]:
-    """Those of the training with this folder that are alive."""
+    """Return the living processes of the training with this folder."""
     order = str(folder / "order.json")
     found = []
     for process in psutil.process_iter():

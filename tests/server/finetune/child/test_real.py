@@ -1,4 +1,4 @@
-"""A real model is trained: as ``docs/finetune.md`` says, then by preferences, by grades, and as a whole."""
+"""A real model is trained: as ``docs/finetune.md`` says, then by preferences, by grades, and in full."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ ENGLISH, CHINESE = "[CODE] amber heron", "【暗号】琥珀苍鹭"
 ASKED = "Which code word does one say at the lighthouse?"
 
 SHORT = {"role": "system", "content": "Hi."}
-"""In place of the one that the template brings along, which would be most of what is computed."""
+"""Replaces the template's own message, which would dominate the computation."""
 
 SPEED = {"PORTICO_FINETUNE_NICE": "0", "GOMP_SPINCOUNT": "0"}
-"""Training takes its share of the machine, however busy that is, and wastes none of it on waiting."""
+"""Training uses its share of a busy machine and wastes no time waiting."""
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home that has the environment for training, and what was unpacked there before."""
+    """A home with the training environment and the files unpacked there before."""
     folder = tmp_path_factory.mktemp("home")
     (folder / "environments").mkdir()
     (folder / "environments" / "finetune").symlink_to(Path(environment.interpreter("finetune")).parents[1])
@@ -51,14 +51,14 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the blocks of the page run."""
+    """The folder in which the page's blocks run."""
     folder = tmp_path_factory.mktemp("desk")
     (folder / ".venv").symlink_to(sys.prefix)
     return folder
 
 
 def tutorial() -> list[Block]:
-    """The blocks of the page's first section."""
+    """Return the blocks of the page's first section."""
     text = PAGE.read_text(encoding="utf-8")
     end = text.count("\n", 0, text.index("\n## Examples\n")) + 1
     return [block for block in blocks(PAGE) if block.line < end and block.language in RUN]
@@ -79,7 +79,7 @@ def until(client: Client, job: TuningJob, step: int) -> None:
 
 
 def finished(client: Client, job: TuningJob) -> tuple[TuningJob, list[dict[str, Any]]]:
-    """The job when it has ended well, and what its steps measured."""
+    """Return a job that has succeeded, and the measurements of its steps."""
     told = list(client.tuning.follow(job.id))
     ended = told[-1]
     assert isinstance(ended, TuningJob)
@@ -97,7 +97,7 @@ def test_the_page_is_followed_from_a_bad_answer_to_a_better_model(home: Path, de
             execute(block, daemon, desk)
         before = ask(daemon, "default")
         assert "amber heron" not in before
-        # The daemon is killed while the page's command trains: the command is lost with it, the work is not.
+        # The daemon is killed while the page's command trains: the command is lost, its work is not.
         command = threading.Thread(target=_whatever_comes_of_it, args=(train, daemon, desk))
         command.start()
         with Client(daemon.url) as client:
@@ -139,7 +139,7 @@ def _whatever_comes_of_it(block: Block, daemon: Daemon, desk: Path) -> None:
 
 
 def _first(client: Client) -> TuningJob:
-    """The job that the page's command begins."""
+    """Return the job that the page's command starts."""
     while True:
         if found := client.tuning.list(limit=1).data:
             return found[0]

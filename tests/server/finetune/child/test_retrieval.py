@@ -1,4 +1,4 @@
-"""An embedding model and a reranker learn which passages answer: a real training of a few steps on two cores."""
+"""An embedding model and a reranker learn which passages answer: a few steps of real training on two cores."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PAIRS = {
 
 
 def rows() -> list[dict[str, Any]]:
-    """Questions whose answers no model of random weights can know."""
+    """Return questions whose answers no model with random weights can know."""
     answers = list(PAIRS.values())
     return [
         {"query": question, "positives": [answer], "negatives": [answers[number - 1], answers[number - 2]]}
@@ -52,7 +52,7 @@ def base(name: str) -> BaseModel:
 async def test_a_model_for_search_learns_what_answers_and_says_how_much(
     tmp_path: Path, method: Any, name: str, kind: str
 ) -> None:
-    # A reranker of random weights learns these words slowly, so that what it has learned is looked at more often.
+    # A reranker with random weights learns these words slowly, so it is evaluated more often.
     steps, interval = (120, 10) if method == "rerank" else (40, 20)
     asked = task(
         tmp_path,
@@ -67,7 +67,7 @@ async def test_a_model_for_search_learns_what_answers_and_says_how_much(
         max_length=64,
         learning_rate=3e-3,
     )
-    if method == "embedding" and kind == "full":  # cut off behind its first checkpoint, it continues
+    if method == "embedding" and kind == "full":  # interrupted after its first checkpoint, it continues
         await trained(trainer(tmp_path), asked, until=Checkpoint)
     events = await trained(trainer(tmp_path), asked)
     done = events[-1]

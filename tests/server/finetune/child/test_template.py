@@ -1,4 +1,4 @@
-"""What is trained on is what is served: the same token ids, and only the assistant's are learnt."""
+"""Training data matches serving: the same token ids, of which only the assistant's are learnt."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ async def test_training_reads_conversations_as_serving_does(tmp_path: Path) -> N
             assert isinstance(served, TokenizedText)
             assert found["prompt"] == list(served.ids)
             whole = await call(Tokenize(messages=messages, generation=False))
-            # llama.cpp takes a conversation that ends with the assistant for one to be gone on with.
+            # llama.cpp treats a conversation that ends with the assistant as one to be continued.
             assert found["whole"][: len(whole.ids)] == list(whole.ids)
             rest = await call(Detokenize(tuple(found["whole"][len(whole.ids) :])))
             assert isinstance(rest, Detokenized) and rest.text in ("<|im_end|>\n", "\n")

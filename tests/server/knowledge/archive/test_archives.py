@@ -1,4 +1,4 @@
-"""A store as one file: out here, in there, the same answers."""
+"""A store as one file: after export and import, it gives the same answers."""
 
 from __future__ import annotations
 
@@ -66,7 +66,10 @@ async def answers(shop: StoreServices, store: StoreRow) -> list[list[tuple[Any, 
 
 
 def like(answers: list[list[tuple[Any, ...]]]) -> list[list[tuple[Any, ...]]]:
-    """The same order; BM25 counts what an index has not merged away yet, so scores may differ a little."""
+    """Return the answers in the same order, with approximate scores.
+
+    BM25 counts what an index has not merged away yet, so scores may differ slightly.
+    """
     return [[(pytest.approx(score, abs=0.05), *rest) for score, *rest in each] for each in answers]
 
 
@@ -123,7 +126,10 @@ def _count(connection: Any) -> int:
 
 
 def rewritten(archive: Path, to: Path, change: dict[str, Any]) -> Path:
-    """The archive with other bytes for some entries; ``None`` leaves one out, a dict changes the manifest."""
+    """Return the archive with other bytes for some entries.
+
+    ``None`` omits an entry; a dict changes the manifest.
+    """
     with zipfile.ZipFile(archive) as old, zipfile.ZipFile(to, "w", zipfile.ZIP_DEFLATED) as new:
         for name in [*old.namelist(), *(name for name in change if name not in old.namelist())]:
             data = old.read(name) if name in old.namelist() else b""
@@ -138,16 +144,16 @@ def rewritten(archive: Path, to: Path, change: dict[str, Any]) -> Path:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"manifest.json": None}, "holds no manifest.json"),
-        ({"manifest.json": {"format": "zip"}}, "not one of a store"),
+        ({"manifest.json": None}, "contains no manifest.json"),
+        ({"manifest.json": {"format": "zip"}}, "not of a store"),
         ({"manifest.json": {"version": 99}}, "version 99"),
         ({"manifest.json": b"{"}, "manifest.json is damaged"),
-        ({"manifest.json": {"chunks": 1}}, "its manifest says 1"),
-        ({"../escape.txt": b"x"}, "does not belong there"),
-        ({"blobs/../../escape": b"x"}, "does not belong there"),
-        ({"chunks.jsonl": b"{}\n"}, "chunks.jsonl is not what was written"),
-        ({"files.jsonl": None}, "holds no files.jsonl"),
-        ({"vectors.bin": b"\x04\x00\x00\x00ab"}, "vectors.bin is not what was written"),
+        ({"manifest.json": {"chunks": 1}}, "its manifest lists 1"),
+        ({"../escape.txt": b"x"}, "contains an unexpected entry"),
+        ({"blobs/../../escape": b"x"}, "contains an unexpected entry"),
+        ({"chunks.jsonl": b"{}\n"}, "chunks.jsonl does not match the manifest"),
+        ({"files.jsonl": None}, "files.jsonl is missing"),
+        ({"vectors.bin": b"\x04\x00\x00\x00ab"}, "vectors.bin does not match the manifest"),
     ],
 )
 async def test_what_is_no_sound_archive_is_refused_with_a_reason(
@@ -168,7 +174,7 @@ DEEP = b'{"format":"portico-store","x":[' + b"[]," * 2_000_000 + b"0]}"
 
 
 def _with_line(archive: Path, to: Path, line: bytes) -> Path:
-    """The archive with another ``chunks.jsonl``, of which its manifest knows."""
+    """Return the archive with another ``chunks.jsonl`` that its manifest matches."""
     with zipfile.ZipFile(archive) as entries:
         sums = json.loads(entries.read("manifest.json"))["sha256"]
     sums["chunks.jsonl"] = hashlib.sha256(line).hexdigest()
@@ -185,7 +191,7 @@ async def test_little_of_an_archive_is_in_memory_at_a_time(
         assert [len(page) async for page in restore._pages(archive, archive.chunks())] == [1] * sum(whole)
     await shop.stores.portable.require_portable(await shop.stores.get("book", LOCAL))
     monkeypatch.setattr(archives, "MAX_STORE_BLOBS", 0)
-    with pytest.raises(InvalidRequest, match="an archive holds 0"):
+    with pytest.raises(InvalidRequest, match="an archive can contain at most 0"):
         await shop.stores.portable.require_portable(await shop.stores.get("book", LOCAL))
     monkeypatch.setattr("portico_server.archives.reader.ENTRY_BYTES", 0)
     with pytest.raises(InvalidRequest, match="too many entries"):
@@ -199,8 +205,8 @@ async def test_a_bomb_and_bytes_that_were_changed_are_refused(shop: StoreService
     bomb = rewritten(archive, tmp_path / "bomb.zip", {f"blobs/{'0' * 64}": b"\0" * 400_000_000})
     for path, why in (
         (bomb, "unpacks to more than"),
-        (rewritten(archive, tmp_path / "other.zip", {blob: b"changed"}), "not what was written"),
-        # 6 MB of JSON that would be 130 MB of objects, and hold everybody up while they are made.
+        (rewritten(archive, tmp_path / "other.zip", {blob: b"changed"}), "do not match the manifest"),
+        # 6 MB of JSON that would become 130 MB of objects and block everybody while they are created.
         (rewritten(archive, tmp_path / "deep.zip", {"manifest.json": DEEP}), "more than 2,000,000 objects"),
         (
             _with_line(archive, tmp_path / "line.zip", b'{"place":[' + b"[]," * 30_000 + b"0]}\n"),

@@ -1,4 +1,4 @@
-"""What each chunker is for: where it cuts, and what it says of the place."""
+"""The purpose of each chunker: where it splits, and how it describes the place."""
 
 import json
 from dataclasses import replace

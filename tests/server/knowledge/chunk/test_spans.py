@@ -25,7 +25,7 @@ def part(text: str, **place: object) -> Part:
 
 
 def lengthy(seed: int) -> str:
-    """Random prose in two languages with emoji, flags and accents, 4,000 characters or more."""
+    """Return random prose in two languages with emoji, flags and accents, of at least 4,000 characters."""
     draw = random.Random(seed)
     words = [
         "word",

@@ -1,4 +1,4 @@
-"""Indexes follow the log, survive restarts, and are built again when they are damaged or of another time."""
+"""Indexes follow the log, survive restarts, and are rebuilt when damaged or outdated."""
 
 import asyncio
 import shutil
@@ -67,7 +67,7 @@ async def test_the_name_of_a_file_is_found(stocked: StoreFixture) -> None:
 
 
 async def test_the_name_of_a_large_file_is_no_common_word(stocked: StoreFixture) -> None:
-    """Nearly every chunk of the store has it; of the files only one."""
+    """The name of a large file is not a common word: nearly every chunk of the store has it, but only one file."""
     await stocked.put("voyages-1899", *[f"the ship went to sea on day {number}" for number in range(300)])
     await stocked.put("notes", "voyages are long", "in 1899 it rained")
     await stocked.put("other", "nothing of that")
@@ -130,7 +130,7 @@ def _age(folder: Path) -> None:
 
 
 def _older(folder: Path) -> None:
-    """As it was made before the names of files were in it."""
+    """Change the index to the older format without file names."""
     shutil.rmtree(folder)
     folder.mkdir()
     builder = tantivy.SchemaBuilder().add_unsigned_field("chunk", indexed=True, fast=True)
@@ -172,7 +172,10 @@ async def test_an_index_of_an_earlier_version_is_built_again_before_anybody_sear
 
 
 async def test_an_index_of_another_time_is_built_again(stocked: StoreFixture, tmp_path: Path) -> None:
-    """The database is put back to a backup and continues differently; the index still has what came after."""
+    """An index from a later state is rebuilt: the database is restored from a backup and continues differently.
+
+    The index still contains what came after the backup.
+    """
     await stocked.put("f1", "bread is baked")
     await stocked.put("f2", "wine is pressed")
     await stocked.find("wine")
@@ -192,7 +195,7 @@ async def test_an_index_of_another_time_is_built_again(stocked: StoreFixture, tm
 
 @pytest.fixture
 def begun(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
-    """Set when a build, slowed down to one chunk at a time, is half done."""
+    """An event that is set when a build, slowed to one chunk at a time, is half done."""
     monkeypatch.setattr(handle, "MAX_BATCH_CHUNKS", 1)
     event = asyncio.Event()
 
@@ -305,10 +308,10 @@ async def test_what_was_still_at_work_for_a_removed_store_does_not_bring_its_ind
     await stocked.put("f1", "bread is baked")
     await stocked.indexes.drop(STORE)
     stocked.indexes.note_change(STORE, stocked.model)  # an ingest that was writing
-    await stocked.indexes.ready(STORE, stocked.model)  # and that waits for its end
+    await stocked.indexes.ready(STORE, stocked.model)  # an ingest that waits for its end
     await asyncio.gather(*stocked.indexes._replays.values())
     with pytest.raises(NotFound, match="removed"):
-        await stocked.find("bread")  # a search that was on its way
+        await stocked.find("bread")  # a search in progress
     assert not (stocked.home / "indexes" / STORE).exists()
 
 

@@ -1,4 +1,4 @@
-"""Vectors: the graph and exact search answer alike, survive restarts, and are read again when damaged."""
+"""Vectors: the graph and exact search give the same answers, survive restarts, and are reloaded when damaged."""
 
 import json
 import threading
@@ -36,7 +36,7 @@ def mark(seq: int) -> LogOffset:
 
 @pytest.fixture(params=["voyager", pytest.param("hnswlib", marks=needs_hnswlib)])
 def small(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Graphs from 100 vectors on, of either library."""
+    """Use graphs from 100 vectors on, with either library."""
     monkeypatch.setattr(vector, "MIN_GRAPH_VECTORS", 100)
     if request.param == "voyager":
         monkeypatch.setattr(nearest, "hnswlib", None)
@@ -92,7 +92,7 @@ def test_vectors_of_a_new_length_take_over(index: VectorIndex, caplog: pytest.Lo
     index.put(rows(some(3)))
     index.put(rows(some(2, 32), first=4))
     assert sorted(chunk for chunk, _ in index.search(some(1, 32)[0].tobytes(), 5)) == [4, 5]
-    assert "give way" in caplog.text
+    assert "replacing vectors of 16 numbers with new vectors of 32" in caplog.text
 
 
 @pytest.mark.usefixtures("small")

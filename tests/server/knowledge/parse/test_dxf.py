@@ -1,4 +1,4 @@
-"""Drawings: what of them is read, and how a passage says where it stands."""
+"""Drawings: which parts are read, and how a passage states its position."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from portico_server.knowledge.parse import dxf
 
 
 def drawn(draw: Callable[[Any], None], version: str = "R2018", encoding: str = "utf-8") -> bytes:
-    """A drawing on which ``draw`` has drawn."""
+    """Return a drawing on which ``draw`` has drawn."""
     drawing = ezdxf.new(version, setup=True, units=6)  # type: ignore[attr-defined]
     draw(drawing)
     text = io.StringIO()
@@ -119,7 +119,7 @@ async def test_a_drawing_that_is_cut_before_what_is_drawn_is_not_an_empty_one(re
     empty = drawn(lambda drawing: None)
     assert [part.text[:16] for part in await read("empty.dxf", empty)] == ["Drawing in DXF R"]
     for data in (empty[:-10], drawn(boat_house)[:20_000]):
-        with pytest.raises(Unreadable, match="cut off before anything that is drawn"):
+        with pytest.raises(Unreadable, match="truncated before any drawn content"):
             await read("cut.dxf", data)
 
 
@@ -130,6 +130,6 @@ async def test_dwg_is_refused_with_what_to_do(read: Reading) -> None:
 
 def test_what_reads_drawings_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ezdxf", None)
-    with pytest.raises(Unreadable, match="not installed here") as refused:
+    with pytest.raises(Unreadable, match="the package that reads drawings is not installed") as refused:
         list(dxf.read(SourceDocument("x.dxf", b"")))
     assert refused.value.code == "unsupported_file"

@@ -1,4 +1,4 @@
-"""A folder of every format, English and Chinese: each is found by the question that it alone answers."""
+"""A folder with every format, in English and Chinese: each file is found by the question that only it answers."""
 
 import gzip
 import json
@@ -150,7 +150,7 @@ def test_the_extra_that_reads_a_format_is_named_where_it_is_missing(monkeypatch:
     for name in [name for name in sys.modules if name.startswith("portico_server.knowledge.parse.pdf")]:
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(
-        Unreadable, match=r"format pdf, and what reads it is not installed here: \S+"
+        Unreadable, match=r"format pdf, but the package that reads it is not installed: \S+"
     ) as refused:
         form.reader()
     assert refused.value.code == "unsupported_file"

@@ -1,4 +1,4 @@
-"""Models in STEP and buildings in IFC: what of them is read, and how a passage says where it stands."""
+"""STEP models and IFC buildings: which parts are read, and how a passage states its position."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from portico_server.knowledge.parse import step
 
 
 def written(schema: str, lines: Iterable[str], name: str = "boat.stp") -> bytes:
-    """A file of the exchange structure with these lines as its data."""
+    """Return an exchange structure file with these lines as its data."""
     return "\n".join(
         [
             "ISO-10303-21;",
@@ -32,7 +32,7 @@ def written(schema: str, lines: Iterable[str], name: str = "boat.stp") -> bytes:
 
 
 def product(number: int, name: str, about: str = "") -> list[str]:
-    """A product with its definition, which has the ``number``."""
+    """Return a product with its definition, which has the ``number``."""
     at = number * 1_000
     return [
         f"#{at}=PRODUCT('P-{number}','{name}','{about}',(#1));",
@@ -193,7 +193,7 @@ def test_circles_end() -> None:
     ("content", "said"),
     [
         (b"solid cube\nfacet normal 0 0 1\n", "is not a STEP file"),
-        (BOAT[:-30], "is cut off"),
+        (BOAT[:-30], "is truncated"),
         (written("AP214", []), "has no data"),
         (b"\xff\xfe" + BOAT.decode().encode("utf-16-le"), "is not a STEP file"),
         (written("AP214", ["#1=CARTESIAN_POINT('',(1.));"] * 11), "more than 10 instances"),

@@ -1,4 +1,4 @@
-"""Documents are read where a launcher starts workers: as beside the daemon, once each, whichever worker is killed."""
+"""Documents read by a launcher's workers: the same as in the daemon, once each, whichever worker is killed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LIMITS: dict[str, Any] = {"seconds": 60.0, "memory": 2**31, "languages": ""}
 CHUNKING = {"type": "sentence", "size": 800, "overlap": 0}
 
 LONG = "".join(f"Berth {number} lies east of the pier.\n\n" for number in range(60_000)).encode()
-"""Read in many answers, of which a worker that is killed may have sent some more."""
+"""A document read in many answers; a killed worker may have sent some of the later ones."""
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ async def read(pool: ReaderPool, path: Path, name: str, *, elsewhere: bool) -> l
 
 
 def kill(workers: DocumentWorkers) -> set[DocumentWorker]:
-    """Those that read, as if their machines were lost."""
+    """Kill the workers that are reading, as if their machines were lost, and return them."""
     struck = {worker for worker in workers._busy if worker.alive}
     for worker in struck:
         worker.process.signal(signal.SIGKILL)
@@ -87,7 +87,7 @@ async def test_a_document_whose_worker_is_killed_is_read_by_another_without_a_ga
             async for _run in runs:
                 kill(workers)
 
-    with pytest.raises(Unreadable, match="3 workers ended while they read it"):
+    with pytest.raises(Unreadable, match="3 workers ended while reading it"):
         await read_in_vain()
 
 
@@ -98,7 +98,7 @@ async def test_what_a_worker_does_not_see_is_sent_and_what_cannot_be_read_is_sai
     path.write_bytes(LONG)
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        elsewhere = Path(f"/proc/self/fd/{descriptor}")  # for each process another file
+        elsewhere = Path(f"/proc/self/fd/{descriptor}")  # for each process a different file
         sent = await read(pool, elsewhere, "long.txt", elsewhere=True)
     finally:
         os.close(descriptor)

@@ -1,4 +1,4 @@
-"""A folder whose files a test changes while something serves it."""
+"""A folder whose files a test changes while it is served."""
 
 from __future__ import annotations
 

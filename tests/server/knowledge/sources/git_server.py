@@ -1,4 +1,4 @@
-"""Git over HTTP for tests: Git's own server program behind a small gateway that may ask for a login."""
+"""Git over HTTP for tests: Git's own server program behind a small gateway that can require a login."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.server.knowledge.sources.folder import write_files
 
 @dataclass
 class GitServer:
-    """``folder`` holds a repository with a work tree; ``login`` is wanted if it is not empty."""
+    """A Git server. ``folder`` contains a repository with a work tree; a non-empty ``login`` is required."""
 
     url: str
     folder: Path
@@ -41,7 +41,7 @@ class GitServer:
 
 @contextmanager
 def serving(folder: Path) -> Iterator[GitServer]:
-    """A repository ``docs`` below ``folder`` at a free port of this machine."""
+    """Serve a repository ``docs`` below ``folder`` on a free port of this machine."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -1,4 +1,4 @@
-"""A mail server for tests: pymap, with its mailboxes in memory, and what another mail program does to them."""
+"""A mail server for tests: pymap with mailboxes in memory, and the actions of another mail program on them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ WAIT_S = 60
 
 @dataclass
 class MailServer:
-    """``imap://`` at ``port``, ``imaps://`` at ``secure_port`` with a certificate that ``trusted`` names."""
+    """A server with ``imap://`` at ``port`` and ``imaps://`` at ``secure_port``; ``trusted`` names its certificate."""
 
     port: int
     secure_port: int
@@ -50,7 +50,7 @@ class MailServer:
 
     @contextmanager
     def opened(self, folder: str = "INBOX") -> Iterator[imaplib.IMAP4]:
-        """As another mail program does it."""
+        """Open a folder as another mail program does."""
         with imaplib.IMAP4("127.0.0.1", self.port, timeout=WAIT_S) as client:
             client.authenticate("PLAIN", lambda _challenge: f"\0{USER}\0{PASSWORD}".encode())
             client.create(folder)
@@ -88,7 +88,7 @@ def message(subject: str, text: str, **attached: str) -> EmailMessage:
 
 @contextmanager
 def serving(folder: Path) -> Iterator[MailServer]:
-    """A mailbox of `USER` at free ports of this machine."""
+    """Serve a mailbox of `USER` on free ports of this machine."""
     plain, secure = (socket.create_server(("127.0.0.1", 0)) for _number in range(2))
     server = MailServer(plain.getsockname()[1], secure.getsockname()[1], folder / "certificate.pem")
     context = _certified(folder, server.trusted)
@@ -121,7 +121,7 @@ def serving(folder: Path) -> Iterator[MailServer]:
 
 @contextmanager
 def speaking(talk: Callable[[socket.socket], None]) -> Iterator[int]:
-    """The port of a server that says what it likes to each that connects."""
+    """Yield the port of a server that runs ``talk`` with each client that connects."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def run() -> None:
@@ -130,7 +130,7 @@ def speaking(talk: Callable[[socket.socket], None]) -> Iterator[int]:
                     there, _address = listening.accept()
                 except OSError:
                     return
-                with there, suppress(OSError):  # the other side has left
+                with there, suppress(OSError):  # the other side has disconnected
                     talk(there)
 
         thread = threading.Thread(target=run, daemon=True)

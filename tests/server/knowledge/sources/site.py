@@ -1,4 +1,4 @@
-"""A web site for tests: pages by their paths, entity tags and dates, and what was asked of it."""
+"""A web site for tests: pages by path, entity tags and dates, and a record of requests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 @dataclass
 class Page:
-    """What a path answers with."""
+    """The answer of a path."""
 
     data: bytes
     media_type: str = "text/html; charset=utf-8"
@@ -24,7 +24,7 @@ class Page:
 
 @dataclass
 class Site:
-    """``pages`` may be changed at any time; ``asked`` has the method, the path and the answer's status."""
+    """A site. ``pages`` may change at any time; ``asked`` has the method, the path and the status of each request."""
 
     url: str
     pages: dict[str, Page] = field(default_factory=dict)
@@ -33,23 +33,23 @@ class Site:
     def put(
         self, path: str, text: str | bytes, media_type: str = "text/html; charset=utf-8", **more: Any
     ) -> str:
-        """Let ``path`` be a page; its address."""
+        """Serve a page at ``path`` and return its address."""
         self.pages[path] = Page(text.encode() if isinstance(text, str) else text, media_type, **more)
         return f"{self.url}{path}"
 
     def sitemap(self, *paths: str, at: str = "/sitemap.xml") -> str:
-        """Let a sitemap list these paths; its address."""
+        """Serve a sitemap that lists these paths and return its address."""
         entries = "".join(f"<url><loc>{self.url}{path}</loc></url>" for path in paths)
         text = f'<?xml version="1.0"?><urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">{entries}</urlset>'
         return self.put(at, text, "application/xml")
 
     def index(self, folder: str, *names: str) -> str:
-        """Let a folder show what is in it, as servers do; its address."""
+        """Serve a folder listing, as servers do, and return its address."""
         links = "".join(f'<li><a href="{name}">{name}</a>' for name in ("?C=M;O=A", "../", *names))
         return self.put(folder, f"<html><title>Index of {folder}</title><ul>{links}</ul></html>")
 
     def taken(self) -> list[str]:
-        """Paths whose bodies were sent since the last call."""
+        """Return the paths whose bodies were sent since the last call."""
         found = [path for method, path, status in self.asked if method == "GET" and status == 200]
         self.asked.clear()
         return sorted(found)
@@ -57,7 +57,7 @@ class Site:
 
 @contextmanager
 def serving() -> Iterator[Site]:
-    """A site on a free port of this machine."""
+    """Serve a site on a free port of this machine."""
     site = Site("")
 
     class Handler(BaseHTTPRequestHandler):

@@ -1,6 +1,6 @@
 """A bucket store for tests that is as strict as S3: signatures, pages of a list, its own errors.
 
-It checks signatures by the rules of the documentation, from what came over the wire and with code of its own.
+It checks signatures by the documented rules, from the bytes of the request and with its own code.
 """
 
 from __future__ import annotations
@@ -18,24 +18,28 @@ from xml.sax.saxutils import escape
 
 ACCESS, SECRET, REGION = "test-access", "test/secret+key", "eu-test-1"
 MODIFIED = "2026-11-20T10:00:00.000Z"
-"""Of all objects: stores of this kind give whole seconds, so that two states may have the same time."""
+"""Modification time of all objects. Such stores report whole seconds, so two states may have the same time."""
 
 
 @dataclass
 class ObjectStore:
-    """``buckets`` may be changed at any time; ``asked`` has the key or, for a list, the prefix of each request."""
+    """A bucket store. ``buckets`` may change at any time; ``asked`` has the key of each request or the prefix of a
+    list.
+    """
 
     url: str
     buckets: dict[str, dict[str, bytes]] = field(default_factory=dict)
     asked: list[tuple[str, str]] = field(default_factory=list)
     page: int = 2
     closed: set[str] = field(default_factory=set)
-    """Keys that this access key may list and not read."""
+    """Keys that this access key may list but not read."""
     faults: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
-    """By method: status and code of the next answers. The status 0 cuts the connection, in the middle of an
-    object that is asked for and before anything is done with one that comes."""
+    """Status and code of the next answers, by method.
+
+    The status 0 cuts the connection: midway through a requested object, and before an uploaded object is processed.
+    """
     gates: dict[str, tuple[threading.Event, threading.Event]] = field(default_factory=dict)
-    """By method: set when such a request has come, and waited for before it is answered."""
+    """Two events by method: the first is set when such a request arrives, and the answer waits for the second."""
 
     def taken(self) -> list[str]:
         found = [key for what, key in self.asked if what == "get"]

@@ -56,14 +56,14 @@ async def test_what_lies_below_a_prefix_is_mirrored(shop: StoreServices, bucket:
     store = await shop.stores.create("library", LOCAL, source="s3://library/docs")
     result = await shop.sync(store)
     assert set(await files(shop, store)) == {"a b+c&d=e%.md", "sub/文档.txt"}
-    assert result["skipped_because"] == {"unusable name": 1, "of an unknown kind": 1}
-    assert result["missed"] == [{"name": "blob.bin", "reason": "of an unknown kind"}]
+    assert result["skipped_because"] == {"unusable name": 1, "of an unsupported format": 1}
+    assert result["missed"] == [{"name": "blob.bin", "reason": "of an unsupported format"}]
     assert (await shop.search(store, "雪莲花")).passages[0].filename == "sub/文档.txt"
     assert len([prefix for what, prefix in bucket.asked if what == "list"]) == 4  # pages of two
     bucket.taken()
     result = await shop.sync(store)
     assert (result["unchanged"], result["indexed"]) == (2, 0)
-    assert bucket.taken() == []  # neither what is kept nor what was refused
+    assert bucket.taken() == []  # neither the stored nor the refused objects
 
 
 async def test_changes_moves_and_deletions_are_mirrored(shop: StoreServices, bucket: ObjectStore) -> None:
@@ -79,7 +79,7 @@ async def test_changes_moves_and_deletions_are_mirrored(shop: StoreServices, buc
     assert (result["moved"], result["indexed"], bucket.taken()) == (1, 0, [])
     assert (await files(shop, store))["moved.txt"] == before["b.txt"]
     assert len(shop.model.asked) == embedded
-    objects["a.txt"] = b"A gardens!"  # as long as it was, within the same second
+    objects["a.txt"] = b"A gardens!"  # the same length as before, within the same second
     del objects["c.txt"]
     plan = await shop.stores.plan(store)
     assert (plan.changed, plan.removed, plan.unchanged) == (("a.txt",), ("c.txt",), 1)
@@ -106,7 +106,7 @@ async def test_a_bucket_that_is_not_there_takes_nothing_away(
     store = await shop.stores.create("library", LOCAL, source="s3://library")
     await shop.sync(store)
     bucket.buckets.clear()
-    with pytest.raises(Unavailable, match=r"NoSuchBucket\)\. There is no such bucket"):
+    with pytest.raises(Unavailable, match=r"NoSuchBucket\)\. The bucket does not exist"):
         await shop.stores.plan(store)
     assert set(await files(shop, store)) == {"a.txt"}
 
@@ -114,9 +114,9 @@ async def test_a_bucket_that_is_not_there_takes_nothing_away(
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"s3_secret_key": "another"}, "see s3_secret_key"),
-        ({"s3_access_key": "nobody"}, "see s3_access_key"),
-        ({"s3_region": "us-east-1"}, "see s3_region"),
+        ({"s3_secret_key": "another"}, "check s3_secret_key"),
+        ({"s3_access_key": "nobody"}, "check s3_access_key"),
+        ({"s3_region": "us-east-1"}, "check s3_region"),
         ({"s3_access_key": "", "s3_secret_key": ""}, "Set s3_access_key"),
     ],
 )
@@ -169,7 +169,7 @@ async def test_where_the_files_of_everybody_are_is_not_followed(tmp_path: Path, 
     given = keyed(bucket, files="s3://library/files", database="postgresql://me@host/name")
     async with store_services(tmp_path / "home", **given) as shop:
         for source in ("s3://library", "s3://library/files", "s3://library/files/blobs"):
-            with pytest.raises(InvalidRequest, match="cannot follow them") as caught:
+            with pytest.raises(InvalidRequest, match="cannot follow it") as caught:
                 await shop.stores.create("library", LOCAL, source=source)
             assert caught.value.param == "source"
         await shop.stores.create("library", LOCAL, source="s3://library/filesystem")

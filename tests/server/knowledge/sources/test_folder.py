@@ -64,7 +64,7 @@ async def test_files_that_are_gone_stay_where_that_is_wanted(shop: StoreServices
     assert (result["added"], result["removed"]) == (1, 0)
     assert set(await names(shop, store)) == {"a.md", "b.md", "deep/deeper/文档 😀.txt"}
     store = await shop.stores.update(store.id, LOCAL, {"keep_removed": False})
-    await shop.sync(store)  # of the run that the change began
+    await shop.sync(store)  # from the run that the change started
     assert set(await names(shop, store)) == {"b.md"}
 
 
@@ -147,7 +147,7 @@ async def test_a_folder_that_is_empty_all_at_once_may_be_a_disk_that_is_not_moun
     last = (await shop.events(await shop.stores.sync(store)))[-1]
     assert isinstance(last, Failed)
     assert last.error.code == "folder_empty"
-    assert "12 files of it are indexed" in last.error.message
+    assert "12 of its files are indexed" in last.error.message
     assert len(await names(shop, store)) == 12
     (folder / "kept.md").write_text("The others are gone for good.\n")
     assert (await shop.sync(store))["removed"] == 12
@@ -161,7 +161,7 @@ async def test_a_folder_that_vanishes_loses_nothing(shop: StoreServices, folder:
     last = (await shop.events(await shop.stores.sync(store)))[-1]
     assert isinstance(last, Failed)
     assert last.error.code == "folder_unreadable"
-    assert "What was indexed of it is kept" in last.error.message
+    assert "What was indexed is kept" in last.error.message
     assert len(await names(shop, store)) == 2
     assert (await shop.search(store, "harbour")).passages
     shutil.move(away, folder)
@@ -175,7 +175,7 @@ async def test_a_folder_that_becomes_empty_is_told_and_emptied(shop: StoreServic
     os.mkdir(folder)
     events = await shop.events(await shop.stores.sync(store))
     told = [event.message for event in events if isinstance(event, Progressed)]
-    assert any("holds no documents that can be read" in message for message in told)
+    assert any("contains no readable documents" in message for message in told)
     assert await names(shop, store) == {}
 
 
@@ -188,7 +188,7 @@ async def test_a_followed_folder_is_looked_at_again_at_the_next_start(tmp_path: 
         assert (await second.result(run))["added"] == 1
         store = await second.stores.get("handbook", LOCAL)
         assert (await second.search(store, "nobody looked")).passages[0].filename == "later.txt"
-        assert len(second.model.asked) <= 3  # the new chunk and the question, not the old chunks
+        assert len(second.model.asked) <= 3  # the new chunk and the question, but not the old chunks
 
 
 async def test_following_again_changes_the_store_that_is_there(
@@ -327,7 +327,7 @@ async def test_a_plan_tells_what_a_sync_does_and_changes_nothing(shop: StoreServ
     shutil.rmtree(folder / "deep")
     plan = await shop.stores.plan(store)
     assert (plan.added, plan.changed, plan.removed) == (("new.txt",), ("a.md",), ("deep/deeper/文档 😀.txt",))
-    assert (plan.unchanged, plan.skipped) == (0, {"of an unknown kind": 1})
+    assert (plan.unchanged, plan.skipped) == (0, {"of an unsupported format": 1})
     assert list((await shop.stores.contents.list(store)).data) == before
     result = await shop.sync(store)
     assert (result["added"], result["changed"], result["removed"]) == (1, 1, 1)

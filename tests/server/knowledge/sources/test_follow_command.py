@@ -41,7 +41,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory, site: Site) -> Iterator[Dae
     configuration.write_text(CONFIGURATION.format(url=site.url), encoding="utf-8")
     env = {"PORTICO_TOOL_HOSTS": site.url.removeprefix("http://"), "PORTICO_S3_ACCESS_KEY": "some-key"}
     env["PORTICO_S3_SECRET_KEY"] = "very-secret"
-    env["PORTICO_S3_ENDPOINT"] = site.url  # knows no buckets
+    env["PORTICO_S3_ENDPOINT"] = site.url  # has no buckets
     with daemons.running(home / "data", "--file", str(configuration), env=env) as running:
         running.settle()
         yield running

@@ -77,7 +77,7 @@ async def test_a_folder_with_another_name_is_opened_over_tls_if_its_certificate_
     hosts = f"127.0.0.1:{server.secure_port}"
     async with store_services(tmp_path / "home", tool_hosts=hosts, source_logins=server.logins) as shop:
         store = await shop.stores.create("mail", LOCAL, source=source)
-        with pytest.raises(Unavailable, match=r"its certificate is not valid"):
+        with pytest.raises(Unavailable, match=r"its certificate is invalid"):
             await shop.stores.plan(store)
         monkeypatch.setenv("SSL_CERT_FILE", str(server.trusted))
         assert (await shop.sync(store))["added"] == 1
@@ -91,7 +91,7 @@ async def test_a_login_that_is_missing_or_wrong_is_said(tmp_path: Path, server: 
     logins = f"{server.host}=ada@example.com:secret-5678"
     async with store_services(tmp_path / "two", tool_hosts=server.host, source_logins=logins) as shop:
         store = await shop.stores.create("mail", LOCAL, source=server.source)
-        with pytest.raises(Unavailable, match=r"it refuses the login: check source_logins") as refused:
+        with pytest.raises(Unavailable, match=r"it rejects the login: check source_logins") as refused:
             await shop.stores.plan(store)
         assert "secret-5678" not in refused.value.message
 
@@ -105,7 +105,7 @@ async def test_what_cannot_be_followed_is_said_and_nothing_goes(
         store = await shop.stores.create("mail", LOCAL, source=server.source)
         await shop.sync(store)
         row = replace(store, source=spec.parse_source(f"imap://{server.host}/Nowhere").kept())
-        with pytest.raises(Unavailable, match="there is no folder 'Nowhere'"):
+        with pytest.raises(Unavailable, match="the folder 'Nowhere' does not exist"):
             await shop.stores.plan(row)
         server.add(message("Three", "The nets."))
         with pytest.raises(InvalidRequest, match="more than 2 messages"):
@@ -153,7 +153,7 @@ async def _public(host: str, port: int, family: int) -> list[tuple[int, int, tup
 
 
 def _answers(*lines: bytes) -> Callable[[socket.socket], None]:
-    """A server that greets, and answers each command in turn; ``TAG`` stands for that of the command."""
+    """Return a server that greets and answers each command in order; ``TAG`` stands for the command's tag."""
 
     def talk(there: socket.socket) -> None:
         there.sendall(b"* OK ready\r\n")
@@ -176,27 +176,30 @@ _START = (
 @pytest.mark.parametrize(
     ("talk", "said"),
     [
-        (lambda there: there.sendall(b"* OK " + b"x" * 100_000), "a line of the server's answer is too long"),
+        (
+            lambda there: there.sendall(b"* OK " + b"x" * 100_000),
+            "a line of the server's response is too long",
+        ),
         (lambda there: there.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "unexpected response"),
         (lambda there: None, "EOF"),
         (
             _answers(*_START[:2], b"* 1 EXISTS\r\nTAG OK [READ-ONLY] done\r\n"),
-            "whether its numbers are the same",
+            "whether its message numbers are unchanged",
         ),
-        (_answers(*_START, b"* 1 FETCH (UID 5 FLAGS {99999999999}\r\n"), "larger than was asked for"),
+        (_answers(*_START, b"* 1 FETCH (UID 5 FLAGS {99999999999}\r\n"), "larger than requested"),
         (_answers(*_START, b"* 1 FETCH (UID 5 FLAGS ({5}\r\nab"), "it took more than"),
         (_answers(*_START, b"* BYE tired\r\n"), "tired"),
         (
             _answers(*_START, b"* 1 FETCH (UID 5 RFC822.SIZE 9)\r\nTAG OK done\r\n", b"TAG NO no\r\n"),
-            "refuses",
+            "rejects the fetch",
         ),
         (
             _answers(_START[0], _START[1], b"* 1 EXISTS\r\n* OK [UIDVALIDITY x] .\r\nTAG OK done\r\n"),
-            "not one of",
+            "not valid IMAP",
         ),
-        (_answers(*_START[:2], b"* " + b"9" * 5_000 + b" EXISTS\r\n" + _START[2]), "not one of"),
-        (_answers(*_START, b"* 1 FETCH (UID 5 FLAGS {" + b"9" * 5_000 + b"}\r\n"), "not one of"),
-        (_answers(b"* CAPABILITY \xff\xfe\r\nTAG OK done\r\n"), "not one of"),
+        (_answers(*_START[:2], b"* " + b"9" * 5_000 + b" EXISTS\r\n" + _START[2]), "not valid IMAP"),
+        (_answers(*_START, b"* 1 FETCH (UID 5 FLAGS {" + b"9" * 5_000 + b"}\r\n"), "not valid IMAP"),
+        (_answers(b"* CAPABILITY \xff\xfe\r\nTAG OK done\r\n"), "not valid IMAP"),
     ],
 )
 async def test_a_server_that_misbehaves_is_left_in_time(

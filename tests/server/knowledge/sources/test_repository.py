@@ -34,7 +34,9 @@ async def test_a_branch_is_mirrored_and_only_what_changed_is_read_again(
     async with store_services(tmp_path / "home", tool_hosts=server.host) as shop:
         store = await shop.stores.create("manual", LOCAL, source=f"git+{server.url}")
         result = await shop.sync(store)
-        assert (result["added"], result["indexed"], result["failed"]) == (3, 3, 0), result  # one is empty
+        assert (result["added"], result["indexed"], result["failed"]) == (3, 3, 0), (
+            result
+        )  # one file is empty
         names = {row.filename for row in await shop.settled(store)}
         assert names == {"docs/port.md", "docs/flower.txt", "code.py"}
         assert (await shop.search(store, "Which port?")).passages[0].filename == "docs/port.md"
@@ -68,7 +70,7 @@ async def test_a_login_is_sent_to_its_host_and_shown_nowhere(tmp_path: Path, ser
     logins = f"example.com=other,{server.host}=tok-1234"
     async with store_services(tmp_path / "one", tool_hosts=server.host) as shop:
         store = await shop.stores.create("manual", LOCAL, source=f"git+{server.url}")
-        with pytest.raises(Unavailable, match=r"set source_logins to 127\.0\.0\.1=TOKEN"):
+        with pytest.raises(Unavailable, match=r"set or check source_logins, as 127\.0\.0\.1=TOKEN"):
             await shop.stores.plan(store)
     async with store_services(tmp_path / "two", tool_hosts=server.host, source_logins=logins) as shop:
         store = await shop.stores.create("manual", LOCAL, source=f"git+{server.url}")
@@ -96,7 +98,7 @@ async def test_what_cannot_be_followed_is_said_and_nothing_goes(tmp_path: Path, 
         assert len(await shop.settled(store)) == 2
         server.commit(docs__c_md=None, docs__b_md=None, docs__d_md="The sails.")
         store = await shop.stores.update(store.id, LOCAL, {"keep_removed": True})
-        with pytest.raises(InvalidRequest, match="new documents beside 2 earlier ones"):
+        with pytest.raises(InvalidRequest, match="new documents in addition to 2 earlier ones"):
             await shop.stores.plan(store)
     async with store_services(tmp_path / "away") as shop:
         store = await shop.stores.create("manual", LOCAL, source=f"git+{server.url}")

@@ -1,4 +1,4 @@
-"""What a store may follow, as people write it."""
+"""The sources that a store may follow, as people write them."""
 
 import pytest
 
@@ -39,15 +39,15 @@ def test_a_source_is_kept_and_shown_as_it_was_meant(
         ("ftp://host/a", "cannot be followed"),
         ("./docs", "cannot be followed"),
         ("https://me:secret@host/", "user name or password"),
-        ("https://ho st/", "not an address"),
-        ("s3://UPPER/x", "cannot be a bucket"),
-        (["s3://bucket/a"], "follows one bucket"),
+        ("https://ho st/", "not a valid address"),
+        ("s3://UPPER/x", "not a valid bucket name"),
+        (["s3://bucket/a"], "can follow only one bucket"),
         ("git+ssh://git@host/a.git", "cannot be followed"),
         ("git+https://me:secret@host/a.git", "user name or password"),
         ("git+https://host/", "not a repository"),
-        ("git+https://host/a@-x", "cannot be a branch"),
-        ("git+https://host/a@b..c", "cannot be a branch"),
-        ("git+https://host/a@b:c", "cannot be a branch"),
+        ("git+https://host/a@-x", "not a valid branch"),
+        ("git+https://host/a@b..c", "not a valid branch"),
+        ("git+https://host/a@b:c", "not a valid branch"),
         ("git+https://host/a#egg=x", "subdirectory=FOLDER"),
         ("git+https://host/a#subdirectory=../x", "subdirectory=FOLDER"),
         (["git+https://host/a"], "cannot be followed"),
@@ -61,7 +61,7 @@ def test_a_source_is_kept_and_shown_as_it_was_meant(
         ("imaps:///INBOX", "cannot be followed"),
         (["imaps://host/a"], "cannot be followed"),
         ([], "1 to 10,000 addresses"),
-        ("https://host:99999999/", "not a URL"),
+        ("https://host:99999999/", "not a valid URL"),
     ],
 )
 def test_what_is_no_source_is_refused_by_name(source: str | list[str], said: str) -> None:

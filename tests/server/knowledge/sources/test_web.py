@@ -87,7 +87,7 @@ async def test_a_feed_without_end_is_left_at_the_limit(tmp_path: Path, site: Sit
         store = await shop.stores.create("news", LOCAL, source=feed)
         await shop.sync(store)
         site.put("/feed", ATOM, "application/atom+xml")
-        with pytest.raises(InvalidRequest, match="new documents beside 2 earlier ones"):
+        with pytest.raises(InvalidRequest, match="new documents in addition to 2 earlier ones"):
             await shop.stores.plan(store)
         assert len(await names(shop, store)) == 2
 
@@ -103,7 +103,7 @@ async def test_only_what_changed_is_sent_again_and_what_is_gone_goes(shop: Store
     assert site.taken() == ["/sitemap.xml"]
     site.put("/b.html", PAGE.format("b", "Now it is about gardens."))
     del site.pages["/c.html"]  # still listed, but gone
-    site.sitemap("/b.html", "/c.html")  # a is listed no longer
+    site.sitemap("/b.html", "/c.html")  # a.html is no longer listed
     plan = await shop.stores.plan(store)
     assert (plan.changed, plan.removed) == (("b.html", "c.html"), ("a.html",))
     site.taken()
@@ -162,7 +162,7 @@ async def test_a_directory_index_is_followed_into_its_folders(shop: StoreService
     result = await shop.sync(store)
     assert await names(shop, store) == {"a.txt": "completed", "sub/文档.txt": "completed"}
     assert result["skipped_because"] == {"not permitted": 1}
-    site.put("/files/sub/", "no", status=403)  # nobody knows what is in there now
+    site.put("/files/sub/", "no", status=403)  # its contents are now unknown
     assert (await shop.sync(store))["removed"] == 0
     site.index("/files/", "a.txt")
     assert (await shop.sync(store))["removed"] == 1
@@ -201,10 +201,10 @@ async def test_what_an_address_does_not_tell_its_media_type_does(shop: StoreServ
     result = await shop.sync(store)
     host = site.url.removeprefix("http://")
     assert set(await names(shop, store)) == {f"{host}/show.php?id=3.html", f"{host}/paper/2409.csv"}
-    assert result["missed"] == [{"name": f"{host}/data.bin", "reason": "of an unknown kind"}]
+    assert result["missed"] == [{"name": f"{host}/data.bin", "reason": "of an unsupported format"}]
     site.taken()
     await shop.sync(store)
-    assert site.taken() == []  # also what was refused is not sent again
+    assert site.taken() == []  # refused documents are not sent again either
 
 
 async def test_files_too_large_and_too_many_are_refused(tmp_path: Path, site: Site) -> None:
@@ -272,7 +272,7 @@ async def test_a_source_is_looked_at_again_by_itself_until_it_is_paused(tmp_path
 
 def test_of_a_feed_no_more_is_read_than_is_asked_for() -> None:
     entries = b"".join(b"<item><link>/%d</link></item>" % (number // 2) for number in range(100))
-    # What follows is not even looked at, so that it need not be right.
+    # The rest is not examined, so it need not be well-formed.
     found = listing.parse_listing(b"<rss><channel>" + entries + b"</wrong>", "https://example.com/feed", 3)
     assert found == listing.ListedFeed(tuple(f"https://example.com/{number}" for number in range(3)))
 
@@ -285,7 +285,10 @@ def test_of_a_sitemap_no_more_is_read_than_is_asked_for() -> None:
 
 
 def test_a_list_of_odd_names_and_charsets_is_read_or_left() -> None:
-    """Elements and charsets that a library's own functions raise for, though its parser takes them."""
+    """A list of odd names and charsets is read or skipped.
+
+    A library's own functions raise for such elements and charsets, though its parser accepts them.
+    """
     feed = b"<rss><channel><D:x/><item><D:y/><link>https://example.com/a</link></item></channel></rss>"
     assert listing.parse_listing(feed, "https://example.com/feed", 3) in (
         None,
@@ -299,7 +302,7 @@ def test_a_list_of_odd_names_and_charsets_is_read_or_left() -> None:
 
 
 def test_no_password_in_a_link_reaches_the_name_of_a_file() -> None:
-    """Whatever lists addresses: none of them has a user name, a password or a fragment."""
+    """No password in a link reaches a file's name: addresses from any listing lack user name, password and fragment."""
     link, wanted = "https://eve:secret@example.com/a?b=1#c", ("https://example.com/a?b=1",)
     at = "https://example.com/list"
     odd = "<loc>https://[x/</loc>", "<loc>ftp://example.com/a</loc>", "<loc> </loc>", ""

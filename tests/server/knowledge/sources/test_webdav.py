@@ -62,7 +62,9 @@ async def test_a_login_is_sent_to_its_host_alone_and_shown_nowhere(tmp_path: Pat
         logins = f"example.com=ada:other,{server.host}=ada:word-1234"
         async with store_services(tmp_path / "one", tool_hosts=server.host) as shop:
             store = await shop.stores.create("manual", LOCAL, source=server.source)
-            with pytest.raises(Unavailable, match=r"set source_logins to 127\.0\.0\.1:\d+=USER:PASSWORD"):
+            with pytest.raises(
+                Unavailable, match=r"set or check source_logins, as 127\.0\.0\.1:\d+=USER:PASSWORD"
+            ):
                 await shop.stores.plan(store)
         hosts = f"{server.host},{other.host}"
         async with store_services(tmp_path / "two", tool_hosts=hosts, source_logins=logins) as shop:
@@ -71,7 +73,7 @@ async def test_a_login_is_sent_to_its_host_alone_and_shown_nowhere(tmp_path: Pat
             home = tmp_path / "two"
             assert not any(b"word-1234" in path.read_bytes() for path in home.rglob("*") if path.is_file())
             server.instead["/dav/"] = ("302 Found", [("Location", other.url)], b"")
-            with pytest.raises(Unavailable, match=r"it leads to http.*: follow that"):
+            with pytest.raises(Unavailable, match=r"it redirects to http.*: follow that address"):
                 await shop.stores.plan(store)
         async with store_services(tmp_path / "three", source_logins="dav.example.com=ada:word-1234") as shop:
             store = await shop.stores.create("manual", LOCAL, source="webdav+http://dav.example.com/docs")
@@ -125,11 +127,11 @@ ENTITIES = b'<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;">]>'
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (("200 OK", [("Content-Type", "text/html")], b"<p>Welcome"), "no WebDAV at that address"),
-        (("405 Method Not Allowed", [], b""), "no WebDAV at that address"),
+        (("200 OK", [("Content-Type", "text/html")], b"<p>Welcome"), "that address does not support WebDAV"),
+        (("405 Method Not Allowed", [], b""), "that address does not support WebDAV"),
         (("503 Service Unavailable", [], b""), "answers 503"),
-        (("207 Multi-Status", [], b"<multistatus xmlns='DAV:'><resp"), "the answer is not XML"),
-        (("207 Multi-Status", [], b"<a/>"), "the answer names nothing"),
+        (("207 Multi-Status", [], b"<multistatus xmlns='DAV:'><resp"), "the response is not XML"),
+        (("207 Multi-Status", [], b"<a/>"), "the response lists no resources"),
         (
             ("207 Multi-Status", [], ENTITIES + multistatus("/dav/&b;.md")[2].partition(b"?>")[2]),
             "declares a document type",
@@ -162,7 +164,7 @@ async def test_folders_without_end_are_bounded(
     async with store_services(tmp_path / "home", tool_hosts=server.host) as shop:
         store = await shop.stores.create("manual", LOCAL, source=server.source)
         plan = await shop.stores.plan(store)
-        assert (len(plan.added), plan.skipped) == (4, {"too many levels of folders": 1})
+        assert (len(plan.added), plan.skipped) == (4, {"too many folder levels": 1})
         server.instead["/dav/"] = multistatus(*(f"/dav/{number}/" for number in range(30)))
         with pytest.raises(InvalidRequest, match="more than 20 folders"):
             await shop.stores.plan(store)

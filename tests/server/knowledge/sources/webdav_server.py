@@ -1,4 +1,4 @@
-"""A WebDAV server for tests: WsgiDAV over a folder of files, with a login if one is wanted."""
+"""A WebDAV server for tests: WsgiDAV over a folder of files, with an optional login."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Respond = Callable[[str, list[tuple[str, str]]], Any]
 
 @dataclass
 class WebDavServer:
-    """``folder`` is served at ``url``. ``instead`` answers requests for a path itself: status and body."""
+    """A server that serves ``folder`` at ``url``. ``instead`` maps a path to its answer: status and body."""
 
     url: str
     folder: Path
@@ -42,7 +42,7 @@ class WebDavServer:
         write_files(self.folder, files)
 
     def taken(self) -> list[str]:
-        """The paths of what was fetched since the last call."""
+        """Return the paths fetched since the last call."""
         found = sorted(path for method, path in self.asked if method == "GET")
         self.asked.clear()
         return found
@@ -59,7 +59,7 @@ class _Quiet(WSGIRequestHandler):
 
 @contextmanager
 def serving(folder: Path, login: str = "") -> Iterator[WebDavServer]:
-    """``folder`` at ``/dav/`` on a free port of this machine; ``login`` as ``USER:PASSWORD``."""
+    """Serve ``folder`` at ``/dav/`` on a free port of this machine; ``login`` is ``USER:PASSWORD``."""
     folder.mkdir(parents=True, exist_ok=True)
     user, _, password = login.partition(":")
     app = WsgiDAVApp(
@@ -94,7 +94,7 @@ def serving(folder: Path, login: str = "") -> Iterator[WebDavServer]:
 
 
 def multistatus(*entries: str) -> tuple[str, list[tuple[str, str]], bytes]:
-    """An answer to ``PROPFIND`` in which these paths are named, those that end in ``/`` as folders."""
+    """Return a ``PROPFIND`` answer that names these paths; those that end in ``/`` are folders."""
     told = "".join(
         f"<d:response><d:href>{href}</d:href><d:propstat><d:prop><d:resourcetype>"
         f"{'<d:collection/>' if href.endswith('/') else ''}</d:resourcetype><d:getetag>x</d:getetag></d:prop>"

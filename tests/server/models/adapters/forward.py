@@ -1,6 +1,6 @@
-"""A llama written out in NumPy, from a GGUF file: what llama.cpp's answers are held against.
+"""A llama in NumPy, read from a GGUF file, as a reference for llama.cpp's answers.
 
-Independent of the code under test: it reads the file by itself, puts q and k back into the order of transformers, and
+It is independent of the code under test: it reads the file itself, reorders q and k as transformers has them, and
 rotates as transformers does, so that a PEFT adapter can be added as PEFT adds it.
 """
 
@@ -48,7 +48,7 @@ class Llama:
         adapter: Mapping[str, tuple[Array, Array]] | None = None,
         scaling: float = 0.0,
     ) -> Array:
-        """Log-probabilities of the token after the last one. ``adapter`` has A and B by PEFT's module names."""
+        """Return log-probabilities of the token after the last. ``adapter`` has A and B by PEFT's module names."""
         names = {
             "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
             "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
@@ -93,7 +93,7 @@ class Llama:
         return mixed
 
     def _rotate(self, x: Array) -> Array:
-        """As transformers: the first half of a head with the second."""
+        """Rotate as transformers does: the first half of a head with the second."""
         count, _, width = x.shape
         base = float(self.values["llama.rope.freq_base"])
         angles = np.outer(np.arange(count), base ** (-np.arange(0, width, 2) / width))[:, None, :]
@@ -156,7 +156,7 @@ class Llama:
 
 
 def unpermuted(weight: Array, heads: int) -> Array:
-    """From llama.cpp's order of rows to that of transformers."""
+    """Convert llama.cpp's order of rows to that of transformers."""
     width = weight.shape[0] // heads
     found: Array = weight.reshape(heads, width // 2, 2, -1).swapaxes(1, 2).reshape(weight.shape)
     return found

@@ -1,4 +1,4 @@
-"""PEFT adapters made for tests: random, or wrong in whatever way a test wants."""
+"""PEFT adapters for tests: random, or invalid in the way that a test needs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SMOLLM: Mapping[str, tuple[int, int]] = {
 
 
 def safetensors(tensors: Mapping[str, tuple[str, Sequence[int], bytes]]) -> bytes:
-    """A file from name to format, shape and bytes."""
+    """Return a safetensors file, given format, shape and bytes by name."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     offset = 0
     for name, (dtype, shape, data) in tensors.items():
@@ -39,7 +39,7 @@ def safetensors(tensors: Mapping[str, tuple[str, Sequence[int], bytes]]) -> byte
 def pairs(
     blocks: int, layers: Mapping[str, tuple[int, int]], rank: int, *, seed: int = 1, size: float = 0.02
 ) -> dict[str, tuple[Array, Array]]:
-    """A and B by module, random; ``size`` is the spread of B's numbers."""
+    """Return random A and B by module; ``size`` is the spread of B's numbers."""
     random = np.random.default_rng(seed)
     return {
         f"model.layers.{block}.{layer}": (
@@ -52,7 +52,7 @@ def pairs(
 
 
 def write(folder: Path, matrices: Mapping[str, tuple[Array, Array]], **config: Any) -> Path:
-    """A PEFT folder."""
+    """Write a PEFT folder and return its path."""
     folder.mkdir(parents=True, exist_ok=True)
     rank = next(iter(matrices.values()))[0].shape[0]
     said = {
@@ -75,5 +75,5 @@ def write(folder: Path, matrices: Mapping[str, tuple[Array, Array]], **config: A
 
 
 def smollm(folder: Path, *, seed: int = 1, size: float = 0.02, rank: int = 4, **config: Any) -> Path:
-    """A random adapter for the bundled SmolLM2-135M."""
+    """Write a random adapter for the bundled SmolLM2-135M and return its folder."""
     return write(folder, pairs(30, SMOLLM, rank, seed=seed, size=size), **config)

@@ -1,8 +1,8 @@
-"""What becomes of numbers in GGUF files: runs in the environment `finetune`, as ``… BASE FOLDER OUT``; prints JSON.
+"""Checks numbers in GGUF files: runs in the environment `finetune`, as ``… BASE FOLDER OUT``; prints JSON.
 
-``errors``: of each K-quant, what it loses of normal numbers (root mean square, relative). ``types``: those of some
-tensors of a model of 32 layers, for each type of file. ``refit``: BASE with the weights of FOLDER, which were made of
-it, is written to OUT; the largest difference between the two, relative.
+``errors``: the loss of each K-quant on normal numbers (root mean square, relative). ``types``: the tensor types of
+some tensors of a model of 32 layers, for each file type. ``refit``: BASE with the weights of FOLDER, which were made
+from BASE, is written to OUT; the value is the largest difference between the two, relative.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ def error(kind: Any, values: Any) -> float:
 
 def errors() -> dict[str, float]:
     rows = np.random.default_rng(1).standard_normal((64, 3, 1024)).astype(np.float32)
-    rows[0] = 0  # nothing at all
+    rows[0] = 0  # all zero
     rows[1, :, ::2] = 0
-    rows[2] = 0.5  # all the same
+    rows[2] = 0.5  # all equal
     rows[3] = np.abs(rows[3]) + 1  # far from zero
     return {kind.name: error(kind, rows) for kind in ENCODERS}
 

@@ -1,4 +1,4 @@
-"""Adapters and tokens over HTTP, with the SDK and on the command line, of scripted models."""
+"""Adapters and tokens over HTTP, with the SDK and on the command line, with scripted models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The converter and the merge held against PEFT itself, where its environment is there or can be built."""
+"""The converter and the merge compared with PEFT itself, if its environment exists or can be built."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from portico_server.models.unpacked_gguf import unpack_gguf
 pytestmark = pytest.mark.model
 
 QUANTISED = 0.5
-"""How far llama.cpp may be from PEFT in the log-probability of a token: it computes with activations of 8 bits."""
+"""Maximum difference between llama.cpp and PEFT in a token's log-probability: llama.cpp uses 8-bit activations."""
 
 PROMPTS = [[504, 2940, 283, 253, 3290, 282], [504, 2940, 283, 253, 3290, 282, 10019, 30, 504, 4052]]
 
@@ -69,7 +69,7 @@ LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_
 
 
 def run(python: Path, code: str, *arguments: str) -> None:
-    # Two threads that wait for each other take two cores for the work of one.
+    # Two threads that wait for each other occupy two cores for the work of one.
     variables = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [str(python), "-W", "ignore", "-c", code, *arguments]
     subprocess.run(command, env=variables, check=True, capture_output=True)

@@ -1,4 +1,4 @@
-"""Adapters written to files: as they are, and folded into their model."""
+"""Adapters written to files, unchanged or merged into their model."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def daemon(home: Path) -> Iterator[Daemon]:
-    """The small model with a random adapter that has a large effect, at three quarters of it."""
+    """A daemon with the small model and a random adapter of large effect, scaled to three quarters."""
     with daemons.running(home / "data", "--file", str(home / "portico.yaml")) as running:
         with Client(running.url) as client:
             client.adapters.add("m", peft_files.smollm(home / "strong", size=0.2), "strong", scale=0.75)
@@ -85,7 +85,7 @@ def test_what_cannot_be_exported_is_refused(daemon: Daemon, tmp_path: Path) -> N
     taken = tmp_path / "taken"
     taken.mkdir()
     with Client(daemon.url) as client:
-        with pytest.raises(NotFound, match="There is no adapter 'nobody'"):
+        with pytest.raises(NotFound, match="Adapter 'nobody' not found"):
             client.adapters.export("nobody", tmp_path / "x")
         with pytest.raises(InvalidRequest, match="absolute path"):
             client.adapters.export("strong", "here")
@@ -95,7 +95,10 @@ def test_what_cannot_be_exported_is_refused(daemon: Daemon, tmp_path: Path) -> N
             client.adapters.export("strong", tmp_path / "none" / "x")
         with pytest.raises(InvalidRequest, match="q9_9"):
             client.adapters.export("strong", tmp_path / "x", format="gguf", type="q9_9")
-        for form, said in (("gguf", "no GGUF model"), ("safetensors", "did not come as a PEFT folder")):
+        for form, said in (
+            ("gguf", "is not a GGUF model"),
+            ("safetensors", "was not imported as a PEFT folder"),
+        ):
             *_, last = client.runs.events(client.adapters.export("script", tmp_path / "x", format=form))
             assert isinstance(last.event, Failed) and said in last.event.error.message
     assert list(tmp_path.iterdir()) == [taken]
@@ -135,7 +138,7 @@ def test_a_merged_model_says_what_the_adapter_says(
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """See ``tell_gguf.py``."""
+    """The output of ``tell_gguf.py``."""
     python = environment.interpreter("finetune")
     base = small()
     folder = asyncio.run(Shop().folder(base, Path(python), silent))
@@ -157,7 +160,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_k_quants_lose_as_little_as_their_bits_allow(told: dict[str, Any]) -> None:
-    """llama.cpp's own lose 0.0711, 0.0360 and 0.0177 of normal numbers."""
+    """K-quants lose as little as their bits allow: llama.cpp's own lose 0.0711, 0.0360 and 0.0177 of normal numbers."""
     assert told["errors"] == pytest.approx({"Q4_K": 0.070, "Q5_K": 0.0354, "Q6_K": 0.0175}, rel=0.02)
 
 

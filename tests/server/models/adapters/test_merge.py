@@ -1,4 +1,4 @@
-"""An adapter folded into a folder of safetensors."""
+"""An adapter merged into a folder of safetensors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ UP, Q = "model.layers.0.mlp.up_proj", "model.layers.0.self_attn.q_proj"
 
 
 def base(folder: Path, dtype: str = "F32") -> Path:
-    """A model in two files, with a configuration and a pickle that must not come along."""
+    """Write a model in two files, with a configuration and a pickle that must not be copied."""
     made = folder / "base"
     made.mkdir()
     random = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""PEFT folders and safetensors files at the door: what is taken, and how the rest is refused."""
+"""PEFT folders and safetensors files on input: which are accepted, and how the others are refused."""
 
 from __future__ import annotations
 
@@ -146,10 +146,10 @@ def test_patterns_are_names_of_layers_whole_or_their_last_parts(tmp_path: Path) 
         ({"fan_in_fan_out": True}, "transposed"),
         ({"r": 0}, "'r'"),
         ({"r": True}, "'r'"),
-        ({"r": 8}, "configuration says rank 8"),
+        ({"r": 8}, "configuration specifies rank 8"),
         ({"lora_alpha": "x"}, "'lora_alpha'"),
         ({"lora_alpha": -1}, "'lora_alpha'"),
-        ({"rank_pattern": {"(a+)+$": 4}}, "only names of layers"),
+        ({"rank_pattern": {"(a+)+$": 4}}, "only layer names are supported"),
         ({"alpha_pattern": {"q_proj": 0}}, "above 0"),
         ({"alpha_pattern": [1]}, "not a JSON object"),
     ],
@@ -212,7 +212,7 @@ def test_a_folder_that_is_none(tmp_path: Path) -> None:
 
 
 def base(folder: Path, architecture: str, tensors: dict[str, tuple[int, int]]) -> GgufBase:
-    """A model of an architecture with these tensors, all zeros."""
+    """Return a model of an architecture with these tensors, all zeros."""
     header = {
         key.replace("llama.", f"{architecture}."): value
         for key, value in {**LLAMA, "general.architecture": architecture}.items()
@@ -272,7 +272,7 @@ def test_a_conversion_is_made_once_for_each_kind_of_base(tmp_path: Path) -> None
     assert sorted(folder.glob("*.gguf")) == sorted(set(places))
 
 
-# --- where they are kept ------------------------------------------------------------------------------------
+# --- storage --------------------------------------------------------------------------------------------
 
 
 def test_the_same_content_is_kept_once(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Texts in the tokens of llama.cpp and of vLLM's stand-in; engines that do not tell theirs."""
+"""Texts in the tokens of llama.cpp and of vLLM's stand-in; engines that do not report their tokens."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def test_llamacpp_tells_what_a_call_counts(tmp_path: Path) -> None:
         bare = await told(daemon, Tokenize(messages=messages, generation=False))
         assert len(bare.ids) < len(whole.ids)
         image = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:x"}}]}
-        with pytest.raises(InvalidRequest, match="reads text only"):
+        with pytest.raises(InvalidRequest, match="reads only text"):
             await told(daemon, Tokenize(messages=(image,)))
 
 
@@ -61,5 +61,5 @@ async def test_vllm_tells_in_its_own_words(models: ModelFixture, tmp_path: Path)
 )
 async def test_engines_that_do_not_tell_say_so(models: ModelFixture, source: str, engine: str) -> None:
     await models.models.add(ModelSpec("m", source, engine=engine))
-    with pytest.raises(InvalidRequest, match="does not tell its tokens"):
+    with pytest.raises(InvalidRequest, match="does not support tokenization"):
         await told(models, Tokenize("x"))

@@ -1,5 +1,5 @@
-"""What every chat engine promises, asked of the fake one, of llama.cpp with the bundled small model, of transformers
-with a tiny one, of the stand-ins for vLLM and LMDeploy and, where it is at hand, of LMDeploy's own server.
+"""The contract of every chat engine, tested with the fake engine, llama.cpp with the bundled small model, transformers
+with a tiny model, the stand-ins for vLLM and LMDeploy and, where available, LMDeploy's own server.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from portico.testing.model_fixture import ModelFixture, model_fixture, user
 from portico_server.core.principal import LOCAL
 from portico_server.models.spec import ModelSpec
 
-# The first run builds its environment.
+# the first run builds its environment
 TRANSFORMERS = pytest.param("transformers", marks=pytest.mark.timeout(300))
 
 GREEDY = {"temperature": 0}
-"""What a call has that says nothing: no test here depends on how a model draws."""
+"""Parameters of calls in tests, so that no test depends on how a model samples."""
 
 STORY = [{"match": "long story", "content": "Once upon a time " * 100, "interval": 0.02}]
 
@@ -46,7 +46,7 @@ async def models(
                     "m", "fake://", parameters={"script": STORY, "context_length": 512}, defaults=GREEDY
                 )
             )
-        elif request.param in ("vllm", "lmdeploy"):  # stand-ins that speak the dialects of the real ones
+        elif request.param in ("vllm", "lmdeploy"):  # stand-ins that use the dialects of the real engines
             parameters = {"context_length": 512, "python": interpreter(home, script=STORY)}
             await built.models.add(
                 ModelSpec("m", model(home), engine=request.param, parameters=parameters, defaults=GREEDY)

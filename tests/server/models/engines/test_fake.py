@@ -1,4 +1,4 @@
-"""The script of the fake engine: what its documentation promises."""
+"""The script of the fake engine behaves as documented."""
 
 from __future__ import annotations
 

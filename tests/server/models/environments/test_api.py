@@ -1,4 +1,4 @@
-"""Engines and their environments over the public faces."""
+"""Engines and their environments over the public APIs."""
 
 from __future__ import annotations
 

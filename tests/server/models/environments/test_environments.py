@@ -1,4 +1,4 @@
-"""Environments, built for real by uv from a wheel that the test makes: no index, no network."""
+"""Environments that uv really builds from a wheel created by the test: no index, no network."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def recipe(folder: Path, *, version: str = "1.0", digest: str = "", requires: st
 async def environments(
     models: ModelFixture, *recipes: EnvironmentRecipe, offline: bool = False, on_demand: bool = True
 ) -> AsyncIterator[Environments]:
-    """Environments of their own, and the scheduler at work."""
+    """Run separate environments with a working scheduler."""
     made = Environments(
         models.settings.environments,
         models.scheduler,
@@ -58,7 +58,7 @@ async def environments(
 
 
 async def begun(models: ModelFixture, run_id: str) -> Run:
-    """The run, once the scheduler has taken it up."""
+    """Return the run, once the scheduler has started it."""
     while True:
         run = models.runner.get(run_id)
         if run is not None:
@@ -67,7 +67,7 @@ async def begun(models: ModelFixture, run_id: str) -> Run:
 
 
 async def ended(models: ModelFixture, run_id: str) -> list[Progressed]:
-    """The progress of a run, once it has ended; raises what ended it badly."""
+    """Return the progress of a run once it has ended; raise the error of a failed run."""
     run = await begun(models, run_id)
     events = [event async for _number, event in run.log.follow()]
     await models.scheduler.wait_for_end(run_id)
@@ -262,7 +262,7 @@ def test_pytorch_comes_from_the_users_indexes_then_its_own_then_the_ordinary_one
     locks = [arguments[1] for _words, arguments in ways]
     assert locks == [str(small.lock), str(small.lock), str(small.ordinary)]
     assert ["--torch-backend" in arguments for _words, arguments in ways] == [False, True, False]
-    assert "4.7 GB more" in ways[-1][0]
+    assert "4.7 GB larger" in ways[-1][0]
     assert len(ways_of(small, is_own=False, large=True)) == 2, (
         "the usual index alone does not have the small build"
     )

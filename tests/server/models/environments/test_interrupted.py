@@ -1,4 +1,4 @@
-"""Ctrl-C while an environment is being built: the daemon ends at once, and nothing is left."""
+"""Ctrl-C during the build of an environment ends the daemon at once and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def stalled() -> Iterator[socket.socket]:
-    """A package index that takes connections and says nothing."""
+    """Yield a package index that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.settimeout(60)
         yield listening

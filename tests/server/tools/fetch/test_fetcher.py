@@ -1,4 +1,4 @@
-"""Where tools may go and where they may not, and how much they bring home."""
+"""Which hosts tools may reach, and how much they may download."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ async def test_an_answer_that_never_begins_is_given_up(interim: int, status: int
         if status is not None:
             assert (await asking).status == status
             return
-        with pytest.raises(FetchFailed, match="interim answers"):
+        with pytest.raises(FetchFailed, match="interim responses"):
             await asking
 
 
@@ -90,7 +90,7 @@ async def test_a_named_host_is_fetched_and_another_port_is_not() -> None:
 
 
 async def test_every_redirect_is_checked_anew() -> None:
-    """A host that may be fetched sends us to one that may not."""
+    """A redirect from an allowed host to a forbidden host is refused."""
     pages = {"/metadata": redirect("http://169.254.169.254/latest"), "/file": redirect("file:///etc/passwd")}
     async with serving({"/": page("secret")}) as inner:
         pages["/inner"] = redirect(f"{inner.url}/")
@@ -107,7 +107,7 @@ async def test_every_redirect_is_checked_anew() -> None:
 
 
 async def test_an_answer_of_names_with_one_inner_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name server that mixes a public and an inner address."""
+    """A name server returns a public and an internal address."""
 
     async def resolve(host: str, port: int, family: int = 0) -> list[tuple[int, int, tuple[str, int]]]:
         return [(AF_INET, 0, (address, port)) for address in ("93.184.216.34", "127.0.0.1")]
@@ -118,7 +118,7 @@ async def test_an_answer_of_names_with_one_inner_address_is_refused(monkeypatch:
 
 
 async def test_a_name_that_turns_inward_is_refused_at_its_next_hop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name server that changes its answer; here the public internet is 127.0.0.1 alone."""
+    """A name server changes its answer; in this test only 127.0.0.1 counts as the public internet."""
     answers = iter(["127.0.0.1", "127.0.0.2"])
 
     async def resolve(host: str, port: int, family: int = 0) -> list[tuple[int, int, tuple[str, int]]]:
@@ -225,7 +225,7 @@ def test_broken_pages_are_read_as_far_as_they_go(data: bytes) -> None:
     "charset", ["punycode", "idna", "undefined", "unicode_escape", "rot13", "zip", "\x00", "x" * 5_000, ""]
 )
 def test_a_charset_that_no_document_has_is_read_as_utf_8(charset: str) -> None:
-    """Some of them take hours for a page of a megabyte, and some raise."""
+    """Some of these charsets take hours for a page of a megabyte, and some raise an error."""
     data = "<p>Sluttårn \\x41</p>".encode() + b"a" * 1_000_000 + b"-" + b"a" * 1_000_000
     assert "Sluttårn \\x41" in readable.read(data, charset, "http://x/").text
     if charset.isprintable():

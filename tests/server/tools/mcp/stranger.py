@@ -1,6 +1,6 @@
-"""An MCP server in thirty lines, for tests: somebody else's program over standard input and output.
+"""An MCP server in thirty lines, for tests: another vendor's program over standard input and output.
 
-Standard library only, so that it starts at once. Started as ``python stranger.py [garbage | mute | schema | bare]``.
+It uses only the standard library, so that it starts at once: ``python stranger.py [garbage | mute | schema | bare]``.
 """
 
 import json
@@ -69,7 +69,7 @@ def fill(name: str, given: dict[str, str]) -> dict[str, object]:
 
 
 OFFERED: dict[str, object] = {}
-"""What the client has declared."""
+"""The capabilities that the client has declared."""
 
 
 def say(**message: object) -> None:

@@ -1,4 +1,4 @@
-"""Servers of other people: started, watched, mended, and their tools called as ours."""
+"""Other vendors' servers are started, monitored and restarted, and their tools are called like ours."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def spec(name: str = "odd", *arguments: str, **more: Any) -> ServerSpec:
 
 
 class Case:
-    """A house and the servers that it holds."""
+    """A test house and its servers."""
 
     def __init__(self, daemon: RegistryFixture, host: McpHost, folder: Path) -> None:
         self.daemon = daemon
@@ -53,7 +53,7 @@ class Case:
         return result
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Until it holds, looked at whenever a tool comes or goes."""
+        """Wait until the condition is true; check it whenever a tool is added or removed."""
         async with asyncio.timeout(60):
             while not condition():
                 await self.changes.get()
@@ -124,7 +124,7 @@ async def test_what_it_says_of_itself_is_known_as_text_and_stays_when_it_is_gone
     assert other.card.capabilities == ("tools",)
     gone = await case.host.add(ServerSpec("nobody", command=("/no/such/program",)), None)
     assert (gone.card.protocol, gone.reached_at) == ("", None)
-    assert gone.error == "There is no program '/no/such/program' here."
+    assert gone.error == "The program '/no/such/program' does not exist on this machine."
 
 
 async def test_without_a_prefix_a_taken_name_gets_one(case: Case) -> None:
@@ -193,7 +193,7 @@ async def test_a_program_that_is_not_there_is_said_so(case: Case) -> None:
 async def test_one_that_says_nothing_is_given_up(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "START_TIMEOUT_S", 0.5)
     info = await case.host.add(spec("odd", "mute"), None)
-    assert info.state == "waiting" and "say hello" in str(info.error)
+    assert info.state == "waiting" and "did not respond within 0.5 s of its start" in str(info.error)
 
 
 async def test_a_url_where_nobody_is(case: Case) -> None:
@@ -277,7 +277,7 @@ async def test_a_server_that_says_again_and_again_that_its_tools_changed_is_not_
     for _ in range(3):
         assert (await case.use("odd_grow")).text == "grown"
     assert "odd_new" not in case.host.get("odd").tools
-    await case.host.remove("odd")  # which does not wait so long
+    await case.host.remove("odd")  # does not wait that long
 
 
 async def test_of_many_files_the_first_are_kept_under_names_and_types_that_are_ones(case: Case) -> None:
@@ -319,7 +319,7 @@ async def test_an_answer_over_http_is_bounded(case: Case, coding: str) -> None:
 async def test_much_text_is_cut_to_its_ends(case: Case) -> None:
     await case.host.add(spec(), None)
     result = await case.use("odd_much")
-    assert "1000000 characters in all" in result.text and len(result.text) < 100_000
+    assert "1000000 characters in total" in result.text and len(result.text) < 100_000
 
 
 async def test_who_asked_for_an_answer_that_is_too_large_is_told_at_once(

@@ -1,4 +1,4 @@
-"""A server of somebody else asks a model of ours: off unless its entry says so, and within limits."""
+"""An external server samples one of our models: off unless its entry allows it, and within limits."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def case(tmp_path: Path) -> AsyncIterator[Case]:
 
 
 async def asked(case: Case, **arguments: Any) -> dict[str, Any]:
-    """What a session-based server was told when it asked."""
+    """Return what a session-based server received when it asked."""
     result = await case.use("odd_ask", **arguments)
     found: dict[str, Any] = json.loads(result.text)
     return found
@@ -179,7 +179,7 @@ async def test_tools_of_the_server_go_to_the_model_and_their_calls_come_back(cas
 
 @asynccontextmanager
 async def modern() -> AsyncIterator[str]:
-    """A server of 2026-07-28, made with the Python SDK, whose one tool asks a model: its URL."""
+    """Run a 2026-07-28 server made with the Python SDK, whose one tool asks a model; yield its URL."""
 
     async def offer(_context: ServerRequestContext[Any], _params: Any) -> types.ListToolsResult:
         return types.ListToolsResult(tools=[types.Tool(name="poem", input_schema={"type": "object"})])

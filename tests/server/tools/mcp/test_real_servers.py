@@ -1,4 +1,4 @@
-"""Servers from npm and PyPI, hosted by a whole daemon and offered again through its own MCP face."""
+"""Servers from npm and PyPI, hosted by a complete daemon and offered again through its own MCP endpoint."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def test_one_from_npm(tmp_path: Path) -> None:
     with daemons.running(tmp_path / "home", "--file", str(configuration)) as daemon:
         await offered(daemon.url, "all", "all_echo", {"message": "hello"}, "hello")
         async with Client(f"{daemon.url}/mcp") as client:
-            # It offers this one to those who have declared that they lend it a model.
+            # The server offers this tool to clients that have declared sampling.
             wish = {"prompt": "A rhyme", "maxTokens": 20}
             result: Any = await client.call_tool("all_trigger-sampling-request", wish)
         assert '"model": "echo"' in result.content[0].text and "A rhyme" in result.content[0].text
@@ -39,7 +39,7 @@ async def test_one_from_npm(tmp_path: Path) -> None:
 
 @pytest.fixture
 def clock(tmp_path: Path) -> str:
-    """The program of a server from PyPI, in an environment of its own."""
+    """Return the program of a server from PyPI, in its own environment."""
     environment = tmp_path / "venv"
     venv.create(environment, with_pip=False)
     python = environment / "bin" / "python"
@@ -60,7 +60,7 @@ async def test_one_from_pypi(tmp_path: Path, clock: str) -> None:
 
 
 async def offered(url: str, server: str, tool: str, arguments: dict[str, str], expected: str) -> None:
-    """Wait until the server is there; then its tool is listed and called through our own face."""
+    """Wait until the server is ready; then list and call its tool through our own endpoint."""
     async with Client(f"{url}/mcp") as client, httpx.AsyncClient(base_url=url, timeout=150) as http:
         async with client.listen(tools_list_changed=True) as changes:
             state = (await http.get(f"/api/mcp/servers/{server}")).json()

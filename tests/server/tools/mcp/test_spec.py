@@ -1,4 +1,4 @@
-"""What may be said of another MCP server."""
+"""The valid settings of an external MCP server."""
 
 from typing import Any
 

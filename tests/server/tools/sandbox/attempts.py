@@ -1,7 +1,7 @@
 """Ways in which code has tried to leave a sandbox or to take its host down, as cells.
 
-A cell prints ``ESCAPED`` when it got what it must not get. ``{port}``, ``{home}``, ``{socket}`` and ``{canary}`` stand
-for things of the host: a listening port, a folder, a Unix socket and a file that all may write.
+A cell prints ``ESCAPED`` if it gets something forbidden. ``{port}``, ``{home}``, ``{socket}`` and ``{canary}`` stand
+for a listening port, a folder, a Unix socket and a world-writable file of the host.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ attempt("command line", lambda: ("{home}" in open("/proc/1/cmdline").read()) or 
 attempt("strangers", lambda: [p for p in os.listdir("/proc") if p.isdigit() and int(p) > 500] or 1 / 0)
 """,
 }
-"""Everything that such a cell tries is refused, and the kernel continues."""
+"""Cells whose every attempt is refused; the kernel continues."""
 
 CONTAINED = {
     "fork without end": "import os\nwhile True: os.fork()",
@@ -319,4 +319,4 @@ if os.fork() == 0:
     os._exit(0)
 """,
 }
-"""Such a cell may end its own kernel. Nothing else ends, and nothing of it stays."""
+"""Cells that may end their own kernel. Nothing else ends, and nothing of the cell remains."""

@@ -1,4 +1,4 @@
-"""A sandbox with its packages, built once and shared by every run of the tests."""
+"""A sandbox with its packages, built once and shared by all test runs."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from portico_server.tools.sandbox.local import LocalSandbox
 
 
 async def _quiet(_message: str) -> None:
-    """Progress that nobody looks at."""
+    """Ignore progress messages."""
 
 
 @pytest.fixture(scope="session")
 def environment() -> Environment:
-    """The environment of notebooks, whole."""
+    """Return the complete environment of notebooks."""
     reason = namespace.missing()
     if reason is not None:
         pytest.skip(reason)

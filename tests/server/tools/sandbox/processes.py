@@ -1,4 +1,4 @@
-"""Processes, followed to their end."""
+"""Processes, followed until they end."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import psutil
 
 
 def family(pid: int) -> list[int]:
-    """Handles of a process and all below it; a handle is readable once its process has ended."""
+    """Return handles of a process and all its descendants; a handle is readable once its process has ended."""
     root = psutil.Process(pid)
     handles = []
     for process in (root, *root.children(recursive=True)):
@@ -20,7 +20,7 @@ def family(pid: int) -> list[int]:
 
 
 def gone(handles: list[int]) -> bool:
-    """Whether all of them end; the system does away with them a moment after their namespace's first."""
+    """Return whether all of them end; the system does away with them a moment after their namespace's first."""
     try:
         return all(select.select([handle], [], [], 5)[0] for handle in handles)
     finally:

@@ -1,4 +1,4 @@
-"""The code tools of a real daemon: over HTTP, from the command line, with the files that they make."""
+"""The code tools of a real daemon: over HTTP, from the command line, with the files that they create."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 @pytest.fixture(scope="module")
 def keyless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """A daemon without keys. The last test here kills it."""
+    """Yield a daemon without keys. The last test in this file kills it."""
     env = {"PORTICO_ENVIRONMENTS": str(ENVIRONMENTS), "PORTICO_OFFLINE": "true"}
     with daemons.running(tmp_path_factory.mktemp("keyless"), env=env) as running:
         yield running

@@ -1,4 +1,4 @@
-"""Code that tries to get out, or to take the host down with it: every attempt fails, and the next cell works."""
+"""Code that tries to escape or to take the host down: every attempt fails, and the next cell works."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CALLS = {"look into other processes", "mount", "make namespaces", "talk to the k
 
 @dataclass(frozen=True)
 class Host:
-    """Things of the host that nobody inside may touch."""
+    """Parts of the host that no code in the sandbox may touch."""
 
     canary: Path
     home: Path
@@ -65,7 +65,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def neighbour(environment: Environment) -> AsyncIterator[LocalKernel]:
-    """A kernel beside those that misbehave, which must never notice."""
+    """Yield a kernel beside the misbehaving ones, which must not be affected."""
     kernel = await LocalSandbox(environment).open(replace(LIMITS, seconds=30))
     yield kernel
     await kernel.stop()

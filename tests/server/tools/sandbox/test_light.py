@@ -1,4 +1,4 @@
-"""The embedded interpreter: what it does, and what it does not let out."""
+"""The embedded interpreter: what it can do, and what it contains."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ async def test_what_does_not_end_is_ended(
 
 async def test_a_long_value_is_cut_and_a_strange_one_is_told(light: LightSandbox) -> None:
     done = await light.run("'x' * 1_000_000")
-    assert done.value is not None and done.value.endswith("[cut off here: 1000000 characters in all]")
+    assert done.value is not None and done.value.endswith("[truncated: 1000000 characters in total]")
     assert "cannot be shown" in str((await light.run("10**10_000")).value)
     assert (await light.run("a = []\na.append(a)\na")).error is None
 

@@ -1,4 +1,4 @@
-"""Notebooks as they are used: cells, sessions, figures and files."""
+"""Notebooks in use: cells, sessions, figures and files."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ ME = "key_me"
 
 
 async def quiet(_message: str) -> None:
-    """Progress that nobody looks at."""
+    """Ignore progress messages."""
 
 
 def opened(
@@ -64,7 +64,7 @@ async def test_a_session_remembers_and_a_call_without_one_does_not(notebooks: No
     await notebooks.run(ME, "s", Cell("x = 41"), quiet)
     assert (await notebooks.run(ME, "s", Cell("x + 1"), quiet)).value == "42"
     assert "NameError" in str((await notebooks.run(ME, None, Cell("x"), quiet)).error)
-    # Another caller's session of the same name is another session.
+    # Another caller's session with the same name is a different session.
     assert "NameError" in str((await notebooks.run("key_other", "s", Cell("x"), quiet)).error)
 
 
@@ -151,12 +151,12 @@ async def test_whoever_leaves_stops_the_cell_and_keeps_the_session(notebooks: No
             replace(LIMITS, memory=64 * MB),
             "import os, time\nfor _ in range(9):\n  if os.fork() == 0:\n    x = b'x' * 50 * 2**20\n    time.sleep(60)\n"
             "time.sleep(60)",
-            "held more than 64 MB",
+            "used more than 64 MB",
         ),
         (
             replace(LIMITS, inodes=100),
             "import time\nfor n in range(999): open(f'/tmp/{n}', 'w')\ntime.sleep(60)",
-            "made more than 100 files",
+            "created more than 100 files",
         ),
     ],
     ids=["processes", "memory", "files"],
@@ -177,7 +177,7 @@ async def test_there_are_never_more_kernels_than_allowed(environment: Environmen
     made = opened(environment, most=1)
     try:
         await made.run(ME, "old", Cell("x = 1"), quiet)
-        # The one that rests makes room for another.
+        # The idle session makes room for the new one.
         assert (await made.run(ME, "new", Cell("1"), quiet)).value == "1"
         assert "NameError" in str((await made.run(ME, "old", Cell("x"), quiet)).error)
         busy = asyncio.create_task(made.run(ME, "old", Cell("import time\ntime.sleep(600)"), quiet))
@@ -224,7 +224,10 @@ async def test_without_its_packages_and_offline_it_says_where_they_belong(tmp_pa
 @pytest.mark.parametrize(
     ("complaint", "words"),
     [
-        ("bwrap: No permissions to create new namespace", "bubblewrap cannot make a sandbox here"),
+        (
+            "bwrap: No permissions to create new namespace",
+            "bubblewrap cannot create a sandbox on this machine",
+        ),
         ("bwrap: Unknown option --disable-userns", "0.8 or newer"),
     ],
 )
@@ -286,7 +289,7 @@ async def test_a_kernel_that_is_given_up_while_it_starts_leaves_nobody_behind(
 
 
 def _orphans() -> set[int]:
-    """Living processes of bubblewrap that nobody waits for."""
+    """Return the running bubblewrap processes that no process waits for."""
     found = set()
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
@@ -296,7 +299,7 @@ def _orphans() -> set[int]:
 
 
 class Elsewhere:
-    """A sandbox on another machine: needs neither bubblewrap nor packages here, and answers with what it was asked."""
+    """A sandbox on another machine: it needs neither bubblewrap nor packages here, and echoes the request."""
 
     def __init__(self) -> None:
         self.told: list[str] = []
@@ -360,7 +363,9 @@ async def test_the_end_does_not_wait_for_who_ends_what_is_idle(monkeypatch: pyte
         return _Reluctant(place, stopping)
 
     monkeypatch.setattr(place, "open", reluctant)
-    await made.run(ME, None, Cell("y"), quiet)  # takes the spare kernel; the next one is of the other kind
+    await made.run(
+        ME, None, Cell("y"), quiet
+    )  # uses the spare kernel; the next spare kernel is of the other kind
     async with asyncio.timeout(60):
         await stopping.wait()
         await made.close()
@@ -399,7 +404,7 @@ async def test_one_caller_leaves_half_of_the_notebooks_to_others_and_all_when_it
     try:
         await made.run("other", "s", Cell("x = 41"), quiet)
         await made.run(ME, "a", Cell("1"), quiet)
-        await made.run(ME, "b", Cell("1"), quiet)  # in the place of its own
+        await made.run(ME, "b", Cell("1"), quiet)  # in place of its own kernel
         assert (await made.run(ME, "b", Cell("y = 1"), quiet)).error is None
         await made.revoke(ME)
         assert "NameError" in str((await made.run(ME, "b", Cell("y"), quiet)).error)

@@ -1,4 +1,4 @@
-"""Diffs of ``apply_patch``: what they make of a text, and what does not fit."""
+"""Diffs of ``apply_patch``: how they change a text, and which do not apply."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_diff_that_does_not_fit_is_refused(diff: str) -> None:
 @pytest.mark.parametrize(
     ("text", "diff", "why"),
     [
-        ("y\n" * 2_000, "@@\n" + " y\n" * 1_000 + "-z", "too long to find"),
+        ("y\n" * 2_000, "@@\n" + " y\n" * 1_000 + "-z", "takes too long"),
         ("y\n" * 2_000, "@@ q\n" * 1_000 + "-y", "not in the file"),
         ("y\n" * 20, "@@ y\n+a\n" * 1_001, "hunks"),
         ("y" * 5_000, "-y", "the file has more than"),

@@ -1,4 +1,4 @@
-"""What is taken as a skill and what is not: folders, archives, front matter."""
+"""What counts as a skill and what does not: folders, archives, front matter."""
 
 from __future__ import annotations
 
@@ -204,7 +204,7 @@ def test_archives_with_links_devices_and_bombs_are_refused(
 
 
 def block(name: str, kind: bytes, size: bytes, sparse: bytes = b"") -> bytes:
-    """A header of a tar archive, as no library writes it; ``sparse`` stands from byte 386 on."""
+    """Return a tar header that no library writes; ``sparse`` starts at byte 386."""
     head = bytearray(512)
     for at, value in ((0, name.encode()), (124, size), (156, kind), (257, b"ustar\0" + b"00"), (386, sparse)):
         head[at : at + len(value)] = value

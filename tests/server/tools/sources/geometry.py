@@ -1,4 +1,4 @@
-"""Functions that tests make tools of."""
+"""Functions that tests turn into tools."""
 
 from __future__ import annotations
 

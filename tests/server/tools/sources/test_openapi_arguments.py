@@ -1,4 +1,4 @@
-"""What a caller of an API's operation may not decide: another operation, the operator's credentials, the framing."""
+"""What callers of an API operation cannot control: another operation, the operator's credentials, the framing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SECRET = "s3cret"
 
 
 def document(*parameters: dict[str, Any], path: str = "/pets/{id}") -> str:
-    """An API with one operation, whose credentials go into a header, a query or a cookie."""
+    """Return an API with one operation, whose credentials go into a header, a query parameter or a cookie."""
     return json.dumps(
         {
             "openapi": "3.1.0",
@@ -62,7 +62,7 @@ async def site() -> AsyncIterator[Site]:
 async def add(
     case: Case, site: Site, folder: Path, *parameters: dict[str, Any], **more: Any
 ) -> dict[str, Any]:
-    """Add the API; the arguments of its operation."""
+    """Add the API; return the arguments of its operation."""
     path = more.pop("path", "/pets/{id}")
     (folder / "api.json").write_text(document(*parameters, path=path), encoding="utf-8")
     given = {"url": f"{site.url}/v1", "headers": {"Authorization": f"Bearer {SECRET}"}, **more}

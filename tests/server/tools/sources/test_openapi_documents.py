@@ -1,4 +1,4 @@
-"""What a hostile document of an API may not do: hold up the daemon, choose its host, or get the operator's headers."""
+"""A hostile API document cannot block the daemon, choose the daemon's host, or get the operator's headers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def document(paths: Any, **more: Any) -> str:
 
 
 def taking(schema: Any) -> dict[str, Any]:
-    """A path whose one operation has a body of this schema."""
+    """Return a path with one operation whose body has this schema."""
     return {"post": {"requestBody": {"content": {"application/json": {"schema": schema}}}}}
 
 

@@ -32,7 +32,7 @@ SHOW = [sys.executable, "-c", "import json, sys; print(json.dumps(sys.argv[1:]))
 
 
 class Case:
-    """A house, and what was added to it."""
+    """A test house and the tools added to it."""
 
     def __init__(self, daemon: RegistryFixture, added: AddedTools) -> None:
         self.daemon = daemon
@@ -107,7 +107,9 @@ async def test_how_a_command_fails(case: Case) -> None:
 
 
 def ends(pid: int) -> bool:
-    """Whether a process, not a child of ours, has ended or is about to: a kill takes a moment to be carried out."""
+    """Return whether a process, not a child of ours, has ended or is about to: a kill takes a moment to be carried
+    out.
+    """
     try:
         process = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -185,8 +187,8 @@ async def test_a_function_runs_in_one_process_that_is_replaced_when_it_dies(case
     first, second = (await case.use("pid")).text, (await case.use("pid")).text
     assert first == second != str(os.getpid())
     await case.add("dies", function="geometry:dies", folder=HERE)
-    assert "ended in the middle" in (await case.use("dies")).text
-    assert "ended in the middle" in (await case.use("dies")).text
+    assert "ended during the call" in (await case.use("dies")).text
+    assert "ended during the call" in (await case.use("dies")).text
     await case.add("hangs", function="geometry:hangs", folder=HERE, timeout=1)
     assert "1 s" in (await case.use("hangs")).text
 
@@ -308,7 +310,7 @@ async def test_each_operation_is_a_tool(case: Case, site: Site) -> None:
 
 
 async def test_the_key_of_a_call_is_passed_on(case: Case, site: Site, tmp_path: Path) -> None:
-    """To a command and a function in the environment, to an API in the header of what changes something."""
+    """Commands and functions get it in the environment, APIs in the header of requests that change something."""
     (tmp_path / "keyed.py").write_text(
         "import os\n\ndef key() -> str:\n    return os.environ['PORTICO_IDEMPOTENCY_KEY']\n"
     )
@@ -358,7 +360,8 @@ async def test_what_is_no_document_is_refused(case: Case, tmp_path: Path, text: 
     assert caught.value.code == "invalid_openapi"
 
 
-# --- all of them ------------------------------------------------------------------------------------------------
+# --- all kinds of tools
+# -----------------------------------------------------------------------------------------
 
 
 async def test_additions_stay_and_configured_ones_are_the_file_s(tmp_path: Path) -> None:
@@ -423,8 +426,8 @@ async def test_a_call_waits_for_a_tool_that_is_being_started_and_for_none_that_c
         ({"name": "x", "command": ["a"], "function": "m:f"}, "one of"),
         ({"name": "a/b", "command": ["a"]}, "letters"),
         ({"name": "x", "command": "ls -la"}, "list of texts"),
-        ({"name": "x", "command": ["{program}"]}, "program itself"),
-        ({"name": "x", "command": ["ls"], "parameters": {"y": {}}}, "not in the command"),
+        ({"name": "x", "command": ["{program}"]}, "program must be fixed"),
+        ({"name": "x", "command": ["ls"], "parameters": {"y": {}}}, "does not occur in the command"),
         ({"name": "x", "command": ["ls", "{y}"], "parameters": {"y": "text"}}, "JSON schemas"),
         ({"name": "x", "function": "os.system"}, "module:function"),
         ({"name": "x", "function": "a:b; import os"}, "module:function"),

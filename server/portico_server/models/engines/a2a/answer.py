@@ -60,12 +60,12 @@ class AgentAnswer:
 
     @property
     def open(self) -> bool:
-        """Whether the agent is still working on a task, or waiting for input that never comes."""
+        """True if the agent is still working on a task, or waiting for input that never comes."""
         return bool(self.task_id) and self.state not in _ENDED | {"INPUT_REQUIRED"}
 
     @property
     def asks(self) -> bool:
-        """Whether the task continues with the next message."""
+        """True if the task continues with the next message."""
         return self.state == "INPUT_REQUIRED"
 
     def read(self, update: Mapping[str, Any]) -> Iterator[AnswerPiece]:

@@ -297,14 +297,14 @@ class AgentLink:
         first = details[0] if isinstance(details, list) and details else {}
         reason = line(first.get("reason")) if isinstance(first, Mapping) else ""
         reason = reason or next((word for code, word in _NOT_TAKEN if error.get("code") == code), "")
-        why = self.excerpt(error.get("message")) or "it gave no reason."
+        cause = self.excerpt(error.get("message")) or "it gave no reason."
         if reason == "CONTENT_TYPE_NOT_SUPPORTED":
             raise InvalidRequest(
-                f"The agent '{self._name}' does not support this content: {why}",
+                f"The agent '{self._name}' does not support this content: {cause}",
                 code="content_type_not_supported",
                 param="messages",
             )
-        raise AgentRefused(f"The agent '{self._name}' rejected the request: {why}", reason)
+        raise AgentRefused(f"The agent '{self._name}' rejected the request: {cause}", reason)
 
     def excerpt(self, text: Any) -> str:
         """Return the agent's text for an error, without the key if it repeats it."""

@@ -38,7 +38,7 @@ class ServerProgram:
     environment: Mapping[str, str] = field(default_factory=dict)
     health: str = "/health"
     reports_lost_gpu: bool = True
-    """Whether its errors report a lost GPU; otherwise, its health is checked after each error."""
+    """True if its errors report a lost GPU; otherwise, its health is checked after each error."""
 
 
 MakeClient: TypeAlias = Callable[[ServerProcess, ModelDescription], EngineClient]

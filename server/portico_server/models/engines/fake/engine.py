@@ -60,7 +60,7 @@ class Fake:
             "portico_server.models.engines.fake.worker",
             {
                 "script": script.to_json(),
-                "adapters": {name: own.to_json() for name, own in scripts.items()},
+                "adapters": {name: own_value.to_json() for name, own_value in scripts.items()},
             },
             site,
             name=spec.name,

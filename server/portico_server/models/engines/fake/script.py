@@ -122,41 +122,41 @@ def read_script(value: Any) -> Script:
     return replace(Script(rules), **{name: item for name, item in known_fields.items() if item is not None})
 
 
-def _reply(value: Any, where: str) -> ScriptedReply:
+def _reply(value: Any, path: str) -> ScriptedReply:
     if isinstance(value, str):
         return ScriptedReply(content=(value,))
-    known_fields = _fields(value, ScriptedReply, where)
+    known_fields = _fields(value, ScriptedReply, path)
     content = known_fields.get("content") or ()
     known_fields["content"] = (content,) if isinstance(content, str) else tuple(str(item) for item in content)
     known_fields["tool_calls"] = tuple(known_fields.get("tool_calls") or ())
     if known_fields.get("error") is not None:
-        failure = ScriptedFailure(**_fields(known_fields["error"], ScriptedFailure, f"{where}.error"))
+        failure = ScriptedFailure(**_fields(known_fields["error"], ScriptedFailure, f"{path}.error"))
         known_fields["error"] = replace(failure, type=failure.type or type_of(failure.status))
     for call in known_fields["tool_calls"]:
         if not isinstance(call, Mapping) or not isinstance(call.get("name"), str):
             raise InvalidRequest(
-                f"'{where}.tool_calls' must be objects with 'name' and 'arguments'.", param="script"
+                f"'{path}.tool_calls' must be objects with 'name' and 'arguments'.", param="script"
             )
     for name in ("match", "system", "result"):
         try:
             re.compile(str(known_fields.get(name) or ""))
         except re.error as error:
             raise InvalidRequest(
-                f"'{where}.{name}' is not a valid regular expression: {error}.", param="script"
+                f"'{path}.{name}' is not a valid regular expression: {error}.", param="script"
             ) from error
     return ScriptedReply(**{name: item for name, item in known_fields.items() if item is not None})
 
 
-def _fields(value: Any, cls: type[Any], where: str) -> dict[str, Any]:
+def _fields(value: Any, cls: type[Any], path: str) -> dict[str, Any]:
     names = [item.name for item in fields(cls)]
     if not isinstance(value, Mapping):
         raise InvalidRequest(
-            f"'{where}' must be an object with any of these fields: {', '.join(names)}.", param="script"
+            f"'{path}' must be an object with any of these fields: {', '.join(names)}.", param="script"
         )
     for name in value:
         if name not in names:
             raise InvalidRequest(
-                f"'{where}' has an unknown field '{name}'.{nearest(str(name), names)}", param="script"
+                f"'{path}' has an unknown field '{name}'.{nearest(str(name), names)}", param="script"
             )
     return dict(value)
 

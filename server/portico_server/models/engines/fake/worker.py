@@ -46,7 +46,7 @@ class FakeServer:
         self._script = script
         self._player = ScriptPlayer(script)
         self._words: dict[int, str] = {}
-        self._adapters = {name: ScriptPlayer(own) for name, own in (adapters or {}).items()}
+        self._adapters = {name: ScriptPlayer(own_value) for name, own_value in (adapters or {}).items()}
 
     def mount(self, app: web.Application) -> web.Application:
         app.router.add_post("/v1/chat/completions", self.chat)

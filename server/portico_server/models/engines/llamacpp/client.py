@@ -54,10 +54,10 @@ class Slot:
     generated: int = 0
     busy: bool = False
     reading: bool = False
-    """Whether a long prompt is being read in the slot."""
+    """True if a long prompt is being read in the slot."""
     last_used: int = 0
     unrelated: bool = True
-    """Whether the slot held little or nothing of its call's prompt when the call arrived."""
+    """True if the slot held little or nothing of its call's prompt when the call arrived."""
     unread: int = 0
     """Counted or estimated number of tokens of its call's prompt that the slot does not hold."""
     body: Mapping[str, Any] | None = None

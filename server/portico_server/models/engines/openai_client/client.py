@@ -256,9 +256,9 @@ class ChoiceStreamClient:
         form = body.get("response_format") or {}
         is_call_schema = form.get("json_schema", {}).get("name") == CALL_SCHEMA
         param = "tools" if is_call_schema or "tools" in body else "response_format"
-        why = reason.partition('"')[0].removeprefix("#: ").strip()[:MAX_REASON_CHARS]
+        cause = reason.partition('"')[0].removeprefix("#: ").strip()[:MAX_REASON_CHARS]
         return InvalidRequest(
-            f"'{self._name}' cannot follow the schema in '{param}': {why}.",
+            f"'{self._name}' cannot follow the schema in '{param}': {cause}.",
             code="invalid_schema",
             param=param,
         )

@@ -179,7 +179,7 @@ def _first_created(data: bytes) -> bytes:
 
 
 def _with_choices(data: bytes, wants_usage: bool) -> bytes:
-    """Return the frames without those that have no choices, because clients index ``choices[0]``.
+    """Return the frames that have choices, because clients index ``choices[0]``.
 
     Only usage that was requested can stay.
     """

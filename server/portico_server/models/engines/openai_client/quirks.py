@@ -37,11 +37,11 @@ class ImageQuirks:
     refused: frozenset[str] = frozenset()
     taken: frozenset[str] | None = None
     sides: bool = False
-    """Whether the server expects ``width`` and ``height`` instead of ``size``."""
+    """True if the server expects ``width`` and ``height`` instead of ``size``."""
     encoded: str = "b64_json"
     """The server's value of ``response_format`` for images as base64."""
     edits: bool = True
-    """Whether the server has ``images/edits``."""
+    """True if the server has ``images/edits``."""
     inside: tuple[str, ...] = ()
     """Fields of ``images/generations`` in which the server accepts images to edit, as data URLs."""
 
@@ -117,15 +117,15 @@ class Quirks:
     refused: frozenset[str] = frozenset()
     taken: frozenset[str] | None = None
     stream_usage: bool = True
-    """Whether the server accepts a request for the token counts of a stream."""
+    """True if the server accepts a request for the token counts of a stream."""
     strict_tools: bool = True
-    """Whether the server supports ``tools[].function.strict``."""
+    """True if the server supports ``tools[].function.strict``."""
     developer: bool = True
-    """Whether the server supports the role ``developer``; otherwise it becomes ``system``."""
+    """True if the server supports the role ``developer``; otherwise it becomes ``system``."""
     embedding_batch: int | None = None
     """Maximum number of texts that one call can embed."""
     base64: bool = True
-    """Whether the server sends embeddings as base64, which OpenAI's own clients request."""
+    """True if the server sends embeddings as base64, which OpenAI's own clients request."""
     pictures: ImageQuirks = ImageQuirks()
 
 

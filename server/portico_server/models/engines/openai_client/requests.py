@@ -194,7 +194,7 @@ def _prompts(prompt: Any) -> Sequence[Any]:
     return [prompt]
 
 
-def _message(message: Mapping[str, Any], where: str, *, sees: bool) -> dict[str, Any]:
+def _message(message: Mapping[str, Any], path: str, *, sees: bool) -> dict[str, Any]:
     """Return a message with plain text, or with parts if it has images, in a role that every template supports."""
     result = {name: value for name, value in message.items() if value is not None}
     if result.get("role") == "developer":
@@ -202,12 +202,12 @@ def _message(message: Mapping[str, Any], where: str, *, sees: bool) -> dict[str,
     content = message.get("content")
     if sees and isinstance(content, list) and any(_is_image(part) for part in content):
         texts = [
-            _image(part, where) if _is_image(part) else {"type": "text", "text": _text([part], where)}
+            _image(part, path) if _is_image(part) else {"type": "text", "text": _text([part], path)}
             for part in content
         ]
         result["content"] = texts
     else:
-        result["content"] = _text(content, where)
+        result["content"] = _text(content, path)
     return result
 
 
@@ -215,21 +215,21 @@ def _is_image(part: Any) -> bool:
     return isinstance(part, Mapping) and part.get("type") == "image_url"
 
 
-def _image(part: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+def _image(part: Mapping[str, Any], path: str) -> Mapping[str, Any]:
     """Return the part if it contains the image itself: the engine would fetch a URL from any host that it can reach."""
     image = part.get("image_url")
     url = image.get("url") if isinstance(image, Mapping) else image
     if isinstance(url, str) and url.startswith("data:image/"):
         return part
     raise InvalidRequest(
-        f"The images of '{where}' must be in the message itself, as URLs that begin with data:image/. This "
+        f"The images of '{path}' must be in the message itself, as URLs that begin with data:image/. This "
         "model does not fetch images.",
         code="unsupported_content",
-        param=f"{where}.content",
+        param=f"{path}.content",
     )
 
 
-def _text(content: Any, where: str) -> str:
+def _text(content: Any, path: str) -> str:
     if not isinstance(content, list):
         return content if isinstance(content, str) else ""
     texts = []
@@ -237,10 +237,10 @@ def _text(content: Any, where: str) -> str:
         kind = part.get("type") if isinstance(part, Mapping) else None
         if kind not in ("text", "refusal", "input_text", "output_text"):
             raise InvalidRequest(
-                f"This model reads only text; '{where}.content[{index}]' has the type '{kind}'. Choose a "
+                f"This model reads only text; '{path}.content[{index}]' has the type '{kind}'. Choose a "
                 "model that supports it, or leave it out.",
                 code="unsupported_content",
-                param=f"{where}.content[{index}]",
+                param=f"{path}.content[{index}]",
             )
         texts.append(str(part.get("text", part.get("refusal", ""))))
     return "".join(texts)

@@ -75,13 +75,13 @@ def _conversation(messages_value: Any) -> tuple[list[Block], list[Block]]:
     return system, messages
 
 
-def _blocks(content: Any, where: str) -> Iterator[Block]:
+def _blocks(content: Any, path: str) -> Iterator[Block]:
     if isinstance(content, str):
         if content.strip():
             yield {"type": "text", "text": content}
         return
     for number, part in enumerate(content or ()):
-        at = f"{where}.content[{number}]"
+        at = f"{path}.content[{number}]"
         match part.get("type"):
             case "text" | "refusal":
                 text = part.get("text") or part.get("refusal") or ""
@@ -125,7 +125,7 @@ def _base64(url: str, at: str) -> Block:
     return {"type": "base64", "media_type": media, "data": data}
 
 
-def _uses(message: Mapping[str, Any], where: str) -> Iterator[Block]:
+def _uses(message: Mapping[str, Any], path: str) -> Iterator[Block]:
     for number, call in enumerate(message.get("tool_calls") or ()):
         function = call.get("function") or {}
         try:
@@ -135,13 +135,13 @@ def _uses(message: Mapping[str, Any], where: str) -> Iterator[Block]:
         if not isinstance(arguments, dict):
             raise InvalidRequest(
                 "The arguments of a tool call must be a JSON object as text.",
-                param=f"{where}.tool_calls[{number}].function.arguments",
+                param=f"{path}.tool_calls[{number}].function.arguments",
             )
         yield {"type": "tool_use", "id": call.get("id"), "name": function.get("name"), "input": arguments}
 
 
-def _result(message: Mapping[str, Any], where: str) -> Block:
-    content = list(_blocks(message.get("content"), where))
+def _result(message: Mapping[str, Any], path: str) -> Block:
+    content = list(_blocks(message.get("content"), path))
     block: Block = {"type": "tool_result", "tool_use_id": message.get("tool_call_id")}
     return {**block, "content": content} if content else block
 

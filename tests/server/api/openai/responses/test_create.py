@@ -1,4 +1,4 @@
-"""``/v1/responses`` with OpenAI's own client in strict mode: whole and streamed, kept, gone on with, refused."""
+"""``/v1/responses`` with OpenAI's own client in strict mode: whole and streamed, stored, continued, refused."""
 
 from __future__ import annotations
 
@@ -218,7 +218,7 @@ def test_a_forced_function_is_called(client: OpenAI) -> None:
     assert call.name == "get_weather"
 
 
-# --- what is wrong ----------------------------------------------------------------------------------------------
+# --- errors ---------------------------------------------------------------------------------------------
 
 CALL: Any = {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"}
 OUTPUT: Any = {"type": "function_call_output", "call_id": "c1", "output": "x"}
@@ -344,12 +344,14 @@ def test_a_client_that_leaves_frees_the_model(harbour: Daemon, client: OpenAI) -
     headers = {"Authorization": f"Bearer {client.api_key}"}
     runs = httpx.get(f"{harbour.url}/api/runs", headers=headers).json()["data"]
     [run] = [run for run in runs if run["kind"] == "responses" and run["name"] == "clever"][:1]
-    events = httpx.get(f"{harbour.url}/api/runs/{run['id']}/events", headers=headers)  # until it has ended
+    events = httpx.get(
+        f"{harbour.url}/api/runs/{run['id']}/events", headers=headers
+    )  # until the run has ended
     assert "cancelled" in events.text
 
 
 def turns_of(items: int, text: str = "a") -> Any:
-    """As many items of a conversation, to which `clever` has nothing to add."""
+    """Return a conversation of that many items, to which `clever` adds nothing."""
     return [{"role": "user", "content": text}] * (items - 1) + [{"role": "user", "content": "paint it"}]
 
 
@@ -371,7 +373,8 @@ def test_a_chain_that_is_too_long_is_refused(as_key: Callable[[str], OpenAI], it
             "previous_response_id",
         )
         assert "Start again without 'previous_response_id'" in refused.value.message
-    # The one before it is short enough still, and whose it is not learns nothing of it.
+    # The response before it is still short enough, and a key that does not own a response learns nothing of
+    # it.
     again = client.responses.create(model="clever", input="paint it", previous_response_id=first.id)
     assert again.status == "completed"
     with pytest.raises(openai.NotFoundError) as unknown:

@@ -1,4 +1,4 @@
-"""``/v1/responses`` as a WebSocket, with OpenAI's own client where it can say it."""
+"""``/v1/responses`` as a WebSocket, using OpenAI's own client where it can express the case."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ENDS = ("response.completed", "response.incomplete", "error")
 
 
 def turn(connection: ResponsesConnection, **fields: Any) -> list[Any]:
-    """The events of one response."""
+    """Return the events of one response."""
     connection.send({"type": "response.create", "model": "echo", **fields})  # type: ignore[typeddict-item]
     events = [connection.recv()]
     while events[-1].type not in ENDS:
@@ -59,7 +59,7 @@ def test_a_response_is_continued_on_the_connection(as_key: Callable[[str], OpenA
         third = turn(connection, input=said("crew"), previous_response_id=second.id, store=True)[-1].response
     assert third.previous_response_id == second.id
     assert third.usage.input_tokens > second.usage.input_tokens > first.usage.input_tokens
-    # What is stored stands alone, also where what it continued is not.
+    # A stored response stands alone, even if the response it continued is not stored.
     later = client.responses.create(model="echo", input="port", previous_response_id=third.id)
     assert later.usage is not None and later.usage.input_tokens > third.usage.input_tokens
 
@@ -129,7 +129,7 @@ def test_messages_that_are_none_are_answered_and_the_connection_serves_on(harbou
 
 def test_a_message_over_the_limit_closes_the_connection(harbour: Daemon) -> None:
     with opened(harbour) as connection, pytest.raises(ConnectionClosed):
-        asked(connection, (b"x" for _ in range(5_000)))  # so many frames
+        asked(connection, (b"x" for _ in range(5_000)))  # this many frames
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def runs(harbour: Daemon) -> list[dict[str, Any]]:
 
 
 def drain(connection: ClientConnection) -> None:
-    """Receive until the connection is closed, which raises."""
+    """Receive until the connection is closed, which raises an exception."""
     while True:
         connection.recv(20)
 

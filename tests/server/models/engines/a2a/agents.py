@@ -1,4 +1,4 @@
-"""Agents elsewhere: one by the server of the official SDK, unchanged, and ones that say exactly what a test wants."""
+"""External agents: the unchanged server of the official SDK, and agents that send exactly what a test wants."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ KEY = "a-secret-of-the-agent"
 
 
 class Desk(AgentExecutor):
-    """Does what the first word of a message says, and otherwise repeats it, word by word."""
+    """Does what the first word of a message says, and otherwise repeats the message word by word."""
 
     def __init__(self) -> None:
         self.heard: list[dict[str, Any]] = []
@@ -102,14 +102,14 @@ class Desk(AgentExecutor):
 
 @dataclass
 class Agent:
-    """One that serves. ``requests``: the path and the headers of what it was sent."""
+    """A serving agent. ``requests`` holds the path and the headers of each request it received."""
 
     url: str
     desk: Desk
     card: dict[str, Any]
     requests: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     watched: asyncio.Event = field(default_factory=asyncio.Event)
-    """Somebody asks for something while it works."""
+    """Set when a client requests something while the agent works."""
 
     @property
     def source(self) -> str:
@@ -132,7 +132,7 @@ def card_of(address: str, **more: Any) -> dict[str, Any]:
 
 @asynccontextmanager
 async def sdk_agent(*, binding: str = "JSONRPC", header: str = "", **card: Any) -> AsyncIterator[Agent]:
-    """The SDK's server at ``/desk``, which wants `KEY` in a header if one is named."""
+    """Serve the SDK's server at ``/desk``; if ``header`` is given, it must contain `KEY`."""
     listener = listening()
     url = f"http://127.0.0.1:{listener.getsockname()[1]}/desk"
     interface = {"url": url, "protocolBinding": binding, "protocolVersion": "1.0"}
@@ -173,7 +173,7 @@ Handle = Callable[[web.Request, dict[str, Any]], Awaitable[web.StreamResponse]]
 
 @asynccontextmanager
 async def raw_agent(handle: Handle, card: Any = None, **changes: Any) -> AsyncIterator[str]:
-    """One whose messages ``handle`` answers with what it likes; its source."""
+    """Serve an agent whose messages ``handle`` answers freely, and yield its source."""
     url = ""
 
     async def show(request: web.Request) -> web.StreamResponse:

@@ -21,7 +21,7 @@ def said(got: Any) -> str:
 
 
 def turns(*texts: str) -> list[dict[str, Any]]:
-    """What a person and an agent said in turn."""
+    """Return the alternating messages of a person and an agent."""
     return [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(texts)]
 
 
@@ -44,10 +44,10 @@ async def test_a_chat_is_a_conversation_with_an_agent(
         assert said(first) == "one two three"
         streamed = await models.stream("desk", {"messages": turns("one two three", "one two three", "four")})
         assert (streamed.text(), streamed.finishes(), streamed.done) == ("four", {0: "stop"}, True)
-        # The second message continues the context of the first, and has nothing but what is new.
+        # The second message continues the context of the first and contains only what is new.
         _first, again = agent.desk.heard
         assert again["contextId"] and [part["text"] for part in again["parts"]] == ["four"]
-        # Another chat that begins alike is another conversation, which the agent is told whole.
+        # Another chat with the same beginning is a separate conversation, which the agent receives in full.
         other = await models.ask(
             "desk",
             {
@@ -61,7 +61,7 @@ async def test_a_chat_is_a_conversation_with_an_agent(
         assert agent.desk.heard[2]["parts"][0]["text"] == (
             "Instructions:\nBe brief.\n\nThe conversation so far:\nUser: one two three\nYou: one two three\n\nUser:"
         )
-        # What the agent asks is the answer; the next message continues the task.
+        # The agent's question is the answer; the next message continues the task.
         asked = await models.ask("desk", {"messages": user("book a room")})
         assert said(asked) == "Which day?"
         assert (
@@ -160,7 +160,7 @@ async def test_who_leaves_has_the_task_cancelled(models: ModelFixture, streaming
             await relayed.chunks.aclose()  # type: ignore[attr-defined]
         else:
             waiting = asyncio.create_task(models.ask("desk", {"messages": user("hang")}))
-            await agent.watched.wait()  # so its task is known
+            await agent.watched.wait()  # so that its task is known
             waiting.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await waiting

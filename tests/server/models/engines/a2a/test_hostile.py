@@ -1,4 +1,4 @@
-"""The engine `a2a` against agents that break off, forget, flood, hang or send nonsense: one clear error each."""
+"""The engine `a2a` against agents that disconnect, forget, flood, hang or send nonsense: one clear error each."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def refusal(code: int, message: str = "No.") -> web.Response:
 async def events(
     request: web.Request, *results: Any, hang: asyncio.Event | None = None
 ) -> web.StreamResponse:
-    """A stream that ends after these, or never."""
+    """Return a stream that ends after these results, or never."""
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
     await response.prepare(request)
     for result in results:
@@ -67,7 +67,7 @@ def status(state: str, task_id: str = "t") -> dict[str, Any]:
 
 
 class Script:
-    """Answers each method with what a test wrote down, in turn, the last for ever; ``heard`` are the calls."""
+    """Answers each method with the answers of the test in order, repeating the last; ``heard`` are the calls."""
 
     def __init__(self, **answers: Sequence[Any]) -> None:
         self.answers = answers
@@ -219,7 +219,7 @@ async def test_odd_shapes_are_an_answer_or_an_error_but_never_a_crash(models: Mo
 
 
 def test_what_an_artifact_takes_that_comes_again_grows_with_its_size_alone() -> None:
-    # To compare all of it with each piece would take minutes.
+    # Comparing the whole text with each piece would take minutes.
     answer = AgentAnswer("desk", str)
 
     def said(text: str, *, append: bool) -> str:

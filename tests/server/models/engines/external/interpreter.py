@@ -12,7 +12,7 @@ STANDIN = Path(__file__).with_name("standin")
 
 
 def interpreter(folder: Path, story: str = "", script: Any = ()) -> str:
-    """The path of a ``python`` that finds the stand-ins first."""
+    """Return the path of a ``python`` that finds the stand-ins first."""
     path = folder / f"python-{story or 'plain'}"
     path.write_text(
         "#!/bin/sh\n"
@@ -26,7 +26,7 @@ def interpreter(folder: Path, story: str = "", script: Any = ()) -> str:
 
 
 def model(folder: Path, **configuration: Any) -> str:
-    """A folder with a configuration and (empty) weights."""
+    """Return a folder with a configuration and (empty) weights."""
     made = folder / "model"
     made.mkdir(exist_ok=True)
     (made / "config.json").write_text(json.dumps({"max_position_embeddings": 2048, **configuration}))

@@ -1,4 +1,4 @@
-"""When the daemon is killed, what it started through a warden is gone too."""
+"""When the daemon is killed, the processes it started through a warden end too."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_the_engine_ends_with_the_daemon(tmp_path: Path, number: signal.Signals)
 
 
 def _works(process: psutil.Process) -> bool:
-    """Whether it still runs; one that nobody has buried yet does not."""
+    """Return whether the process still runs; a zombie does not."""
     try:
         return process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -1,4 +1,4 @@
-"""Every parameter of the heavy engines is in the documentation."""
+"""Every parameter of the heavy engines is documented."""
 
 from __future__ import annotations
 

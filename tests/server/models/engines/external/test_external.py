@@ -1,4 +1,4 @@
-"""The engines `vllm` and `lmdeploy`: command lines, and life and death of a process that is not ours."""
+"""The engines `vllm` and `lmdeploy`: command lines, and the start and end of an external process."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def child_of(models: ModelFixture) -> ServerProcess:
 
 
 async def gone(*pids: int) -> None:
-    """Until these processes are gone; children of children end when the system gets to it."""
+    """Wait until these processes have ended; the system ends grandchildren in its own time."""
     async with asyncio.timeout(60):
         while any(map(_works, pids)):
             await asyncio.to_thread(psutil.wait_procs, [], 0.02)
@@ -141,7 +141,7 @@ async def test_what_cannot_be_is_named(
     assert raised.value.param == param
 
 
-# --- life and death -----------------------------------------------------------------------------------------
+# --- start and end --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -265,7 +265,7 @@ async def test_one_file_is_no_folder(models: ModelFixture, tmp_path: Path) -> No
     path = tmp_path / "tiny.gguf"
     path.write_bytes(gguf())
     await models.models.add(ModelSpec("m", str(path), engine="vllm"))
-    with pytest.raises(PorticoError, match="takes a folder with safetensors"):
+    with pytest.raises(PorticoError, match="requires a folder with safetensors"):
         await models.relay("m", HI)
 
 

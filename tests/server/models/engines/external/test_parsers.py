@@ -1,4 +1,6 @@
-"""How a model writes its calls and thoughts is read from its folder, and every engine is told so by a name it has."""
+"""A model's format of calls and thoughts is read from its folder, and each engine receives its own name for that
+format.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,7 @@ QWEN3 = """{%- if tools %}<tool_call>{"name": <function-name>, "arguments": <arg
 {%- if enable_thinking is defined and enable_thinking is false %}<think>\\n\\n</think>\\n\\n{%- endif %}"""
 
 TEMPLATES = [
-    # what stands in the template, model types, tools, thoughts
+    # text in the template, model types, tools, thoughts
     ('{% if tools %}<tool_call>{"name": x, "arguments": y}</tool_call>{% endif %}', ["qwen2"], "hermes", ""),
     (QWEN3, ["qwen3"], "hermes", "qwen3"),
     (
@@ -60,16 +62,16 @@ TEMPLATES = [
     ("{% if tools %}<|tool_call>{% endif %}<|channel>", ["gemma4"], "gemma4", "gemma4"),
     ("<|start_of_role|>{% if tools %}<|tool_call|>{% endif %}", ["granite"], "granite", ""),
     ("", ["deepseek_v32"], "deepseek_v32", ""),
-    # A distilled model thinks, and its template knows no tools.
+    # A distilled model thinks, and its template has no tools.
     ("{{'<｜Assistant｜><think>\\n'}}", ["qwen2"], "", "deepseek_r1"),
-    # Thinking only where it is asked for: a parser that expects thoughts would take the answer for them.
+    # Thinking is opt-in: a parser that expects thoughts would mistake the answer for thoughts.
     (
         "{% if enable_thinking is defined and enable_thinking is true %}<think>{% endif %}",
         ["qwen3_5"],
         "",
         "",
     ),
-    # Tools that come in a message are not the variable of the request.
+    # Tools in a message are not the request's variable.
     ("{{ message['tools'] }}<|tool|><|/tool|>", ["phi3"], "", ""),
     ("{% for message in messages %}{{ message.content }}{% endfor %}", ["gpt_oss"], "", "openai_gptoss"),
     ("{% if tools %}in a way of its own{% endif %}", ["novel"], "", ""),
@@ -131,7 +133,7 @@ def test_a_damaged_tokenizer_leaves_it_open(tmp_path: Path, damaged: bytes) -> N
     assert parsers.output_format(folder) == WrittenFormat()
 
 
-# The stand-in for LMDeploy writes text alone: calls that it reads itself are tried with the real one.
+# LMDeploy's stand-in writes only text; calls that LMDeploy reads itself are tested with the real one.
 @pytest.mark.parametrize(("engine", "known"), [("vllm", True), ("vllm", False), ("lmdeploy", False)])
 async def test_tools_may_be_called_by_default(
     models: ModelFixture, tmp_path: Path, engine: str, known: bool
@@ -140,7 +142,8 @@ async def test_tools_may_be_called_by_default(
     if known:
         (folder / "chat_template.jinja").write_text(QWEN3)
     call = {"name": "weather", "arguments": {"city": "Bern"}}
-    # What reaches the daemon: a call that the engine has read, or the JSON to which the model was held.
+    # What reaches the daemon: a call that the engine has read, or the JSON to which the model was
+    # constrained.
     answer = {"tool_calls": [call]} if known else {"content": json.dumps(call)}
     parameters = {"python": interpreter(tmp_path, script=[{"match": "rain", **answer}])}
     await models.models.add(ModelSpec("m", str(folder), engine=engine, parameters=parameters))

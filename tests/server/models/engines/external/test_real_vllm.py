@@ -1,6 +1,6 @@
-"""vLLM itself, where an interpreter has it: ``PORTICO_TEST_VLLM`` is its path (a CPU build will do).
+"""vLLM itself, if an interpreter has it: ``PORTICO_TEST_VLLM`` is its path (a CPU build suffices).
 
-The model is a tiny one with random weights that the test makes with that interpreter's own transformers.
+The model is tiny, with random weights that the test creates with that interpreter's own transformers.
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ SMALL = {
     "memory_share": 0.2,
     "arguments": ["--structured-outputs-config", COMPACT],
 }
-"""Without a GPU, the share is of the machine's memory. Random weights write white space for ever where they may."""
+"""Parameters of a small model. Without a GPU, the share is that of the machine's memory.
+
+Random weights would write white space forever if allowed.
+"""
 
 MAKE = """
 import sys
@@ -64,7 +67,7 @@ async def test_vllm_from_start_to_end(tmp_path: Path) -> None:
     async with model_fixture(tmp_path, load_timeout=400.0) as daemon:
         parameters = {**SMALL, "python": PYTHON}
         await daemon.models.add(ModelSpec("m", str(folder), engine="vllm", parameters=parameters))
-        await daemon.models.load("m")  # longer than a call may take
+        await daemon.models.load("m")  # takes longer than a call may take
         got = await daemon.ask("m", {"messages": user("hi"), "max_tokens": 4})
         assert got["usage"]["completion_tokens"] == 4 and got["model"] == "m"
         assert daemon.models.get("m").context_length == 512

@@ -1,4 +1,4 @@
-"""What the embedded engine has read outlives its process: kept in files, checked, bounded, and never another's."""
+"""The embedded engine's prompt state outlives its process: stored in files, checked, bounded, never used by others."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def add(daemon: ModelFixture, **more: Any) -> None:
 
 
 async def cached(daemon: ModelFixture, body: dict[str, Any] = CHAT) -> tuple[int, str]:
-    """How many tokens of a prompt were there before, and the answer."""
+    """Return how many prompt tokens were cached, and the answer."""
     answer = await daemon.ask("m", body)
     return (
         answer["usage"]["prompt_tokens_details"]["cached_tokens"],
@@ -113,7 +113,7 @@ async def test_none_is_kept_of_short_prompts_nor_where_the_setting_is_0(tmp_path
         assert (await cached(daemon))[0] == 0
 
 
-# --- the files alone -----------------------------------------------------------------------------------------
+# --- files only -----------------------------------------------------------------------------------------
 
 
 def keep(prompts: KeptPrompts, tokens: list[int], adapter: str = "", size: int = 1000) -> str:

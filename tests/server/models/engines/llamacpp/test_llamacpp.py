@@ -1,4 +1,4 @@
-"""llama.cpp's side that needs no process: plans, requests, tools read from JSON as it is written."""
+"""The part of llama.cpp that needs no process: plans, requests, and tool calls parsed from JSON as it is written."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ FREE = ToolPlan(({"name": "f"},), free=True)
 
 
 def read(plan: ToolPlan, text: str, size: int) -> tuple[str, str, str]:
-    """What comes out if ``text`` arrives in pieces of ``size``: content, name, arguments."""
+    """Return content, name and arguments if ``text`` arrives in pieces of ``size``."""
     reader = ToolReader(plan)
     content, name, arguments = "", "", ""
     for start in range(0, len(text), size):

@@ -1,4 +1,4 @@
-"""Options of a model on llama.cpp: checked, planned in memory, and handed to the engine as it wants them."""
+"""Options of a model on llama.cpp: checked, planned in memory, and converted for the engine."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def settled(path: Path, **parameters: Any) -> Any:
 
 
 def given(path: Path, **parameters: Any) -> Any:
-    """llama.cpp's own parameters for a plan."""
+    """Return llama.cpp's own parameters for a plan."""
     made = asdict(settled(path, **parameters))
     config = {"model": str(path), "name": "m", "key": "k", "host": "127.0.0.1", "plan": made, "adapters": []}
     return worker.parameters(config)
@@ -131,7 +131,7 @@ def test_a_draft_of_another_family_is_refused(model: Path, tmp_path: Path) -> No
     draft.write_bytes(gguf({**LLAMA, "tokenizer.ggml.tokens": [str(n) for n in range(500)]}))
     with pytest.raises(InvalidRequest, match="same family"):
         settled(model, draft_model=str(draft))
-    with pytest.raises(InvalidRequest, match="no model file") as raised:
+    with pytest.raises(InvalidRequest, match=r"The model file .* does not exist") as raised:
         settled(model, draft_model=str(tmp_path / "nothing.gguf"))
     assert raised.value.param == "parameters.draft_model"
 
@@ -195,7 +195,7 @@ def test_images_must_be_in_the_message() -> None:
         assert raised.value.code == "unsupported_content"
 
 
-# --- with the small model ---------------------------------------------------------------------------------
+# --- with the small model -------------------------------------------------------------------------------
 
 
 SMALL = {"context_length": 512, "slots": 1, "threads": 1}

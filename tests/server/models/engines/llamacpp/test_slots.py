@@ -1,4 +1,4 @@
-"""Slots of the embedded engine: a long prompt does not keep others waiting, and each call is counted rightly."""
+"""Slots of the embedded engine: a long prompt does not delay others, and each call is counted correctly."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def small(tmp_path: Path) -> AsyncIterator[ModelFixture]:
 
 
 async def first_piece(relayed: Any) -> list[bytes]:
-    """Frames up to the first one with a word."""
+    """Return frames up to and including the first that contains a word."""
     frames: list[bytes] = []
     async for chunk in relayed.chunks:
         frames.append(chunk)
@@ -127,10 +127,13 @@ async def test_a_prompt_of_the_context_one_under_and_one_over(small: ModelFixtur
         with pytest.raises(InvalidRequest) as raised:
             await small.ask("m", prompt(tokens), "completions")
         assert (raised.value.code, raised.value.param) == ("context_length_exceeded", "prompt")
-        assert f"{tokens} tokens" in raised.value.message and "the answer needs one" in raised.value.message
+        assert (
+            f"{tokens} tokens" in raised.value.message
+            and "the answer needs at least one" in raised.value.message
+        )
 
 
-# The queue alone.
+# Only the queue.
 
 
 def prompt(text: str, *, long: bool = False, lora: Any = None) -> CallPrompt:
@@ -174,11 +177,11 @@ async def test_a_slot_that_is_granted_to_a_caller_who_has_left_goes_to_the_next(
     assert await waiting[1] is held
 
 
-# What is read at a time, alone.
+# Only the reading budget.
 
 
 class Readers:
-    """Parts of prompts that are being read, by the order in which they began."""
+    """Prompt parts being read, in the order in which they began."""
 
     def __init__(self, rate: int = 200) -> None:
         self.budget = ReadingBudget()
@@ -188,7 +191,7 @@ class Readers:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def read(self, name: str, tokens: int) -> asyncio.Task[None]:
-        """Begin, as far as the budget lets it."""
+        """Start reading as soon as the budget allows."""
         self._ends[name] = asyncio.Event()
         self._tasks.append(asyncio.create_task(self._read(name, tokens)))
         await self._settle()
@@ -304,6 +307,6 @@ async def test_a_schema_that_makes_no_grammar_is_named(small: ModelFixture) -> N
     assert (raised.value.param, raised.value.code) == ("response_format", "invalid_schema")
     schema = {"type": "integer", "minimum": -1e30, "maximum": 1e30}
     form = {"type": "json_schema", "json_schema": {"name": "large", "schema": schema}}
-    with pytest.raises(InvalidRequest, match=r"cannot keep to the schema") as raised:
+    with pytest.raises(InvalidRequest, match=r"cannot follow the schema") as raised:
         await small.ask("m", {"messages": user("Count."), "response_format": form})
     assert (raised.value.param, raised.value.code) == ("response_format", "invalid_schema")

@@ -1,4 +1,4 @@
-"""LMDeploy itself, where an interpreter has it: ``PORTICO_TEST_LMDEPLOY`` is its path. It needs no GPU here."""
+"""LMDeploy itself, if an interpreter has it: ``PORTICO_TEST_LMDEPLOY`` is its path. These tests need no GPU."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ needed = pytest.mark.skipif(not PYTHON, reason="PORTICO_TEST_LMDEPLOY names no i
 
 
 def interpreter(folder: Path) -> str:
-    """The path of a ``python`` that runs LMDeploy with our tokens."""
+    """Return the path of a ``python`` that runs LMDeploy with our tokens."""
     path = folder / "python-lmdeploy"
     path.write_text(
         f'#!/bin/sh\nexec {shlex.quote(PYTHON)} {shlex.quote(str(HERE / "launch.py"))} "$@"\n',
@@ -45,7 +45,7 @@ model.save_pretrained(made)
 
 
 def thinking(source: Path, made: Path, template: str) -> Path:
-    """The same model with tokens around its thoughts, and this chat template."""
+    """Return the same model with tokens around its thoughts, and this chat template."""
     command = [PYTHON, "-W", "ignore", "-c", THINKING, str(source), str(made), template]
     subprocess.run(command, check=True, capture_output=True)
     return made
@@ -53,7 +53,7 @@ def thinking(source: Path, made: Path, template: str) -> Path:
 
 @cache
 def models(folder: Path) -> Path:
-    """Tiny models of random weights, made with LMDeploy's own transformers: see ``make_models.py``."""
+    """Return tiny models with random weights, created with LMDeploy's own transformers: see ``make_models.py``."""
     made = folder / "models"
     made.mkdir(parents=True)
     subprocess.run([PYTHON, "-W", "ignore", str(MAKE), str(made)], check=True, capture_output=True)

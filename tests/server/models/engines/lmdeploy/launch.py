@@ -1,4 +1,4 @@
-"""LMDeploy's own command, server, parsers and templates, with only what makes the tokens replaced.
+"""LMDeploy's own command, server, parsers and templates; only the token generator is replaced.
 
 Runs in LMDeploy's environment: ``launch.py -m lmdeploy serve api_server …``.
 """

@@ -1,7 +1,7 @@
-"""Reads command lines with LMDeploy's own parser: runs in its environment.
+"""Reads command lines with LMDeploy's own parser, and runs in its environment.
 
-Takes a JSON list of command lines on its standard input. Answers an object: ``read``, for each what LMDeploy would go
-by, or the words that it ends with; ``choices``, by option what it takes.
+Takes a JSON list of command lines on standard input. Prints an object: ``read`` has, for each, the settings that
+LMDeploy would use or its final error; ``choices`` has the accepted values by option.
 """
 
 from __future__ import annotations

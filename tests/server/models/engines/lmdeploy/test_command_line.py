@@ -1,4 +1,4 @@
-"""How LMDeploy is started: its command lines and, where LMDeploy is at hand, what its own parser makes of them."""
+"""LMDeploy's command lines and, if LMDeploy is available, how its own parser reads them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from portico_server.models.spec import ModelSpec
 
 KEY = "0123"
 
-# What a model is given, and what LMDeploy is to make of it beside its own defaults.
+# Parameters of a model, and the settings that LMDeploy must read from them beside its own defaults.
 READ: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({}, {}),
     ({"backend": "pytorch"}, {"backend": "pytorch"}),
@@ -48,11 +48,11 @@ OURS: Mapping[str, Any] = {
     "model_name": "m", "server_name": "127.0.0.1", "server_port": 8000, "api_keys": [KEY],
     "logprobs_mode": "raw_logprobs", "enable_abort_handling": True,
 }  # fmt: skip
-"""What every model is started with."""
+"""Settings that every model is started with."""
 
 
 def line(parameters: dict[str, Any], adapters: tuple[AdapterScale, ...] = ()) -> list[str]:
-    """The arguments after ``python -m lmdeploy``."""
+    """Return the arguments after ``python -m lmdeploy``."""
     made = LmDeploy().program(ModelSpec("m", "/models/x", parameters=parameters), Path("/models/x"), adapters)
     meant = {"{host}": "127.0.0.1", "{port}": "8000", "{key}": KEY}
     assert made.arguments[:3] == ["-P", "-m", "lmdeploy"]

@@ -1,4 +1,4 @@
-"""What LMDeploy's server says, read: stops that it does not see, and tokens as the vocabulary writes them."""
+"""Reading the output of LMDeploy's server: stops that it misses, and tokens as the vocabulary writes them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""LMDeploy's own command line, server, parsers and templates under the daemon; only the tokens are made by the test.
+"""LMDeploy's own command line, server, parsers and templates under the daemon; the test generates only the tokens.
 
-``PORTICO_TEST_LMDEPLOY`` is an interpreter that has LMDeploy; it needs no GPU. It is asked the contract of engines too:
-``tests/server/models/engines/test_contract.py``.
+``PORTICO_TEST_LMDEPLOY`` is an interpreter that has LMDeploy; it needs no GPU. The contract of engines also runs
+against it: ``tests/server/models/engines/test_contract.py``.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ TEMPLATE = (
     "{% if tools %}tools: {{ tools | length }}\n{% endif %}{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n"
     "{% endfor %}assistant:"
 )
-"""Of a model that knows tools."""
+"""Template of a model that supports tools."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def models(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ModelFixture]:
-    """``m`` on the backend turbomind, whose template knows no tools; ``p`` on pytorch, which has parsers."""
+    """Yield ``m`` on the turbomind backend, whose template has no tools, and ``p`` on pytorch, which has parsers."""
     home: Path = tmp_path_factory.mktemp("real")
     made = await asyncio.to_thread(environment.models, home)
     async with model_fixture(home, load_timeout=120.0) as built:
@@ -61,7 +61,7 @@ async def models(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mode
 
 
 def sessions(models: ModelFixture, name: str = "m") -> list[str]:
-    """How the calls to LMDeploy ended, in order."""
+    """Return how the calls to LMDeploy ended, in order."""
     found = (re.fullmatch(r"session \d+ (.*)", line) for line in models.models.logs(name, 1000))
     return [one[1] for one in found if one is not None and "begins" not in one[1]]
 
@@ -184,7 +184,7 @@ async def test_adapters_beside_their_base(models: ModelFixture, tmp_path: Path) 
     layers = {f"self_attn.{part}": shape for part, shape in (("q_proj", (64, 64)), ("v_proj", (64, 32)))}
     newer = {"use_rslora": True, "target_modules": "all-linear", "arrow_config": None, "lora_bias": False}
     adapters = {"ft:m:x": newer, "other": {}}
-    await models.models.unload("m")  # it is started once for both
+    await models.models.unload("m")  # started once for both models
     for seed, (name, config) in enumerate(adapters.items()):
         matrices = peft_files.pairs(2, layers, 4, seed=seed, size=5.0)
         await models.models.adapters.add(
@@ -203,7 +203,7 @@ async def test_adapters_beside_their_base(models: ModelFixture, tmp_path: Path) 
         assert got["model"] == name
         return [one["logprob"] for one in got["choices"][0]["logprobs"]["content"][0]["top_logprobs"]]
 
-    await models.models.load("m")  # longer than a call may take
+    await models.models.load("m")  # longer than the time limit of a call
     base, first, second = [await top(name) for name in ("m", *adapters)]
     assert len(base) == 5 and base != first != second != base
     await models.models.adapters.scale("ft:m:x", 0)
@@ -229,7 +229,7 @@ async def test_a_lost_gpu_ends_the_process_and_the_next_call_starts_another(mode
         await models.relay("m", {"messages": user("fill the memory")})
     assert (await models.ask("m", {"messages": user("<<well>>")}))["choices"], "a call alone has failed"
     async with asyncio.timeout(60):
-        while True:  # LMDeploy looks at itself now and then
+        while True:  # LMDeploy checks its state periodically
             with pytest.raises(EngineFailed) as raised:
                 await models.relay("m", {"messages": user("break the engine"), "stream": True})
             if raised.value.code == "engine_lost":

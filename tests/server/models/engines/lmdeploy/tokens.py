@@ -1,7 +1,7 @@
-"""Makes LMDeploy's tokens on the processor: takes the place of TurboMind and of its PyTorch engine, which need a GPU.
+"""Generates LMDeploy's tokens on the CPU, in place of TurboMind and its PyTorch engine, which need a GPU.
 
-Runs in LMDeploy's environment. It is what `AsyncEngine` asks of an engine, no more: handles that turn token ids into
-`EngineOutput`, and how they are.
+Runs in LMDeploy's environment. It implements only what `AsyncEngine` requires of an engine: handles that turn token
+ids into `EngineOutput`, and their state.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 PACE = 0.003
-"""Seconds between two tokens: a stream can be left while it runs."""
+"""Seconds between two tokens, so that a client can leave a stream while it runs."""
 
 
 class Maker:
-    """An engine. What is in the prompt decides what happens to it: see `Handle.async_stream_infer`."""
+    """An engine. The prompt decides what it does: see `Handle.async_stream_infer`."""
 
     def __init__(self, path: str, config: Any) -> None:
         self.engine_config = config
@@ -58,7 +58,7 @@ class Maker:
 
 
 class Handle:
-    """One call at a time, as `TurboMindInstance`."""
+    """A handle for one call at a time, like `TurboMindInstance`."""
 
     def __init__(self, maker: Maker) -> None:
         self._maker = maker
@@ -75,7 +75,9 @@ class Handle:
         adapter_name: str | None = None,
         **_more: Any,
     ) -> AsyncIterator[EngineOutput]:
-        """What is said in ``<<…>>`` is repeated; ``break the engine`` and ``fill the memory`` do so."""
+        """Repeat the text in ``<<…>>``; ``break the engine`` causes an engine error, ``fill the memory`` out of
+        memory.
+        """
         maker, self._left = self._maker, False
         text = maker.tokenizer.decode(input_ids)
         print(f"session {session_id} begins: {json.dumps(_facts(gen_config))}", flush=True)
@@ -124,9 +126,7 @@ class Handle:
                 matcher.fill_next_token_bitmask(mask)
                 xgrammar.apply_token_bitmask_inplace(scores[None], mask)
                 if blanks and not bool((scores.masked_fill(maker.blank, -torch.inf) == -torch.inf).all()):
-                    scores = scores.masked_fill(
-                        maker.blank, -torch.inf
-                    )  # random weights would never come to an end
+                    scores = scores.masked_fill(maker.blank, -torch.inf)  # random weights would never end
             for process in wanted.logits_processors or ():
                 scores = process(told, scores)
             token = _choice(scores, wanted, chooser)
@@ -158,7 +158,7 @@ def _choice(scores: torch.Tensor, wanted: GenerationConfig, chooser: torch.Gener
 
 
 def _facts(wanted: GenerationConfig) -> dict[str, Any]:
-    """What a test may want to know of a call."""
+    """Return the facts about a call that a test may check."""
     return {
         "stop_words": wanted.stop_words,
         "max_new_tokens": wanted.max_new_tokens,
@@ -167,7 +167,7 @@ def _facts(wanted: GenerationConfig) -> dict[str, Any]:
 
 
 def _with_adapter(base: str, folder: Path) -> Any:
-    """The model with the adapter's weights added, by LMDeploy's own reading of its configuration."""
+    """Return the model with the adapter's weights added; LMDeploy's own code reads the adapter's configuration."""
     from lmdeploy.pytorch.adapter.adapter import get_ranks_and_scalings
     from peft import PeftConfig
 

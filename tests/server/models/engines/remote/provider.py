@@ -1,4 +1,4 @@
-"""A stand-in for a provider: answers in turn with what a test wrote down, and remembers what it was asked."""
+"""A stand-in for a provider: returns the answers of a test one after another and records the requests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aiohttp import web
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer; ``body`` is sent as it is if it is bytes, otherwise as JSON."""
+    """One answer. A ``body`` of bytes is sent unchanged; any other is sent as JSON."""
 
     body: Any = b""
     status: int = 200
@@ -25,7 +25,7 @@ class Answer:
 
 
 class Provider:
-    """Gives ``answers`` in turn, the last one for ever."""
+    """A provider that returns ``answers`` one after another and repeats the last one."""
 
     def __init__(self, *answers: Answer) -> None:
         self.answers: Sequence[Answer] = answers
@@ -44,7 +44,7 @@ class Provider:
 
 @asynccontextmanager
 async def serving(*answers: Answer) -> AsyncIterator[Provider]:
-    """The stand-in on a free port; ``url`` has no path."""
+    """Run the stand-in on a free port; ``url`` has no path."""
     provider = Provider(*answers)
     app = web.Application()
     app.router.add_post("/{tail:.*}", provider.handle)
@@ -59,7 +59,7 @@ async def serving(*answers: Answer) -> AsyncIterator[Provider]:
 
 
 def completion(text: str = "hello", **message: Any) -> dict[str, Any]:
-    """A chat completion as OpenAI sends it."""
+    """Return a chat completion as OpenAI sends it."""
     return {
         "id": "chatcmpl-1",
         "object": "chat.completion",
@@ -77,6 +77,6 @@ def completion(text: str = "hello", **message: Any) -> dict[str, Any]:
 
 
 def embeddings(*vectors: Sequence[float]) -> dict[str, Any]:
-    """Embeddings as numbers, as the simpler servers send them, in a wrong order."""
+    """Return embeddings as numbers, as the simpler servers send them, in the wrong order."""
     data = [{"object": "embedding", "index": i, "embedding": list(v)} for i, v in enumerate(vectors)]
     return {"object": "list", "data": data[::-1], "model": "far", "usage": {"prompt_tokens": len(vectors)}}

@@ -1,4 +1,4 @@
-"""Anthropic's Messages API behind OpenAI's chat, against answers written after its public documentation."""
+"""Anthropic's Messages API behind OpenAI's chat API, against answers written from its public documentation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What calls cost, from a provider's counts to the numbers that an operator sees."""
+"""The cost of calls, from a provider's token counts to the numbers that an operator sees."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ models:
 PRICES = "- {model: openai/house-model, input: 1000, output: 0}\n"
 
 CALL = (3 * 2.5 + 2 * 10) / 1e6
-"""Dollars: the stand-in counts three tokens in and two out."""
+"""Cost of a call in dollars: the stand-in counts three input tokens and two output tokens."""
 
 FRAMES = (
     b'data: {"id": "1", "created": 1, "choices": [{"index": 0, "delta": {"content": "hi"}, "finish_reason": "stop"}]}'
@@ -109,7 +109,7 @@ async def test_a_call_costs_what_the_model_that_answered_it_costs(tmp_path: Path
 
 
 async def costs_of_steps(client: httpx.AsyncClient) -> None:
-    """What each step of a flow cost is in its trace, and the sum in that and in the run."""
+    """The trace of a flow contains the cost of each step; the trace and the run contain the sum."""
     steps = [
         {"name": name, "op": "llm", "model": model}
         for name, model in (("a", "gpt"), ("b", "strange"), ("c", "gpt"))
@@ -138,7 +138,7 @@ def portico(*arguments: str, url: str) -> str:
 
 
 async def usage(client: httpx.AsyncClient, names: int) -> dict[str, Any]:
-    """Usage by name, once the rows are written."""
+    """Return the usage by name, once its rows are written."""
     async with asyncio.timeout(60):
         while True:
             rows = json.loads((await client.get("/api/usage")).content)["data"]

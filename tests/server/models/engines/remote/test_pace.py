@@ -1,4 +1,4 @@
-"""Limits towards a provider: who waits, who is refused, and that nothing is lost when a caller leaves."""
+"""Limits towards a provider: which calls wait, which are refused, and that a caller who leaves loses nothing."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def test_tokens_are_counted_as_they_were_really_used(models: ModelFixture)
     usage = {"prompt_tokens": 60, "completion_tokens": 40, "total_tokens": 100}
     async with serving(Answer({**completion(), "usage": usage})) as provider:
         await models.models.add(spec(provider.url, tokens_per_minute=100, wait_limit=0))
-        await models.ask("m", HI)  # it looked like a few tokens
+        await models.ask("m", HI)  # its estimate was a few tokens
         with pytest.raises(TooMany):
             await models.ask("m", HI)
     assert len(provider.bodies) == 1
@@ -76,7 +76,7 @@ async def test_a_caller_who_leaves_while_waiting_gives_the_turn_back() -> None:
     paced = PacedClient(Willing(), "m", requests=1, tokens=None, max_wait_s=90)
     request = Relay("chat/completions", {})
     await paced.relay(request, None)
-    for _ in range(3):  # each waits for the next minute, not for the one after that, which would be too late
+    for _ in range(3):  # each call waits for the next minute; the minute after that would be too late
         waiting = asyncio.create_task(paced.relay(request, None))
         await asyncio.sleep(0)
         assert not waiting.done()

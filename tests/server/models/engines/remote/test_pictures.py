@@ -1,4 +1,4 @@
-"""Pictures at providers: requests made to fit them, and what their answers are read as."""
+"""Images from providers: how requests are adapted to a provider, and how its answers are parsed."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_pictures_to_change_go_where_they_are_taken() -> None:
     assert request.body["image"] == f"data:image/png;base64,{base64.b64encode(IMAGE.data).decode()}"
     with pytest.raises(InvalidRequest, match="without a mask"):
         fitted("siliconflow", IMAGE, MASK)
-    with pytest.raises(InvalidRequest, match="takes none"):
+    with pytest.raises(InvalidRequest, match="accepts none"):
         fitted("zhipu", IMAGE)
 
 
@@ -83,5 +83,5 @@ def test_models_that_draw_are_known_by_their_names(source: str, edits: bool) -> 
 
 
 def test_a_provider_without_pictures_says_so() -> None:
-    with pytest.raises(InvalidRequest, match="has no pictures"):
+    with pytest.raises(InvalidRequest, match="does not support pictures"):
         Remote().describe(ModelSpec("m", "remote://anthropic/claude-sonnet-5-5", task="image"), None)

@@ -1,4 +1,4 @@
-"""The presets: where requests go, with which key, and how they are made to fit each provider."""
+"""The presets: where requests go, with which key, and how they are adapted to each provider."""
 
 from __future__ import annotations
 

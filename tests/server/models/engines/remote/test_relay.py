@@ -1,4 +1,4 @@
-"""The engine `remote` against a local server that says exactly what a test wants it to say."""
+"""The engine `remote` against a local server whose answers the test dictates."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HI = {"messages": user("hi")}
 
 
 class Upstream:
-    """Answers with ``pieces`` as they are; remembers the requests."""
+    """A server that sends ``pieces`` unchanged and records the requests."""
 
     def __init__(self, *pieces: bytes, status: int = 200, headers: dict[str, str] | None = None) -> None:
         self.pieces, self.status, self.headers = pieces, status, headers or {}
@@ -255,7 +255,7 @@ async def test_half_a_line_at_the_end_is_one_error_and_never_passed_on(models: M
 
 async def test_a_page_instead_of_a_stream_is_refused(models: ModelFixture) -> None:
     async with serving(models, Upstream(b"<html>\n\nhello</html>\n\n")):
-        with pytest.raises(EngineFailed, match="not a stream"):
+        with pytest.raises(EngineFailed, match="something other than a stream"):
             await models.relay("m", {**HI, "stream": True})
 
 
@@ -266,7 +266,7 @@ async def test_silence_in_mid_stream_is_one_error(models: ModelFixture) -> None:
         got = await models.stream("m", HI)
         upstream.hangs.set()
     assert got.text() == "a" and not got.done
-    assert got.error is not None and "nothing came for 0.05 s" in got.error.message
+    assert got.error is not None and "no data arrived for 0.05 s" in got.error.message
 
 
 async def test_silence_until_the_deadline_is_one_error(models: ModelFixture) -> None:
@@ -284,7 +284,7 @@ async def test_a_body_that_stalls_half_way_is_one_error(models: ModelFixture) ->
     upstream = Upstream(b'{"choices": [')
     upstream.hangs = asyncio.Event()
     async with serving(models, upstream, parameters={"stall_timeout": 0.05}):
-        with pytest.raises(EngineFailed, match=r"nothing came for 0\.05 s"):
+        with pytest.raises(EngineFailed, match=r"no data arrived for 0\.05 s"):
             await models.relay("m", HI)
         upstream.hangs.set()
 
@@ -299,7 +299,7 @@ async def test_a_server_that_is_not_there_is_named(models: ModelFixture) -> None
     await models.models.add(ModelSpec("m", "http://127.0.0.1:9/v1#x"))
     with pytest.raises(EngineFailed) as raised:
         await models.relay("m", HI)
-    assert "'m' cannot be reached or broke off: Connection refused" in raised.value.message
+    assert "'m' cannot be reached or closed the connection: Connection refused" in raised.value.message
     assert "127.0.0.1" not in raised.value.message and raised.value.status == 502
 
 

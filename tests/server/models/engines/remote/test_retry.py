@@ -1,4 +1,4 @@
-"""Repetition where it is safe, and other models where it is not enough."""
+"""Retries where they are safe, and fallback models where retries are not enough."""
 
 from __future__ import annotations
 

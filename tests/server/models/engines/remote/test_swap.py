@@ -1,4 +1,4 @@
-"""From a local model to a provider and back, while clients continue asking for ``default``."""
+"""Switching from a local model to a provider and back, while clients keep calling ``default``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The environments of the engine `transformers` and of training, and tiny models, built once and shared."""
+"""Environments of the engine `transformers` and of training, and tiny models, built once and shared by all tests."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ MAKE_PICTURES = Path(__file__).with_name("make_pictures.py")
 DEQUANTISE = Path(portico_server.models.engines.transformers.__file__).parent / "worker" / "gguf_unpack.py"
 
 PATIENCE = 110
-"""Seconds that building may take; what was fetched by then is kept for the next time."""
+"""Time limit of a build, in seconds. The downloads up to then are kept for the next attempt."""
 
 
 async def _quiet(_stage: str, _words: str) -> None:
-    """Progress that nobody looks at."""
+    """Ignore the progress of a build."""
 
 
 @cache
 def interpreter(name: str = "transformers") -> str:
-    """A Python that has what `name` needs; skips where it cannot be had without gigabytes."""
+    """Return a Python interpreter with the packages that `name` needs; skip if that takes gigabytes of downloads."""
     variable = f"PORTICO_TEST_{name.upper()}"
     given = os.environ.get(variable) or os.environ.get("PORTICO_TEST_GPU_PYTHON")
     if given:
@@ -56,7 +56,7 @@ def interpreter(name: str = "transformers") -> str:
         if sys.platform == "linux" and not recipe.torch:
             pytest.skip(f"PyTorch would bring gigabytes of CUDA: {variable} can name a Python that has it")
         try:
-            # A fixture may ask in the middle of a loop, which one cannot run another in.
+            # A fixture may call this inside a running event loop, which cannot run another loop.
             with alone(name), ThreadPoolExecutor(1) as thread:
                 if inspect_environment(place, recipe).state != "ready":
                     building = asyncio.wait_for(
@@ -69,7 +69,7 @@ def interpreter(name: str = "transformers") -> str:
 
 
 def _tiny(what: str, script: Path) -> Path:
-    """A folder with tiny models of random weights that ``script`` makes."""
+    """Return a folder of tiny models with random weights, created by ``script``."""
     python = interpreter()
     digest = hashlib.sha256(script.read_bytes() + RECIPES["transformers"].fingerprint.encode()).hexdigest()[
         :16
@@ -88,25 +88,27 @@ def _tiny(what: str, script: Path) -> Path:
 
 @cache
 def models() -> Path:
-    """Tiny models for texts and images: see ``make_models.py``."""
+    """Return the tiny models for texts and images: see ``make_models.py``."""
     return _tiny("models", MAKE)
 
 
 @cache
 def sounds() -> Path:
-    """Tiny models for sound: see ``make_sounds.py``."""
+    """Return the tiny models for sound: see ``make_sounds.py``."""
     return _tiny("sounds", MAKE_SOUNDS)
 
 
 @cache
 def pictures() -> Path:
-    """Tiny models that draw: see ``make_pictures.py``."""
+    """Return the tiny models that generate images: see ``make_pictures.py``."""
     return _tiny("pictures", MAKE_PICTURES)
 
 
 @cache
 def unpacked() -> Path:
-    """A folder of unpacked models that has SmolLM2: whichever test comes first makes it, as the code is now."""
+    """Return the folder of unpacked models with SmolLM2; the first test that needs it creates it with the current
+    code.
+    """
     digest = hashlib.sha256(DEQUANTISE.read_bytes()).hexdigest()[:16]
     place = ENVIRONMENTS / f"unpacked-{digest}"
     with alone("unpacked"), ThreadPoolExecutor(1) as thread:
@@ -121,4 +123,4 @@ async def _unpack(python: Path, place: Path) -> None:
 
 
 async def _unheard(_done: int, _total: int | None) -> None:
-    """How far a download is, which nobody looks at."""
+    """Ignore the progress of a download."""

@@ -1,4 +1,4 @@
-"""Makes tiny models with random weights: runs in the environment of the engine `transformers`, as ``… OUT``."""
+"""Creates tiny models with random weights; runs in the environment of the engine `transformers`, as ``… OUT``."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def embedding(folder: Path, pooling: str = "mean") -> None:
     tokenizer = word_piece()
     model = BertModel(bert(len(tokenizer)))
     for parameter in model.parameters():
-        parameter.data.mul_(8)  # so that texts differ visibly
+        parameter.data.mul_(8)  # makes the outputs of different texts differ visibly
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     kinds = ["Transformer", "Pooling", "Normalize"]
@@ -133,7 +133,7 @@ QUERY_LENGTH, DOCUMENT_LENGTH = 8, 12
 
 
 def late(folder: Path, layout: str) -> None:
-    """A model like ColBERT, as that or as PyLate writes it; both have the same weights."""
+    """Write a model like ColBERT, in ColBERT's layout or in PyLate's; both layouts have the same weights."""
     torch.manual_seed(3)
     tokenizer = word_piece(*MARKED)
     model = BertModel(bert(len(tokenizer)))
@@ -219,11 +219,11 @@ def chat(folder: Path) -> None:
 
 
 def lean(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Let it like words more than single letters, commas (after which an object continues) little, and never end."""
+    """Make the model prefer words to single letters, avoid commas (after which an object continues), and never end."""
     vocabulary = tokenizer.get_vocab()
     head = model.lm_head.weight.data
     head[[index for token, index in vocabulary.items() if token.startswith("Ġ") and len(token) > 2]] *= 8
-    # One dimension that is positive after every token makes a bias of its weights.
+    # A dimension that is positive after every token turns its weights into a bias.
     model.model.embed_tokens.weight.data[:, 0] = 1.0
     head[:, 0] = 0.0
     head[[index for token, index in vocabulary.items() if "," in token], 0] = -5.0
@@ -265,16 +265,16 @@ def vision(folder: Path) -> None:
 TEXTS = ["the sea is bright", "bread is baked here", "ships in the harbour once upon a time"]
 
 SPANS = [(0, 5), (5, 20), (20, 37), (0, 37)]
-"""Of the last text: "ships", " in the harbour", " once upon a time", and all of it."""
+"""Spans of the last text: "ships", " in the harbour", " once upon a time", and the whole text."""
 
 
 def expected(out: Path) -> dict[str, object]:
-    """What plain transformers makes of `TEXTS`, one by one: vectors by pooling and of `SPANS`, and scores for the
-    question "ships".
+    """Return what plain transformers computes from `TEXTS`, one at a time: vectors by pooling, vectors of `SPANS`, and
+    scores for the question "ships".
     """
     found: dict[str, object] = {}
     for pooling in ("mean", "cls", "last"):
-        folder = out / "embedding-mean"  # the same weights for all
+        folder = out / "embedding-mean"  # all models get these weights
         tokenizer, model = AutoTokenizer.from_pretrained(folder), BertModel.from_pretrained(folder).eval()
         rows = []
         for text in TEXTS:
@@ -314,7 +314,7 @@ def expected(out: Path) -> dict[str, object]:
 
 
 def late_scores(folder: Path, weights: Path) -> list[float]:
-    """As ColBERT says it, one text after another, without padding."""
+    """Return the scores as ColBERT computes them, one text at a time, without padding."""
     tokenizer, model = AutoTokenizer.from_pretrained(folder), BertModel.from_pretrained(weights).eval()
     linear = load_file(folder / "model.safetensors")["linear.weight"]
 

@@ -1,4 +1,4 @@
-"""Makes tiny models that draw, with random weights: runs in the environment of the engine `transformers`."""
+"""Creates tiny image models with random weights; runs in the environment of the engine `transformers`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Makes tiny models for sound with random weights: runs in the environment of `transformers`, as ``… OUT``."""
+"""Creates tiny sound models with random weights; runs in the environment of `transformers`, as ``… OUT``."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from transformers import (
 LETTERS = "abcdefghijklmnopqrstuvwxyz '"
 
 SECONDS = 2
-"""A window of the tiny Whisper."""
+"""Window of the tiny Whisper, in seconds."""
 
 
 def bytes_to_unicode() -> list[str]:

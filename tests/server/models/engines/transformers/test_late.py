@@ -1,4 +1,4 @@
-"""Late chunking: vectors of parts of a text, made with all of it in view, and the chunk groups that have them."""
+"""Late chunking: vectors of parts that take the whole text into account, and the chunk groups that use them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from portico_server.core.errors import PorticoError
 from portico_server.core.principal import LOCAL
 from portico_server.core.request import Embed, Vectors
 
-pytestmark = [pytest.mark.timeout(300)]  # the first run builds
+pytestmark = [pytest.mark.timeout(300)]  # the first run builds the environment
 
 TEXT = "ships in the harbour once upon a time"
 SPANS = ((0, 5), (5, 20), (20, 37), (0, 37))
@@ -47,7 +47,9 @@ async def test_a_part_of_a_text_has_the_mean_of_its_tokens_within_all_of_it(serv
     got = await embedded(served, TEXT, *SPANS)
     assert all(close(one, other) for one, other in zip(got, expected("late"), strict=True))
     alone = await served.ask("vectors", {"input": TEXT[:5]}, "embeddings")
-    assert not close(got[0], alone["data"][0]["embedding"])  # it has seen what stands behind it
+    assert not close(
+        got[0], alone["data"][0]["embedding"]
+    )  # its vector takes the following text into account
 
 
 @pytest.mark.asyncio(loop_scope="module")
@@ -58,8 +60,8 @@ async def test_a_text_longer_than_the_context_is_seen_in_windows(served: ModelFi
         spans.append((at, at + len(word)))
         at += len(word) + 1
     got = await embedded(served, LONG, *spans, (0, len(LONG)))
-    assert len({tuple(one) for one in got}) > 100  # the same word is another one in another place
-    # What lies in the middle of the first window has seen that window, and nothing else.
+    assert len({tuple(one) for one in got}) > 100  # the same word has a different vector at each position
+    # A span in the middle of the first window takes that window into account, and nothing else.
     window = await embedded(served, LONG[: spans[61][1]], *spans[:40])
     assert all(close(one, other) for one, other in zip(window, got[:40], strict=True))
     assert all(abs(sum(x * x for x in one) - 1) < 1e-4 for one in got)
@@ -77,7 +79,7 @@ async def test_spans_that_are_none_are_refused(served: ModelFixture, spans: obje
 async def test_a_model_that_does_not_pool_by_the_mean_says_so(served: ModelFixture) -> None:
     able = {card.name for card in await served.registry.cards(LOCAL, "model") if "spans" in card.capabilities}
     assert able == {"vectors"}
-    with pytest.raises(PorticoError, match="returns no vectors of parts"):
+    with pytest.raises(PorticoError, match="does not return vectors of parts"):
         await served.runner.call("embeddings", "first", Embed((TEXT,), spans=(((0, 5),),)), LOCAL)
 
 
@@ -123,7 +125,7 @@ def test_a_model_that_cannot_is_refused_with_those_that_can(daemon: Daemon) -> N
         wish = {"name": "not", "chunking_strategy": {"type": "late"}}
         error = http.post("/groups", json=wish).json()["error"]
         assert (error["code"], error["param"]) == ("spans_unsupported", "embedding_model")
-        assert "'plain'" in error["message"] and "Models here that do: near." in error["message"]
+        assert "'plain'" in error["message"] and "Available models that support it: near." in error["message"]
         wish["chunking_strategy"] = {"type": "late", "model": "near"}
         assert http.post("/groups", json=wish).json()["error"]["param"] == "chunking_strategy.model"
 

@@ -1,4 +1,4 @@
-"""Pictures on the engine `transformers`, with its real worker and tiny pipelines of diffusers."""
+"""Image generation by the engine `transformers`, with its real worker and tiny diffusers pipelines."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ from portico_server.models.plan.weight_files import read_weights
 from portico_server.models.plan.weights import ModelWeights
 from portico_server.models.spec import ModelSpec
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]  # the first run builds
+# the first run builds the environment
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 
 MADE: Operation = "images/generations"
 
@@ -88,7 +89,7 @@ async def test_size_format_and_the_models_own_options_are_kept_to(models: ModelF
 
 
 BOTH = pytest.mark.parametrize("name", ["painter", "fake"])
-"""What every engine that draws promises is asked of both that come with the daemon."""
+"""Runs a test with both bundled image engines: every image engine has this contract."""
 
 
 @BOTH
@@ -138,7 +139,7 @@ async def test_latents_in_a_row_are_shown_too(models: ModelFixture) -> None:
 
 async def test_an_edit_goes_on_from_the_picture_and_keeps_what_the_mask_covers(models: ModelFixture) -> None:
     changed = await drawn(models, Draw("a hat", images=(image(png((70, 50))),), size="auto"))
-    assert opened(changed.images[0].data).size == (32, 32)  # the model's default size, which is set here
+    assert opened(changed.images[0].data).size == (32, 32)  # the model's default size, set by this test
     slightly = {"strength": 0.5, "steps": 4, "seed": 1}
     black = await drawn(models, Draw("a hat", images=(image(),), options=slightly))
     white = await drawn(models, Draw("a hat", images=(image(png(colour=(255,) * 3)),), options=slightly))
@@ -151,11 +152,11 @@ async def test_an_edit_goes_on_from_the_picture_and_keeps_what_the_mask_covers(m
 @pytest.mark.parametrize(
     ("body", "param", "words"),
     [
-        ({"size": "33x32"}, "size", "multiples of 2 pixels. Ask for 32x32"),
+        ({"size": "33x32"}, "size", "multiples of 2 pixels. Use 32x32"),
         ({"size": "512x512"}, "size", "at most 16,384"),
         ({"output_format": "gif"}, "output_format", "png, jpeg, webp"),
         ({"background": "transparent"}, "background", "every pixel"),
-        ({"strength": 0.5}, "strength", "does not take 'strength'"),
+        ({"strength": 0.5}, "strength", "does not support 'strength'"),
     ],
 )
 async def test_what_the_model_cannot_draw_is_named(
@@ -170,7 +171,7 @@ async def test_what_the_model_cannot_draw_is_named(
     ("request_", "param", "words"),
     [
         (Draw("a hat", images=(image(png()[:50]),)), "image", "truncated|broken|cannot be read"),
-        (Draw("a hat", images=(image(), image())), "image", "takes one picture, not 2"),
+        (Draw("a hat", images=(image(), image())), "image", "accepts one image, not 2"),
         (Draw("a hat", images=(image(),), options={"strength": 0.01}), "strength", "no step"),
     ],
 )
@@ -187,7 +188,7 @@ async def test_a_caller_who_leaves_stops_the_steps(models: ModelFixture) -> None
     relayed = await models.relay("painter", body, MADE)
     assert (await anext(relayed.chunks)).startswith(b": step 1 of 500")
     await close_chunks(relayed.chunks)
-    async with asyncio.timeout(60):  # 500 steps of that size take minutes
+    async with asyncio.timeout(60):  # 500 steps at that size take minutes
         await drawn(models, Draw("a cat"))
 
 

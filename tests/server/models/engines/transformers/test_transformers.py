@@ -1,4 +1,4 @@
-"""The engine `transformers`, with its real worker and tiny models: what it computes, takes and refuses."""
+"""The engine `transformers`, with its real worker and tiny models: what it computes, accepts and refuses."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ from portico_server.models.engines.transformers.engine import Transformers
 from portico_server.models.protocol import AttachesAdapters, TriesAdapters
 from portico_server.models.spec import ModelSpec
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]  # the first run builds
+# the first run builds the environment
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 
 TEXTS = ["the sea is bright", "bread is baked here", "ships in the harbour once upon a time"]
 
@@ -63,7 +64,7 @@ async def models(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mode
 
 
 def expected(what: str) -> Any:
-    """What plain transformers makes of `TEXTS`."""
+    """Return what plain transformers computes from `TEXTS`."""
     return json.loads((environment.models() / "expected.json").read_text())[what]
 
 
@@ -76,7 +77,7 @@ def close(one: list[float], other: list[float]) -> bool:
 
 async def test_vectors_are_those_of_the_model(models: ModelFixture) -> None:
     got = await models.ask("vectors", {"input": TEXTS}, "embeddings")
-    # One batch of texts of different lengths must give what each text gives alone.
+    # A batch of texts of different lengths must give the same vectors as each text alone.
     assert all(close(row["embedding"], one) for row, one in zip(got["data"], expected("mean"), strict=True))
     assert models.models.get("vectors").dimensions == 32
     assert got["usage"] == {"prompt_tokens": 22, "total_tokens": 22}
@@ -161,7 +162,7 @@ async def test_a_long_document_is_cut_and_a_long_question_is_not(models: ModelFi
 
 
 def png(width: int, height: int, grey: int, second: bytes = b"IDAT") -> str:
-    """An image of one shade as a data: URL; its data is as small as it can be, in two chunks."""
+    """Return an image of one shade as a data: URL, with image data as small as possible, in two chunks."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -216,7 +217,7 @@ async def test_what_is_no_image_is_refused(models: ModelFixture, url: str, words
 
 
 async def test_a_model_without_eyes_says_so(models: ModelFixture) -> None:
-    with pytest.raises(PorticoError, match="reads text only"):
+    with pytest.raises(PorticoError, match="reads only text"):
         await models.ask("chat", seeing(png(8, 8, 0)))
 
 
@@ -263,7 +264,7 @@ async def test_a_caller_who_leaves_frees_the_model(models: ModelFixture) -> None
     await anext(relayed.chunks)
     await relayed.chunks.aclose()  # type: ignore[attr-defined]
     before = models.models.get("chat").starts
-    # It would have to wait for the rest of nine hundred tokens.
+    # Otherwise the call would wait for the rest of nine hundred tokens.
     got = await models.ask("chat", asked(max_tokens=2))
     assert got["usage"]["completion_tokens"] == 2 and models.models.get("chat").starts == before
 
@@ -342,7 +343,8 @@ async def test_an_adapter_that_is_none_is_refused(models: ModelFixture, tmp_path
     assert (await models.ask("chat", asked()))["choices"], "the model goes on without it"
 
 
-# --- what is not a model ---------------------------------------------------------------------------------------
+# --- files that are not models
+# ---------------------------------------------------------------------------------
 
 
 async def refused(models: ModelFixture, made: ModelSpec) -> str:
@@ -358,7 +360,10 @@ async def refused(models: ModelFixture, made: ModelSpec) -> str:
 @pytest.mark.parametrize(
     ("files", "words"),
     [
-        ({"config.json": '{"model_type": "bert"}', "pytorch_model.bin": "x"}, "pickled weights can run code"),
+        (
+            {"config.json": '{"model_type": "bert"}', "pytorch_model.bin": "x"},
+            "pickled weights, because they can run code",
+        ),
         ({"config.json": '{"model_type": "bert"}'}, "neither a GGUF nor a safetensors model"),
         ({"config.json": "[]", "model.safetensors": "x"}, "is not a JSON object"),
     ],
@@ -377,7 +382,9 @@ async def test_code_beside_a_model_is_never_run(models: ModelFixture, tmp_path: 
     code = {"model_type": "homemade", "auto_map": {"AutoModel": "evil.Model", "AutoConfig": "evil.Config"}}
     (tmp_path / "m" / "config.json").write_text(json.dumps({**config, **code}))
     (tmp_path / "m" / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
-    assert "Python code of its own, which is not run" in await refused(models, spec("x", tmp_path / "m"))
+    assert "its own Python code, which Portico does not run" in await refused(
+        models, spec("x", tmp_path / "m")
+    )
     assert not (tmp_path / "ran").exists()
 
 

@@ -1,4 +1,4 @@
-"""A GGUF file as a folder of safetensors, and that it is still the same model."""
+"""A GGUF file unpacked into a folder of safetensors is still the same model."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def test_an_unpacked_model_says_what_the_packed_one_says(tmp_path: Path) -
         await daemon.models.add(ModelSpec("plain", str(folder), engine="transformers", parameters=parameters))
         packed, plain = await said(daemon, "packed"), await said(daemon, "plain")
         assert [token for token, _ in plain] == [token for token, _ in packed]
-        # llama.cpp rounds what goes from layer to layer to 8 bits, so they are not the same to the last digit.
+        # llama.cpp rounds the values between layers to 8 bits, so the last digits differ.
         assert all(abs(one[1] - other[1]) < 0.3 for one, other in zip(packed, plain, strict=True))
     assert list(place.iterdir()) == [folder]
 

@@ -237,17 +237,17 @@ class _Frames:
         self._client.finish()
 
 
-def _parts(content: Any, where: str) -> list[tuple[dict[str, Any], str]]:
+def _parts(content: Any, path: str) -> list[tuple[dict[str, Any], str]]:
     """Return a message's content as parts of the types ``text`` and ``image_url``, each with the name of its field."""
     if content is None:
         return []
     if isinstance(content, str):
-        return [({"type": "text", "text": content}, where)]
+        return [({"type": "text", "text": content}, path)]
     if not isinstance(content, list):
-        raise Refusal(f"'{where}' must be a text or a list of parts.", param=where)
+        raise Refusal(f"'{path}' must be a text or a list of parts.", param=path)
     typed_parts = []
     for index, part in enumerate(content):
-        at = f"{where}[{index}]"
+        at = f"{path}[{index}]"
         kind = part.get("type") if isinstance(part, dict) else None
         if kind == "image_url" and isinstance(part.get("image_url"), dict):
             typed_parts.append(({"type": kind, "image_url": {"url": part["image_url"].get("url")}}, at))

@@ -322,7 +322,7 @@ def pool(states: Any, mask: Any, pooling: str) -> Any:
     return (states * wide).sum(dim=1) / wide.sum(dim=1).clamp(min=1e-9)
 
 
-def load_model(kind: Any, folder: ModelFolder, where: Placement, *, spare: str = "") -> Any:
+def load_model(kind: Any, folder: ModelFolder, placement: Placement, *, spare: str = "") -> Any:
     """Load the model in a folder, ready to compute, without gradients. Raise `UnusableModel`.
 
     ``spare``: a word in the names of weights that are allowed to be missing.
@@ -333,7 +333,7 @@ def load_model(kind: Any, folder: ModelFolder, where: Placement, *, spare: str =
             local_files_only=True,
             use_safetensors=True,
             trust_remote_code=False,
-            dtype=where.dtype,
+            dtype=placement.dtype,
             output_loading_info=True,
         )
     except (ValueError, KeyError, OSError) as error:
@@ -351,10 +351,10 @@ def load_model(kind: Any, folder: ModelFolder, where: Placement, *, spare: str =
             f"The weights in {folder.path} do not belong to a {type(model).__name__}: {missing[0]} is "
             "missing. Set the model's 'task' to the one for which it was made."
         )
-    return model.to(where.device).eval().requires_grad_(requires_grad=False)
+    return model.to(placement.device).eval().requires_grad_(requires_grad=False)
 
 
-def read_recipe(folder: ModelFolder, pooling: str, where: Placement) -> EmbeddingRecipe:
+def read_recipe(folder: ModelFolder, pooling: str, placement: Placement) -> EmbeddingRecipe:
     """Read the recipe in the files of sentence-transformers; without them, use the normalised mean.
 
     Raise `UnusableModel`.
@@ -371,7 +371,7 @@ def read_recipe(folder: ModelFolder, pooling: str, where: Placement) -> Embeddin
         elif kind == "Normalize":
             normalise = True
         elif kind == "Dense":
-            dense.append(dense_layer(at, where))
+            dense.append(dense_layer(at, placement))
         elif kind != "Transformer":
             raise UnusableModel(
                 f"The model in {folder.path} has a module '{kind}', which this engine does not support."
@@ -394,7 +394,7 @@ def _pooling(at: Path) -> str:
     return modes[0]
 
 
-def dense_layer(at: Path, where: Placement) -> tuple[Any, Any, bool]:
+def dense_layer(at: Path, placement: Placement) -> tuple[Any, Any, bool]:
     """Load a layer of sentence-transformers: weight, bias, and whether a tanh follows. Raise `UnusableModel`."""
     from safetensors.torch import load_file
 
@@ -405,7 +405,8 @@ def dense_layer(at: Path, where: Placement) -> tuple[Any, Any, bool]:
     if activation not in ("", "Identity", "Tanh"):
         raise UnusableModel(f"{at} has the activation {activation}; this engine supports Identity and Tanh.")
     weights = {
-        name: value.float().to(where.device) for name, value in load_file(at / "model.safetensors").items()
+        name: value.float().to(placement.device)
+        for name, value in load_file(at / "model.safetensors").items()
     }
     if "linear.weight" not in weights:
         raise UnusableModel(f"{at} has no linear.weight.")

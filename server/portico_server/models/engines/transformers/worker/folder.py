@@ -127,7 +127,7 @@ class ModelFolder:
     context_length: int
     hidden_size: int
     changes: bool = False
-    """Whether an image model can probably edit images too."""
+    """True if an image model can probably edit images too."""
 
     @property
     def architecture(self) -> str:

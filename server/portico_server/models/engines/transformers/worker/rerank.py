@@ -322,7 +322,7 @@ class SparseTask(SideBySideTask):
         return token_weights
 
 
-def _projection(path: Path, where: Any) -> list[tuple[Any, Any, bool]]:
+def _projection(path: Path, placement: Any) -> list[tuple[Any, Any, bool]]:
     """Return the layers between the states of the tokens and their vectors."""
     if (path / COLBERT_METADATA).is_file() or "Dense" not in module_kinds(path):
         from safetensors import safe_open
@@ -330,6 +330,6 @@ def _projection(path: Path, where: Any) -> list[tuple[Any, Any, bool]]:
         for file in sorted(path.glob("*.safetensors")):
             with safe_open(file, "pt") as tensors:
                 if "linear.weight" in tensors.keys():  # noqa: SIM118  # it is not a mapping
-                    return [(tensors.get_tensor("linear.weight").float().to(where.device), None, False)]
+                    return [(tensors.get_tensor("linear.weight").float().to(placement.device), None, False)]
         raise UnusableModel(f"The weights in {path} have no linear.weight, so the model is not like ColBERT.")
-    return [dense_layer(path / Path(name).name, where) for name in module_kinds(path)["Dense"]]
+    return [dense_layer(path / Path(name).name, placement) for name in module_kinds(path)["Dense"]]

@@ -102,9 +102,9 @@ def _too_long(longest: float) -> Refusal:
     )
 
 
-def _unreadable(name: str, why: str) -> Refusal:
+def _unreadable(name: str, reason: str) -> Refusal:
     return Refusal(
-        f"The file '{name}' cannot be read as audio ({why}). Send mp3, m4a, mp4, wav, flac, ogg, opus or "
+        f"The file '{name}' cannot be read as audio ({reason}). Send mp3, m4a, mp4, wav, flac, ogg, opus or "
         "webm.",
         "invalid_audio",
         "file",

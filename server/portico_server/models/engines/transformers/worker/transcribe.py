@@ -192,8 +192,8 @@ class WhisperTask:
         if self._multilingual:
             task = "translate" if request.translate else "transcribe"
             start += [self._generation.lang_to_id[f"<|{language}|>"], self._generation.task_to_id[task]]
-        lengths = [len(one["tokens"]) for one in answers]
-        token_ids = [int(token) for one in answers for token in one["tokens"]]
+        lengths = [len(entry["tokens"]) for entry in answers]
+        token_ids = [int(token) for entry in answers for token in entry["tokens"]]
         token_ids = token_ids[: self.context_length - len(start)]
         read = torch.tensor([[*start, *token_ids]], device=self._placement.device)
         logits = self._model(**features, decoder_input_ids=read).logits[0].float().log_softmax(-1)

@@ -1,8 +1,8 @@
-"""What both stand-ins share: a scripted model behind another server's own doors, errors and waits.
+"""Shared by the stand-ins: a scripted model behind another server's own endpoints, errors and waits.
 
-Runs as the engine's process: ``STANDIN_SCRIPT`` is the script, ``STANDIN_STORY`` what else is to happen: ``refuse``
-(ends before it listens), ``deaf`` (listens and is never ready), ``lost`` and ``full`` (the first chat
-loses the GPU, or finds no memory on it), ``orphan`` (has a child that ignores SIGTERM).
+Runs as the engine's process. ``STANDIN_SCRIPT`` is the script, and ``STANDIN_STORY`` adds an event: ``refuse`` (ends
+before it listens), ``deaf`` (listens and is never ready), ``lost`` and ``full`` (the first chat loses the GPU, or
+finds no memory on it), ``orphan`` (has a child that ignores SIGTERM).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ REFUSAL = """
 Exception: WorkerProc initialization failed due to an exception in a background process. See stack trace for cause.
 RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}
 """
-"""As vLLM writes it: the reason is far from the end."""
+"""vLLM's output: the reason is far from the end."""
 
 TROUBLE = {
     "lost": "EngineCore encountered an issue. CUDA error: an illegal memory access was encountered",
@@ -49,7 +49,9 @@ def _broken(message: str) -> web.Response:
 
 @dataclass(frozen=True)
 class Dialect:
-    """How one differs from vLLM: whether it tells how long a call may be, its words for two refusals and a failure."""
+    """Differences from vLLM: whether it reports a call's maximum length, its wording of two refusals, and its
+    failure.
+    """
 
     tells_length: bool = True
     too_long: str = (
@@ -61,14 +63,14 @@ class Dialect:
 
 
 class Loras:
-    """Adapters by name. Each answers with its name and what its effect is multiplied by."""
+    """Adapters by name. Each answers with its name and the multiplier of its effect."""
 
     def __init__(self, server: type[FakeServer] = FakeServer) -> None:
         self.servers: dict[str, FakeServer] = {}
         self._server = server
 
     def load(self, name: str, path: str) -> int:
-        """Its rank. Raises what a server would that finds no adapter there."""
+        """Load an adapter and return its rank. Raise what a server would if the adapter is missing."""
         config = json.loads((Path(path) / "adapter_config.json").read_bytes())
         (Path(path) / "adapter_model.safetensors").stat()
         scaling = config["lora_alpha"] / config["r"]
@@ -90,7 +92,7 @@ def serve(
     server: type[FakeServer] = FakeServer,
     dialect: Dialect | None = None,
 ) -> None:
-    """Serve until the process is ended. ``check`` may answer a chat before the script does, or return ``None``."""
+    """Serve until the process is ended. ``check`` may answer a chat before the script, or return ``None``."""
     print(f"stand-in: {json.dumps(sys.argv[1:])}", flush=True)
     print(f"GPUs: {os.environ.get('CUDA_VISIBLE_DEVICES', 'all')}", flush=True)
     if STORY == "refuse":

@@ -1,6 +1,6 @@
 """LMDeploy's server as far as the daemon sees it: its arguments, its key, its dialect, its errors (LMDeploy 0.18).
 
-What it does was looked up in LMDeploy itself: see ``tests/server/models/engines/lmdeploy``.
+Its behaviour was taken from LMDeploy itself: see ``tests/server/models/engines/lmdeploy``.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ def refuse(status: int, message: str) -> web.Response:
 
 
 def broken(_message: str) -> web.Response:
-    """What has happened is in its log alone."""
+    """Answer with a failure whose cause appears only in the log."""
     failure = {"message": "An internal server error occurred.", "type": "server_error", "code": 500}
     frames = b"data: " + orjson.dumps({"error": {**failure, "param": None, "object": "error"}}) + b"\n\n"
     return web.Response(body=frames + b"data: [DONE]\n\n", content_type="text/event-stream")
 
 
 class LmServer(FakeServer):
-    """Streams as LMDeploy does; nothing else is asked of it."""
+    """Streams as LMDeploy does and implements nothing else of it."""
 
     sessions: dict[int, asyncio.Event] = {}  # noqa: RUF012  one server, with its adapters
 

@@ -1,6 +1,6 @@
 """SGLang's server as far as the daemon sees it: its arguments, its key, its dialect, its errors (SGLang 0.5.23).
 
-What it does was looked up in SGLang itself: ``srt/entrypoints/openai``, ``srt/utils/auth.py`` and
+Its behaviour was taken from SGLang itself: ``srt/entrypoints/openai``, ``srt/utils/auth.py`` and
 ``srt/arg_groups/fields``.
 """
 
@@ -18,7 +18,7 @@ KINDS = {400: "BadRequest", 401: "Unauthorized", 500: "InternalServerError"}
 
 
 def refuse(status: int, message: str) -> web.Response:
-    """An error has its fields at the top, and a number as its code."""
+    """Return an error with its fields at the top level and a number as its code."""
     kind = KINDS.get(status, str(status))
     body = {"object": "error", "message": message, "type": kind, "param": None, "code": status}
     return web.json_response(body, status=status)
@@ -39,7 +39,7 @@ async def check(request: web.Request) -> web.Response | None:
         if name not in [tool["function"]["name"] for tool in tools or ()]:
             return refuse(400, f"Tool '{name}' not found in tools list.")
     if tools and choice != "none" and not given.tool_call_parser:
-        # It would write its calls as text, in a format that nobody reads.
+        # The server would write its calls as text, in a format that nobody reads.
         return refuse(500, "the daemon sends no tools to a server without --tool-call-parser")
     limit = body.get("max_completion_tokens") or body.get("max_tokens")
     if limit and given.context_length and limit > given.context_length:
@@ -55,7 +55,7 @@ async def check(request: web.Request) -> web.Response | None:
 
 
 class SglLoras(standin.Loras):
-    """An adapter is asked for as ``MODEL:ADAPTER``."""
+    """Adapters that are requested as ``MODEL:ADAPTER``."""
 
     def __init__(self, model: str, pairs: list[str]) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class SglLoras(standin.Loras):
             self.load(f"{model}:{name}", path)
 
 
-parser = argparse.ArgumentParser(allow_abbrev=True)  # as SGLang's own is
+parser = argparse.ArgumentParser(allow_abbrev=True)  # as SGLang's own parser is
 parser.add_argument("--model-path", "--model", required=True)
 parser.add_argument("--served-model-name")
 parser.add_argument("--host", default="127.0.0.1")
