@@ -11,7 +11,7 @@ from portico.schemas.resource import Column, Resource, Verb
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key without its secret; ``hint`` is the last four characters of the secret. ``limits``: the limits that are set.
+    """A key without its secret; ``hint``: the last four characters of the secret. ``limits``: the limits that are set.
 
     ``filters``: which files of a store it can read, by store name or id. ``stored_bytes``: its data on disk: files,
     parts of uploads, mirrors of its stores, and artifacts.

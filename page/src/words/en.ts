@@ -1,4 +1,4 @@
-// The words of the page in English. `{name}` is replaced by what is meant.
+// The texts of the page in English. `{name}` is replaced by a value.
 
 export const en = {
   copy: "Copy",
@@ -109,7 +109,7 @@ export const en = {
   "settings.title": "Conversation settings",
   "settings.instructions": "System prompt",
   "settings.temperature": "Temperature (0 to 2)",
-  "settings.share": "Top P (0 to 1): share of probability to choose words from",
+  "settings.share": "Top P (0 to 1): total probability of the words to choose from",
   "settings.tokens": "Maximum answer length in tokens",
   "settings.stores": "Stores to search",
   "settings.noStores": "No stores yet. Create one under Documents.",
@@ -251,7 +251,7 @@ export const en = {
   "calibrate.start": "Measure",
   "calibrate.another": "Measure with other questions",
   "calibrate.found":
-    "The best weight is {weight}, measured on {questions} questions. No weight answers {unanswered} of them.",
+    "The best weight is {weight}, measured on {questions} questions. Not answered at any weight: {unanswered}.",
   "calibrate.apply": "Use weight {weight}",
   "calibrate.isUsed": "This weight is in use.",
   "calibrate.weight": "Vector weight",

@@ -1,4 +1,4 @@
-// 页面的中文文字。`{name}` 会被替换为具体内容。
+// 页面的中文文本。`{name}` 会被替换为具体的值。
 
 import type { en } from "./en";
 
@@ -515,12 +515,12 @@ export const zh: Record<keyof typeof en, string> = {
   "canaries.calls": "灰度版本已处理 {calls} 次调用",
   "canaries.always": "始终使用灰度版本：{keys}",
   "canaries.judged": "{eval} 评分 {sample} 的回答",
-  "canaries.waits": "转正还需满足：{what}",
+  "canaries.waits": "全量发布还需满足：{what}",
   "canaries.start": "开始",
-  "canaries.promote": "转正",
+  "canaries.promote": "全量发布",
   "canaries.promoteTitle": "将“{alias}”指向 {target}？",
-  "canaries.promoteRule": "全部条件满足时转正",
-  "canaries.promoteNote": "不填条件则手动转正；填写条件时必须填写调用次数。",
+  "canaries.promoteRule": "全部条件满足时全量发布",
+  "canaries.promoteNote": "不填条件则手动全量发布；填写条件时必须填写调用次数。",
   "canaries.rollback": "回滚",
   "canaries.rollbackTitle": "回滚 {target}，让“{alias}”恢复指向原目标？",
   "canaries.rollbackRule": "任一条件不满足时回滚",
@@ -553,7 +553,7 @@ export const zh: Record<keyof typeof en, string> = {
   "canaries.eval": "为线上回答评分的评测",
   "canaries.sample": "评分的回答占比（0 到 1）",
   "canary.running": "进行中",
-  "canary.promoted": "已转正",
+  "canary.promoted": "已全量发布",
   "canary.rolled_back": "已回滚",
   "canary.set": "已设置",
   "condition.after": "灰度调用次数",
@@ -831,7 +831,7 @@ export const zh: Record<keyof typeof en, string> = {
   "tune.is.succeeded": "已完成",
   "tune.is.failed": "失败",
   "tune.is.cancelled": "已取消",
-  "tune.promote": "设为别名",
+  "tune.promote": "上线",
   "tune.talk": "与模型对话",
   "chart.last": "（最近：{value}）",
   "views.working": "正在处理……",
