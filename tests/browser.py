@@ -53,7 +53,7 @@ class Page:
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse, url: URL) -> None:
         self.url = url
-        """Where the browser is told what to do with it."""
+        """The address for commands to the browser about this page."""
         self._socket = socket
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}

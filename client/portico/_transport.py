@@ -74,7 +74,7 @@ class Address:
 
     @property
     def loopback(self) -> bool:
-        """True if the address is this machine."""
+        """Return whether the address is this machine."""
         return is_loopback(httpx.URL(self.url).host)
 
     def options(self, timeout: float) -> dict[str, Any]:

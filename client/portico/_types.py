@@ -101,7 +101,7 @@ def words(schema: Schema) -> str:
         return " or ".join(dict.fromkeys(words(way) for way in schema["anyOf"]))
     kind = schema.get("type")
     if kind == "array" and schema.get("items"):
-        return f"a list with items of this kind: {words(schema['items'])}"
+        return f"a list (each item: {words(schema['items'])})"
     return _WORDS.get(str(kind), "anything")
 
 

@@ -27,7 +27,7 @@ class Writer:
         self.near: dict[str, Callable[..., Any]] = {}
         self.tools: dict[str, Function] = {}
         self._last = UNKNOWN
-        """What the step within the step that is being written gives."""
+        """The output of the inner step of the step that is being written."""
 
     def step(self, step_like: StepLike, name: str, incoming: Incoming = UNKNOWN) -> dict[str, Any]:
         """Return the JSON of a step under ``name``."""

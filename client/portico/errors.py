@@ -36,11 +36,11 @@ class PorticoError(Exception):
         self.type = type
         self.code = code
         self.param = param
-        """The field of the request that is wrong, such as ``messages[2].content``."""
+        """The invalid request field, such as ``messages[2].content``."""
         self.request_id = request_id
-        """What to look for in the daemon's log."""
+        """The id to search for in the daemon's log."""
         self.retry_after = retry_after
-        """Seconds after which trying again makes sense."""
+        """Seconds after which a retry makes sense."""
 
     def body(self) -> ErrorBody:
         """Return the error in OpenAI's format."""

@@ -455,8 +455,8 @@ def bind(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Step:
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """A step with the settings of the whole flow: see `flow`. ``functions`` are those that stay in this process,
-    by name.
+    """A step with the settings of the whole flow: see `flow`. ``functions`` are the functions that stay in this
+    process, by name.
 
     Example::
 

@@ -62,7 +62,7 @@ def called(key: str) -> Iterator[None]:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Function:
-    """A function that the daemon can have executed in this process.
+    """A function in this process that the daemon can call.
 
     ``read_only``: a call changes nothing; ``destructive``: its changes may be irreversible; ``timeout``: maximum
     seconds per call, including the wait for a free worker; ``approval``: when a person must approve a call (always,

@@ -62,8 +62,8 @@ class StartOptions:
     quiet: bool = False
     configuration: Configuration | None = None
     within: bool = False
-    """True if the daemon runs inside another program, which owns the signals, the standard output and the garbage
-    collector.
+    """True if the daemon runs inside another program. That program owns the signals, the standard output and the
+    garbage collector.
     """
 
 
@@ -107,7 +107,7 @@ class Daemon:
         self._listener = listener
         self._stopping = asyncio.Event()
         self.serving = threading.Event()
-        """Set once requests are answered; for who started it from another thread."""
+        """Set once the daemon answers requests, for the code that started it from another thread."""
         self.services = Services(settings, database, reach(listener), self._stopping.set)
         # Includes objects that are unavailable now: their names must not be taken by the time they become
         # available.
@@ -294,7 +294,9 @@ class Daemon:
             self._report_runs(await self.services.stores.sync(store))
 
     async def _apply_store(self, spec: StoreSpec, at: str) -> None:
-        """Apply a store. While an embedding model is missing, the store uses the default, and its groups none."""
+        """Apply a store. While an embedding model is missing, the store uses the default model, and its groups use
+        none.
+        """
         reconciler = self.services.reconciler
         missing = reconciler.stores.missing_models(spec)
         if not missing:
@@ -395,7 +397,7 @@ async def _holds() -> bool:
 
 
 async def _insist_on_end(background: Sequence[asyncio.Task[None]]) -> None:
-    """Log what the shutdown waits for, and cancel ``background`` again, in case a cancellation was swallowed."""
+    """Log what the shutdown waits for, and cancel ``background`` again, in case a task swallowed its cancellation."""
     while True:
         await asyncio.sleep(END_REPORT_S)
         for task in asyncio.all_tasks() - {asyncio.current_task()}:

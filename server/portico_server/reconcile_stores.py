@@ -26,7 +26,7 @@ class StoreReconciler:
             asyncio.Lock()
         )  # two concurrent creations of the same store or group would reject each other
         self.applied: set[str] = set()
-        """The names of stores in configurations that were applied since the start."""
+        """Names of the stores in configurations that were applied since startup."""
 
     async def differing(self, spec: StoreSpec, at: str, coming: Collection[str]) -> tuple[str, ...] | None:
         """Return the fields in which a store differs from its configuration, or ``None`` if the store does not exist.

@@ -61,7 +61,7 @@ def test_what_was_filled_in_has_the_types_of_the_schema() -> None:
     ("name", "text", "said"),
     [
         ("chapters", "four", "whole number"),
-        ("chapters", "", "needed"),
+        ("chapters", "", "this field is required"),
         ("tone", "loud", "dry, warm"),
         ("draft", "perhaps", "true or false"),
         ("weight", "heavy", "number"),

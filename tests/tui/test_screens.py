@@ -298,7 +298,7 @@ async def test_a_prompt_is_written_filled_in_edited_and_removed(daemon: Daemon) 
         await screen.go("prompts")
         await screen.press("n")
         await screen.fill(name="greet", user="")
-        assert "needed" in said(screen, "#problem")
+        assert "this field is required" in said(screen, "#problem")
         await screen.fill(user="Say hello to {who}\nin {language}.")
         await pick(screen, "prompts", 0, "greet")
         assert screen.row("#rows", "greet")[2] == "who, language"
@@ -548,7 +548,7 @@ async def test_a_canary_is_set_changed_and_rolled_back(daemon: Daemon) -> None:
         await screen.fill(weight="0.25")
         assert "NAME=NUMBER" in said(screen, "#problem")
         await screen.fill(promote="after=200, max_error_rate=0.02")
-        await screen.until(lambda: any("fresh gets 25.0%" in line for line in screen.told))
+        await screen.until(lambda: any("fresh receives 25.0%" in line for line in screen.told))
         await pick(screen, "canaries", 0, "helper")
         assert screen.row("#rows", "helper")[1:5] == ["running", "echo", "fresh", "25.0%"]
         assert "promote: after=200, max_error_rate=0.02" in said(screen, "#detail")

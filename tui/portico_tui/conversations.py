@@ -115,7 +115,7 @@ class Asking:
         self._text = ""
         self._passages: tuple[Passage, ...] = ()
         self.speaker = partner.name
-        """Who answers: an agent may hand the conversation over to another one."""
+        """The name of the agent that answers. An agent can hand the conversation over to another agent."""
         self.usage = Usage()
 
     async def events(self) -> AsyncGenerator[Event, None]:

@@ -114,10 +114,10 @@ class DaemonClient:
 
     def __init__(self, url: str | None = None, key: str | None = None, *, name: str = "") -> None:
         self.client = AsyncClient(url, key)
-        """What speaks to it; the methods here are those that take more than one call."""
+        """The client that calls the daemon. The methods of this class are those that need several calls."""
         self.conversations = Conversations(self.client)
         self.name = name
-        """What a person calls it; may be empty."""
+        """The name that a user gave the daemon; can be empty."""
         self._uploads: dict[Path, str] = {}
 
     @property

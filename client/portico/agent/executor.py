@@ -66,7 +66,7 @@ class Executor:
     ) -> None:
         self._functions: dict[str, Function] = {}
         self._names: dict[str, str] = {}
-        """What the tools of the daemon are called there, by what they are called here."""
+        """Names of the tools on the daemon, by their names in this executor."""
         self.tools = tuple(self._take(tool) for tool in tools)
         self.hooks = tuple(to_local_hook(hook) for hook in hooks)
         self.name = name

@@ -212,7 +212,7 @@ def _print(canary: Canary, as_json: bool) -> None:
     name, target, baseline = safe(canary.alias), safe(canary.canary.target), safe(canary.baseline.target)
     if canary.status == "running":
         keys = f" and {len(canary.keys)} keys" if canary.keys else ""
-        text = f"{name}: {share_of(canary.weight)} of the calls go to {target}{keys}, the rest to {baseline}."
+        text = f"{name}: {target} gets {share_of(canary.weight)} of the calls{keys}, {baseline} the rest."
     else:
         alias_target = target if canary.status == "promoted" else baseline
         text = f"{name} points to {alias_target}: the canary was {canary.status.replace('_', ' ')}."

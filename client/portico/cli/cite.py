@@ -109,7 +109,7 @@ class MarkdownWriter(PlainWriter):
         super().__init__(out)
         self._line = ""
         self._is_open = False
-        """Whether a part of the line is written."""
+        """True if part of the current line is already written."""
         self._names: list[str] | None = None
 
     def write(self, text: str) -> None:

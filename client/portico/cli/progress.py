@@ -87,7 +87,7 @@ class Bar:
         self.label = one_line(label)
         self._last: Progressed | None = None
         self.failed: str | None = None
-        """The sentence that ended the run, if one did."""
+        """The error message that ended the run, if any."""
 
     def take(self, item: RunEvent) -> None:
         match item.event:

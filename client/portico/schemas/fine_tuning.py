@@ -75,8 +75,9 @@ class TuningJob:
 
 @dataclass(frozen=True, slots=True)
 class TuningAppCheck:
-    """True if an app creates the prompts that a model was trained on. ``same`` is true without ``differences``, which
-    are sentences; ``model`` is the model that the app calls, ``uses_result`` whether it is the job's result.
+    """The result of checking whether an app creates the prompts that a model was trained on. ``same`` is true if there
+    are no ``differences``, which are sentences. ``model`` is the model that the app calls; ``uses_result`` is true
+    if that model is the job's result.
     """
 
     app: str

@@ -31,7 +31,7 @@ class TraceStep:
 
 @dataclass(frozen=True, slots=True)
 class CheckedSpec:
-    """True if a flow or an agent can run, and its first error."""
+    """The result of checking a flow or an agent: whether it can run, and its first error."""
 
     ok: bool
     name: str = ""

@@ -47,7 +47,7 @@ class Adapters:
         self._services = services
         self._futures: dict[str, asyncio.Future[ProtocolAdapter]] = {}
         self.furnished = asyncio.Event()
-        """Set once every adapter is there that a start imports: all but MCP's."""
+        """Set once all adapters that startup imports are available: all except MCP's."""
         self.has_mcp = asyncio.Event()
         self._needs_mcp = asyncio.Event()
 

@@ -26,9 +26,9 @@ class CallsInProgress:
 
     def __init__(self) -> None:
         self._calls: dict[str, KeyCalls] = {}
-        """By the key's id."""
+        """Calls in progress, by key id."""
         self.renewals = asyncio.TaskGroup()
-        """What looks after calls that outlast the token with which they began."""
+        """Tasks that renew calls that outlast the token with which they began."""
 
     def register(self, exchange: Exchange, caller: Principal, connection: ClientConnection | None) -> None:
         """Register a call of a key. Raise `TooMany` if the key already uses its share of the connections."""

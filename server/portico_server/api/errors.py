@@ -57,7 +57,7 @@ def headers(error: PorticoError) -> RawHeaders:
 
 
 def to_portico_error(error: BaseException, request_id: str, *, log: bool = True) -> PorticoError:
-    """Return ``error`` as clients see it: a `PorticoError` unchanged, others as a generic error with a log entry."""
+    """Return the error that clients see: a `PorticoError` unchanged, any other as a generic error with a log entry."""
     if isinstance(error, PorticoError):
         return error
     if log:

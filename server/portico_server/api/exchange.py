@@ -125,42 +125,42 @@ class Exchange:
         self._receive = receive
         self._send = send
         self.connection: ClientConnection | None = scope.get("portico.connection")
-        """``None`` for a request from within, such as one of a batch."""
+        """The client's connection; ``None`` for an internal request, such as a request of a batch."""
         headers: RawHeaders = scope["headers"]
         self.headers = dict(headers)
-        """By their names in lower case; the first one where a name comes more than once."""
+        """Headers by lower-case name. If a header is repeated, its first value counts."""
         if self.repeats_headers:
             self.headers = dict(reversed(headers))
         self.id = new_id("req_")
         self.limit = limit
         self.form_limit = limit
-        """Bytes that a form may have, once somebody takes one: see `take_form`."""
+        """Maximum size of a form, in bytes, if a handler reads the body as a form: see `take_form`."""
         self._share = MAX_BODIES_PER_KEY * limit
         self._to_disk = False
         self.started = False
         self.status = 0
-        """That of the response, once it has started."""
+        """Status of the response, once the response has started."""
         request_id = self.id.encode()
         self.extra: RawHeaders = [NO_SNIFFING, *[(name, request_id) for name in shape.ids]]
         self.caller: Principal | None = None
         self.meter: UsageMeter | None = None
-        """What the caller's key has left, if it has limits; sent with every response."""
+        """Remaining usage of the caller's key, if the key has limits. Sent with every response."""
         self.task: asyncio.Task[None] | None = None
-        """Who answers, where that can be ended."""
+        """The task that answers the request, if it can be cancelled."""
         self.expires_at = 0.0
-        """When the token of the caller expires, in seconds since 1970; 0: it has none."""
+        """When the caller's token expires, in seconds since 1970; 0 if it has no expiry."""
         self.role = ""
-        """The one that the caller's token gives."""
+        """The role that the caller's token grants."""
         self.expiry: asyncio.TimerHandle | None = None
-        """What ends the call then."""
+        """The timer that ends the call when the token expires."""
         self.sign_in = ""
-        """Of a page in which the caller is signed in: the hash of that sign-in."""
+        """The hash of the sign-in, if the request comes from a page in which the caller is signed in."""
         self.renew: Callable[[], Awaitable[float]] | None = None
-        """Until when the call continues beyond that, where it may."""
+        """Returns until when the call can continue after its token expires; ``None`` if it cannot continue."""
         self.beside: KeyCalls | None = None
-        """All calls of the caller's key, where those are bounded; this one is among them."""
+        """All calls of the caller's key, including this call, if their number is limited."""
         self.revoked: PorticoError | None = None
-        """Why it was cancelled, if its key was revoked meanwhile."""
+        """Why the call was cancelled, if its key was revoked in the meantime."""
         self.parsed: Any = None
         """The JSON value of a body that was read ahead."""
         self._received_bytes = 0

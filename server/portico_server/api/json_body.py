@@ -22,8 +22,8 @@ MAX_JSON_VALUES = 1_000_000
 
 
 MAX_JSON_PARTS = 250_000
-"""Maximum objects, lists, names and strings among the values. Each takes a hundred bytes, and a thousand times the
-time of a byte.
+"""Maximum number of objects, lists, names and strings in the values. Each takes a hundred bytes, and a thousand times
+as long as a byte.
 """
 
 

@@ -123,7 +123,10 @@ HOT: Final = {route.path: route.methods for route in ROUTES if route.methods and
 OLLAMA: Final = {
     route.path: route.methods for route in ROUTES if route.methods and route.protocol == "Ollama"
 }
-"""The same for Ollama's API. `portico_server.api.schema` describes both tables in ``/openapi.json``."""
+"""The functions behind the hot paths of Ollama's API, by path and method.
+
+`portico_server.api.schema` describes this table and `HOT` in ``/openapi.json``.
+"""
 
 SOCKETS: Final = {route.path: route for route in ROUTES if route.socket is not None}
 """The WebSocket routes, by path."""

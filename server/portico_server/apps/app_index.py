@@ -19,13 +19,13 @@ class AppIndex:
 
     def __init__(self) -> None:
         self._rows: dict[str, tuple[AppRow, VersionRow]] = {}
-        """By id."""
+        """The row and the version of each app, by id."""
         self._ids: dict[tuple[str | None, str], str] = {}
-        """By owner and name."""
+        """App ids, by owner and name."""
         self._broken_rows: dict[str, AppRow] = {}
-        """Those that do not answer, by id; another version may mend them."""
+        """Rows of apps that do not answer, by id. Another version can repair them."""
         self.unusable: dict[str, str] = {}
-        """Apps that could not be read at the start, and why: their rows stay, they do not answer."""
+        """Apps that could not be read at startup, with the reason. Their rows stay, but the apps do not answer."""
 
     def put(self, row: AppRow, version: VersionRow) -> None:
         """Register a version of an app as current."""

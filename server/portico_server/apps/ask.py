@@ -81,7 +81,7 @@ class StoreApps:
         self._trust = trust
         self._unsupported = unsupported_action
         self._proposals: OrderedDict[str, tuple[Hashable, Sequence[str]]] = OrderedDict()
-        """The version and the proposed questions of stores, by id."""
+        """The version and the proposed questions of each store, by store id."""
 
     async def propose(
         self,

@@ -24,10 +24,10 @@ class ConfiguredApps:
         self._apps = apps
         self._index = apps.index
         self._waiting_entries: list[AppEntry] = []
-        """Those that need a tool which is not here yet."""
+        """Apps that need a tool that is not available yet."""
         self._deploying = asyncio.Lock()
         self._tool_added = asyncio.Event()
-        """Set when tools have come since it was tried to deploy those that wait."""
+        """Set when tools were added since the last attempt to deploy the waiting apps."""
 
     async def deploy(self, entries: Iterable[AppEntry], caller: Principal = SYSTEM) -> None:
         """Deploy the apps of a configuration in dependency order.

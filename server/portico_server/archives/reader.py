@@ -128,7 +128,7 @@ class ArchiveReader:
     def _check(self, path: Path, belongs: Callable[[str], bool], ratio: int, *, folders: bool) -> None:
         entries = [member for member in self._zip.infolist() if not (folders and member.is_dir())]
         self.sizes: Mapping[str, int] = {entry.filename: entry.file_size for entry in entries}
-        """Bytes of each entry, unpacked, as the archive says."""
+        """Unpacked size of each entry in bytes, as declared by the archive."""
         if len(entries) > self._max_entries or len(self.sizes) != len(entries):
             raise self._refuse(f"it has more than {self._max_entries:,} entries, or a duplicate entry")
         size = path.stat().st_size

@@ -50,7 +50,7 @@ class ResultWriter:
         self._writing: asyncio.Task[None] | None = None
         self._has_space = asyncio.Event()
         self._due = asyncio.Event()
-        """Set once there is nothing to wait for before the next write: enough lines are there, or no more come."""
+        """Set once the next write need not wait: enough lines are queued, or no more lines follow."""
         self._has_ended = False
 
     async def keep(self, row: LineRow, spent_tokens: SpentTokens) -> None:

@@ -353,7 +353,7 @@ async def _on_disk(work: Callable[..., T], *args: Any) -> T:
 
 
 async def _open_file(path: Path, start: int | None) -> BinaryIO:
-    """Open a file with `_create` in a thread; if the caller no longer waits, close it again."""
+    """Open a file with `_create` in a thread. Close it again if the caller no longer waits."""
     opening = asyncio.ensure_future(_on_disk(_create, path, start))
     try:
         return await asyncio.shield(opening)
@@ -444,7 +444,7 @@ class BucketBlobs:
         self._cache = cache
         self._kind = kind
         self._early: dict[str, list[str]] = {}
-        """The holders of marks of what was placed early, by digest."""
+        """Holders of the marks of files that were placed early, by digest."""
 
     @property
     def arrivals(self) -> Path:

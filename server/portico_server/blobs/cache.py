@@ -27,7 +27,7 @@ class BlobCache:
         self._folder = folder
         self._max_bytes = max_bytes
         self._sizes: OrderedDict[str, int] | None = None
-        """By name, those first that were asked for longest ago; ``None`` until it was looked."""
+        """Sizes by name, least recently requested first; ``None`` until the folder was scanned."""
         self._bytes = 0
         self._use_counts: Counter[str] = Counter()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()

@@ -100,7 +100,7 @@ class FolderBlobs:
         self._folder = folder
         self._kind = kind
         self._is_shared = database.postgres is not None
-        """Whether daemons on other machines may work on the same folder."""
+        """True if daemons on other machines can work on the same folder."""
         # A blob must not be removed between the moment a row finds it and the moment that row is written.
         self._lock = asyncio.Lock()
 

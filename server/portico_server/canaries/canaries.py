@@ -58,7 +58,7 @@ class CanaryService:
         self._judging = SampleJudging(judge, self._tally.count)
         self.routing = SplitRouting(database, registry, runner, self._tally.count, self._judging.add)
         self.keys: Callable[[], Sequence[KeyRow]] = tuple
-        """The keys of this daemon."""
+        """Returns the keys of this daemon."""
 
     async def set(self, alias: str, spec: CanarySpec, caller: Principal) -> CanaryView:
         """Start a canary, or change the weight and the rules of a running canary with the same target.

@@ -35,9 +35,9 @@ class SplitRouting:
         self._registry = registry
         self._runner = runner
         self._splits: dict[str, tuple[CanaryRow, Split]] = {}
-        """By alias."""
+        """Canaries and their splits, by alias."""
         self._versions: dict[str, Servable] = {}
-        """Versions of apps that are sides, by target."""
+        """App versions that are sides of a split, by target."""
         self._parts = SplitParts(self._find, count, judge, self._record_side)
 
     def row(self, canary_id: str) -> CanaryRow | None:

@@ -30,7 +30,7 @@ class CanaryTally:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._pending_counts: dict[str, CanaryCounts] = {}
-        """What has not been written yet, by the id of the canary."""
+        """Counts that are not written yet, by canary id."""
         self._has_counts = asyncio.Event()
         self._writing = asyncio.Lock()
         self._pause = WRITE_INTERVAL_S

@@ -13,7 +13,7 @@ class Aliases(Mapping[str, str]):
     def __init__(self, on_change: Callable[[Kind], None]) -> None:
         self.targets: dict[str, str] = {}
         self.behind: dict[str, Servable] = {}
-        """What an alias means that has no name of its own: a version of an app, or a split between two things."""
+        """Targets without a name of their own, by alias: an app version, or a split between two targets."""
         self._on_change = on_change
 
     def __getitem__(self, name: str) -> str:

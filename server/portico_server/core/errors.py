@@ -44,7 +44,7 @@ class PorticoError(Exception):
             param if param is None or len(param) <= MAX_PARAM_LENGTH else f"{param[:MAX_PARAM_LENGTH]}…"
         )
         self.retry_after = retry_after
-        """Seconds after which trying again makes sense, sent as ``Retry-After``."""
+        """Seconds after which a retry makes sense, sent as ``Retry-After``."""
         if code is not None:
             self.code = code
 

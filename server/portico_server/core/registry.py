@@ -60,19 +60,19 @@ class Registry:
     def __init__(self) -> None:
         self._shared_servables: dict[str, Servable] = {}
         self._private: dict[str, dict[str, Servable]] = {}
-        """By owner, then by key."""
+        """Private servables, by owner, then by key."""
         self._ids: dict[str, Servable] = {}
-        """What is held here, by its id."""
+        """Registered servables, by id."""
         self.aliases = Aliases(self.announce)
         self.claims = NameClaims(self.find_owned, self.aliases)
-        """Which names are free, and who is being given one."""
+        """The free names, and the owners that are being assigned a name."""
         self._sources: list[Source] = []
         self.late_sources = LateSources()
         self._watchers: list[Callable[[Kind], None]] = []
         self.around: Callable[[Servable], Servable] | None = None
-        """What is put around everything that is resolved: guards, if there are any."""
+        """Wraps everything that is resolved, such as in guards; ``None`` without guards."""
         self.files: ReadsFiles | None = None
-        """Reads the files that come with a question, for what reads text alone."""
+        """Reads the files that come with a question, for targets that read only text."""
         self.versions: Versions | None = None
         """Finds versions of apps."""
 

@@ -83,7 +83,7 @@ class Relay:
 
     @property
     def stream(self) -> bool:
-        """True if the answer is sent as server-sent events."""
+        """Return whether the answer is sent as server-sent events."""
         return self.body.get("stream") is True or self.body.get("stream_format") == "sse"
 
 

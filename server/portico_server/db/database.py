@@ -81,11 +81,11 @@ class Database:
         self._kept_connections = KeptConnections(self._explain)
         self._events: dict[str, tuple[asyncio.AbstractEventLoop, asyncio.Event]] = {}
         self.row_groups: RowGroups | None = None
-        """Writes rows of the same turn of the event loop together; ``None`` on PostgreSQL."""
+        """Writes rows of the same event-loop turn together; ``None`` on PostgreSQL."""
         self._swift_from = 0.0
-        """The moment from which `try_write_now` may be tried."""
+        """The time from which `try_write_now` can be tried."""
         self._read_now_from = 0.0
-        """The moment from which `read_now` may be tried."""
+        """The time from which `read_now` can be tried."""
         if self.postgres is not None:
             return
         self._write_engine = open_sqlite(self._url, "BEGIN IMMEDIATE", pool_size=1)
@@ -291,10 +291,10 @@ class Database:
     def rows(
         self, statement: str, rows: Sequence[Sequence[Any]], *, full: bool
     ) -> asyncio.Future[None] | None:
-        """Run one SQLite statement for several rows like `submit`, without SQLAlchemy, whose transaction costs as much
-        as the row.
+        """Run one SQLite statement for several rows, like `submit`, but without SQLAlchemy: its transaction costs as
+        much as the row.
 
-        Returns ``None``, without writing, on another database.
+        Return ``None``, without writing, on another database.
         """
         if self.postgres is not None:
             return None

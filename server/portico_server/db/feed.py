@@ -94,7 +94,7 @@ class Feed:
         self._reports: dict[str, Callable[[bool], Mapping[str, Any]]] = {}
         self._wake = asyncio.Event()
         self._heard_at: dict[str, float] = {}
-        """When each other daemon was heard last, by `time.monotonic`."""
+        """When this daemon last heard from each other daemon, by `time.monotonic`."""
         self._outbox: deque[tuple[str, Any]] = deque(maxlen=10 * MAX_ASKED_COUNT)
         self._answers: dict[str, Answer] = {}
         self._questions: asyncio.Queue[tuple[str, Mapping[str, Any]]] = asyncio.Queue(MAX_ASKED_COUNT)

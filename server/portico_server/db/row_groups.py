@@ -29,7 +29,7 @@ class RowGroups:
         self._do = do
         self._insert = insert
         self._groups: dict[str, list[tuple[Sequence[Any], int, asyncio.Future[None]]]] = {}
-        """By their statement."""
+        """Waiting rows, by their statement."""
 
     async def write(self, statement: str, row: Sequence[Any], chars: int) -> None:
         """Write a row with ``chars`` characters, in one transaction with the other rows of the same turn."""

@@ -76,7 +76,7 @@ class NewRun:
 
     @property
     def key(self) -> str:
-        """The key, as in `RunRow`."""
+        """The key that the run is for, as in `RunRow`."""
         return _key(self)
 
     def values(self) -> dict[str, Any]:

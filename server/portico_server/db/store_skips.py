@@ -21,7 +21,7 @@ class SkippedRows:
 
     @property
     def complete(self) -> bool:
-        """True if all skipped files are named."""
+        """Return whether all skipped files are named."""
         return sum(self.reasons.values()) == len(self.names)
 
 

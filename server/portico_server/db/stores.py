@@ -108,7 +108,7 @@ class StoreFileRow:
 
     @property
     def mirrored(self) -> bool:
-        """True if the file is here because the store's source contains it."""
+        """Return whether the file exists because the store's source contains it."""
         return self.uploader is not None and self.uploader.startswith(MIRRORED_OWNER)
 
     @property
@@ -144,7 +144,7 @@ def add(connection: Connection, row: StoreRow) -> bool:
 
 
 def _require_free(connection: Connection, store_id: str) -> None:
-    """Raise `Conflict` if a newly written store has a name it must not have."""
+    """Raise `Conflict` if a newly written store has a name that it must not have."""
     row = get(connection, store_id)
     if row is None or row.claim is None:
         return

@@ -14,6 +14,6 @@ class Timings:
         self.waited = Histogram(SHORT_BOUNDS)
         self.took = Histogram(SHORT_BOUNDS)
         self.waiting = 0
-        """Calls that wait for their turn."""
+        """Number of calls that wait for their turn."""
         self.running = 0
-        """Calls that have one."""
+        """Number of calls whose turn it is."""

@@ -34,7 +34,7 @@ class WriterThread:
 
     @property
     def busy(self) -> bool:
-        """True if it has work."""
+        """Return whether the thread has work."""
         return self._at_work or not self._jobs.empty()
 
     @property

@@ -36,7 +36,7 @@ class EvalRuns:
         self._services = services
         self._evals = evals
         self.slots = FairSlots(services.at_once)
-        """What all runs and trials of this daemon share."""
+        """Concurrency slots shared by all runs and trials of this daemon."""
         services.scheduler.handle(KIND, self._work, concurrency=MAX_RUNNING_EVALS, is_owned=True)
 
     async def create(

@@ -64,7 +64,7 @@ class TrainingProcess:
     def __init__(self, process: LaunchedProcess) -> None:
         self._process = process
         self.limited = False
-        """Whether it was asked to end for its job's time limit."""
+        """True if the process was asked to stop because of its job's time limit."""
 
     @asynccontextmanager
     async def paused_in_time(self, replace_s: float) -> AsyncGenerator[None]:
@@ -103,7 +103,7 @@ class TrainingProcess:
 
     @property
     def killed(self) -> bool:
-        """True if a signal ended the process, for example from the system because memory ran out."""
+        """Return whether a signal ended the process, for example from the system because memory ran out."""
         code = self._process.returncode
         return code is not None and (code < 0 or code == 128 + signal.SIGKILL)
 

@@ -16,7 +16,7 @@ class TrainingQueue:
     def __init__(self) -> None:
         self._device = asyncio.Lock()
         self._keys: dict[str, str] = {}
-        """By run, the one that began first at the front."""
+        """Keys by run, the run that began first at the front."""
         self._has_room = asyncio.Event()
 
     @contextmanager

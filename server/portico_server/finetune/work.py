@@ -55,7 +55,7 @@ class JobWork:
         self._folder = place.folder_of(job.id)
         self._began = 0.0
         self._training_since = 0.0
-        """When the trainer said that the first step begins; 0 if it has not."""
+        """When the trainer reported the start of the first step; 0 before that report."""
         self._first_step = 0
 
     async def run(self) -> Mapping[str, Any]:

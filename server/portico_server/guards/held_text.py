@@ -42,11 +42,11 @@ class HeldText:
         self.guard = guard
         self.found: Counter[str] = Counter()
         self._context = ""
-        """The end of what has passed."""
+        """The end of the text that has passed."""
         self._pending_text = ""
         self._looked = 0
         self._open = False
-        """Whether what is held begins with something whose label has been sent."""
+        """True if the held text begins with a match whose label has already been sent."""
 
     def feed(self, text: str) -> str:
         """Add ``text`` and return the text that may pass now. Raises `TextBlocked`."""

@@ -130,7 +130,7 @@ class _GuardedStream:
         self._context = context
         self._texts: dict[tuple[int, str, int], HeldTexts] = {}
         self._like: dict[str, Any] = {}
-        """A chunk without choices, for those that are made here."""
+        """A chunk without choices, the template for chunks created by the guard."""
         self._name = "content"
 
     async def document(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

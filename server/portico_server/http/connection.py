@@ -63,7 +63,7 @@ class HttpConnection(HttpToolsProtocol):
         self.address = ""
         self._registry = connections
         self.calls_per_key = connections.bounds.per_key
-        """How many calls one key may have in progress over all connections."""
+        """Maximum number of concurrent calls of one key, over all connections."""
         self._is_tracked = False
         self._progress = RequestProgress()
         self._write_stall = WriteStall()
@@ -71,7 +71,7 @@ class HttpConnection(HttpToolsProtocol):
         self._refusal: PorticoError | None = None
         self.ws_protocol_class = cast("type[asyncio.Protocol]", self._new_websocket)
         self._on_leave: Callable[[], None] | None = None
-        """Called when the client leaves while a response is being sent."""
+        """Called if the client disconnects while a response is being sent."""
 
     def admit(self) -> None:
         """Mark the connection as authenticated."""
@@ -108,7 +108,7 @@ class HttpConnection(HttpToolsProtocol):
 
     @property
     def idle(self) -> bool:
-        """True if no request is being received or answered."""
+        """Return whether no request is being received or answered."""
         return self._progress.phase == WAITING
 
     def cut(self) -> None:

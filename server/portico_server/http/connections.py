@@ -24,7 +24,7 @@ class Connection(Protocol):
 
     @property
     def idle(self) -> bool:
-        """True if no request is being received or answered."""
+        """Return whether no request is being received or answered."""
 
     def cut(self) -> None:
         """Close the connection at once to make room for another."""

@@ -24,7 +24,7 @@ class RequestProgress:
     def __init__(self) -> None:
         self.phase = WAITING
         self.seconds = 0
-        """In this phase, or since the body last had enough."""
+        """Seconds spent in this phase, or since the body last met its minimum rate."""
         self.body_bytes = 0
         self._header_bytes = 0
         self._unparsed_bytes = 0

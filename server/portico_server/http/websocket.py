@@ -34,7 +34,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         self._on_leave = on_leave
         self.count: Callable[[int], str | None] = lambda _size: None
         self._complete_bytes = 0
-        """Bytes of the messages that are complete and not done."""
+        """Bytes of complete messages that are not processed yet."""
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""

@@ -70,7 +70,7 @@ class SourceFollower:
         self._sync = SourceSync(database, files, ingest, settings.source_max_files)
         self._changed_paths: dict[str, ChangedPaths] = {}
         self._fetching: dict[str, asyncio.Lock] = {}
-        """For each store that follows a repository."""
+        """A lock for each store that follows a repository."""
         self._watch = FolderWatch(self._on_paths_changed, self._on_watch_lost, settings.home)
         self._poll = SourcePoll(self._on_change, settings.source_interval)
 
@@ -275,7 +275,7 @@ class FolderWatch:
         self._on_change = change_listener
         self._blind = blind
         self._up: set[str] = set()
-        """The stores of whose folders notice is given now."""
+        """The stores whose folders are watched now."""
         self._rising = asyncio.Event()
         self._home = home.resolve()
         self._folders: dict[str, Path] = {}

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 
 IGNORE_FILES = (".gitignore", ".porticoignore")
-"""Ignore files in the order in which they are read in a folder. Later files take precedence, and deeper folders even
-more.
+"""Ignore files, in the order in which they are read in a folder. Later files override earlier files, and deeper
+folders override outer folders.
 """
 
 MAX_IGNORE_FILE_BYTES = 1_000_000

@@ -112,14 +112,14 @@ class Ingest:
         self._indexes = indexes
         self._workers = max(1, workers)
         self.ended: Counter[str] = Counter()
-        """Files that were read and indexed since the start, ``completed`` or ``failed``."""
+        """Number of files read and indexed since startup, by result: ``completed`` or ``failed``."""
         self.seconds = Histogram()
-        """What each took."""
+        """Time per file, in seconds."""
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._waiting_counts: Counter[str] = Counter()
-        """How many wait for the lock of a store."""
+        """Number of waiters for the lock of each store."""
         self._reread: Counter[str] = Counter()
-        """Stores of which all files are read again, at their owners' expense."""
+        """Stores of which all files are reread, at their owners' expense."""
 
     async def run(
         self, store: StoreRow, context: Context, *, has_changed: bool = False, is_mirrored: bool = False

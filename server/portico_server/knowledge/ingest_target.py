@@ -56,7 +56,7 @@ class StoreTarget:
         self._database = database
         self._indexes = indexes
         self._vectors: dict[str, int] = {}
-        """Bytes of the vectors of files that come in several runs."""
+        """Vector size, in bytes, of files that arrive in several runs."""
 
     def chunking(self, row: StoreFileRow) -> Mapping[str, Any]:
         return row.chunking

@@ -23,7 +23,7 @@ class PartialFile:
 
     def __init__(self, database: Database, row: StoreFileRow, count: int, weight: int) -> None:
         self.weight = weight
-        """Bytes of their vectors."""
+        """Size of the vectors of these chunks, in bytes."""
         self._database = database
         self._row = row
         self._count = count

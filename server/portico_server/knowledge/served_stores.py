@@ -44,7 +44,7 @@ class ServedStores:
         self._indexes = indexes
         self.has = claims.has
         self._touching: set[str] = set()
-        """The ids of the stores whose use is being noted just now."""
+        """The ids of the stores whose use is being recorded."""
 
     async def find(self, key: str, owner: str | None) -> Servable | None:
         """Return the store of this owner under ``store/NAME``; see `portico_server.core.registry.Source`."""

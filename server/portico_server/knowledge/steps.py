@@ -151,9 +151,9 @@ class _FurtherSteps:
         self._texts: dict[int, str] = {}
         self._walk: NameWalk | None = None
         self._further: list[tuple[int, Ranking]] = []
-        """Rankings of a model's searches, with the number of their step."""
+        """Rankings of the model's searches, each with its step number."""
         self._useful: dict[int, None] = {}
-        """Passages that the model called useful, the first one first."""
+        """Passages that the model called useful, earliest first."""
 
     async def take(self) -> None:
         """Take all steps that are worthwhile."""
@@ -183,7 +183,7 @@ class _FurtherSteps:
 
     @property
     def has_found(self) -> bool:
-        """True if any step has found something."""
+        """Return whether any step has found something."""
         return bool(self._further or self._useful or self._walk)
 
     def result(self) -> Ranking:

@@ -253,7 +253,7 @@ class StoreView(StoreRow):
 
     @property
     def whole(self) -> bool:
-        """True if the caller may read every file."""
+        """Return whether the caller may read every file."""
         return self.condition is None
 
     def permits(self, attributes: Attributes) -> bool:

@@ -23,7 +23,7 @@ class StoreClaims:
         self._database = database
         self._registry = registry
         self._private: set[str] | None = None
-        """The names of what keys have for themselves, `claim_of`; ``None`` until they have been read."""
+        """The private names of keys, see `claim_of`; ``None`` until they are loaded."""
 
     async def load(self) -> None:
         """Load the private names from the database."""

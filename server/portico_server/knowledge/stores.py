@@ -109,7 +109,9 @@ class StoreService:
         self.served = ServedStores(database, registry, self._indexes, self._claims)
         """The stores as the registry serves them."""
         self.filtered: Callable[..., Sequence[str]] = lambda *_stores: ()
-        """The names of the keys with a filter on a store, by its name or id; put in by the composition root."""
+        """Returns the names of the keys with a filter on a store, given its name or id; injected by the
+        composition root.
+        """
         pictures = PictureDescriber(registry, settings.picture_model, settings.ocr_languages)
         recordings = RecordingTranscriber(registry, settings.recording_model)
         limits: dict[str, Any] = {
@@ -139,16 +141,16 @@ class StoreService:
             database, scheduler, files, ingest, pictures, recordings, fetcher, settings
         )
         self.contents = StoreContents(database, files, scheduler, self._readers, self._indexes)
-        """The files in the stores, and file batches."""
+        """The files and file batches in the stores."""
         self.previews = Previews(self._readers, runner, registry)
-        """How documents would be cut."""
+        """Previews of how documents are chunked."""
         making = GroupGenerator(database, files, self._readers, self._indexes, ingest, scheduler)
         self.groups = Groups(database, self.contents, self._indexes, making, registry)
         """The chunk groups of the stores."""
         self.links = StoreLinks(database)
-        """What links the passages of the stores."""
+        """The links between passages of the stores."""
         self.portable = StoreArchives(self, database, registry, files, self._indexes)
-        """Stores as files, out and in."""
+        """Export and import of stores as files."""
         self.jobs = StoreJobs(
             database,
             scheduler,
@@ -161,7 +163,7 @@ class StoreService:
             registry,
             self._on_change,
         )
-        """What is done to the stores in runs."""
+        """Store operations that execute as runs."""
 
     def attachments(self, uploads: UploadedFiles) -> AttachmentReader:
         """Return the reader of files attached to a question, given by their bytes or by their ids among the
@@ -441,7 +443,7 @@ class StoreService:
     async def find_followed(self, ref: str, caller: Principal) -> StoreView:
         """Return the store that ``caller`` refers to, for a sync.
 
-        Raises the errors of `get`, and `InvalidRequest` if it mirrors nothing.
+        Raises the errors of `get`, and `InvalidRequest` if the store mirrors nothing.
         """
         row = await self.get(ref, caller, "write", is_whole=True)
         if not follows(row):

@@ -74,7 +74,9 @@ class SourceSync:
         self._files = files
         self._ingest = ingest
         self._max_files = max_files
-        """Of a source that lists the latest, or whose files stay when they are gone from it."""
+        """Maximum number of files of a source that lists only the latest, or whose files are kept after they disappear
+        from it.
+        """
 
     async def run(self, store: StoreRow, source: StoreSource, context: Context) -> JSON:
         """Mirror ``source`` in ``store``, then index the files; return counts of what was done, and of the files

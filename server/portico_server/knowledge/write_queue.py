@@ -80,7 +80,7 @@ class FileFeed:
         self._find_waiting = waiting_files
         self._is_over = is_over
         self.left = 0
-        """Files that were left for another run."""
+        """Number of files left for another run."""
         self._seen_files: set[tuple[str, str]] = set()
         self._in_round: set[str] = set()
         self._queues: dict[str, deque[StoreFileRow]] = {}

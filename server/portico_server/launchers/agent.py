@@ -69,7 +69,7 @@ class Guarded:
         self.asked_at = time.monotonic()
         self.delivered = False
         self.cancelled = threading.Event()
-        """The scheduler has asked for the end."""
+        """Set once the scheduler has requested the end."""
         self._is_stopped = False
         self.status: int | None = None
         self._condition = threading.Condition()

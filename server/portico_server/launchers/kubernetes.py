@@ -121,7 +121,7 @@ class RequestFailed(Unavailable):
 
     @property
     def missing(self) -> bool:
-        """True if the requested object does not exist."""
+        """Return whether the requested object does not exist."""
         return self.words.startswith("(NotFound)")
 
 

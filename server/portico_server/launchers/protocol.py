@@ -183,7 +183,7 @@ class Launcher(Protocol):
 
     @property
     def here(self) -> bool:
-        """True if its processes run on the daemon's machine; otherwise, the scheduler manages memory and GPUs."""
+        """Return whether processes run on the daemon's machine; otherwise, the scheduler manages memory and GPUs."""
 
     async def launch(self, order: LaunchOrder) -> LaunchedProcess:
         """Start a process, and return once it runs. Raises `PorticoError`; a failed or cancelled start leaves nothing

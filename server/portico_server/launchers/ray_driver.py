@@ -88,7 +88,7 @@ class JoinedCluster:
         ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, configure_logging=False)
         self._actor = ray.remote(JobActor)
         self._ready: dict[str, Any] = {}
-        """By job: the answer that its actor has begun to give."""
+        """The pending answer of each job's actor, by job."""
 
     def submit(self, job: str, command: list[str], log: str, resources: dict[str, Any]) -> dict[str, Any]:
         """Let an actor run a command; ``refused`` explains why no node can."""

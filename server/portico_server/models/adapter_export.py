@@ -42,9 +42,10 @@ _LEFT_OUT = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", 
 
 
 def merge_adapter(base: Path, adapter: Path, target: Path, *, scale: float = 1.0) -> None:
-    """Write the model in ``base`` with a merged PEFT adapter to the new folder ``target``, completely or not at all.
+    """Merge a PEFT adapter into the model in ``base``, and write the result to the new folder ``target`` completely or
+    not at all.
 
-    Numbers keep their format in ``base``; only one tensor at a time is in memory. Raises `InvalidRequest` if the
+    Numbers keep their format from ``base``; only one tensor at a time is in memory. Raises `InvalidRequest` if the
     adapter does not fit or the model is quantised, `Conflict` if ``target`` exists, `Unavailable` if the disk is full.
     """
     peft_adapter = peft.read_peft(adapter)

@@ -29,7 +29,7 @@ class ModelAliases:
         self._deployments = deployments
         self._adapters = adapters
         self._set: set[str] = set()
-        """Aliases that stand in the database."""
+        """Aliases that are stored in the database."""
 
     async def start(self) -> None:
         """Register the aliases in the database."""

@@ -80,17 +80,17 @@ class BetterModelOffer:
 
     @property
     def tiny_answers(self) -> bool:
-        """True if ``default`` still refers to the tiny model."""
+        """Return whether ``default`` still refers to the tiny model."""
         return self._models.source_of("default") == self.tiny.source
 
     @property
     def fetching(self) -> bool:
-        """True if the better model is being downloaded."""
+        """Return whether the better model is being downloaded."""
         return self._run is not None
 
     @property
     def is_unreachable(self) -> bool:
-        """True if none of its sources could be reached recently."""
+        """Return whether none of its sources could be reached recently."""
         at = self._unreachable_at
         return isinstance(at, int | float) and time.time() - at < UNREACHABLE_INTERVAL_S
 

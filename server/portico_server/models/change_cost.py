@@ -20,7 +20,7 @@ class ChangeCost:
         self._ready = 0.0
         self._answered_at: float | None = None
         self._due = 0
-        """Of the first answers."""
+        """Number of first answers that are outstanding."""
 
     def record_start(self, since: float, calls: int) -> None:
         """Record that the process is ready, that its start began at ``since``, and that ``calls`` calls waited for

@@ -59,7 +59,7 @@ class EngineLaunch:
     ) -> None:
         self._spec = spec
         self.kind = engine
-        """The engine; of a model whose files are not here yet it is the likely one."""
+        """The engine. While the model's files are missing, the likely engine."""
         self._slot = slot
         self._reservation = reservation
         self._choose = choose
@@ -70,11 +70,11 @@ class EngineLaunch:
         self._on_end = on_end
         self.progress = StartupProgress(spec.name)
         self.state: State = "cold"
-        """The state after the last step of a start or an end, whatever has become of the process since."""
+        """The state after the last step of a start or stop, whatever has happened to the process since."""
         self.task: asyncio.Task[RunningEngine] | None = None
-        """The start that is under way."""
+        """The start in progress."""
         self.begun: tuple[Path | None, LaunchContext] | None = None
-        """What the process that runs was started from."""
+        """The path and the launch context from which the running process was started."""
         self.error: PorticoError | None = None
         self._failures = 0
         self._retry_at = 0.0

@@ -24,12 +24,12 @@ class EngineSlot:
     def __init__(self, name: str) -> None:
         self._name = name
         self.current: RunningEngine | None = None
-        """The engine that was started last. Its process may have ended by itself since."""
+        """The engine that was started last. Its process may have exited by itself since."""
         self.loaded_at: float | None = None
         self.starts = 0
-        """How often its process was started."""
+        """Number of times the process was started."""
         self.crashes = 0
-        """How often its process ended by itself."""
+        """Number of times the process exited by itself."""
         self._last_log: list[str] = []
 
     @property

@@ -228,7 +228,7 @@ class _Reader:
         self._size = size
         self._items = 0
         self.shapes: dict[str, tuple[int, ...]] = {}
-        """Of the tensors, once they are read."""
+        """Shapes of the tensors by name, once they are read."""
 
     def read(self) -> Gguf:
         if self._take(4) != MAGIC:

@@ -44,7 +44,7 @@ class CallTurns:
 
     def __init__(self) -> None:
         self.current = InFlight()
-        """The turn that calls enter now."""
+        """The turn that new calls enter."""
         self.ending: InFlight | None = None
         """The turn whose end an unload waits for."""
 
@@ -67,7 +67,7 @@ class InFlightCall:
     def __init__(self, turn: InFlight) -> None:
         self._turn: InFlight | None = turn
         self.reported_stage: Progressed | None = None
-        """The last stage of a start that this call's run has heard of."""
+        """The last startup stage that was reported to this call's run."""
         turn.enter()
 
     def belongs_to(self, turn: InFlight | None) -> bool:

@@ -28,7 +28,7 @@ class LocalMachine:
         self._budget_mb = settings.memory_budget_mb
         self._looking: asyncio.Task[None] | None = None
         self.recommended: Recommendation | None = None
-        """A better open model for this machine, once it has been looked at."""
+        """A better open model for this machine, once the search for one is done."""
 
     def start(self) -> None:
         """Search for a better model in the background."""

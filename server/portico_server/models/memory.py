@@ -149,11 +149,11 @@ class Residency:
         self._clock = clock
         self._pause = pause
         self._places: list[int] = []
-        """Of those who wait: how many waited when they came, themselves included."""
+        """For each waiter, the number of waiters when it arrived, including itself."""
         self._lock = asyncio.Lock()
         self._holders: set[MemoryHolder] = set()
         self.evictions = 0
-        """How often a model left for another since the daemon started."""
+        """Number of evictions since the daemon started, each to make room for another model."""
 
     @property
     def used(self) -> int:

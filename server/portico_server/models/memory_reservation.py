@@ -27,7 +27,7 @@ class MemoryReservation:
         self._promised = 0
         self._measured_bytes = 0
         self.gpus: Mapping[int, int] = {}
-        """Bytes by the number of the GPU."""
+        """Reserved bytes, by GPU number."""
 
     def measure(self, pid: int | None) -> int | None:
         """Return the bytes that its process and child processes use according to the system; ``None`` without a

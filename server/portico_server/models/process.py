@@ -44,7 +44,7 @@ class ModelProcess:
     ) -> None:
         self.spec = spec
         self.tariff = tariff
-        """What its answers cost, if that is known."""
+        """The price of the model's answers, if known."""
         self.slot = EngineSlot(spec.name)
         self.turns = CallTurns()
         self._reservation = MemoryReservation(spec, residency, self)
@@ -67,7 +67,7 @@ class ModelProcess:
         self._is_closed = False
         self.used_at: float | None = None
         self.last_used = 0.0
-        """When a call or a start touched it last, by `time.monotonic`; 0 if never."""
+        """When a call or a start last used the process, by `time.monotonic`; 0 if never."""
         self._cost = ChangeCost()
 
     @property

@@ -147,9 +147,9 @@ class RunningEngine:
 class LaunchContext:
     """The resources with which an engine starts a model.
 
-    They are the file for its log, a timeout in seconds, connections, the folder of environments, and its adapters.
+    They include the log file, a timeout in seconds, connections, the folder of environments, and the adapters.
 
-    An unusable adapter is skipped and logged: the model itself must start.
+    The engine skips and logs an unusable adapter, because the model itself must start.
     """
 
     log: Path

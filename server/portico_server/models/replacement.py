@@ -26,16 +26,16 @@ class ProcessReplacement:
         self._launch = launch
         self._turns = turns
         self.leaving = False
-        """Whether it is to be unloaded when it is idle, wherever that comes from."""
+        """True if the process must be unloaded once it is idle, whatever requested this."""
         self._replacing: asyncio.Task[None] | None = None
-        """Waits for the time limit of its process's job, or moves it away from its node."""
+        """The task that waits for the time limit of its process's job, or that moves the process away from its node."""
         self._moving: asyncio.Task[None] | None = None
         self._succeeding = False
-        """Whether a process is being started that takes the place of the one that runs."""
+        """True while a successor of the running process is starting."""
         self._leaves: set[tuple[str, str]] = set()
-        """Launchers and nodes that a process which is being started moves away from once it is ready."""
+        """Launchers and nodes that a starting process leaves once it is ready."""
         self._endings: set[asyncio.Task[None]] = set()
-        """Each waits for the calls of a process that was replaced."""
+        """Tasks that each wait for the calls of a replaced process."""
 
     def tasks(self) -> Iterator[asyncio.Task[None]]:
         """Yield the running tasks, which must end with the process."""

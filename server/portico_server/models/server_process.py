@@ -60,10 +60,10 @@ class ServerProcess:
         self.name = name
         self._report = report
         self.facts: Mapping[str, Any] = {}
-        """What the worker said about itself when it was ready."""
+        """What the worker reported about itself when it was ready."""
         self._process = process
         self._printed: list[str] = []
-        """What came on stdout before the worker spoke: a library that prints."""
+        """Output on stdout before the worker's first message, from a library that prints."""
         self._stopping = False
         process.on_log = self._on_log_line
 

@@ -66,7 +66,7 @@ class ModelService:
         self._fetcher = ModelFetcher(settings)
         self.deployments = Deployments(registry)
         self._stored_names: set[str] = set()
-        """Names of those that stand in the database."""
+        """Names of models that are stored in the database."""
         self.launchers = Launchers(settings)
         self._adopting: asyncio.Task[None] | None = None
         self.machine = LocalMachine(settings)

@@ -151,7 +151,7 @@ class _Pieces:
         self._loop = asyncio.get_running_loop()
         self._timed_out = False
         self._since: float | None = None
-        """When somebody began to wait for a piece; infinite if that may take any time."""
+        """When the current wait for a piece began; infinite if it can take any time."""
         self._timer: asyncio.TimerHandle | None = None
         self._set_timer(self._loop.time())
 

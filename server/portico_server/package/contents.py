@@ -135,7 +135,7 @@ class ContentsFinder:
         self._skills = skills
         self._caller = caller
         self._open_keys: list[tuple[str, str]] = []
-        """Keys of the registry, each with who names it."""
+        """Registry keys that remain to be resolved, each with its referrer."""
 
     async def find(self, name: str, version: int | None, include: Sequence[str] = ()) -> PackageContents:
         """Return everything that the app ``name`` needs in ``version`` (``None`` for the active version).

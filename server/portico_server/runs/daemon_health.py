@@ -22,13 +22,13 @@ class DaemonHealth:
 
     def __init__(self) -> None:
         self.answers: Counter[tuple[str, str, int]] = Counter()
-        """Answers by method, route and status; 0: the client left first."""
+        """Number of responses by method, route and status. Status 0 means that the client disconnected first."""
         self.durations: dict[str, Histogram] = {}
-        """Seconds from a request to the end of its answer, by route."""
+        """Seconds from a request to the end of its response, by route."""
         self.lag = Histogram(SHORT_BOUNDS)
-        """Seconds by which the event loop came later than it was to."""
+        """Delay of the event loop behind its schedule, in seconds."""
         self.worst = 0.0
-        """The most of them since `take_worst`."""
+        """The longest delay since `take_worst` was last called."""
 
     def count_answer(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count a response. ``route`` is a template, such as ``/api/stores/{store}``, or empty for no route."""

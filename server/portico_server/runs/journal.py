@@ -55,7 +55,7 @@ class Journal:
     """
 
     is_inner: ClassVar[bool] = False
-    """True if its usage counts with the step that called its flow, also after a resume."""
+    """True if the usage counts with the step that called its flow, also after a resume."""
 
     __slots__ = (
         *(
@@ -95,15 +95,17 @@ class Journal:
         self._fence = fence
         self._on_step = on_step
         self.nonce = ""
-        """Part of the keys of effects where the run is not durable: it may call one flow for many items."""
+        """Part of the keys of effects if the run is not durable, because such a run can call one flow for many
+        items.
+        """
         self.rows: dict[str, StepRow] = {}
         """The steps of a run that is not durable, as far as there is room for them."""
         self.redaction = Redaction(rules)
-        """What whoever records a step asks first."""
+        """The redaction to consult before a step is recorded."""
         self.replayed = Usage()
-        """What an earlier attempt has recorded of calls of agents, and of steps of flows that these have called."""
+        """Usage that an earlier attempt recorded for agent calls, and for the steps of flows that agents called."""
         self.size = 0
-        """Characters of their inputs and outputs."""
+        """Number of characters of the inputs and outputs in ``rows``."""
         self._done_rows: dict[str, StepRow] = {}
         self._failed_rows: dict[str, StepRow] = {}
         self._attempts: dict[str, int] | None = None
@@ -117,16 +119,16 @@ class Journal:
             elif row.status == "failed":
                 self._failed_rows[row.path] = row
         self._outputs: dict[bytes, str] = {}
-        """Where long outputs stand, by their digests."""
+        """Where long outputs are stored, by digest."""
         self._places: dict[bytes, str] = {}
-        """Where long texts stand as the trace shows them, by their digests."""
+        """Where long texts, as the trace shows them, are stored, by digest."""
         self._pending_rows: list[StepRow] = []
         self._written_count = 0
-        """How many rows are written."""
+        """Number of rows written."""
         self._flushing = 0
-        """How many are being written."""
+        """Number of rows being written."""
         self._soon = False
-        """Whether what waits is written at the end of this turn of the event loop."""
+        """True if the pending rows are written at the end of the current event-loop turn."""
         self._waiters: list[asyncio.Future[None]] = []
         self._failure: BaseException | None = None
 
@@ -178,9 +180,10 @@ class Journal:
             await self.wait_until_written()
 
     def add(self, row: StepRow, *, settle: bool = False, is_announced: bool = True) -> None:
-        """Call `record` for a caller that settles, immediately if ``settle``. Raise the error of an earlier row.
+        """Add a finished step without waiting until it is written. Raise the error of an earlier row.
 
-        ``is_announced``: whether ``on_step`` is called for it.
+        ``settle``: write the row within this event-loop turn if possible. ``is_announced``: whether ``on_step`` is
+        called for the row.
         """
         if is_announced and self._on_step is not None:
             self._on_step(row)

@@ -38,7 +38,7 @@ class ModelCalls:
     def __init__(self) -> None:
         self._calls = 0
         self.usage = NO_USAGE
-        """What has been charged; the end of the run charges the rest."""
+        """Usage charged so far; the end of the run charges the rest."""
 
     @asynccontextmanager
     async def call(

@@ -75,14 +75,14 @@ class UsageMeter:
         self._name = f"the {noun} '{name}'"
         self._on_change = on_change
         self._unsaid = [0, 0]
-        """Requests and tokens that the other daemons have not heard of."""
+        """Requests and tokens that the other daemons do not know yet."""
         self._elsewhere: dict[str, tuple[int, float]] = {}
-        """Calls in progress at each other daemon, and when it said so."""
+        """Calls in progress on each other daemon, and when that daemon reported them."""
         self._now = now
         self._today = today
         self._calls = 0
         self._days: dict[float, int] = {}
-        """Tokens by day, for the last few: a clock that is set back finds what it had counted."""
+        """Tokens by day, for the last few days, so that a clock that is set back finds its earlier counts."""
         self._turns = CapacityLimiter(math.inf)
         self._requests: RateBucket | None = None
         self._tokens: RateBucket | None = None
@@ -242,7 +242,7 @@ class Quotas:
         self._meters: dict[str, UsageMeter] = {}
         self._unreported: set[str] = set()
         self.wake: Callable[[], None] = lambda: None
-        """Called when there is something to report."""
+        """Called when there is usage to report."""
 
     def report(self, busy: bool) -> dict[str, tuple[int, int, int]]:
         """Return the usage that other daemons do not know yet, by key; ``busy``: include keys with calls in
@@ -279,8 +279,8 @@ class Quotas:
         return meter
 
     def change(self, key_id: str, name: str, limits: UsageLimits) -> bool:
-        """Call `limit` for a key that may already have limits, and keep its usage. Return whether the limits are
-        new.
+        """Apply limits like `limit` to a key that may already have limits, and keep its usage. Return whether the
+        limits are new.
         """
         usage_meter = self._meters.get(key_id)
         if usage_meter is None:
@@ -307,9 +307,9 @@ class StorageQuota:
         self.limit_of: Callable[[str], int] = lambda _owner: 0
         self._now = now
         self._sums: dict[str, tuple[int, float]] = {}
-        """By key what it keeps at most, and until when that holds."""
+        """Maximum bytes that each key stores, and until when that number is valid, by key."""
         self._budgets: dict[str, RateBucket] = {}
-        """By key how many seconds its sums may take."""
+        """Time budget of each key's sums, in seconds, by key."""
         self._locks: dict[str, threading.Lock] = {}
 
     async def admit(self, database: Database, owner: str | None, size: int = 1) -> None:

@@ -58,7 +58,7 @@ class Redaction:
         self._pattern = redaction_rules.pattern
         self._known_secrets: dict[str, None] = {}
         self.active = redaction_rules.pattern is not None
-        """Whether there is any rule."""
+        """True if any redaction rule exists."""
         self.add(redaction_rules.names)
 
     def add(self, names: Iterable[str]) -> None:

@@ -125,27 +125,29 @@ class Run:
         self, kind: str, name: str, caller: Principal, run_id: str | None = None, last_event: int = 0
     ) -> None:
         self.durable = run_id is not None
-        """Whether a row in the database stands for it."""
+        """True if a row in the database represents the run."""
         self.keeps_steps = False
-        """Whether a durable flow that it calls, without anything between them, keeps its steps as the run's: it will be
-        called with the same again when the run is taken up.
+        """True if a durable flow that the run calls directly keeps its steps as the run's own. The flow is called with
+        the same values again when the run resumes.
         """
         self.recorded: asyncio.Event | None = None
-        """Set when the end of a durable run stands in its row."""
+        """Set once the end of a durable run is stored in its row."""
         self.redaction: Redaction | None = None
-        """What its events and its result go through before they are recorded, if there are rules for that."""
+        """The redaction applied to the run's events and result before they are recorded, if rules exist for it."""
         self.owner = caller.id
-        """The id of the key that it is done for, and that its questions go to."""
+        """The id of the key that the run works for and that receives its questions."""
         self.client_model_features: frozenset[str] = frozenset()
-        """What whoever began it lends: ``chat`` with a model of its own, and whether that calls ``tools``."""
+        """Model features that the client provides: ``chat`` if it has a model of its own, and ``tools`` if that model
+        calls tools.
+        """
         self.behind = BEHIND.get()
-        """Whether it is part of work that nobody waits for."""
+        """True if the run is part of work that nobody waits for."""
         self.clock = Deadline()
         self.id = run_id or new_id("run_")
         self.kind = kind
         self.name = name
         self.model = ""
-        """The model that answers, by its own name, where the run is the call of one."""
+        """The model that answers, by its own name, if the run is a model call."""
         self.caller = caller
         self.status: Status = "running"
         self.created_at = time.time()
@@ -155,25 +157,25 @@ class Run:
         self.log = EventLog(last_event)
         self.result: Any = None
         self.output: tuple[Any] | None = None
-        """What its row keeps as its result, alone in a tuple, if that is not ``result``."""
+        """The result that the run's row stores, in a one-element tuple, if it is not ``result``."""
         self.error: ErrorBody | None = None
         self.revoked: ErrorBody | None = None
-        """Why it was stopped, if its owner has lost the right to it."""
+        """Why the run was stopped, if its owner has lost the right to it."""
         self.trace = trace.CURRENT.get()
-        """The span in which it was begun, ours or the client's."""
+        """The span in which the run began, either Portico's or the client's."""
         self.spans: SpanRecorder | None = None
-        """Who is told of the calls that it makes, if anybody is."""
+        """Receives the calls that the run makes; ``None`` if nothing does."""
         self.usage = NO_USAGE
         self.replayed = NO_USAGE
-        """The part of ``usage`` that calls have used which an earlier attempt has recorded."""
+        """The part of ``usage`` that comes from calls recorded by an earlier attempt."""
         self.reported: Usage | None = NO_USAGE
-        """What the usage rows of earlier attempts say; ``None`` if they have all that is replayed."""
+        """Usage in the rows of earlier attempts; ``None`` if these rows contain everything that is replayed."""
         self.charge = ModelCalls()
-        """What its calls of models have cost its key."""
+        """What the run's model calls have cost its key."""
         self.shares: dict[str, ExpenseShare] = {}
-        """What is not at the expense of its key, by whose it is (`at_expense_of`)."""
+        """Usage that another key pays for, by the key that pays (`at_expense_of`)."""
         self.meter: UsageMeter | None = None
-        """What counts it among the calls of its key, if that has limits."""
+        """Counts the run among the calls of its key, if the key has limits."""
         self.task: asyncio.Task[Any] | None = None
 
     @property

@@ -58,17 +58,17 @@ class Runner:
         self._active: dict[str, Run] = {}
         self._recent = EndedRuns()
         self._arrivals: dict[str, set[asyncio.Event]] = {}
-        """Who waits for runs that do not live yet, by the id of the run."""
+        """Events set when a run that is not active yet starts, by run id."""
         self.answered_at = 0.0
-        """When a call that somebody waited for ended last, by `time.perf_counter`."""
+        """When the last call that somebody waited for ended, by `time.perf_counter`."""
         self.signals = DaemonHealth()
-        """What the daemon knows of its own health."""
+        """What the daemon knows about its own health."""
         self.telemetry: Telemetry | None = None
-        """Who is told of everything that has ended, if anybody is."""
+        """Receives everything that has ended; ``None`` if nothing does."""
         self.quotas = Quotas()
-        """What keys with limits have used."""
+        """Usage of keys with limits."""
         self.app_quotas = Quotas(noun="app")
-        """What apps with limits have used, whoever called them."""
+        """Usage of apps with limits, whoever called them."""
 
     @property
     def tally(self) -> CallCounts:

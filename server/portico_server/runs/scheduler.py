@@ -115,11 +115,11 @@ class Scheduler:
         self._turns = RunTurns()
         self._wake = asyncio.Event()
         self.holder = f"{os.uname().nodename}:{os.getpid()}:{os.urandom(4).hex()}"
-        """Under which name this daemon holds its runs."""
+        """The name under which this daemon holds its runs."""
         self._renewed_at = 0.0
         self._ahead = _clock_lead()
         self.sure_until = 0.0
-        """Until when, by `time.monotonic`, nobody else can have taken any of our runs."""
+        """The time, by `time.monotonic`, until which no other daemon can have taken any of this daemon's runs."""
         self._watchers: set[asyncio.Task[None]] = set()
         self._stopping = False
 

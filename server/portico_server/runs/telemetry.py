@@ -325,7 +325,7 @@ class Span:
         self.trace = above._replace(span_id=os.urandom(8).hex(), recorded=True)
         self.result: Any = None
         self.first: float | None = None
-        """Seconds to the first piece of the answer, where it came in pieces."""
+        """Seconds to the first piece of the answer, if it arrived in pieces."""
 
     def answered_by(self, card: Card) -> None:
         """Record that a model other than the requested one answers."""

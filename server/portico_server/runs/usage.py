@@ -108,7 +108,7 @@ class CallSeries:
         self.statuses: Counter[str] = Counter()
         self.prompt_tokens = self.completion_tokens = self.cached_tokens = 0
         self.cost = 0.0
-        """Dollars, as far as prices are known."""
+        """Cost in dollars, as far as prices are known."""
         self.duration = Histogram()
         self.first_byte = Histogram()
 

@@ -39,7 +39,7 @@ class Toolbox:
         self._approval = approval
         self._built_in: dict[str, ToolServable] = {}
         self.plugins = PluginTable("tool", self._built_in, self._accept)
-        """The tools that are built in, and those of plugins."""
+        """Built-in tools and tools of plugins."""
 
     def register(self) -> None:
         """Add the built-in tools and the tools of plugins."""

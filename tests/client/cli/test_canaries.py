@@ -21,7 +21,7 @@ async def test_a_canary_is_set_shown_promoted_and_rolled_back(command: Command, 
         assert asked.code == 1 and "--weight 0.1" in asked.err and "--key NAME" in asked.err
     rule = ("--promote", "after=2", "--promote", "max_error_rate=0.5", "--rollback", "max_error_rate=0.9")
     made = command("canaries", "set", "helper", "fresh", "--weight", "0.25", *rule)
-    assert made.out.strip() == "helper: 25.0% of the calls go to fresh, the rest to steady."
+    assert made.out.strip() == "helper: fresh gets 25.0% of the calls, steady the rest."
     wrong = command("canaries", "set", "helper", "fresh", "--weight", "1", "--promote", "after")
     assert wrong.code == 1 and "NAME=NUMBER" in wrong.err
     shown = command("canaries", "show", "helper")

@@ -42,7 +42,7 @@ def test_what_cannot_be_drawn_is_said(command: Command, tmp_path: Path) -> None:
     out = str(tmp_path / "x.png")
     for arguments, words in (
         (("-o", str(tmp_path / "x.gif")), "must end in .png"),
-        (("-o", str(tmp_path / "no" / "x.png")), "no folder"),
+        (("-o", str(tmp_path / "no" / "x.png")), "/no' does not exist"),
         (("-o", out, "--mask", out), "--image"),
         (("-o", out, "--image", out), "Cannot read"),
         (("-o", out, "--model", "echo"), "Use 'painter' instead"),

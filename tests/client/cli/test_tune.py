@@ -97,7 +97,7 @@ def test_what_is_wrong_is_one_sentence(command: Command, tmp_path: Path) -> None
     assert "line 1: 'messages[1].content' is empty" in done.err
     failed = command("tune", str(bad), "--base", "default")
     assert failed.code == 1
-    assert failed.err.strip().splitlines()[-1].startswith("1 of 1 lines cannot be trained on")
+    assert failed.err.strip().splitlines()[-1].startswith("1 of 1 lines cannot be used for training")
     assert command("tune", str(tmp_path / "none.jsonl"), "--base", "default").code == 1
     wrong = command("tune", str(bad), "--base", "default", "--set", "rank")
     assert "--set takes NAME=VALUE" in wrong.err

@@ -216,8 +216,7 @@ class TestTypes:
         error = refused(pipeline(ask=llm(), count=count))
         assert error.code == "type_clash"
         assert error.message == (
-            "The step 'count' accepts a list with items of this kind: text as 'words', "
-            "but the step 'ask' provides text."
+            "The step 'count' accepts a list (each item: text) as 'words', but the step 'ask' provides text."
         )
 
     def test_items_of_lists(self) -> None:
@@ -229,8 +228,8 @@ class TestTypes:
 
         error = refused(pipeline(a=numbers, b=words))
         assert (
-            "a list with items of this kind: text as 'x', but the step 'a' provides "
-            "a list with items of this kind: a whole number" in error.message
+            "a list (each item: text) as 'x', but the step 'a' provides "
+            "a list (each item: a whole number)" in error.message
         )
 
     def test_each_argument_of_a_spread(self) -> None:
@@ -265,10 +264,7 @@ class TestTypes:
         def join(texts: list[int]) -> str:
             return str(texts)
 
-        assert (
-            "provides a list with items of this kind: text"
-            in refused(pipeline(each=warp(llm()), join=join)).message
-        )
+        assert "provides a list (each item: text)" in refused(pipeline(each=warp(llm()), join=join)).message
 
     def test_variables_that_no_key_fills(self) -> None:
         sections = llm(format=list[Section])

@@ -62,7 +62,7 @@ class LetterEmbedding:
         self.card = Card(MODEL, "model", capabilities=frozenset({"embeddings", "spans"}), labels=labels or {})
         self.broken = False
         self.breaks_after: int | None = None
-        """Calls after which it fails, if it does."""
+        """Number of calls after which it fails; ``None`` if it never does."""
         self.dimensions = DIMENSIONS
         self.asked: list[str] = []
 

@@ -256,7 +256,9 @@ async def test_it_is_never_empty_for_that(reports: StoreFixture) -> None:
     await reports.put("bread", "Bread takes an hour.", attributes={"year": 2031})
     found = await reports.search("harbour fee since 2030", infer_filters=True, ranker="lexical", trace=True)
     assert {passage.file_id for passage in found.passages} == {"old", "new"}
-    assert [stage.note for stage in found.trace if stage.name == "infer"][-1].endswith("searched without")
+    assert [stage.note for stage in found.trace if stage.name == "infer"][-1].endswith(
+        "searched without the inferred filter"
+    )
 
 
 def test_thousands_of_attributes_and_values_are_not_each_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,7 +74,7 @@ def test_groups_are_made_once_and_made_anew_where_the_file_changed(tmp_path: Pat
         ({"name": "a", "size": 300}, "stores[0].groups[0].strategy", "needs a 'strategy'"),
         ({"name": "a", "strategy": "sentense"}, "stores[0].groups[0].chunking_strategy.type", "sentence"),
         ({"name": "a", "strategie": "x"}, "stores[0].groups[0].strategie", "Did you mean 'strategy'"),
-        ({"name": "a", "parent": 3}, "stores[0].groups[0].parent", "must be a text"),
+        ({"name": "a", "parent": 3}, "stores[0].groups[0].parent", "must be text"),
         ({"strategy": "sentence"}, "stores[0].groups[0].name", "needs a 'name'"),
     ],
 )

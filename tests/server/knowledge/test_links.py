@@ -293,7 +293,7 @@ async def test_passages_that_a_key_may_not_read_are_in_no_walk_no_neighbours_and
         await shop.stores.links.neighbours(own, hidden)
     withheld = (await shop.stores.contents.by_name(whole, ["velling.txt"]))["velling.txt"].file_id
     for file_id in (withheld, "file-none"):  # both get the same answer
-        with pytest.raises(NotFound, match=f"no file '{file_id}'"):
+        with pytest.raises(NotFound, match=f"no passage of the file '{file_id}'"):
             await shop.stores.links.chunk_at(own, file_id, 0)
     drawn = b"".join([piece async for piece in shop.stores.links.graph(own)]).decode()
     assert "velling" not in drawn.lower().replace("mara velling set up", "")

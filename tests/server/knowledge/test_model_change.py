@@ -113,5 +113,5 @@ async def test_a_change_that_was_cut_off_goes_on_at_the_next_start(tmp_path: Pat
 
 async def test_what_is_no_embedding_model_is_refused(shop: StoreServices) -> None:
     store = await stocked(shop)
-    with pytest.raises(InvalidRequest, match="not an embedding model"):
+    with pytest.raises(InvalidRequest, match="not an available embedding model"):
         await shop.stores.jobs.change_model(store, "psychic")

@@ -336,7 +336,7 @@ def test_pages_behind_the_last_picture_that_is_read_are_named(monkeypatch: pytes
     assert [part.text for part in pdf.read(SourceDocument("scan.pdf", scan("One", "Two", "Three")))] == [
         "One"
     ]
-    assert "2 scanned page(s) or image(s), from page 2 on: only the first 1 of" in ocr.left_out()
+    assert "2 scanned page(s) or image(s), from page 2 on: only the first 1 images of" in ocr.left_out()
     ocr.begin(lambda: None)
     assert ocr.left_out() == ""
 
@@ -402,4 +402,4 @@ def test_a_picture_that_the_model_refuses_fails_alone_with_a_reason(daemon: Daem
         http.get(f"/api/runs/{run['id']}/events")
         row = http.get(f"/v1/vector_stores/{store}/files/{file}").json()
         assert row["status"] == "failed"
-        assert "broken.png is a picture" in row["last_error"]["message"]
+        assert "broken.png is an image" in row["last_error"]["message"]

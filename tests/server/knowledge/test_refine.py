@@ -97,7 +97,7 @@ def test_without_the_attribute_the_arrival_counts_and_the_future_costs_nothing()
     arrived = replace(arrived, row=replace(arrived.row, created_at=NOW - DAY))
     assert decay_scores([arrived], 1, "written", NOW)[0].score == pytest.approx(0.4)
     assert decay_scores([candidate(1, "a", 0.8, written=NOW + DAY)], 1, "written", NOW)[0].score == 0.8
-    with pytest.raises(InvalidRequest, match="is not a time") as caught:
+    with pytest.raises(InvalidRequest, match="is not a valid time") as caught:
         decay_scores([candidate(1, "a", 0.8, written="last summer")], 1, "written", NOW)
     assert caught.value.param == "decay_by"
 
@@ -215,7 +215,7 @@ async def test_what_cannot_judge_is_refused(shop: StoreServices) -> None:
     with pytest.raises(InvalidRequest, match="supports neither reranking nor chat"):
         await search(shop, store, "gull", reranker="letters")
     shop.registry.add(Model("broken", "rerank", lambda _: Ranked(((7, 1.0),))))
-    with pytest.raises(EngineFailed, match="did not answer"):
+    with pytest.raises(EngineFailed, match="did not return a reranking result"):
         await search(shop, store, "gull", reranker="broken")
 
 

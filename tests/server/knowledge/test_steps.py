@@ -334,7 +334,7 @@ async def test_how_an_app_searches_is_kept(shop: StoreServices) -> None:
     store = await shop.stores.update(store.id, LOCAL, {"search": {"steps": 3, "max_calls": 2}})
     assert store.search == {"steps": 3, "max_calls": 2}
     bare = await shop.stores.create("bare", LOCAL)
-    with pytest.raises(InvalidRequest, match="has none"):
+    with pytest.raises(InvalidRequest, match="this store has no app"):
         await shop.stores.update(bare.id, LOCAL, {"search": {"steps": "auto"}})
 
 

@@ -25,7 +25,7 @@ from portico_tui.widgets.table import Table
 from portico_tui.widgets.table_rows import TableColumn
 
 STEPS = ("off", "auto", "2", "3", "4")
-"""True if a search repeats for what its passages lack, and the maximum number of searches."""
+"""Options for repeating a search for what its passages lack: off, automatic, or the maximum number of searches."""
 
 NEEDS_A_STORE = {"sync", "upload", "delete", "search", "reindex", "pause", "links", "steps"}
 

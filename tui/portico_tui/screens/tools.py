@@ -104,7 +104,7 @@ class Origin:
 
     @property
     def is_server(self) -> bool:
-        """True if it is an MCP server."""
+        """Return whether the origin is an MCP server."""
         return self.kind == "mcp"
 
 

@@ -33,7 +33,7 @@ class Chart(Widget):
     def __init__(self, *, id: str) -> None:
         super().__init__(id=id)
         self.series: dict[str, list[Point]] = {}
-        """What is shown."""
+        """The curves that are shown, by name."""
 
     def plot(self, series: Mapping[str, Sequence[Point]]) -> None:
         """Show the curves; values that are not numbers are skipped."""

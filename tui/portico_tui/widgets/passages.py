@@ -36,7 +36,7 @@ class Passages(OptionList):
         self._quote = quote
         self._scores = scores
         self.passages: tuple[Passage, ...] = ()
-        """What is shown."""
+        """The passages that are shown."""
 
     def put(self, passages: Sequence[Passage]) -> None:
         """Replace the passages."""

@@ -53,9 +53,9 @@ class TableRows(Generic[Row]):
     def __init__(self, columns: tuple[TableColumn[Row], ...]) -> None:
         self.columns = columns
         self.keys: list[str] = []
-        """The keys of the rows that are shown, in their order."""
+        """The keys of the shown rows, in order."""
         self.is_filtered = False
-        """Whether only rows with some words are shown."""
+        """True if only rows with certain words are shown."""
         self._items: dict[str, Row] = {}
         self._words: tuple[str, ...] = ()
         self._searched: dict[str, tuple[Row, str]] = {}

@@ -49,7 +49,7 @@ class ReplyView(Vertical):
     def __init__(self, text: str = "") -> None:
         super().__init__()
         self.text = text
-        """What has come so far; all of it, for an answer of earlier."""
+        """The text received so far; for an earlier answer, all of it."""
         # A model or a document wrote the links in an answer: they are shown, not followed.
         self._markdown = Markdown(safe(text), parser_factory=_parser, open_links=False)
         self._state = Static("" if text else "…", classes="state", markup=False)

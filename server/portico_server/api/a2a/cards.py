@@ -56,7 +56,7 @@ def _about(card: Card) -> str:
 
 
 def _skill(card: Card, url: str) -> dict[str, Any]:
-    """Return an agent's skill. ``url`` is its own address if the skill is on another agent's card."""
+    """Return an agent's skill. ``url`` is the agent's own address if the skill is on another agent's card."""
     elsewhere = f" It is a separate agent at {url}." if url else ""
     return {
         "id": card.name,

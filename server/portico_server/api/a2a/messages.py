@@ -17,8 +17,8 @@ MAX_PARTS: Final = 100
 """Maximum number of parts in one message."""
 
 MAX_BESIDE_BYTES: Final = 16 * 1024
-"""Maximum size, in bytes of JSON, of a message without the contents of its parts, such as metadata: its task
-stores it.
+"""Maximum size, in bytes of JSON, of a message without the contents of its parts. It includes the metadata, for
+example: the task stores it.
 """
 
 _CONTENTS: Final = ("text", "raw", "url", "data")

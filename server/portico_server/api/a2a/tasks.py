@@ -16,7 +16,9 @@ from portico_server.db.agent_tasks import timestamp
 def task_document(
     view: TaskView, base: str, *, history: int | None = None, artifacts: bool = True
 ) -> dict[str, Any]:
-    """Return a task. ``history`` limits the number of messages; ``base`` is the address for file links."""
+    """Return the document of a task. ``history`` limits the number of messages; ``base`` is the address for file
+    links.
+    """
     document = orjson.loads(view.response.document)
     task: dict[str, Any] = {
         "id": view.row.id,

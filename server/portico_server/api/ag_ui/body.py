@@ -10,7 +10,9 @@ from portico_server.core.fields import RequestBody
 from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
 
 MAX_ID_CHARS: Final = 256
-"""Maximum characters of a front end's thread or run id. The first and last events of a run repeat it."""
+"""Maximum length, in characters, of a thread or run id from a front end. The first and last events of a run repeat the
+id.
+"""
 
 _CONTEXT: Final = fields.mapping({"description": fields.text(), "value": fields.text()})
 

@@ -71,7 +71,9 @@ class Head:
 
 
 def of_completion(document: Any, head: Head, usage: Usage) -> dict[str, Any]:
-    """Return a complete ``chat.completion`` as a message. Raise `EngineFailed` if it is not one."""
+    """Return a complete ``chat.completion`` as a message. Raise `EngineFailed` if ``document`` is not a
+    ``chat.completion``.
+    """
     choices = document.get("choices") if isinstance(document, dict) else None
     if not choices:
         raise EngineFailed("The model's answer is not a chat completion.")

@@ -63,7 +63,7 @@ class Stream:
         self._open: Kind | None = None
         self._calls: dict[int, _Call] = {}
         self._writing: int | None = None
-        """The call whose block is open."""
+        """Index of the call whose block is open."""
         self._finish: str | None = None
         self._stop_sequence: Any = None
 

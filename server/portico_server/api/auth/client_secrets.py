@@ -28,7 +28,7 @@ MAX_LIFE_S: Final = 7_200
 LIFE_S: Final = 600
 
 MAX_SECRET_CHARS: Final = 7_500
-"""Maximum characters of a secret. A header with it must fit into a WebSocket header line."""
+"""Maximum length of a secret, in characters. A header with the secret must fit into a WebSocket header line."""
 
 MAX_BYTES: Final = 2**20
 """Maximum size of a secret, in bytes, before its signature is verified."""

@@ -37,7 +37,9 @@ token.
 
 @dataclass(frozen=True, slots=True)
 class SignedIn:
-    """The caller that presents a token, the caller's role, its expiry, and when the token needs a new check."""
+    """The caller that presents a token, the caller's role, the token's expiry, and when the token must be checked
+    again.
+    """
 
     caller: Principal
     expires_at: float
@@ -54,7 +56,7 @@ class Identities:
         self._tokens = tokens
         self._roles: Sequence[Role] = ()
         self._signed_in: OrderedDict[str, SignedIn] = OrderedDict()
-        """By the hash of a token."""
+        """Signed-in callers, by the hash of their token."""
 
     @property
     def issuers(self) -> Collection[str]:

@@ -31,9 +31,9 @@ class KeyTable:
         self._quotas = quotas
         self._rows: dict[str, KeyRow] = {}
         self._callers: dict[str, Principal] = {}
-        """By the hash of the key."""
+        """Callers, by the hash of their key."""
         self.changes_count = 0
-        """How often keys were made or revoked here."""
+        """How often keys were created or revoked on this daemon."""
 
     def __len__(self) -> int:
         return len(self._rows)

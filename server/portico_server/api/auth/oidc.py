@@ -264,7 +264,7 @@ class IssuerKeys:
         self._fetching = asyncio.Lock()
         self._fetches_count = 0
         self._problem: PorticoError | None = None
-        """Why the last fetch failed, if it did."""
+        """Why the last fetch failed; ``None`` if it succeeded."""
 
     async def find(self, key_id: str | None, algorithm: str) -> Mapping[str, Any]:
         """Return the key that a token names as its signing key. Raise `Unauthenticated`, or `Unavailable` if the keys

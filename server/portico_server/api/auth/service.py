@@ -77,11 +77,13 @@ class Auth:
         self._pepper = settings.api_key.encode() or secrets.token_bytes(32)
         self._issued_ids: set[str] = set()
         self.revoked: list[Callable[[str], Awaitable[None]]] = []
-        """Called with the id of a key that was revoked or lost rights, before `revoke` or `change` returns, all at the
-        same time; each ends what one part of the daemon does for that key.
+        """Callbacks that receive the id of a key that was revoked or lost rights. They run concurrently, before
+        `revoke` or `change` returns. Each ends what one part of the daemon does for that key.
         """
         self._ending: set[asyncio.Task[Any]] = set()
-        """Ends of keys under way: whoever asked for one may be gone, or lose their own key meanwhile."""
+        """Tasks that end keys. The caller that requested the end may disconnect, or lose its own key in the
+        meantime.
+        """
 
     async def start(self, given_keys: Iterable[GivenKey] = (), roles: Sequence[Role] = ()) -> None:
         """Load the keys, add those of the configuration, and refuse an open bind (`refuse_open_bind`).

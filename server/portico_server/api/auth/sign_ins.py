@@ -124,12 +124,14 @@ class SignIns:
             for client in page_clients(settings)
             if client.issuer in tokens.issuers
         }
-        """The issuers by which people sign in here."""
+        """The issuers with which people can sign in to this daemon, by issuer."""
         self._sign_ins: OrderedDict[str, _Known] = OrderedDict()
-        """By the hash of the browser's secret."""
+        """Sign-ins, by the hash of the browser's secret."""
         self._renewals: dict[str, asyncio.Task[_Known]] = {}
         self.ended: list[Callable[[str, str], Awaitable[None]]] = []
-        """Called with an owner and the hash of a sign-in of theirs that has ended; it ends the calls of that."""
+        """Callbacks that receive an owner and the hash of an ended sign-in of that owner. Each ends the calls of that
+        sign-in.
+        """
         auth.revoked.append(self._forget_all)
 
     async def start(self, issuer: str | None, back: str) -> tuple[str, str]:

@@ -192,9 +192,9 @@ class _Notices:
         self._text = ""
         self._reported_at = float("-inf")
         self.wanted = progress_token_from_params(context.params) is not None or wants(context, "notice")
-        """Whether the client hears of anything that happens at all."""
+        """True if the client receives any notifications."""
         self.last = ""
-        """The last message that was not a piece of text."""
+        """The last message sent that was not a piece of text."""
 
     async def report(self, event: Event) -> None:
         match event:

@@ -40,16 +40,16 @@ class HeldRun:
         held_id: str = "",
     ) -> None:
         self.id = held_id or secrets.token_urlsafe(24)
-        """Cannot be guessed, and is asked for together with the caller's key all the same."""
+        """An id that cannot be guessed. Access still requires the caller's key."""
         self.run = run
         self.seen = event_number
         self.message = message
         self.at_end = at_end
         self.settled = False
-        """Whether it has ended, and what is done at the end is done."""
+        """True once the run has ended and its final steps are done."""
         self.updated_at = time.time()
         self.questions = {question.id: question for question in questions}
-        """What it waits for, by the id of the question."""
+        """The questions that the run waits for, by id."""
 
     @property
     def expires_at(self) -> float | None:

@@ -27,7 +27,9 @@ _KEY = "portico.caller"
 
 
 def caller_of(context: ServerRequestContext[Any]) -> Principal:
-    """Return the caller of this message's HTTP request. Each request is checked, in a session or not."""
+    """Return the caller of the HTTP request that carries this message. Each request is checked, with or without a
+    session.
+    """
     assert context.request is not None, "the protocol adapter is served over HTTP only"
     caller: Principal = context.request.scope[_KEY]
     return caller

@@ -100,14 +100,14 @@ class McpSessions:
         self._max_sessions = max_sessions
         self._store = sessions
         self._idle: dict[str, None] = {}
-        """Nobody uses these now; in order, the one that was left longest ago first."""
+        """Sessions that nobody uses now, least recently used first."""
         self._use_counts: Counter[str] = Counter()
         self._scopes: dict[str, Scope] = {}
-        """Who uses each, as of its last request: nobody else may end it."""
+        """The scope of each session's last request, which identifies its user. Nobody else can end the session."""
         self._opening = 0
         self._taking_over = asyncio.Lock()
         self._messages: dict[str, dict[str, Any]] = {}
-        """The requests that each kept one has had here."""
+        """The requests that each stored session has received on this daemon."""
         self._renewed_sessions: set[str] = set()
 
     def take_used(self) -> frozenset[str]:

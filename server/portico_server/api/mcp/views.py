@@ -102,7 +102,9 @@ def _view_of(card: Card) -> View | None:
 
 
 def link(view: View, *visible: str) -> dict[str, Any]:
-    """Return the link from a tool to its view. ``visible``: who sees the tool, by default model and view."""
+    """Return the link from a tool to its view. ``visible`` lists who sees the tool: by default the model and the
+    view.
+    """
     return {"ui": {"resourceUri": uri_of(view), **({"visibility": list(visible)} if visible else {})}}
 
 

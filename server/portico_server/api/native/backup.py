@@ -33,7 +33,7 @@ class _Held(StreamingResponse):
 
 
 async def _archive_blocks(new_backup: Backup, stack: AsyncExitStack) -> Blocks:
-    """Yield the archive. The last piece follows once all is released, so that the next backup can start."""
+    """Yield the archive. The last piece follows once everything is released, so that the next backup can start."""
     last = b""
     async for piece in new_backup.pieces():
         if last:

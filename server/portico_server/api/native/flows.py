@@ -1,4 +1,4 @@
-"""``/api/flows``: check a flow, or run an undeployed flow. Also traces, resumes and forks flow runs."""
+"""``/api/flows``: check a flow, or run a flow that is not deployed. Also trace, resume and fork flow runs."""
 
 from __future__ import annotations
 
@@ -197,7 +197,9 @@ def _result(services: ApiServices, row: RunRow | None, living: Run | None) -> An
 
 
 def _with_result(rows: Sequence[StepRow], result: Any) -> Sequence[StepRow]:
-    """Return the steps, the outermost with the flow's result, which is stored only once, with the run."""
+    """Return the steps, and add the flow's result to the outermost step. The result is stored only once, with the
+    run.
+    """
     if not rows or result is None:
         return rows
     *inner, last = rows

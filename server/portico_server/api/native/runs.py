@@ -164,7 +164,9 @@ class RunElsewhere:
     description: RunDescription
 
     async def ask(self, services: ApiServices, do: str, **arguments: Any) -> Any:
-        """Return that daemon's answer. Raise `Unavailable` if it has stopped, and the run with it, or is silent."""
+        """Return the answer of the daemon that executes the run. Raise `Unavailable` if that daemon does not answer,
+        or has stopped, and the run with it.
+        """
         run_id = self.description.id
         question = {"do": do, "run": run_id, **arguments}
         reply = await services.feed.ask(internal.RUN_QUESTION, question, self.daemon)

@@ -54,7 +54,9 @@ class AddedMessages(BaseModel, extra="forbid"):
 
 
 class SessionMessages(BaseModel):
-    """Messages in order. If ``has_more`` is true, pass the last ``seq`` as ``after`` for the next page."""
+    """The messages of a session, in order. If ``has_more`` is true, pass the last ``seq`` as ``after`` for the
+    next page.
+    """
 
     data: list[SessionMessage]
     has_more: bool

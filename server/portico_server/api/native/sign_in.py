@@ -39,7 +39,7 @@ class StartedSignIn(BaseModel):
 
 
 class SignedOut(BaseModel):
-    """True if a user was signed in in this browser."""
+    """The result of a sign-out. ``signed_out``: true if a user was signed in in this browser."""
 
     signed_out: bool
 
@@ -110,7 +110,9 @@ def _base(request: Request, services: ApiServices) -> str:
 
 
 def _require_page(request: Request) -> None:
-    """Raise `Forbidden` unless the daemon's own page calls: other pages must not sign users in or out."""
+    """Raise `Forbidden` unless the request comes from the daemon's own page. Other pages must not sign users in or
+    out.
+    """
     exchange: Exchange = request.scope["portico.exchange"]
     if not cookies.is_of_our_page(exchange.headers, exchange.scope["method"]):
         raise Forbidden(

@@ -81,7 +81,9 @@ class BatchUsage(BaseModel):
 
 
 class Batch(BaseModel):
-    """A batch. Times are in seconds since 1970; ``run_id`` (Portico's): the run whose events report progress."""
+    """A batch. Times are in seconds since 1970. ``run_id`` is Portico's own field: the run whose events report
+    progress.
+    """
 
     id: str
     object: Literal["batch"] = "batch"

@@ -24,7 +24,9 @@ class ModerationRequest(BaseModel):
 
 
 class ModerationResult(BaseModel):
-    """One text's result by category; scores are in [0, 1]. ``category_applied_input_types``: the input types judged."""
+    """The result for one text, by category; scores are in [0, 1]. ``category_applied_input_types``: the input types
+    judged.
+    """
 
     flagged: bool
     categories: dict[str, bool | None]

@@ -21,7 +21,9 @@ def caller_of(exchange: Exchange) -> Principal:
 
 
 async def find(services: ApiServices, name: str, operation: Operation, caller: Principal) -> Servable:
-    """Return the model or app ``name`` if it supports ``operation``, or raise an error that names one that does."""
+    """Return the model or app ``name``. If it does not support ``operation``, raise an error that names an alternative
+    that does.
+    """
     servable = await services.registry.resolve(name, caller)
     capability = CAPABILITY[operation]
     if capability in servable.card.capabilities:
@@ -86,7 +88,9 @@ async def relaying(services: ApiServices, request: Relay, caller: Principal) -> 
 
 
 async def pass_on(exchange: Exchange, services: ApiServices, request: Relay) -> None:
-    """Pass on audio and transcripts: events and bytes as they arrive, documents whole. Ends with the client."""
+    """Relay audio and transcripts: events and bytes as they arrive, documents whole. Stop when the client
+    disconnects.
+    """
     caller = caller_of(exchange)
     servable = await relaying(services, request, caller)
     with Presence(exchange):

@@ -46,7 +46,9 @@ class WebhookChange(BaseModel, extra="forbid"):
 
 
 class RotateRequest(BaseModel, extra="forbid"):
-    """True if events of the next 24 hours are also signed with the previous secret."""
+    """Options for rotating a secret. ``keep_old_secret_active_for_24_hours``: true if events of the next 24 hours are
+    also signed with the previous secret.
+    """
 
     keep_old_secret_active_for_24_hours: bool = False
 
@@ -78,7 +80,7 @@ class WebhookEndpointWithSecret(WebhookEndpoint):
 
 
 class WebhookTest(BaseModel):
-    """The receiver's response; ``success``: the receiver responded."""
+    """The receiver's response to a test. ``success``: true if the receiver responded."""
 
     object: Literal["webhook_endpoint.test"] = "webhook_endpoint.test"
     webhook_endpoint_id: str

@@ -20,7 +20,7 @@ from portico_server.core.registry import Registry
 
 
 def name_of(spec: AgentSpec, function: str) -> str:
-    """Return the name by which the client answers a function: agents of a tree may use the same name."""
+    """Return the name under which the client answers a function. Agents of one tree can use the same function name."""
     return f"{spec.name}.{function}"
 
 

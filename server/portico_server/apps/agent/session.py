@@ -64,7 +64,7 @@ class AgentSession:
         name: str = "",
     ) -> None:
         self.budget = ValueBudget()
-        """What the messages of the turn are counted in."""
+        """The budget that counts the messages of the turn."""
         self.app = app
         self.name = name
         self._keeper = keeper

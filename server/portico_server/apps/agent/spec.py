@@ -148,7 +148,9 @@ class AgentSpec:
     """Skills by name or id. The model sees their descriptions, and reads them with one tool."""
     agents: tuple[SubAgent, ...] = ()
     tool_search: ToolSearching = "auto"
-    """True if the model searches for its tools instead of seeing all of them: ``auto`` if there are many."""
+    """Controls whether the model searches for its tools instead of seeing all of them: ``auto`` searches if there are
+    many.
+    """
     strategy: Strategy = "tools"
     memory: MemoryPolicy = MemoryPolicy()
     output: tuple[Output, ...] = ()

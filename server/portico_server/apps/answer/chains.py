@@ -21,7 +21,9 @@ MAX_CHAINS = 2_000
 """Maximum number of chains compared."""
 
 COMMON_SHARE, MIN_COMMON_PASSAGES = 0.5, 2
-"""Names in more than this share of the passages, or than this number if there are few, are ignored as links."""
+"""A name is ignored as a link if it occurs in more than this share of the passages, or in more than this number if
+there are few.
+"""
 
 MIN_STRONG_COSINE = 0.55
 """Cosine from which two words count as the same."""
@@ -76,7 +78,9 @@ class _ChainGraph:
             )
 
     def paths(self) -> list[tuple[int, ...]]:
-        """Return paths of candidates: each names something from the previous one, the first from the question."""
+        """Return paths of candidates. Each candidate names something from the previous one, the first from the
+        question.
+        """
         candidates = [
             number
             for number, candidate in enumerate(self._material.candidates)

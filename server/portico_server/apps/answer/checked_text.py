@@ -31,7 +31,7 @@ class CheckedText:
         self.mode = mode
         self.claims: tuple[AnswerClaim, ...] = ()
         self.removed: list[str] = []
-        """Sentences that were taken out."""
+        """Removed sentences."""
         self._context = context
         self._passages = passages
         self._vectors = vectors
@@ -39,11 +39,11 @@ class CheckedText:
         self._check: EvidenceCheck | None = None
         self._has_vectors = False
         self._pending_texts: list[str] = []
-        """Text of which it is not known yet whether it may pass."""
+        """Text that awaits the decision whether it may pass."""
         self._late: list[Event] = []
         self._passed_texts: list[str] = []
         self._removed_chars = 0
-        """Characters that were taken out."""
+        """Number of removed characters."""
 
     @property
     def text(self) -> str:

@@ -72,8 +72,8 @@ Preference: TypeAlias = Literal["", "authority", "newer"]
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Two contradicting candidates from different files; ``first`` takes precedence over ``second``, for the reason
-    ``by``.
+    """Two contradicting candidates from different files. ``first`` takes precedence over ``second``; ``by`` is the
+    reason.
     """
 
     first: QuoteCandidate

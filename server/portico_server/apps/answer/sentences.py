@@ -75,15 +75,15 @@ class ClaimReader:
 
     def __init__(self) -> None:
         self._open = ""
-        """What no sentence was made of so far."""
+        """Text that does not belong to a returned sentence yet."""
         self._start = 0
-        """Where it begins in the answer."""
+        """Offset of the open text in the answer."""
         self._shown_chars = 0
-        """How much of it was returned."""
+        """Number of characters of the open text that were already returned."""
         self._fenced = False
         self._count = 0
         self._rest = -1
-        """Where what is not checked begins."""
+        """Offset in the answer from which text is not checked; negative if there is no such text."""
         self._size = 0
 
     def feed(self, text: str) -> list[str | Sentence]:

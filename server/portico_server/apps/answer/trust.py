@@ -1,8 +1,8 @@
-"""True if a model answers from passages in its own words, determined by a short self-test, once per model.
+"""A short self-test, run once per model, that decides whether the model answers from passages in its own words.
 
-The test asks about a few tiny passages as in a real answer, in English and in Chinese, with one question in each
-language that the passages do not answer. A model that answers correctly and reports missing answers may write; other
-models quote.
+The test asks about a few tiny passages, as in a real answer, in English and in Chinese. In each language, the passages
+do not answer one of the questions. A model that answers correctly and reports missing answers may write; other models
+quote.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ KIND: Final = "answer test"
 """The kind of run that tests a model."""
 
 VERSION: Final = 1
-"""Incremented when the questions or the judgement change: earlier results then no longer count."""
+"""Incremented when the questions or the judgement change. Earlier results then no longer count."""
 
 MAX_MISSES: Final = 1
 """Number of wrong answers that a model may give and still write."""

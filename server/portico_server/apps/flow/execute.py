@@ -78,7 +78,7 @@ class Execution:
         self.citations: tuple[Passage, ...] = ()
         self.claims: tuple[AnswerClaim, ...] = ()
         self.spoken = False
-        """Whether a step has told the listener what the flow answers."""
+        """True once a step has sent text of the flow's answer to the listener."""
         self._replays = replays and journal.resumed
         self._counts_usage = counts_usage
         self.answered = answered_functions

@@ -446,7 +446,7 @@ class Flows:
     async def fork(
         self, run_id: str, caller: Principal, *, start: str = "", value: Any = None, new_input: bool = False
     ) -> Run:
-        """Fork a run: with another input if ``new_input``, otherwise with all steps before ``start`` reused."""
+        """Fork a run. If ``new_input``, use another input; otherwise reuse all steps before ``start``."""
         row = await self._database.read(runs.get, run_id)
         if row is None or row.kind != KIND or not caller.sees(row.owner):
             raise _unknown(run_id)

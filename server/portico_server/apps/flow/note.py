@@ -26,7 +26,7 @@ class StepNote:
     usage: Usage = NO_USAGE
     hit: bool = False
     spoke: bool = False
-    """True if the step has sent text to the listener, so that it cannot be repeated unnoticed."""
+    """True if the step has sent text to the listener and so cannot be repeated unnoticed."""
     input: Any = None
     text: bytes | None = None
     milliseconds: float = 0.0

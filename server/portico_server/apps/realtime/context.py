@@ -78,7 +78,7 @@ class SessionConfig:
     def __init__(self, first: Config, *, bound: bool) -> None:
         self.current = first
         self.size = len(orjson.dumps(first))
-        """Bytes of the configuration as JSON."""
+        """Size of the configuration as JSON, in bytes."""
         self._granted_names = first if bound else None
 
     @property

@@ -219,7 +219,7 @@ class InputBuffer:
         self.kind: str = PCM
         self._data = bytearray()
         self._begin_ms = 0
-        """Where the data begin, in milliseconds of all the session's sound."""
+        """Start of the data, in milliseconds of the session's audio."""
         self._detector: TurnDetector | None = None
         self._noise: NoiseFilter | None = None
         self._noise_field: str | None = None

@@ -35,12 +35,12 @@ class SpeechInput:
         self._transcriber = transcriber
         self._turns = turns
         self._spoken_item: tuple[str, int] | None = None
-        """The id that what somebody is saying will have, and where its sound begins."""
+        """The id of the item that the current speech will become, and where its audio begins."""
         self._silence: asyncio.TimerHandle | None = None
-        """When nobody will have spoken for too long."""
+        """Timer that fires when nobody has spoken for too long."""
         self._is_closed = False
         self.prompting: asyncio.Task[None] | None = None
-        """The task that asks the model because nobody has spoken for too long."""
+        """The task that prompts the model after nobody has spoken for too long."""
 
     async def configure(self) -> None:
         """Apply the session's current audio settings."""

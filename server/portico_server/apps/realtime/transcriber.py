@@ -27,7 +27,7 @@ class Transcriber:
         self._voices = context.voices
         self._emit = context.emit
         self._tasks: dict[str, asyncio.Task[str | None]] = {}
-        """By the id of an item: the task that writes down what is said in it."""
+        """Tasks that transcribe items, by item id."""
 
     @property
     def tasks(self) -> Collection[asyncio.Task[str | None]]:

@@ -24,11 +24,11 @@ class RealtimeTurn:
         self.id = new_id("resp_")
         self.ended = False
         self.delivering = False
-        """Whether events are on their way that belong together: it is not cancelled between them."""
+        """True while related events are being sent. The turn is not cancelled between them."""
         self.cancelled_by = ""
-        """Why it is to end, if it is: ``client_cancelled`` or ``turn_detected``."""
+        """Why the turn must end: ``client_cancelled`` or ``turn_detected``. Empty if it continues."""
         self.spoken_ms = 0
-        """How long what it has said aloud lasts."""
+        """Duration of the audio spoken so far, in milliseconds."""
         self.conversation = conversation = None if aside else context.conversation
         self._emit = context.emit
         self._heard_sentences = context.heard

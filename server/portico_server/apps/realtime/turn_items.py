@@ -28,9 +28,9 @@ class TurnItems:
         self._emit = emit
         self._is_spoken = is_spoken
         self._places: dict[int, int] = {}
-        """Where the items of the other API are in ``output``."""
+        """Positions in ``output`` of the other API's items, by their index in that API."""
         self._open: dict[str, list[str]] = {}
-        """What was said so far of items that are not whole, by their ids."""
+        """The text so far of incomplete items, by item id."""
 
     async def add(self, event: Event) -> None:
         """Start the item of an event."""

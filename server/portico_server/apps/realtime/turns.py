@@ -52,7 +52,7 @@ class RealtimeTurns:
         self._on_end = on_end
         self._tasks: dict[RealtimeTurn, asyncio.Task[None]] = {}
         self.beginning = asyncio.Lock()
-        """Held while a response begins, by its client, by what somebody has said or by silence."""
+        """Held while a response begins, whether the client, speech or silence triggers it."""
 
     @property
     def tasks(self) -> Collection[asyncio.Task[None]]:

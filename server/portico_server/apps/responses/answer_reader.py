@@ -89,5 +89,5 @@ class AnswerReader:
 
     @property
     def asks_client(self) -> bool:
-        """True if the client must make a call before the model continues."""
+        """Return whether the client must make a call before the model continues."""
         return any(call.shown for call in self._calls.values())

@@ -51,7 +51,7 @@ class EventBuilder:
         self.annotate: Annotate = no_notes
         self.number = number
         self.mint = mint
-        """Who makes the ids of this response's items."""
+        """Creates the ids of this response's items."""
         self._include = include
         self._open: OpenMessage | OpenThought | OpenCalls | None = None
 

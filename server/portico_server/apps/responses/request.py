@@ -233,7 +233,7 @@ class ResponseRequest:
 
     @property
     def hosted(self) -> bool:
-        """True if the request offers tools other than client functions."""
+        """Return whether the request offers tools other than client functions."""
         return any(not isinstance(tool, FunctionTool | DeclaredTool) for tool in self.tools)
 
     @property

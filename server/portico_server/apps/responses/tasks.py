@@ -60,7 +60,7 @@ class TaskView:
 
     @property
     def ended(self) -> bool:
-        """True if the task has reached a final state."""
+        """Return whether the task has reached a final state."""
         return self.response.status not in OPEN_STATUSES
 
     @property

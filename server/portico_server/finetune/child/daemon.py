@@ -90,7 +90,7 @@ class DaemonLink:
 
     def __init__(self, *, first: bool = True) -> None:
         self.paused = threading.Event()
-        """Set once the daemon has asked for a checkpoint and the end."""
+        """Set once the daemon has requested a checkpoint and the end."""
         self.first = first
         self._out = os.fdopen(os.dup(1), "w", encoding="utf-8")
         os.dup2(2, 1)  # the output of libraries goes to the log

@@ -59,9 +59,9 @@ class TrainingMonitor(TrainerCallback):  # type: ignore[misc]  # transformers ha
 
     def __init__(self, order: TrainingOrder, voice: DaemonLink) -> None:
         self.tokens = 0
-        """Tokens that went through training."""
+        """Number of tokens processed by training."""
         self.values: dict[str, float] = {}
-        """The last of everything that was measured."""
+        """The latest value of each metric."""
         self._order = order
         self._voice = voice
         self._process = psutil.Process()

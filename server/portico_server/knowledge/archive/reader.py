@@ -67,7 +67,7 @@ class StoreArchiveReader:
 
     def __init__(self, path: Path) -> None:
         self.read_bytes = 0
-        """Bytes of the lines that have been read so far."""
+        """Bytes of the lines read so far."""
         self._archive = ArchiveReader(
             path, _belongs, MAX_COMPRESSION_RATIO, refused, max_entries=MAX_STORE_BLOBS + 4
         )

@@ -48,7 +48,7 @@ class DerivedIndex(Protocol):
 
     mark: LogOffset
     has_names: bool
-    """True if the index depends on the names of files."""
+    """True if the index depends on file names."""
 
     def put(self, rows: Sequence[Any], /) -> None: ...
 
@@ -99,7 +99,7 @@ class LogReplayer(Generic[D]):
         self._stopping = asyncio.Event()
         self._lock = asyncio.Lock()
         self.index: D | None = None
-        """The index, once it has been opened and does not have to be built first."""
+        """The index, once it is open and does not have to be built first."""
         self.progress = BuildProgress()
 
     @property
@@ -352,7 +352,7 @@ class IndexHandle:
 
     @property
     def has_vectors(self) -> bool:
-        """True if the index has vectors to search."""
+        """Return whether the index has vectors to search."""
         return self._vectors is not None and self._vectors.index is not None and len(self._vectors.index) > 0
 
     async def catch_up(

@@ -72,7 +72,7 @@ class LexicalIndex:
             self._index = tantivy.Index(self._schema, str(self._folder))
         self._index.config_reader("manual")
         self.mark = LogOffset(ANALYSER_VERSION, seq=-1)
-        """The number −1: never filled."""
+        """The sequence number −1 marks an index that was never filled."""
 
     def __len__(self) -> int:
         """Return the number of chunks that can be found."""

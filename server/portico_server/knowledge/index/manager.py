@@ -54,7 +54,7 @@ class IndexManager:
         self._database = database
         self._folder = folder
         self.ahead = TermPrefetch()
-        """Where whoever reads documents may put their terms."""
+        """Where readers of documents can put the terms of these documents."""
         self._open: dict[IndexKey, IndexHandle] = {}
         self._opening = asyncio.Lock()
         self._replays: dict[IndexKey, asyncio.Task[None]] = {}

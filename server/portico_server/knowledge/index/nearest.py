@@ -54,7 +54,7 @@ class ExactVectors:
 
     @property
     def is_half(self) -> bool:
-        """True if the vectors are stored in half precision."""
+        """Return whether the vectors are stored in half precision."""
         return bool(self._matrix.dtype == np.uint16)
 
     def store_as_half(self) -> None:

@@ -58,7 +58,7 @@ class VectorIndex:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._changing = threading.Lock()
-        """Held by whoever changes or saves the vectors; taken before ``_using``."""
+        """Held by code that changes or saves the vectors; acquired before ``_using``."""
         self._using = threading.Lock()
         """Held for one search or one small change."""
         self._vectors: VectorSearch | None = None
@@ -159,7 +159,9 @@ class VectorIndex:
 
     @property
     def wants_graph(self) -> bool:
-        """True if a graph should be built now: there is none for that many vectors, or half of it is deleted."""
+        """Return whether a graph should be built now: none exists for that many vectors, or half of the graph is
+        deleted.
+        """
         vectors = self._vectors
         if isinstance(vectors, nearest.HnswGraph):
             return vectors.deleted_count > max(len(vectors), 1_000)

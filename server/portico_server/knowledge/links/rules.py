@@ -86,7 +86,7 @@ class LinkSource:
     file_id: str = ""
     filename: str = ""
     first: bool = False
-    """True if it is the first passage of its file, which represents the file."""
+    """True if the passage is the first of its file and represents the file."""
 
 
 def new_links(store_id: str, source: LinkSource) -> tuple[NewLink, ...]:

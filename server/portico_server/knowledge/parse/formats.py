@@ -176,7 +176,7 @@ _CONTROL = [bytes([code]) for code in range(32) if code not in (8, 9, 10, 12, 13
 
 def wide_encoding(head: bytes) -> str:
     """Return ``utf-16-le`` or ``utf-16-be`` if the bytes look like UTF-16 without a byte order mark, otherwise an
-    empty text.
+    empty string.
     """
     head = head[: len(head) // 2 * 2]
     best = ""

@@ -59,7 +59,7 @@ class StepInstance:
 
     @property
     def is_rooted(self) -> bool:
-        """True if the instance has an IFC identifier: an element, a space, a property set, a relation."""
+        """Return whether the instance has an IFC identifier, like elements, spaces, property sets and relations."""
         return self.kind.startswith("IFC") and len(self.text(0)) == GLOBAL_ID_CHARS
 
     def text(self, number: int) -> str:
@@ -324,7 +324,7 @@ class _Assembly:
     def __init__(self, file: StepFile) -> None:
         self._file = file
         self._products: dict[int, StepInstance] = {}
-        """By the number of a definition."""
+        """Products, by the number of their definition."""
         for number, step_instance in file.of("PRODUCT_DEFINITION"):
             formation = file.get(step_instance.reference(2))
             product = file.get(formation.reference(2), "PRODUCT") if formation is not None else None
@@ -435,7 +435,7 @@ class _Building:
                 for element in step_instance.references(4):
                     self._materials[element].append(material.text(0))
         self._elements: dict[int, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-        """By the space that they are in, and by type."""
+        """Element numbers, by the space that contains the elements and by type."""
         for number, step_instance in file.data.items():
             if (
                 step_instance.kind not in _SPACES

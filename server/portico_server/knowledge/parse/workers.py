@@ -49,7 +49,7 @@ class DocumentWorker:
     def __init__(self, process: LaunchedProcess) -> None:
         self.process = process
         self.works = False
-        """Whether it has a document of which it has not said all."""
+        """True while the worker has a document that it has not returned completely."""
         self._lines = process.lines()
 
     @property
@@ -116,16 +116,16 @@ class DocumentWorkers:
         self._idle: list[DocumentWorker] = []
         self._busy: set[DocumentWorker] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        """Each ends a worker when its process has ended."""
+        """Tasks that each clean up after a worker whose process has ended."""
         self._launching: set[asyncio.Task[None]] = set()
         self._documents = 0
-        """Those that are being read, or wait for that."""
+        """Number of documents that are being read or wait to be read."""
         self._waiting_count = 0
-        """Those that have a turn and no worker yet."""
+        """Number of documents that have a turn but no worker yet."""
         self._failure: PorticoError | None = None
-        """Why the last one could not be started, as long as documents wait."""
+        """Why the last worker could not be started; kept while documents wait."""
         self._words = ""
-        """Why the next one does not run yet."""
+        """Why the next worker does not run yet."""
         self._change_event = asyncio.Event()
         self._is_closed = False
 

@@ -55,7 +55,7 @@ class BucketSource:
         self._notes = notes
         self._limits = limits
         self._digests: dict[str, str] = {}
-        """What is kept of this bucket, by entity tag."""
+        """Digests of this bucket's stored content, by entity tag."""
         self._tags: dict[str, str] = {}
 
     @property

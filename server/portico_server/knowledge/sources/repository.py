@@ -61,7 +61,7 @@ class GitSource:
         self._fetching = fetching
         self._login = login
         self._digests: dict[str, str] = {}
-        """What is kept of this repository, by the object that Git has it as."""
+        """Digests of this repository's stored content, by Git object."""
 
     @property
     def address(self) -> str:

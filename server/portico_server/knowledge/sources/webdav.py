@@ -70,7 +70,7 @@ class WebDavSource:
             {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"} if login else {}
         )
         self._tags: dict[str, str] = {}
-        """By address, as the last look has seen them."""
+        """Entity tags by address, as of the last scan."""
 
     @property
     def address(self) -> str:

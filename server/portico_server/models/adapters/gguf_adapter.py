@@ -78,8 +78,8 @@ class GgufBase:
 
 
 def prepare_gguf_adapter(source: Path, base: GgufBase) -> Path:
-    """Return the file that llama.cpp loads for an adapter: the file itself, or a file converted once from a PEFT
-    folder.
+    """Return the file that llama.cpp loads for an adapter: the adapter file itself, or a file converted once from a
+    PEFT folder.
 
     The converted file is stored beside the weights.
 

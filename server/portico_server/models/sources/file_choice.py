@@ -47,9 +47,10 @@ class FileChoice:
 def choose_files(names: Iterable[str], wanted_file: str, source: object) -> FileChoice:
     """Choose a model's files by their names.
 
-    The choice is ``wanted_file``, else the parts of an image model, else the preferred GGUF, else all safetensors.
+    The choice is ``wanted_file``, else the parts of an image model, else the preferred GGUF file, else all safetensors
+    files.
 
-    Raise `NotFound` with the nearest names, or `InvalidRequest` if nothing can be opened.
+    Raise `NotFound` with the nearest names, or `InvalidRequest` if no file can be opened.
     """
     known_files = sorted(name for name in names if _relative(name))
     if wanted_file:

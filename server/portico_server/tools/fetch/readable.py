@@ -48,7 +48,7 @@ class _ReadableText:
         self._base = base
         self._pieces: list[str] = []
         self._links: list[tuple[int, str]] = []
-        """Open links: where their text begins, and where they lead."""
+        """Open links: where their text begins, and their target."""
 
     def hides(self, tag: str, node: Any) -> bool:
         return tag in _UNSEEN or "hidden" in node.attrib

@@ -81,7 +81,7 @@ class _Parts:
     def __init__(self) -> None:
         self._count = 0
         self._open = ""
-        """What a text begins with that continues in the next piece."""
+        """The start of a text that continues in the next piece."""
 
     def are_too_many(self, piece: str) -> bool:
         """Return whether the message has more than `MAX_PARTS` with this piece."""
@@ -117,7 +117,7 @@ class _Decoder(codecs.IncrementalDecoder):
 
     def _begin(self) -> None:
         self._length = 0
-        """Characters of the line that has begun; more than a line may have once the rest of it is dropped."""
+        """Number of characters in the current line; more than the maximum once the rest of the line is dropped."""
         self._parts = _Parts()
         self._head = self._tail = ""
 
@@ -236,14 +236,14 @@ class ServerConnection:
         self._sampler = None if spec.sampling is None else Sampler(spec.name, spec.sampling, runner)
         self.state: State = "starting"
         self.error: str | None = None
-        """Why it is not there; told to whoever asks."""
+        """Why the server is not available; reported to callers."""
         self.restarts = 0
         self.card = McpCard()
-        """What it said of itself when it was reached last."""
+        """What the server reported about itself when it was last reached."""
         self.reached_at: float | None = None
-        """When it was heard of last, in seconds since 1970."""
+        """When the server was last reached, in seconds since 1970."""
         self.tried = asyncio.Event()
-        """Set when the first attempt to start it has ended, well or not."""
+        """Set when the first attempt to start the server has ended, successfully or not."""
         self._log = log
         self._offer = offer
         self._keep = keep

@@ -44,7 +44,7 @@ class HeldServer:
         self.connection: ServerConnection | None = None
         self.task: asyncio.Task[None] | None = None
         self.names: dict[str, str] = {}
-        """Names of its tools here, to their names there."""
+        """Names of the server's tools on the server, by their names in Portico."""
         self._toolbox = toolbox
         self._keep = artifacts.keep
         self._runner = runner

@@ -48,7 +48,7 @@ class McpHost:
         self._servers: dict[str, HeldServer] = {}
         self._open = False
         self._has_begun = asyncio.Event()
-        """Set once all servers of the start are being started."""
+        """Set once all servers of the startup are being started."""
 
     async def start(self, server_specs: Iterable[ServerSpec]) -> None:
         """Read the configured servers. Nothing is started before `run`."""

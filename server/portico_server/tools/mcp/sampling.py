@@ -52,7 +52,7 @@ class KeyTurns:
 
     def __init__(self) -> None:
         self.key = ""
-        """Whose turn it is; empty: nobody's, or that of whoever has no key."""
+        """The key whose turn it is; empty if nobody has a turn, or if a caller without a key has it."""
         self._inside = 0
         self._asking = 0
         self._queue: deque[tuple[str, asyncio.Future[None]]] = deque()

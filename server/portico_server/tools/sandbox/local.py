@@ -127,7 +127,7 @@ class SkillShelf:
         self.path.mkdir()
         self.path.chmod(0o755)  # regardless of the umask: a kernel has its own user id
         self._laid: dict[str, tuple[str, int]] = {}
-        """Digest and bytes of each skill, by its name."""
+        """Digest and size in bytes of each skill, by name."""
 
     def lay(self, skills: Mapping[str, Mapping[str, bytes]]) -> None:
         """Add folders; replace an existing folder with different files. Raise `TooLarge`."""

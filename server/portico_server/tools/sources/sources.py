@@ -62,7 +62,7 @@ class AddedTools:
         self._policy = policy
         self._sources: dict[str, _HeldSource] = {}
         self._change_event = asyncio.Event()
-        """Set when an addition became ready, could not be had or was taken out."""
+        """Set when an addition became ready, could not be prepared, or was removed."""
         self._open = False
 
     async def start(self, tool_specs: Iterable[ToolSpec]) -> None:

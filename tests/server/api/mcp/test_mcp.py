@@ -149,7 +149,7 @@ async def test_wrong_arguments_and_failures_are_results_with_our_sentence(
 async def test_an_unknown_tool_is_an_error_of_the_protocol(connect: Connect) -> None:
     async with connect() as client:
         with pytest.raises(
-            MCPError, match=r"no tool 'search_dosc' here.* Did you mean 'search_docs'"
+            MCPError, match=r"The tool 'search_dosc' does not exist.* Did you mean 'search_docs'"
         ) as caught:
             await client.call_tool("search_dosc", {"query": "x"})
     assert caught.value.code == types.INVALID_PARAMS

@@ -85,5 +85,5 @@ async def test_many_tools_are_found_instead_of_listed(tmp_path: Path) -> None:
             Client(streamable_http_client(service.url, http_client=http)) as client,
         ):
             assert "find_tools" not in [tool.name for tool in (await client.list_tools()).tools]
-            with pytest.raises(MCPError, match="no tool 'call_tool'"):
+            with pytest.raises(MCPError, match="The tool 'call_tool' does not exist"):
                 await client.call_tool("call_tool", call)

@@ -121,7 +121,7 @@ def test_speech_as_events_ends_with_what_it_cost(served: Daemon) -> None:
         ({"speed": "fast"}, "speed", "a number"),
         ({"voice": 7}, "voice", "a string, or an object"),
         ({"voice": {"name": "x"}}, "voice.id", "a string"),
-        ({"voice": "nobody"}, "voice", "voices are default, alloy"),
+        ({"voice": "nobody"}, "voice", "choose one of default, alloy"),
         ({"response_format": "ogg"}, "response_format", "one of mp3, opus"),
         ({"response_format": "mp3"}, "response_format", "no encoder for mp3"),
         ({"stream_format": "text"}, "stream_format", "audio, sse"),
@@ -229,7 +229,13 @@ def test_a_translation(served: Daemon, spoken: bytes) -> None:
         ("a.wav", WAV, {"temperature": "2"}, "temperature", "from 0 to 1"),
         ("a.wav", WAV, {"temperature": "hot"}, "temperature", "a number"),
         ("a.wav", WAV, {"response_format": "docx"}, "response_format", "one of json"),
-        ("a.wav", WAV, {"response_format": "diarized_json"}, "response_format", "no 'diarized_json'"),
+        (
+            "a.wav",
+            WAV,
+            {"response_format": "diarized_json"},
+            "response_format",
+            "does not support 'diarized_json'",
+        ),
         ("a.wav", WAV, {"timestamp_granularities[]": "word"}, "timestamp_granularities", "verbose_json"),
         (
             *("a.wav", WAV),

@@ -51,7 +51,7 @@ class Talk:
     def __init__(self, connection: RealtimeConnection) -> None:
         self.connection = connection
         self.written: list[Any] = []
-        """What was told of transcripts while something else was waited for."""
+        """Transcription events that arrived while the test waited for another event."""
         self.session = self.next("session.created").session
 
     def event(self) -> Any:

@@ -83,5 +83,5 @@ async def test_a_store_that_is_not_there_is_an_error(agent_fixture: AgentFixture
     agent_fixture.model("ok")
     with pytest.raises(NotFound, match="facts"):
         await agent_fixture.ask("hi", memory=MEMORY)
-    with pytest.raises(InvalidRequest, match="requires 'store'"):
+    with pytest.raises(InvalidRequest, match="needs 'store'"):
         await agent_fixture.ask("hi", memory={"long_term": {}})

@@ -19,21 +19,21 @@ class Outside:
 
     def __init__(self) -> None:
         self.effects: dict[str, str] = {}
-        """What was done, by key."""
+        """Effects done, by key."""
         self.calls: Counter[str] = Counter()
-        """How often each key, or each path, was asked for."""
+        """Number of requests, by key or by path."""
         self.told: list[str] = []
-        """Keys whose body was another one than before."""
+        """Keys whose body differed from an earlier request."""
         self.answers: list[dict[str, Any] | None] = []
-        """What the model says next, as deltas; ``None``: that never ends."""
+        """The model's next answers, as deltas; ``None`` for an answer that never ends."""
         self.asked: list[Any] = []
-        """What a model with answers was asked, as messages."""
+        """The messages of the requests to a model with answers."""
         self.held = threading.Semaphore(0)
         """Released by each call that is held."""
         self.left = threading.Semaphore(0)
-        """Released when one of them is given up by its caller."""
+        """Released when the caller gives up a held call."""
         self.lock = threading.Condition()
-        """Notified of every effect that is asked for, and when a model with answers is."""
+        """Notified of each requested effect, and of each request to a model with answers."""
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
         self.port = self._server.server_address[1]

@@ -84,7 +84,7 @@ class TestSpecification:
     def test_a_step_that_has_not_ended_yet(self, client: Client) -> None:
         found = wrong(client, pipeline(code(ADD, "a", args=[ref("steps.b")]), code(ADD, "b")))
         assert found[0] == "step_not_visible"
-        assert "it stands at flow.step.steps[1]" in found[2]
+        assert "it is at flow.step.steps[1]" in found[2]
 
     def test_a_type_clash_between_steps(self, client: Client) -> None:
         step = pipeline({"op": "llm", "name": "a"}, {"op": "warp", "step": code(ADD)})

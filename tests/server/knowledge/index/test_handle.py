@@ -310,7 +310,7 @@ async def test_what_was_still_at_work_for_a_removed_store_does_not_bring_its_ind
     stocked.indexes.note_change(STORE, stocked.model)  # an ingest that was writing
     await stocked.indexes.ready(STORE, stocked.model)  # an ingest that waits for its end
     await asyncio.gather(*stocked.indexes._replays.values())
-    with pytest.raises(NotFound, match="removed"):
+    with pytest.raises(NotFound, match="deleted"):
         await stocked.find("bread")  # a search in progress
     assert not (stocked.home / "indexes" / STORE).exists()
 

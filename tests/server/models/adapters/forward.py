@@ -27,7 +27,7 @@ class Llama:
         self.values = dict(self._entry() for _ in range(entries))
         words = self.values.get("tokenizer.ggml.tokens", ())
         self.tokens = {word.replace("Ġ", " ").replace("Ċ", "\n"): number for number, word in enumerate(words)}
-        """Ids by text, of those whose text is plain."""
+        """Token ids by text, for tokens whose text is plain."""
         places = [self._place() for _ in range(tensors)]
         start = -(-self._at // 32) * 32
         self.heads = int(self.values.get("llama.attention.head_count", 0))

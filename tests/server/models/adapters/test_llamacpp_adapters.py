@@ -275,7 +275,7 @@ async def test_a_bad_adapter_leaves_everything_as_it_was(
 async def test_names_that_are_taken_are_refused(models: ModelFixture, tmp_path: Path) -> None:
     folder = peft_files.smollm(tmp_path / "a")
     for name in ("m", "strong", "default"):
-        with pytest.raises(Conflict, match="taken"):
+        with pytest.raises(Conflict, match="in use"):
             await models.models.adapters.add("m", folder, name)
     with pytest.raises(Conflict):
         await models.models.aliases.set("strong", "m")

@@ -51,7 +51,7 @@ class AgentAnswer:
         self._is_settled = False
         self._artifacts: dict[str, _ArtifactText] = {}
         self._has_text = False
-        """Whether the answer has any text so far."""
+        """True once the answer has text."""
         self._room = MAX_ANSWER_CHARS
 
     def settled(self) -> bool:
@@ -60,12 +60,12 @@ class AgentAnswer:
 
     @property
     def open(self) -> bool:
-        """True if the agent is still working on a task, or waiting for input that never comes."""
+        """Return whether the agent still works on a task, or waits for input that never arrives."""
         return bool(self.task_id) and self.state not in _ENDED | {"INPUT_REQUIRED"}
 
     @property
     def asks(self) -> bool:
-        """True if the task continues with the next message."""
+        """Return whether the task continues with the next message."""
         return self.state == "INPUT_REQUIRED"
 
     def read(self, update: Mapping[str, Any]) -> Iterator[AnswerPiece]:
@@ -197,7 +197,7 @@ class _ArtifactText:
     def __init__(self) -> None:
         self._texts: list[str] = []
         self._again: int | None = None
-        """Characters that came since it began again, while these are what was said."""
+        """Number of characters received since the text began again, while they repeat the known text."""
 
     def append(self, text: str) -> str:
         """Append text, and return what is new."""

@@ -88,12 +88,12 @@ class RemoteAgent:
 
     @property
     def sees(self) -> bool:
-        """True if the agent declares that it accepts images."""
+        """Return whether the agent declares that it accepts images."""
         return any(mode == "*/*" or mode.startswith("image/") for mode in self.inputs)
 
     @property
     def reads_files(self) -> bool:
-        """True if the agent declares that it accepts files other than text and images."""
+        """Return whether the agent declares that it accepts files other than text and images."""
         return any(mode.startswith(("application/pdf", "application/*", "*/*")) for mode in self.inputs)
 
 

@@ -1,13 +1,11 @@
-"""Prompts that llama.cpp has read, as files that outlive its process.
+"""Prompts that llama.cpp has read, stored as files that outlive its process.
 
 Their total size is limited, and they are checked before use.
 
-Known defects of restoring them, and how this module handles them. An empty slot produces a file whose restore ends
-the process (ggml-org/llama.cpp#14434): such files are not kept. A damaged file leaves wrong values behind (#27068):
-its
-digest is compared first. Models with a sliding window, a recurrent state or a projector restore nothing (#25913,
-#28194,
-#26676): their prompts are not kept.
+Known defects when prompts are restored, and how this module handles them: an empty slot produces a file whose restore
+ends the process (ggml-org/llama.cpp#14434), so such files are not kept. A damaged file leaves wrong values behind
+(#27068), so its digest is compared first. Models with a sliding window, a recurrent state or a projector restore
+nothing (#25913, #28194, #26676), so their prompts are not kept.
 """
 
 from __future__ import annotations

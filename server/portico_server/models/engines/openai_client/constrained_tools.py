@@ -120,7 +120,7 @@ class ToolReader:
         self._head = ""
         self._value: _Raw | _Text | None = None
         self.called = False
-        """Whether a call has begun."""
+        """True once a call has begun."""
 
     def feed(self, text: str) -> list[dict[str, Any]]:
         """Return the deltas that ``text`` completes."""

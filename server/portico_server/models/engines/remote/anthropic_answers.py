@@ -93,7 +93,7 @@ class CompletionStream:
 
     def __init__(self, name: str, *, wants_usage: bool) -> None:
         self.ended = False
-        """Whether the message came to its end."""
+        """True once the message has ended."""
         self._name = name
         self._wants_usage = wants_usage
         self._head: dict[str, Any] = {"id": "", "object": "chat.completion.chunk", "created": 0, "model": ""}

@@ -43,7 +43,7 @@ class AnthropicUsage:
 
     def __init__(self, name: str) -> None:
         self.ended = False
-        """Whether the message came to its end."""
+        """True once the message has ended."""
         self._name = name
         self._counts: dict[str, Any] = {}
 

@@ -20,9 +20,9 @@ class Caller:
         self._out = out
         self._begin = begin
         self.streaming = False
-        """Whether the status and the headers of a stream have been sent."""
+        """True once the status and headers of a stream have been sent."""
         self.raw = ""
-        """The media type of pieces that are not events."""
+        """The media type of a response whose pieces are not events."""
 
     def has_left(self) -> bool:
         """Return whether the caller has closed the connection."""

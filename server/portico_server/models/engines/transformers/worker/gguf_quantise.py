@@ -90,10 +90,11 @@ def _in_six_bits(numbers: Array) -> tuple[Array, Array]:
 
 
 def _affine(values: Array, limit: int, lowest: float, tries: int) -> tuple[Array, Array]:
-    """Return scale and minimum (at least 0) of each column of ``values``, by weighted least squares over roundings.
+    """Return the scale and the minimum (at least 0) of each column of ``values``, by weighted least squares over
+    roundings.
 
     Each rounding of the numbers to levels yields a scale and a minimum. Of ``tries`` roundings, each a tenth of a
-    level finer than the last, the one with the smallest error wins. Large numbers weigh more.
+    level finer than the last, the rounding with the smallest error wins. Large numbers weigh more.
     """
     weights = np.sqrt(np.mean(values * values, axis=0)) + np.abs(values)
     weighted_values = weights * values
