@@ -164,7 +164,7 @@ export const zh: Record<keyof typeof en, string> = {
   "question.note": "给模型的备注",
   "question.allow": "允许",
   "question.deny": "拒绝",
-  "question.send": "提交",
+  "question.send": "回答",
   "question.decline": "不回答",
   "form.answer": "回答",
   "form.json": "某个字段不是有效的 JSON。",

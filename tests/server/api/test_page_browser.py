@@ -154,7 +154,7 @@ async def test_a_model_that_draws_takes_no_documents(page: Page, opened: Open) -
     path.write_text("tides")
     await page.choose_file("#files", path)
     said = await page.until("document.querySelector('.composer .trouble')?.innerText")
-    assert said.startswith("notes.txt is neither a picture nor a recording.")
+    assert said.startswith("notes.txt is neither an image nor a recording.")
 
 
 async def test_quotations_in_an_answer_are_set_apart(page: Page) -> None:
@@ -200,7 +200,7 @@ async def test_beside_the_tiny_model_one_quiet_line_says_how_to_get_a_better_one
     assert await opened.page.run(hint) is None
     await choose(opened.page, models.better.tiny.name)
     assert "is a very small model" in await opened.page.until(hint)
-    assert await opened.page.run("document.querySelector('#better').innerText") == "Fetch larger (1.8 GB)"
+    assert await opened.page.run("document.querySelector('#better').innerText") == "Download larger (1.8 GB)"
     await opened.page.run("document.querySelector('#better').click()")
     await opened.page.until(f"{hint}.includes('larger is being fetched')")
     assert len(asked) == 1

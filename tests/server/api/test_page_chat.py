@@ -188,7 +188,7 @@ async def test_a_cut_connection_is_made_again_and_the_answer_continues(page: Pag
     await ask(page, "a story")
     await until_words(page, 3)
     served.line.cut()
-    await page.until("document.querySelector('.stage')?.innerText.includes('connection is cut')")
+    await page.until("document.querySelector('.stage')?.innerText.includes('Connection lost')")
     served.line.open = True
     assert await answered(page) == STORY
 
@@ -285,7 +285,7 @@ async def test_a_citation_of_a_pdf_opens_its_page_with_the_passage_marked(page: 
     }})()"""
     assert await page.run(colours)
     assert "two months" in await page.run(f"{drawn}.alt")
-    await click(page, "As text", "dialog[open]")
+    await click(page, "Show text", "dialog[open]")
     assert "two months" in await page.until("document.querySelector('dialog[open] .passage')?.innerText")
     await escape(page)
 
@@ -495,7 +495,7 @@ async def test_two_models_answer_side_by_side_and_one_goes_on(page: Page, served
     await until_pairs(page, ["together", "I am the other one."], [STORY, "I am the other one."])
     titles = "[...document.querySelectorAll('.conversations li .title')].map((it) => it.innerText)"
     assert (await page.run(titles)).count("alone") == 1
-    await click(page, "Continue with this one", "#talk .pair:last-child")
+    await click(page, "Continue with this answer", "#talk .pair:last-child")
     await page.until(f"!location.hash.endsWith({json.dumps(main)}) && !document.querySelector('.pair')")
     await page.until("document.querySelector('#model').innerText.startsWith('other')")
     await ask(page, "and now?")

@@ -107,21 +107,21 @@ DONE = f"{text('#evalstate')}?.startsWith('completed')"
 async def test_an_evaluation_is_run_and_each_item_says_what_became_of_it(seen: Seen) -> None:
     page = seen.page
     await visit(page, "build", "evals")
-    assert await page.until(text("main .empty h2")) == "No evaluation yet"
+    assert await page.until(text("main .empty h2")) == "No evaluations yet"
     await sound(seen)
-    await click(page, "New evaluation")
+    await click(page, "Create evaluation")
     await write(page, "name: nothing")
-    await click(page, "Begin the run", "dialog")
+    await click(page, "Start run", "dialog")
     assert "criteria" in await page.until(text("dialog[open] .trouble"))
     await write(page, SPECIFICATION.replace("MODEL", "nobody"))
-    await click(page, "Begin the run", "dialog")
+    await click(page, "Start run", "dialog")
     assert "nobody" in await page.until(
         f"{text('dialog[open] .trouble')}?.includes('nobody') && {text('dialog[open] .trouble')}"
     )
     assert seen.get("/v1/evals").json()["data"] == []  # an evaluation that cannot run is not created
     await sound(seen)
     await write(page, SPECIFICATION.replace("MODEL", "clerk"))
-    await click(page, "Begin the run", "dialog")
+    await click(page, "Start run", "dialog")
     await page.until(f"{DONE} && {ROWS}.length === 3")
     rows = await page.run(ROWS)
     assert rows[0].startswith("0 country: France · capital: Paris <b>Paris</b> passed 1.000 passed 1.00")
@@ -156,17 +156,17 @@ async def test_an_evaluation_is_run_again_with_another_model_and_the_scores_are_
     await visit(page, "build", "evals")
     path = seen.folder / "capitals.yaml"
     path.write_text(SPECIFICATION.replace("  model: MODEL\n", ""), encoding="utf-8")
-    await click(page, "New evaluation")
+    await click(page, "Create evaluation")
     await page.until("document.querySelector('#evalfile') && true")
     await page.choose_file("#evalfile", path)
     await pick(page, "model", "clerk")
-    await click(page, "Begin the run", "dialog")
+    await click(page, "Start run", "dialog")
     await page.until(DONE)
     await click(page, "capitals")
     await page.until("document.querySelectorAll('#evalruns tbody tr').length === 1")
-    await click(page, "Run it")
+    await click(page, "Run evaluation")
     await pick(page, "model", "guesser")
-    await click(page, "Begin the run", "dialog")
+    await click(page, "Start run", "dialog")
     await page.until(f"{DONE} && {text('h1')} === 'capitals · guesser'")
     await click(page, "capitals")
     runs = (
@@ -187,11 +187,11 @@ async def test_an_evaluation_is_run_again_with_another_model_and_the_scores_are_
     await sound(seen)
     items = seen.folder / "items.jsonl"
     items.write_text('{"item": {"country": "France", "capital": "Paris"}}\n', encoding="utf-8")
-    await click(page, "Run it")
+    await click(page, "Run evaluation")
     await pick(page, "from", "file")
     await page.until("document.querySelector('#evalitems') && true")
     await page.choose_file("#evalitems", items)
-    await click(page, "Begin the run", "dialog")
+    await click(page, "Start run", "dialog")
     await page.until(f"{DONE} && {ROWS}.length === 1")
     assert seen.get("/v1/files").json()["data"] == []
     await page.run("document.querySelector('#language').click()")
@@ -205,23 +205,23 @@ async def test_an_evaluation_is_run_again_with_another_model_and_the_scores_are_
     await click(page, "Delete", "dialog")
     assert (
         await page.until(f"location.hash === '#/build/evals' && {text('main .empty h2')}")
-        == "No evaluation yet"
+        == "No evaluations yet"
     )
 
 
 async def test_a_run_shows_how_far_it_is_and_is_stopped(seen: Seen) -> None:
     page = seen.page
     await visit(page, "build", "evals")
-    await click(page, "New evaluation")
+    await click(page, "Create evaluation")
     await write(page, SPECIFICATION.replace("MODEL", "sleeper"))
-    await click(page, "Begin the run", "dialog")
+    await click(page, "Start run", "dialog")
     assert await page.until("document.querySelector('main progress')?.max") == 3
     await sound(seen)
     await click(page, "Stop")
     await page.until(
         f"{text('#evalstate')}?.startsWith('cancelled') && !document.querySelector('main progress')"
     )
-    assert await page.until(text("main .empty h2")) == "No item is done yet"
+    assert await page.until(text("main .empty h2")) == "No completed items yet"
     await visit(page, "build", "evals", "eval_none")
     assert "eval_none" in await page.until(text("main .trouble"))
     await click(page, "Try again")
@@ -232,17 +232,17 @@ async def test_settings_are_searched_their_scores_drawn_and_the_best_are_deploye
     step = {"op": "llm", "name": "answer", "model": "clerk", "system": "<b>Answer</b>."}
     seen.post("/api/apps", {"name": name, "spec": {"portico_flow": 1, "step": step}})
     await visit(page, "build", "evals")
-    await click(page, "New evaluation")
+    await click(page, "Create evaluation")
     await write(page, SPECIFICATION.replace("MODEL", name))
-    await click(page, "Begin the run", "dialog")
+    await click(page, "Start run", "dialog")
     await page.until(DONE)
     await click(page, "capitals")
-    await click(page, "Search settings")
+    await click(page, "Find best settings")
     await put(page, "parameters", "[1, 2]")
-    await click(page, "Check what it takes", "dialog[open]")
+    await click(page, "Estimate cost", "dialog[open]")
     assert "Write a path" in await page.until(text("dialog[open] .trouble"))
     await put(page, "parameters", f"apps.{name}.answer.nothing: [1]")
-    await click(page, "Check what it takes", "dialog[open]")
+    await click(page, "Estimate cost", "dialog[open]")
     await page.until(f"{text('dialog[open] .trouble')}?.includes('nothing')")
     await put(
         page,
@@ -251,10 +251,10 @@ async def test_settings_are_searched_their_scores_drawn_and_the_best_are_deploye
         f"apps.{name}.answer.options.temperature: [0, 1]\n"
         f"apps.{name}.answer.system: ['<b>Answer</b>.']\n",
     )
-    await click(page, "Check what it takes", "dialog[open]")
-    assert await page.until(text("#searchplan")) == "4 trials ask 12 items."
+    await click(page, "Estimate cost", "dialog[open]")
+    assert await page.until(text("#searchplan")) == "4 trials with 12 items in total."
     await sound(seen)
-    await click(page, "Begin the search", "dialog[open]")
+    await click(page, "Start search", "dialog[open]")
     await page.until(f"{text('#searchstate')}?.startsWith('completed')")
     trials = (
         "[...document.querySelectorAll('#trials tbody tr')].map((it) => it.innerText.replace(/\\s+/g, ' '))"
@@ -271,7 +271,7 @@ async def test_settings_are_searched_their_scores_drawn_and_the_best_are_deploye
     await page.run("document.querySelector('#language').click()")
     await click(page, "Deploy")
     await click(page, "Deploy", "dialog[open]")
-    assert await page.until(text("#applied")) == f"“{name}” answers with version 2 now."
+    assert await page.until(text("#applied")) == f"“{name}” now answers with version 2."
     assert seen.get(f"/api/apps/{name}").json()["version"] == 2
     address = await page.run("location.hash")
     await click(page, "0.333")  # a trial is a run of the evaluation

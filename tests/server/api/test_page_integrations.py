@@ -117,7 +117,7 @@ async def test_a_server_says_what_it_is_and_its_tools_are_called_by_form(seen: S
         "A <b>stranger</b> 1",
         "ready",
         "MCP 20",
-        "answered",
+        "last response",
         "tools.listChanged",
         "<script>alert(1)",
     ):
@@ -183,9 +183,9 @@ async def test_a_template_is_filled_in_and_an_address_opens_a_resource(seen: See
     await escape(page)
     await visit(page, "run", "tools", "bare")
     await page.until("document.querySelectorAll('main .empty').length === 2")
-    assert await page.run(text("main .empty h2")) == "It has nothing to read"
+    assert await page.run(text("main .empty h2")) == "No resources"
     await page.run("document.querySelector('#language').click()")
-    await page.until(f"{text('main .empty h2')} === '没有可读取的内容'")
+    await page.until(f"{text('main .empty h2')} === '没有资源'")
     await sound(seen)
     await page.run("document.querySelector('#language').click()")
     await visit(page, "run", "tools", "nobody")
@@ -204,7 +204,7 @@ async def test_a_prompt_is_filled_in_by_its_form_and_asked_in_a_conversation(see
     await page.run("document.querySelector('dialog[open] form').requestSubmit()")
     assert await page.until(text("#messages pre")) == "Write to Ada, kindly."
     await sound(seen)
-    await click(page, "Ask it in a new conversation", "dialog[open]")
+    await click(page, "Ask in a new conversation", "dialog[open]")
     await page.until("document.querySelector('#question')?.value === 'Write to Ada, kindly.'")
     await page.until("!document.querySelector('#send').disabled")
     await page.focus("document.querySelector('#question')")
@@ -229,8 +229,8 @@ async def test_a_webhook_is_made_tried_paused_and_deleted_and_its_deliveries_are
     page, path = seen.page, f"/heard{seen.width}"
     state = text("#webhookstate")
     await visit(page, "run", "webhooks")
-    assert await page.until(text("main .empty h2")) == "No webhook yet"
-    await click(page, "New webhook")
+    assert await page.until(text("main .empty h2")) == "No webhooks yet"
+    await click(page, "Create webhook")
     await page.until("document.querySelector('#eventtypes input') && true")
     await fill(page, url=receiver.url(path), name=HOSTILE)
     await page.press_enter()
@@ -241,17 +241,17 @@ async def test_a_webhook_is_made_tried_paused_and_deleted_and_its_deliveries_are
     await page.press_enter()
     secret = await page.until(text("#newsecret"))
     await click(page, "Close", "dialog .actions")
-    assert "Nothing was sent yet." in await page.until(
-        f"{text('#webhooks li')}?.includes('Nothing') && {text('#webhooks li')}"
+    assert "No deliveries yet." in await page.until(
+        f"{text('#webhooks li')}?.includes('No deliveries') && {text('#webhooks li')}"
     )
     assert secret not in await page.run("document.body.innerHTML")
     await sound(seen)
     await click(page, f"{HOSTILE} mine")
     await page.until(f"{state}?.startsWith('enabled')")
-    assert await page.until(text("main .empty h2")) == "Nothing was sent yet"
-    await click(page, "Send a test")
-    await click(page, "Send it", "dialog[open]")
-    assert await page.until(text("#testanswer")) == "The receiver answered HTTP 200."
+    assert await page.until(text("main .empty h2")) == "No deliveries yet"
+    await click(page, "Send test event")
+    await click(page, "Send", "dialog[open]")
+    assert await page.until(text("#testanswer")) == "The receiver responded with HTTP 200."
     message = await receiver.next(path)
     assert verify_webhook(message.body, message.headers, secret).type == "run.finished"
     await sound(seen)
@@ -273,7 +273,7 @@ async def test_a_webhook_is_made_tried_paused_and_deleted_and_its_deliveries_are
     await sound(seen)
     await click(page, "Enable")
     await page.until(f"{state}.startsWith('enabled')")
-    await click(page, "Send again")
+    await click(page, "Resend")
     assert (await receiver.next(path)).id != message.id
     await page.until(f"{DELIVERY}.includes('delivered') && {DELIVERY}.includes('HTTP 200')")
     await click(page, "Pause")
@@ -288,8 +288,8 @@ async def test_a_webhook_is_made_tried_paused_and_deleted_and_its_deliveries_are
     await page.run("document.querySelector('#eventtypes [value=\"run.failed\"]').click()")
     await click(page, "Save and enable", "dialog[open]")
     await page.until(f"{state}.startsWith('enabled') && document.querySelectorAll('main code').length === 2")
-    await click(page, "New secret")
-    await click(page, "New secret", "dialog[open]")
+    await click(page, "Rotate secret")
+    await click(page, "Rotate secret", "dialog[open]")
     other = await page.until(text("#newsecret"))
     assert other != secret
     await click(page, "Close", "dialog .actions")
@@ -304,7 +304,7 @@ async def test_a_webhook_is_made_tried_paused_and_deleted_and_its_deliveries_are
     await click(page, "Delete", "dialog")
     assert (
         await page.until(f"location.hash === '#/run/webhooks' && {text('main .empty h2')}")
-        == "No webhook yet"
+        == "No webhooks yet"
     )
 
 
@@ -312,8 +312,8 @@ async def test_a_schedule_is_made_run_paused_changed_and_deleted(seen: Seen) -> 
     page, state = seen.page, text("#schedulestate")
     outcome = text("#scheduledruns tbody tr")
     await visit(page, "run", "schedules")
-    assert await page.until(text("main .empty h2")) == "No schedule yet"
-    await click(page, "New schedule")
+    assert await page.until(text("main .empty h2")) == "No schedules yet"
+    await click(page, "Create schedule")
     await page.until("document.querySelector('dialog[open] [name=target]') && true")
     await fill(page, name="morning", target="greting", input=HOSTILE, when="0 7 * * 1-5")
     await page.press_enter()
@@ -327,9 +327,9 @@ async def test_a_schedule_is_made_run_paused_changed_and_deleted(seen: Seen) -> 
     await click(page, "morning")
     await page.until(f"{state}?.includes('next')")
     assert (await page.until(text("#nexttimes"))).count(" · ") == 4
-    assert await page.until(text("main .empty h2")) == "No run yet"
+    assert await page.until(text("main .empty h2")) == "No runs yet"
     await click(page, "Run now")
-    await page.until(f"{outcome}?.includes('by hand') && {outcome}.includes('completed')")
+    await page.until(f"{outcome}?.includes('manual') && {outcome}.includes('completed')")
     await sound(seen)
     await click(page, "Pause")
     await page.until(f"{state}.includes('paused')")
@@ -350,7 +350,7 @@ async def test_a_schedule_is_made_run_paused_changed_and_deleted(seen: Seen) -> 
     await click(page, "Delete", "dialog")
     assert (
         await page.until(f"location.hash === '#/run/schedules' && {text('main .empty h2')}")
-        == "No schedule yet"
+        == "No schedules yet"
     )
 
 
@@ -359,32 +359,32 @@ async def test_a_skill_is_added_in_versions_and_deleted(seen: Seen) -> None:
     name, archive = f"greet-{seen.width}", seen.folder / f"greet-{seen.width}.zip"
     text_of_skill = f"---\nname: {name}\ndescription: {HOSTILE}\n---\n"
     await visit(page, "build", "skills")
-    assert await page.until(text("main .empty h2")) == "No skill yet"
+    assert await page.until(text("main .empty h2")) == "No skills yet"
     for number in (1, 2):
-        await click(page, "Add a skill", "main")
+        await click(page, "Add skill", "main")
         await page.until("document.querySelector('dialog[open] [name=folder]') && true")
         if number == 1:
-            await click(page, "Add a skill", "dialog[open]")
+            await click(page, "Add skill", "dialog[open]")
             assert "Choose a folder" in await page.until(text("dialog[open] .trouble"))
             await sound(seen)
         with zipfile.ZipFile(archive, "w") as packed:
             packed.writestr(f"{name}/SKILL.md", f"{text_of_skill}Bow {number} times.\n")
         await page.choose_file("dialog[open] [name=archive]", archive)
-        await click(page, "Add a skill", "dialog[open]")
+        await click(page, "Add skill", "dialog[open]")
         await page.until(f"{text('#skills li')}?.includes('v{number}')")
     assert HOSTILE in await page.until(text("#skills li"))
     await sound(seen)
     await click(page, "Versions")
     await page.until(f"{version}?.includes('SKILL.md') && {version}.includes('v1')")
     await sound(seen)
-    await click(page, "Make it the default", "dialog[open]")
+    await click(page, "Make default", "dialog[open]")
     await page.until(f"{text('#skillversions > li:last-child')}?.includes('Default version')")
     await click(page, "Delete", "dialog[open]")
     await page.until(f"!{version}.includes('v2')")
     await escape(page)
     await click(page, "Delete")
     await click(page, "Delete", "dialog")
-    assert await page.until(text("main .empty h2")) == "No skill yet"
+    assert await page.until(text("main .empty h2")) == "No skills yet"
 
 
 async def test_a_node_is_drained_and_used_again_and_what_runs_is_shown(seen: Seen) -> None:
@@ -409,9 +409,9 @@ async def test_a_node_is_drained_and_used_again_and_what_runs_is_shown(seen: See
     await page.until(f"{row}?.innerText.includes('已排空')")
     await sound(seen)
     await page.run("document.querySelector('#language').click()")
-    await click(page, "Use again")
-    await click(page, "Use again", "dialog")
-    await page.until(f"{row}?.innerText.includes('free')")
+    await click(page, "Resume")
+    await click(page, "Resume", "dialog")
+    await page.until(f"{row}?.innerText.includes('idle')")
 
 
 async def test_a_canary_is_set_by_the_keyboard_watched_changed_and_promoted(seen: Seen) -> None:
@@ -421,7 +421,7 @@ async def test_a_canary_is_set_by_the_keyboard_watched_changed_and_promoted(seen
     assert answer.is_success, answer.text
     await visit(page, "run", "canaries")
     await page.until(f"{text('main h1')} === 'Canaries'")
-    await click(page, "New canary")
+    await click(page, "Create canary")
     await fill(page, alias=alias, target="frsh")
     await page.press_enter()
     assert "fresh" in await page.until(text("dialog[open] .trouble"))  # suggests the intended name
@@ -487,13 +487,13 @@ async def test_a_container_is_made_and_files_are_put_there_saved_and_deleted(see
     page, given = seen.page, seen.folder / f"table {seen.width}.csv"
     given.write_text("n\n1\n", encoding="utf-8")
     await visit(page, "run", "containers")
-    assert await page.until(text("main .empty h2")) == "No container yet"
-    await click(page, "New container")
+    assert await page.until(text("main .empty h2")) == "No containers yet"
+    await click(page, "Create container")
     await fill(page, name=HOSTILE)
     await sound(seen)
     await page.press_enter()
     await page.until("/^#.run.containers.cntr_/.test(location.hash)")
-    assert await page.until(text("main .empty h2")) == "No file yet"
+    assert await page.until(text("main .empty h2")) == "No files yet"
     await page.choose_file("#containerupload", given)
     row = text("#containerfiles tbody tr")
     assert f"/work/{given.name}" in await page.until(f"{row}?.includes('uploaded') && {row}")
@@ -509,14 +509,14 @@ async def test_a_container_is_made_and_files_are_put_there_saved_and_deleted(see
     await page.run("document.querySelector('#language').click()")
     await click(page, "Delete", "#containerfiles")
     await click(page, "Delete", "dialog")
-    assert await page.until(text("main .empty h2")) == "No file yet"
+    assert await page.until(text("main .empty h2")) == "No files yet"
     await click(page, "Containers", "main .crumbs")
-    await page.until(f"{text('#containers li')}?.includes('kept 20 minutes')")
+    await page.until(f"{text('#containers li')}?.includes('expires 20 minutes')")
     assert await page.run("document.querySelectorAll('main img').length") == 0
     await click(page, HOSTILE)
     await click(page, "Delete")
     await click(page, "Delete", "dialog")
     assert (
         await page.until(f"location.hash === '#/run/containers' && {text('main .empty h2')}")
-        == "No container yet"
+        == "No containers yet"
     )

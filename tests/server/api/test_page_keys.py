@@ -93,7 +93,7 @@ async def test_a_view_that_was_opened_without_a_key_shows_what_it_has_once_there
     await page.until(
         "document.querySelector('#daemonsettings tbody tr') && !document.querySelector('.trouble')"
     )
-    await click(page, "Forget the key", ".side")
+    await click(page, "Forget key", ".side")
     await page.until("document.querySelector('#locked') && true")
     await visit(page, "run", "keys")
     await unlock(page, OPERATOR)
@@ -103,7 +103,7 @@ async def test_a_view_that_was_opened_without_a_key_shows_what_it_has_once_there
 async def test_a_key_is_asked_for_kept_for_new_tabs_if_told_so_and_forgotten(guarded: Guarded) -> None:
     page = guarded.page
     await arrive(page, guarded.url)
-    await page.until(f"{text('#locked h2')} === 'This daemon asks for a key'")
+    await page.until(f"{text('#locked h2')} === 'This daemon requires an API key'")
     await unlock(page, "pk-wrong")
     assert "yours is unknown or was revoked" in await page.until(text("main > .trouble"))
     await unlock(page, OPERATOR)
@@ -127,7 +127,7 @@ async def test_a_key_is_asked_for_kept_for_new_tabs_if_told_so_and_forgotten(gua
     await page.until("!document.querySelector('#locked')")
 
     await visit(page, "run", "keys")
-    await click(page, "New key")
+    await click(page, "Create key")
     await fill(page, name="phone")
     await page.run("document.querySelector('dialog[open] [value=chat]').click()")
     await click(page, "Limits", "dialog")
@@ -139,9 +139,9 @@ async def test_a_key_is_asked_for_kept_for_new_tabs_if_told_so_and_forgotten(gua
     await escape(page)
     phone = "[...document.querySelectorAll('#keys > li')].find((it) => it.innerText.startsWith('phone'))"
     shown = await page.until(f"({phone})?.innerText")
-    assert "Calls at the same time: 2 · Tokens per day: 100,000" in shown
+    assert "Concurrent calls: 2 · Tokens per day: 100,000" in shown
 
-    await click(page, "Forget the key", ".side")
+    await click(page, "Forget key", ".side")
     await page.until("document.querySelector('#locked') && true")
 
 

@@ -298,7 +298,7 @@ async def test_nothing_in_the_source_of_a_diagram_acts_or_reaches_elsewhere(seen
     await answered(page)
     await page.until("document.querySelector('#talk svg.flowchart') && true")
     heads = "[...document.querySelectorAll('#talk .codehead span')].map((it) => it.innerText)"
-    none = "mermaid · not a flowchart that is drawn here"
+    none = "mermaid · not a supported flowchart"
     await page.until(f"({heads}).join() === {json.dumps(','.join(['mermaid', none, none]))}")
     elements = "#talk .answer :is(img, script, style, iframe, foreignObject, a, [onclick], [onerror])"
     assert await page.run(f"document.querySelectorAll({json.dumps(elements)}).length") == 0

@@ -287,6 +287,6 @@ async def test_a_citation_opens_the_recording_at_its_second(seen: Seen) -> None:
     assert "Bread is baked at nine." in await page.run(text("dialog[open] blockquote"))
     assert await page.run(text("dialog[open] h2")) == "talk <b>1.wav"
     await sound(seen)
-    await click(page, "As text", "dialog[open]")
+    await click(page, "Show text", "dialog[open]")
     assert "Bread is baked at nine." in await page.until(text("dialog[open] .passage"))
     seen.delete(f"/api/stores/{name}")

@@ -65,7 +65,7 @@ async def test_passages_are_linked_searched_over_their_links_and_clicked_through
     await click(page, "Links between passages")
     assert await page.until(text("#linkstate")) == "The passages of this store are not linked."
     await sound(seen)
-    await click(page, "Link the passages")
+    await click(page, "Link passages")
     await page.until(f"{text('#linkstate')} === 'The passages of this store are linked.'")
     await page.until(f"{text('#linking')} === 'Done.'")
     await page.run(
@@ -73,7 +73,7 @@ async def test_passages_are_linked_searched_over_their_links_and_clicked_through
         "blob.text().then((it) => { document.body.dataset.graph = it; }); return ''; },"
         "HTMLAnchorElement.prototype.click = function () { document.body.dataset.file = this.download; }, 0"
     )
-    await click(page, "Save the graph (GraphML)")
+    await click(page, "Save graph (GraphML)")
     graph = await page.until("document.body.dataset.graph")
     assert graph.startswith("<?xml") and "thornbury" in graph
     assert await page.until("document.body.dataset.file") == "works.graphml"
@@ -96,7 +96,7 @@ async def test_passages_are_linked_searched_over_their_links_and_clicked_through
     await click(page, "works.md", ".passages")
     await click(page, "Linked passages", "dialog[open]")
     [neighbour] = await page.until(f"{LINKED}.length && {LINKED}")
-    assert neighbour.startswith("founder.md") and "names “edith calloway”, too" in neighbour
+    assert neighbour.startswith("founder.md") and "also mentions “edith calloway”" in neighbour
     await sound(seen)
     await page.focus("document.querySelector('dialog[open] .linked li button')")
     await page.press_enter()
@@ -115,7 +115,7 @@ async def test_passages_are_linked_searched_over_their_links_and_clicked_through
     await page.run("document.querySelector('#language').click()")
     await page.until(f"{LINKED}[0].includes('也提到“thornbury”')")
     await page.run("document.querySelector('#language').click()")
-    await page.until(f"{LINKED}[0].includes('names “thornbury”')")
+    await page.until(f"{LINKED}[0].includes('also mentions “thornbury”')")
     await escape(page)
     assert await page.run("document.querySelectorAll('main :is(b, i)').length") == 0
     path = next(
@@ -128,7 +128,7 @@ async def test_passages_are_linked_searched_over_their_links_and_clicked_through
         while seen.get(path).json()["search"].get("steps", "off") != steps:
             pass  # the store keeps the setting
     await click(page, "Links between passages")
-    await click(page, "Remove the links")
+    await click(page, "Remove links")
     await page.until(f"{text('#linkstate')} === 'The passages of this store are not linked.'")
     await page.until(f"{text('#linking')} === 'Done.'")
 
@@ -187,7 +187,7 @@ async def test_the_pieces_of_a_document_are_marked_in_its_text_and_each_is_gone_
     await page.until(f"{CHOSEN} === {json.dumps(small[number]['text'])}")
     await sound(seen)
     await page.run("document.querySelector('#language').click()")
-    await page.until(f"{choose}.parentElement.innerText.startsWith('切分方式')")
+    await page.until(f"{choose}.parentElement.innerText.startsWith('分块组')")
     await page.run("document.querySelector('#language').click()")
     await escape(page)
 
@@ -198,7 +198,7 @@ async def test_the_pieces_of_a_document_are_marked_in_its_text_and_each_is_gone_
     await page.run(f"{PIECES}.at(-1).click()")
     await page.until(f"{drawn}?.alt.includes('840 euros')")
     await sound(seen)
-    await click(page, "As text", "dialog[open]")
+    await click(page, "Show text", "dialog[open]")
     assert "840 euros" in await page.until(CHOSEN)
     await escape(page)
     seen.delete(f"/api/stores/{name}")
@@ -266,8 +266,8 @@ async def test_a_chunker_is_compared_over_a_document_and_used_for_the_store(seen
 async def test_the_worth_of_the_vectors_is_measured_shown_and_used(seen: Seen) -> None:
     page = seen.page
     await visit(page, "documents", "handbook")
-    await click(page, "Measure the search")
-    await page.until(f"{text('h1')} === 'Measure the search'")
+    await click(page, "Search quality")
+    await page.until(f"{text('h1')} === 'Search quality'")
     questions = [
         {"question": "when does the harbour open", "file": "harbour.md"},
         {"question": "how hot is bread baked", "file": "bread.md"},
@@ -282,14 +282,14 @@ async def test_the_worth_of_the_vectors_is_measured_shown_and_used(seen: Seen) -
         text("main .trouble")
     )  # by the run, which reports why it failed
     await sound(seen)
-    await click(page, "Measure again with other questions")
+    await click(page, "Measure with other questions")
     file = seen.folder / "questions.jsonl"
     file.write_text("\n".join(json.dumps(each) for each in questions), encoding="utf-8")
     await page.until("document.querySelector('#questionfile') && true")
     await page.choose_file("#questionfile", file)
     await click(page, "Measure")
     said = await page.until(text("#calibrated"))
-    assert "on 3 questions; 0 of them" in said
+    assert "on 3 questions. Not answered at any weight: 0." in said
     assert await page.run("document.querySelectorAll('#weights tbody tr').length") == 11
     assert await page.run("document.querySelectorAll('.chart polyline').length") == 3
     await sound(seen)
@@ -299,8 +299,8 @@ async def test_the_worth_of_the_vectors_is_measured_shown_and_used(seen: Seen) -
     assert await page.until(text("#calibrated")) == said
     best = float(said.removeprefix("The best weight is ").partition(",")[0])
     if seen.get("/api/stores/handbook").json()["vector_weight"] != best:
-        await click(page, f"Use the weight {best:g} from now on")
-    await page.until(f"{text('main .actions .good')} === 'This weight is used.'")
+        await click(page, f"Use weight {best:g}")
+    await page.until(f"{text('main .actions .good')} === 'This weight is in use.'")
     assert seen.get("/api/stores/handbook").json()["vector_weight"] == best
 
 

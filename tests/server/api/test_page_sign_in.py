@@ -20,8 +20,8 @@ pytestmark = [
 
 OPERATOR = "the-operators-own-key"
 WORDS = {
-    "en": ("Sign in with", "Sign out Ada", "You may do nothing here yet", "Let in again"),
-    "zh": ("通过", "退出登录（Ada）", "您在此还没有任何权限", "恢复访问"),
+    "en": ("Sign in with", "Sign out Ada", "You do not have access yet", "Unblock"),
+    "zh": ("通过", "退出登录（Ada）", "您还没有访问权限", "恢复访问"),
 }
 
 

@@ -64,7 +64,7 @@ CONFIGURATION = {
 }
 
 
-TARGET = "(() => { const it = document.querySelector('#model')?.innerText; return !it?.startsWith('Nobody') && it; })()"
+TARGET = "(() => { const it = document.querySelector('#model')?.innerText; return !it?.startsWith('No model') && it; })()"
 """The chosen model or app, once the page has loaded its list."""
 
 
@@ -146,7 +146,7 @@ async def test_a_store_that_is_being_read_shows_how_far_it_is(office: Seen) -> N
         return new Response(JSON.stringify(found));
       }, 0""")
     await start(page, "office")
-    assert (await page.until(text("#reading"))).strip() == "Reading the documents: 3 of 9"
+    assert (await page.until(text("#reading"))).strip() == "Indexing documents: 3 of 9"
     assert await page.run("document.querySelector('#reading progress').value") == 3
     assert await page.run("document.querySelector('.beginnings')") is None
     await reload(page, office.url)
@@ -181,7 +181,7 @@ async def test_what_a_model_thinks_aloud_is_folded(
     for _ in ("as it was made", "as it was kept"):
         await page.until(f"({IDLE}) && {folded} && true")
         assert await page.run(f"{folded}.open") is False
-        assert await page.run(f"{folded}.querySelector('summary').innerText") == "Thoughts"
+        assert await page.run(f"{folded}.querySelector('summary').innerText") == "Reasoning"
         assert (
             await page.run("document.querySelector('#talk .answer > .markdown').innerText.trim()") == answer
         )

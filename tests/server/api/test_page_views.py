@@ -67,11 +67,11 @@ CONFIGURATION: dict[str, Any] = {
 async def test_a_store_is_made_filled_searched_and_deleted(seen: Seen) -> None:
     page, name = seen.page, f"attic{seen.width}"
     await visit(page, "documents")
-    await click(page, "New store")
+    await click(page, "Create store")
     await fill(page, name=name)
     await click(page, "Create", "dialog")
     assert (
-        await page.until(f"{text('.empty h2')} === 'No file yet' && location.hash") == f"#/documents/{name}"
+        await page.until(f"{text('.empty h2')} === 'No files yet' && location.hash") == f"#/documents/{name}"
     )
     path = seen.folder / HOSTILE
     path.write_text("# Tides\n\nHigh tide is at six in the morning.\n", encoding="utf-8")
@@ -85,10 +85,10 @@ async def test_a_store_is_made_filled_searched_and_deleted(seen: Seen) -> None:
     await page.type("#storesearch input", "when is high tide")
     await page.press_enter()
     assert "High tide is at six" in await page.until(text(".passages blockquote"))
-    await click(page, "How it was found")
+    await click(page, "Search trace")
     assert await page.until(text(".search table tbody tr"))
     await click(page, f"Remove {HOSTILE}")
-    await page.until(f"{text('.empty h2')} === 'No file yet'")
+    await page.until(f"{text('.empty h2')} === 'No files yet'")
     await click(page, "Delete")
     await click(page, "Delete", "dialog")
     await page.until("location.hash === '#/documents'")
@@ -124,11 +124,11 @@ async def test_a_model_is_planned_loaded_and_unloaded(seen: Seen) -> None:
     plan = press % json.dumps("Plan")
     await page.until(f"({plan}) && true")
     await page.run(f"({plan}).click()")
-    assert "It fits." in await page.until(f"({card}).querySelector('.plan')?.innerText")
+    assert "Fits in memory." in await page.until(f"({card}).querySelector('.plan')?.innerText")
     await click(page, "Adapters")
     await page.until("document.querySelector('dialog[open] .empty') && true")
     await fill(page, name="legal", path="legal")
-    await click(page, "Add an adapter", "dialog")
+    await click(page, "Add adapter", "dialog")
     assert "an absolute path" in await page.until(text("dialog[open] .trouble"))
     if AXE.is_file():
         assert await violations(page) == []
@@ -157,13 +157,13 @@ async def test_the_processes_of_a_model_are_shown_with_their_state(seen: Seen) -
 async def test_a_model_is_added_and_forgotten_and_a_wrong_source_says_what_is_expected(seen: Seen) -> None:
     page, name = seen.page, f"guest{seen.width}"
     await visit(page, "run", "models")
-    await click(page, "Add a model")
+    await click(page, "Add model")
     await fill(page, name=name, source="nonsense:")
-    await click(page, "Add a model", "dialog")
+    await click(page, "Add model", "dialog")
     assert await page.until(text("dialog[open] .trouble"))
     await page.run("document.querySelector('dialog[open] [name=source]').select()")
     await fill(page, source="fake://")
-    await click(page, "Add a model", "dialog")
+    await click(page, "Add model", "dialog")
     card = f"[...document.querySelectorAll('#models > li')].find((it) => it.innerText.includes({json.dumps(name)}))"
     await page.until(f"!document.querySelector('dialog[open]') && ({card}) && true")
     await page.run(f"({card}).querySelector('.danger').click()")
@@ -174,11 +174,11 @@ async def test_a_model_is_added_and_forgotten_and_a_wrong_source_says_what_is_ex
 async def test_fetching_a_model_is_followed_to_its_end(seen: Seen) -> None:
     page, name = seen.page, f"fetched{seen.width}"
     await visit(page, "run", "models")
-    await click(page, "Add a model")
+    await click(page, "Add model")
     await fill(page, name=name, source="fake://")
     await page.run("document.querySelector('dialog[open] [name=pull]').click()")
-    await click(page, "Add a model", "dialog")
-    await page.until(f"{text('main .card[aria-live]')}?.includes('Fetched.')")
+    await click(page, "Add model", "dialog")
+    await page.until(f"{text('main .card[aria-live]')}?.includes('Downloaded.')")
     assert await page.run("document.querySelector('main .card[aria-live] progress')") is None
     seen.delete(f"/api/deployments/{name}")
 
@@ -215,8 +215,8 @@ async def test_an_app_is_run_by_the_form_of_its_schema_and_its_steps_are_shown(s
         is not None
     )
     await page.run(
-        "document.querySelector('main [aria-label=\"What is drawn\"]').value = 'calls',"
-        "document.querySelector('main [aria-label=\"What is drawn\"]')"
+        "document.querySelector('main [aria-label=\"Measure\"]').value = 'calls',"
+        "document.querySelector('main [aria-label=\"Measure\"]')"
         ".dispatchEvent(new Event('change', {bubbles: true}))"
     )
     await page.until("document.querySelector('.chart svg')?.getAttribute('aria-label') === 'Calls · Model'")
@@ -255,7 +255,7 @@ async def test_the_steps_of_a_run_are_seen_on_its_diagram_while_they_work(seen: 
     await page.until("document.querySelector('dialog[open] form textarea') && true")
     await page.type("dialog[open] form textarea", "Ada")
     await page.run("document.querySelector('dialog[open] form').requestSubmit()")
-    await page.until(f"{box('sure')} === 'all.sure, waits for an answer'")
+    await page.until(f"{box('sure')} === 'all.sure, waiting for an answer'")
     assert await page.run(box("each")) == "all.each, completed"
     await page.run("document.querySelector('.rundiagram [data-step=\"all.each.grow\"]').click()")
     await page.until("location.hash.startsWith('#/run/runs/')")
@@ -302,7 +302,7 @@ def shouting(sign: str, op: str = "code") -> str:
 async def test_a_flow_is_written_checked_deployed_changed_and_rolled_back(seen: Seen) -> None:
     page, name = seen.page, f"shout{seen.width}"
     await visit(page, "build", "apps")
-    await click(page, "New app")
+    await click(page, "Create app")
     await page.until("location.hash === '#/build/new' && document.querySelector('main [name=name]') && true")
     await page.type("main [name=name]", name)
     await write_spec(page, "step: [1, 2\n")
@@ -317,24 +317,24 @@ async def test_a_flow_is_written_checked_deployed_changed_and_rolled_back(seen: 
     await page.until("document.activeElement.classList.contains('cm-content')")
     assert seen.get(f"/api/apps/{name}").status_code == 404
     await write_spec(page, shouting("!"))
-    await page.until(f"{text('main .good')} === 'Nothing is wrong with it.'")
+    await page.until(f"{text('main .good')} === 'No errors.'")
     await click(page, "Check and deploy")
     await page.until(f"location.hash === '#/build/apps/{name}'")
-    await page.until(f"{text('#versions tbody tr')}?.includes('answers now')")
+    await page.until(f"{text('#versions tbody tr')}?.includes('current')")
     await click(page, "Edit", "dialog[open]")
     await page.until(f"location.hash === '#/build/apps/{name}/edit'")
     await page.until("document.querySelector('.editor .cm-content') && true")
     await write_spec(page, shouting("?"))
-    await click(page, "Show what differs from v1")
+    await click(page, "Show changes from v1")
     assert "text + '!'" in await page.until(text(".cm-deletedChunk"))
     assert "text + '?'" in await page.run(text(".cm-changedLine"))
     await click(page, "Check and deploy")
     await page.until(f"{text('#versions tbody tr')}?.startsWith('v2')")
     await click(page, "Specification", "dialog[open]")
     assert "text + '!'" in await page.until(text("#spec .cm-deletedChunk"))
-    await click(page, "Roll back to it", "dialog[open]")
+    await click(page, "Roll back", "dialog[open]")
     await page.until(
-        "[...document.querySelectorAll('#versions tbody tr')].at(-1).innerText.includes('answers now')"
+        "[...document.querySelectorAll('#versions tbody tr')].at(-1).innerText.includes('current')"
     )
     versions = seen.get(f"/api/apps/{name}/versions").json()["data"]
     assert [version["version"] for version in versions if version["current"]] == [1]
@@ -357,11 +357,11 @@ async def test_what_is_written_survives_a_reload_and_another_version_is_not_writ
     seen.post("/api/apps", {"name": name, "spec": {"portico_flow": 1, "title": "Theirs", "step": step}})
     await page.open(address)
     assert "text + 'mine'" in await page.until(f"{LINES}.includes('mine') && {LINES}")
-    assert "Version 2 answers by now" in await page.until(text("main form .trouble"))
+    assert "Version 2 is current" in await page.until(text("main form .trouble"))
     await click(page, "Check and deploy")
     await page.until("document.querySelectorAll('main form .trouble').length === 2")
     assert seen.get(f"/api/apps/{name}").json()["version"] == 2
-    await click(page, "Compare it with v2 and go on")
+    await click(page, "Compare with v2 and continue")
     assert "Theirs" in await page.until(text(".cm-deletedChunk"))
     await click(page, "Check and deploy")
     await page.until(f"location.hash === '#/build/apps/{name}'")
@@ -426,7 +426,7 @@ async def test_the_editor_completes_flows_and_agents_by_the_keyboard_and_asks_wh
 async def test_a_prompt_is_written_changed_and_forgotten(seen: Seen) -> None:
     page, name = seen.page, f"letter{seen.width}"
     await visit(page, "build", "prompts")
-    await click(page, "New prompt")
+    await click(page, "Create prompt")
     await fill(page, name=name, content="Write to {who}.")
     await click(page, "Save", "dialog[open]")
     await page.until(f"{text('#prompts')}?.includes('Write to {{who}}.')")
@@ -457,7 +457,7 @@ async def test_a_tool_is_called_by_its_form(seen: Seen) -> None:
     await page.ask("Input.insertText", text="2+3")
     await page.run(f"({card}).querySelector('form').requestSubmit()")
     assert "5" in await page.until(f"({card}).querySelector('pre')?.innerText")
-    assert await page.run(text("main .empty h2")) == "No MCP server"
+    assert await page.run(text("main .empty h2")) == "No MCP servers"
 
 
 async def test_settings_say_where_they_come_from(seen: Seen) -> None:
@@ -476,13 +476,13 @@ async def test_a_model_is_trained_on_examples_that_are_checked_first(seen: Seen)
     said = [{"role": "user", "content": "Rent?"}, {"role": "assistant", "content": "840 euros."}]
     good.write_text((json.dumps({"messages": said}) + "\n") * 12, encoding="utf-8")
     await visit(page, "run", "finetunes")
-    await click(page, "New fine-tuning")
+    await click(page, "Fine-tune a model")
     await fill(page, suffix=suffix)
     await page.choose_file("#examples", broken)
-    await click(page, "Check the examples", "dialog[open]")
+    await click(page, "Check examples", "dialog[open]")
     assert await page.until(text("dialog[open] .trouble"))
     await page.choose_file("#examples", good)
-    await click(page, "Check the examples", "dialog[open]")
+    await click(page, "Check examples", "dialog[open]")
     await page.until("document.querySelector('#tuningplan li') && true")
     await click(page, "Start training", "dialog[open]")
     job = "document.querySelector('#jobs > li')"
@@ -497,7 +497,7 @@ async def test_a_model_is_trained_on_examples_that_are_checked_first(seen: Seen)
 async def test_a_key_is_made_with_scopes_works_and_is_revoked(seen: Seen) -> None:
     page, name = seen.page, f"phone {seen.width}"
     await visit(page, "run", "keys")
-    await click(page, "New key")
+    await click(page, "Create key")
     await fill(page, name=name, more="stores:attic:read")
     await page.run("document.querySelector('dialog[open] [value=chat]').click()")
     await click(page, "Create", "dialog")
@@ -519,7 +519,7 @@ async def test_a_key_is_made_with_scopes_works_and_is_revoked(seen: Seen) -> Non
     await visit(page, "run", "keys")
     shown = await page.until(text("#keys li"))
     assert "stores:handbook:read" in shown and "team=sales and level<=2" in shown
-    await click(page, "Change")
+    await click(page, "Edit")
     await page.until(
         "document.querySelector('dialog[open] [name=filters]')?.value === 'handbook: ' + "
         "'team=sales and level<=2'"
@@ -535,7 +535,7 @@ async def test_a_key_is_made_with_scopes_works_and_is_revoked(seen: Seen) -> Non
     [key] = seen.get("/api/keys").json()["data"]
     assert (key["scopes"], key["filters"], key["limits"]) == (["chat"], {}, {"requests_per_minute": 1})
     assert "Requests per minute: 1" in await page.until(text("#keys li"))
-    await click(page, "Change")
+    await click(page, "Edit")
     await page.until("document.querySelector('dialog[open] [name=requests_per_minute]')?.value === '1'")
     await page.run("document.querySelector('dialog[open] [name=requests_per_minute]').value = ''")
     await click(page, "Save", "dialog")
@@ -601,7 +601,7 @@ async def test_configuration_problems_are_one_line_that_opens_and_is_dismissed(s
     await page.until(f"{notice}.getBoundingClientRect().height < 60")
     await page.run(f"{notice}.querySelector('summary').click()")
     assert "'nonsense" in await page.until(f"{notice}.querySelector('details[open] li')?.innerText")
-    await click(page, "Dismiss the configuration problems")
+    await click(page, "Dismiss configuration problems")
     await page.until(f"!{notice}")
     await _come_again_until(page, seen.url, f"{notice} === null")
     await page.press("k", 75, modifiers=2)

@@ -154,7 +154,7 @@ async def test_an_index_that_finds_no_room_is_behind_and_grows_by_itself_when_th
         with pytest.raises(PorticoError) as caught:
             await client.search("book", "lighthouse")
         assert (caught.value.status, caught.value.code) == (503, "disk_full")
-        assert "free some space" in str(caught.value)
+        assert "free some disk space" in str(caught.value)
         await works(client)
         disk.recover()
         await appears(client, "white", "lighthouse")

@@ -59,7 +59,7 @@ async def test_what_waits_too_long_is_refused_in_words_and_works_again_by_itself
             refused = await daemon.client.post("/api/keys", json=KEY)
             assert refused.status_code == 503, refused.text
             error = refused.json()["error"]
-            assert error["code"] == "busy" and "another program" in error["message"]
+            assert error["code"] == "busy" and "Another program has locked the database" in error["message"]
             assert (await daemon.client.get("/api/keys")).json()["data"] == []
         assert (await daemon.client.post("/api/keys", json=KEY)).status_code == 200
         assert len((await daemon.client.get("/api/keys")).json()["data"]) == 1

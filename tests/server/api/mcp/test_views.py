@@ -381,7 +381,7 @@ async def test_the_views_in_a_browser(served: Served) -> None:
             assert "840 euros a month" in await host.until("inner().querySelector('blockquote')?.innerText")
             assert await page.run("inner().querySelector('.sources strong').innerText") == "lease.pdf"
             assert "<img src=x" in await page.run("inner().body.innerText")
-            await host.press("The page")
+            await host.press("Page")
             width = await host.until("inner().querySelector('.sources img')?.naturalWidth")
             assert width > 300
         assert "portico_page" in host.names
