@@ -111,7 +111,7 @@ class Starting:
         self._registry = registry
         self._servable = servable
 
-    async def started(self, key: str) -> None:
+    async def wait_for_start(self, key: str) -> None:
         if self._servable is None:
             await asyncio.Event().wait()
         elif self._servable.card.key == key:

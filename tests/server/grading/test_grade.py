@@ -142,7 +142,7 @@ async def test_a_model_is_asked_and_kept_within_its_range(light: LightSandbox) -
     assert chat.options["response_format"]["type"] == "json_schema"
     reward, trouble = await grade(light, grader, "this", Judge("very good"), ask="that")
     assert reward == 0.0
-    assert "did not answer with a score" in trouble
+    assert "did not return a score" in trouble
 
 
 @pytest.mark.parametrize("name", MEASURES)

@@ -126,7 +126,7 @@ class MailSource:
                         f"The {self.address} contains more than {self._limits.files:,} messages. Follow a "
                         "smaller folder, or raise the setting source_max_files.",
                     )
-                mail_messages = await call(LIST_TIMEOUT_S, lambda: folder.listed(self._limits.files))
+                mail_messages = await call(LIST_TIMEOUT_S, lambda: folder.list_messages(self._limits.files))
                 at = {item.uid: f"{folder.validity}.{item.uid}" for item in mail_messages}
                 new = [uid for uid, key in at.items() if not self._notes.of(key).name]
                 for begin in range(0, len(new), MAX_SUBJECTS_PER_CALL):

@@ -123,9 +123,12 @@ async def test_what_is_not_in_the_files_is_not_answered(indexed: Daemon) -> None
 
 async def test_files_outside_the_stores_cannot_be_read(indexed: Daemon) -> None:
     async with connected(indexed, "stateless") as client:
-        for uri in ("portico://stores/handbook/files/nothing.md", "portico://stores/nowhere/files/port.md"):
-            with pytest.raises(MCPError, match="There is no"):
-                await client.read_resource(uri)
+        for path, words in (
+            ("handbook/files/nothing.md", "The store 'handbook' has no file 'nothing.md'"),
+            ("nowhere/files/port.md", "Store 'nowhere' not found"),
+        ):
+            with pytest.raises(MCPError, match=words):
+                await client.read_resource(f"portico://stores/{path}")
 
 
 def test_a_wrong_key_is_refused_at_the_door(indexed: Daemon) -> None:

@@ -110,7 +110,7 @@ async def test_before_an_action_the_arguments_are_changed(agent_fixture: AgentFi
     model = agent_fixture.model(calls(("look", '{"what": "x"}')), "ok")
     broken = {"on": "before_action", "do": "code", "source": "lambda m: 'no json'"}
     await agent_fixture.ask("go", tools=["look"], hooks=[broken])
-    assert "not JSON" in model.sent()[-1]["content"]
+    assert "did not return valid JSON" in model.sent()[-1]["content"]
 
 
 async def test_a_function_before_an_action_gets_its_name_and_parameters(agent_fixture: AgentFixture) -> None:
