@@ -74,7 +74,10 @@ export interface Artifact {
   link: string;
 }
 
-/** A batch. Times are in seconds since 1970; `run_id` (Portico's): the run whose events report progress. */
+/**
+ * A batch. Times are in seconds since 1970. `run_id` is Portico's own field: the run whose events report
+ * progress.
+ */
 export interface Batch {
   id: string;
   object: "batch";
@@ -304,13 +307,13 @@ export interface Container {
   network_policy: NetworkPolicy;
 }
 
-/** How long a container is kept after its last use. */
+/** How long a container is kept after it was last used. */
 export interface ContainerExpiry {
   anchor: "last_active_at";
   minutes: number;
 }
 
-/** A file of a container; `path` is its location for code. */
+/** A file in a container; `path` is the file's location as code in the container sees it. */
 export interface ContainerFileObject {
   id: string;
   object: "container.file";
@@ -321,7 +324,10 @@ export interface ContainerFileObject {
   created_at: number;
 }
 
-/** How many items passed a criterion. `mean` and `standard_error` of its scores are Portico's additions. */
+/**
+ * How many items passed a criterion. `mean` and `standard_error` of the criterion's scores are Portico's
+ * additions.
+ */
 export interface CriterionResult {
   testing_criteria: string;
   passed: number;
@@ -340,11 +346,11 @@ export interface Cut {
 }
 
 /**
- * What a recipe must know about the examples. Lengths are the tokens of whole conversations as the template
- * renders them.
+ * The data about the examples that the choice of a recipe needs. Lengths are in tokens of whole conversations, as
+ * the template formats them.
  *
- * 95 of 100 examples are at most `typical` tokens long. `measured` is the number of examples whose tokens were
- * counted; the lengths of the others are estimated from their characters.
+ * 95 of 100 examples have at most `typical` tokens. `measured` is the number of examples whose tokens were
+ * counted; the lengths of the other examples are estimated from their characters.
  */
 export interface DataFacts {
   examples: number;
@@ -400,7 +406,10 @@ export interface DrainedNode {
   dry_run: boolean;
 }
 
-/** Bytes by purpose, per GPU if there are several. `available` is the memory that models may use. */
+/**
+ * Memory in bytes by purpose, per GPU if the machine has several. `available` is the memory that models may
+ * use.
+ */
 export interface Estimate {
   device: "cpu" | "gpu";
   weights: number;
@@ -410,7 +419,7 @@ export interface Estimate {
   available: number;
 }
 
-/** Numbers of finished items, by outcome. */
+/** Numbers of finished items by outcome. */
 export interface EvalCounts {
   total: number;
   passed: number;
@@ -424,7 +433,7 @@ export interface EvalError {
   message: string;
 }
 
-/** The definition of a test: the schema of the items, and the graders. */
+/** The definition of an evaluation: the schema of its items, and its graders. */
 export interface EvalObject {
   object: "eval";
   id: string;
@@ -452,8 +461,8 @@ export interface EvalPlan {
 /**
  * A run of an evaluation.
  *
- * Portico's additions are `items`, `run_id` (the durable run with its events), `search_id` and `settings` (of
- * a trial), `score` with `standard_error`, `cost` and `seconds` (of all items, one after another).
+ * Portico's additions are `items`; `run_id`, the durable run with its events; `search_id` and `settings` of a
+ * trial; `score` with `standard_error`; `cost`; and `seconds`, the sum of the times of all items.
  */
 export interface EvalRun {
   object: "eval.run";
@@ -482,10 +491,11 @@ export interface EvalRun {
 }
 
 /**
- * A search over settings. `trials` are sorted best first; `best` is the id of the best trial once the search
- * has ended.
+ * A search over settings. `trials` are sorted by score, best first; `best` is the id of the best trial once
+ * the search has ended.
  *
- * `spec` is the requested search, `items` the number of items, `run_id` the durable run with its events.
+ * `spec` is the requested search, `items` the number of items, `run_id` the durable run with the search's
+ * events.
  */
 export interface EvalSearch {
   id: string;
@@ -503,7 +513,7 @@ export interface EvalSearch {
   object: string;
 }
 
-/** An example question and its answer, verbatim. */
+/** An example question and its answer, inserted verbatim. */
 export interface Example {
   user: string;
   assistant: string;
@@ -530,8 +540,8 @@ export interface FileCounts {
  * A fine-tuning job.
  *
  * `run_id`, `step`, `total_steps`, `recipe`, `app`, `store`, `evaluation` and `cost` are Portico's
- * additions. The recipe is set once the files are checked. `cost` is in US dollars, for a job trained by a provider
- * with a known price.
+ * additions. The recipe is set once the files are checked. `cost` is in US dollars and is set if a provider with a
+ * known price trains the job.
  */
 export interface FineTuningJob {
   object: "fine_tuning.job";
@@ -572,8 +582,8 @@ export interface InputDetails {
 /**
  * A state of the model from which training can continue.
  *
- * `served`, Portico's addition, is whether its name can be called. This is true for the checkpoint that became the
- * result, and for the other checkpoint kept on disk.
+ * `served`, Portico's addition, is whether requests can use the checkpoint's name as a model. This is true for the
+ * checkpoint that became the result, and for the other checkpoint kept on disk.
  */
 export interface JobCheckpoint {
   object: "fine_tuning.job.checkpoint";
@@ -593,7 +603,7 @@ export interface JobError {
   param: string | null;
 }
 
-/** An event of a job: a message, or the measurements of a step in `data`. */
+/** An event of a job: a message, or the measurements of a training step in `data`. */
 export interface JobEvent {
   object: "fine_tuning.job.event";
   id: string;
@@ -605,7 +615,7 @@ export interface JobEvent {
 }
 
 /**
- * A key without its secret; `hint` is the last four characters of the secret. `limits`: the limits that are set.
+ * A key without its secret; `hint`: the last four characters of the secret. `limits`: the limits that are set.
  *
  * `filters`: which files of a store it can read, by store name or id. `stored_bytes`: its data on disk: files,
  * parts of uploads, mirrors of its stores, and artifacts.
@@ -723,7 +733,10 @@ export interface McpServer {
   reached_at: number | null;
 }
 
-/** A name for the `model` field. `kind`, `title`, `capabilities` and `labels` are Portico's additions. */
+/**
+ * A model, app or alias that the `model` field accepts. `kind`, `title`, `capabilities` and `labels` are
+ * Portico's additions.
+ */
 export interface Model {
   id: string;
   object: "model";
@@ -748,7 +761,7 @@ export interface ModelUsage {
   cost: number | null;
 }
 
-/** What code may access on the network: nothing. */
+/** The network access of code in a container: none. */
 export interface NetworkPolicy {
   type: "disabled";
 }
@@ -758,7 +771,7 @@ export interface OpenAIList_BatchProblem_ {
   object: "list";
 }
 
-/** Output tokens used for reasoning; not counted by Portico. */
+/** Output tokens used for reasoning. Portico does not count these tokens. */
 export interface OutputDetails {
   reasoning_tokens: number;
 }
@@ -812,7 +825,7 @@ export interface Place {
   symbol: string | null;
 }
 
-/** What would run, and why. If the model does not fit, `nearest` is the nearest plan that does. */
+/** How a model would run, and why. If the model does not fit, `nearest` is the most similar plan that fits. */
 export interface Plan {
   model: string;
   hardware: string;
@@ -837,9 +850,9 @@ export interface Problem {
 /**
  * One version of a prompt.
  *
- * `origin` is where it was imported from: empty if it was created here, `portico` if it came with Portico. `id`
- * always refers to this prompt. `shared`: its name refers to it for every key. `owner`: otherwise the key that
- * owns the name, as an admin sees it.
+ * `origin` is the source of an imported prompt; it is empty if the prompt was created here, and `portico` if it
+ * came with Portico. `id` always refers to this prompt. `shared`: for every key, the name refers to this prompt.
+ * `owner`: for a prompt that is not shared, the key that owns it; only admins see this field.
  */
 export interface Prompt {
   id: string;
@@ -870,15 +883,15 @@ export interface PromptArgument {
   enum: (string | number | boolean)[];
 }
 
-/** A message; `{name}` marks an argument, `{{` and `}}` are literal braces. */
+/** A message of a prompt; `{name}` marks an argument, `{{` and `}}` are literal braces. */
 export interface PromptMessage {
   role: "system" | "user" | "assistant";
   content: string;
 }
 
 /**
- * A case for an evaluation of the prompt: `arguments`, a correct `answer`, and what a correct answer
- * `holds`.
+ * A test case for an evaluation of the prompt: `arguments`, a correct `answer`, and `holds`, what every
+ * correct answer contains.
  */
 export interface PromptTrial {
   arguments: Record<string, unknown>;
@@ -887,11 +900,12 @@ export interface PromptTrial {
 }
 
 /**
- * What a run waits for. Times are in seconds since 1970; `answer_schema` is the JSON Schema of a value.
+ * A question whose answer a run waits for. Times are in seconds since 1970; `answer_schema` is the JSON Schema
+ * of the answer's `value`.
  *
- * `accepted`, `value`, `note`, `answered_by` and `answered_at` are the answer. `worker` is the client
- * that has claimed a function, until `lease_expires`. `key` stays the same when an interrupted run asks the same
- * question again.
+ * `accepted`, `value`, `note`, `answered_by` and `answered_at` describe the answer. `worker` is the
+ * client that has claimed a function call, until `lease_expires`. `key` stays the same when an interrupted run
+ * asks the same question again.
  */
 export interface QuestionDescription {
   id: string;
@@ -914,7 +928,7 @@ export interface QuestionDescription {
   key: string;
 }
 
-/** A search model compared with its base on held-out questions. `better` is measured by nDCG@10. */
+/** A search model compared with its base model on held-out questions. `better` compares nDCG@10. */
 export interface RankingEvaluation {
   questions: number;
   before: RankingMeasures;
@@ -953,14 +967,20 @@ export interface Replica {
   crashes: number;
 }
 
-/** Counts of the requests in the file. Requests neither completed nor failed have not been processed. */
+/**
+ * Counts of the requests in the file. Requests that are neither completed nor failed have not been processed
+ * yet.
+ */
 export interface RequestCounts {
   total: number;
   completed: number;
   failed: number;
 }
 
-/** One execution. Times are in seconds since 1970; `error` is in OpenAI's format, `last_event` a number. */
+/**
+ * One run. Times are in seconds since 1970; `error` is in OpenAI's format, `last_event` is the number of the
+ * last event.
+ */
 export interface RunDescription {
   id: string;
   kind: string;
@@ -973,7 +993,7 @@ export interface RunDescription {
   last_event: number;
 }
 
-/** Tokens of one run; `cost` in US dollars, null if no price is known. */
+/** Token counts of one run; `cost` is in US dollars, null if no price is known. */
 export interface RunTokens {
   prompt_tokens: number;
   completion_tokens: number;
@@ -981,7 +1001,7 @@ export interface RunTokens {
   cost: number | null;
 }
 
-/** The steps of a run in the order in which they ended, and their total usage. */
+/** The steps of a run in the order in which they ended, and the run's total usage. */
 export interface RunTrace {
   run: string;
   usage: RunTokens;
@@ -1057,8 +1077,8 @@ export interface Setting {
 /**
  * A skill. Times are in seconds since 1970.
  *
- * `shared`: its name refers to it for every key. `owner`: otherwise the key that owns the name, as an admin sees
- * it.
+ * `shared`: for every key, the name refers to this skill. `owner`: for a skill that is not shared, the key that
+ * owns it; only admins see this field.
  */
 export interface Skill {
   id: string;
@@ -1072,14 +1092,14 @@ export interface Skill {
   owner: string | null;
 }
 
-/** A file of a version, by its path in the skill's folder. */
+/** A file of a skill version; `path` is relative to the skill's folder. */
 export interface SkillFile {
   path: string;
   bytes: number;
   sha256: string;
 }
 
-/** One version; `front_matter` is the front matter of its SKILL.md. */
+/** One version of a skill; `front_matter` is the front matter of the version's SKILL.md. */
 export interface SkillVersion {
   id: string;
   object: "skill.version";
@@ -1183,14 +1203,14 @@ export interface ToolResult {
 }
 
 /**
- * Calls of one operation on one name that one model answered.
+ * Total of the calls of one operation on one name that one model answered.
  *
- * `milliseconds` is the mean duration, `cost` in US dollars for the calls with a known price, null if no price is
- * known.
+ * `milliseconds` is the mean duration. `cost` is in US dollars for the calls with a known price, null if no price
+ * is known.
  *
- * `name` is the requested name. `model` is the own name of the model that answered, also behind an alias or as a
- * fallback. If all models failed, it is the requested model. It is empty for apps and stores, and where it is
- * unknown, as for calls from before it was recorded.
+ * `name` is the requested name. `model` is the actual name of the model that answered, even if it was requested
+ * by an alias or answered as a fallback. If all models failed, it is the requested model. It is empty for apps and
+ * stores, and if the model is unknown, as for calls before models were recorded.
  */
 export interface Total {
   name: string;
@@ -1226,11 +1246,11 @@ export interface TraceStep {
 }
 
 /**
- * One combination of settings. It is a run of the evaluation, identified by its `id`.
+ * One combination of settings. A trial is a run of the evaluation, identified by its `id`.
  *
- * `status`: `queued`, `in_progress`, `completed`, `stopped` (abandoned for better trials), `canceled`,
- * `failed`. `score` is the mean of the objective over the items that are `done`; `cost` in US dollars;
- * `seconds` is the time of all items, one after another.
+ * `status`: `queued`, `in_progress`, `completed`, `stopped` (abandoned because other trials were better),
+ * `canceled`, `failed`. `score` is the mean of the objective over the number of items in `done`; `cost` is
+ * in US dollars; `seconds` is the sum of the times of all items.
  */
 export interface Trial {
   id: string;
@@ -1251,8 +1271,9 @@ export interface Trial {
 /**
  * The plan of a job.
  *
- * `recipe` has each setting, with the reasons for its value under `reasons`. `command` starts the training,
- * with `python` for the interpreter of its environment and `ORDER` for the file that describes the training.
+ * `recipe` contains each setting; `reasons` explains the values. `command` starts the training: in it,
+ * `python` stands for the interpreter of the training environment and `ORDER` for the file that describes the
+ * training.
  */
 export interface TuningPlan {
   model: string;
@@ -1267,7 +1288,7 @@ export interface TuningPlan {
  * The usage of one hour or day that begins `at`, in seconds since 1970.
  *
  * `series` is the model, the id of the key, or the requested name; `name` is its display name. Both are null for
- * the combined series with few calls.
+ * the point that combines the series with few calls.
  */
 export interface UsagePoint {
   at: number;
@@ -1313,7 +1334,7 @@ export interface WebhookDelivery {
   payload: Record<string, unknown>;
 }
 
-/** A webhook. `disabled`, Portico's addition, is the reason why deliveries have stopped. */
+/** A webhook. `disabled`, Portico's addition, is the reason why deliveries have stopped, if they have. */
 export interface WebhookEndpoint {
   id: string;
   object: "webhook_endpoint";

@@ -1,5 +1,5 @@
-"""``python -m portico_server serve`` runs the daemon. ``settings`` prints every value and its source. ``backup``,
-``restore`` and ``vacuum`` work on a home folder while no daemon runs on it.
+"""``python -m portico_server serve`` runs the daemon. ``settings`` prints every setting with its value and source.
+``backup``, ``restore`` and ``vacuum`` work on a home folder while no daemon runs on it.
 
 Users run the `portico` command, which starts this module as a child process.
 """
@@ -22,8 +22,8 @@ from portico_server.settings import Settings, load
 
 
 def _parser(chosen_command: str) -> argparse.ArgumentParser:
-    """Return the argument parser. Only ``chosen_command`` gets its options, because adding options slows every
-    start.
+    """Return the argument parser. Only ``chosen_command`` gets its options, because adding the options of every
+    command would slow startup.
     """
     parser = argparse.ArgumentParser(
         prog="portico_server", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -49,7 +49,11 @@ def _parser(chosen_command: str) -> argparse.ArgumentParser:
         if name == "backup":
             command.add_argument("--with-models", action="store_true", help="include model files")
         if name == "restore":
-            command.add_argument("--replace", action="store_true", help="keep the existing home folder aside")
+            command.add_argument(
+                "--replace",
+                action="store_true",
+                help="move the existing home folder aside instead of failing",
+            )
             command.add_argument(
                 "--dry-run", action="store_true", help="check and list, without changing anything"
             )
@@ -70,10 +74,10 @@ def _parser(chosen_command: str) -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command. Print an error as one JSON line on standard output and return exit code 1."""
+    """folder to serve as a store with its own chat app"""
     words = sys.argv[1:] if arguments is None else arguments
     given_arguments = _parser(words[0] if words else "").parse_args(words)
-    # for every library that reads these variables, and for every child process
+    # Libraries and child processes read these variables.
     os.environ.update(unproxied(os.environ))
     flags: dict[str, Any] = {item.name: getattr(given_arguments, item.name) for item in fields(Settings)}
     try:
@@ -91,10 +95,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from portico_server import maintenance
 
             return maintenance.run(given_arguments, settings)
-        # NumPy reads this when it is first imported. Additional threads spin while they wait for each other,
-        # which makes each search of a store without a graph several times as expensive as its computation.
+        # NumPy reads this variable when it is first imported. With more threads, which spin while they wait
+        # for each other, a search of a store without a graph would take several times as long.
         set_for_daemon("OPENBLAS_NUM_THREADS", "1")
-        # Imported modules stay in memory. Collecting garbage in them repeatedly would take a tenth of the
+        # Imported modules stay in memory. Scanning them for garbage repeatedly would take a tenth of the
         # startup time.
         gc.disable()
         from portico_server import app

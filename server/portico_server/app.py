@@ -1,4 +1,4 @@
-"""The daemon, from its first output line to the end of its last process."""
+"""The daemon, from its first line of output to the end of its last process."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ from portico_server.settings import LoadedSettings
 logger = logging.getLogger(__name__)
 
 SHUTDOWN_TIMEOUT_S = 5
-"""Seconds granted to calls in progress when the daemon stops."""
+"""Seconds within which calls in progress must finish when the daemon stops."""
 
 END_REPORT_S = 15.0
-"""Seconds after which a pending shutdown logs what it waits for."""
+"""Interval, in seconds, at which a pending shutdown logs what it is waiting for."""
 
 CONFIGURATION_WAIT_S = 120.0
-"""Seconds that a start waits while another daemon on the same database applies its configuration."""
+"""Seconds for which startup waits while another daemon on the same database applies its configuration."""
 
 GC_OBJECTS_THRESHOLD = 10_000
 """Number of new objects after which the garbage collector runs."""
@@ -54,7 +54,7 @@ GC_OBJECTS_THRESHOLD = 10_000
 
 @dataclass(frozen=True, slots=True)
 class StartOptions:
-    """Command-line options of a start, in addition to the settings."""
+    """Command-line options for starting the daemon, in addition to the settings."""
 
     docs: tuple[Path, ...] = ()
     model: str = ""
@@ -70,7 +70,8 @@ class StartOptions:
 def main(loaded_settings: LoadedSettings, options: StartOptions) -> int:
     """Serve until SIGINT, SIGTERM, `portico down` or the parent's end. Print one JSON line once the daemon serves.
 
-    Raise `PorticoError` if it cannot start: home in use, port in use, open bind without a key, damaged database.
+    Raise `PorticoError` if the daemon cannot start: the home folder or the port is in use, the daemon would listen
+    beyond loopback without a key, or the database is damaged.
     """
     settings = loaded_settings.settings
     raise_descriptor_limit()
@@ -96,7 +97,7 @@ def main(loaded_settings: LoadedSettings, options: StartOptions) -> int:
 
 
 class Daemon:
-    """All parts of one daemon, from the first line it prints to the last process it stops."""
+    """All parts of one daemon, from its first line of output to the last process that it stops."""
 
     def __init__(
         self, settings: LoadedSettings, options: StartOptions, database: Database, listener: socket.socket
@@ -107,16 +108,18 @@ class Daemon:
         self._listener = listener
         self._stopping = asyncio.Event()
         self.serving = threading.Event()
-        """Set once the daemon answers requests, for the code that started it from another thread."""
+        """Set once the daemon answers requests. Code that started the daemon from another thread waits for this
+        event.
+        """
         self.services = Services(settings, database, reach(listener), self._stopping.set)
-        # Includes objects that are unavailable now: their names must not be taken by the time they become
+        # Includes objects that are unavailable now: nothing else may take their names before they become
         # available.
         self.services.registry.claims.reserve(self._configuration.names())
         self.services.guard(self._configuration.guards)
         self.gateway = Gateway(self.services, self.services.auth)
 
     async def serve(self, home: Home) -> None:
-        """Serve from the first connection to the last."""
+        """Serve until the last connection is closed."""
         loop = asyncio.get_running_loop()
         for number in () if self._options.within else (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._stopping.set)
@@ -149,8 +152,8 @@ class Daemon:
                 for task in background:
                     task.cancel()
                 insisting = asyncio.create_task(_insist_on_end(background), name="end")
-                if not self._options.within:  # threads are awaited after the last task
-                    # in case standard error does not exist
+                if not self._options.within:  # threads are awaited after the last asyncio task
+                    # standard error may not exist
                     with contextlib.suppress(OSError, ValueError, RuntimeError):
                         faulthandler.dump_traceback_later(2 * END_REPORT_S)
                 await self.services.runner.close()
@@ -161,14 +164,14 @@ class Daemon:
                 insisting.cancel()
 
     def stop(self) -> None:
-        """Stop the daemon, on its own event loop."""
+        """Stop the daemon. Must be called on the daemon's event loop."""
         self._stopping.set()
 
     async def _import_and_freeze(self) -> None:
-        """Import what the first call needs, then exclude all permanent objects from garbage collection.
+        """Import the modules that the first call needs, then exclude all permanent objects from garbage collection.
 
-        The modules consist of some hundred thousand objects: scanning them would delay every request by 0.1 s, once a
-        second under load.
+        The modules consist of some hundred thousand objects. Scanning them would delay requests by 0.1 s, about once
+        per second under load.
         """
         await self.services.models.factory.load_transport()
         await self.gateway.adapters.furnished.wait()
@@ -178,15 +181,15 @@ class Daemon:
 
     def _freeze(self) -> None:
         if not self._options.within:
-            gc.unfreeze()  # garbage from the first imports is collected once
+            gc.unfreeze()  # so that garbage from the first imports is collected once
             gc.collect()
             gc.freeze()
-            # Concurrent calls hold thousands of objects. Python's default, a collection after every 700 new
-            # objects, would take a tenth of each call.
+            # Concurrent calls allocate thousands of objects. With Python's default threshold of 700 new
+            # objects, garbage collection would take a tenth of the time of each call.
             gc.set_threshold(GC_OBJECTS_THRESHOLD, *gc.get_threshold()[1:])
 
     async def _fetch_better(self) -> None:
-        """Start fetching the best model for this machine, if requested."""
+        """Start to fetch the best model for this machine, if the start options request it."""
         if self._options.model == "auto" and self.services.models.better.tiny_answers:
             try:
                 await self.services.models.better.accept(SYSTEM)
@@ -194,7 +197,7 @@ class Daemon:
                 logger.info("%s", error.message)
 
     async def _prepare(self) -> None:
-        """Set up what the first request needs: keys, names, stores, and the start options."""
+        """Set up what the first request needs: keys, names and stores, and apply the start options."""
         await self.services.auth.start(self._configuration.keys, self._configuration.roles)
         await self.services.questions.start(is_alone=not self._settings.database)
         await self.services.models.start()
@@ -212,7 +215,8 @@ class Daemon:
             if not is_ours:
                 raise Unavailable(
                     "Another daemon on this database has been applying its configuration for "
-                    f"{CONFIGURATION_WAIT_S:g} s. Stop it, or start this daemon once the other one serves."
+                    f"{CONFIGURATION_WAIT_S:g} s. Stop the other daemon, or start this daemon after the "
+                    "other daemon serves."
                 )
             await self._apply_stores()
             await self.services.apps.start()
@@ -226,7 +230,9 @@ class Daemon:
         await self._fetch_default()
 
     async def _add_models(self) -> None:
-        """Add the models of the configuration. A failed model is listed in the status; the others serve."""
+        """Add the models of the configuration. If a model fails, the status lists it and the other models are
+        served.
+        """
         wrong: list[tuple[ModelSpec, str, PorticoError]] = []
         for spec in self._configuration.models:
             try:
@@ -256,7 +262,9 @@ class Daemon:
             self._note_failed_model(problem)
 
     def _note_failed_model(self, problem: Problem, *, file: bool = False) -> None:
-        """Note a failed model until it is added or removed, or, if its ``file`` is missing, until the file appears."""
+        """Record a failed model until it is added or removed. If its ``file`` is missing, record it only until the
+        file appears.
+        """
         models = self.services.models
         model_spec = models.spec(problem.name)
 
@@ -294,8 +302,8 @@ class Daemon:
             self._report_runs(await self.services.stores.sync(store))
 
     async def _apply_store(self, spec: StoreSpec, at: str) -> None:
-        """Apply a store. While an embedding model is missing, the store uses the default model, and its groups use
-        none.
+        """Apply a store. While an embedding model is missing, the store uses the default model, and groups with that
+        model are left out.
         """
         reconciler = self.services.reconciler
         missing = reconciler.stores.missing_models(spec)
@@ -320,7 +328,7 @@ class Daemon:
             self.services.problems.add(Problem(spec.name, f"{at}.{field}", reason), holds, retry)
 
     async def _apply_aliases(self) -> None:
-        """Apply the aliases of the configuration. An alias that cannot be applied is noted until it can."""
+        """Apply the aliases of the configuration. If an alias cannot be applied, record it until it can."""
         for number, spec in enumerate(self._configuration.aliases):
             retry = partial(self._apply_alias, spec)
             try:
@@ -336,7 +344,9 @@ class Daemon:
         return True
 
     async def _attach_model(self, spec: StoreSpec, field: str) -> bool:
-        """Attach the model in one of a store's fields if the model is now available. Return whether it is."""
+        """Attach the model that a field of the store names, if the model is now available. Return whether it is
+        available.
+        """
         missing = self.services.reconciler.stores.missing_models(spec)
         if field in missing:
             return False
@@ -347,8 +357,8 @@ class Daemon:
         return True
 
     async def _name_for(self, folder: Path) -> str:
-        """Return the folder's name, prefixed with its parent's name if that store mirrors another folder that still
-        exists.
+        """Return the folder's name as the name of a new store. If a store with this name mirrors another folder that
+        still exists, prefix the name with the name of the folder's parent.
         """
         name = folder.name or "root"
         for row in await self.services.stores.list(SYSTEM):
@@ -377,7 +387,7 @@ class _UntilEnd(asyncio.Protocol):
 
 
 def _is_pipe(handle: int) -> bool:
-    """Return whether the end of the input can be awaited; libuv aborts the process for anything else."""
+    """Return whether libuv can wait for the end of standard input; it aborts the process for anything but a pipe."""
     mode = os.fstat(handle).st_mode
     return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
 
@@ -397,11 +407,13 @@ async def _holds() -> bool:
 
 
 async def _insist_on_end(background: Sequence[asyncio.Task[None]]) -> None:
-    """Log what the shutdown waits for, and cancel ``background`` again, in case a task swallowed its cancellation."""
+    """Repeatedly log what the shutdown is waiting for, and cancel ``background`` again, in case a task swallowed its
+    cancellation.
+    """
     while True:
         await asyncio.sleep(END_REPORT_S)
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
-            logger.warning("shutdown is waiting for '%s', which is at %s", task.get_name(), _place(task))
+            logger.warning("shutdown is waiting for '%s' at %s", task.get_name(), _place(task))
         for task in background:
             task.cancel()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 LOG_BYTES: Final = 4 * 1024 * 1024
-"""Maximum size of a log, in bytes, before it starts again."""
+"""Size of a log, in bytes, above which it is emptied."""
 
 
 async def transcribe(

@@ -1,4 +1,4 @@
-"""The configuration file: YAML with the documented top-level keys, parsed into typed values."""
+"""The configuration file: YAML with documented top-level keys, parsed into typed values."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ T = TypeVar("T")
 class StoreSpec:
     """A store in the configuration.
 
-    ``folder`` is absolute; ``source`` is followed instead of a folder; ``archive`` is the absolute path of a file that
-    `portico stores export` wrote, and the store is created from it if it does not exist yet.
+    ``folder`` is absolute. ``source`` is followed instead of a folder. ``archive`` is the absolute path of a file that
+    `portico stores export` wrote; if the store does not exist yet, it is created from the archive.
     """
 
     name: str
@@ -63,7 +63,7 @@ class StoreSpec:
 
 @dataclass(frozen=True, slots=True)
 class KeySpec:
-    """A key whose secret comes from the environment; stored hashed like any other key."""
+    """A key whose secret comes from the environment; the secret is stored hashed, as for any other key."""
 
     name: str
     key: str
@@ -76,7 +76,8 @@ class KeySpec:
 class Configuration:
     """The contents of a configuration file.
 
-    ``places`` maps the name of each model to its place, such as ``models[0]``. ``problems`` are the models left out.
+    ``places`` maps model names to paths in the file, such as ``models[0]``. ``problems`` lists the models that were
+    left out.
     """
 
     models: tuple[ModelSpec, ...] = ()
@@ -109,9 +110,9 @@ class Configuration:
 
 
 def read(path: Path, environment: Mapping[str, str] | None = None, *, lenient: bool = False) -> Configuration:
-    """Read a file. Raises `InvalidRequest` that names the file, the place of the error, and what was expected.
+    """Read a file. Raises `InvalidRequest` that names the file, the path of the error in it, and what was expected.
 
-    With ``lenient``, a model with an invalid description is left out and recorded.
+    With ``lenient``, a model with an invalid description is left out and recorded in ``problems``.
     """
     import yaml  # the parser is imported only if a file exists
 
@@ -138,9 +139,10 @@ def read(path: Path, environment: Mapping[str, str] | None = None, *, lenient: b
 def parse(
     document: Any, folder: Path, environment: Mapping[str, str] | None, *, lenient: bool = False
 ) -> Configuration:
-    """Turn a parsed document into values; relative paths are relative to ``folder``. ``lenient``: see `read`.
+    """Convert a parsed document into a configuration; relative paths are relative to ``folder``. ``lenient``: see
+    `read`.
 
-    Without an ``environment``, variables are already replaced by their values.
+    Without an ``environment``, the variables in the document must already be replaced by their values.
     """
     if document is None:
         return Configuration()
@@ -193,7 +195,7 @@ def _build_each(
     above: str = "",
     problems: list[Problem] | None = None,
 ) -> tuple[T, ...]:
-    """Build each entry of a list; if ``problems`` is given, an invalid entry is recorded in it and left out."""
+    """Build each entry of a list. If ``problems`` is given, record each invalid entry in it and leave the entry out."""
     items = top.get(key) or []
     if not isinstance(items, list):
         raise InvalidRequest(
@@ -246,7 +248,7 @@ EXAMPLES: Mapping[str, str] = {
     "aliases": "{name: helper, target: default}",
     "guards": "{name: pii, on: '*', detect: [pii], action: mask}",
 }
-"""An example entry of each list in the configuration."""
+"""Maps each list of the configuration to an example of an entry."""
 
 
 def _example(key: str) -> str:
@@ -344,7 +346,7 @@ def _model(item: Mapping[str, Any], at: str, base: Path) -> ModelSpec:
 
 
 def _provider(item: Mapping[str, Any], at: str) -> tuple[str, Mapping[str, Any]]:
-    """Return the name of a provider and its unparsed fields, after checking them."""
+    """Return the name of a provider and its unparsed fields after checking them."""
     # The provider code is imported only if the file describes a provider.
     from portico_server.models.engines.remote.providers import PROVIDERS, parse_provider
 
@@ -365,7 +367,9 @@ def _provider(item: Mapping[str, Any], at: str) -> tuple[str, Mapping[str, Any]]
 
 
 def _with_providers(spec: ModelSpec, providers: Mapping[str, Mapping[str, Any]]) -> ModelSpec:
-    """Return the model with the providers that its sources name, so that it is stored and started without the file."""
+    """Return the model with the definitions of the providers that its sources name, so that it can be stored and
+    started without the file.
+    """
     provider_names = (source.removeprefix("remote://").partition("/")[0] for source in spec.sources)
     used_providers = {name: providers[name] for name in provider_names if name in providers}
     return (
@@ -448,7 +452,7 @@ def _strings(value: Any, at: str) -> str | list[str]:
 
 
 def _server(item: Mapping[str, Any], at: str, base: Path) -> ServerSpec:
-    """Parse an MCP server; its program runs in ``folder``, by default the folder of the file."""
+    """Parse an MCP server; its program runs in ``folder``, which defaults to the folder of the file."""
     server_fields = dict(item)
     if server_fields.get("command"):
         server_fields["folder"] = str(
@@ -458,13 +462,13 @@ def _server(item: Mapping[str, Any], at: str, base: Path) -> ServerSpec:
 
 
 def _tool(item: Mapping[str, Any], at: str, base: Path) -> ToolSpec:
-    """Parse a tool; its ``folder`` is by default the folder of the file."""
+    """Parse a tool; its ``folder`` defaults to the folder of the file."""
     folder = (base / Path(str(item.get("folder") or ".")).expanduser()).resolve()
     return parse_tool({**item, "folder": str(folder)}, at)
 
 
 def _prompts(top: Mapping[str, Any], base: Path) -> tuple[PromptSpec, ...]:
-    """Return the prompts in the file and those of folders: an entry with ``folder`` includes all prompts in it."""
+    """Return the prompts in the file. An entry with ``folder`` stands for all prompts in that folder."""
 
     def read_prompts(item: Mapping[str, Any], at: str) -> list[PromptSpec]:
         if "folder" in item:
@@ -481,7 +485,7 @@ def _prompts(top: Mapping[str, Any], base: Path) -> tuple[PromptSpec, ...]:
 
 
 def _skill(item: Mapping[str, Any], at: str, base: Path) -> SkillFolder:
-    """Return the skill in a folder or an archive; an entry without a path means the folder of its name."""
+    """Return the skill in a folder or an archive; an entry without a path means the folder with the skill's name."""
     values = _fields(item, at, {"name": str, "folder": str})
     place = base / Path(values.get("folder") or values["name"]).expanduser()
     try:
@@ -556,14 +560,14 @@ def _role(item: Mapping[str, Any], at: str) -> Role:
         or not all(isinstance(value, scalar_types) and str(value).strip() for value in values["values"])
     ):
         raise InvalidRequest(
-            f"{at} needs a 'claim' with a 'value', a string or a list of strings, such as groups and sales; "
-            "or neither, and then the role applies to everyone who signs in.",
+            f"{at} needs a 'claim' with a 'value', a string or a list of strings, such as groups and sales. "
+            "Without both, the role applies to everyone who signs in.",
             param=f"{at}.value",
         )
     if not values.get("issuer", "any").strip():
         raise InvalidRequest(
-            f"{at}.issuer is empty: name one of oidc_issuer, or leave it out to apply the role to all "
-            "issuers.",
+            f"{at}.issuer is empty: name an issuer from oidc_issuer, or leave it out to apply the role to "
+            "all issuers.",
             param=f"{at}.issuer",
         )
     values["scopes"] = tuple(parse_scope(str(scope)) for scope in values.get("scopes", ()))

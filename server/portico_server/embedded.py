@@ -1,4 +1,6 @@
-"""A complete daemon within another program, for the duration of a ``with`` block: for tests of its contents."""
+"""A complete daemon inside another program, for the duration of a ``with`` block, so that the program can test what it
+deploys.
+"""
 
 from __future__ import annotations
 
@@ -19,15 +21,16 @@ from portico_server.http.server import listen, new_loop
 from portico_server.settings import load
 
 START_TIMEOUT_S = 60.0
-"""Maximum seconds until the daemon serves, and until it has stopped."""
+"""Maximum seconds until the daemon serves, and maximum seconds until it has stopped."""
 
 
 @contextmanager
 def embedded(configuration: Mapping[str, Any], home: Path | None = None) -> Iterator[str]:
-    """Yield the URL of a daemon on a free local port, in a thread of this process.
+    """Yield the URL of a daemon that runs on a free local port, in a thread of this process.
 
-    ``configuration`` is the content of a YAML file. ``home`` is where its data are stored; the default is a temporary
-    folder. Environment variables of the daemon have no effect. Raises `PorticoError` if it cannot start.
+    ``configuration`` is what a configuration file contains. ``home`` is the folder of the daemon's data; the default
+    is a temporary folder. Portico's environment variables have no effect. Raises `PorticoError` if the daemon cannot
+    start.
     """
     with tempfile.TemporaryDirectory(prefix="portico-", ignore_cleanup_errors=True) as folder:
         given_configuration = config.parse(dict(configuration), Path.cwd(), None)
@@ -72,7 +75,7 @@ def _serving(daemon: Daemon, home: Home) -> Iterator[None]:
     thread.start()
     try:
         if not daemon.serving.wait(START_TIMEOUT_S):
-            raise Unavailable(f"The daemon did not start to serve within {START_TIMEOUT_S:g} s.")
+            raise Unavailable(f"The daemon did not start serving within {START_TIMEOUT_S:g} s.")
         if errors and errors[0] is not None:
             raise errors[0]
         yield

@@ -1,4 +1,4 @@
-"""Runs Git as a child process. It fetches only from checked addresses and runs nothing from a repository."""
+"""Runs Git as a child process, which connects only to checked addresses and runs nothing from a repository."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ _SETTINGS: Final = (
     "gc.auto=0",
     "maintenance.auto=false",
 )
-"""Git settings for every call: Git runs no hooks, prompts nobody and starts no background process."""
+"""Git settings for every call: Git creates no symbolic links, runs no hooks, uses no stored credentials and starts no
+background process.
+"""
 
 
 async def run(
@@ -62,7 +64,7 @@ async def run(
 async def start(
     folder: Path, *arguments: str, environment: dict[str, str] | None = None
 ) -> asyncio.subprocess.Process:
-    """Start Git in ``folder`` with pipes, so that the caller can read its output while it runs; `stop` ends it."""
+    """Start Git in ``folder`` with pipes, so that the caller can read its output while it runs. End it with `stop`."""
     variables = {
         name: os.environ[name] for name in ("PATH", "SSL_CERT_FILE", "GIT_SSL_CAINFO") if name in os.environ
     }
@@ -98,16 +100,17 @@ async def start(
 
 
 async def stop(process: asyncio.subprocess.Process) -> None:
-    """End the process if it still runs, and wait for it."""
+    """Kill the process if it is still running, and wait until it has ended."""
     if process.returncode is None:
         process.kill()
         await asyncio.shield(process.wait())
 
 
 def reaching(url: str, addresses: Sequence[str], *, login: str = "", protocol: str = "") -> dict[str, str]:
-    """Return an environment in which Git may access the host of ``url`` at its resolved IP ``addresses``.
+    """Return an environment in which Git can access the host of ``url``, only at the resolved IP ``addresses``.
 
-    Git may use only the protocol of the URL, and follows no redirects. ``login`` is ``USER:PASSWORD`` for that host.
+    Git can use only the protocol of the URL, or ``protocol`` if set, and follows no redirects. ``login`` is
+    ``USER:PASSWORD`` for the host.
     """
     parts = urlsplit(url)
     settings = [
@@ -133,7 +136,9 @@ def reaching(url: str, addresses: Sequence[str], *, login: str = "", protocol: s
 
 
 def configured(*settings: tuple[str, str]) -> dict[str, str]:
-    """Return an environment with Git settings. Unlike arguments, other users of the machine cannot read it."""
+    """Return an environment with Git settings. Other users of the machine cannot read it, unlike command-line
+    arguments.
+    """
     environment = {"GIT_CONFIG_COUNT": str(len(settings))}
     for at, (name, value) in enumerate(settings):
         environment |= {f"GIT_CONFIG_KEY_{at}": name, f"GIT_CONFIG_VALUE_{at}": value}

@@ -1,4 +1,4 @@
-"""The home folder: locked by one daemon, closed to other users, with a note of the daemon's address."""
+"""The home folder: one daemon locks it, other users cannot read it, and a note in it contains the daemon's address."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from portico_server.backup import swap
 from portico_server.core.errors import Conflict, Unavailable
 
 LEAVING_S = 15.0
-"""Seconds that a start waits for a daemon that is shutting down or does not serve yet."""
+"""Seconds that a starting daemon waits for another daemon that is shutting down or does not serve yet."""
 
 POLL_INTERVAL_S = 0.05
 
 PRIVATE_UMASK_BITS: Final = 0o077
-"""File mode mask for all files of the daemon and its children: the database contains secrets of tools, servers and
-models.
+"""The umask of the daemon and its children, which applies to all their files: the database contains secrets of tools,
+servers and models.
 """
 
 _OTHERS_BITS: Final = 0o077
@@ -30,14 +30,15 @@ _OTHERS_WRITE_BITS: Final = 0o022
 
 
 LOCK_FILE: Final = "daemon.lock"
-"""Lock file in the home folder that the daemon locks."""
+"""The file in the home folder that the daemon locks."""
 
 
 class Home:
     """Locks a home folder within the ``with`` block.
 
-    While a daemon serves, ``daemon.json`` contains ``{"pid", "url"}``. If the folder is locked without that file, its
-    daemon is shutting down or does not serve yet: a start waits up to `LEAVING_S` seconds.
+    While a daemon serves, the note ``daemon.json`` contains ``{"pid", "url"}``. If the folder is locked without the
+    note, the other daemon is shutting down or does not serve yet, and the starting daemon waits up to `LEAVING_S`
+    seconds.
     """
 
     def __init__(self, path: Path) -> None:
@@ -74,8 +75,8 @@ class Home:
             os.close(self._lock)
             self._lock = None
             raise Unavailable(
-                f"A restore into the home folder {self.path} was interrupted and cannot be finished: "
-                f"{error}. Give this user write access to the whole folder, then try again.",
+                f"An interrupted restore into the home folder {self.path} cannot be finished: {error}. Give "
+                "this user write access to the whole folder, then try again.",
                 code="home_unusable",
             ) from error
         return self
@@ -88,7 +89,7 @@ class Home:
             os.close(self._lock)
 
     def _locked(self, lock: int) -> bool:
-        """Acquire the lock, and wait for it unless a daemon is serving. Return whether the lock was acquired."""
+        """Acquire the lock, waiting for it unless another daemon is serving. Return whether the lock was acquired."""
         deadline = time.monotonic() + LEAVING_S
         while True:
             try:
@@ -101,7 +102,9 @@ class Home:
                 return True
 
     def leaving(self) -> None:
-        """Remove the note: the daemon no longer serves, so the next start may wait for the lock."""
+        """Remove the note, because the daemon no longer serves. From now on, another daemon that starts waits for the
+        lock.
+        """
         self._note.unlink(missing_ok=True)
 
     def serving(self, url: str) -> None:
@@ -112,7 +115,7 @@ class Home:
 
     @staticmethod
     def read_note(path: Path) -> dict[str, str | int] | None:
-        """Return the note with the address of a home folder's daemon, or ``None``."""
+        """Return the note in a home folder, with the daemon's process id and address; ``None`` if no daemon serves."""
         try:
             note = json.loads((path / "daemon.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -121,7 +124,7 @@ class Home:
 
 
 def _narrow_files(files: Iterable[Path]) -> None:
-    """Remove access for other users from files, as far as this user owns the files."""
+    """Make files inaccessible to other users. Files that belong to another user are skipped."""
     for path in files:
         state = path.lstat()
         if stat.S_ISREG(state.st_mode) and state.st_mode & _OTHERS_BITS and _is_ours(state):
@@ -129,21 +132,21 @@ def _narrow_files(files: Iterable[Path]) -> None:
 
 
 def _narrow_folder(path: Path) -> None:
-    """Close an existing home folder to other users. Raise `Unavailable` if that is impossible."""
+    """Make an existing home folder inaccessible to other users. Raise `Unavailable` if it is not safe to use."""
     state = path.stat()
     if not state.st_mode & _OTHERS_BITS:
         return
     if state.st_mode & stat.S_ISVTX:
         raise Unavailable(
-            f"{path} is a folder for all users, such as /tmp. Set PORTICO_HOME to a separate folder.",
+            f"{path} is a folder shared by all users, such as /tmp. Set PORTICO_HOME to a separate folder.",
             code="home_unsafe",
         )
     if _is_ours(state):
         path.chmod(stat.S_IMODE(state.st_mode) & ~_OTHERS_BITS)
     elif state.st_mode & _OTHERS_WRITE_BITS and not _is_shared_with_us(state):
         raise Unavailable(
-            f"The home folder {path} belongs to another user, and others may write to it. Set PORTICO_HOME "
-            "to a folder of this user.",
+            f"The home folder {path} belongs to another user, and other users can write to it. Set "
+            "PORTICO_HOME to a folder of this user.",
             code="home_unsafe",
         )
 
@@ -153,7 +156,7 @@ def _is_ours(state: os.stat_result) -> bool:
 
 
 def _is_shared_with_us(state: os.stat_result) -> bool:
-    """Return whether a folder is accessible only through its group, as cluster volumes are, and others cannot write to
-    it.
+    """Return whether this user accesses the folder through the folder's group and users outside the group cannot write
+    to it, as is usual for cluster volumes.
     """
     return not state.st_mode & stat.S_IWOTH and state.st_gid in (os.getegid(), *os.getgroups())

@@ -28,8 +28,8 @@ class _RedactFilter(logging.Filter):
 
 
 class _TruncateFilter(logging.Filter):
-    """Shortens errors of calls interrupted by a shutdown, which are no defects: the previous line states their
-    number.
+    """Shortens the errors of calls that a shutdown has interrupted, because they are no defects. The previous log line
+    contains their number.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -50,8 +50,8 @@ class _JsonFormatter(logging.Formatter):
 
 
 class _File(logging.handlers.RotatingFileHandler):
-    """A log file that is reopened after a failed write, such as on a full disk, and then reports how many lines were
-    lost.
+    """A log file that is opened again after a failed write, for example on a full disk. It then reports how many lines
+    were lost.
     """
 
     _lost_count = 0
@@ -72,8 +72,9 @@ class _File(logging.handlers.RotatingFileHandler):
         if not isinstance(error, OSError | ValueError):  # from a closed file
             super().handleError(record)
             return
-        # Its buffered data would fail again, and a failed rotation may have left it closed.
-        stream, self.stream = self.stream, None  # the next line opens it
+        # Writing the buffered data of the stream would fail again, and a failed rotation may have closed the
+        # stream.
+        stream, self.stream = self.stream, None  # the next line opens the file again
         with suppress(OSError, ValueError):
             if stream is not None:
                 stream.close()
@@ -87,11 +88,11 @@ _ANYBODYS = (
     "ASGI callable returned without completing handshake.",
     "Invalid UTF-8 sequence received from client.",
 )
-"""Errors that uvicorn logs whenever a WebSocket is rejected, or sends data other than text."""
+"""Errors that uvicorn logs whenever a WebSocket is rejected, or a client sends invalid UTF-8 over one."""
 
 
 def _not_anybodys(record: logging.LogRecord) -> bool:
-    """Drop lines with which any client could fill the log; the response to the client is sufficient."""
+    """Return false for lines with which any client could fill the log. The response to the client is sufficient."""
     return record.msg not in _ANYBODYS
 
 

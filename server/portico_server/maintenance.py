@@ -1,6 +1,6 @@
-"""``python -m portico_server backup | restore | vacuum``, for a home folder without a running daemon.
+"""``python -m portico_server backup | restore | vacuum``, for a home folder that no running daemon uses.
 
-Prints JSON lines: ``{"progress": …}`` at intervals, and finally the result. A running daemon is called over HTTP
+Prints JSON lines: ``{"progress": …}`` at intervals, and finally the result. For a running daemon, use its HTTP API
 instead.
 """
 
@@ -31,7 +31,7 @@ PROGRESS_S: Final = 0.2
 
 
 def run(arguments: Namespace, loaded_settings: LoadedSettings) -> int:
-    """Run the operation given on the command line. Raises `PorticoError`."""
+    """Run the operation that the command line names. Raises `PorticoError`."""
     settings = loaded_settings.settings
     check_here(settings)
     match arguments.command:
@@ -113,7 +113,7 @@ def _restore(path: Path, settings: Settings, *, replace: bool, dry_run: bool) ->
 
 
 def _remove_empty(home: Path, paths: Sequence[Path]) -> None:
-    """Remove empty folders created by a restore, innermost first, while holding the home's lock."""
+    """Remove empty folders that a restore has created, innermost first. The home folder is locked meanwhile."""
     (home / LOCK_FILE).unlink(missing_ok=True)
     with suppress(OSError):
         for folder in paths:
@@ -141,7 +141,7 @@ def _check_exists(home: Path) -> None:
 
 
 class _Progress:
-    """Prints the progress at intervals."""
+    """Prints the progress of an operation at intervals."""
 
     def __init__(self) -> None:
         self._last = 0.0

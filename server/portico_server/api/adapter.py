@@ -1,4 +1,6 @@
-"""Targets of the gateway: a plain function, or an adapter that is imported after the daemon serves."""
+"""What the gateway forwards requests to: a function, or an adapter that is imported after the daemon starts to
+serve.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ SocketHandler: TypeAlias = Callable[[WebSocket, ApiServices], Awaitable[None]]
 
 FASTAPI: Final = "fastapi_app"
 MCP: Final = "mcp"
-"""The adapter modules, each with a function ``build``."""
+"""Names of the adapter modules. Each module has a function ``build``."""
 
 
 @asynccontextmanager
@@ -29,10 +31,10 @@ async def _no_events() -> AsyncIterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class ProtocolAdapter:
-    """An ASGI application with the resources it keeps open while it serves.
+    """An ASGI application and the resources that stay open while it serves.
 
-    ``direct`` answers requests that are frequent enough for the overhead of the application to matter. It returns
-    whether it answered.
+    ``direct`` answers frequent requests, for which the application's overhead would matter. It returns whether it
+    answered.
     """
 
     app: ASGIApp
@@ -41,29 +43,31 @@ class ProtocolAdapter:
 
 
 class Adapters:
-    """The adapters. A request that arrives before its adapter is imported waits for the import."""
+    """The protocol adapters. A request that arrives before its adapter is imported waits for the import."""
 
     def __init__(self, services: ApiServices) -> None:
         self._services = services
         self._futures: dict[str, asyncio.Future[ProtocolAdapter]] = {}
         self.furnished = asyncio.Event()
-        """Set once all adapters that startup imports are available: all except MCP's."""
+        """Set once all adapters that are imported at startup are available: all except MCP's."""
         self.has_mcp = asyncio.Event()
         self._needs_mcp = asyncio.Event()
 
     async def open_fastapi(self, stack: AsyncExitStack) -> None:
-        """Import the FastAPI endpoints. ``stack`` keeps the adapter open."""
+        """Import the adapter with the FastAPI endpoints. ``stack`` keeps it open."""
         await self._open(FASTAPI, stack)
         self.furnished.set()
 
     async def open_mcp(self, stack: AsyncExitStack) -> None:
-        """Import the MCP adapter once it is needed: it takes a fifth of the memory of an idle daemon."""
+        """Import the MCP adapter when the first request needs it: the adapter takes a fifth of an idle daemon's
+        memory.
+        """
         await self._needs_mcp.wait()
         await self._open(MCP, stack)
         self.has_mcp.set()
 
     async def get(self, name: str) -> ProtocolAdapter:
-        """Return the adapter of a module once it is imported."""
+        """Return the adapter from the named module, once it is imported."""
         if name == MCP:
             self._needs_mcp.set()
         return await asyncio.shield(self._future(name))

@@ -1,4 +1,6 @@
-"""The caller of a request: a key, an issuer token, a client secret, or a user who is signed in in a browser."""
+"""The caller of a request: the owner of a key, issuer token or client secret, or a user who is signed in in a
+browser.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ class Callers:
         self._auth = auth
 
     async def of_request(self, exchange: Exchange) -> Principal:
-        """Return the caller. An MCP client without a key gets the address that explains how to obtain one."""
+        """Return the caller. If the caller of an MCP endpoint is not authenticated, the error contains the address
+        that explains how to obtain a key.
+        """
         headers = exchange.headers
         try:
             if b"authorization" in headers or b"x-api-key" in headers:
@@ -36,8 +40,8 @@ class Callers:
             raise
 
     async def of_socket(self, exchange: Exchange, *, takes_client_secret: bool) -> Principal:
-        """Return the caller of a WebSocket, whose key may be among the subprotocols. A client secret opens its own
-        session.
+        """Return the caller of a WebSocket. The WebSocket may pass its key as a subprotocol. If the key is a client
+        secret, the WebSocket opens the secret's session.
         """
         scope = exchange.scope
         key = presented(scope["headers"]) or client_secrets.offered_key(scope.get("subprotocols", ()))

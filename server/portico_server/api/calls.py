@@ -18,27 +18,27 @@ from portico_server.core.principal import LOCAL, Principal
 MAX_TIMER_S: Final = 86_400.0
 
 CALL: ContextVar[int] = ContextVar("call", default=0)
-"""The identity of the keyed call that the current task belongs to."""
+"""Identity of the authenticated call that the current task belongs to."""
 
 
 class CallsInProgress:
-    """The calls of every key. ``renewals`` runs in the daemon's task group."""
+    """The calls in progress of every key. The daemon's task group runs ``renewals``."""
 
     def __init__(self) -> None:
         self._calls: dict[str, KeyCalls] = {}
-        """Calls in progress, by key id."""
+        """Calls in progress, keyed by key id."""
         self.renewals = asyncio.TaskGroup()
-        """Tasks that renew calls that outlast the token with which they began."""
+        """Tasks that check whether a call may continue after the token with which it began has expired."""
 
     def register(self, exchange: Exchange, caller: Principal, connection: ClientConnection | None) -> None:
-        """Register a call of a key. Raise `TooMany` if the key already uses its share of the connections."""
+        """Register a key's call. Raise `TooMany` if the key already uses its share of the connections."""
         if caller is LOCAL or caller is OPERATOR:  # these are never revoked
             return
         calls = self._calls.setdefault(caller.id, KeyCalls())
         if connection is not None and len(calls) >= connection.calls_per_key:
             raise TooMany(
                 f"This API key has {len(calls)} calls in progress, half of all connections of this daemon. "
-                "Wait for a call to end, or close one.",
+                "Wait for a call to end, or close a connection.",
                 code="too_many_connections",
                 retry_after=1.0,
             )
@@ -55,7 +55,9 @@ class CallsInProgress:
         exchange.release()
         if exchange.expiry is not None:
             exchange.expiry.cancel()
-        exchange.task = None  # it references this call: without the cycle, both are freed immediately
+        exchange.task = (
+            None  # the task references this exchange: without the cycle, both are freed immediately
+        )
         calls = self._calls.get(key)
         if calls is not None:
             calls.discard(exchange)
@@ -63,7 +65,7 @@ class CallsInProgress:
                 del self._calls[key]
 
     def _end_expired(self, exchange: Exchange) -> None:
-        """End a call, including a stream, when its token expires."""
+        """End a call, including a stream, when its token expires and the caller is no longer signed in."""
         remaining_s = exchange.expires_at - time.time()
         if remaining_s > 0:
             later = asyncio.get_running_loop().call_later
@@ -77,7 +79,7 @@ class CallsInProgress:
             exchange.task.cancel()
 
     async def _renew(self, exchange: Exchange, renew: Callable[[], Awaitable[float]]) -> None:
-        """Keep a call running while its caller is signed in, and end it otherwise."""
+        """Let a call continue while its caller is signed in; otherwise end the call."""
         try:
             exchange.expires_at = await renew()
             if exchange.expires_at <= time.time():
@@ -88,9 +90,10 @@ class CallsInProgress:
         self._end_expired(exchange)
 
     async def end(self, key: str, sign_in: str = "") -> None:
-        """End the work in progress of a key that was revoked or lost scopes, streams included, except for this call.
+        """End the calls of a key that was revoked or lost scopes, including streams, but not the call that requested
+        this.
 
-        If a user signed out, end the requests of that browser.
+        With ``sign_in``, end only the calls of the browser in which the user signed out.
         """
         for exchange in tuple(self._calls.get(key, ())):
             if sign_in not in ("", exchange.sign_in):

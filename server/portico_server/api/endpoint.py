@@ -42,7 +42,7 @@ async def _auth(request: Request) -> Auth:
 
 
 TheServices = Annotated[ApiServices, Depends(_services)]
-"""The services that the daemon offers to protocol adapters."""
+"""The services that protocol adapters use."""
 
 TheAuth = Annotated[Auth, Depends(_auth)]
 """The API keys."""
@@ -66,7 +66,7 @@ _REFUSED: dict[int | str, dict[str, Any]] = {
 
 
 def new_router(**options: Any) -> APIRouter:
-    """Return a router with Portico's route class. ``options`` are those of `fastapi.APIRouter`."""
+    """Return a router with Portico's route class. ``options`` are the options of `fastapi.APIRouter`."""
     return APIRouter(
         route_class=ParsedRoute,
         responses=_REFUSED,

@@ -1,4 +1,4 @@
-"""How a protocol adapter writes errors and keep-alives: each protocol has its own format."""
+"""The formats in which protocol adapters write errors and keep-alives: each protocol has its own."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from portico_server.core.errors import PorticoError
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The format of one protocol, identified by its ``name``.
+    """The error format of one protocol, identified by its ``name``.
 
-    ``body`` and ``frame``, which is the last frame of a failing stream, take the error and the request's id. ``ids``
-    names the headers that carry this id. ``keep_alive`` is sent while a stream is quiet.
+    ``body`` returns the body of an error response, and ``frame`` the last frame of a failing stream. Both receive the
+    error and the request id. ``ids`` names the headers that contain the request id. ``keep_alive`` is sent while a
+    stream is quiet.
     """
 
     name: str
@@ -40,7 +41,7 @@ def _frame(error: PorticoError, _request_id: str) -> bytes:
 
 
 OPENAI = Shape("OpenAI", _status, _body, _frame, (b"x-request-id",), b": keep-alive\n\n")
-"""The format of every path that belongs to no other protocol."""
+"""The error format for all paths that belong to no other protocol."""
 
 
 _INVALID_REQUEST, _PARSE_ERROR = -32600, -32700
@@ -61,4 +62,4 @@ def _rpc_frame(error: PorticoError, request_id: str) -> bytes:
 
 
 JSON_RPC = Shape("JSON-RPC", _status, _rpc_body, _rpc_frame, (b"x-request-id",), b": keep-alive\n\n")
-"""The format of MCP for requests refused before their message is read: their id is null."""
+"""MCP's error format for requests refused before their message is read: the JSON-RPC id is null."""

@@ -1,5 +1,5 @@
-"""Errors: each has a real status and OpenAI's fields message, type, param and code, or another protocol's format
-(`portico_server.api.error_shape`).
+"""Errors: each has a meaningful HTTP status and OpenAI's fields message, type, param and code, or is written in
+another protocol's format (`portico_server.api.error_shape`).
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ class NotAllowedHere(MethodNotAllowed):
 
 
 def body(error: PorticoError) -> bytes:
-    """Return the JSON document of an error."""
+    """Return an error as a JSON document."""
     return orjson.dumps(error.body().to_json())
 
 
 def headers(error: PorticoError) -> RawHeaders:
-    """Return the headers of an error, including its content type."""
+    """Return the headers of an error response, including its content type."""
     raw_headers: RawHeaders = [(b"content-type", b"application/json")]
     if error.retry_after is not None:
         raw_headers.append((b"retry-after", str(max(1, math.ceil(error.retry_after))).encode()))
@@ -57,7 +57,9 @@ def headers(error: PorticoError) -> RawHeaders:
 
 
 def to_portico_error(error: BaseException, request_id: str, *, log: bool = True) -> PorticoError:
-    """Return the error that clients see: a `PorticoError` unchanged, any other as a generic error with a log entry."""
+    """Return the error that clients see: a `PorticoError` unchanged; any other error is logged and becomes a generic
+    error.
+    """
     if isinstance(error, PorticoError):
         return error
     if log:
@@ -66,14 +68,14 @@ def to_portico_error(error: BaseException, request_id: str, *, log: bool = True)
 
 
 def unknown_url(method: str, path: str, known_paths: Iterable[str]) -> NotFound:
-    """Return a 404 for a path that no protocol adapter serves, with the nearest existing paths."""
+    """Return a 404 for a path that no protocol adapter serves. It names the nearest existing paths."""
     close = get_close_matches(path[:200], sorted(set(known_paths)), n=2, cutoff=0.6)
     hint = f" Did you mean {' or '.join(close)}?" if close else " /docs lists every path."
     return NotFound(f"Nothing is served at {method} {path[:500]}.{hint}", code="unknown_url")
 
 
 def invalid_json(error: orjson.JSONDecodeError) -> InvalidRequest:
-    """Return a 400 for a body that is not JSON, or exceeds the supported JSON (NaN, nesting, numbers)."""
+    """Return a 400 for a body that is not JSON or contains unsupported JSON (NaN, nesting, numbers)."""
     problem = str(error).partition(": line")[0]
     return InvalidRequest(
         f"The body is not valid JSON: {problem} at line {error.lineno}, column {error.colno}.",
@@ -82,21 +84,21 @@ def invalid_json(error: orjson.JSONDecodeError) -> InvalidRequest:
 
 
 def unknown_parameter(path: str, known_parameters: Iterable[str]) -> InvalidRequest:
-    """Return a 400 for an unknown field in a body, with the nearest known fields."""
+    """Return a 400 for an unknown field in a body. It names the nearest known fields."""
     hint = nearest(path.rpartition(".")[2], known_parameters)
     return InvalidRequest(f"Unknown parameter: '{path}'.{hint}", code="unknown_parameter", param=path)
 
 
 _UNKNOWN_FIELD = ("extra_forbidden", "unexpected_keyword_argument")
-"""Pydantic's error types for an unknown field of a model and of a data class."""
+"""Pydantic's error types for an unknown field: of a model, and of a data class."""
 
 
 def from_validation(
     problems: Sequence[Mapping[str, Any]], schema: Mapping[str, Any] | None = None
 ) -> InvalidRequest:
-    """Return pydantic's problem as a 400 with a path such as ``items[2].name``.
+    """Return pydantic's problems as one 400 with a path such as ``items[2].name``.
 
-    Of several problems, report the first, except that an unknown field takes precedence: it may be a misspelling of a
+    The 400 reports the first problem, except that an unknown field takes precedence: it may be a misspelling of a
     missing field. ``schema`` is the JSON schema of the body.
     """
     unknown = [problem for problem in problems if problem.get("type") in _UNKNOWN_FIELD]
@@ -123,7 +125,7 @@ def from_validation(
 
 
 def _is_kind(part: str | int, definitions: Mapping[str, Any]) -> bool:
-    """Return whether a part of a location names an alternative of a union that pydantic tried, instead of a field."""
+    """Return whether a part of a location names an alternative of a union that pydantic tried, and not a field."""
     return isinstance(part, str) and (part in _KINDS or part.endswith("]") or part in definitions)
 
 
@@ -133,14 +135,16 @@ _KINDS = ("str", "int", "float", "bool")
 def _alternatives(
     problem: Mapping[str, Any], problems: Sequence[Mapping[str, Any]], definitions: Mapping[str, Any]
 ) -> Sequence[Mapping[str, Any]]:
-    """Return the problems of a value across all alternatives of its union, if it has one."""
+    """Return the problems of a value for all alternatives of its union; empty if the value has no union type."""
     location = problem.get("loc", ())
     at = next((at for at, part in enumerate(location) if at and _is_kind(part, definitions)), 0)
     return [entry for entry in problems if at and tuple(entry["loc"][:at]) == tuple(location[:at])]
 
 
 def _expectation(alternatives: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], str]:
-    """Return the problem of the best-matching alternative, or what all alternatives expect, and its message."""
+    """Return the problem of the best-matching alternative, and its message. If several alternatives match equally
+    well, the message names what each of them expects.
+    """
     furthest = max(alternatives, key=lambda problem: len(problem["loc"]))
     within = [alternative for alternative in alternatives if len(alternative["loc"]) == len(furthest["loc"])]
     expectations = dict.fromkeys(str(problem["msg"]).removeprefix("Input should be ") for problem in within)
@@ -154,7 +158,7 @@ def _siblings(schema: Mapping[str, Any], location: Sequence[str | int]) -> list[
     definitions = schema.get("$defs", {})
     at = [schema]
     for part in (*location, None):
-        for entry in at:  # grows during iteration: the targets of references and alternatives
+        for entry in at:  # the list grows during iteration, by the targets of references and by alternatives
             at += entry.get("anyOf", ())
             if "$ref" in entry:
                 at.append(definitions[entry["$ref"].rpartition("/")[2]])

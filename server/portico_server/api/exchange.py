@@ -1,4 +1,6 @@
-"""One HTTP request and its response on raw ASGI. Every protocol adapter uses it, and the hot path uses nothing else."""
+"""One HTTP request and its response on raw ASGI. Every protocol adapter uses this module; the hot path uses no
+framework.
+"""
 
 from __future__ import annotations
 
@@ -26,17 +28,17 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 KEEPALIVE_INTERVAL_S = 15.0
-"""Maximum silence in a stream, in seconds. A keep-alive then prevents proxies from closing the connection."""
+"""Maximum silence in a stream, in seconds. After it, a keep-alive prevents proxies from closing the connection."""
 
 LAST_FRAME_TIMEOUT_S = 1.0
 
 NO_SNIFFING = (b"x-content-type-options", b"nosniff")
-"""Stops browsers from treating an answer as another type than it declares, such as model text as a page."""
+"""Stops browsers from treating a response as a type that it does not declare, such as model text as a web page."""
 
 
 MAX_BODIES_PER_KEY: Final = 8
-"""Maximum total body size of a key's calls in progress, in multiples of the largest body, including the messages
-queued on its WebSockets. A form counts too, unless it is streamed to disk.
+"""Maximum total body size of a key's calls in progress, as a multiple of the maximum size of one body. Messages queued
+on the key's WebSockets count too, and so do forms that are not streamed to disk.
 """
 
 
@@ -61,16 +63,16 @@ class ClientConnection(Protocol):
         """Return how many calls one key may have in progress over connections of this kind."""
 
     def admit(self) -> None:
-        """Note that an authenticated caller has sent a request on this connection."""
+        """Record that an authenticated caller has sent a request on this connection."""
 
     def watch(self, on_leave: Callable[[], None] | None) -> Callable[[], None] | None:
         """Call ``on_leave`` when the client leaves before its answer is complete. Return the previous callback."""
 
     def hold_head(self) -> None:
-        """Delay the head of the answer, which is written next, and send it together with the first part of the body."""
+        """Delay the response head, which is written next, and send it together with the first part of the body."""
 
     def end(self) -> None:
-        """Close the connection in the middle of an answer."""
+        """Close the connection before the response is complete."""
 
 
 class KeyCalls(set["Exchange"]):
@@ -85,7 +87,7 @@ class Exchange:
     """One request and its response. ``receive`` limits the body to ``limit`` bytes; ``send`` adds the common response
     headers.
 
-    ``shape`` is the format of errors.
+    ``shape`` is the error format.
     """
 
     __slots__ = (
@@ -128,13 +130,13 @@ class Exchange:
         """The client's connection; ``None`` for an internal request, such as a request of a batch."""
         headers: RawHeaders = scope["headers"]
         self.headers = dict(headers)
-        """Headers by lower-case name. If a header is repeated, its first value counts."""
+        """Headers, keyed by lower-case name. If a header is repeated, its first value is stored."""
         if self.repeats_headers:
             self.headers = dict(reversed(headers))
         self.id = new_id("req_")
         self.limit = limit
         self.form_limit = limit
-        """Maximum size of a form, in bytes, if a handler reads the body as a form: see `take_form`."""
+        """Maximum size of a body that a handler reads as a form, in bytes: see `take_form`."""
         self._share = MAX_BODIES_PER_KEY * limit
         self._to_disk = False
         self.started = False
@@ -156,13 +158,15 @@ class Exchange:
         self.sign_in = ""
         """The hash of the sign-in, if the request comes from a page in which the caller is signed in."""
         self.renew: Callable[[], Awaitable[float]] | None = None
-        """Returns until when the call can continue after its token expires; ``None`` if it cannot continue."""
+        """Callback that returns until when the call can continue after its token expires; ``None`` if the call
+        ends then.
+        """
         self.beside: KeyCalls | None = None
-        """All calls of the caller's key, including this call, if their number is limited."""
+        """All calls in progress of the caller's key, including this call; ``None`` if their number is not limited."""
         self.revoked: PorticoError | None = None
-        """Why the call was cancelled, if its key was revoked in the meantime."""
+        """The error to report if the call was cancelled because its key was revoked."""
         self.parsed: Any = None
-        """The JSON value of a body that was read ahead."""
+        """The JSON value of a body that was read before the handler runs."""
         self._received_bytes = 0
         self._reserved_bytes = 0
         self._replay: Message | None = None
@@ -197,18 +201,18 @@ class Exchange:
         return message
 
     def take_form(self, max_bytes: int | None = None, *, to_disk: bool = False) -> None:
-        """Accept the body as a form, which may be larger than JSON: up to ``max_bytes``, or up to the size of the
-        largest file.
+        """Accept the body as a form, which may be larger than JSON: up to ``max_bytes``, or by default up to the
+        maximum size of a file.
 
-        ``to_disk``: the form is not kept in memory and does not count towards the key's share. Without this call, the
-        common size limit applies to the body, whatever its content type.
+        ``to_disk``: the form is streamed to disk and does not count towards the key's share of memory. Unless a
+        handler calls this method, the common size limit applies to the body, whatever its content type.
         """
         self.limit = self.form_limit if max_bytes is None else min(self.form_limit, max_bytes)
         self._to_disk = to_disk
 
     def hold(self, size: int) -> None:
-        """Count this many bytes in total as memory of this call until `release`. Raise `TooMany` if the key exceeds
-        its share.
+        """Set the memory that this call occupies to ``size`` bytes in total, until `release`. Raise `TooMany` if the
+        key exceeds its share.
         """
         beside = self.beside
         if beside is None:
@@ -262,7 +266,7 @@ class Exchange:
         return value
 
     async def check_json(self) -> None:
-        """Read and parse a JSON body ahead of time. It can then be received again as if it were new."""
+        """Read and parse a JSON body before the handler runs. The handler can then receive the same body again."""
         raw = await self.body()
         if raw:
             self.require_json_type()
@@ -289,7 +293,7 @@ class Exchange:
         kind = raw.partition(b";")[0].strip().lower()
         if kind != b"application/json" and not (kind.startswith(b"application/") and kind.endswith(b"+json")):
             raise InvalidRequest(
-                f"The content type '{kind.decode('latin-1')}' is not supported here; send application/json.",
+                f"The content type '{kind.decode('latin-1')}' is not supported; send application/json.",
                 code="unsupported_content_type",
             )
 
@@ -310,8 +314,8 @@ class Exchange:
         await self.begin(head, {"type": "http.response.body", "body": body})
 
     async def begin(self, head: Message, first: Message) -> None:
-        """Send the head together with the first part of the body, in one write."""
-        if self.connection is not None and self.scope["method"] != "HEAD":  # its body is not sent
+        """Send the head together with the first part of the body in one write."""
+        if self.connection is not None and self.scope["method"] != "HEAD":  # the response to HEAD has no body
             self.connection.hold_head()
         await self.send(head)
         await self._send(first)
@@ -329,7 +333,9 @@ class Exchange:
             )
 
     async def break_off(self) -> None:
-        """End the answer of a revoked key: with an error if it has not started, otherwise by closing the connection."""
+        """End the response to a revoked key: with an error if the response has not started, otherwise by closing the
+        connection.
+        """
         assert self.revoked is not None
         if self.task is not None:
             self.task.uncancel()
@@ -340,7 +346,7 @@ class Exchange:
             self.connection.end()
 
     async def say_revoked(self) -> None:
-        """Send the last frame of a stream whose key was revoked, if the client still reads."""
+        """Send the last frame of a stream whose key was revoked, if the client is still reading."""
         if self.revoked is not None and self.started:
             last = self.shape.frame(self.revoked, self.id)
             with contextlib.suppress(TimeoutError):
@@ -352,13 +358,15 @@ class Exchange:
     ) -> None:
         """Send server-sent events: complete frames as they arrive, and comments during silence.
 
-        The head is sent with the first frame or after too long a silence, so an earlier error keeps its status. A
-        later error becomes a last frame, unless the source of the frames ``tells_errors`` itself. If the client
-        leaves, ``frames`` and the work behind them are closed.
+        The head is sent with the first frame or after a long silence, so an error before then keeps its HTTP status. A
+        later error becomes the last frame, unless ``frames`` reports errors itself (``tells_errors``). If the client
+        leaves, ``frames`` is closed and the work behind it stops.
         """
         head = {"type": "http.response.start", "status": 200, "headers": headers}
         try:
-            if self.scope["method"] == "HEAD":  # it would stay open for a body that is never sent
+            if (
+                self.scope["method"] == "HEAD"
+            ):  # without this, the response would wait for a body that is never sent
                 await self.send(head)
                 await self._send({"type": "http.response.body", "body": b""})
                 return
@@ -387,8 +395,8 @@ class Exchange:
     async def pass_on(self, pieces: AsyncIterator[bytes], headers: RawHeaders) -> None:
         """Send bytes that are not events as they arrive.
 
-        An error in the middle closes the connection, because it cannot be reported otherwise. If the client leaves,
-        ``pieces`` and the work behind them are closed.
+        An error after the first bytes closes the connection, because it cannot be reported otherwise. If the client
+        leaves, ``pieces`` is closed and the work behind it stops.
         """
         try:
             with Presence(self):
@@ -402,9 +410,9 @@ class Exchange:
 
 
 class Presence:
-    """Cancels the block inside as soon as the client leaves, and then raises `ClientLeft`.
+    """A context manager that cancels its block as soon as the client leaves, and then raises `ClientLeft`.
 
-    In a stream, which has a ``head``, it also checks twice per `KEEPALIVE_INTERVAL_S` seconds whether ``heard`` was
+    For a stream, which has a ``head``, it also checks every half `KEEPALIVE_INTERVAL_S` whether ``sent_recently`` was
     set, and sends a comment if not. An internal request has no connection; its creator cancels it.
     """
 
@@ -433,8 +441,8 @@ class Presence:
         assert task is not None
         self._task = task
         self._cancelling = task.cancelling()
-        # A callback, and a timer only for streams: a task that waits for both would cost as much as all other
-        # checks together.
+        # Use a callback, and a timer only for streams: a task that waits for both would cost as much as all
+        # other checks together.
         if self._exchange.connection is not None:
             self._previous_watcher = self._exchange.connection.watch(self._leave)
         if self._head is not None:
@@ -477,7 +485,7 @@ class Presence:
 
 
 async def close_source(pieces: AsyncIterator[bytes]) -> None:
-    """Close the source of an answer's pieces, and with it the work behind it."""
+    """Close the source of a response's pieces, which stops the work behind it."""
     close = getattr(pieces, "aclose", None)
     if close is not None:
         await close()

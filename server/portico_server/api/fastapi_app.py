@@ -1,4 +1,4 @@
-"""The endpoints served by FastAPI. Imported in a thread, after the daemon serves."""
+"""The endpoints served by FastAPI. A thread imports this module after the daemon starts to serve."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ ROUTERS: Sequence[APIRouter] = (
     page.router,
     schema.router,
 )
-"""One router per resource. A new resource needs a file and a line here."""
+"""One router per resource. A new resource needs a file and an entry in this list."""
 
 
 def build(_services: ApiServices) -> ProtocolAdapter:
@@ -159,8 +159,8 @@ def build(_services: ApiServices) -> ProtocolAdapter:
         redoc_url=None,
         redirect_slashes=False,
         swagger_ui_oauth2_redirect_url=None,
-        # The routes are passed unchanged: `include_router` would rebuild each, which took some tenths of a
-        # second of the first request.
+        # The routes are passed unchanged: `include_router` would rebuild each route, which would delay the
+        # first request by some tenths of a second.
         routes=[route for router in ROUTERS for route in router.routes],
         exception_handlers={
             PorticoError: _on_ours,
@@ -192,7 +192,9 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
 
 
 async def _on_http(request: Request, error: Exception) -> Response:
-    """Handle what Starlette and FastAPI refuse themselves: an unknown path, a wrong method, a malformed form."""
+    """Return an error for requests that Starlette or FastAPI refuse: an unknown path, a wrong method, a malformed
+    form.
+    """
     assert isinstance(error, HTTPException)
     cause = error.__cause__
     if isinstance(cause, PorticoError):
@@ -210,7 +212,7 @@ async def _on_http(request: Request, error: Exception) -> Response:
 
 
 async def _on_anything(request: Request, error: Exception) -> Response:
-    """Report a defect without its details. Starlette raises it again, and the gateway logs it."""
+    """Report an unexpected error to the client without details. Starlette raises it again, and the gateway logs it."""
     exchange: Exchange = request.scope["portico.exchange"]
     return _respond(request, errors.to_portico_error(error, exchange.id, log=False))
 

@@ -1,7 +1,7 @@
 """The gateway: it receives every HTTP request, checks it once, and passes it to the target of its route.
 
-Order: route, request id, Host, Origin, body limit, caller, handler or adapter. `portico_server.api.routes` has the
-routes; this module imports no framework, so that ``/health`` answers immediately.
+Order: route, request id, Host, Origin, body limit, caller, handler or adapter. `portico_server.api.routes` defines the
+routes. This module imports no framework, so that ``/health`` answers immediately.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ EXPOSED = b", ".join(
         *(b"X-RateLimit-Limit-Tokens", b"X-RateLimit-Remaining-Tokens", b"X-RateLimit-Reset-Tokens"),
     ]
 )
-"""Response headers that a page may read."""
+"""Response headers that scripts of a page may read."""
 
 SWITCHING_STATUS: Final = 101
 
@@ -48,11 +48,11 @@ CORS: RawHeaders = [
     (b"access-control-max-age", b"600"),
     (b"vary", b"Origin"),
 ]
-"""CORS headers for a page at an allowed origin, except for the origin itself."""
+"""CORS headers for a page from an allowed origin, without the header that names the origin."""
 
 
 class Gateway:
-    """The ASGI application of the daemon. `run` runs in the daemon's task group."""
+    """The daemon's ASGI application. The daemon's task group runs `run`."""
 
     def __init__(self, services: ApiServices, auth: Auth) -> None:
         self._services = services
@@ -60,7 +60,7 @@ class Gateway:
         self._callers = Callers(services, auth)
         self._guard = OriginGuard(services.settings)
         self._body_limit = services.settings.max_body_mb * MB_BYTES
-        # The form around the file adds to its size.
+        # A form is larger than the file that it contains.
         self._upload_limit = services.settings.max_file_mb * MB_BYTES + MB_BYTES
         self._calls = CallsInProgress()
         auth.revoked += [self._calls.end, services.runner.revoke, services.scheduler.revoke]
@@ -80,7 +80,7 @@ class Gateway:
             await watching
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request. No error in it propagates further."""
+        """Answer one request. This method raises no errors."""
         if scope["type"] == "websocket":
             await self._open_socket(scope, receive, send)
             return
@@ -89,7 +89,7 @@ class Gateway:
         shape = route.shape if route.shape_of is None else route.shape_of(scope)
         exchange = Exchange(scope, receive, send, self._body_limit, shape)
         started_at = perf_counter()
-        # Very few clients send it, and an unchanged context costs nothing.
+        # Very few clients send ``traceparent``, and an unchanged context costs nothing.
         client = trace.of_headers(scope["headers"]) if b"traceparent" in exchange.headers else None
         token = None if client is None else trace.CURRENT.set(client)
         try:
@@ -110,7 +110,9 @@ class Gateway:
             )
 
     async def _open_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one WebSocket until it ends. A refusal before it is accepted is an HTTP response."""
+        """Serve one WebSocket until it ends. If it is refused before it is accepted, the refusal is an HTTP
+        response.
+        """
 
         async def refuse(message: Message) -> None:
             await send({**message, "type": f"websocket.{message['type']}"})
@@ -184,7 +186,9 @@ class Gateway:
             raise NotAllowedHere(method, route.path, ", ".join(methods))
 
     def _guard_page(self, exchange: Exchange) -> None:
-        """Check Host and Origin. An allowed page from another origin gets its headers on every answer."""
+        """Check Host and Origin. If a page from another origin is allowed, every response gets the CORS headers
+        for it.
+        """
         if exchange.repeats_headers and sum(name == b"host" for name, _ in exchange.scope["headers"]) > 1:
             raise InvalidRequest(
                 "The request has more than one Host header; send exactly one.", code="invalid_host"
@@ -195,8 +199,8 @@ class Gateway:
             exchange.extra += [(b"access-control-allow-origin", origin), *CORS]
 
     def _limit(self, exchange: Exchange) -> None:
-        """Refuse a body that declares more than the maximum size. A form has the common limit until it is accepted as
-        a form.
+        """Refuse a body whose declared size exceeds the maximum. The common limit applies to a form until a handler
+        accepts it as a form.
         """
         if exchange.is_form:
             exchange.form_limit = self._upload_limit
@@ -205,7 +209,7 @@ class Gateway:
             raise exchange.too_large(exchange.form_limit)
 
     async def _pass_on(self, exchange: Exchange, route: Route) -> None:
-        """Pass the request to one of the larger adapters."""
+        """Pass the request to an adapter that has its own application, such as FastAPI or MCP."""
         method = exchange.scope["method"]
         if method in ("POST", "PUT", "PATCH", "DELETE") and not (
             route.adapter == FASTAPI and exchange.is_form
@@ -216,7 +220,7 @@ class Gateway:
             return
         scope = {
             **exchange.scope,
-            # The server drops the body of the GET.
+            # The server drops the response body, because the client sent HEAD.
             "method": "GET" if method == "HEAD" else method,
             "portico.services": self._services,
             "portico.auth": self._auth,
@@ -232,7 +236,7 @@ class Gateway:
             )
 
     async def _end_workers(self, key: str) -> None:
-        """Forget the workers of a revoked key. Other workers can take the calls they had accepted."""
+        """Forget a revoked key's workers. Other workers can take the calls that these workers had accepted."""
         owner = Principal(key, frozenset())
         for worker in self._services.served.workers_of(key):
             self._services.served.leave(owner, worker)

@@ -19,7 +19,9 @@ HEALTH: Final = orjson.dumps({"status": "ok", "version": __version__})
 READY: Final = orjson.dumps({"status": "ready"})
 
 READINESS_TTL_S: Final = 1.0
-"""Seconds for which one check is reused, so that frequent requests without a key cause no extra work."""
+"""Seconds for which the result of one check is reused, so that frequent unauthenticated requests cause no extra
+work.
+"""
 
 TIMEOUT_S: Final = 2.0
 """Seconds within which the database must answer."""
@@ -28,7 +30,8 @@ TIMEOUT_S: Final = 2.0
 class Readiness:
     """The readiness of the daemon.
 
-    ``check`` queries the database and raises `PorticoError`; ``event`` is set once every adapter is loaded.
+    ``check`` queries the database and raises `PorticoError`; ``event`` is set once all adapters that startup imports
+    are loaded.
     """
 
     def __init__(self, check: Callable[[], Awaitable[None]], event: asyncio.Event) -> None:
@@ -51,7 +54,7 @@ class Readiness:
             self._check_task.done() and time.monotonic() - self._checked_at > READINESS_TTL_S
         ):
             self._check_task = asyncio.create_task(self._ask_database(), name="ready")
-        # All callers share the check, so a caller that leaves does not cancel it.
+        # All callers share the check, so a caller that disconnects does not cancel it.
         problem = await asyncio.shield(self._check_task)
         if problem is not None:
             raise problem

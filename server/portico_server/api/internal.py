@@ -1,7 +1,7 @@
-"""Internal requests: they are processed like a client's requests, without the network.
+"""Internal requests: the daemon processes them like a client's requests, but without the network.
 
-So a line of a batch gets the same checks, limits, errors and usage rows as a call over HTTP. Another daemon on the
-same database queries the runs in this daemon's memory this way.
+So a line of a batch gets the same checks, limits, errors and usage rows as a call over HTTP. Other daemons on the same
+database use internal requests to query the runs in this daemon's memory.
 """
 
 from __future__ import annotations
@@ -30,16 +30,18 @@ from portico_server.runs.run import Run
 from portico_server.settings import MB_BYTES
 
 RUN_QUESTION: Final = "run"
-"""The question of another daemon about a run: ``do`` is ``describe``, ``cancel``, ``events`` or ``steps``."""
+"""Kind of question that another daemon asks about a run: ``do`` is ``describe``, ``cancel``, ``events`` or
+``steps``.
+"""
 
 EVENT_WAIT_S: Final = 1.0
-"""Seconds that a question for the next events of a run waits for them."""
+"""Seconds for which a query for a run's next events waits if there are none yet."""
 
 CANCEL_WAIT_S: Final = 2.0
-"""Seconds that a question waits for the end of a run that it cancels."""
+"""Seconds for which a query that cancels a run waits for the run to end."""
 
 MAX_EVENT_BYTES: Final = 256 * 1024
-"""Maximum bytes of events in one answer; the rest needs another question."""
+"""Maximum size of the events in one answer, in bytes. The remaining events need another query."""
 
 _HEADERS: Final = [(b"content-type", b"application/json")]
 
@@ -75,9 +77,9 @@ def internal_request(services: ApiServices) -> AnswerLine:
 
 
 def runs_in_memory(services: ApiServices) -> Answer:
-    """Return the function that answers other daemons about the runs in this daemon's memory.
+    """Return the function that answers other daemons' queries about the runs in this daemon's memory.
 
-    The asking daemon decides who may see a run; its rights are those of the database.
+    The querying daemon decides who may see a run. It has the same rights as anyone with access to the database.
     """
 
     async def answer(question: Mapping[str, Any]) -> Any:
@@ -120,7 +122,7 @@ async def _next_events(run: Run, after: int) -> Mapping[str, Any]:
 
 
 class _RecordedExchange:
-    """Both ends of an exchange: the request, and the recorded response."""
+    """Both ends of an exchange: the request that the daemon receives, and a record of its response."""
 
     def __init__(self, body: bytes) -> None:
         self._request: Message | None = {"type": "http.request", "body": body, "more_body": False}
@@ -130,7 +132,8 @@ class _RecordedExchange:
     async def receive(self) -> Message:
         message, self._request = self._request, None
         if message is None:
-            await asyncio.get_running_loop().create_future()  # this client never leaves; it is cancelled
+            # an internal client never leaves; its request can only be cancelled
+            await asyncio.get_running_loop().create_future()
             raise AssertionError("unreachable")
         return message
 
@@ -142,7 +145,7 @@ class _RecordedExchange:
 
 
 async def _rerank(exchange: Exchange, services: ApiServices) -> None:
-    """Answer ``/v1/rerank``, which FastAPI otherwise serves; its module is not loaded when the daemon starts."""
+    """Answer ``/v1/rerank``. FastAPI serves this path over HTTP; its module is not imported when the daemon starts."""
     body = await exchange.json()
     pydantic, rerank = await pools.LOADING.run(_modules)
     try:

@@ -1,4 +1,4 @@
-"""Strict JSON bodies, limited in depth, values and parts."""
+"""Strict JSON bodies. Their nesting and their numbers of values and parts are limited."""
 
 from __future__ import annotations
 
@@ -18,17 +18,19 @@ MAX_JSON_DEPTH = 200
 
 
 MAX_JSON_VALUES = 1_000_000
-"""Maximum number of values in a body. Each parsed value takes ten bytes or more."""
+"""Maximum number of values in a body. Each parsed value takes ten bytes of memory or more."""
 
 
 MAX_JSON_PARTS = 250_000
-"""Maximum number of objects, lists, names and strings in the values. Each takes a hundred bytes, and a thousand times
-as long as a byte.
+"""Maximum number of objects, lists, names and strings in a body. Each takes a hundred bytes of memory, and a thousand
+times as long to parse as a byte.
 """
 
 
 MAX_PARSED_AT_ONCE_BYTES: Final = 256 * 2**10
-"""Bytes of a body that is parsed without yielding: about a millisecond. Larger bodies are parsed one at a time."""
+"""Maximum size, in bytes, of a body that is parsed without yielding: about a millisecond. Larger bodies are parsed one
+at a time.
+"""
 
 
 _COUNTED_BYTES: Final = 4 * 2**20
@@ -45,9 +47,9 @@ _TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 
 
 async def parse_in_turn(raw: bytes) -> Any:
-    """Run `parse`, one large body at a time, in pieces between which other work can run.
+    """Run `parse` on one large body at a time, in pieces between which other work can run.
 
-    Keys take turns. A thread would not help, because parsing holds the interpreter lock.
+    Large bodies of different keys alternate. A thread would not help, because parsing holds the interpreter lock.
     """
     if len(raw) <= MAX_PARSED_AT_ONCE_BYTES:
         return parse(raw)
@@ -76,8 +78,8 @@ def parse(raw: bytes) -> Any:
 
 
 def _parse_pieces(raw: bytes) -> Generator[None, None, Any]:
-    """Do the work of `parse` in pieces, and return its value."""
-    # Nearly all bodies are known to be small from their length, or from these counts, which include
+    """Parse a body as `parse` does, in pieces. Yield between two pieces, and return the value."""
+    # The length of a body, or these counts, show that nearly all bodies are small. The counts include
     # characters within strings.
     opening_count = 0
     if len(raw) > 2 * MAX_JSON_DEPTH:
@@ -105,8 +107,9 @@ def _count_byte(raw: bytes, token: bytes) -> Generator[None, None, int]:
 
 
 def _require_few(raw: bytes, opening_count: int) -> Generator[None, None, None]:
-    """Raise `InvalidRequest` if a long body has too many values or parts."""
-    # A backslash before the end of a string is rare, and lets through at most twice as many strings.
+    """Raise `InvalidRequest` if a long body has too many values or too many parts."""
+    # A string rarely ends with an escaped backslash. The resulting error lets through at most twice as many
+    # strings.
     texts = ((yield from _count_byte(raw, b'"')) - raw.count(b'\\"')) // 2
     yield
     if texts <= MAX_JSON_PARTS:
@@ -121,16 +124,17 @@ def _require_few(raw: bytes, opening_count: int) -> Generator[None, None, None]:
             return
     raise InvalidRequest(
         f"The body has more than {MAX_JSON_VALUES:,} values, or more than {MAX_JSON_PARTS:,} objects, lists, "
-        "names and strings. Split it into several requests, or send it as a file.",
+        "names and strings. Split it into several requests, or send the data as a file.",
         code="body_too_complex",
     )
 
 
 def _require_flat(value: Any) -> Generator[None, None, None]:
-    """Raise `InvalidRequest` that names the field if a value in the body is nested too deeply."""
+    """Raise `InvalidRequest` if a value in the body is nested too deeply. The error names the field."""
     fields, node_count = value if type(value) is dict else {None: value}, 0
     for name, field in fields.items():
-        # Only iterators: a list of all pending values would also give the garbage collector more to scan.
+        # A stack of iterators: with a list of all pending values, the garbage collector would have more to
+        # scan.
         inside: list[Iterator[Any]] = [iter((field,))]
         while inside:
             node_count += 1

@@ -1,4 +1,6 @@
-"""Client uploads and files from runs, as responses. Used by the protocol adapters that serve them."""
+"""Responses with the bytes of files: client uploads and files written by runs. Every protocol adapter that serves
+files uses this module.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +23,9 @@ _PICTURES: Final = ("image/png", "image/jpeg", "image/gif", "image/webp")
 
 
 class KeptFileResponse(FileResponse):
-    """A response with the bytes of a file that ``context_manager`` provides while they are sent.
+    """A response with the bytes of a file. ``context_manager`` keeps the file available while the bytes are sent.
 
-    A browser never shows it as a page of the daemon, because the file may contain foreign scripts. Raises ``missing``
+    A browser never shows the file as a page of the daemon, because it may contain foreign scripts. Raises ``missing``
     if the file does not exist.
     """
 

@@ -1,4 +1,4 @@
-"""Checks of Host and Origin: a foreign web page must not reach a daemon on this machine."""
+"""Checks of the Host and Origin headers: a foreign web page must not reach a daemon on this machine."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from portico_server.core.errors import Forbidden
 from portico_server.settings import Settings, comma_separated
 
 MAX_REMEMBERED_HEADERS = 256
-"""Number of header values cached after passing the check."""
+"""Maximum number of header values that are cached after they passed the check."""
 
 
 class OriginGuard:
-    """Checks Host against DNS rebinding, and Origin against foreign sites. Pure except for a small cache."""
+    """Checks the Host header against DNS rebinding, and the Origin header against foreign sites. Pure except for a
+    small cache.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._open = not settings.loopback
@@ -26,25 +28,29 @@ class OriginGuard:
         self._accepted_headers: set[bytes] = set()
 
     def check_host(self, raw: bytes | None) -> None:
-        """Raise `Forbidden` unless the Host header names this daemon: loopback, its address, or an allowed name.
+        """Raise `Forbidden` unless the Host header names this daemon: loopback, the daemon's address, or an allowed
+        name.
 
-        A page that has rebound its own name to the daemon's address still sends that name. An address cannot be
-        rebound, so a daemon that listens for other machines accepts any address; it has a key then.
+        If a page rebinds its own host name to the daemon's address, the Host header still contains that host name. An
+        IP address cannot be rebound, so a daemon that listens for other machines accepts any IP address; such a daemon
+        requires a key.
         """
         if raw in self._accepted_headers:
             return
         host = _host(raw)
         if host not in self._hosts and "*" not in self._hosts and not self._is_ours(host):
             raise Forbidden(
-                f"The Host '{host}' is not a name of this daemon. If it is yours, add it to the setting "
-                "allowed_hosts (PORTICO_ALLOWED_HOSTS).",
+                f"The Host '{host}' is not a name of this daemon. If the name is yours, add it to the "
+                "setting allowed_hosts (PORTICO_ALLOWED_HOSTS).",
                 code="host_not_allowed",
             )
         if raw is not None and len(self._accepted_headers) < MAX_REMEMBERED_HEADERS:
             self._accepted_headers.add(raw)
 
     def check_origin(self, raw: bytes, host: bytes | None) -> bool:
-        """Return whether the page at the Origin needs CORS headers. Raise `Forbidden` if it must not call at all."""
+        """Return whether a page at this origin needs CORS headers. Raise `Forbidden` if the page must not call the
+        daemon.
+        """
         origin = raw.decode("latin-1").lower().rstrip("/")
         _scheme, _, site = origin.partition("://")
         if site and host is not None and site == host.decode("latin-1").lower():
@@ -66,7 +72,7 @@ class OriginGuard:
 
 
 def _host(raw: bytes | None) -> str:
-    """Return the name in a Host header, without the port and the brackets of an IPv6 address."""
+    """Return the host name in a Host header, without the port and without the brackets of an IPv6 address."""
     text = (raw or b"").decode("latin-1").strip().lower()
     if text.startswith("["):
         return text[1:].partition("]")[0]

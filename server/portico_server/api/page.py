@@ -16,8 +16,8 @@ router = new_router(include_in_schema=False)
 
 _NO_FRAMES = "frame-ancestors 'none'"
 
-# Only this origin is allowed, and no page may frame the daemon; inline styles belong to the API reference's
-# widgets.
+# Only this origin is allowed, and no page may show the daemon in a frame. The widgets of the API reference
+# need inline styles.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; font-src 'self'; "
     "img-src 'self' data: blob:; media-src blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
@@ -67,13 +67,13 @@ _TYPES = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css
 
 @router.get("/")
 async def front_page() -> HTMLResponse:
-    """Serve the page: a chat, the documents, and what runs on the daemon."""
+    """Serve the page: a chat, the documents, and an overview of what runs on the daemon."""
     page = _WEB.joinpath("index.html").read_text(encoding="utf-8")
     return HTMLResponse(page, headers={**_HEADERS, "Cache-Control": "no-cache"})
 
 
 def app_page(title: str, origins: Sequence[str]) -> HTMLResponse:
-    """Return the page of a single app, which pages of ``origins`` may embed in a frame."""
+    """Return the page of a single app. Pages from ``origins`` may embed it in a frame."""
     page = _WEB.joinpath("index.html").read_text(encoding="utf-8")
     escaped_title = escape(title)
     page = page.replace(
@@ -89,7 +89,7 @@ def app_page(title: str, origins: Sequence[str]) -> HTMLResponse:
 
 @router.get("/web/{name}")
 async def page_asset(name: str) -> Response:
-    """Serve the page's scripts, styles and fonts. Their names change with their contents."""
+    """Serve a script, style or font of the page. Its name changes whenever its contents change."""
     if name not in _ASSETS:
         raise NotFound(f"Nothing is served at GET /web/{name}.", code="unknown_url")
     content = _WEB.joinpath(name).read_bytes()
@@ -112,7 +112,7 @@ async def reference_script() -> Response:
 
 @router.get("/docs/{name}")
 async def asset(name: str) -> Response:
-    """Serve the API reference's script and style from the installed package."""
+    """Serve the script or the style of the API reference from the installed package."""
     if name not in _TYPES:
         raise NotFound(f"Nothing is served at GET /docs/{name}.", code="unknown_url")
     content = files("fastapi_swagger.resources").joinpath(name).read_bytes()

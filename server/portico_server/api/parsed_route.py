@@ -1,4 +1,4 @@
-"""FastAPI routes whose JSON body is parsed once, by the gateway."""
+"""FastAPI routes that use the JSON body that the gateway has parsed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from portico_server.api.exchange import Exchange
 
 
 class ParsedRoute(APIRoute):
-    """A route that uses the value parsed and bounded by `Exchange.check_json` instead of parsing it again."""
+    """A route that uses the value that `Exchange.check_json` parsed and checked instead of parsing the body again."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -21,9 +21,9 @@ class ParsedRoute(APIRoute):
         async def handler(request: Request) -> Response:
             exchange: Exchange = request.scope["portico.exchange"]
             if takes_json:
-                exchange.require_json_type()  # also for a form, which is not parsed ahead of time
+                exchange.require_json_type()  # checked for forms too, which the gateway does not parse
             if exchange.parsed is not None:
-                # The attribute in which `Request.json` caches a parsed body.
+                # `Request.json` caches a parsed body in this attribute.
                 request._json = exchange.parsed
             return await handle(request)
 

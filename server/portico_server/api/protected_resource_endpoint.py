@@ -1,4 +1,6 @@
-"""``/.well-known/oauth-protected-resource``: how MCP clients authenticate. It requires no key."""
+"""``/.well-known/oauth-protected-resource``: metadata from which MCP clients learn how to authenticate. It requires no
+key.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ router = new_router(tags=["MCP"])
 
 @router.get(protected_resource.WELL_KNOWN)
 async def get_protected_resource(services: TheServices, request: Request) -> dict[str, Any]:
-    """Return the metadata of the daemon as a whole (RFC 9728)."""
+    """Return the metadata of the whole daemon (RFC 9728)."""
     return _resource(services, request, "")
 
 

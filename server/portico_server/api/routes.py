@@ -1,7 +1,8 @@
-"""The route table: what answers the requests to a path, whether they need a key, and their error format.
+"""The route table: for each path, the handler or adapter that answers, whether a key is required, and the error
+format.
 
-``python -m portico_server.api.routes`` prints the table as Markdown. FastAPI's own routes, behind the last row, are in
-`portico_server.api.fastapi_app`.
+``python -m portico_server.api.routes`` prints the table as Markdown. The last row stands for FastAPI's own routes,
+which `portico_server.api.fastapi_app` defines.
 """
 
 from __future__ import annotations
@@ -35,10 +36,11 @@ GATEWAY: Final = "gateway"
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One route. ``path`` is exact, or a prefix that ends in ``*``; the longest matching prefix applies.
+    """One route. ``path`` is an exact path, or a prefix that ends in ``*``; the longest matching prefix applies.
 
-    The gateway calls a plain function itself: one of ``methods`` (the hot paths; ``None`` for a method that FastAPI
-    answers), ``handler`` (for any method) or ``socket`` (for a WebSocket). Otherwise ``adapter`` answers.
+    The gateway itself calls a plain function: one of ``methods`` (on the hot paths; ``None`` for a method that FastAPI
+    answers), ``handler`` (for any method) or ``socket`` (for a WebSocket). For all other requests, ``adapter``
+    answers.
     """
 
     path: str
@@ -49,14 +51,14 @@ class Route:
     adapter: str = FASTAPI
     shape: Shape = OPENAI
     shape_of: Callable[[Scope], Shape] | None = None
-    """The error format, if it depends on more than the path; `shape` is the usual format."""
+    """Returns the error format, if it depends on more than the path; otherwise `shape` is the error format."""
     needs_key: bool = True
     takes_client_secret: bool = False
-    """True if a client secret grants access."""
+    """True if a client may use a client secret instead of a key."""
 
 
 def _shape_at_models(scope: Scope) -> Shape:
-    """Return the error format at the models path, which Anthropic's and OpenAI's clients share."""
+    """Return the error format for ``/v1/models``, which Anthropic's and OpenAI's clients share."""
     return ANTHROPIC if is_versioned(scope) else OPENAI
 
 
@@ -87,7 +89,7 @@ ROUTES: Final = (
     Route("/api/tags", "Ollama", {"GET": ollama_models.tags}, shape=OLLAMA_SHAPE),
     Route("/api/ps", "Ollama", {"GET": ollama_models.ps}, shape=OLLAMA_SHAPE),
     Route("/api/version", "Ollama", {"GET": ollama_models.version}, shape=OLLAMA_SHAPE),
-    # Ollama's clients show the refusal: only the operator manages models.
+    # Ollama's clients show the error to their user: only the operator manages models.
     Route("/api/pull", "Ollama", shape=OLLAMA_SHAPE),
     Route("/api/push", "Ollama", shape=OLLAMA_SHAPE),
     Route("/api/create", "Ollama", shape=OLLAMA_SHAPE),
@@ -118,22 +120,22 @@ _PREFIXES: Final = tuple(
 )
 
 HOT: Final = {route.path: route.methods for route in ROUTES if route.methods and route.protocol != "Ollama"}
-"""The functions behind the hot paths of OpenAI's and Anthropic's APIs, by path and method."""
+"""The functions that answer the hot paths of OpenAI's and Anthropic's APIs, keyed by path and method."""
 
 OLLAMA: Final = {
     route.path: route.methods for route in ROUTES if route.methods and route.protocol == "Ollama"
 }
-"""The functions behind the hot paths of Ollama's API, by path and method.
+"""The functions that answer the hot paths of Ollama's API, keyed by path and method.
 
-`portico_server.api.schema` describes this table and `HOT` in ``/openapi.json``.
+`portico_server.api.schema` describes the operations in this table and in `HOT` in ``/openapi.json``.
 """
 
 SOCKETS: Final = {route.path: route for route in ROUTES if route.socket is not None}
-"""The WebSocket routes, by path."""
+"""The WebSocket routes, keyed by path."""
 
 
 def find_route(path: str) -> Route:
-    """Return the route of a path over HTTP."""
+    """Return the route for an HTTP path."""
     route = _EXACT.get(path)
     if route is not None:
         return route
@@ -144,7 +146,7 @@ def find_route(path: str) -> Route:
 
 
 def as_markdown() -> str:
-    """Return the table as Markdown, one line per route."""
+    """Return the route table as Markdown, one row per route."""
     lines = ["| path | protocol | answered by | key | errors |", "| --- | --- | --- | --- | --- |"]
     for route in ROUTES:
         key = "yes" if route.needs_key else "no"

@@ -1,6 +1,6 @@
 """``/openapi.json``: the operations of every protocol adapter, and an operation for each app that the caller may call.
 
-The hot paths are answered before FastAPI sees them, and documented here.
+Requests on the hot paths do not reach FastAPI, so this module documents their operations.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PATH = "/openapi.json"
 
 
 class ErrorDocument(BaseModel):
-    """The error document on every path."""
+    """The body of an error response in OpenAI's format."""
 
     error: ErrorBody
 
@@ -121,7 +121,7 @@ PATHS: dict[str, Any] = {
     "/v1/chat/completions": _operation("create_chat_completion", "Answer a conversation", bodies.CHAT),
     "/v1/completions": _operation("create_completion", "Continue a prompt", bodies.COMPLETION),
     "/v1/responses": _operation(
-        "create_response", "Answer, with tools of the daemon and of the client", RESPONSE
+        "create_response", "Answer with the tools of the daemon and of the client", RESPONSE
     ),
     "/v1/embeddings": _operation(
         "create_embedding", "Turn texts into vectors", bodies.EMBEDDING, streams=False
@@ -142,7 +142,10 @@ PATHS: dict[str, Any] = {
     "/v1/images/generations": _operation("create_image", "Generate images from a prompt", IMAGE),
     "/v1/images/edits": _operation("create_image_edit", "Change pictures", EDIT, REFERRING_EDIT),
     "/v1/images/variations": _operation(
-        "create_image_variation", "No longer supported: use edits", RequestBody({}, {}), streams=False
+        "create_image_variation",
+        "Not supported any more; use edits instead",
+        RequestBody({}, {}),
+        streams=False,
     ),
     "/v1/messages": _operation("create_message", "Answer a conversation", CREATED, anthropic=True),
     "/v1/messages/count_tokens": _operation(
@@ -169,7 +172,7 @@ PATHS: dict[str, Any] = {
 
 
 def extend(app: FastAPI) -> None:
-    """Add the hot paths and the keys to FastAPI's document."""
+    """Add the hot paths and the authentication scheme to FastAPI's document."""
     make = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -180,7 +183,7 @@ def extend(app: FastAPI) -> None:
             error_schema = ErrorDocument.model_json_schema(ref_template="#/components/schemas/{model}")
             error = jsonable_encoder(
                 error_schema, exclude_none=True
-            )  # in the format that FastAPI uses for endpoints
+            )  # in the format of FastAPI's own endpoints
             document["components"]["schemas"] |= {**error.pop("$defs"), "ErrorDocument": error}
             schemes = document["components"].setdefault("securitySchemes", {})
             schemes["key"] = {"type": "http", "scheme": "bearer", "description": "A key of this daemon: pk-…"}
@@ -192,8 +195,10 @@ def extend(app: FastAPI) -> None:
 
 @router.get(PATH, include_in_schema=False)
 async def openapi(request: Request, services: TheServices) -> dict[str, Any]:
-    """Return the API document of all protocol adapters. Without a key, if one is required, it contains no apps."""
-    # Built at the first request, in some tenths of a second, and then cached.
+    """Return the API document of all protocol adapters. If a key is required and the caller sends none, the document
+    contains no apps.
+    """
+    # FastAPI builds the document at the first request, in some tenths of a second, and then caches it.
     document: dict[str, Any] = await pools.LOADING.run(request.app.openapi)
     auth: Auth = request.scope["portico.auth"]
     try:
@@ -210,7 +215,7 @@ async def openapi(request: Request, services: TheServices) -> dict[str, Any]:
 
 
 def operations(cards: Sequence[Card]) -> dict[str, Any]:
-    """Return a path for each app, with the schemas of its input and output."""
+    """Return an operation for each app, keyed by path, with the schemas of its input and output."""
     return {f"/api/apps/{card.name}/run": {"post": _app_operation(card)} for card in cards}
 
 
@@ -235,7 +240,7 @@ def _app_operation(card: Card) -> dict[str, Any]:
         "name": "stream",
         "in": "query",
         "schema": {"type": "boolean", "default": True},
-        "description": "false for one JSON answer; otherwise the events of the run",
+        "description": "false for one JSON response; otherwise the events of the run",
     }
     return {
         "tags": ["Apps"],

@@ -1,6 +1,6 @@
-"""The services that a protocol adapter may use; `portico_server.services` builds them once.
+"""The services that protocol adapters may use; `portico_server.services` builds them once.
 
-FastAPI endpoints get them as parameters through `portico_server.api.endpoint`; this module imports no framework.
+`portico_server.api.endpoint` passes them to FastAPI endpoints as parameters. This module imports no framework.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ from portico_server.webhooks.webhooks import WebhookService
 
 
 class ApiServices(Protocol):
-    """The services passed to every protocol adapter."""
+    """The services that every protocol adapter receives."""
 
     loaded: LoadedSettings
     database: Database
@@ -104,19 +104,19 @@ class ApiServices(Protocol):
     sign_ins: SignIns
     plugins: InstalledPlugins
     guards: Sequence[ContentGuard]
-    """The guards of the configuration, in order."""
+    """The configured guards, in the order in which they run."""
     startup: list[str]
-    """The ids of the runs started at the start of the daemon."""
+    """The ids of the runs that the daemon started during its startup."""
     start_apps: list[str]
-    """The names of the apps for the folders passed at the start of the daemon (``--docs``), in order."""
+    """The names of the apps for the folders passed with ``--docs``, in the order of the folders."""
     url: str
     """The base URL of the daemon, such as ``http://127.0.0.1:8642``."""
     started_at: float
-    """Start time of the daemon, in seconds since the epoch."""
+    """Time when the daemon started, in seconds since 1970."""
     stop: Callable[[], None]
-    """Asks the daemon to stop, as SIGTERM does."""
+    """Requests the daemon to stop, as SIGTERM does."""
     problems: Problems
-    """The parts of the configuration that could not be applied at the start."""
+    """The parts of the configuration that could not be applied at startup."""
 
     @property
     def settings(self) -> Settings: ...

@@ -1,4 +1,4 @@
-"""Shared response shapes: lists, timestamps, and the conversion of rows."""
+"""Response types used by several endpoints: lists, timestamps, and the conversion of rows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Moment: TypeAlias = Annotated[int, BeforeValidator(int)]
 def shaped(shape: type[Shape], row: Any, **given_fields: Any) -> Shape:
     """Return ``row`` as a ``shape``, a data class or a model.
 
-    Each field not in ``given_fields`` is the attribute of that name, or has a default.
+    A field that is not in ``given_fields`` gets the row's attribute of the same name, or its default.
     """
     fields = shape.model_fields if issubclass(shape, BaseModel) else shape.__dataclass_fields__  # type: ignore[attr-defined]
     attributes = {
@@ -41,14 +41,14 @@ def _adapter(shape: Hashable) -> TypeAdapter[Any]:
 
 
 class Listed(BaseModel, Generic[T]):
-    """A list of the native API."""
+    """A list in the format of the native API."""
 
     data: list[T]
 
 
 class ListedPart(Listed[T], Generic[T]):
-    """The beginning of a list. ``has_more`` is true if more items exist, because of ``limit`` or because the items are
-    long.
+    """The beginning of a list. ``has_more`` is true if more items exist, because the list was cut at ``limit`` or at
+    its maximum total length.
     """
 
     has_more: bool
@@ -67,20 +67,22 @@ class PartialList(OpenAIList[T], Generic[T]):
 
 
 class Page(PartialList[T], Generic[T]):
-    """A page of objects with ids: pass its ``last_id`` as ``after`` of the next request."""
+    """A page of objects with ids. To get the next page, pass ``last_id`` as ``after``."""
 
     first_id: str | None
     last_id: str | None
 
     @classmethod
     def of(cls, data: Sequence[Any], has_more: bool) -> Self:
-        """Return a page with its first and last id."""
+        """Return a page of ``data`` with its first and last id."""
         ends = (data[0].id, data[-1].id) if data else (None, None)
         return cls(data=list(data), has_more=has_more, first_id=ends[0], last_id=ends[1])
 
 
 def page_of(rows: Sequence[Row], after: str | None, limit: int, noun: str) -> RowPage[Row]:
-    """Return at most ``limit`` of the rows after the id ``after``. Raise `NotFound` if no row has this id."""
+    """Return at most ``limit`` rows that follow the row with the id ``after``. Raise `NotFound` if no row has this
+    id.
+    """
     start = 0
     if after is not None:
         start = next((number for number, row in enumerate(rows, 1) if row.id == after), -1)
@@ -104,7 +106,7 @@ class RemovedId(BaseModel):
 
 
 class RemovedObject(BaseModel):
-    """A removed object in OpenAI's format."""
+    """Confirmation in OpenAI's format that an object was removed."""
 
     id: str
     object: str
@@ -112,6 +114,6 @@ class RemovedObject(BaseModel):
 
 
 class StartedRun(BaseModel):
-    """The id of the run that does the work; its events are at ``/api/runs/{id}/events``."""
+    """The id of the run that does the requested work; its events are at ``/api/runs/{id}/events``."""
 
     run: str

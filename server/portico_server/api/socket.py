@@ -1,4 +1,4 @@
-"""One WebSocket on raw ASGI: JSON in, JSON out, with a limit on every wait."""
+"""One WebSocket on raw ASGI: JSON messages in both directions, with a timeout for every wait."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from portico_server.api.json_body import parse_in_turn
 from portico_server.core.errors import InvalidRequest, PorticoError, TooMany
 
 MAX_SEND_STALL_S: Final = 120.0
-"""Seconds within which a client must read what is sent to it."""
+"""Seconds within which a client must read a message that was sent to it."""
 
 NORMAL_CLOSE_CODE: Final = 1000
 POLICY_CLOSE_CODE: Final = 1008
@@ -22,7 +22,7 @@ FAILURE_CLOSE_CODE: Final = 1011
 
 
 class Wire(Protocol):
-    """The connection beneath a WebSocket: `portico_server.http.websocket.WebSocketConnection`."""
+    """The connection that a WebSocket uses: `portico_server.http.websocket.WebSocketConnection`."""
 
     count: Callable[[int], str | None]
 
@@ -30,7 +30,9 @@ class Wire(Protocol):
 
 
 class WebSocket:
-    """A WebSocket. ``exchange`` is the request that opens it: its caller, its id, and its response until `accept`."""
+    """A WebSocket. ``exchange`` is the request that opens it, with its caller and its id. Until `accept`, ``exchange``
+    can still send an HTTP response.
+    """
 
     def __init__(self, exchange: Exchange, receive: Receive, send: Send) -> None:
         self.exchange = exchange
@@ -41,7 +43,7 @@ class WebSocket:
         self._waiting_bytes = self._kept_bytes = 0
 
     async def accept(self, subprotocol: str | None = None) -> None:
-        """Complete the handshake. From now on, received messages count towards the caller's key until `done`."""
+        """Complete the handshake. From now on, a received message counts towards the caller's key until `release`."""
         if self._wire is not None:
             self._wire.count = self._count
         await self._receive()  # websocket.connect
@@ -65,8 +67,8 @@ class WebSocket:
             self._wire.release(len(message.encode() if isinstance(message, str) else message))
 
     def keep(self, size: int) -> bool:
-        """Set the number of bytes held between messages. Return whether the key has room for them; otherwise count
-        none.
+        """Set the number of bytes that stay in memory between messages. Return whether the key may use that much
+        memory; if not, no bytes are counted.
         """
         try:
             self.exchange.hold(self._waiting_bytes + size)
@@ -103,9 +105,10 @@ class WebSocket:
 
 
 class IncomingMessages:
-    """The messages of a WebSocket, received even during an answer: a client that leaves cancels the block.
+    """The messages of a WebSocket, received even while an earlier message is answered. If the client leaves, the
+    ``async with`` block is cancelled.
 
-    The connection is not read while ``max_waiting`` messages are queued.
+    While ``max_waiting`` messages are queued, no more messages are read from the connection.
     """
 
     def __init__(self, socket: WebSocket, max_waiting: int) -> None:
@@ -131,11 +134,11 @@ class IncomingMessages:
         return False
 
     async def get(self) -> str | bytes:
-        """Return the next message. Pass it to `WebSocket.done` afterwards."""
+        """Return the next message. After handling it, pass it to `WebSocket.release`."""
         return await self._messages.get()
 
     def leave(self) -> None:
-        """Note that the client has left, as detected while sending."""
+        """Handle that the client has left, which may be detected while sending: cancel the block."""
         if not self._has_left:
             self._has_left = True
             self._task.cancel()
@@ -149,7 +152,7 @@ class IncomingMessages:
 
 
 async def read_message(message: str | bytes) -> dict[str, Any]:
-    """Parse a message as a JSON object, within the limits of a body. Raises `InvalidRequest`."""
+    """Parse a message as a JSON object, with the same limits as a request body. Raises `InvalidRequest`."""
     if isinstance(message, bytes):
         raise InvalidRequest("Send messages as text, not as bytes.", code="unsupported_content_type")
     value = await parse_in_turn(message.encode())

@@ -1,4 +1,4 @@
-"""Server-sent events as the response of a FastAPI endpoint; the hot path uses `Exchange.stream`."""
+"""Server-sent events as the response of a FastAPI endpoint; handlers on the hot path use `Exchange.stream` instead."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def event_frame(number: int, event: Event) -> bytes:
 
 
 def frame(number: int, kind: str, document: Mapping[str, object]) -> bytes:
-    """Return one numbered event of the native API."""
+    """Return one numbered event in the format of the native API."""
     return ServerSentEvent(orjson.dumps(document).decode(), event=kind, id=str(number), sep=LINE_END).encode()
 
 
 class EventStream(EventSourceResponse):
     """Sends frames as they arrive, each with one or more events. If the client leaves, the frame generator is closed.
 
-    The head is sent with the first frame, or with the first comment of a quiet stream, so an earlier error keeps its
-    status. A later error becomes the last frame.
+    The response head is sent with the first frame, or with the first comment while the stream is quiet, so an error
+    before then keeps its HTTP status. A later error becomes the last frame.
     """
 
     media_type = "text/event-stream"
@@ -68,7 +68,7 @@ class EventStream(EventSourceResponse):
                 await exchange.send(message)
 
         try:
-            # The scope as received: FastAPI treats HEAD as GET, and a HEAD must not open a stream.
+            # Pass the original scope: FastAPI treats HEAD as GET, but HEAD must not open a stream.
             await super().__call__(exchange.scope, receive, send_head_late)
         except asyncio.CancelledError:
             await exchange.say_revoked()
@@ -76,7 +76,7 @@ class EventStream(EventSourceResponse):
 
 
 async def _ending_in_errors(frames: AsyncIterator[bytes], exchange: Exchange) -> AsyncIterator[bytes]:
-    """Yield the frames, and any error as the last frame."""
+    """Yield the frames. If an error occurs, yield it as the last frame."""
     try:
         async for piece in frames:
             yield piece
@@ -90,7 +90,7 @@ async def _ending_in_errors(frames: AsyncIterator[bytes], exchange: Exchange) ->
 
 
 async def while_present(request: Request, work: Awaitable[T]) -> T:
-    """Return the result of ``work``, which is cancelled if the client leaves."""
+    """Return the result of ``work``. If the client leaves, cancel ``work``."""
     exchange: Exchange = request.scope["portico.exchange"]
     with Presence(exchange):
         return await work

@@ -1,4 +1,6 @@
-"""The deployed apps by id, owner and name: which app a caller refers to, and what the caller may do with it."""
+"""Finds deployed apps by id, or by owner and name: the app that a caller refers to, if the caller has the right to use
+it.
+"""
 
 from __future__ import annotations
 
@@ -15,17 +17,19 @@ from portico_server.db.apps import AppRow, VersionRow
 
 
 class AppIndex:
-    """Finds deployed apps: the active apps with their current version, and the broken apps."""
+    """Finds deployed apps: the active apps with their current versions, and the broken apps."""
 
     def __init__(self) -> None:
         self._rows: dict[str, tuple[AppRow, VersionRow]] = {}
-        """The row and the version of each app, by id."""
+        """The row and the current version of each app, keyed by app id."""
         self._ids: dict[tuple[str | None, str], str] = {}
-        """App ids, by owner and name."""
+        """App ids, keyed by owner and name."""
         self._broken_rows: dict[str, AppRow] = {}
-        """Rows of apps that do not answer, by id. Another version can repair them."""
+        """Rows of broken apps, which do not answer, keyed by app id. Deploying another version can repair them."""
         self.unusable: dict[str, str] = {}
-        """Apps that could not be read at startup, with the reason. Their rows stay, but the apps do not answer."""
+        """Apps that could not be built at startup, with the reasons. Their rows are kept, but the apps do not
+        answer.
+        """
 
     def put(self, row: AppRow, version: VersionRow) -> None:
         """Register a version of an app as current."""
@@ -47,33 +51,33 @@ class AppIndex:
         self._ids.pop((row.owner, row.name), None)
 
     def all_rows(self) -> Mapping[str, AppRow]:
-        """Return all apps by id, including broken apps."""
+        """Return all apps, including broken apps, keyed by id."""
         return {**{app_id: row for app_id, (row, _version) in self._rows.items()}, **self._broken_rows}
 
     def owners(self, name: str) -> Sequence[str]:
-        """Return the keys that own an app with this name."""
+        """Return the ids of the keys that own an app with this name."""
         return [owner for owner, app_name in self._ids if app_name == name and owner is not None]
 
     def find_broken(self, owner: str | None, name: str) -> AppRow | None:
-        """Return the broken app with this name."""
+        """Return the broken app that the owner has under this name."""
         return self._broken_rows.get(self._ids.get((owner, name), ""))
 
     def find_owned(self, owner: str | None, name: str) -> AppRow | None:
-        """Return a key's app with this name; the owner ``None`` means the shared app."""
+        """Return the owner's app with this name. The owner ``None`` stands for shared apps."""
         return self.row(self._ids.get((owner, name), ""))
 
     def _find_named(self, ref: str, caller: Principal) -> tuple[AppRow, VersionRow] | None:
-        """Resolve a name or an id for the caller: the caller's own app, then a shared app; apps of other keys only
-        by id.
+        """Resolve a name or an id for the caller. A name refers to the caller's own app or else to a shared app; an
+        app of another key is found only by its id.
         """
         app_id = bound_id(ref) or self._ids.get((caller.id, ref)) or self._ids.get((None, ref)) or ref
         version = self._rows.get(app_id)
         return version if version is not None and caller.sees(version[0].owner) else None
 
     def find(self, ref: str, caller: Principal) -> tuple[AppRow, VersionRow]:
-        """Return the app with a name or an id, and its current version.
+        """Return an app by its name or id, with its current version.
 
-        Raise `NotFound` if this caller has no such app.
+        Raise `NotFound` if the caller may not call such an app.
         """
         version = self._find_named(ref, caller)
         if version is None or not caller.allows(f"apps:{version[0].name}:call"):
@@ -92,20 +96,20 @@ class AppIndex:
     def readable(self, ref: str, caller: Principal) -> tuple[AppRow, VersionRow]:
         """Return the app as `find` does, for reading its specification: prompts, instructions and code.
 
-        Raise `Forbidden` unless the app is the caller's own, or the caller is an admin: the right to call it is not
-        enough.
+        Raise `Forbidden` unless the app is the caller's own or the caller is an admin. The right to call the app is
+        not enough.
         """
         row, version = self.find(ref, caller)
         if not caller.owns(row.owner):
             raise Forbidden(
                 f"Only admins can read the specification of the shared app '{row.name}'. This key may call "
-                "the app: GET /api/apps/NAME returns its description and its schemas."
+                "the app: GET /api/apps/NAME returns the app's description and schemas."
             )
         return row, version
 
     def changeable(self, ref: str, caller: Principal) -> tuple[AppRow, VersionRow]:
-        """Return the app as `find` does, for changing it or moving it elsewhere. Raise `Forbidden` for a shared app,
-        unless the caller is an admin.
+        """Return the app as `find` does, for changing or exporting it. Raise `Forbidden` for a shared app, unless the
+        caller is an admin.
         """
         row, version = self.find(ref, caller)
         caller.require(f"apps:{row.name}:deploy")
@@ -123,7 +127,7 @@ class AppIndex:
         return version[0] if version is not None else None
 
     def list(self, caller: Principal, *, include_all: bool = False) -> Sequence[tuple[AppRow, VersionRow]]:
-        """List the deployed apps that the caller may call by name; ``include_all``: for an admin, all apps."""
+        """List the deployed apps that the caller may call, by name. ``include_all``: list all apps, for admins."""
         return [
             (row, version)
             for row, version in sorted(self._rows.values(), key=lambda pair: (pair[0].name, pair[0].id))
@@ -135,18 +139,18 @@ class AppIndex:
         ]
 
     def is_current(self, name: str, kind: str, spec: Mapping[str, Any]) -> bool:
-        """Return whether this specification is the current version of the shared app."""
+        """Return whether the current version of the shared app ``name`` has this specification."""
         row = self.find_shared(name)
         return row is not None and row.kind == kind and self._rows[row.id][1].digest == digest_of(spec)
 
 
 def _shown_name(row: AppRow) -> str:
-    """Return the listed name of a broken app. A key's app is listed by its id, because other keys may use the same
-    name.
+    """Return the name under which a broken app is listed. If a key owns the app, this is the app's id, because other
+    keys may use the same name.
     """
     return row.name if row.owner is None else row.id
 
 
 def digest_of(spec: Mapping[str, Any]) -> str:
-    """Return the digest of a specification, independent of the order of its keys."""
+    """Return a digest of a specification. It does not depend on the order of the specification's keys."""
     return hashlib.sha256(orjson.dumps(spec, option=orjson.OPT_SORT_KEYS)).hexdigest()

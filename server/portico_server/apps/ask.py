@@ -1,4 +1,6 @@
-"""Chat apps of stores: each answers questions about its documents, with citations, under the store's name."""
+"""Chat apps of stores. The chat app of a store has the store's name and answers questions about its documents, with
+citations.
+"""
 
 from __future__ import annotations
 
@@ -47,32 +49,32 @@ logger = logging.getLogger(__name__)
 
 
 MODEL = "default"
-"""The model that answers if the store's card has no label ``model``."""
+"""The model that answers if the label ``model`` is missing on the store's card."""
 
 TINY_MODEL_SIZE = 1_000_000_000
-"""Number of parameters (label ``parameters``) below which a model cannot handle a long prompt."""
+"""Number of parameters (label ``parameters``) below which a model is considered too small for a long prompt."""
 
 MAX_PROPOSED_QUESTIONS = 3
 """Maximum number of questions that a store proposes to a reader."""
 
 MAX_TRIED_QUESTIONS = 24
-"""Maximum number of questions tried until enough of them are answered."""
+"""Maximum number of candidate questions that are tried when questions are proposed."""
 
 MAX_PROPOSED_STORES = 256
-"""Maximum number of stores whose questions are cached."""
+"""Maximum number of stores whose proposed questions are cached."""
 
 _OWN_OPTIONS = frozenset({"model", "messages", "stream", "stream_options", "n", "unsupported"})
 _ATTEMPTS = 3
 MAX_LISTED_SENTENCES = 20
 MAX_LISTED_CHARS = 4_000
-"""Maximum characters of sentences without evidence that a model sees when it is asked again."""
+"""Maximum total length, in characters, of the sentences without evidence that a model sees when it is asked again."""
 
 _TAIL_SIZE = 400
-"""Number of pieces of an answer that are checked for repetition; a piece is one or more tokens."""
+"""Number of pieces at the end of an answer that are checked for repetition. A piece consists of one or more tokens."""
 
 
 class StoreApps:
-    """A registry `Source` with a chat app for each store whose card has the label ``app``."""
+    """A registry `Source` that provides a chat app for each store whose card has the label ``app``."""
 
     def __init__(
         self, registry: Registry, trust: ReaderTest, unsupported_action: Unsupported = "mark"
@@ -81,7 +83,7 @@ class StoreApps:
         self._trust = trust
         self._unsupported = unsupported_action
         self._proposals: OrderedDict[str, tuple[Hashable, Sequence[str]]] = OrderedDict()
-        """The version and the proposed questions of each store, by store id."""
+        """For each store id, the version of the store and the questions proposed for this version."""
 
     async def propose(
         self,
@@ -90,9 +92,10 @@ class StoreApps:
         read: Callable[[], Awaitable[Sequence[StorePassage]]],
         context: Context,
     ) -> Sequence[str]:
-        """Return at most `MAX_PROPOSED_QUESTIONS` that the documents of ``store`` answer, judged as its app would.
+        """Return at most `MAX_PROPOSED_QUESTIONS` questions that the documents of ``store`` answer. The store's app
+        judges whether they do.
 
-        They are cached until ``version`` changes. ``read`` returns passages of the store.
+        The questions are cached until ``version`` changes. ``read`` returns passages of the store.
         """
         hashable, questions = self._proposals.get(store.id, (None, ()))
         if hashable == version:
@@ -144,12 +147,12 @@ class StoreApps:
 
 
 class AskApp:
-    """Searches one store and answers from the results: a model writes, or the best sentences are quoted.
+    """Searches one store and answers from the results: a model writes the answer, or the best sentences are quoted.
 
-    Events: `Cited` with the passages, then the model's own (`Delta` …) or a `Delta` for each quotation, and `Claimed`
-    after each sentence. The reply's ``citations`` are the passages that the model saw, or the sources of the
-    quotations. ``unsupported_action`` is the default treatment of sentences without evidence. The caller also needs
-    the right to read the store, and the right to chat if a model writes.
+    Events: `Cited` with the passages, then the model's events (`Delta` …) or a `Delta` for each quotation, and
+    `Claimed` after each sentence. The reply's ``citations`` are the passages that the model saw, or the sources of the
+    quotations. ``unsupported_action`` is the default treatment of sentences without evidence. The caller needs the
+    right to read the store, and the right to chat if a model writes.
     """
 
     def __init__(
@@ -161,25 +164,25 @@ class AskApp:
         self._registry = registry
         self._place = (
             f"store/{store.id}" if store.id else store.key
-        )  # the caller may have another app with this name
+        )  # the caller may have a different app with this name
         self.card = _card(store)
 
     async def call(self, request: Request, context: Context) -> ChatReply:
-        """Answer a request. If files of the store are still being read, the last sentence says how many."""
+        """Answer a request. If the store is still indexing files, the last sentence of the answer says how many."""
         if not isinstance(request, Chat):
             raise InvalidRequest(f"'{self.card.name}' is a chat app: it accepts only chat messages.")
         reply, search_result = await self._reply(request, context)
         if not search_result.files or not search_result.waiting or reply.finish_reason != "stop":
             return reply
         if _needs_a_writer(request.options):
-            return reply  # JSON or tool calls, which an added sentence would break
+            return reply  # the answer is JSON or tool calls; an added sentence would make it invalid
         question = prompt.split(request.messages).question
         note = f"\n\n{unread_files(question, search_result.waiting, search_result.files + search_result.waiting)}"
         await context.emit(Delta(note))
         return replace(reply, content=f"{reply.content}{note}")
 
     async def _reply(self, request: Chat, context: Context) -> tuple[ChatReply, SearchResult]:
-        """Return the answer and the search result."""
+        """Return the answer, and the search result from which it was made."""
         _refuse(request.options, self.card.name)
         turns = prompt.split(request.messages)
         model = str(self.card.labels["model"])
@@ -239,7 +242,9 @@ class AskApp:
         return lambda texts: self._vectors(texts, context)
 
     async def _query(self, turns: prompt.Turns, model: str, context: Context) -> str:
-        """Return the search query. A tiny model cannot rephrase a question, and trying takes seconds."""
+        """Return the search query for a conversation. A tiny model cannot rephrase a question, and trying would take
+        seconds.
+        """
         servable = self._registry.get(model)
         labels = servable.card.labels if servable is not None else {}
         if servable is None or 0 < (labels.get("parameters") or 0) < TINY_MODEL_SIZE:
@@ -247,9 +252,9 @@ class AskApp:
         return await standalone_question(turns, model, context)
 
     async def _writes(self, model: str) -> bool:
-        """Return whether the model writes the answer: as the store's setting says, otherwise if the model is trusted.
+        """Return whether the model writes the answer. The store's setting decides; without it, a trusted model writes.
 
-        If the model does not exist, its call reports that.
+        If the model does not exist, calling it reports the error.
         """
         if (label := self._store.labels.get("answers")) in ("write", "quote"):
             return bool(label == "write")
@@ -257,7 +262,7 @@ class AskApp:
         return servable is None or await self._trust.way(servable.card) == "write"
 
     async def _steps(self, model: str) -> Steps | None:
-        """Return the additional steps of the store's search. Its model chooses the queries if it is trusted to
+        """Return the settings for additional searches. The store's model chooses their queries if it is trusted to
         write.
         """
         search_labels = dict(self._store.labels.get("search") or {})
@@ -273,7 +278,8 @@ class AskApp:
     ) -> tuple[SearchResult, Judgement]:
         """Search the store, and judge whether the passages answer the question in ``turns``.
 
-        If strong vectors found the passages, missing words prove nothing.
+        If the store has a strong embedding model, passages may answer even if they lack the question's words, so the
+        question never counts as unanswered.
         """
         search_result = await context.call(self._place, search, listener=listener)
         assert isinstance(search_result, SearchResult)
@@ -292,9 +298,10 @@ class AskApp:
         return search_result, judgement
 
     async def _vectors(self, texts: Sequence[str], context: Context) -> Sequence[bytes] | None:
-        """Return vectors of words and sentences if the store's own model computes them at almost no cost.
+        """Return vectors of words and sentences if the store's embedding model computes them at almost no cost,
+        otherwise ``None``.
 
-        The right to read a store includes this use of its embedding model: no further scope is needed.
+        The right to read a store includes this use of its embedding model, so the caller needs no further scope.
         """
         embedding = self._registry.get(str(self._store.labels.get("embedding_model") or ""))
         if embedding is None or "words" not in embedding.card.capabilities:
@@ -317,8 +324,8 @@ class AskApp:
         is_introduced: bool = False,
         nearest: tuple[Passage, ...] = (),
     ) -> ChatReply:
-        """Send quotations, or the statement that nothing can be quoted. No model is called, so no prompt tokens are
-        used.
+        """Send quotations, or the statement that nothing can be quoted. No model is called, so the usage has no prompt
+        tokens.
 
         ``is_introduced``: the first piece is an introduction by Portico, which is not checked. ``nearest``: see
         `Cited`.
@@ -345,13 +352,13 @@ class AskApp:
         )
 
     def _trusted(self) -> bool:
-        """Return whether this store's vectors weigh at least as much as its words, as those of a strong model do."""
+        """Return whether the store's embedding model is strong: its vectors then weigh at least as much as words."""
         embedding = self._registry.get(str(self._store.labels.get("embedding_model") or ""))
         weight = embedding.card.labels.get("fusion_weight") if embedding is not None else None
         return isinstance(weight, int | float) and weight >= 0.5
 
     def _budget(self, model: str, max_tokens: int | None) -> prompt.PromptBudget:
-        """Return the prompt budget that the model's card allows."""
+        """Return the prompt budget that the context length on the model's card allows."""
         servable = self._registry.get(model)
         card = servable.card if servable is not None else None
         labels = card.labels if card is not None else {}
@@ -366,11 +373,13 @@ class AskApp:
 
 
 class _RepetitionError(Exception):
-    """An error for a model that repeats itself. Raised through its call, which ends the call."""
+    """An error that stops a model that repeats itself. It is raised while the model answers, which ends the call."""
 
 
 class _Answer:
-    """One answer of a model: its events are passed on without marks of unknown passages, and its claims are checked."""
+    """One answer from a model. Its events are passed on without citation marks of unknown passages, and its claims are
+    checked.
+    """
 
     def __init__(
         self,
@@ -397,7 +406,9 @@ class _Answer:
     async def ask(
         self, turns: prompt.Turns, options: Mapping[str, Any], share: prompt.PromptBudget
     ) -> ChatReply:
-        """Ask the model; with ``ask_again``, ask a second time if the first answer has sentences without evidence."""
+        """Ask the model. With ``ask_again``, ask a second time if the first answer contains sentences without
+        evidence.
+        """
         messages, reply = await self._fitting(turns, options, share)
         if self._unsupported == "ask_again":
             reply = await self._corrected(messages, reply, _options(options, share))
@@ -413,8 +424,8 @@ class _Answer:
     async def _corrected(
         self, messages: tuple[Message, ...], first: ChatReply, options: Mapping[str, Any]
     ) -> ChatReply:
-        """Return the first answer if all of it has evidence, otherwise the model's answer after it learns what
-        has none.
+        """Return the first answer if all its sentences have evidence. Otherwise tell the model which sentences have
+        none, and return its second answer.
         """
         wrong = self._checked_text.unsupported
         if not wrong:
@@ -440,7 +451,9 @@ class _Answer:
     async def _fitting(
         self, turns: prompt.Turns, options: Mapping[str, Any], share: prompt.PromptBudget
     ) -> tuple[tuple[Message, ...], ChatReply]:
-        """Ask the model, and ask again with half the budget if the model's tokens were shorter than estimated."""
+        """Ask the model. If the prompt turns out to have more tokens than estimated and does not fit, ask again with
+        half the budget.
+        """
         for attempt in range(1, _ATTEMPTS + 1):
             messages = prompt.compose(turns, self._passages, share, self._remark)
             try:
@@ -453,7 +466,7 @@ class _Answer:
 
     @property
     def _remark(self) -> str:
-        """Return the remark that tells the model about contradicting sources."""
+        """Return the remark in the prompt about sources that contradict each other; empty if there are none."""
         if self._differing is None:
             return ""
         first, second = (str(self._passages[side.passage].rank) for side in self._differing.sides)
@@ -464,11 +477,11 @@ class _Answer:
         try:
             reply = await self._context.call(self._model, Chat(messages, options), listener=self._pass_on)
         except _RepetitionError:
-            # The model's own count is lost with the rest of its answer, so this count is an estimate.
+            # The model's own count is lost with the rest of its answer, so the prompt tokens are estimated.
             prompt_tokens = sum(prompt.tokens(prompt.text_of(message)) for message in messages)
             reply = ChatReply("", usage=Usage(prompt_tokens, prompt.tokens("".join(self._text))))
         assert isinstance(reply, ChatReply)
-        if not self._text and reply.content:  # the model answered at once, without deltas
+        if not self._text and reply.content:  # the model sent its whole answer without deltas
             await self._say(self._marks.feed(reply.content))
         await self._say(self._marks.close())
         await self._checked_text.close()
@@ -489,8 +502,8 @@ class _Answer:
 
 
 async def _differing(question: str, judgement: Judgement, passages: Sequence[Passage]) -> Difference | None:
-    """Return what another file states differently from the best sentence, or from the last of several, if an answer
-    exists.
+    """Return the contradiction between the best sentence, or the last sentence of a chain, and another file. Return
+    ``None`` if the question has no answer.
     """
     if judgement.verdict != "answered" or not judgement.candidates:
         return None
@@ -518,12 +531,13 @@ def _card(store: Card) -> Card:
 
 
 def _refuse(options: Mapping[str, Any], name: str) -> None:
-    """Raise an error for options that change the answer and are not supported, instead of ignoring them."""
+    """Raise an error for options that would change the answer but are not supported, instead of ignoring them."""
     if (options.get("n") or 1) != 1:
         raise InvalidRequest(f"'{name}' is an app with a single answer: 'n' must be 1.", param="n")
     if options.get("logprobs"):
         raise InvalidRequest(
-            f"'{name}' is an app: its answers have no log probabilities. Call a model by its name for them.",
+            f"'{name}' is an app: its answers have no log probabilities. To get log probabilities, call a "
+            "model by its name.",
             param="logprobs",
         )
     action = options.get("unsupported")
@@ -536,7 +550,7 @@ def _refuse(options: Mapping[str, Any], name: str) -> None:
 
 
 def refuse_unchecked(card: Card, options: Mapping[str, Any]) -> None:
-    """Raise `InvalidRequest` if ``unsupported`` is set for a target that does not answer from documents."""
+    """Raise `InvalidRequest` if ``unsupported`` is set for a model or app that does not answer from documents."""
     if options.get("unsupported") is not None and "store" not in card.labels:
         raise InvalidRequest(
             f"'{card.name}' does not answer from the documents of a store, so its claims are not checked: "
@@ -547,7 +561,9 @@ def refuse_unchecked(card: Card, options: Mapping[str, Any]) -> None:
 
 
 def _needs_a_writer(options: Mapping[str, Any]) -> bool:
-    """Return whether the caller requires what a quotation cannot provide: a format such as JSON, or tool calls."""
+    """Return whether the caller requires something that a quotation cannot provide: a format such as JSON, or tool
+    calls.
+    """
     form = options.get("response_format")
     return bool(options.get("tools")) or (
         isinstance(form, Mapping) and form.get("type") not in (None, "text")
@@ -560,12 +576,12 @@ def _max_tokens(options: Mapping[str, Any]) -> int | None:
 
 
 def _options(options: Mapping[str, Any], share: prompt.PromptBudget) -> dict[str, Any]:
-    """Return the caller's options, with defaults for a limited answer without randomness."""
+    """Return the caller's options, with defaults that limit the length of the answer and exclude randomness."""
     model_options = {name: value for name, value in options.items() if name not in _OWN_OPTIONS}
     if _max_tokens(model_options) is None:
         model_options["max_tokens"] = share.answer
     if model_options.get("temperature") is None:
         model_options["temperature"] = 0
     if share.brief and model_options.get("frequency_penalty") is None:
-        model_options["frequency_penalty"] = 0.3  # without randomness, a small model repeats itself sooner
+        model_options["frequency_penalty"] = 0.3  # without randomness, a small model tends to repeat itself
     return model_options

@@ -1,4 +1,6 @@
-"""The apps of a configuration, deployed in dependency order once their tools are available."""
+"""The apps of a configuration. They are deployed in the order of their dependencies, once the tools that they need are
+available.
+"""
 
 from __future__ import annotations
 
@@ -17,23 +19,23 @@ logger = logging.getLogger(__name__)
 
 
 class ConfiguredApps:
-    """Deploys the apps of configurations. An app that needs a tool which is still starting waits for it."""
+    """Deploys the apps of configurations. If an app needs a tool that is still starting, the app waits for the tool."""
 
     def __init__(self, registry: Registry, apps: DeployedApps) -> None:
         self._registry = registry
         self._apps = apps
         self._index = apps.index
         self._waiting_entries: list[AppEntry] = []
-        """Apps that need a tool that is not available yet."""
+        """Apps that wait for a tool or for another waiting app."""
         self._deploying = asyncio.Lock()
         self._tool_added = asyncio.Event()
-        """Set when tools were added since the last attempt to deploy the waiting apps."""
+        """Set when a tool was added after the last attempt to deploy the waiting apps."""
 
     async def deploy(self, entries: Iterable[AppEntry], caller: Principal = SYSTEM) -> None:
-        """Deploy the apps of a configuration in dependency order.
+        """Deploy the apps of a configuration in the order of their dependencies.
 
-        An app that needs an unavailable tool waits for it, see `run`, as does an app that needs a waiting app. Raise
-        the error of any other app.
+        An app that needs an unavailable tool, or an app that waits, is deployed later by `run`. Raise the error of any
+        other app that fails.
         """
         wrong: list[tuple[AppEntry, PorticoError]] = []
         for entry in await self._deploy_possible(entries, caller):
@@ -51,13 +53,13 @@ class ConfiguredApps:
             raise wrong[0][1]
 
     def _may_come(self, error: PorticoError) -> bool:
-        """Return whether an app lacks a tool, or an app that waits."""
+        """Return whether an error means that an app lacks a tool, or lacks an app that waits."""
         if error.code == "model_not_found":
             return any(f"'{entry.name}'" in error.message for entry in self._waiting_entries)
         return error.code == "tool_not_found"
 
     async def _deploy_possible(self, entries: Iterable[AppEntry], caller: Principal) -> list[AppEntry]:
-        """Deploy what is possible, until no more can be deployed. Return the remaining entries."""
+        """Repeatedly deploy the apps whose dependencies are available. Return the remaining entries."""
         remaining_entries = list(entries)
         while remaining_entries:
             app_entries: list[AppEntry] = []
@@ -65,7 +67,7 @@ class ConfiguredApps:
                 try:
                     await self._deploy_entry(entry, caller)
                 except PorticoError:
-                    app_entries.append(entry)  # its error is reported at the last attempt
+                    app_entries.append(entry)  # the last attempt reports the app's error
             if len(app_entries) == len(remaining_entries):
                 break
             remaining_entries = app_entries
@@ -81,8 +83,10 @@ class ConfiguredApps:
             await self._apps.limit(row.id, entry.limits, caller)
 
     async def run(self) -> None:
-        """Deploy waiting apps as soon as their tools are available, until cancelled."""
-        self._tool_added.set()  # some may have become available in the meantime
+        """Deploy the waiting apps as soon as their tools are available. Runs until no app waits or the task is
+        cancelled.
+        """
+        self._tool_added.set()  # tools may have become available before the watch begins
         self._registry.watch(lambda kind: self._tool_added.set() if kind == "tool" else None)
         while self._waiting_entries:
             await self._tool_added.wait()
@@ -95,11 +99,11 @@ class ConfiguredApps:
                 self._waiting_entries = await self._deploy_possible(self._waiting_entries, SYSTEM)
 
     async def wait_for_start(self, key: str) -> None:
-        """Wait for an app with this name that itself waits for tools which are starting."""
+        """If an app with this name waits for tools that are starting, wait for the tools and deploy the app."""
         if any(entry.name == key for entry in self._waiting_entries):
             await self._registry.late_sources.tools_started()
             await self._deploy_waiting()
 
     async def prepared(self, key: str) -> None:
-        """Wait as `started` does: a durable run of an app begins where the app is."""
+        """Prepare a durable run of an app: wait for the app as `wait_for_start` does."""
         await self.wait_for_start(key)

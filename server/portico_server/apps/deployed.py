@@ -1,4 +1,4 @@
-"""Deployed apps: flows and agents that answer under a name, each in versions."""
+"""Deployed apps: named flows and agents with versions."""
 
 from __future__ import annotations
 
@@ -37,22 +37,22 @@ MAX_NOTE_CHARS: Final = 500
 """Maximum length of a version's note, in characters."""
 
 Build = Callable[[str, Mapping[str, Any], AppRow], Servable]
-"""Builds the Servable of a checked specification from (name, specification, row)."""
+"""Builds the Servable for a checked specification. Arguments: name, specification, row."""
 
 Check = Callable[[str, Mapping[str, Any], Principal], Awaitable[None]]
-"""Raises `InvalidRequest` that names the error in a specification, from (name, specification, caller)."""
+"""Raises `InvalidRequest` that names the error in a specification. Arguments: name, specification, caller."""
 
 
 @dataclass(frozen=True, slots=True)
 class AppKind:
-    """A kind of app: how its specification is checked and becomes a Servable."""
+    """A kind of app: how its specifications are checked and how Servables are built from them."""
 
     check: Check
     build: Build
 
 
 class DeployedApps:
-    """Puts deployed apps into the registry. Runs in progress keep the version that they began with."""
+    """Puts deployed apps into the registry. Runs in progress keep the version with which they began."""
 
     def __init__(
         self, database: Database, registry: Registry, quotas: Quotas, storage: StorageQuota | None = None
@@ -83,7 +83,7 @@ class DeployedApps:
             await self._hold(row)
 
     async def refresh(self) -> None:
-        """Apply what other daemons on the same database deployed, limited or removed."""
+        """Apply the changes that other daemons on the same database made: deployed and removed apps, and new limits."""
         before = self.index.all_rows()
         deployed_rows = await self._database.read(apps.all_of)
         for app_id in before.keys() - {row.id for row, _version in deployed_rows}:
@@ -96,7 +96,7 @@ class DeployedApps:
             await self._take(row, version)
 
     async def _hold(self, row: AppRow) -> None:
-        """Apply the limits of an app; usage before this start counts."""
+        """Apply the limits of an app. Usage before this daemon started counts towards them."""
         meter = self._quotas.limit(row.id, row.name, UsageLimits.parse(row.limits))
         if meter is None:
             return
@@ -127,9 +127,9 @@ class DeployedApps:
     ) -> tuple[AppRow, VersionRow]:
         """Make ``spec`` the current version of ``name``, from the next call on; ``name`` may be the id of an app.
 
-        Apps deployed by an admin are shared. Raise `InvalidRequest` if the specification is invalid, or `Conflict` if
-        the name belongs to something else, is shared and the caller is not an admin, or if ``expected_version`` is not
-        the current version.
+        Apps deployed by an admin are shared. Raise `InvalidRequest` if the specification is invalid. Raise `Conflict`
+        if the name belongs to another object, if it belongs to a shared app and the caller is not an admin, or if
+        ``expected_version`` is not the current version.
         """
         row = await self._check(name, kind, spec, caller)
         if row is not None:
@@ -172,12 +172,12 @@ class DeployedApps:
         self.index.put(row, version)
 
     async def versions(self, ref: str, caller: Principal) -> Sequence[VersionRow]:
-        """List all versions, newest first. Raises as `AppIndex.readable`."""
+        """List all versions, newest first. Raises the same errors as `AppIndex.readable`."""
         row, _version = self.index.readable(ref, caller)
         return await self._database.read(apps.versions, row.id)
 
     async def version(self, ref: str, number: int, caller: Principal) -> VersionRow:
-        """Return a version. Raises `NotFound`, and as `AppIndex.readable`."""
+        """Return a version. Raises `NotFound`, and the same errors as `AppIndex.readable`."""
         row, _version = self.index.readable(ref, caller)
         version_row = await self._database.read(apps.version, row.id, number)
         if version_row is None:
@@ -190,8 +190,8 @@ class DeployedApps:
         return version_row
 
     async def named_version(self, target: str) -> Servable | None:
-        """Return the Servable for ``NAME@NUMBER``, a version of a shared app, if it exists. Raise `PorticoError` if it
-        can no longer be built.
+        """Return the Servable for ``NAME@NUMBER``, a version of a shared app, or ``None`` if the version does not
+        exist. Raise `PorticoError` if it can no longer be built.
         """
         name, _, digits = target.rpartition("@")
         number = whole_number(digits, MAX_VERSION_CHARS)
@@ -226,9 +226,9 @@ class DeployedApps:
         note: str = "",
         expected_version: int | None = None,
     ) -> tuple[AppRow, VersionRow]:
-        """Deploy a new version with other values in some places (`change_places`), otherwise unchanged.
+        """Deploy a new version in which ``changes`` replaces values in the specification (`change_places`).
 
-        Runs in progress end with the version that they began with; sessions continue with the new version. Raise
+        Runs in progress end with the version with which they began; sessions continue with the new version. Raise
         `Conflict` if another version was deployed in the meantime.
         """
         row, current = self.index.changeable(ref, caller)
@@ -244,11 +244,13 @@ class DeployedApps:
         )
 
     def known(self, caller: Principal) -> Sequence[str]:
-        """Return the deployed apps, as part of `portico_server.core.interfaces.AppVariants`."""
+        """Return the names of the deployed apps; implements `portico_server.core.interfaces.AppVariants`."""
         return [row.name for row, _version in self.index.list(caller)]
 
     async def variant(self, name: str, changes: Mapping[str, Any], caller: Principal) -> Servable:
-        """Return the app with other values in some places, which no other caller can use. Raises as `update`."""
+        """Return the app with changed values in its specification. Only this caller can use the variant. Raises the
+        same errors as `update`.
+        """
         row, current = self.index.readable(name, caller)
         spec = change_places(current.spec, changes)
         kind = self._of(row.kind)
@@ -256,12 +258,12 @@ class DeployedApps:
         return kind.build(row.name, spec, row)
 
     async def settle(self, name: str, changes: Mapping[str, Any], caller: Principal, note: str) -> int:
-        """Update an app from the changes alone, as `update` does. Return the number of the version."""
+        """Update an app as `update` does, given only its name and the changes. Return the number of the new version."""
         row, _version = await self.update(name, changes, caller, note=note)
         return row.version
 
     async def limit(self, ref: str, limits: UsageLimits, caller: Principal) -> AppRow:
-        """Set an app's limits for all callers. Past usage counts, except for calls in progress."""
+        """Set an app's limits for all callers. Past usage counts towards them, except calls in progress."""
         row, version = self.index.changeable(ref, caller)
         await self._database.write(apps.limit, row.id, limits.to_json() or None)
         row = replace(row, limits=limits.to_json() or None)
@@ -287,7 +289,9 @@ class DeployedApps:
         await self._check(name, kind, spec, caller)
 
     async def _check(self, name: str, kind: str, spec: Mapping[str, Any], caller: Principal) -> AppRow | None:
-        """Return the app that would get a new version, ``None`` if it would be new. Raises as `deploy`."""
+        """Return the app that would get a new version, or ``None`` if the app would be new. Raises the same errors as
+        `deploy`.
+        """
         app_kind = self._of(kind)
         if is_id(name, "app_"):
             row: AppRow | None = self.index.changeable(name, caller)[0]
@@ -303,7 +307,9 @@ class DeployedApps:
         return row
 
     async def names(self, row: AppRow, spec: Mapping[str, Any], caller: Principal) -> Sequence[str]:
-        """Return what a version of an app calls by name, as registry keys. Raises as `deploy` for missing names."""
+        """Return the registry keys of everything that a version of an app calls. If a name does not exist, raise the
+        same error as `deploy`.
+        """
         with binding() as bound:
             await self._of(row.kind).check(row.name, spec, caller)
         return sorted(bound.known)

@@ -1,4 +1,4 @@
-"""Apps in a configuration file, under ``apps`` and ``agents``."""
+"""Apps in the ``apps`` and ``agents`` of a configuration file."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from portico_server.core.limits import UsageLimits
 from portico_server.core.names import check_name
 
 OVER = ("title", "description", "durability", "timeout")
-"""Fields that may be given next to a flow, where they override the flow's own."""
+"""Fields that an entry may contain next to a flow. They override the flow's own fields."""
 
 
 @dataclass(frozen=True, slots=True)
 class AppEntry:
-    """An app to deploy. ``limits`` ``None`` keeps its current limits."""
+    """An app to deploy. If ``limits`` is ``None``, the app keeps its current limits."""
 
     name: str
     kind: str
@@ -32,8 +32,8 @@ class AppEntry:
 
 
 def app_of(item: Mapping[str, Any], at: str, folder: Path) -> AppEntry:
-    """Parse an entry of ``apps``: a ``flow``, a ``team``, an ``agent``, or the ``file`` of a flow or agent in
-    ``folder``.
+    """Parse an entry of ``apps``: a ``flow``, a ``team``, an ``agent``, or a ``file`` in ``folder`` that contains a
+    flow or an agent.
 
     Raise `InvalidRequest` with the location of an error. Models, stores and tools are not checked.
     """
@@ -56,7 +56,7 @@ def app_of(item: Mapping[str, Any], at: str, folder: Path) -> AppEntry:
 
 
 def agent_of(item: Mapping[str, Any], at: str, folder: Path) -> AppEntry:
-    """Parse an entry of ``agents``: the agent itself, or the ``file`` that contains it."""
+    """Parse an entry of ``agents``: the agent itself, or a ``file`` that contains an agent."""
     spec = dict(item)
     file = spec.pop("file", None)
     if file is not None:
@@ -67,7 +67,7 @@ def agent_of(item: Mapping[str, Any], at: str, folder: Path) -> AppEntry:
 
 
 def _versioned(spec: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """Return a specification with its version; without a version, the first applies."""
+    """Return a specification with its version under ``key``; without a version, version 1 applies."""
     return {key: 1, **spec}
 
 
@@ -87,7 +87,7 @@ def _check(name: str, kind: str, spec: dict[str, Any], limits: Mapping[str, Any]
 
 
 def _document(file: str, folder: Path, at: str) -> dict[str, Any]:
-    import yaml  # only files need the parser
+    import yaml  # imported only if an entry names a file
 
     path = (folder / Path(file).expanduser()).resolve()
     try:

@@ -1,4 +1,4 @@
-"""Language detection for questions, as far as choosing a fixed sentence requires it."""
+"""Detects the language of a question, as precisely as choosing one of the fixed sentences requires."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 CJK = r"\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u3040-\u30ff\uac00-\ud7af"
-"""Han, kana and Hangul, as the contents of a regular expression's character class."""
+"""Ranges of Han, kana and Hangul characters, for use in a regular expression's character class."""
 
 _KANA = re.compile(r"[\u3040-\u30ff]")
 _HANGUL = re.compile(r"[\uac00-\ud7af]")
@@ -15,7 +15,7 @@ _HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
 _CYRILLIC = re.compile(r"[\u0400-\u04ff]")
 _WORD = re.compile(r"[^\W\d_]+")
 
-# Characters that exist only in the traditional script, among the most common in questions.
+# Characters that exist only in the traditional script, chosen from those that are most common in questions.
 _TRADITIONAL = re.compile(
     r"[個們這麼嗎為誰幾時間國說話請問開關檔設變應該與後來裡頁應機會學電腦點從動發樣經現實對寫讀買賣號]"
 )
@@ -166,7 +166,9 @@ _UNSUPPORTED: Mapping[str, str] = {
 
 
 def language(text: str) -> str:
-    """Return the language of ``text``, among those for which `not_found` has a sentence; English if unknown."""
+    """Return the language of ``text``, one of those for which `not_found` has a sentence; English if the language is
+    unknown.
+    """
     if _KANA.search(text):
         return "ja"
     if _HANGUL.search(text):
@@ -177,33 +179,37 @@ def language(text: str) -> str:
         return "ru"
     words = [word.lower() for word in _WORD.findall(text)]
     votes = {name: sum(word in stop_words for word in words) for name, stop_words in _WORDS.items()}
-    return max(votes, key=lambda name: votes[name])  # the first of equal counts: English
+    return max(votes, key=lambda name: votes[name])  # with equal counts, the first language wins: English
 
 
 def not_found(question: str) -> str:
-    """Return the sentence that the documents do not contain the answer, in the language of the question."""
+    """Return a sentence that says that the documents do not contain the answer, in the language of the question."""
     return _NOT_FOUND[language(question)]
 
 
 def no_documents(question: str, *, is_waiting: bool) -> str:
-    """Return the sentence that there are no documents to search, or not yet, in the language of the question."""
+    """Return a sentence that says that there are no documents to search (``is_waiting``: not yet), in the language of
+    the question.
+    """
     return (_WAITING if is_waiting else _EMPTY)[language(question)]
 
 
 def unread_files(question: str, waiting_count: int, total: int) -> str:
-    """Return the sentence that says how many files have not been read yet, in the language of the question."""
+    """Return a sentence that says how many files have not been read yet, in the language of the question."""
     return _UNREAD[language(question)].format(waiting=waiting_count, total=total)
 
 
 def nearest_passages(question: str) -> str:
-    """Return the sentence that introduces quotations which may not answer the question, in the language of the
+    """Return a sentence that introduces quotations which may not answer the question, in the language of the
     question.
     """
     return _NEAREST[language(question)]
 
 
 def documents_differ(question: str, order: Literal["", "authority", "newer"]) -> str:
-    """Return the sentence that says that sources differ, and which of them comes first."""
+    """Return a sentence that says that sources contradict each other, and which source is quoted first, in the
+    language of the question.
+    """
     name = language(question)
     sentences = {"authority": _AUTHORITY_FIRST, "newer": _NEWER_FIRST}.get(order)
     if sentences is None:
@@ -213,5 +219,5 @@ def documents_differ(question: str, order: Literal["", "authority", "newer"]) ->
 
 
 def unsupported_answer(question: str) -> str:
-    """Return the sentence that replaces an answer whose text was removed entirely, in the language of the question."""
+    """Return a sentence that replaces an answer of which all text was removed, in the language of the question."""
     return _UNSUPPORTED[language(question)]

@@ -1,4 +1,4 @@
-"""Model options in a specification, checked by name."""
+"""Checks the names of model options in a specification."""
 
 from __future__ import annotations
 
@@ -22,6 +22,6 @@ def known_options(options: Mapping[str, Any], at: str) -> None:
 
 
 def model_options(options: Mapping[str, Any], at: str) -> dict[str, Any]:
-    """Return checked model options as request fields; those of ``extra_body`` are merged with the others."""
+    """Return checked model options as request fields. The fields in ``extra_body`` are merged into the others."""
     known_options(options, at)
     return flat_options(options)

@@ -24,24 +24,26 @@ from portico_server.guards.detectors import GROUPS, find
 from portico_server.runs.runner import Runner
 
 RULES: Final = "rules"
-"""The name of the rules, which are always available."""
+"""The name under which requests select the rules. The rules are always available."""
 
 USUAL: Final = "default-moderation"
-"""The model or alias that answers if a request names none, if it exists."""
+"""The model or alias that judges if a request names no model. If it does not exist, the rules judge."""
 
 MAX_INPUTS: Final = 256
-"""Maximum number of texts per request."""
+"""Maximum number of texts in one request."""
 
 MAX_CHAT_INPUTS: Final = 32
-"""Maximum number of texts per request for a chat model, which judges them one after another."""
+"""Maximum number of texts in one request to a chat model, which judges them one after another."""
 
 MAX_IMAGES: Final = 8
 
 MAX_CHARS: Final = 1_000_000
-"""Maximum total characters of all texts in a request."""
+"""Maximum total length of all texts in a request, in characters."""
 
 MAX_LOOP_CHARS: Final = 20_000
-"""Characters of texts searched on the event loop; longer texts are searched in a thread."""
+"""Maximum total length of texts that are searched on the event loop, in characters. Longer texts are searched in a
+thread.
+"""
 
 CATEGORIES: Final = {
     "harassment": "harassing language towards any target",
@@ -58,10 +60,10 @@ CATEGORIES: Final = {
     "violence": "depicts death, violence or physical injury",
     "violence/graphic": "depicts these in graphic detail",
 }
-"""OpenAI's categories, in the wording for chat models."""
+"""OpenAI's categories, with the descriptions that chat models receive."""
 
 OWN_CATEGORIES: Final = ("pii", "secrets", "prompt-injection")
-"""Categories that rules judge and OpenAI's models do not."""
+"""Categories that the rules judge but OpenAI's models do not."""
 
 _JUDGED: Final = {
     "email": ("pii",),
@@ -72,7 +74,7 @@ _JUDGED: Final = {
     "threat": ("harassment", "harassment/threatening"),
     "insult": ("harassment",),
 }
-"""The categories of each kind of match that the rules find."""
+"""The categories to which each kind of match of the rules belongs."""
 
 _BY_RULES: Final = frozenset(category for categories in _JUDGED.values() for category in categories)
 _DETECTORS: Final = tuple(detector for group in GROUPS.values() for detector in group)
@@ -80,7 +82,7 @@ _DETECTORS: Final = tuple(detector for group in GROUPS.values() for detector in 
 _SEEN: Final = frozenset(
     ("self-harm", "self-harm/intent", "self-harm/instructions", "sexual", "violence", "violence/graphic")
 )
-"""Categories by which images are judged, as OpenAI defines them; the others apply to texts."""
+"""Categories by which images are judged, as in OpenAI's API; all other categories apply only to texts."""
 
 _FULL_SCORE: Final = 10
 _FLAGGED_SCORE: Final = 5
@@ -111,16 +113,17 @@ _FORMAT: Final = {
 
 @dataclass(frozen=True, slots=True)
 class ModeratedItem:
-    """An input with a single result: a text, or texts and images together. ``images`` are addresses or data."""
+    """An input that gets a single result: a text, or texts and images together. ``images`` are URLs or data URLs."""
 
     texts: tuple[str, ...]
     images: tuple[str, ...] = ()
 
 
 def read_input(value: Any) -> tuple[ModeratedItem, ...]:
-    """Parse the ``input`` of a request: a text, a list of texts, or a list of parts, which share one result.
+    """Parse the ``input`` of a request: a text, a list of texts, or a list of parts, which get a single result
+    together.
 
-    Raise `InvalidRequest` that names the location.
+    If it is invalid, raise `InvalidRequest` with the location.
     """
     if isinstance(value, str):
         items: tuple[ModeratedItem, ...] = (ModeratedItem((value,)),)
@@ -168,9 +171,10 @@ def _read_parts(parts: Sequence[Any]) -> ModeratedItem:
 async def moderate(
     runner: Runner, registry: Registry, name: str | None, value: Any, caller: Principal
 ) -> Moderated:
-    """Judge ``value``, the ``input`` of a request, in a run of the caller. Without a ``name``, the usual model judges.
+    """Judge ``value``, the ``input`` of a request, in a run of the caller. Without a ``name``, the default moderation
+    model judges.
 
-    Raise `InvalidRequest` if the input or the model is not valid for moderation.
+    Raise `InvalidRequest` if the input is invalid, or the model cannot judge it.
     """
     items = read_input(value)
     if name is None:

@@ -1,4 +1,4 @@
-"""Changes to places of a specification: ``outline.system``, ``chapters.step.options.temperature``."""
+"""Changes to values in a specification by path: ``outline.system``, ``chapters.step.options.temperature``."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ _PART: Final = re.compile(r"\.?([^.\[\]]+)|\[(\d+)\]")
 
 
 def change_places(spec: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the specification with other values in some places; ``None`` removes a field. ``spec`` stays unchanged.
+    """Return the specification with changed values. ``changes`` maps places to new values; ``None`` removes a field.
+    ``spec`` itself stays unchanged.
 
-    A place consists of the names that lead to a field, separated by dots: the name of a step or any other named
-    object, a field, or a number in brackets for an item of a list. A step with a unique name may be named directly,
-    wherever it is. Raise `NotFound` if a place does not exist.
+    A place consists of the names that lead to a field, separated by dots: the names of steps or other named objects,
+    fields, and numbers in brackets for items of lists. A step with a unique name may be named directly, wherever it is
+    in the specification. Raise `NotFound` if a place does not exist.
     """
     changed_spec: dict[str, Any] = copy.deepcopy(dict(spec))
     for place, value in changes.items():
@@ -34,8 +35,8 @@ def _put(spec: dict[str, Any], place: str, value: Any) -> None:
         if child is None and number == 0:
             child = _anywhere(spec, part, place)
         if child is None and number == len(parts) - 2 and isinstance(node, dict) and _is_whole(node):
-            # An object that was omitted so far, such as the options of a model; the check validates its
-            # fields.
+            # Create an object that was omitted so far, such as the options of a model. The check of the
+            # specification validates its fields.
             child = node[part] = {}
         if child is None:
             raise _nowhere(place, part, node, [name for name, _step in _walk(spec)] if not number else [])
@@ -53,7 +54,7 @@ def _put(spec: dict[str, Any], place: str, value: Any) -> None:
 
 
 def _is_whole(node: Mapping[str, Any]) -> bool:
-    """Return whether the object is a step or an agent."""
+    """Return whether the object is a whole step or agent."""
     return "op" in node or "portico_agent" in node
 
 
@@ -61,16 +62,16 @@ def _parts(place: str) -> list[str]:
     parts = [name or number for name, number in _PART.findall(place)]
     if not parts or "".join(match[0] for match in _PART.finditer(place)) != place:
         raise InvalidRequest(
-            f"'{place[:200]}' is not a place in a specification. Use the names that lead to a field, such as "
-            "'outline.system' or 'chapters.step.options.temperature'.",
+            f"'{place[:200]}' is not a valid place in a specification. Use the names that lead to a field, "
+            "such as 'outline.system' or 'chapters.step.options.temperature'.",
             param="set",
         )
     return parts
 
 
 def _below(node: Any, part: str) -> Any:
-    """Return what ``part`` refers to directly below a node: a field, an item, or a named object; ``None`` if
-    nothing.
+    """Return the value to which ``part`` refers directly below a node: a field, an item, or a named object. Return
+    ``None`` if it does not exist.
     """
     if isinstance(node, list):
         number = whole_number(part)
@@ -79,7 +80,7 @@ def _below(node: Any, part: str) -> Any:
         return next((child for name, child in _children({"steps": node}) if name == part), None)
     if not isinstance(node, dict):
         return None
-    # The steps of a combinator take precedence over its fields, because a step may have any name.
+    # Steps of a combinator take precedence over its fields, because a step may have the same name as a field.
     for name, child in _children(node):
         if name == part:
             return child
@@ -88,8 +89,8 @@ def _below(node: Any, part: str) -> Any:
 
 
 def _name_of(item: Any) -> dict[str, Any] | None:
-    """Return the named object of a list item: the item itself, the step in a case of a switch, or the agent in an
-    entry.
+    """Return the named object in an item of a list: the item itself, the step in a case of a switch, or the agent in
+    an entry. Return ``None`` if there is none.
     """
     if not isinstance(item, dict) or "name" in item or "op" in item:
         return item if isinstance(item, dict) else None
@@ -98,8 +99,8 @@ def _name_of(item: Any) -> dict[str, Any] | None:
 
 
 def _children(node: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the steps and agents directly below an object, by name; an unnamed step has the name that the daemon gives
-    it.
+    """Yield the names of the steps and agents directly below an object, with their objects. An unnamed step has the
+    name that the daemon gives it.
     """
     ranked_children: list[tuple[int, Any]] = [
         (1, node.get(key)) for key in ("step", "then", "else", "default")
@@ -116,7 +117,9 @@ def _children(node: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _anywhere(spec: dict[str, Any], name: str, place: str) -> dict[str, Any] | None:
-    """Return the only object with this name in the whole specification."""
+    """Return the only object with this name in the whole specification, or ``None``. If several objects have the name,
+    raise `InvalidRequest`.
+    """
     named_nodes = [node for node_name, node in _walk(spec) if node_name == name]
     if len(named_nodes) > 1:
         raise InvalidRequest(

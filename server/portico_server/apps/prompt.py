@@ -19,14 +19,16 @@ from portico_server.core.prompts import builtin
 from portico_server.core.request import Message
 
 DEFAULT_CONTEXT_TOKENS = 4096
-"""Context length, in tokens, assumed for a model whose card does not state it."""
+"""Context length, in tokens, that is assumed for a model whose card does not state it."""
 
 LONG_CONTEXT_TOKENS = 16_384
-"""Context length assumed for models that read long prompts. One with less refuses; it gets half on retry."""
+"""Context length, in tokens, that is assumed for models that read long prompts. If a model's context is shorter, the
+model refuses the prompt, and the retry uses half of this length.
+"""
 
 QUERY_LIMIT = 2_000
-"""Characters of a question that are used for the search; a longer question is pasted text, whose beginning is
-sufficient.
+"""Number of characters of a question that are used for the search. A longer question contains pasted text, whose
+beginning is sufficient.
 """
 
 _MESSAGE_TOKENS = 8
@@ -42,11 +44,11 @@ _REFERS_BACK = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Turns:
-    """A conversation split around its last user message.
+    """A conversation, split at its last user message.
 
-    ``system`` is the caller's instructions, joined; ``history`` the earlier turns, each beginning with a user message;
-    ``last`` the last user message, ``question`` its text, ``earlier`` the text of the user message before it; ``tail``
-    what follows (tool calls and their results).
+    ``system`` are the caller's instructions, joined; ``history`` are the earlier turns, each beginning with a user
+    message; ``last`` is the last user message, ``question`` its text, ``earlier`` the text of the user message before
+    it; ``tail`` are the messages after it (tool calls and their results).
     """
 
     system: str
@@ -59,9 +61,10 @@ class Turns:
 
 @dataclass(frozen=True, slots=True)
 class PromptBudget:
-    """How a model's context is divided, in tokens: the total, the share of the answer, the share of the passages.
+    """How the context of a model is divided, in tokens: the total, the share for the answer, and the share for the
+    passages.
 
-    ``brief``: the model is asked for one sentence.
+    ``brief``: the model is asked to answer in one sentence.
     """
 
     context: int
@@ -71,16 +74,16 @@ class PromptBudget:
 
     @property
     def count(self) -> int:
-        """Return how many passages to show, because many passages confuse a small model."""
+        """Return how many passages the prompt contains. A small model gets few, because many passages confuse it."""
         return min(_MAX_SEARCHED_WORDS, max(3, self.passages // 160))
 
     def halved(self) -> PromptBudget:
-        """Return half the budget, for a model whose tokens turned out to be shorter than estimated."""
+        """Return half the budget, for a prompt that turned out to have more tokens than estimated."""
         return replace(self, context=self.context // 2, passages=self.passages // 2)
 
 
 def split(messages: Sequence[Message]) -> Turns:
-    """Split a conversation. Raise `InvalidRequest` if it has no user message with text."""
+    """Split a conversation into turns. Raise `InvalidRequest` if it has no user message with text."""
     system = "\n\n".join(
         text_of(message) for message in messages if message.get("role") in ("system", "developer")
     )
@@ -89,7 +92,8 @@ def split(messages: Sequence[Message]) -> Turns:
     question = text_of(talk[questions[-1]]).strip() if questions else ""
     if not question:
         raise InvalidRequest(
-            "Nothing to answer: 'messages' must contain a message with the role 'user' and some text.",
+            "There is no question to answer: 'messages' must contain a message with the role 'user' and some "
+            "text.",
             param="messages",
         )
     history = tuple(tuple(talk[start:end]) for start, end in pairwise(questions))
@@ -104,10 +108,10 @@ def split(messages: Sequence[Message]) -> Turns:
 
 
 def search_query(turns: Turns) -> str:
-    """Return the search query: the question, preceded by the previous question if it is a short follow-up.
+    """Return the search query: the question. A short follow-up is preceded by the previous question.
 
-    Short follow-ups have at most one meaningful term (``why?``, ``and on Linux?``), or up to five terms and refer back
-    (``how do I stop it?``).
+    A short follow-up has at most one meaningful term (``why?``, ``and on Linux?``), or has up to five terms and refers
+    back (``how do I stop it?``).
     """
     question = turns.question
     meaning = len(terms(question))
@@ -119,12 +123,14 @@ def search_query(turns: Turns) -> str:
 def budget(
     context_length: int | None, max_tokens: int | None, *, quick: bool = False, tiny: bool = False
 ) -> PromptBudget:
-    """Divide a context of ``context_length`` tokens, ``None`` if unknown, with ``max_tokens`` for the answer if given.
+    """Divide a context of ``context_length`` tokens (``None`` if unknown). ``max_tokens``, if given, is the maximum
+    for the answer.
 
-    Passages get at most a quarter of it. A model that is not ``quick`` runs on this machine, possibly without a GPU,
-    where the first word waits for every token of the prompt (two CPU cores read 170 to 300 a second into a model of
-    135 M parameters). So it gets at most 1,600 tokens of passages. A ``tiny`` model also loses track in a long prompt
-    and repeats itself in a long answer: it gets 200, and is asked for one sentence.
+    Passages get at most a quarter of the context. A model that is not ``quick`` runs on this machine, possibly without
+    a GPU. Its first word has to wait until the whole prompt is processed (two CPU cores process 170 to 300 tokens per
+    second with a model of 135 M parameters), so it gets at most 1,600 tokens of passages. A ``tiny`` model also loses
+    track in a long prompt and repeats itself in a long answer: it gets at most 200 tokens of passages, and is asked
+    for one sentence.
     """
     context = context_length or (LONG_CONTEXT_TOKENS if quick else DEFAULT_CONTEXT_TOKENS)
     most_answer = 256 if tiny else 1_024
@@ -137,18 +143,19 @@ def budget(
 def compose(
     turns: Turns, passages: Sequence[Passage], share: PromptBudget, remark: str = ""
 ) -> tuple[Message, ...]:
-    """Return the messages for the model: instruction and remark, the history that fits, the passages and the question.
+    """Return the messages for the model: instructions and remark, the history that fits, the passages and the
+    question.
 
-    Every passage is included under its rank, cut to the sentences nearest to the question; for a brief answer, only
-    these sentences. The oldest turns are dropped first. The question itself is never cut: a model that cannot process
-    it reports an error.
+    Every passage is cut to the sentences nearest to the question and shown with its citation number; for a brief
+    answer, without the number. The oldest turns are dropped first. The question itself is never cut: if it is too long
+    for the model, the model reports an error.
     """
     question = turns.question
     ratio = _characters_per_token(" ".join(passage.text for passage in passages))
     head = _MESSAGE_TOKENS * 2
     excerpt_size = max(int(max(share.passages - head * len(passages), 0) / max(len(passages), 1) * ratio), 80)
     if share.brief:
-        # A tiny model mistakes the number of a passage for the answer.
+        # A tiny model mistakes the citation number of a passage for the answer.
         prompt = "answer-brief"
         passages_text = "\n".join(excerpt(passage.text, question, excerpt_size) for passage in passages)
     else:
@@ -173,7 +180,9 @@ def compose(
 
 
 def tokens(text: str) -> int:
-    """Estimate the tokens of ``text`` conservatively: one per CJK character and one per three other characters."""
+    """Estimate the number of tokens in ``text`` conservatively: one per CJK character and one per three other
+    characters.
+    """
     cjk = len(_CJK.findall(text))
     return cjk + math.ceil((len(text) - cjk) / 3)
 

@@ -1,7 +1,7 @@
-"""The meaningful words of a question, and the sentences of a text that are closest to them.
+"""The meaningful words of a question, and the sentences of a text that are most similar to the question.
 
-Words are compared by a rough stem, and Chinese, Japanese and Korean by pairs of characters. This is accurate enough to
-judge a handful of passages that a search has already ranked, and light enough to import at start-up.
+Words are compared by a rough stem, and Chinese, Japanese and Korean text by pairs of characters. This is accurate
+enough to judge a handful of passages that a search has already ranked, and light enough to import at startup.
 """
 
 from __future__ import annotations
@@ -54,9 +54,10 @@ def terms(text: str) -> frozenset[str]:
 
 
 def excerpt(text: str, question: str, limit: int) -> str:
-    """Return at most ``limit`` characters of ``text``: the sentences closest to ``question``, in their original order.
+    """Return at most ``limit`` characters of ``text``: the sentences most similar to ``question``, in their original
+    order.
 
-    ``…`` marks the sentences omitted between two selected sentences.
+    ``…`` marks sentences that were omitted between two selected sentences.
     """
     text = text.strip()
     if len(text) <= limit:
@@ -64,8 +65,8 @@ def excerpt(text: str, question: str, limit: int) -> str:
     question_terms = terms(question)
     sentences = [match.group() for match in _SENTENCE.finditer(text) if match.group().strip()]
     overlap_counts = [len(question_terms & terms(sentence)) for sentence in sentences]
-    # A sentence next to a good one scores half as much, because an answer often follows the words of the
-    # question.
+    # A sentence next to a similar sentence scores half as much as it, because an answer often follows the
+    # words of the question.
     worth = [
         score
         + 0.5

@@ -1,4 +1,4 @@
-"""Detection of repetition: small models that have finished their answer begin to repeat it."""
+"""Detects repetition: when a small model has finished its answer, it often begins to repeat it."""
 
 from __future__ import annotations
 

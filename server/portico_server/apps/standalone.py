@@ -15,20 +15,21 @@ from portico_server.core.words import without_thought
 
 logger = logging.getLogger(__name__)
 REWRITE_TIMEOUT_S = 20.0
-"""Seconds after which the search uses the words of the conversation instead."""
+"""Seconds after which the search uses the words of the conversation instead of a rewritten question."""
 
 SHOWN_MESSAGES = 3
-"""Number of turns before the question that the model sees."""
+"""Number of earlier turns that the model sees."""
 
 MAX_SHOWN_CHARS = 600
 """Maximum characters of each message that the model sees."""
 
 MAX_QUESTION_CHARS = 400
-"""Maximum characters of a rewritten question; longer text is taken for an answer."""
+"""Maximum length of a rewritten question, in characters; a longer text is assumed to be an answer."""
 
 
 async def standalone_question(turns: Turns, model: str, context: Context) -> str:
-    """Return a search query: the last question, rewritten by ``model`` in the light of the conversation.
+    """Return a search query: the last question, rewritten by ``model`` so that it includes what the conversation
+    implies.
 
     Without an earlier conversation, the query is the question itself. If the model fails, takes too long or strays
     from the subject, `prompt.search_query` builds the query from the words of the conversation.
@@ -46,7 +47,7 @@ async def standalone_question(turns: Turns, model: str, context: Context) -> str
         async with asyncio.timeout(REWRITE_TIMEOUT_S) as limit:
             reply = await context.call(model, Chat(messages, {"temperature": 0, "max_tokens": 128}))
     except PorticoError as error:
-        logger.info("searching for the question as written: %s", error.message)
+        logger.info("the question was not rewritten for the search: %s", error.message)
         return plain
     except TimeoutError:
         if not limit.expired():

@@ -1,4 +1,4 @@
-"""Stored chat completions: recorded as they are answered, then listed, read, labelled and deleted.
+"""Stored chat completions: recorded while they are answered, then listed, retrieved, labelled and deleted.
 
 Source: https://platform.openai.com/docs/api-reference/chat/list
 """
@@ -20,10 +20,10 @@ from portico_server.db.database import Database
 from portico_server.db.rows import Order, RowPage
 
 MAX_CHAT_BYTES: Final = 8 * 2**20
-"""Maximum size of a stored chat, messages and answer, in bytes."""
+"""Maximum size of a stored chat, in bytes; applies to the messages and to the answer separately."""
 
 MAX_CHATS_COUNT: Final = 10_000
-"""Maximum number of stored chats of a key. New chats replace the oldest."""
+"""Maximum number of stored chats per key. New chats replace the oldest."""
 
 MAX_CHATS_BYTES: Final = 256 * 2**20
 """Maximum total size of a key's stored chats, in bytes. New chats replace the oldest."""
@@ -32,7 +32,7 @@ _OPTIONS: Final = (
     *("temperature", "top_p", "presence_penalty", "frequency_penalty", "seed", "max_completion_tokens"),
     *("tools", "tool_choice", "response_format", "service_tier"),
 )
-"""Options of a request that are stored with its answer."""
+"""Options of a request that are stored with the answer."""
 
 _TEXTS: Final = ("content", "refusal", "reasoning", "reasoning_content")
 
@@ -58,8 +58,8 @@ class ChatRecorder:
     async def follow(
         self, chunks: AsyncIterator[bytes], usage: Callable[[], Usage]
     ) -> AsyncGenerator[bytes, None]:
-        """Yield the chunks of a stream, and store its answer before its last frame. ``usage`` is called if the stream
-        has none.
+        """Yield the chunks of a stream, and store the answer before yielding the last chunk. ``usage`` returns the
+        token usage if the stream does not contain it.
 
         The answer of an interrupted stream is not stored.
         """
@@ -175,19 +175,22 @@ def _join(before: Mapping[str, Any] | None, new_logprobs: Mapping[str, Any]) -> 
 
 
 class StoredChats:
-    """The stored chats. Callers see only their own. Chats are deleted by age, and the oldest when a key has too
-    many.
+    """The stored chats. Callers see only their own chats. Old chats are deleted, and so are the oldest chats of a key
+    that has too many.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def record(self, body: Mapping[str, Any], caller: Principal) -> ChatRecorder:
-        """Return the recorder of a request's answer. Raises `InvalidRequest` if the messages are too large to store."""
+        """Return a recorder for the answer to a request. Raises `InvalidRequest` if the messages are too large to
+        store.
+        """
         messages = orjson.dumps(body["messages"])
         if len(messages) > MAX_CHAT_BYTES:
             raise InvalidRequest(
-                f"The messages exceed {MAX_CHAT_BYTES // 2**20} MB and cannot be stored. Leave 'store' out.",
+                f"The messages exceed {MAX_CHAT_BYTES // 2**20} MB and cannot be stored. Send the request "
+                "without 'store'.",
                 code="too_large_to_store",
                 param="store",
             )
@@ -207,7 +210,7 @@ class StoredChats:
         limit: int,
         order: Order,
     ) -> RowPage[ChatRow]:
-        """Return the chats with a ``model`` and this ``metadata``, ordered by time."""
+        """Return a page of the chats with this ``model`` and ``metadata``, ordered by time."""
         if after is not None:
             await self._find(after, caller, "after")
         chat_filter = ChatFilter(None if caller.admin else caller.id, model, metadata)

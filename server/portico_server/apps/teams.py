@@ -1,4 +1,4 @@
-"""Teams in a configuration file: members and their cooperation, compiled into a flow as `portico.agent.teams` does."""
+"""Teams in a configuration file: members and how they cooperate, compiled into a flow as `portico.agent.teams` does."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _member(item: Any, at: str) -> Speaker:
     if isinstance(item, str) and item:
         return Speaker(item, item)
     inner = JsonObject(item, at)
-    person = inner.required_text("human", "the name of a person; a deployment is named by a plain string")
+    person = inner.required_text("human", "the name of a person; to name a deployment, use a plain string")
     limit = inner.number("limit", 86_400.0, minimum=0.01, maximum=604_800) or 86_400.0
     inner.check_unread()
     return Speaker(person, limit=limit)
@@ -65,7 +65,7 @@ def _several(members: list[Speaker], minimum: int, at: str) -> None:
 
 
 Composed = Callable[[], Any]
-"""Builds the step once all fields are read."""
+"""Builds the step after all fields were read."""
 
 
 def _sequence(_fields: JsonObject, members: list[Speaker]) -> Composed:
@@ -95,7 +95,7 @@ def _decentralised(fields: JsonObject, members: list[Speaker]) -> Composed:
     people = [member.name for member in members if not member.deployed]
     if people:
         raise InvalidRequest(
-            f"{fields.path('members')}: '{people[0]}' is a person, and a person cannot bid for each turn.",
+            f"{fields.path('members')}: '{people[0]}' is a person; a person cannot bid for each turn.",
             code="invalid_spec",
             param=fields.path("members"),
         )

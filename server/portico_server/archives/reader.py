@@ -1,4 +1,4 @@
-"""Reading of a zip archive that may be damaged or hostile: its structure is checked before any content is used."""
+"""Reading of a zip archive that may be damaged or malicious: the structure is checked before any content is used."""
 
 from __future__ import annotations
 
@@ -24,10 +24,12 @@ MAX_ENTRIES: Final = 1_000_000
 MAX_MANIFEST_BYTES: Final = 256 * 1024 * 1024
 
 ENTRY_BYTES: Final = 128
-"""Maximum average size, in bytes, of an entry in the central directory of an archive, which is read at once."""
+"""Maximum average size, in bytes, of an entry in an archive's central directory, which is read in one piece."""
 
 MAX_JSON_PARTS: Final = 2_000_000
-"""Maximum number of JSON objects, lists and values in a part that is read at once; each takes up to a hundred bytes."""
+"""Maximum number of objects, lists and values in a JSON part, which is parsed in one piece. Each takes up to a hundred
+bytes of memory.
+"""
 
 MANIFEST: Final = "manifest.json"
 
@@ -63,7 +65,9 @@ def refusal(problem: str, param: str = "file") -> Refusal:
 
 
 class _ArchiveFile(io.BufferedReader):
-    """Refuses to read an entry list that would fill the memory, because `zipfile` reads the list at once."""
+    """A file that refuses to read an entry list that would fill the memory, because `zipfile` reads the list in one
+    piece.
+    """
 
     def __init__(self, path: Path, max_entries: int) -> None:
         super().__init__(io.FileIO(path))
@@ -79,8 +83,11 @@ class _ArchiveFile(io.BufferedReader):
 
 
 def read_json(raw: bytes, parts: int = MAX_JSON_PARTS) -> Any:
-    """Parse the JSON of an archive part. Raises `ValueError` if it is invalid or has more than ``parts`` parts."""
-    # Characters inside strings do not count, but nearly all documents are small enough without that check.
+    """Parse the JSON of an archive part. Raises `ValueError` if the JSON is invalid or has more than ``parts``
+    objects, lists and values.
+    """
+    # Brackets and commas inside strings do not count, but nearly all documents are below the limit even with
+    # them.
     if (
         len(raw) > _SMALL_JSON_BYTES
         and _count_parts(raw) > parts
@@ -95,11 +102,12 @@ def _count_parts(raw: bytes) -> int:
 
 
 class ArchiveReader:
-    """An archive on disk whose structure has been checked: entry names by ``belongs``, sizes by ``ratio``.
+    """An archive on disk whose structure has been checked: entry names with ``belongs``, the unpacked size with
+    ``ratio``.
 
-    ``ratio`` limits the unpacked size as a multiple of the archive size; ``max_entries`` limits the entries, each of
-    which takes half a kilobyte of memory; ``folders`` allows folder entries, which do not count. Methods block, and
-    raise the error that ``refused_refusal`` creates.
+    ``ratio`` limits the unpacked size as a multiple of the archive size; ``max_entries`` limits the number of entries,
+    each of which takes half a kilobyte of memory; ``folders`` allows folder entries, which do not count. Methods
+    block, and raise the error that ``refused_refusal`` creates.
     """
 
     def __init__(
@@ -130,7 +138,9 @@ class ArchiveReader:
         self.sizes: Mapping[str, int] = {entry.filename: entry.file_size for entry in entries}
         """Unpacked size of each entry in bytes, as declared by the archive."""
         if len(entries) > self._max_entries or len(self.sizes) != len(entries):
-            raise self._refuse(f"it has more than {self._max_entries:,} entries, or a duplicate entry")
+            raise self._refuse(
+                f"it has more than {self._max_entries:,} entries, or two entries with the same name"
+            )
         size = path.stat().st_size
         for entry in entries:
             if not 0 <= entry.header_offset < size:
@@ -147,7 +157,9 @@ class ArchiveReader:
         self._open_resources.close()
 
     def manifest(self, form: str, version: int, archive_name: str) -> dict[str, Any]:
-        """Return the manifest of an archive with the format ``form``; errors use the description ``archive_name``."""
+        """Return the manifest of an archive whose format must be ``form``. Errors describe the expected archive as
+        ``archive_name``.
+        """
         if MANIFEST not in self.sizes:
             raise self._refuse(f"it contains no {MANIFEST}")
         if self.sizes[MANIFEST] > MAX_MANIFEST_BYTES:
@@ -155,7 +167,7 @@ class ArchiveReader:
         with self.naming(MANIFEST):
             value = read_json(self._zip.read(MANIFEST))
             if not isinstance(value, dict) or value.get("format") != form:
-                raise self._refuse(f"it is a zip archive, but not of {archive_name}")
+                raise self._refuse(f"it is a zip archive, but not {archive_name}")
             if value.get("version") != version:
                 raise self._refuse(
                     f"it has version {str(value.get('version'))[:20]}, but this Portico reads version "
@@ -182,7 +194,7 @@ class ArchiveReader:
 
     @contextmanager
     def naming(self, part: str) -> Iterator[None]:
-        """Turn the exceptions of a damaged part into an error that names the part."""
+        """Turn exceptions caused by a damaged part into an error that names the part."""
         try:
             yield
         except PorticoError as error:

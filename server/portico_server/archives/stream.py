@@ -18,7 +18,7 @@ Blocks = AsyncGenerator[bytes, None]
 BLOCK_BYTES: Final = 1024 * 1024
 
 LEVEL: Final = 4
-"""Compression level of deflate: above it, time grows faster than the size shrinks."""
+"""Compression level of deflate. At higher levels, the time grows faster than the size shrinks."""
 
 
 class _Sink(io.RawIOBase):
@@ -42,11 +42,11 @@ class _Sink(io.RawIOBase):
 
 
 class ArchiveStream:
-    """An archive that is written as a stream. ``sums`` maps each entry so far to its SHA-256, for the manifest at the
-    end.
+    """An archive that is written as a stream. ``sums`` maps the entries written so far to their SHA-256, for the
+    manifest at the end.
 
-    ``executor`` runs the blocking work; the default is the event loop's own. Close the stream even if the client has
-    left.
+    ``executor`` runs the blocking work; the default is the event loop's executor. Close the stream even if the client
+    has disconnected.
     """
 
     def __init__(self, executor: Executor | None = None) -> None:
@@ -58,8 +58,8 @@ class ArchiveStream:
         self.sums: dict[str, str] = {}
 
     async def entry(self, name: str, blocks: Blocks, *, is_stored: bool = False) -> Blocks:
-        """Yield the pieces of the archive for one entry. With ``is_stored``, the entry is not compressed, as it would
-        not shrink.
+        """Yield the pieces of the archive for one entry. With ``is_stored``, the entry is not compressed, because
+        compression would not make it smaller.
         """
         info = zipfile.ZipInfo(name)
         info.compress_type = zipfile.ZIP_STORED if is_stored else zipfile.ZIP_DEFLATED

@@ -1,9 +1,9 @@
-"""Bounded reading of an untrusted tar archive, compressed or not.
+"""Reading of an untrusted tar archive, compressed or not, with limits on memory and time.
 
 `tarfile` is unsuitable: it expands the holes of a sparse file in memory, skips as far as a header says in small
 pieces, and recurses for each header that describes the next header. It also parses those headers in time that is
-quadratic in their length, while nothing else runs. Formats: POSIX.1-2017, pax, "ustar Interchange Format" and "pax
-Header Block"; GNU tar's manual, "Basic Tar Format".
+quadratic in their length, and blocks the process meanwhile. Formats: POSIX.1-2017, pax, "ustar Interchange Format" and
+"pax Header Block"; GNU tar's manual, "Basic Tar Format".
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import IO, Any, Final
 
 _BLOCK_BYTES: Final = 512
 _MAX_HEADER_BYTES: Final = 64 * 1024
-"""Maximum size, in bytes, of the description of the next entry: its long name, or its attributes."""
+"""Maximum size, in bytes, of a header that describes the next entry: its long name, or its attributes."""
 
 _MAX_ENTRIES: Final = 10_000
-"""Maximum number of entries of every kind, including folders and descriptions."""
+"""Maximum number of entries of all kinds, including folders and headers that describe the next entry."""
 
 _OCTAL_DIGITS: Final = frozenset(b"01234567")
 _FILE_KINDS: Final = (b"0", b"\0", b"7")
@@ -31,7 +31,7 @@ _GNU_NAME_KIND: Final = b"L"
 _GNU_LINK_KIND: Final = b"K"
 _SPARSE_KIND: Final = b"S"
 _BODILESS_KINDS: Final = (b"1", b"2", b"3", b"4", _FOLDER_KIND, b"6")
-"""Links, devices and folders: their size field is not the length of a body."""
+"""Kinds of entries without a body: links, devices and folders. Their size field is not the length of a body."""
 
 Refused = Callable[[str], Exception]
 """Creates the error for a rejected archive from a reason without a full stop."""
@@ -42,7 +42,8 @@ class TooLong(Exception):
 
 
 class Unpacked:
-    """The content of a file, decompressed as it is read if necessary, forward only and up to ``max_bytes``.
+    """The content of a file, which is decompressed while it is read if it is compressed. It can be read only forward
+    and up to ``max_bytes``.
 
     Raises `TooLong` above the limit, and the error that ``refuse`` creates for a damaged file.
     """
@@ -101,9 +102,9 @@ def read_tar(
 ) -> Iterator[tuple[str, bytes]]:
     """Yield the files of an archive with their names, in order; a name may occur twice.
 
-    ``max_bytes`` limits the unpacked size. ``is_needed`` selects the files to read by name and size. With ``lenient``,
-    links and devices are skipped instead of rejected, and invalid UTF-8 in a name is replaced. Raises `TooLong`, and
-    the error that ``refuse`` creates.
+    ``max_bytes`` limits the unpacked size. ``is_needed`` receives a name and a size, and returns whether to read the
+    file. With ``lenient``, links and devices are skipped instead of rejected, and invalid UTF-8 in a name is replaced.
+    Raises `TooLong`, and the error that ``refuse`` creates.
     """
     plain = Unpacked(file, max_bytes, refuse)
     text = _lenient_text if lenient else partial(_text, refuse)
@@ -167,7 +168,7 @@ def _xz() -> Any:
 
 
 _XZ_MEMORY_BYTES: Final = 128 * 2**20
-"""The memory that `xz -9` needs to unpack, and a margin."""
+"""Memory limit for unpacking, in bytes: what `xz -9` needs, with a margin."""
 
 _PIECE_BYTES: Final = 2**20
 """Number of bytes unpacked at a time."""
@@ -200,10 +201,13 @@ def _unpack(file: IO[bytes], unpacker: Any, refuse: Refused) -> Iterator[bytes]:
                 yield piece
             if unpacker.eof:
                 if unpacker.unused_data.strip(b"\0") or file.read(_PACKED_BYTES).strip(b"\0"):
-                    raise refuse("data follow its compressed part; compress the archive again in one piece")
+                    raise refuse(
+                        "its compressed part is followed by more data; compress the archive again in one "
+                        "piece"
+                    )
                 return
-            # zlib returns the input that it has not processed; the others keep it, and return more output as
-            # long as pieces are full.
+            # zlib returns the input that it has not processed; the others keep it, and return more output
+            # until a piece is not full.
             compressed_block = getattr(unpacker, "unconsumed_tail", b"") or (
                 b"" if len(piece) == _PIECE_BYTES else None
             )
@@ -211,7 +215,7 @@ def _unpack(file: IO[bytes], unpacker: Any, refuse: Refused) -> Iterator[bytes]:
 
 
 def _is_header(block: bytes) -> bool:
-    """Return whether a block has the checksum of an entry header."""
+    """Return whether a block is an entry header with a correct checksum."""
     checksum_digits = block[148:156].strip(b"\0 ")
     if len(block) < _BLOCK_BYTES or not checksum_digits or set(checksum_digits) - _OCTAL_DIGITS:
         return False
@@ -239,7 +243,7 @@ def _lenient_text(field: bytes) -> str:
 
 
 def _pax_path(body: bytes, text: Callable[[bytes], str], refuse: Refused) -> str:
-    """Return the ``path`` among records of the form "LENGTH KEY=VALUE"."""
+    """Return the ``path`` record of a pax header, whose records have the form "LENGTH KEY=VALUE"."""
     at, path = 0, ""
     while at < len(body) and body[at]:
         space = body.find(b" ", at, at + 10)

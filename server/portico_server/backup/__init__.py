@@ -1,6 +1,6 @@
-"""Backups: a home folder as one archive, copied while the daemon serves, and restored completely or not at all.
+"""Backups: a home folder as one archive, copied while the daemon runs, and restored completely or not at all.
 
-An archive has the layout of a home: ``portico.db``, ``blobs/``, ``artifacts/``, ``adapters/``, ``finetuned/``, on
-request ``models/``, and a ``manifest.json`` with a SHA-256 of each. Indexes are derived and rebuilt. May import db and
-archives.
+An archive has the layout of a home: ``portico.db``, ``blobs/``, ``artifacts/``, ``adapters/``, ``finetuned/``,
+``models/`` if requested, and a ``manifest.json`` with the SHA-256 of each file. Indexes are not included, because they
+can be rebuilt. May import db and archives.
 """

@@ -1,4 +1,4 @@
-"""The parts of a home folder that a backup contains, and the names of its archive."""
+"""The parts of a home folder that a backup contains, and the names of the archive's entries."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Final
 FORMAT: Final = "portico-backup"
 
 VERSION: Final = 1
-"""Incremented whenever an older Portico cannot read what a newer version writes."""
+"""Version of the archive format. Increment it whenever older versions of Portico cannot read new archives."""
 
 DATABASE: Final = "portico.db"
 
 BLOBS: Final = "blobs"
 ARTIFACTS: Final = "artifacts"
-"""Blobs and artifacts are selected by the references of the database, and stored under the first two digits of the
-digest.
+"""Folder of artifacts. A backup includes the blobs and artifacts that the database refers to, each below the first two
+digits of its digest.
 """
 
 FOLDERS: Final = ("adapters", "finetuned")
-"""Folders that are kept whole, because their contents cannot be fetched or made again."""
+"""Folders that are included as a whole, because their contents cannot be downloaded or created again."""
 
 MODELS: Final = "models"
-"""Included on request only, because model files can be fetched again."""
+"""Folder of model files, included only on request, because they can be downloaded again."""
 
 DERIVED: Final = (
     "indexes",
@@ -35,27 +35,29 @@ DERIVED: Final = (
     "prompts",
     "cache",
 )
-"""Never included: rebuilt or fetched again, or the scratch space of training, which starts again, and of scheduler
-jobs.
+"""Folders that are never included. Their contents are rebuilt or downloaded again, or are temporary files of training,
+which restarts, and of scheduler jobs.
 """
 
 STAGING: Final = "backup-staging"
-"""Folder of a backup while it is sent. The next backup and the next daemon remove the leftovers of a killed backup."""
+"""Folder that contains a backup while it is sent. The next backup and the next daemon remove what a killed backup
+left.
+"""
 
 LOCK: Final = "backup.lock"
 
 RESTORING: Final = ".restoring"
-"""Folder in the target home where an archive is unpacked; nothing else is touched before the whole archive is
+"""Folder in the target home where an archive is unpacked. Nothing else in the home changes until the whole archive is
 checked.
 """
 
 PLAN: Final = ".restoring.json"
-"""File that lists the entries of the home to replace. It exists from the moment that a restore can only go forward."""
+"""File that lists the entries of the home to replace. Once it exists, a restore is always completed."""
 
 PLAN_DRAFT: Final = f"{PLAN}.new"
 
 ASIDE_PREFIX: Final = "before-restore-"
-"""Prefix of the folder with the replaced contents of a home; the time follows."""
+"""Prefix of the folder to which a restore moves the old contents of a home; the time follows."""
 
 TRANSIENT: Final = (STAGING, LOCK, RESTORING, PLAN, PLAN_DRAFT, "daemon.lock", "daemon.json", "lost+found")
 
@@ -65,7 +67,7 @@ _DIGEST = re.compile(r"(blobs/[0-9a-f]{2}/[0-9a-f]{62}|artifacts/[0-9a-f]{2}/[0-
 
 
 def blob(sha256: str) -> str:
-    """Return the entry name of an uploaded or followed file."""
+    """Return the entry name of a file that was uploaded or read from a source."""
     return f"{BLOBS}/{sha256[:2]}/{sha256[2:]}"
 
 
@@ -75,7 +77,9 @@ def artifact(sha256: str) -> str:
 
 
 def belongs(name: str) -> bool:
-    """Return whether an archive may contain an entry of this name, which must lead to its place inside a home."""
+    """Return whether an archive may contain an entry of this name, so that every entry is unpacked to its place in the
+    home.
+    """
     if name == DATABASE or _DIGEST.fullmatch(name):
         return True
     top, *parts = name.split("/")

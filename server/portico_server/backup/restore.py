@@ -1,4 +1,4 @@
-"""Restoring of an archive into a home: the archive is checked completely before the home is touched."""
+"""Restores an archive into a home. The archive is checked completely before the home changes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from portico_server.core.errors import Conflict, InvalidRequest, Unavailable
 from portico_server.db import snapshot
 
 MAX_RATIO: Final = 1_100
-"""Maximum ratio of unpacked to archive size; deflate cannot compress further."""
+"""Maximum ratio of the unpacked size to the archive size; deflate cannot compress data further."""
 
 refused = refusal("restored")
 
@@ -66,7 +66,7 @@ class BackupArchive:
         return self._archive.sizes[name]
 
     def unpack(self, folder: Path, report: BackupProgress) -> None:
-        """Write and flush all entries below the existing ``folder``, and check each against its digest."""
+        """Write all entries to the existing ``folder``, flush them to disk, and check each against its digest."""
         done_bytes = 0
         for name in self.names():
             target = folder / name
@@ -125,12 +125,12 @@ class BackupArchive:
 
 
 def restore(archive: BackupArchive, home: Path, *, replace: bool, report: BackupProgress) -> Path | None:
-    """Replace the contents of ``home``, whose lock the caller holds, by those of the archive.
+    """Replace the contents of ``home``, whose lock the caller holds, with those of the archive.
 
     Returns the folder of the previous contents, or ``None`` if the home was empty. Raises `Conflict` if the home is
     not empty, unless ``replace``; `InvalidRequest` if the archive is incomplete or of a newer version; `Unavailable`
-    if the disk is full. No error changes anything. A restore that is interrupted has either changed nothing, or is
-    finished by the next command or daemon that uses the home.
+    if the disk is full. If an error is raised, nothing has changed. An interrupted restore has either changed nothing,
+    or the next command or daemon that uses the home completes it.
     """
     old = swap.holds(home)
     if old and not replace:
@@ -156,7 +156,7 @@ def restore(archive: BackupArchive, home: Path, *, replace: bool, report: Backup
 
 
 def check_database(path: Path) -> None:
-    """Raise `InvalidRequest` unless a database is sound and has a schema that this Portico can open."""
+    """Raise `InvalidRequest` unless a database is intact and has a schema that this Portico can open."""
     from portico_server.db import migrate
 
     if problems := snapshot.problems(path):

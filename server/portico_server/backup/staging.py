@@ -1,4 +1,4 @@
-"""The first half of a backup: a snapshot of the home at one moment, to be sent later."""
+"""The first half of a backup: a snapshot of the home, which is sent later."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from portico_server.core.errors import Conflict, NotFound, Unavailable
 from portico_server.db import snapshot
 
 MAX_ROUNDS: Final = 4
-"""Maximum number of database copies made because a file disappeared between the copy and its check."""
+"""Maximum number of times that the database is copied again because a referenced file was removed after the copy."""
 
 NO_LINKS: Final = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EMLINK)
-"""Errors of a file system that does not support links; the file itself is read instead."""
+"""Error numbers of file systems that cannot link a file; the file itself is read instead."""
 
 BackupProgress = Callable[[str, int, int], None]
-"""Progress callback: the stage, the amount done, and the total."""
+"""Progress callback: ``(stage, done, total)``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """The planned contents of an archive. ``missing`` lists the entries that the database refers to and that do not
-    exist.
+    """The contents of an archive to be written. ``missing`` lists the entries that the database refers to but that do
+    not exist.
     """
 
     entries: dict[str, Path]
@@ -57,10 +57,11 @@ def exclusive(home: Path) -> Iterator[None]:
 
 @contextmanager
 def staged(home: Path, models: Path | None, report: BackupProgress) -> Iterator[Staged]:
-    """Hold a snapshot until the ``with`` block ends; ``models`` is the folder of the models, if they are included.
+    """Provide a snapshot until the ``with`` block ends; ``models`` is the folder of the models, if the backup includes
+    them.
 
-    The database is copied, and the files that it refers to are linked, because a link outlives the removal of its
-    file. Raises `Conflict`, `NotFound` for a home without a database, and `Unavailable`.
+    The database is copied. The files that it refers to are linked, because a link keeps the content when the file is
+    removed. Raises `Conflict`, `NotFound` for a home without a database, and `Unavailable`.
     """
     if not (home / layout.DATABASE).is_file():
         raise NotFound(f"{home} contains no Portico database.", code="home_not_found", param="home")
@@ -87,7 +88,7 @@ def _collect(home: Path, staging: Path, models: Path | None, report: BackupProgr
         )
         before, missing = set(missing), _link_referenced(home, staging, database, entries, report)
         if not missing or set(missing) <= before:
-            break  # files missing twice were not removed a moment ago
+            break  # files that are missing twice were not removed during the copy
     for folder in layout.FOLDERS:
         _link_folder(home / folder, folder, staging, entries)
     if models is not None:
@@ -100,8 +101,8 @@ def _collect(home: Path, staging: Path, models: Path | None, report: BackupProgr
 def _link_referenced(
     home: Path, staging: Path, database: Path, entries: dict[str, Path], report: BackupProgress
 ) -> list[str]:
-    """Link the files that a copy refers to, and return the missing entries. ``entries`` keeps what the copy still
-    needs.
+    """Link the files that a copy of the database refers to, and return the missing entries. Remove entries that the
+    copy no longer needs from ``entries``.
     """
     references = snapshot.references(database)
     needed_files = [layout.blob(digest) for digest in references.blobs]

@@ -1,7 +1,7 @@
-"""The swap of a home's contents for an unpacked archive, by renames that can be resumed after an interruption.
+"""Replacement of a home's contents by an unpacked archive, with renames that can be resumed after an interruption.
 
-Entries are renamed within the home, and the home itself is not, because it may be a container volume. This module is
-light, because every start of a daemon uses it.
+The entries of the home are renamed and the home itself is not, because it may be a container volume. This module
+imports little, because every start of a daemon uses it.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from portico_server.backup import layout
 
 
 def holds(home: Path) -> list[str]:
-    """Return the entries of a home that a restore replaces, without logs and the contents set aside by earlier
-    restores.
+    """Return the entries of a home that a restore replaces: all but the logs, temporary files and the contents that
+    earlier restores set aside.
     """
     return sorted(
         path.name
@@ -29,8 +29,8 @@ def holds(home: Path) -> list[str]:
 
 
 def replace(home: Path, old: Sequence[str]) -> Path | None:
-    """Replace ``old`` by the unpacked contents; return the folder that ``old`` moved to. The caller holds the home's
-    lock.
+    """Replace ``old`` with the unpacked contents; return the folder that ``old`` was moved to. The caller holds the
+    home's lock.
     """
     aside = f"{layout.ASIDE_PREFIX}{time.strftime('%Y%m%d-%H%M%S')}" if old else None
     while aside and (home / aside).exists():
@@ -41,7 +41,7 @@ def replace(home: Path, old: Sequence[str]) -> Path | None:
         file.flush()
         os.fsync(file.fileno())
     _flush_tree(home / layout.RESTORING)
-    draft.replace(home / layout.PLAN)  # from here on, the restore can only go forward
+    draft.replace(home / layout.PLAN)  # from now on, the restore is always completed
     flush(home)
     return finish(home)
 
@@ -55,7 +55,7 @@ def finish(home: Path) -> Path | None:
     if aside is not None:
         aside.mkdir(mode=0o700, exist_ok=True)
         for name in plan["old"]:
-            # An entry that is already set aside has been replaced since.
+            # If the entry is already set aside, the entry in the home is a restored one.
             if not os.path.lexists(aside / name) and os.path.lexists(home / name):
                 os.rename(home / name, aside / name)
         flush(aside)
@@ -71,9 +71,9 @@ def finish(home: Path) -> Path | None:
 
 
 def tidy(home: Path) -> bool:
-    """Finish a restore and remove the leftovers of a killed command, on every start that uses a home.
+    """Complete an interrupted restore and remove what a killed command left, on every start that uses a home.
 
-    Return whether a restore was finished.
+    Return whether a restore was completed.
     """
     has_finished = (home / layout.PLAN).exists()
     if has_finished:

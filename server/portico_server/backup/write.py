@@ -1,4 +1,4 @@
-"""The second half of a backup: the snapshot, sent as one archive."""
+"""The second half of a backup: the snapshot is sent as an archive."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from portico_server.core.errors import InvalidRequest
 from portico_server.settings import LoadedSettings, Settings
 
 MAX_MISSING_NAMED: Final = 100
-"""Maximum number of missing entries that a manifest names; beyond that, it contains only the number."""
+"""Maximum number of missing entries that a manifest names; beyond it, the manifest contains only their number."""
 
 COMPRESSED: Final = (layout.MODELS, *layout.FOLDERS)
-"""Weights do not become smaller by compression."""
+"""Folders whose files are not compressed, because compression does not make weights smaller."""
 
 
 def check_here(settings: Settings) -> None:
-    """Raise `InvalidRequest` if the data are in a database other than the home's."""
+    """Raise `InvalidRequest` if the data are not in the home's own database."""
     if settings.database:
         raise InvalidRequest(
             "The data are in the database that the setting 'database' names, not in the home folder. Use "
@@ -39,7 +39,9 @@ def check_here(settings: Settings) -> None:
 
 
 def noted_settings(settings: LoadedSettings) -> list[dict[str, Any]]:
-    """Return the settings that are not defaults, with secrets masked, for the information of readers of the backup."""
+    """Return the settings that differ from their defaults, with secrets masked, as information for readers of the
+    backup.
+    """
     return [
         {"name": row.name, "value": row.value, "origin": row.origin}
         for row in settings.describe()
@@ -59,7 +61,7 @@ async def backup(
     models: Path | None = None,
     report: BackupProgress = _silent,
 ) -> AsyncGenerator[Backup, None]:
-    """Yield a backup of a home that is ready to be sent; most errors occur before that.
+    """Yield a backup of a home that is ready to be sent; most errors are raised before it is yielded.
 
     ``settings`` is recorded in the backup for human readers. All blocking work runs in a separate thread.
     """
@@ -70,7 +72,7 @@ async def backup(
         staged_state = await loop.run_in_executor(executor, stack.enter_context, staged(home, models, report))
         yield Backup(staged_state, executor, version=version, settings=settings, report=report)
     finally:
-        # Closing runs in the same thread, because staging may still be in progress when the caller leaves.
+        # Close in the same thread, because staging may still be in progress when the caller leaves.
         await asyncio.shield(loop.run_in_executor(executor, stack.close))
         executor.shutdown(wait=False)
 
@@ -138,7 +140,7 @@ class Backup:
             try:
                 return path.open("rb")
             except FileNotFoundError:
-                return None  # only if files cannot be linked
+                return None  # only possible if files cannot be linked
 
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 

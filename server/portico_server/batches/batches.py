@@ -44,7 +44,8 @@ PAGE_ROWS: Final = 500
 
 
 class BatchService:
-    """Manages batches. ``at_once`` is the maximum number of concurrent requests of this daemon for all batches.
+    """Manages batches. ``at_once`` is the maximum number of concurrent requests that this daemon makes for all
+    batches.
 
     ``longest`` is the maximum size of a request in bytes; with ``yields``, batches pause while a client waits for an
     answer.
@@ -78,18 +79,22 @@ class BatchService:
             longest=longest,
         )
         self.ask: AnswerLine | None = None
-        """The gateway for a request; injected by the composition root, which knows the protocol adapters."""
+        """Sends a request through the daemon's own API; injected by the composition root, which knows the protocol
+        adapters.
+        """
         scheduler.handle(KIND, self._work, concurrency=MAX_RUNNING_BATCHES, bound=True)
 
     async def start(self) -> None:
-        """Clean up after an interrupted daemon: lines of batches that have ended, and batches whose runs have ended."""
+        """Clean up after an interrupted daemon: remove the stored lines of ended batches, and end batches whose runs
+        have ended.
+        """
         for batch_id in await self._database.read(batches.unfinished_cleanups):
             while await self._database.write(batches.drop, batch_id, PAGE_ROWS):
                 pass
         await self.settle_deserted()
 
     async def settle_deserted(self) -> None:
-        """End the batches whose runs were ended from elsewhere; perhaps no client ever asks for them."""
+        """End the batches whose runs were ended elsewhere, because a client may never ask for them."""
         for row in await self._database.read(batches.working):
             await self._settle(row)
 
@@ -118,8 +123,8 @@ class BatchService:
         return row
 
     async def check(self, input_file_id: str, endpoint: str, caller: Principal) -> CheckedLines:
-        """Return the requests and the errors of a file, without executing a request. Raises the same errors as
-        `create`.
+        """Return the number of requests in a file and the problems found, without executing a request. Raises the same
+        errors as `create`.
         """
         file = await self._check(input_file_id, endpoint, caller)
         try:
@@ -169,8 +174,8 @@ class BatchService:
         return RowPage(tuple([await self._settle(row) for row in row_page.data]), row_page.has_more)
 
     async def cancel(self, batch_id: str, caller: Principal) -> BatchRow:
-        """Cancel a batch; answers received so far are written to its file. Raises `NotFound`, and `Conflict` if it has
-        ended.
+        """Cancel a batch; the answers received so far are written to the output file. Raises `NotFound`, and
+        `Conflict` if the batch has ended.
         """
         row = await self.get(batch_id, caller)
         is_moved = await self._database.write(batches.cancel, row)
@@ -187,8 +192,8 @@ class BatchService:
         return row
 
     async def _settle(self, row: BatchRow) -> BatchRow:
-        """Return the batch. If its run was cancelled or abandoned from elsewhere, start another run that writes the
-        files.
+        """Return the batch in its current state. If its run was cancelled or abandoned elsewhere, queue another run,
+        which writes the result files.
         """
         if row.status not in WORKING:
             return row

@@ -1,4 +1,4 @@
-"""One request of a batch, repeated until it has an answer worth storing."""
+"""One request of a batch, repeated until its answer is final."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from portico_server.core.work_slots import FairSlots
 from portico_server.runs.throttle import Throttle
 
 MAX_ATTEMPTS: Final = 5
-"""Maximum number of attempts for a request at which a model or a provider fails."""
+"""Maximum number of attempts for a request if the model or the provider fails."""
 
 RETRIED_STATUS: Final = frozenset({408, 409, 429, 500, 502, 503, 504})
 """Statuses for which a later attempt may succeed."""
 
 FIRST_RETRY_S: Final = 0.5
-"""Seconds between the first two attempts; the delay doubles each time."""
+"""Seconds between the first two attempts; the delay doubles after each attempt."""
 
 MAX_RETRY_S: Final = 30.0
 """Maximum seconds between two attempts."""
@@ -35,7 +35,7 @@ class RevokedError(Exception):
 
 
 class LineRequest:
-    """Sends a request for the owner of a batch, with the owner's current permissions.
+    """Sends the requests of one batch on behalf of its owner, with the owner's current permissions.
 
     All batches of this daemon share ``slots``; a request that waits for its next attempt uses no slot.
     """
@@ -59,7 +59,7 @@ class LineRequest:
         self._model = model
 
     async def answer(self, body: bytes) -> LineAnswer:
-        """Return the answer, which may be an error. A full queue or quota of this daemon is waited for without a time
+        """Return the answer, which may be an error. If a queue or a quota of this daemon is full, retry without a
         limit.
 
         Raises `RevokedError`.

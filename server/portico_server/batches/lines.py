@@ -1,4 +1,4 @@
-"""The lines of a batch: the input lines, checked and parsed, and the result lines, written.
+"""The lines of a batch's input file, checked and parsed.
 
 Format: https://platform.openai.com/docs/guides/batch and https://platform.openai.com/docs/api-reference/batch
 """
@@ -27,17 +27,17 @@ MAX_ID_CHARS: Final = 512
 """Maximum length of a custom_id, in characters."""
 
 BLOCK_LINES: Final = 64
-"""Number of lines read at once."""
+"""Maximum number of requests in a block."""
 
 BLOCK_BYTES: Final = 4 * 1024 * 1024
-"""Size of lines, in bytes, after which a block ends."""
+"""Total size of requests, in bytes, above which a block ends."""
 
 _BOM: Final = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, slots=True)
 class BatchLine:
-    """One request of a file; ``body`` is JSON."""
+    """One request of a file; ``line`` is its line number, and ``body`` is JSON."""
 
     line: int
     custom_id: str
@@ -53,8 +53,8 @@ class _InvalidLine(Exception):
 
 
 def check(path: Path, endpoint: str, longest: int) -> CheckedLines:
-    """Read the whole file line by line. ``longest`` is the maximum size of a line in bytes. Slow: not for the
-    event loop.
+    """Check the whole file line by line. ``longest`` is the maximum size of a line in bytes. Slow: do not call it in
+    the event loop.
     """
     if path.stat().st_size > MAX_FILE_BYTES:
         words = f"The file exceeds {MAX_FILE_BYTES // 1024**2} MB, the maximum for a batch. Split it."
@@ -83,7 +83,9 @@ def check(path: Path, endpoint: str, longest: int) -> CheckedLines:
 
 
 def _require(raw: bytes, endpoint: str, longest: int, seen_ids: set[str], model: str) -> str:
-    """Check a line and return its model; an empty ``model`` accepts any model. Raises `_InvalidLine`."""
+    """Check a line and return the model that it names; if ``model`` is empty, any model is valid. Raises
+    `_InvalidLine`.
+    """
     if len(raw) > longest:
         limit = longest // 1024**2
         raise _InvalidLine(
@@ -152,8 +154,8 @@ def _lacks(name: str, expectation: str, value: object) -> tuple[str, str]:
 
 
 def _raw(file: BinaryIO, longest: int) -> Iterator[tuple[int, bytes]]:
-    """Yield the lines that are not blank, with their numbers from 1. A line that is too long is cut one byte after the
-    limit.
+    """Yield the lines that are not blank, with their numbers from 1. A line above ``longest`` bytes is cut, but still
+    exceeds ``longest``.
     """
     number = 0
     while raw := file.readline(longest + 2):
@@ -167,7 +169,7 @@ def _raw(file: BinaryIO, longest: int) -> Iterator[tuple[int, bytes]]:
 
 
 def blocks(path: Path, done_lines: Collection[int], longest: int) -> Iterator[list[BatchLine]]:
-    """Yield blocks of the requests of a checked file, without ``done_lines``."""
+    """Yield blocks of the requests of a checked file, except the lines in ``done_lines``."""
     block: list[BatchLine] = []
     size = 0
     with path.open("rb") as file:

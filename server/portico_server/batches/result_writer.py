@@ -1,4 +1,4 @@
-"""Writer of result lines: lines that finish while earlier lines are written are written together."""
+"""Writer of result lines. Lines that arrive while earlier lines are being written are written together."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from portico_server.db.batches import LineRow, SpentTokens
 logger = logging.getLogger(__name__)
 
 WRITE_INTERVAL_S: Final = 0.1
-"""Seconds between two writes, so that lines are grouped: a disk write costs more than a line."""
+"""Seconds between two writes, so that several lines are written together: a disk write costs more than a line."""
 
 FULL_WRITE_LINES: Final = 256
-"""Number of lines that are written without waiting for more."""
+"""Number of queued lines that are written without waiting for more lines."""
 
 MAX_WAITING_LINES: Final = 512
 """Maximum number of lines waiting to be written before new requests pause."""
@@ -28,20 +28,22 @@ STOP_TIMEOUT_S: Final = 1.0
 
 FIRST_RETRY_S: Final = 0.5
 """Seconds between the first two write attempts if the disk is full or the database is unavailable; the delay doubles
-each time.
+after each attempt.
 """
 
 MAX_RETRY_S: Final = 15.0
 """Maximum seconds between two attempts."""
 
 PASSING: Final = ("disk_full", "disk_failed", "busy", "database_unavailable", "storage_failed")
-"""Codes of errors that an operator may fix while the batch waits."""
+"""Codes of errors that may pass, or that an operator may fix, while the batch waits."""
 
 Write: TypeAlias = Callable[[Sequence[LineRow], SpentTokens], Awaitable[None]]
 
 
 class ResultWriter:
-    """``write`` stores lines in the database; ``until`` is when waiting for a full disk ends, in seconds since 1970."""
+    """Writes result lines in groups. ``write`` stores lines in the database; ``until`` is the time, in seconds since
+    1970, after which write errors are no longer retried.
+    """
 
     def __init__(self, write: Write, until: float) -> None:
         self._write = write
@@ -50,11 +52,11 @@ class ResultWriter:
         self._writing: asyncio.Task[None] | None = None
         self._has_space = asyncio.Event()
         self._due = asyncio.Event()
-        """Set once the next write need not wait: enough lines are queued, or no more lines follow."""
+        """Set when the next write need not wait: enough lines are queued, or no more lines follow."""
         self._has_ended = False
 
     async def keep(self, row: LineRow, spent_tokens: SpentTokens) -> None:
-        """Queue a line to be written soon, and wait while too many lines are queued. Raises the error of a failed
+        """Queue a line, which is written soon, and wait while too many lines are queued. Raises the error of a failed
         write.
         """
         self._waiting_rows.append((row, spent_tokens))
@@ -72,14 +74,14 @@ class ResultWriter:
                 has_space.cancel()
 
     async def drain(self) -> None:
-        """Wait until all lines are written; no lines may follow. Raises the error of a failed write."""
+        """Wait until all lines are written; do not add lines afterwards. Raises the error of a failed write."""
         self._end()
         if self._writing is not None:
             await asyncio.wait((self._writing,))
             self._raise()
 
     async def close(self) -> None:
-        """Write the queued lines and stop. Lines that wait for a full disk are discarded."""
+        """Write the queued lines and stop. Lines that cannot be written in time are discarded."""
         self._end()
         if self._writing is not None:
             tasks, _ = await asyncio.wait((self._writing,), timeout=STOP_TIMEOUT_S)
@@ -115,7 +117,7 @@ class ResultWriter:
 
 
 async def retry_while_disk_full(write: Callable[[], Awaitable[None]], until: float) -> None:
-    """Write, and retry while the disk is full, ``until`` a time in seconds since 1970. Raises the last error."""
+    """Write, and retry until the time ``until`` (seconds since 1970) if an error may pass. Raises the last error."""
     pause = FIRST_RETRY_S
     while True:
         try:

@@ -38,13 +38,13 @@ def to_result_line(batch_id: str, line: BatchLine, answer: LineAnswer) -> tuple[
 
 
 def unanswered(batch_id: str, line: BatchLine, code: str, message: str) -> bytes:
-    """Return the result line of a request that was not executed."""
+    """Return the result line of a request that was not executed, with an error."""
     return _line(batch_id, line, None, {"code": code, "message": message})
 
 
 def _line(batch_id: str, request: BatchLine, response: Any, error: Any) -> bytes:
     line = {
-        # Independent of when the request is answered, and sorted like the input.
+        # The id does not depend on when the request is answered, and ids sort in the order of the input.
         "id": f"batch_req_{batch_id.removeprefix('batch_')}_{request.line:06d}",
         "custom_id": request.custom_id,
         "response": response,
@@ -83,12 +83,12 @@ CODES: Final = {
     "cancelled": ("batch_cancelled", "The batch was cancelled before this request was answered."),
     "failed": ("batch_failed", "The batch ended before this request was answered; its 'errors' say why."),
 }
-"""Error code and message of requests that were not executed, by the way the batch ended."""
+"""Error code and message of requests that were not executed, keyed by how the batch ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """Writes the files of one batch. A failure leaves no files behind."""
+    """Writes the result files of one batch. If writing fails, no file remains."""
 
     database: Database
     files: BatchFiles
@@ -117,7 +117,9 @@ class Results:
             await asyncio.shield(self._settle(digests))
 
     async def _settle(self, digests: Sequence[str]) -> None:
-        await self.files.release(digests)  # digests without a row: a failed file, or an empty file
+        await self.files.release(
+            digests
+        )  # removes only files without a row: after an error, or an empty file
         await self.files.forget(digests)
 
     def _row(self, name: str, received_bytes: ReceivedBytes) -> FileRow:
@@ -160,9 +162,9 @@ class Results:
 async def read(
     files: BatchFiles, row: BatchRow, done_lines: set[int], longest: int
 ) -> AsyncGenerator[Sequence[BatchLine], None]:
-    """Yield blocks of the requests of a batch, without ``done_lines``.
+    """Yield blocks of the requests of a batch, except the lines in ``done_lines``.
 
-    The blocks are read outside the event loop, each while the previous block is being answered.
+    The blocks are read outside the event loop; each block is read while the previous block is being answered.
     """
     async with files.open(row.input_sha256) as path:
         line_blocks: Any = blocks(path, done_lines, longest)
@@ -172,4 +174,4 @@ async def read(
                 ahead = pools.FILES.begin(next, line_blocks, None)
                 yield block
         finally:
-            await asyncio.wait((ahead,))  # it reads the file, which is released next
+            await asyncio.wait((ahead,))  # the read must end before the file is released

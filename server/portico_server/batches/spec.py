@@ -1,4 +1,4 @@
-"""The definition of a batch: a file of requests for one endpoint and one model, and the services to answer them."""
+"""The definition of a batch: a file of requests to one endpoint and one model, and the services that answer them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from portico_server.core.relay import CAPABILITY
 from portico_server.db.files import FileRow
 
 KIND: Final = "batch"
-"""The kind of the runs that process batches."""
+"""The run kind of batches."""
 
 PURPOSE, OUTPUT_PURPOSE = "batch", "batch_output"
 
@@ -27,23 +27,23 @@ ENDPOINTS: Final[Mapping[str, str]] = {
     "/v1/responses": CAPABILITY["chat/completions"],
     "/v1/rerank": CAPABILITY["rerank"],
 }
-"""Endpoints that support batches, and the capability that each requires of a model."""
+"""Maps the endpoints that support batches to the capability that a model needs for each."""
 
 WINDOW: Final = "24h"
 WINDOW_S: Final = 86_400.0
 
 MAX_LINES: Final = 50_000
-"""Maximum number of requests in a file; the same as OpenAI's."""
+"""Maximum number of requests in a file; the same limit as in OpenAI's API."""
 
 MAX_FILE_BYTES: Final = 200 * 1024 * 1024
-"""Maximum size of a file, in bytes; the same as OpenAI's."""
+"""Maximum size of a file, in bytes; the same limit as in OpenAI's API."""
 
 WORKING: Final = ("validating", "in_progress", "finalizing", "cancelling")
 
 
 @dataclass(frozen=True, slots=True)
 class BatchSpec:
-    """Options of a batch, other than file and endpoint. ``keep`` is how long the result files are stored, in
+    """Options of a batch, in addition to file and endpoint. ``keep`` is how long the result files are stored, in
     seconds.
     """
 
@@ -60,7 +60,7 @@ class BatchSpec:
 
 @dataclass(frozen=True, slots=True)
 class CheckedLines:
-    """The result of checking a file: the number of requests for ``model``, if ``problems`` is empty."""
+    """The result of checking a file: the number of requests, the model that they name, and the problems found."""
 
     total: int
     model: str
@@ -71,8 +71,8 @@ class CheckedLines:
 class LineAnswer:
     """The answer to a request: an HTTP status and a JSON document.
 
-    With ``ours``, the request was rejected because a queue or a quota of this daemon is full, and may be repeated
-    after ``retry_after`` seconds.
+    With ``ours``, this daemon rejected the request because one of its queues or quotas is full. The request may be
+    repeated after ``retry_after`` seconds.
     """
 
     status: int
@@ -83,7 +83,9 @@ class LineAnswer:
 
 
 class AnswerLine(Protocol):
-    """The gateway that client requests pass through, without the network: the same checks, limits and usage."""
+    """Sends a request through the daemon's own API without the network, with the same checks, limits and usage
+    records.
+    """
 
     async def __call__(self, endpoint: str, body: bytes, caller: Principal) -> LineAnswer:
         """Answer one request. Errors for a client are returned, never raised."""
@@ -100,7 +102,7 @@ class ReceivedBytes(Protocol):
 
 
 class BatchFiles(Protocol):
-    """The operations on the daemon's files that batches need."""
+    """The file operations of the daemon that batches need."""
 
     async def get(self, file_id: str, caller: Principal) -> FileRow: ...
 

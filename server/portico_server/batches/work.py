@@ -36,16 +36,18 @@ from portico_server.runs.throttle import Throttle
 logger = logging.getLogger(__name__)
 
 POLL_INTERVAL_S: Final = 1.0
-"""Seconds between two checks whether a client of another daemon has cancelled the batch."""
+"""Seconds between two checks whether the batch was cancelled through another daemon."""
 
 FINISH_TIMEOUT_S: Final = 3_600.0
-"""Seconds after the window of a batch during which its files may still wait for a full disk."""
+"""Seconds after a batch's completion window during which its writes are still retried, for example if the disk is
+full.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class BatchServices:
-    """Services for the work. ``longest`` is the maximum size of a request in bytes; ``at_once`` the maximum number of
-    concurrent requests.
+    """Services that process batches. ``longest`` is the maximum size of a request in bytes; ``at_once`` is the maximum
+    number of concurrent requests.
     """
 
     database: Database
@@ -127,7 +129,7 @@ class BatchWork:
         await self._note("check", 1, check_result)
 
     async def _move(self, to: str, values: dict[str, Any] | None = None) -> None:
-        """Change to another status, or reload the status if the batch was cancelled meanwhile."""
+        """Change the status of the batch unless it was cancelled meanwhile, and reload the batch."""
 
         async def write() -> None:
             since = ("validating", "in_progress", "finalizing")
@@ -145,7 +147,9 @@ class BatchWork:
     async def _note(
         self, path: str, number: int, output: dict[str, Any], spent_tokens: SpentTokens | None = None
     ) -> None:
-        """Record a step for the trace; a run that has made progress is resumed however often it is interrupted."""
+        """Record a step for the trace. A run that has recorded a step is resumed no matter how often it is
+        interrupted.
+        """
         now = time.time()
         row = StepRow(
             path,
@@ -182,7 +186,7 @@ class BatchWork:
         if error := next(
             (found_error for task in tasks if (found_error := task.exception()) is not None), None
         ):
-            end_message = "The batch was ended with the answers received by then."
+            end_message = "The batch was ended with the answers received so far."
             if isinstance(error, RevokedError):
                 code = error.error.code or "key_revoked"
                 errors = [BatchProblem(code, f"{error.error.message} {end_message}").to_json()]
@@ -199,7 +203,7 @@ class BatchWork:
         await self._move("finalizing", {"errors": errors} if errors else None)
 
     async def _cancelled(self) -> None:
-        """Return when the batch is cancelled, here or at another daemon. Raises `RevokedError`."""
+        """Return when the batch is cancelled, through this or another daemon. Raises `RevokedError`."""
         while True:
             try:
                 self._services.scheduler.principals(self._row.owner)
@@ -290,7 +294,7 @@ class BatchWork:
 
 
 def _missing(words: str) -> BatchProblem:
-    """Return the problem of a batch whose input file has lost its content."""
+    """Return the problem of a batch whose input file no longer has content."""
     return BatchProblem(
         "file_content_missing",
         f"The content of the input file is not on this machine. {words}",
@@ -310,7 +314,8 @@ class _LineFeed:
         """Return the next request, or ``None`` after the last."""
         async with self._turn:
             if not self._block:
-                async for block in self._blocks:  # only the next block: anext with a default fails in 3.11
+                # reads only the next block: anext with a default fails in Python 3.11
+                async for block in self._blocks:
                     self._block = list(reversed(block))
                     break
             return self._block.pop() if self._block else None

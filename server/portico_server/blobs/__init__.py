@@ -1,4 +1,5 @@
-"""Storage of bytes under their SHA-256: a folder, or a bucket with a cache. Other modules own the database rows.
+"""Storage of bytes under their SHA-256, in a folder or in a bucket with a cache. Other modules store the database
+rows.
 
 May import db, core and the settings.
 """

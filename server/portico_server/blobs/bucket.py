@@ -1,7 +1,7 @@
-"""Byte storage in a bucket with the S3 protocol, with a cache on this machine.
+"""Storage of bytes in a bucket with the S3 protocol, with a cache on this machine.
 
 ``PutObject`` sends an object in one request. S3 accepts up to `MAX_OBJECT_BYTES` and checks the object against the
-digest in its signature, so an interrupted request leaves nothing behind.
+digest in the request's signature, so an interrupted request leaves nothing behind.
 
 https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html
 """
@@ -61,31 +61,31 @@ READ_TIMEOUT_S: Final = 30.0
 """Maximum seconds to wait for the next bytes."""
 
 MIN_BYTES_PER_S: Final = 50_000
-"""Minimum transfer rate of an object; a slower request is abandoned."""
+"""Minimum transfer rate of an object, in bytes per second; a slower request is cancelled."""
 
 ANSWER_TIMEOUT_S: Final = 60.0
 """Maximum seconds for a request without a body, for each attempt."""
 
 REMOVAL_TIMEOUT_S: Final = 20.0
-"""Seconds after which objects that could not be removed are left to a sweep."""
+"""Maximum seconds for removing an object. A sweep later removes objects whose removal failed."""
 
 REMOVAL_LEASE_S: Final = 120.0
 """Seconds during which bytes that are being removed cannot be added again."""
 
 REMOVAL_WAIT_S: Final = 10.0
-"""Seconds that an upload of the same bytes waits for their removal."""
+"""Maximum seconds that an upload waits while the same bytes are being removed."""
 
 REMOVAL_POLL_S: Final = 0.1
 
 PROBE_S: Final = 10.0
-"""Seconds for which the last answer of the bucket determines its reported state."""
+"""Seconds after the bucket's last response during which its state is reported without asking it again."""
 
 MAX_CONCURRENT_REQUESTS: Final = 8
 MAX_MARKS_PER_STATEMENT: Final = 100
-"""Maximum number of digests in one transaction."""
+"""Maximum number of digests per transaction."""
 
 SMALL_BYTES: Final = 256 * 1024
-"""Size, in bytes, up to which an object is uploaded without checking whether it exists."""
+"""Maximum size, in bytes, of an object that is uploaded without checking first whether it exists."""
 
 _BLOCK_BYTES: Final = 1024 * 1024
 _MAX_ERROR_BYTES: Final = 16 * 1024
@@ -95,13 +95,13 @@ _CLOCK: Final = "The clock of this machine is wrong."
 _CREDENTIALS: Final = "The operator must renew its credentials."
 _TODO: Final[Mapping[str, str]] = {
     "NoSuchBucket": "The operator must create it, or correct the setting 'files'.",
-    "AccessDenied": "It needs permission to get, put, delete and list its objects.",
+    "AccessDenied": "The credentials need permission to get, put, delete and list the bucket's objects.",
     "ExpiredToken": _CREDENTIALS,
     "InvalidToken": _CREDENTIALS,
     "InvalidAccessKeyId": _CREDENTIALS,
     "SignatureDoesNotMatch": "The secret key does not belong to the access key: see the setting s3_secret_key.",
-    "PermanentRedirect": "It is in another region: see the settings s3_region and s3_endpoint.",
-    "AuthorizationHeaderMalformed": "It is in another region: see the setting s3_region.",
+    "PermanentRedirect": "The bucket is in another region: see the settings s3_region and s3_endpoint.",
+    "AuthorizationHeaderMalformed": "The bucket is in another region: see the setting s3_region.",
     "RequestTimeTooSkewed": _CLOCK,
 }
 
@@ -116,9 +116,9 @@ class _Refused(Exception):
 
 
 class Bucket:
-    """The objects below an address ``s3://BUCKET/PREFIX``; ``content`` describes them.
+    """The objects of a bucket under an address ``s3://BUCKET/PREFIX``; errors call the objects ``content``.
 
-    Raises `Unavailable` if the bucket fails, with a message that names neither the location nor the credentials.
+    Raises `Unavailable` if the bucket fails, with a message that reveals neither the location nor the credentials.
     """
 
     def __init__(self, address: str, endpoint: BucketEndpoint, content: str = "files") -> None:
@@ -137,14 +137,14 @@ class Bucket:
             await self._session.close()
 
     async def problem(self) -> PorticoError | None:
-        """Return the error that keeps the bucket from answering, if any."""
+        """Return the error that prevents the use of the bucket, or ``None``."""
         if time.monotonic() - self._answered_at > PROBE_S:
             with suppress(PorticoError, FileNotFoundError):
                 await self._try(1, self._check, REMOVAL_TIMEOUT_S)
         return self._problem
 
     async def put(self, path: Path, name: str, sha256: str, size: int, *, start: int = 0) -> None:
-        """Upload ``size`` bytes of a file, from ``start``, under a name; the server checks their digest."""
+        """Upload ``size`` bytes of a file, from ``start``, as the object ``name``; the server checks their digest."""
         async with self.slots:
             if size > SMALL_BYTES and await self.size(name) == size:
                 return
@@ -228,7 +228,7 @@ class Bucket:
             pass
 
     async def _try(self, attempts: int, work: Callable[[], Awaitable[T]], seconds: float) -> T:
-        """Return the result of ``work``, limited to ``seconds`` per attempt and repeated after transient failures."""
+        """Return the result of ``work``, limited to ``seconds`` per attempt and repeated after transient errors."""
         import aiohttp
 
         for attempt in range(attempts):
@@ -264,7 +264,7 @@ class Bucket:
         if problem is not None and (self._problem is None or self._problem.message != problem.message):
             logger.error("%s", problem.message)
         elif problem is None and self._problem is not None:
-            logger.info("the bucket of the %s answers again", self._content)
+            logger.info("the bucket of the %s responds again", self._content)
         self._problem = problem
 
     @asynccontextmanager
@@ -353,7 +353,7 @@ async def _on_disk(work: Callable[..., T], *args: Any) -> T:
 
 
 async def _open_file(path: Path, start: int | None) -> BinaryIO:
-    """Open a file with `_create` in a thread. Close it again if the caller no longer waits."""
+    """Open a file with `_create` in a thread. If the caller is cancelled meanwhile, close the file."""
     opening = asyncio.ensure_future(_on_disk(_create, path, start))
     try:
         return await asyncio.shield(opening)
@@ -378,7 +378,7 @@ def _create(path: Path, start: int | None) -> BinaryIO:
 
 
 def writable_bucket(settings: Settings, address: str, content: str) -> Bucket:
-    """Return the bucket of a setting. Raises `InvalidRequest` if no credentials allow writing to it."""
+    """Return the bucket at the ``address`` of a setting. Raises `InvalidRequest` if no credentials are configured."""
     endpoint = BucketEndpoint.of(settings)
     if endpoint.credentials is None:
         raise InvalidRequest(
@@ -391,7 +391,7 @@ def writable_bucket(settings: Settings, address: str, content: str) -> Bucket:
 
 
 def open_bucket(settings: Settings) -> Bucket:
-    """Return the bucket of the setting ``files``. Raises `InvalidRequest` for invalid settings."""
+    """Return the bucket that the setting ``files`` names. Raises `InvalidRequest` for invalid settings."""
     bucket = writable_bucket(settings, settings.files, "files")
     if settings.max_file_mb * MB_BYTES > MAX_OBJECT_BYTES:
         raise InvalidRequest(
@@ -421,7 +421,7 @@ class BlobPlaces:
         return FolderBlobs(self._database, self._settings.files_folder / kind.folder, kind)
 
     async def problem(self) -> PorticoError | None:
-        """Return the error that keeps the bucket from answering, if any."""
+        """Return the error that prevents the use of the bucket, or ``None``."""
         return None if self._bucket is None else await self._bucket.problem()
 
     async def close(self) -> None:
@@ -431,11 +431,11 @@ class BlobPlaces:
 
 
 class BucketBlobs:
-    """A `portico_server.blobs.place.BlobPlace` in a bucket that daemons on one PostgreSQL share.
+    """A `portico_server.blobs.place.BlobPlace` in a bucket, which daemons on one PostgreSQL share.
 
-    Bytes are marked in the database before they are uploaded, and before they are removed. Therefore bytes that one
-    daemon has found cannot be removed by another before their row is written, and the marks reveal what a killed
-    daemon left.
+    A daemon marks bytes in the database before it uploads them, and before it removes them. Therefore no daemon
+    removes bytes while another daemon is writing a row for them, and the marks show what a killed daemon left in the
+    bucket.
     """
 
     def __init__(self, database: Database, bucket: Bucket, cache: BlobCache, kind: BlobKind) -> None:
@@ -444,7 +444,7 @@ class BucketBlobs:
         self._cache = cache
         self._kind = kind
         self._early: dict[str, list[str]] = {}
-        """Holders of the marks of files that were placed early, by digest."""
+        """Maps digests of files that were stored before their row to the holders of their marks."""
 
     @property
     def arrivals(self) -> Path:
@@ -455,7 +455,7 @@ class BucketBlobs:
         return "no longer in the bucket of the files."
 
     async def start(self) -> None:
-        await self._cache.start()  # `sweep` finds what a daemon left in the bucket
+        await self._cache.start()  # `sweep` removes what a daemon left in the bucket
 
     async def sweep(self) -> None:
         while expired_digests := await self._database.read(
@@ -465,7 +465,7 @@ class BucketBlobs:
         names = await self._cache.names(self._kind.folder)
         for i in range(0, len(names), MAX_MARKS_PER_STATEMENT):
             for name in await self._database.read(self._unheld, names[i : i + MAX_MARKS_PER_STATEMENT]):
-                await self._cache.drop(name)  # another daemon has removed it
+                await self._cache.drop(name)  # another daemon has removed the object
 
     async def place(
         self, files: Sequence[ReceivedFile], write: Callable[[Any], T], *, durable: bool = True
@@ -510,9 +510,7 @@ class BucketBlobs:
                 holder = holders.pop()
                 if not holders:
                     del self._early[digest]
-                await self._abandon(
-                    [digest], holder
-                )  # bytes that have a row or are being added again are kept
+                await self._abandon([digest], holder)  # keeps bytes that have a row or are being added again
 
     async def release(self, digests: Sequence[str]) -> None:
         for i in range(0, len(digests), MAX_MARKS_PER_STATEMENT):
@@ -522,7 +520,7 @@ class BucketBlobs:
                 await self._remove_all(going)
 
     def holds(self, sha256: str, size: int) -> bool:
-        return True  # its row was written after the upload
+        return True  # rows are written only after the upload
 
     def open(self, sha256: str) -> AbstractAsyncContextManager[Path]:
         name = self._kind.name(sha256)
@@ -533,8 +531,7 @@ class BucketBlobs:
         while not await self._database.write(marks.announce, self._kind, digests, holder, ABANDONED_S):
             if time.monotonic() > until:
                 raise StorageUnavailable(
-                    "The same bytes are being removed from the bucket of the files, which is slow. Nothing "
-                    "was stored; try again.",
+                    "The bucket of the files is still removing the same bytes. Nothing was stored; try again.",
                     retry_after=REMOVAL_LEASE_S,
                 )
             await asyncio.sleep(REMOVAL_POLL_S)
@@ -554,19 +551,21 @@ class BucketBlobs:
         await self._bucket.put(item.path, self._kind.name(item.sha256), item.sha256, item.bytes)
 
     async def _adopt(self, item: ReceivedFile) -> None:
-        with suppress(OSError):  # it can be downloaded again
+        with suppress(OSError):  # the file can be downloaded again
             await self._cache.adopt(item.path, self._kind.name(item.sha256))
 
     async def _abandon(self, digests: Sequence[str], holder: str) -> None:
-        """Remove bytes whose upload was in vain; a sweep finds those that could not be removed."""
+        """Remove bytes that were uploaded but got no row; a sweep finds bytes that could not be removed."""
         try:
             await self._database.write(marks.withdraw, self._kind, digests, holder)
             await self.release(digests)
         except PorticoError as error:
-            logger.warning("unused bytes in the bucket are removed later: %s", error.message)
+            logger.warning("unused bytes in the bucket will be removed later: %s", error.message)
 
     async def _remove_all(self, digests: Sequence[str]) -> None:
-        """Remove the bytes marked for removal; those that cannot be removed stay marked until a sweep finds them."""
+        """Remove the bytes that are marked for removal; bytes that could not be removed stay marked until a sweep
+        finds them.
+        """
 
         async def remove(digest: str) -> bool:
             name = self._kind.name(digest)
@@ -587,6 +586,6 @@ class BucketBlobs:
 
 
 def _digest(name: str) -> str:
-    """Return the part after the folder name, whether or not it repeats the two digits before it."""
+    """Return the digest of a blob, whose file name may omit the two digits that its folder already contains."""
     _folder, digits, file_name = name.split("/")
     return file_name if len(file_name) == 64 else digits + file_name

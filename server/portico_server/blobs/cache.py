@@ -17,17 +17,18 @@ from portico_server.core import pools
 
 
 class BlobCache:
-    """Files below ``folder`` under their names in the bucket, with a total of ``max_bytes``; 0 means no limit.
+    """A cache of bucket objects in ``folder``, under the same names, with a total size of ``max_bytes``; 0 means no
+    limit.
 
-    Open files are kept even above the limit. A file is complete or absent even after a crash, and another process may
-    remove any file.
+    Open files are kept even above the limit. A file is either complete or absent, even after a crash. Another process
+    may remove any file.
     """
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
         self._folder = folder
         self._max_bytes = max_bytes
         self._sizes: OrderedDict[str, int] | None = None
-        """Sizes by name, least recently requested first; ``None`` until the folder was scanned."""
+        """Maps names to sizes, least recently used first; ``None`` until the folder has been scanned."""
         self._bytes = 0
         self._use_counts: Counter[str] = Counter()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -35,11 +36,11 @@ class BlobCache:
 
     @property
     def arrivals(self) -> Path:
-        """The folder that receives bytes which may become files of the cache."""
+        """The folder that receives files before they are moved into the cache."""
         return self._folder / "arriving"
 
     async def start(self) -> None:
-        """Remove the partial files of a killed process and the files above the limit. Called once."""
+        """Remove the partial files of a killed process, and files until the cache is within its limit. Called once."""
         if self._sizes is None:
             await pools.UPLOADS.run(shutil.rmtree, self.arrivals, True)
             await self._shrink()
@@ -48,8 +49,8 @@ class BlobCache:
     async def open(self, name: str, fetch: Callable[[Path], Awaitable[None]]) -> AsyncIterator[Path]:
         """Yield the path of a cached file, which is kept while it is open.
 
-        If the file is not cached, ``fetch`` writes it to a path. If the object does not exist, ``fetch`` raises
-        `FileNotFoundError` and the yielded path does not exist.
+        If the file is not cached, ``fetch`` downloads it to a path. If the object does not exist, ``fetch`` raises
+        `FileNotFoundError`, and the yielded path does not exist.
         """
         self._use_counts[name] += 1
         try:
@@ -63,7 +64,7 @@ class BlobCache:
             await self._shrink()
 
     async def adopt(self, draft: Path, name: str) -> None:
-        """Take over a file that is also in the bucket."""
+        """Move a file that is also in the bucket into the cache."""
         sizes = await self._look()
         size = await pools.UPLOADS.run(self._move, draft, name)
         self._bytes += size - sizes.pop(name, 0)
@@ -102,7 +103,7 @@ class BlobCache:
         return self._locks.setdefault(name, asyncio.Lock())
 
     async def _look(self) -> OrderedDict[str, int]:
-        """Return the cached files ordered by last use; the folder is read once."""
+        """Return the cached files, least recently used first; the folder is scanned once."""
         async with self._looking:
             if self._sizes is None:
                 scanned_files = await pools.UPLOADS.run(self._scan)
@@ -116,7 +117,7 @@ class BlobCache:
             if not self._max_bytes or self._bytes <= self._max_bytes:
                 break
             if name not in self._use_counts:
-                async with self._lock_of(name):  # a concurrent open finds it missing and fetches it
+                async with self._lock_of(name):  # a concurrent `open` then downloads the file again
                     if name in sizes and name not in self._use_counts:
                         self._bytes -= sizes.pop(name)
                         await pools.UPLOADS.run(self._unlink, name)
@@ -130,7 +131,7 @@ class BlobCache:
         return scanned_files
 
     def _touch(self, name: str) -> bool:
-        """Record the use of a file for the next start; return whether it is cached."""
+        """Set the file's modification time, by which the next start orders files; return whether the file is cached."""
         try:
             os.utime(self._folder / name)
         except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The storage interface for bytes under their SHA-256, and its implementation as a folder."""
+"""The interface for storing bytes under their SHA-256, and its implementation in a folder."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ class StorageUnavailable(Unavailable):
 
 
 class BlobPlace(Protocol):
-    """Storage for the bytes of one kind. Identical bytes are stored once and removed with the last row that refers to
+    """Storage for one kind of bytes. Identical bytes are stored once and removed with the last row that refers to
     them.
 
-    Where daemons share the storage, none removes bytes that another daemon is writing a row for.
+    If daemons share the storage, no daemon removes bytes while another daemon is writing a row for them.
     """
 
     @property
     def arrivals(self) -> Path:
-        """The local folder that receives bytes; it may not exist yet."""
+        """The local folder that receives new bytes; the folder may not exist yet."""
 
     @property
     def absence(self) -> str:
-        """The end of the message "The bytes of this are …" for missing bytes."""
+        """The end of a message about missing bytes, which begins with "The bytes of this are …"."""
 
     async def start(self) -> None:
         """Remove what a killed daemon left on this machine."""
@@ -63,32 +63,32 @@ class BlobPlace(Protocol):
     async def place(
         self, files: Sequence[ReceivedFile], write: Callable[[Any], T], *, durable: bool = True
     ) -> T:
-        """Store received bytes and ``write`` their rows; if that fails, none of the bytes remain.
+        """Store received bytes and ``write`` their rows; if writing fails, remove the bytes.
 
-        ``durable`` makes the bytes survive a power cut.
+        With ``durable``, the bytes survive a power failure.
         """
 
     async def place_early(self, file: ReceivedFile) -> None:
         """Store received bytes before their row exists.
 
-        Call `forget` afterwards, and before it `release` if no row will follow. A later sweep removes bytes that never
-        get a row.
+        After the row is written, call `forget`. If no row will be written, call `release` and then `forget`. A later
+        sweep removes bytes without a row.
         """
 
     async def forget(self, digests: Collection[str]) -> None:
-        """Mark bytes that were stored early as having their rows, or as released."""
+        """Remove the marks of bytes that were stored early, after their rows are written or the bytes are released."""
 
     async def release(self, digests: Sequence[str]) -> None:
-        """Remove the bytes under ``digests`` that no row refers to."""
+        """Remove those of the bytes with ``digests`` to which no row refers."""
 
     def holds(self, sha256: str, size: int) -> bool:
         """Return whether the bytes with this digest exist and have their original size."""
 
     def open(self, sha256: str) -> AbstractAsyncContextManager[Path]:
-        """Return a context manager for a local file with the bytes under a digest; the path does not exist if the
-        bytes are missing.
+        """Return a context manager for a local file that contains the bytes with a digest. If the bytes are missing,
+        the path does not exist.
 
-        The file must not be written to. Raises `Unavailable`.
+        Callers must not write to the file. Raises `Unavailable`.
         """
 
 
@@ -101,7 +101,7 @@ class FolderBlobs:
         self._kind = kind
         self._is_shared = database.postgres is not None
         """True if daemons on other machines can work on the same folder."""
-        # A blob must not be removed between the moment a row finds it and the moment that row is written.
+        # No blob may be removed between finding it for a new row and writing the row.
         self._lock = asyncio.Lock()
 
     @property
@@ -122,7 +122,7 @@ class FolderBlobs:
             await self._release(noted_digests)
 
     async def sweep(self) -> None:
-        """Do nothing: the next start finds what daemons left."""
+        """Do nothing: the next start removes what killed daemons left."""
 
     async def place(
         self, files: Sequence[ReceivedFile], write: Callable[[Any], T], *, durable: bool = True
@@ -155,7 +155,7 @@ class FolderBlobs:
 
     def holds(self, sha256: str, size: int) -> bool:
         try:
-            # Called for every followed file, so it avoids pathlib objects.
+            # Called for every file of a followed source, so it avoids pathlib objects.
             return os.stat(f"{self._folder}/{self._kind.path(sha256)}").st_size == size
         except OSError:
             return False
@@ -168,8 +168,8 @@ class FolderBlobs:
         return self._folder / self._kind.path(sha256)
 
     def _arrival_marker(self, sha256: str) -> Path:
-        """Return the marker that exists while bytes are stored and their row is not; the next start checks whether the
-        row exists.
+        """Return the path of the marker that exists between storing bytes and writing their row. The next start checks
+        whether the row exists.
         """
         postgres = self._database.postgres
         return self.arrivals / (sha256 if postgres is None else f"{sha256}-{postgres.origin}")
@@ -181,7 +181,7 @@ class FolderBlobs:
             self._arrival_marker(item.sha256).unlink(missing_ok=True)
 
     async def _arrive(self, files: Sequence[ReceivedFile], work: Callable[[Any], T], *, durable: bool) -> T:
-        """Store bytes and write their rows, while no existing bytes are removed.
+        """Store bytes and write their rows. Meanwhile, no stored bytes are removed.
 
         Within this daemon, `_lock` ensures this. In a shared folder, bytes are added and removed inside write
         transactions, which PostgreSQL runs one at a time.
@@ -200,7 +200,7 @@ class FolderBlobs:
         unheld = await self._database.read(self._unheld, digests)
         if not unheld:
             return
-        if self._is_shared:  # another daemon may have used the bytes since
+        if self._is_shared:  # another daemon may have written a row for the bytes since
             await pools.UPLOADS.run(self._unmark_all, unheld)
             await self._database.write(self._unlink_unheld, unheld)
         else:
@@ -225,7 +225,7 @@ class FolderBlobs:
     def _unlink(self, sha256: str) -> None:
         path = self._path(sha256)
         path.unlink(missing_ok=True)
-        with suppress(OSError):  # not empty: other digests begin with the same two digits
+        with suppress(OSError):  # not empty: the folder contains other digests with the same first two digits
             path.parent.rmdir()
 
     def _move_all_into_place(self, files: Sequence[ReceivedFile], durable: bool) -> None:
@@ -233,7 +233,7 @@ class FolderBlobs:
             self._move_into_place(item, durable=durable)
 
     def _move_into_place(self, file: ReceivedFile, *, durable: bool = True) -> None:
-        """Move received bytes to their place; ``durable`` makes them survive a power cut."""
+        """Move received bytes to their final path; with ``durable``, they survive a power failure."""
         place = self._path(file.sha256)
         try:
             self._arrival_marker(file.sha256).touch()
@@ -255,7 +255,7 @@ class FolderBlobs:
             for path in self.arrivals.iterdir():
                 with suppress(FileNotFoundError):
                     if self._is_shared and path.stat().st_mtime > left_at:
-                        continue  # another daemon may be receiving it
+                        continue  # another daemon may still be receiving the file
                     path.unlink()
                 if len(path.name) >= 64:
                     noted_digests.append(path.name[:64])
@@ -263,7 +263,7 @@ class FolderBlobs:
 
 
 def _write_nothing(_connection: Any) -> None:
-    """Write no row for the bytes."""
+    """Do nothing, because the row is written later."""
 
 
 def append_hashed(out: BinaryIO, digest: hashlib._Hash, block: bytes) -> None:

@@ -16,7 +16,7 @@ from portico_server.core.errors import InvalidRequest
 from portico_server.core.fetching import FetchedResponse, FetchSession
 from portico_server.settings import Settings
 
-# AWS Signature Version 4, for requests without a body: the credentials, as an ``Authorization`` header.
+# Requests are signed with AWS Signature Version 4, as an ``Authorization`` header.
 # https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
 
 
@@ -25,7 +25,7 @@ EMPTY_BODY_SHA256 = hashlib.sha256(b"").hexdigest()
 
 @dataclass(frozen=True, slots=True)
 class BucketCredentials:
-    """A key pair and, if it is temporary, its token. Never shown."""
+    """A key pair and, for temporary credentials, their token. The secret key and the token are never shown."""
 
     access_key: str
     secret_key: str = field(repr=False)
@@ -38,7 +38,7 @@ def encode_path(text: str, *, slashes: bool = False) -> str:
 
 
 def encode_query(values: Mapping[str, str]) -> str:
-    """Encode a query in the order and form in which it is signed."""
+    """Encode a query string in the order and form that the signature requires."""
     return "&".join(f"{encode_path(name)}={encode_path(value)}" for name, value in sorted(values.items()))
 
 
@@ -89,8 +89,8 @@ def sign_headers(
 
 @dataclass(frozen=True, slots=True)
 class BucketEndpoint:
-    """The location of buckets, and the credentials. Without ``credentials``, requests are unsigned: for public
-    buckets.
+    """The endpoint of buckets, and the credentials for it. Without ``credentials``, requests are unsigned, which
+    suffices for public buckets.
     """
 
     endpoint: str
@@ -99,8 +99,8 @@ class BucketEndpoint:
 
     @classmethod
     def of(cls, settings: Settings, environment: Mapping[str, str] | None = None) -> BucketEndpoint:
-        """Create the endpoint from the settings, and from the variables of AWS's own programs for settings that are
-        not set.
+        """Create the endpoint from the settings. Settings that are not set are read from the environment variables of
+        AWS's own tools.
 
         Raises `InvalidRequest` if the endpoint is not ``http(s)://HOST[:PORT]``, or if only half of a key pair is set.
         """
@@ -129,7 +129,7 @@ class BucketEndpoint:
             token = variables.get("AWS_SESSION_TOKEN", "")
         if bool(key) != bool(secret):
             raise InvalidRequest(
-                "Only one of s3_access_key and s3_secret_key is set; set both, or none for public buckets.",
+                "Only one of s3_access_key and s3_secret_key is set; set both, or neither for public buckets.",
                 code="invalid_setting",
                 param="s3_access_key",
             )
@@ -142,7 +142,7 @@ class BucketEndpoint:
 
     @property
     def trusted(self) -> tuple[str, ...]:
-        """The host and port of the endpoint, which the operator trusts by configuring it."""
+        """The host and port of the endpoint, trusted because the operator configured them."""
         parts = urlsplit(self.endpoint)
         port = parts.port or (443 if parts.scheme == "https" else 80)
         return (f"{parts.hostname}:{port}",)

@@ -1,4 +1,4 @@
-"""Canaries from an admin's view: set, watched, promoted and rolled back."""
+"""Canaries from an admin's view: started, monitored, promoted and rolled back."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from portico_server.runs.runner import Runner
 logger = logging.getLogger(__name__)
 
 MAX_JUDGED_AT_ONCE: Final = 4
-"""Maximum number of answers that one daemon has judged at the same time."""
+"""Maximum number of answers that one daemon judges at the same time."""
 
 MAX_REASON_CHARS: Final = 500
 """Maximum length of the reason for ending a canary, in characters."""
@@ -38,7 +38,7 @@ MAX_REASON_CHARS: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class CanaryView:
-    """A canary with its counts, its history, and what its promotion waits for."""
+    """A canary with its counts, its history, and the conditions that its promotion still waits for."""
 
     row: CanaryRow
     spec: CanarySpec
@@ -48,7 +48,7 @@ class CanaryView:
 
 
 class CanaryService:
-    """The canaries of all aliases. Like aliases, they are shared: an admin sets and ends them."""
+    """The canaries of all aliases. Canaries are shared, as aliases are: an admin starts and ends them."""
 
     def __init__(self, database: Database, registry: Registry, runner: Runner, judge: LiveJudge) -> None:
         self._database = database
@@ -58,7 +58,7 @@ class CanaryService:
         self._judging = SampleJudging(judge, self._tally.count)
         self.routing = SplitRouting(database, registry, runner, self._tally.count, self._judging.add)
         self.keys: Callable[[], Sequence[KeyRow]] = tuple
-        """Returns the keys of this daemon."""
+        """Returns the API keys of this daemon."""
 
     async def set(self, alias: str, spec: CanarySpec, caller: Principal) -> CanaryView:
         """Start a canary, or change the weight and the rules of a running canary with the same target.
@@ -88,7 +88,7 @@ class CanaryService:
         """Return the fields in which an alias and its canary differ from a configuration, or ``None`` if the alias
         does not exist.
 
-        A promoted canary matches the configuration, and a rolled-back canary does not start again until the
+        A promoted canary counts as matching the configuration, and a rolled-back canary does not start again until the
         configuration changes. Raises `Conflict` if another canary is running.
         """
         alias_target = await self._database.read(rows.alias_target, alias_spec.name)
@@ -114,7 +114,7 @@ class CanaryService:
         return (*target, "canary")
 
     async def check(self, alias_spec: AliasSpec, caller: Principal) -> None:
-        """Raise `PorticoError` unless the canary of a configuration can start."""
+        """Raise `PorticoError` unless the canary in a configuration can start."""
         if alias_spec.canary is not None:
             await check_target(self._registry, alias_spec.name, alias_spec.target, alias_spec.canary.target)
             self._key_ids(alias_spec.canary.keys)
@@ -134,8 +134,8 @@ class CanaryService:
                 param="alias",
             )
         raise Conflict(
-            f"The alias '{alias}' is defined by Portico or a configuration, which would reset it at the next "
-            f"start. Define it yourself first: portico models alias '{alias}' '{target}'.",
+            f"The alias '{alias}' is defined by Portico or by a configuration, which would reset the alias "
+            f"at the next start. Define the alias yourself first: portico models alias '{alias}' '{target}'.",
             code="configured",
             param="alias",
         )
@@ -186,7 +186,7 @@ class CanaryService:
         return CanaryView(row, spec, counts, await self._database.read(rows.entries, row.id), waits)
 
     async def end(self, alias: str, outcome: Outcome, reason: str, caller: Principal) -> CanaryView:
-        """Promote the target of an alias, or roll back to its previous meaning.
+        """End the canary of an alias: promote its target, or roll back to the previous target.
 
         Raises `NotFound`, and `Conflict` if the canary has ended.
         """
@@ -201,7 +201,7 @@ class CanaryService:
         return await self.get(alias, caller)
 
     async def run(self) -> None:
-        """Write counts, judge answers and decide on canaries, until cancelled."""
+        """Write counts, judge answers, and promote or roll back canaries, until cancelled."""
         async with asyncio.TaskGroup() as group:
             for _ in range(MAX_JUDGED_AT_ONCE):
                 group.create_task(self._judging.run(self.routing.row))
@@ -210,7 +210,7 @@ class CanaryService:
                 await self.flush()
 
     async def flush(self) -> None:
-        """Write the counts, and end canaries by their rules, so that a reader sees everything counted before."""
+        """Write the counts, and apply the rules that end canaries, so that a reader sees all calls counted so far."""
         for row in await self._tally.flush():
             logger.info("the canary of %s was %s: %s", row.alias, row.outcome, row.reason)
             await self.routing.restore(row.alias)

@@ -15,7 +15,7 @@ from portico_server.db.canaries import CanaryRow, Side, SideCounts
 logger = logging.getLogger(__name__)
 
 MAX_WAITING_SAMPLES: Final = 64
-"""Maximum number of answers waiting to be judged; above it, new answers are not judged."""
+"""Maximum number of answers waiting to be judged. If more are waiting, new answers are not judged."""
 
 
 class SampleJudging:

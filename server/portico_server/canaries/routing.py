@@ -1,4 +1,4 @@
-"""The splits of this daemon: the aliases that have a split, and its sides."""
+"""The splits of this daemon: which aliases have a canary, and the targets on both sides."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 class SplitRouting:
-    """Splits the calls of aliases with a canary; each split passes its results to ``count`` and ``judge``."""
+    """Splits the calls of aliases that have a canary; each split reports its results to ``count`` and ``judge``."""
 
     def __init__(
         self,
@@ -35,23 +35,23 @@ class SplitRouting:
         self._registry = registry
         self._runner = runner
         self._splits: dict[str, tuple[CanaryRow, Split]] = {}
-        """Canaries and their splits, by alias."""
+        """Maps aliases to their canaries and splits."""
         self._versions: dict[str, Servable] = {}
-        """App versions that are sides of a split, by target."""
+        """Maps targets to the app versions that are a side of a split."""
         self._parts = SplitParts(self._find, count, judge, self._record_side)
 
     def row(self, canary_id: str) -> CanaryRow | None:
-        """Return the running canary with an id."""
+        """Return the running canary with an id, or ``None``."""
         return next((row for row, _split in self._splits.values() if row.id == canary_id), None)
 
     async def refresh(self) -> None:
-        """Adopt the canaries that other daemons on the same database have set or ended."""
+        """Load the canaries that other daemons on the same database have started or ended."""
         canary_rows = {row.alias: row for row in await self._database.read(rows.running)}
         for alias in self._splits.keys() - canary_rows.keys():
             await self.restore(alias)
         for alias, row in canary_rows.items():
             current_split = self._splits.get(alias)
-            # A replaced model has lost its aliases.
+            # An alias is lost when its model is replaced.
             if (
                 current_split is None
                 or current_split[0] != row
@@ -66,13 +66,18 @@ class SplitRouting:
                 try:
                     found_servable = await self._registry.version(target)
                 except PorticoError as error:
-                    logger.error("%s, a side of the canary of %s: %s", target, row.alias, error.message)
+                    logger.error(
+                        "%s, one side of the canary of %s, cannot be used: %s",
+                        target,
+                        row.alias,
+                        error.message,
+                    )
                     found_servable = None
                 if found_servable is not None:
                     self._versions[target] = found_servable
         servable = self._find(row.baseline)
         if servable is None:
-            logger.error("the canary of %s waits: %s does not exist", row.alias, row.baseline)
+            logger.error("the canary of %s is waiting: %s does not exist", row.alias, row.baseline)
             return
         kind = ModelSplit if servable.card.kind == "model" else Split
         keys = frozenset(row.spec.get("key_ids") or ())
@@ -90,7 +95,7 @@ class SplitRouting:
         }
         servable = None if target is None else await self._registry.version(target)
         if alias in self._splits:
-            return  # another canary has started meanwhile
+            return  # another canary has started in the meantime
         if target is None:
             self._registry.aliases.remove(alias)
         else:
@@ -100,7 +105,7 @@ class SplitRouting:
         return self._versions.get(target) or self._registry.get(target)
 
     def _record_side(self, context: Context, alias: str, target: str) -> None:
-        """Record in the usage row of a call which side answered."""
+        """Record in the usage row of a call which side answered the call."""
         run = self._runner.get(context.run)
         if run is not None and run.name == alias:
             run.model = target

@@ -1,4 +1,4 @@
-"""A question and its answer in the form that graders see, read from a request and its result."""
+"""A question and its answer, taken from a request and its result, in the form that graders receive."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.request import AppInput, AppOutput, Chat, ChatReply, Request, Result
 
 MAX_SAMPLE_BYTES: Final = 256 * 1024
-"""Maximum size of a judged question with its answer, in bytes; larger ones are skipped."""
+"""Maximum size of a question with its answer, in bytes; larger ones are not judged."""
 
 
 @dataclass(frozen=True, slots=True)
 class LiveSample:
-    """A question and its answer in the form that graders see.
+    """A question and its answer in the form that graders receive.
 
-    ``item`` has ``input``, the last message of the user, and ``messages``; ``sample`` has ``output_text``.
+    ``item`` contains ``input``, the last message of the user, and ``messages``; ``sample`` contains ``output_text``.
     """
 
     item: Mapping[str, Any]
@@ -26,7 +26,7 @@ class LiveSample:
 
 
 def text_of(content: Any) -> str:
-    """Return the text of a message, without its other parts."""
+    """Return the text parts of a message."""
     if isinstance(content, str):
         return content
     parts = content if isinstance(content, list) else ()
@@ -53,7 +53,7 @@ def question_of(request: Request) -> list[Mapping[str, Any]] | None:
 
 
 def answer_of(result: Result) -> dict[str, Any] | None:
-    """Return an answer in the form that graders see; ``None`` if it has no text."""
+    """Return an answer in the form that graders receive; ``None`` if it has no text."""
     if isinstance(result, ChatReply):
         answer: dict[str, Any] = {"output_text": result.content}
         if result.tool_calls:
@@ -73,7 +73,7 @@ def answer_of(result: Result) -> dict[str, Any] | None:
 
 
 def relayed_answer(data: bytes, *, stream: bool) -> dict[str, Any] | None:
-    """Return the answer in OpenAI's bytes; ``None`` if it cannot be parsed."""
+    """Return the answer from the bytes of an OpenAI response; ``None`` if they cannot be parsed."""
     frames = data.split(b"\n\n") if stream else [b"data: " + data]
     text: list[str] = []
     calls: dict[int, dict[str, str]] = {}

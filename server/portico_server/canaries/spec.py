@@ -13,10 +13,10 @@ from portico_server.core.names import check_name
 from portico_server.db.canaries import CanaryRow
 
 Sticky: TypeAlias = Literal["session", "caller", "request"]
-"""The unit that stays on one side: a conversation, all calls of a key, or a single request."""
+"""The unit whose calls all get the same side: a conversation, all calls of a key, or a single request."""
 
 MAX_KEYS: Final = 1_000
-"""Maximum number of keys that always get the canary."""
+"""Maximum number of keys whose calls always go to the canary."""
 
 MAX_NAME_CHARS: Final = 200
 """Maximum length of the name of a target, a key or an evaluation, in characters."""
@@ -25,13 +25,13 @@ MAX_COUNT: Final = 100_000_000
 """Maximum number of calls or samples that a rule can wait for."""
 
 DEFAULT_SAMPLE_SHARE: Final = 0.2
-"""Default share of judged answers if an evaluation is named."""
+"""Default share of answers that are judged, if an evaluation is named."""
 
 DEFAULT_ROLLBACK_CALLS: Final = 20
-"""Default number of canary calls before a rule can roll it back."""
+"""Default number of calls to the canary before a rule can roll it back."""
 
 DEFAULT_SAMPLES_COUNT: Final = 20
-"""Default number of judged answers before the score of a side counts."""
+"""Default minimum number of judged answers before the score of a side is used."""
 
 FIELDS: Final = ("target", "weight", "keys", "sticky", "sample", "eval", "promote", "rollback")
 ALIAS_FIELDS: Final = ("name", "target", "canary")
@@ -50,11 +50,11 @@ _BOUNDS: Final = {"min_score": 1.0, "max_drop": 1.0, "max_error_rate": 1.0, "max
 
 @dataclass(frozen=True, slots=True)
 class CanaryRule:
-    """Conditions on the counts, checked once the canary has had ``after`` calls.
+    """Conditions on the counts, checked after ``after`` calls to the canary.
 
-    ``min_score`` is the minimum mean score; ``max_drop`` how far it may be below the baseline's; ``max_error_rate``
-    the maximum share of failed calls; ``max_latency_ratio`` the maximum ratio of its mean duration to the baseline's.
-    Scores count once there are ``min_samples`` judged answers.
+    ``min_score`` is the canary's minimum mean score; ``max_drop`` is how far the score may be below the baseline's.
+    ``max_error_rate`` is the maximum share of failed calls. ``max_latency_ratio`` is the maximum ratio of the canary's
+    mean duration to the baseline's. Scores are used only after ``min_samples`` judged answers.
     """
 
     after: int
@@ -66,12 +66,12 @@ class CanaryRule:
 
     @property
     def conditions(self) -> Mapping[str, float]:
-        """The conditions that are set, by name."""
+        """The conditions that are set, keyed by name."""
         bounds = {name: getattr(self, name) for name in _BOUNDS}
         return {name: value for name, value in bounds.items() if value is not None}
 
     def document(self) -> dict[str, Any]:
-        """Return the rule in the form of a request."""
+        """Return the rule in the form that a request contains."""
         document: dict[str, Any] = {"after": self.after, **self.conditions}
         if any(name in document for name in SCORED_CONDITIONS):
             document["min_samples"] = self.min_samples
@@ -92,7 +92,7 @@ class CanarySpec:
     rollback: CanaryRule | None = None
 
     def document(self) -> dict[str, Any]:
-        """Return the fields stored in the row of the canary, other than the target."""
+        """Return the fields stored in the canary's row, without the target."""
         return {
             "weight": self.weight,
             "keys": list(self.keys),
@@ -114,7 +114,7 @@ class AliasSpec:
 
 
 def parse_alias(fields: Mapping[str, Any], at: str) -> AliasSpec:
-    """Parse an entry of a configuration at the place ``at``. Raises `InvalidRequest`."""
+    """Parse an entry of a configuration; ``at`` is its path. Raises `InvalidRequest`."""
     for field_name in fields:
         if field_name not in ALIAS_FIELDS:
             raise InvalidRequest(
@@ -131,7 +131,9 @@ def parse_alias(fields: Mapping[str, Any], at: str) -> AliasSpec:
 
 
 def parse(value: Any, at: str = "") -> CanarySpec:
-    """Parse a canary. Raises `InvalidRequest` that names the error; ``at`` is its place."""
+    """Parse a canary; ``at`` is its path in the request or configuration. Raises `InvalidRequest` that names the
+    invalid field.
+    """
     place = f"{at}." if at else ""
     fields = _mapping(value, at or "canary", FIELDS, "A canary")
     target = _name(fields.get("target"), f"{place}target")

@@ -1,7 +1,7 @@
-"""An alias with a canary from its callers' view: one of two Servables, chosen and counted for each call.
+"""An alias with a canary, as its callers see it: each call goes to one of two servables and is counted.
 
-A hash of the unit that stays together chooses the side, so no table is needed and every daemon chooses the same side.
-A larger weight moves more units to the canary, and none away from it.
+A hash of the unit that must get the same side (see `Sticky`) chooses the side, so no table is needed and every daemon
+chooses the same side. A larger weight moves more units to the canary, and no units away from it.
 """
 
 from __future__ import annotations
@@ -35,15 +35,17 @@ from portico_server.db.canaries import Side, SideCounts
 from portico_server.runs.run import BEHIND
 
 MAX_BEGINNING_CHARS: Final = 2_000
-"""Number of characters of a conversation's first message that identify the conversation."""
+"""Number of characters from a conversation's first message that identify the conversation."""
 
 STREAM_FACTOR: Final = 4
-"""Ratio of a streamed to a whole answer in bytes: each token has its own frame."""
+"""Maximum ratio of the size of a streamed answer to the same answer sent whole: in a stream, each token has its own
+frame.
+"""
 
 WITHIN: ContextVar[frozenset[str]] = ContextVar("within", default=frozenset())
-"""The aliases whose calls this task is handling, before their first byte."""
+"""The aliases whose calls this task is handling and that have not returned a first byte."""
 
-# The random numbers select a sample; they need not be unpredictable.
+# The random numbers only select a sample, so they need not be unpredictable.
 _random = random.Random()  # noqa: S311
 
 
@@ -51,8 +53,8 @@ _random = random.Random()  # noqa: S311
 class SplitParts:
     """The dependencies of a split.
 
-    ``find`` returns the servable of a target, if it exists; ``count`` receives the result of a call, ``judge`` an
-    answer to be judged, and ``answered`` the target that answered a run's call.
+    ``find`` returns the servable of a target, if it exists. ``count`` receives the result of a call, and ``judge`` an
+    answer to judge. ``answered`` receives the target that answered a run's call.
     """
 
     find: Callable[[str], Servable | None]
@@ -62,7 +64,7 @@ class SplitParts:
 
 
 class SplitSide:
-    """One side of a split, which counts the results of its calls."""
+    """One side of a split. It counts the results of its calls."""
 
     def __init__(self, split: Split, side: Side, target: str) -> None:
         self._split = split
@@ -87,7 +89,7 @@ class SplitSide:
 
     @property
     def names(self) -> frozenset[str]:
-        """The names that guards use: a guard around one side is around both."""
+        """The names under which guards are looked up: a guard of one side applies to both."""
         return self._split.names
 
     async def call(self, request: Request, context: Context) -> Result:
@@ -106,7 +108,7 @@ class SplitSide:
         return result
 
     def _count(self, error: PorticoError | None, seconds: float, usage: Usage) -> None:
-        """Count a call that has ended. An invalid request says nothing about a side."""
+        """Count a call that has ended. Invalid requests are not counted, because they say nothing about a side."""
         if error is not None and error.status < 500:
             return
         tokens = usage.prompt_tokens + usage.completion_tokens
@@ -114,8 +116,8 @@ class SplitSide:
         self._split.parts.count(self._split.id, self._side, counts)
 
     def _sampled(self) -> bool:
-        """Return whether an answer is judged. Background calls are not, because a judge may be called by the same
-        alias.
+        """Return whether the current answer is sampled to be judged. Background calls never are, because a judge may
+        call the same alias.
         """
         share = self._split.spec.sample
         return share > 0 and _random.random() < share and not BEHIND.get()
@@ -127,10 +129,10 @@ class SplitSide:
 
 
 class ModelSide(SplitSide):
-    """One side of a split between models, which also `Relays`."""
+    """A side of a split between models, which can also relay (`Relays`)."""
 
     async def relay(self, request: Relay, context: Context) -> RelayResponse:
-        """See `portico_server.core.servable.Relays`."""
+        """Relay a request to the model. See `portico_server.core.servable.Relays`."""
         within = WITHIN.get()
         if self._split.alias in within:
             raise InvalidRequest(
@@ -161,7 +163,7 @@ class ModelSide(SplitSide):
     async def _follow(
         self, relay_response: RelayResponse, chunks: AsyncIterator[bytes], seconds: float, request: Relay
     ) -> AsyncIterator[bytes]:
-        """Yield the answer as it arrives. The reader's delays do not count as the model's."""
+        """Yield the answer as it arrives. Delays of the reader do not count toward the model's duration."""
         kept_chunks: list[bytes] | None = (
             [] if request.operation == "chat/completions" and self._sampled() else None
         )
@@ -192,7 +194,9 @@ class ModelSide(SplitSide):
 
 
 class Split:
-    """A `Servable` behind an alias: ``baseline`` is its current target, ``target`` the possible next one."""
+    """A `Servable` behind an alias: ``baseline`` is its current target, and ``target`` of the ``spec`` may replace
+    it.
+    """
 
     side_type: type[SplitSide] = SplitSide
 
@@ -220,7 +224,7 @@ class Split:
 
     @property
     def names(self) -> frozenset[str]:
-        """The names by which guards know both sides."""
+        """The names under which guards look up both sides."""
         servables = (self.parts.find(target) for target in (self._baseline.target, self._canary.target))
         return frozenset(servable.card.key for servable in servables if servable is not None) | {self.alias}
 
@@ -229,7 +233,7 @@ class Split:
         return await self.choose(request, context).call(request, context)
 
     def choose(self, request: Request | Relay, context: Context) -> SplitSide:
-        """Return the side that answers a call."""
+        """Return the side that must answer a call."""
         caller = context.caller
         if caller.id in self._keys:
             return self._existing_side(self._canary)
@@ -249,7 +253,7 @@ class Split:
         return self._of(caller.id if self.spec.sticky == "caller" else str(_random.random()))
 
     def side(self, target: str) -> Servable | None:
-        """Return the servable of a target."""
+        """Return the side with a target, or ``None``."""
         return next((side for side in (self._baseline, self._canary) if side.target == target), None)
 
     def _of(self, together: str) -> SplitSide:
@@ -258,24 +262,24 @@ class Split:
         return self._existing_side(self._canary) if canary else self._baseline
 
     def _existing_side(self, side: SplitSide) -> SplitSide:
-        """Return the canary, or the baseline if the canary no longer exists."""
+        """Return the side, or the baseline if the side's target no longer exists."""
         return side if self.parts.find(side.target) is not None else self._baseline
 
 
 class ModelSplit(Split):
-    """A split between two models, which also `Relays`."""
+    """A split between two models, which can also relay (`Relays`)."""
 
     side_type = ModelSide
 
     async def relay(self, request: Relay, context: Context) -> RelayResponse:
-        """See `portico_server.core.servable.Relays`."""
+        """Relay a request to one of the sides. See `portico_server.core.servable.Relays`."""
         side = self.choose(request, context)
         assert isinstance(side, ModelSide)
         return await side.relay(request, context)
 
 
 def _session(request: Request | Relay, caller: str) -> str:
-    """Return the identity of a conversation: its name, or how it begins. Empty if there is none."""
+    """Return a string that identifies a conversation: its name or its first message; empty if there is none."""
     options: Mapping[str, Any]
     match request:
         case Relay():

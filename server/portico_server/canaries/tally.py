@@ -1,4 +1,4 @@
-"""Counts of canaries that are not written yet; writing them applies the rules."""
+"""The canary counts that are not written yet. Writing them applies the canaries' rules."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from portico_server.db.database import Database
 logger = logging.getLogger(__name__)
 
 WRITE_INTERVAL_S: Final = 0.5
-"""Seconds between two writes of the counts; a `kill -9` loses at most the counts of one period."""
+"""Seconds between two writes of the counts; a `kill -9` loses at most the counts of one interval."""
 
 RETRY_INTERVAL_S: Final = 5.0
-"""Seconds until a failed write of counts is repeated."""
+"""Seconds until a failed write of counts is retried."""
 
 
 class CanaryTally:
-    """Counts the results of calls in memory, and writes them periodically."""
+    """Counts the results of canary calls in memory, and writes the counts periodically."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._pending_counts: dict[str, CanaryCounts] = {}
-        """Counts that are not written yet, by canary id."""
+        """Maps canary ids to counts that are not written yet."""
         self._has_counts = asyncio.Event()
         self._writing = asyncio.Lock()
         self._pause = WRITE_INTERVAL_S
 
     def count(self, canary_id: str, side: Side, side_counts: SideCounts) -> None:
-        """Add counts of one side, to be written by `flush`."""
+        """Add counts of one side, which the next `flush` writes."""
         canary_counts = self._pending_counts.get(canary_id) or CanaryCounts()
         new_counts = getattr(canary_counts, side) + side_counts
         self._pending_counts[canary_id] = replace(canary_counts, **{side: new_counts})
@@ -48,7 +48,7 @@ class CanaryTally:
         await asyncio.sleep(self._pause)
 
     async def flush(self) -> Sequence[CanaryRow]:
-        """Write the counts. Return the canaries that their rules ended as a result."""
+        """Write the counts. Return the canaries that their rules have now ended."""
         async with self._writing:
             self._has_counts.clear()
             canary_counts, self._pending_counts = self._pending_counts, {}

@@ -1,4 +1,4 @@
-"""The check whether a target can replace the current target of an alias."""
+"""Checks whether a target can replace the current target of an alias."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def check_target(registry: Registry, alias: str, baseline: str, target: st
     for card, name in ((baseline_card, baseline), (target_card, target)):
         if "chat" not in card.capabilities:
             raise InvalidRequest(
-                f"'{name}' does not support chat; calls can be split only between chat targets.",
+                f"'{name}' does not support chat; calls can be split only between targets that support chat.",
                 code="unsupported_operation",
                 param="target",
             )
@@ -50,8 +50,8 @@ async def check_target(registry: Registry, alias: str, baseline: str, target: st
             )
     if baseline_card.kind != target_card.kind or baseline_card.id != target_card.id:
         raise InvalidRequest(
-            f"Calls are split between two models, or two versions of one app: '{baseline}' and '{target}' are "
-            "neither.",
+            "Calls are split between two models, or two versions of one app; this does not apply to "
+            f"'{baseline}' and '{target}'.",
             param="target",
         )
 

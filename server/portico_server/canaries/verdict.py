@@ -1,4 +1,4 @@
-"""The verdict of a canary's rules on the counts. Pure."""
+"""The verdict of a canary's rules, given the counts. Pure."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from portico_server.db.canaries import CanaryCounts, Decision, SideCounts
 
 
 def rate(part: float, total: int) -> float | None:
-    """Return a share or a mean; ``None`` if the total is 0."""
+    """Return ``part`` divided by ``total``; ``None`` if the total is 0."""
     return part / total if total else None
 
 
 @dataclass(frozen=True, slots=True)
 class RuleFinding:
-    """A condition and its state. ``holds`` is ``None`` while the data are insufficient; ``says`` describes the
-    state.
+    """The state of a condition. ``holds`` is ``None`` while there are too few data; ``says`` describes the state in
+    words.
     """
 
     holds: bool | None
@@ -33,7 +33,7 @@ class CanaryVerdict:
 
 
 def decide(spec: CanarySpec, counts: CanaryCounts) -> CanaryVerdict:
-    """Return whether a canary ends now. A rollback takes precedence over a promotion."""
+    """Return whether a canary ends now, and how. A rollback takes precedence over a promotion."""
     if spec.rollback is not None and counts.canary.calls >= spec.rollback.after:
         violations = [
             rule_finding.says
@@ -71,7 +71,7 @@ def _findings(rule: CanaryRule, counts: CanaryCounts) -> list[RuleFinding]:
             rule_findings.append(RuleFinding(value <= bound, f"error rate {value:.2%}, at most {bound:.2%}"))
         elif name == "max_latency_ratio":
             ratio = _duration(canary) / max(_duration(baseline), 1e-9)
-            says = f"{ratio:.2f} times the duration of the baseline, at most {bound:g}"
+            says = f"{ratio:.2f} times the baseline's duration, at most {bound:g}"
             rule_findings.append(RuleFinding(ratio <= bound, says))
         else:
             score = canary.score / canary.samples
@@ -90,7 +90,7 @@ def _duration(side: SideCounts) -> float:
 
 
 def _missing_data(rule: CanaryRule, name: str, canary: SideCounts, baseline: SideCounts) -> str | None:
-    """Return the data missing to check a condition; ``None`` if nothing is missing."""
+    """Return a description of the data that a condition still needs; ``None`` if the data suffice."""
     if name in SCORED_CONDITIONS:
         for side, side_counts in (("canary", canary), ("baseline", baseline)):
             if side_counts.samples < rule.min_samples and (side == "canary" or name == "max_drop"):
@@ -98,7 +98,7 @@ def _missing_data(rule: CanaryRule, name: str, canary: SideCounts, baseline: Sid
         return None
     if not canary.calls:
         return "canary calls: 0"
-    # A mean of two calls is no basis for a comparison.
+    # A mean of a few calls is no basis for a comparison.
     minimum = min(rule.after, DEFAULT_ROLLBACK_CALLS)
     if name == "max_latency_ratio" and baseline.calls < minimum:
         return f"baseline calls: {baseline.calls} of {minimum}"

@@ -1,4 +1,4 @@
-"""The depth of agents that call each other, recorded in the trace state, which other programs pass on."""
+"""The depth of agents that call each other, recorded in the trace state, which other programs forward."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _HOPS: Final = "portico="
 
 
 def hops() -> int:
-    """Return the number of agents around the current work, from its trace state."""
+    """Return the number of agents that the current work is nested in, as recorded in its trace state."""
     current = CURRENT.get()
     for member in (current.state if current is not None else "").split(","):
         if member.strip().startswith(_HOPS):
@@ -23,7 +23,7 @@ def hops() -> int:
 
 
 def next_hop() -> Trace:
-    """Return the trace for a call by an agent: the current or a new trace, one agent deeper."""
+    """Return the trace for a call that an agent makes: the current trace or a new trace, one level deeper."""
     current = CURRENT.get() or Trace(secrets.token_hex(16), secrets.token_hex(8))
     other_members = [
         entry for entry in current.state.split(",") if entry and not entry.strip().startswith(_HOPS)
@@ -37,6 +37,6 @@ def next_hop() -> Trace:
 
 
 def with_trace_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
-    """Return the headers of a call to another program, with its trace."""
+    """Return the headers of a call to another program, with the current trace added."""
     current = CURRENT.get()
     return headers if current is None else {**headers, **current.headers()}

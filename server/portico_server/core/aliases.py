@@ -8,12 +8,12 @@ from portico_server.core.servable import Kind, Servable
 
 
 class Aliases(Mapping[str, str]):
-    """The target of each alias. ``on_change`` is called with the kind of the alias whenever a target changes."""
+    """Maps each alias to its target. ``on_change`` is called with the kind of the alias whenever a target changes."""
 
     def __init__(self, on_change: Callable[[Kind], None]) -> None:
         self.targets: dict[str, str] = {}
         self.behind: dict[str, Servable] = {}
-        """Targets without a name of their own, by alias: an app version, or a split between two targets."""
+        """Maps aliases to targets that have no name in the registry: an app version, or a split between two targets."""
         self._on_change = on_change
 
     def __getitem__(self, name: str) -> str:
@@ -26,7 +26,9 @@ class Aliases(Mapping[str, str]):
         return len(self.targets)
 
     def set(self, name: str, target: str, behind: Servable | None = None) -> None:
-        """Point the alias ``name`` to ``target``; ``behind`` answers if ``target`` is not a name."""
+        """Point the alias ``name`` to ``target``; ``behind`` answers calls if ``target`` has no name in the
+        registry.
+        """
         self.targets[name] = target
         if behind is None:
             self.behind.pop(name, None)
@@ -41,11 +43,11 @@ class Aliases(Mapping[str, str]):
             self._on_change("model")
 
     def forget(self, identifier: str) -> None:
-        """Remove the aliases of a deleted servable by its id."""
+        """Remove the aliases of a deleted servable, given its id."""
         for alias in [name for name, servable in self.behind.items() if servable.card.id == identifier]:
             del self.behind[alias]
 
     @property
     def meanings(self) -> dict[str, str]:
-        """Aliases, and the names of their targets in lists: the name of the app if the target is a version."""
+        """Maps aliases to the registry names of their targets: the name of the app if the target is a version."""
         return {**self.targets, **{alias: servable.card.key for alias, servable in self.behind.items()}}

@@ -1,4 +1,4 @@
-"""Variants of an app with other values in some places, which evaluations request from deployed apps."""
+"""Variants of an app in which some values are changed. Evaluations request them from deployed apps."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ class AppVariants(Protocol):
         """Return the names of the apps that the caller may call."""
 
     async def variant(self, name: str, changes: Mapping[str, Any], caller: Principal) -> Servable:
-        """Return the app with ``changes`` by their places, checked as a whole; the deployed app does not change.
+        """Return the app with ``changes``, which maps paths in the app to values. The app is checked as a whole; the
+        deployed app does not change.
 
-        Raises `NotFound` for an app or a place that does not exist, `InvalidRequest` if the result is invalid, and
-        `Forbidden` if the caller may call the app but not read it.
+        Raises `NotFound` for an unknown app or path, `InvalidRequest` if the result is invalid, and `Forbidden` if the
+        caller may call the app but not read it.
         """
 
     async def settle(self, name: str, changes: Mapping[str, Any], caller: Principal, note: str) -> int:
         """Deploy the app with ``changes``; return the version number. Raises the same errors as `variant`, and
-        `Forbidden`.
+        `Forbidden` if the caller may not deploy.
         """

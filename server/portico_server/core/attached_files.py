@@ -1,4 +1,4 @@
-"""Files attached to a question, for models that only accept text."""
+"""Files attached to messages, for models that accept only text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from portico_server.core.principal import Principal
 
 
 class ReadsFiles(Protocol):
-    """Reads the files attached to messages: `portico_server.knowledge.attachments.AttachmentReader`."""
+    """Reads the files attached to messages. Implemented by `portico_server.knowledge.attachments.AttachmentReader`."""
 
     async def as_text(
         self,
@@ -18,8 +18,8 @@ class ReadsFiles(Protocol):
         *,
         context_length: int | None = None,
     ) -> Sequence[Mapping[str, Any]]:
-        """Return the messages with a text in place of each ``file`` part, to fit a context of ``context_length``
-        tokens.
+        """Return the messages with each ``file`` part replaced by a text, so that they fit a context of
+        ``context_length`` tokens.
 
-        Raises `InvalidRequest` for a file that cannot be read or does not fit, `NotFound` for an unknown id.
+        Raises `InvalidRequest` for a file that cannot be read or does not fit, and `NotFound` for an unknown id.
         """

@@ -1,4 +1,6 @@
-"""What fine-tuning needs from the engines: the files of a base model, this machine, and a place for the result."""
+"""What fine-tuning needs from the engines: the files of a base model, data about this machine, and a way to serve the
+result.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +18,11 @@ OnProgress: TypeAlias = Callable[[int, int | None], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class BaseModel:
-    """A model that can be trained. ``path`` is a GGUF file or a folder of safetensors; counts are 0 if unknown. The
-    format ``script`` is that of the fake engine, whose training is simulated.
+    """A model that can be trained. ``path`` is a GGUF file or a folder of safetensors; a count of 0 means unknown. The
+    format ``script`` belongs to the fake engine, whose training is simulated.
 
-    ``hidden`` is the width of a hidden state, ``longest`` the context in tokens that the model was made for, ``bytes``
-    the size of its weights on disk. The base of a model with an adapter is the model without the adapter.
+    ``hidden`` is the width of a hidden state, ``longest`` is the context in tokens that the model was made for, and
+    ``bytes`` is the size of its weights on disk. The base of a model with an adapter is the model without the adapter.
     """
 
     name: str
@@ -47,7 +49,7 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class TrainingMachine:
-    """The machine for training. ``free_bytes`` is the part of ``memory_bytes`` that no process uses now."""
+    """The machine that trains. ``free_bytes`` is the part of ``memory_bytes`` that no process is using."""
 
     cores: int
     memory_bytes: int
@@ -60,8 +62,8 @@ TrainableTask: TypeAlias = Literal["chat", "embedding", "rerank"]
 
 
 class BaseModels(Protocol):
-    """The models of this daemon, as fine-tuning sees them. Names may be aliases; ``task`` is the purpose of the
-    model.
+    """The models of this daemon, as fine-tuning uses them. Names may be aliases; ``task`` is what the model is trained
+    for.
     """
 
     async def base(
@@ -72,19 +74,21 @@ class BaseModels(Protocol):
         *,
         task: TrainableTask = "chat",
     ) -> BaseModel:
-        """Return the model, after fetching its files if necessary.
+        """Return the model ``name``; its files are downloaded if necessary.
 
         Raises `NotFound`, and `InvalidRequest` (``model_not_trainable``) that lists the trainable models.
         """
 
     def check(self, name: str, caller: Principal, *, task: TrainableTask = "chat") -> str:
-        """Return the proper name of a trainable model, judged without its files. Raises the same errors as `base`."""
+        """Return the name of a trainable model, with aliases resolved; its files are not read. Raises the same errors
+        as `base`.
+        """
 
     def tuner(self, name: str) -> HostedTuner | None:
-        """Return the tuner of a model that its provider trains; ``None`` for a local or unknown model."""
+        """Return the tuner of a model that its provider trains, or ``None`` for a local or unknown model."""
 
     async def publish_hosted(self, name: str, base: str, model: str, owner: str | None) -> None:
-        """Serve the result of the provider of ``base``, whose id is ``model``, as the model ``name``."""
+        """Serve a model that the provider of ``base`` has trained, and that has the id ``model`` there, as ``name``."""
 
     async def machine(self) -> TrainingMachine:
         """Return the current state of this machine."""
@@ -92,48 +96,54 @@ class BaseModels(Protocol):
     async def publish(
         self, name: str, base: str, folder: Path, owner: str | None, *, task: TrainableTask = "chat"
     ) -> None:
-        """Serve a trained model as ``name`` on the engine of ``base``, also after a restart.
+        """Serve a trained model as ``name`` on the engine of ``base``; a restart keeps it.
 
-        ``folder`` contains a PEFT adapter, which is served beside the base, or a whole model (safetensors, tokenizer),
-        which becomes a separate model. A name that exists already, from an interrupted attempt, is not changed.
+        ``folder`` contains a PEFT adapter, which is served together with the base, or a whole model (safetensors,
+        tokenizer), which becomes a separate model. A name that already exists, from an interrupted attempt, is not
+        changed.
         """
 
     async def also(self, name: str, target: str) -> None:
-        """Add the alias ``name`` for the model ``target``, also after a restart. A name that exists is not changed."""
+        """Add the alias ``name`` for the model ``target``; a restart keeps it. An existing name is not changed."""
 
 
 Report: TypeAlias = Callable[[str, str], Awaitable[None]]
-"""Progress callback: a stage and a short description of the current step."""
+"""Progress callback: ``(stage, description)``, where the description of the current step is short."""
 
 
 class TrainingEnvironment(Protocol):
-    """The training environment: an environment with the required packages, and bases in the format that these
-    accept.
+    """The training environment: a Python with the required packages, and base models in the format that these packages
+    read.
     """
 
     async def interpreter(self, report: Report) -> Path:
-        """Return the Python with the packages, after building it if necessary. Raises `Unavailable`."""
+        """Return the path of the Python interpreter with the packages, after building the environment if necessary.
+        Raises `Unavailable`.
+        """
 
     async def folder(self, base: BaseModel, python: Path, report: Report) -> Path:
-        """Return a folder of safetensors with tokenizer and chat template; a GGUF file is converted once and stored.
+        """Return a folder of safetensors with tokenizer and chat template. A GGUF file is converted once, and the
+        result is stored.
 
-        Raises `InvalidRequest` for a file that cannot be read, `Unavailable` if the disk lacks space.
+        Raises `InvalidRequest` for a file that cannot be read, and `Unavailable` if the disk lacks space.
         """
 
 
 class TrialTrainer(Protocol):
-    """Fine-tuning for a search over its settings. ``body`` is the body that creates a job over HTTP."""
+    """Fine-tuning for a search over hyperparameters. ``body`` is the request body that creates a job over HTTP."""
 
     async def check(self, body: Mapping[str, Any], caller: Principal) -> None:
-        """Raise `PorticoError` that names the error in ``body``."""
+        """Raise a `PorticoError` that names the error if ``body`` is invalid."""
 
     async def begin(self, body: Mapping[str, Any], search: str, key: str, caller: Principal) -> str:
-        """Return the id of the job for ``body``: a new job, unless this ``search`` has already started one under this
-        ``key``.
+        """Return the id of the job for ``body``: a new job, unless this ``search`` has already started a job under
+        this ``key``.
         """
 
     async def train(self, job_id: str, caller: Principal, on_progress: OnProgress) -> str:
-        """Wait for a job and return the name of its model. Reports steps. Raises `PorticoError` if the job fails."""
+        """Wait for a job and return the name of the trained model. Reports training steps. Raises `PorticoError` if
+        the job fails.
+        """
 
     async def stop(self, search: str, caller: Principal) -> None:
         """Cancel the running jobs of a search."""

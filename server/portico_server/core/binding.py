@@ -1,4 +1,4 @@
-"""Name bindings of a durable run: the objects that its names meant when it began, whatever the names mean later.
+"""Name bindings of a durable run: its names keep meaning the objects that they meant when the run began.
 
 A run that continues after a crash, in the background or for days, looks up the same names again. A name is bound when
 the run begins, or on first use if a called object names it. From then on, it means only that object.
@@ -31,7 +31,7 @@ T = TypeVar("T", bound=HasId)
 
 
 class BoundNames:
-    """Maps names to meanings (`binding_of`). ``keep`` stores new bindings while the run is executing."""
+    """Maps names to meanings (see `binding_of`). ``keep`` stores new bindings while the run is executing."""
 
     __slots__ = ("_keep", "known")
 
@@ -40,18 +40,18 @@ class BoundNames:
         self._keep = keep
 
     async def bind(self, key: str, meaning: str) -> None:
-        """Bind a name to this meaning; the binding is stored before it is used."""
+        """Bind a name to this meaning. The binding is stored before the name is used."""
         if self.known.setdefault(key, meaning) == meaning and self._keep is not None:
             await self._keep({key: meaning})
 
 
 BOUND: ContextVar[BoundNames | None] = ContextVar("bound", default=None)
-"""The names of the durable run that this task belongs to."""
+"""The bound names of the durable run that this task belongs to."""
 
 
 @contextmanager
 def binding(known_names: Mapping[str, str] | None = None) -> Iterator[BoundNames]:
-    """Bind the names looked up within the block, for a run that stores them."""
+    """Bind the names that are looked up within the block, for a run that stores these bindings."""
     bound = BoundNames(known_names)
     token = BOUND.set(bound)
     try:
@@ -63,7 +63,7 @@ def binding(known_names: Mapping[str, str] | None = None) -> Iterator[BoundNames
 def binding_of(card: Card) -> str:
     """Return the meaning of a name: an id or, for an object without an id, its kind and owner.
 
-    A model may be replaced by its operator, and a function served again by its owner, but neither by another user.
+    Therefore an operator may replace a model, and an owner may serve a function again, but another user may not.
     """
     known_as = card.id or (card.name if card.kind == "model" and card.owner is not None else "")
     return f"{_ID}{known_as}" if known_as else f"{card.kind}:{card.owner or ''}"
@@ -76,9 +76,10 @@ def bound_id(key: str) -> str | None:
 
 
 async def find_meant(key: str, ref: str, find: Callable[[str], Awaitable[T | None]]) -> T | None:
-    """Return what ``find`` finds for a name or an id, following the binding in this task's durable run.
+    """Return what ``find`` returns for a name or an id; if this task's durable run has bound the name, use the bound
+    id.
 
-    A name that is not bound is bound to the result. ``key`` is the run's key for the name.
+    A name that is not yet bound is bound to the result. ``key`` is the run's key for the name.
     """
     row = await find(bound_id(key) or ref)
     bound = BOUND.get()
@@ -108,7 +109,7 @@ def owner_in(meaning: str) -> str | None:
 
 
 def name_changed_error(key: str, meaning: str) -> Conflict:
-    """Return the error of a run in which a name means an object that no longer exists."""
+    """Return the error for a run in which a name means an object that no longer exists."""
     kind, _, name = key.rpartition("/")
     known_as = id_of(meaning) or target_in(meaning)
     was = (
@@ -117,8 +118,8 @@ def name_changed_error(key: str, meaning: str) -> Conflict:
         else "the object that this run began with"
     )
     return Conflict(
-        f"The {kind or 'model or app'} '{name}' is no longer {was}, which was removed. The object that has "
-        "the name now is not called instead. Start a new run.",
+        f"The {kind or 'model or app'} '{name}' is no longer {was}, which was removed. The run does not call "
+        "the object that now has this name. Start a new run.",
         code="name_changed",
         param=kind or "model",
     )

@@ -1,4 +1,4 @@
-"""The numbers in brackets with which an answer cites its passages."""
+"""Citation marks: numbers in brackets with which an answer cites passages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def cited_numbers(answer: str, count: int) -> tuple[int, ...]:
 
 
 def marks(answer: str) -> list[tuple[int, tuple[int, ...]]]:
-    """Return the positions of the marks in ``answer``, outside of code, and the numbers in each."""
+    """Return the marks in ``answer``, except those in code, as (position, cited numbers)."""
     numbered_marks: list[tuple[int, tuple[int, ...]]] = []
     start = 0
     for place, piece in enumerate(answer.split("`")):
@@ -35,7 +35,8 @@ def marks(answer: str) -> list[tuple[int, tuple[int, ...]]]:
 
 
 class Citations:
-    """A filter that removes marks such as ``[9]`` from a streamed answer if there are only ``count`` passages.
+    """A filter that removes marks such as ``[9]`` from a streamed answer if there are fewer passages. ``count`` is the
+    number of passages.
 
     Text inside backticks is code and passes unchanged. Text is held back only while it may still become a mark.
     """
@@ -46,7 +47,7 @@ class Citations:
         self._code = False
 
     def feed(self, text: str) -> str:
-        """Add text; return the part of the text so far that can be shown."""
+        """Add text; return all text that can now be shown."""
         text = self._pending_text + text
         tail = _OPEN.search(text)
         cut = tail.start() if tail else len(text)

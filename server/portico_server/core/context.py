@@ -1,4 +1,4 @@
-"""The complete interface of the daemon for a Servable while it works."""
+"""The complete interface that the daemon offers to a Servable at work."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ from portico_server.core.request import Request, Result
 Listener: TypeAlias = Callable[[Event], Awaitable[None]]
 
 ENDS_AT: ContextVar[float | None] = ContextVar("ends_at", default=None)
-"""The time at which the caller cancels the current call, if known: a second timer for the same time would be
-wasteful.
-"""
+"""The time at which the caller cancels the current call, if known. The callee then needs no timer for the same time."""
 
 
 class Context(Protocol):
@@ -33,11 +31,12 @@ class Context(Protocol):
     def deadline(self) -> float | None:
         """The time on the event loop's clock at which this run is cancelled, or ``None``.
 
-        Time in which the run waits for an answer does not count, so read the property again instead of storing it.
+        Time during which the run waits for an answer does not count, so read the property again instead of storing its
+        value.
         """
 
     def emit(self, event: Event) -> Awaitable[None]:
-        """Send an event, in order, to all listeners; waits while a listener is too far behind."""
+        """Send an event, in order, to all listeners; wait while a listener has too many unread events."""
 
     async def call(self, name: str, request: Request, *, listener: Listener | None = None) -> Result:
         """Call another Servable as a child run: scopes are checked, and cancelling this run cancels the child.
@@ -47,7 +46,7 @@ class Context(Protocol):
         """
 
     async def ask(self, question: NewQuestion) -> GivenAnswer:
-        """Wait for an external answer; meanwhile the run is ``waiting``, and its deadline is suspended.
+        """Wait for an answer from outside the run. Meanwhile the run is ``waiting``, and its deadline is suspended.
 
         Raises `DeadlineExceeded` after ``question.limit`` seconds. A refusal is an answer, not an error.
         """
@@ -75,7 +74,7 @@ class ContextWithin:
 
     @property
     def depth(self) -> int:
-        """The number of flows and agents around this context."""
+        """The number of flows and agents that this context is nested in."""
         return depth_of(self._outer)
 
     def emit(self, event: Event) -> Awaitable[None]:
@@ -89,7 +88,7 @@ class ContextWithin:
 
 
 def depth_of(context: Context) -> int:
-    """Return the number of flows and agents around a context."""
+    """Return the number of flows and agents that a context is nested in."""
     return context.depth if isinstance(context, ContextWithin) else 0
 
 

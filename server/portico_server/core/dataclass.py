@@ -1,7 +1,7 @@
 """Data classes that are cheap to define.
 
-The standard library writes and compiles the text of six functions for each frozen class. For the hundreds of classes
-of a daemon, this took a third of the start-up time, and most of them have no instance before the first request.
+The standard library writes and compiles the text of six functions for each frozen class. For the daemon's hundreds of
+classes, this took a third of the start-up time, although most of them have no instance before the first request.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ else:
 
         def define(cls):
             if frozen and any(_is_frozen_by_standard(base) for base in cls.__mro__[1:]):
-                # Classes of the SDK: the standard library allows only its own frozen classes to extend them.
+                # For classes of the SDK: the standard library allows only its own frozen classes to extend
+                # them.
                 return dataclasses.dataclass(frozen=True, slots=slots, eq=eq, kw_only=kw_only)(cls)
-            # Without these methods, the standard library collects the fields, adds the slots and compiles
-            # nothing.
+            # Without these methods, the standard library only collects the fields and adds the slots, and
+            # compiles nothing.
             cls = dataclasses.dataclass(init=False, repr=False, eq=False, slots=slots, kw_only=kw_only)(cls)
             for name, method in _methods(cls, frozen=frozen, slots=slots, eq=eq).items():
                 if cls.__dict__.get(name) is None:  # a class that defines __eq__ has None as its __hash__
@@ -46,7 +47,7 @@ def _is_frozen_by_standard(cls: type[Any]) -> bool:
 
 
 def _methods(cls: type[Any], *, frozen: bool, slots: bool, eq: bool) -> Methods:
-    """Return the methods of a data class, by name."""
+    """Return the methods of a data class, keyed by name."""
     fields = dataclasses.fields(cls)
     methods: Methods = {
         "__init__": _first_init(cls, frozen=frozen, slots=slots),
@@ -66,8 +67,8 @@ def _methods(cls: type[Any], *, frozen: bool, slots: bool, eq: bool) -> Methods:
 
 
 def _first_init(cls: type[Any], *, frozen: bool, slots: bool) -> Callable[..., None]:
-    """Return an ``__init__`` that has the standard library compile the real one, replaces itself with it, and
-    calls it.
+    """Return an initial ``__init__``: when called, it has the standard library compile the real ``__init__``, replaces
+    itself with it, and calls it.
     """
 
     def __init__(self: Any, /, *values: Any, **keyword_values: Any) -> None:
@@ -130,7 +131,7 @@ def _refusals(cls: type[Any], names: frozenset[str]) -> Methods:
 
 
 def _state(names: tuple[str, ...]) -> Methods:
-    """Return the methods that copy a frozen instance with slots."""
+    """Return the methods by which copying and pickling read and restore a frozen instance with slots."""
 
     def __getstate__(self: Any) -> list[Any]:
         return [getattr(self, name) for name in names]

@@ -15,14 +15,14 @@ from portico.spelling import nearest as nearest
 from portico.wire import ErrorBody
 
 MAX_MESSAGE_LENGTH: Final = 4_000
-"""Maximum length of an error message, in characters, because quoted client input may have megabytes."""
+"""Maximum length of an error message, in characters, because a quoted client input may have megabytes."""
 
 MAX_PARAM_LENGTH: Final = 200
 """Maximum length of the parameter that an error names, in characters."""
 
 
 class PorticoError(Exception):
-    """The root. ``message`` is for people: what is wrong, what was expected, what to do."""
+    """The base class of all errors. ``message`` is for people: what is wrong, what was expected, what to do."""
 
     status = 500
     type = "server_error"
@@ -44,7 +44,7 @@ class PorticoError(Exception):
             param if param is None or len(param) <= MAX_PARAM_LENGTH else f"{param[:MAX_PARAM_LENGTH]}…"
         )
         self.retry_after = retry_after
-        """Seconds after which a retry makes sense, sent as ``Retry-After``."""
+        """Seconds after which the client may retry, sent as ``Retry-After``."""
         if code is not None:
             self.code = code
 
@@ -81,13 +81,15 @@ class Unauthenticated(PorticoError):
     type = "authentication_error"
     code = "invalid_api_key"
     metadata = ""
-    """Where a client learns how to authenticate, for protocol adapters that publish such a document."""
+    """URL of a document that tells a client how to authenticate, for protocol adapters that publish such a document."""
     ask_for = ""
-    """The scopes that a client requests from the issuer, separated by spaces; sent together with ``metadata``."""
+    """The scopes, separated by spaces, that a client should request from the issuer; sent together with
+    ``metadata``.
+    """
 
 
 class Forbidden(PorticoError):
-    """The key is known and can see the object, but lacks the permission."""
+    """The key is valid and can see the object, but lacks the permission."""
 
     status = 403
     type = "permission_error"
@@ -111,7 +113,7 @@ class MethodNotAllowed(PorticoError):
 
 
 class Conflict(PorticoError):
-    """The state of the object does not allow this."""
+    """The state of the object does not allow the request."""
 
     status = 409
     type = "invalid_request_error"
@@ -127,7 +129,7 @@ class TooLarge(PorticoError):
 
 
 class TooMany(PorticoError):
-    """A queue or a budget is full. ``retry_after`` is when to try again."""
+    """A queue or a budget is full. ``retry_after`` says when to try again."""
 
     status = 429
     type = "rate_limit_error"
@@ -135,7 +137,7 @@ class TooMany(PorticoError):
 
 
 class EngineFailed(PorticoError):
-    """The process behind a model crashed, hung or returned nonsense. The next call restarts it."""
+    """The process behind a model crashed, hung or returned invalid output. The next call restarts the process."""
 
     status = 502
     type = "server_error"
@@ -143,7 +145,9 @@ class EngineFailed(PorticoError):
 
 
 class Unavailable(PorticoError):
-    """The daemon cannot do this now: a model is loading, the daemon is shutting down, or the disk is full."""
+    """The daemon cannot handle the request now: for example, a model is loading, the daemon is shutting down, or the
+    disk is full.
+    """
 
     status = 503
     type = "server_error"
@@ -151,7 +155,7 @@ class Unavailable(PorticoError):
 
 
 class DeadlineExceeded(PorticoError):
-    """A waiting time reached its limit."""
+    """A wait has reached its time limit."""
 
     status = 504
     type = "server_error"
@@ -163,7 +167,8 @@ MAX_RETRY_AFTER_S: Final = 86_400.0
 
 
 def retry_after_s(header: str | None) -> float | None:
-    """Return the seconds to wait, up to a day, from a header in seconds or as a date; ``None`` if it is neither.
+    """Return the seconds to wait, up to a day, from a ``Retry-After`` header, which contains seconds or a date;
+    ``None`` if it is invalid.
 
     https://www.rfc-editor.org/rfc/rfc9110#field.retry-after
     """
@@ -172,7 +177,9 @@ def retry_after_s(header: str | None) -> float | None:
         seconds = float(header or "")
     if math.isnan(seconds):
         from email.utils import (
-            parsedate_to_datetime,  # few servers send a date, and every start imports this module
+            # imported only if needed: few servers send a date, and every start imports this
+            # module
+            parsedate_to_datetime,
         )
 
         with contextlib.suppress(ValueError, OverflowError):

@@ -10,10 +10,10 @@ from contextlib import contextmanager, suppress
 from portico.wire import Event, Failed, Finished
 
 MAX_KEPT_EVENTS = 2_000
-"""Number of events stored for a listener that connects late or reconnects."""
+"""Number of most recent events kept for listeners that connect late or reconnect."""
 
 MAX_UNREAD_EVENTS = 256
-"""Number of events that a run may be ahead of its slowest live listener before `EventLog.emit` waits."""
+"""Maximum number of events that a listener may have unread before `EventLog.emit` waits."""
 
 
 ENDINGS = (Failed, Finished)
@@ -21,7 +21,7 @@ ENDINGS = (Failed, Finished)
 
 
 class EventLog:
-    """A log of numbered events. Listeners get all of them in order; a slow listener slows the run, and never loses an
+    """A log of numbered events. Listeners get all events in order; a slow listener slows the run and never loses an
     event.
 
     ``last`` is the number of the last event before this log began: 0, or more if the run was resumed.
@@ -40,7 +40,7 @@ class EventLog:
 
     @property
     def kept(self) -> Iterator[Event]:
-        """The events that a late listener receives."""
+        """The most recent events, which a late listener receives first."""
         return (event for _number, event in self._recent_events)
 
     async def emit(self, event: Event) -> None:
@@ -57,7 +57,7 @@ class EventLog:
     async def batches(self, ahead: int = MAX_UNREAD_EVENTS) -> AsyncIterator[list[tuple[int, Event]]]:
         """Yield all events from the first one until the run ends; events that are available together form one batch.
 
-        ``ahead`` is the number of waiting events at which the run pauses.
+        ``ahead`` is the number of unread events at which the run waits.
         """
         batch = list(self._recent_events)
         has_ended = self._is_closed
@@ -74,7 +74,7 @@ class EventLog:
     async def follow(self, after: int = 0) -> AsyncGenerator[tuple[int, Event], None]:
         """Yield the events with a number above ``after``, in order, until the run ends.
 
-        Events that are no longer in the log are skipped, which the first number reveals.
+        Events that are no longer in the log are skipped; the number of the first event shows the gap.
         """
         backlog = [item for item in self._recent_events if item[0] > after]
         has_ended = self._is_closed
@@ -87,9 +87,9 @@ class EventLog:
                 yield item
 
     async def since(self, after: int, wait_s: float) -> tuple[list[tuple[int, Event]], bool]:
-        """Return the stored events with a number above ``after``, and whether no others will follow.
+        """Return the stored events with a number above ``after``, and whether the log has ended.
 
-        Without such an event, wait up to ``wait_s`` seconds for one.
+        If there are no such events yet, wait up to ``wait_s`` seconds for one.
         """
         if not self._is_closed and self._last <= after:
             with suppress(TimeoutError), self._listening(MAX_UNREAD_EVENTS) as queue:
@@ -99,7 +99,7 @@ class EventLog:
 
     @contextmanager
     def _listening(self, ahead: int) -> Iterator[asyncio.Queue[tuple[int, Event]]]:
-        """Yield a queue of the events emitted from now on, unless the run has ended."""
+        """Yield a queue that receives all future events; if the run has ended, the queue stays empty."""
         queue: asyncio.Queue[tuple[int, Event]] = asyncio.Queue(maxsize=ahead)
         if not self._is_closed:
             self._queues.add(queue)
@@ -107,6 +107,6 @@ class EventLog:
             yield queue
         finally:
             self._queues.discard(queue)
-            # A run that waits for space in this queue must not wait for a listener that has left.
+            # A run that waits for space in this queue must not wait for a listener that has disconnected.
             while not queue.empty():
                 queue.get_nowait()

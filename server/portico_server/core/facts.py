@@ -25,7 +25,7 @@ class StoredFact:
 
 
 class FactStore(Protocol):
-    """Stores short texts so that a search can find them. Each belongs to the caller it was stored for."""
+    """Stores short texts so that a search can find them. Each text belongs to the caller for whom it was stored."""
 
     async def add(
         self,
@@ -47,7 +47,7 @@ class FactStore(Protocol):
         where: Mapping[str, str] | None = None,
         limit: int = 100,
     ) -> Sequence[StoredFact]:
-        """Return the caller's own facts, newest first, optionally of one store or with these attributes."""
+        """Return the caller's own facts, newest first. ``store`` and ``where`` select facts by store and attributes."""
 
     async def change(self, fact_id: str, text: str, caller: Principal) -> StoredFact:
         """Replace the text of a fact. Raises `NotFound`."""

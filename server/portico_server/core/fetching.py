@@ -1,4 +1,4 @@
-"""Network fetching: the interface of the one client that reaches only permitted addresses."""
+"""The interface for fetching URLs, through a single client that reaches only permitted addresses."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from portico_server.core.errors import NotFound, TooLarge
 
 @dataclass(frozen=True, slots=True)
 class FetchedResponse:
-    """A response whose body has not been read. ``url`` is the last URL of a chain of redirects.
+    """A response whose body has not been read. ``url`` is the last URL in the chain of redirects.
 
-    ``headers`` are in lower case. ``body`` is decompressed, and can be read once while the response is open.
+    Header names are in lower case. ``body`` is decompressed, and can be read once while the response is open.
     """
 
     url: str
@@ -25,7 +25,7 @@ class FetchedResponse:
 
 
 class FetchSession(Protocol):
-    """Requests that share their connections."""
+    """A session whose requests share connections."""
 
     def open(
         self,
@@ -37,11 +37,11 @@ class FetchSession(Protocol):
         is_signed: bool = False,
         body: bytes | None = None,
     ) -> AbstractAsyncContextManager[FetchedResponse]:
-        """Request ``url``; ``seconds`` limits the redirects, the headers and the body read while the response is open.
+        """Request ``url``; ``seconds`` limits the total time for redirects, headers and reading the body.
 
-        ``body`` is sent. With ``is_signed``, the URL is sent unchanged and no redirect is followed, because a
-        signature is for one address. Raises `InvalidRequest` for a forbidden address, and another `PorticoError` if
-        the request fails.
+        ``body`` is the body to send. With ``is_signed``, the URL is sent unchanged and no redirect is followed,
+        because a signature is valid for only one address. Raises `InvalidRequest` for a forbidden address, and another
+        `PorticoError` if the request fails.
         """
 
 
@@ -51,24 +51,24 @@ class Fetcher(Protocol):
     def session(self, trusted_hosts: Collection[str] = ()) -> AbstractAsyncContextManager[FetchSession]:
         """Open a session for public addresses, hosts that the operator permits, and ``trusted_hosts``.
 
-        ``trusted_hosts`` have the form ``NAME:PORT`` and come from an operator's own setting.
+        ``trusted_hosts`` have the form ``NAME:PORT``, and must come from a setting of the operator.
         """
 
     def check(self, url: str, *, secure: bool = False) -> None:
-        """Raise `InvalidRequest` for an address that is forbidden by its name alone.
+        """Raise `InvalidRequest` if the host name alone shows that the address is forbidden.
 
-        With ``secure``, only https is allowed, except for a host that the operator has named.
+        With ``secure``, only https is allowed, except for a host that the operator has permitted.
         """
 
     async def addresses(self, url: str) -> Sequence[str]:
-        """Return the IP addresses of ``url``, for a program that connects to them itself. Raises as
-        `FetchSession.open`.
+        """Return the IP addresses of the host in ``url``, for a program that connects to them itself. Raises the same
+        errors as `FetchSession.open`.
         """
 
 
 async def read_whole(fetcher: Fetcher, url: str, *, limit: int, seconds: float) -> bytes:
-    """Return the content of ``url``, at most ``limit`` bytes. Raises as `FetchSession.open`, `TooLarge` and
-    `NotFound`.
+    """Return the content of ``url``, at most ``limit`` bytes. Raises the same errors as `FetchSession.open`,
+    `TooLarge` and `NotFound`.
     """
     data = bytearray()
     async with fetcher.session() as session, session.open(url, seconds=seconds) as arrival:

@@ -1,7 +1,7 @@
 """Request bodies, declared once: the same fields check a body and describe it in ``/openapi.json``. Pure.
 
 A `BodyField` is a check and its JSON schema. Fields that a `RequestBody` does not declare pass unchecked, and ``null``
-means absent, as at OpenAI. Values come from JSON, so types are compared by identity: a boolean is not a number.
+means absent, as in OpenAI's API. Values come from JSON, so types are compared by identity: a boolean is not a number.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
 from portico_server.core.words import whole_number
 
 Check: TypeAlias = Callable[[Any, str], None]
-"""Receives a value and its path; raises `InvalidRequest`."""
+"""A function that receives a value and its path, and raises `InvalidRequest` if the value is invalid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +32,9 @@ class BodyField:
 
 
 class RequestBody:
-    """A JSON object or a form. ``rule`` checks fields against each other after each has been checked individually.
+    """A JSON object or a form. After each field has been checked individually, ``rule`` checks the fields together.
 
-    ``files`` are the schemas of the files that a form must contain; the code that reads the form checks them.
+    ``files`` are the schemas of the files that a form must contain; the code that reads the form checks the files.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class RequestBody:
             self.rule(body)
 
     def schema(self) -> dict[str, Any]:
-        """Return the body as a JSON schema. A list in a form has the name that OpenAI's clients use: ``name[]``."""
+        """Return the JSON schema of the body. A list in a form has the name that OpenAI's clients use: ``name[]``."""
         schema: dict[str, Any] = {"type": "object", "required": [*self.required], "properties": {}}
         for name, body_field in {**self.required, **self.optional}.items():
             is_list = self.files and body_field.schema.get("type") == "array"
@@ -85,12 +85,12 @@ def unchecked(_value: Any, _path: str) -> None:
 
 
 def any_value(**schema: Any) -> BodyField:
-    """Return a field that is passed on unchanged, or checked where it is parsed."""
+    """Return a field that this check accepts unchanged, because other code parses it or passes it on."""
     return BodyField(unchecked, schema)
 
 
 def number(low: float, high: float, *, expectation: str = "", limits: str = "") -> BodyField:
-    """Return a field for a number within limits; ``expectation`` and ``limits`` are the words for errors."""
+    """Return a field for a number from ``low`` to ``high``; errors use the words ``expectation`` and ``limits``."""
     limits = limits or f"from {low:g} to {high:g}"
     expectation = expectation or f"a number {limits}"
 
@@ -174,7 +174,7 @@ def name(empty: str = "must not be empty") -> BodyField:
 
 
 def prose(max_chars: int, verb_phrase: str = "are taken") -> BodyField:
-    """Return a field for a string that is not only white space, of at most ``max_chars`` characters."""
+    """Return a field for a string that contains more than white space, of at most ``max_chars`` characters."""
 
     def check(value: Any, path: str) -> None:
         if not isinstance(value, str):
@@ -192,7 +192,7 @@ def prose(max_chars: int, verb_phrase: str = "are taken") -> BodyField:
 
 
 def choice(*allowed_values: str) -> BodyField:
-    """Return a field for one of these words."""
+    """Return a field for one of ``allowed_values``."""
 
     def check(value: Any, path: str) -> None:
         if value not in allowed_values:
@@ -253,7 +253,7 @@ def closed_object(properties: Mapping[str, BodyField], *, required_fields: Seque
 
 
 def by_type(kinds: Mapping[str, BodyField]) -> BodyField:
-    """Return a field for a JSON object whose ``type`` selects its kind."""
+    """Return a field for a JSON object whose ``type`` selects the field that checks it."""
 
     def check(value: Any, path: str) -> None:
         if not isinstance(value, dict):
@@ -276,9 +276,7 @@ def _inside(path: str, name: str) -> str:
 def items(
     of: BodyField, expectation: str, *, max_items: int | None = None, item_word: str = "items"
 ) -> BodyField:
-    """Return a field for a list of at most ``max_items``; ``expectation`` and ``item_word`` are the words for
-    errors.
-    """
+    """Return a field for a list of at most ``max_items``; errors use the words ``expectation`` and ``item_word``."""
     single = of.check
 
     def check(value: Any, path: str) -> None:
@@ -328,7 +326,7 @@ def _logit_bias(value: Any, path: str) -> None:
 _TEXT = {"type": "string"}
 
 STOP = BodyField(_stop, {"oneOf": [_TEXT, {"type": "array", "items": _TEXT, "maxItems": MAX_STOPS}]})
-"""``stop`` of a chat, a completion or a response."""
+"""The ``stop`` field of a chat, a completion or a response."""
 
 LOGIT_BIAS = BodyField(
     _logit_bias,
@@ -339,17 +337,20 @@ LOGIT_BIAS = BodyField(
         "additionalProperties": {"type": "number", "minimum": -MAX_BIAS, "maximum": MAX_BIAS},
     },
 )
-"""``logit_bias`` of a chat, a completion or a response: added to the score of a token."""
+"""The ``logit_bias`` field of a chat, a completion or a response: maps tokens to values that are added to their
+scores.
+"""
 
 
 MAX_SHOWN_CHARS = 100
-"""Maximum characters of a name or an id that an error repeats."""
+"""Maximum number of characters of a name or an id that an error quotes."""
 
 
 def check_schema(owner_name: str, schema: Any, path: str) -> None:
     """Raise `InvalidRequest` for ``path`` unless ``schema`` is a JSON schema; the error names ``owner_name``.
 
-    Patterns must only be regular expressions: an engine may support patterns that the linear engine does not.
+    A pattern must be valid in Python's syntax, but may use features that the linear engine lacks, because an engine
+    may support them.
     """
     from portico_server.core.json_schema import require_schema
     from portico_server.core.pattern import require_python_pattern

@@ -24,13 +24,13 @@ SHORT_BOUNDS: Final = (
     5.0,
     30.0,
 )
-"""Upper bounds for events shorter than a call, such as a statement or a turn of the event loop."""
+"""Upper bounds of the buckets for short events, such as a statement or a turn of the event loop, in seconds."""
 
 
 class Histogram:
-    """Counts observed seconds per bucket; the last bucket is for all values above ``bounds``.
+    """Counts durations in seconds per bucket; the last bucket is for all values above ``bounds``.
 
-    One thread observes; other threads may read.
+    Only one thread may observe; other threads may read.
     """
 
     __slots__ = ("bounds", "buckets", "sum")

@@ -1,4 +1,4 @@
-"""Fine-tuning at a provider, as the jobs of this daemon see it."""
+"""The interface that fine-tuning jobs use to train at a provider."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ KEY_REFUSED: str = "invalid_provider_key"
 
 @dataclass(frozen=True, slots=True)
 class HostedOrder:
-    """A training order for a provider. ``key`` is Portico's id of the job.
+    """A training order for a provider. ``key`` is the id of Portico's own job.
 
-    ``training`` and ``validation`` come from `HostedTuner.upload`. ``None`` leaves a number to the provider.
+    ``training`` and ``validation`` are references that `HostedTuner.upload` returned. If a number is ``None``, the
+    provider chooses it.
     """
 
     key: str
@@ -42,8 +43,8 @@ class HostedOrder:
 class HostedJob:
     """The current state of a job at the provider.
 
-    ``model`` is the provider's id of the result, ``tokens`` the number of training tokens, and ``ends_at`` the
-    expected end in seconds since 1970.
+    ``model`` is the provider's id of the trained model, ``tokens`` is the number of training tokens, and ``ends_at``
+    is the expected end in seconds since 1970.
     """
 
     id: str
@@ -56,10 +57,11 @@ class HostedJob:
 
 @dataclass(frozen=True, slots=True)
 class HostedEvent:
-    """An event at the provider: a sentence or, with ``values``, the measurements of a step, by the names of `Metrics`.
+    """An event at the provider: a sentence or, with ``values``, the measurements of a step, keyed by the names of
+    `Metrics`.
 
-    ``cursor`` is what `HostedTuner.events` accepts to return later events. A provider that does not number its steps
-    leaves ``step`` out.
+    Pass ``cursor`` to `HostedTuner.events` to get later events. ``step`` is ``None`` if the provider does not number
+    its steps.
     """
 
     cursor: str
@@ -71,44 +73,48 @@ class HostedEvent:
 
 
 class HostedTuner(Protocol):
-    """The fine-tuning API of a provider for one base.
+    """The fine-tuning API of a provider for one base model.
 
     Every call raises `PorticoError`: `Unavailable` and `EngineFailed` for transient failures, `InvalidRequest` with
-    the provider's words for a rejected request, with the code `GONE` or `KEY_REFUSED` where it applies. No text from
-    the provider contains its key.
+    the provider's message for a rejected request, with the code `GONE` or `KEY_REFUSED` if it applies. Portico removes
+    the provider's key from all texts.
     """
 
     provider: str
     methods: Sequence[str]
     takes: AbstractSet[str]
-    """The supported fields among ``validation_file`` and the hyperparameters."""
+    """The fields that the provider supports, among ``validation_file`` and the hyperparameters."""
     missing: str
-    """Why the provider cannot be used, such as a missing key; empty if it can."""
+    """The reason why the provider cannot be used, such as a missing key; empty if it can be used."""
     price: float | None
-    """US dollars for a million trained tokens, if known."""
+    """US dollars per million training tokens, if known."""
 
     def line(self, example: Mapping[str, Any], method: str) -> Any:
-        """Return a checked example in the provider's form. Raises `InvalidRequest` for a field that the provider
-        cannot honour.
+        """Return a checked example in the provider's format. Raises `InvalidRequest` for a field that the provider
+        does not support.
         """
 
     async def upload(self, path: Path, name: str) -> str:
-        """Return the reference for a file of such lines: uploaded now, or found at the provider by its name."""
+        """Return the provider's reference for a file of lines that `line` returned. The file is uploaded unless the
+        provider already has a file with this name.
+        """
 
     async def create(self, order: HostedOrder) -> HostedJob:
         """Start a job."""
 
     async def find(self, key: str, training: str) -> HostedJob | None:
-        """Return the job that an order with this key, or on this training file, has started, if any."""
+        """Return the job that was started by an order with this key, or with this training file, if any."""
 
     async def get(self, job_id: str) -> HostedJob:
         """Return the current state of a job."""
 
     async def events(self, job_id: str, after: str) -> Sequence[HostedEvent]:
-        """Return the events after the cursor ``after``, or all events, oldest first."""
+        """Return the events after the cursor ``after``, oldest first. An empty cursor returns all events."""
 
     async def cancel(self, job_id: str) -> None:
         """Cancel a job. A job that has ended does not change."""
 
     async def serve(self, model: str) -> str | None:
-        """Return the name of the result once it answers; ``None`` while the provider prepares it."""
+        """Return the name under which the trained model answers, or ``None`` while the provider is still preparing
+        it.
+        """

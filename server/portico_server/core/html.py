@@ -1,4 +1,4 @@
-"""HTML as a reader sees it: bytes parsed into a tree, and a walk through the tree that skips hidden content.
+"""HTML as a reader sees it: bytes are parsed into a tree, and a walk through the tree skips hidden content.
 
 Imports lxml, which is too slow for the start of the daemon: import this module only where HTML is read.
 """
@@ -16,7 +16,7 @@ from portico_server.core.words import decode_text
 HIDDEN_TAGS: Final = frozenset(
     {"script", "style", "noscript", "template", "svg", "iframe", "object", "head", "nav", "button", "select"}
 )
-"""Elements whose text is not part of the content of a page."""
+"""Elements whose text is not part of a page's content."""
 
 _CHARSET: Final = re.compile(
     rb"<(?:meta|\?xml)[^>]{0,200}?(?:charset|encoding)\s*=\s*[\"']?([A-Za-z0-9_-]+)", re.I
@@ -34,7 +34,7 @@ class HtmlReader(Protocol):
     def closes(self, tag: str) -> None: ...
 
     def says(self, text: str) -> None:
-        """Receive text; white space is collapsed to one space, except within ``pre``."""
+        """Receive a text; white space is collapsed to one space, except within ``pre``."""
 
 
 def declared_charset(data: bytes) -> str | None:
@@ -51,11 +51,13 @@ def local_name(tag: str) -> str:
 
 
 def parse(data: bytes, encoding: str) -> Any | None:
-    """Return the root element, or ``None`` if there is no HTML. Bytes that are invalid in the encoding are replaced."""
+    """Return the root element, or ``None`` if the bytes contain no HTML. Bytes that are invalid in the encoding are
+    replaced.
+    """
     text = decode_text(data, encoding)
     del data
     try:
-        # As UTF-8 bytes: lxml rejects a string that declares another encoding.
+        # Pass UTF-8 bytes, because lxml rejects a string that declares another encoding.
         return document_fromstring(
             text.encode(), parser=HTMLParser(encoding="utf-8", no_network=True, remove_comments=True)
         )
@@ -64,8 +66,8 @@ def parse(data: bytes, encoding: str) -> Any | None:
 
 
 def walk(root: Any, reader: HtmlReader) -> None:
-    """Walk a tree and pass its content to ``reader``. Not recursive, because pages nest deeper than Python's call
-    limit.
+    """Walk a tree and pass its content to ``reader``. The walk is not recursive, because pages nest more deeply than
+    Python's recursion limit.
     """
     verbatim = 0
     hidden: Any = None

@@ -1,4 +1,4 @@
-"""Identifiers: a prefix that names the noun, then 128 bits that sort by creation time."""
+"""Identifiers: a prefix that names the kind of object, then 128 bits that sort by creation time."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ Prefix = Literal[
 
 RANDOM_BYTES: Final = 10
 DRAWN_COUNT: Final = 256
-"""Number of ids for which random bytes are requested from the system at once: a request lets other threads run, which
-costs more than the result.
+"""Number of ids whose random bytes are requested from the system together. Each request lets other threads run, which
+costs more time than generating the bytes.
 """
 
 _spare: list[str] = []
@@ -62,7 +62,8 @@ os.register_at_fork(after_in_child=_spare.clear)
 def new_id(prefix: Prefix) -> str:
     """Return a new identifier such as ``run_0192f6…``: 48 bits of milliseconds, then 80 random bits, in hexadecimal.
 
-    No id is a secret, but knowing many ids does not help to guess the next: the system's generator makes each.
+    No id is a secret, but knowing many ids does not help to guess the next id: the system's generator makes the random
+    bits.
     """
     try:
         part = _spare.pop()
@@ -76,5 +77,5 @@ def new_id(prefix: Prefix) -> str:
 
 
 def is_id(text: str, prefix: Prefix) -> bool:
-    """Return whether a reference has the form of an identifier with this prefix, which no name may have."""
+    """Return whether a text has the form of an identifier with this prefix, which names cannot have."""
     return re.fullmatch(f"{prefix}[0-9a-f]{{32}}", text) is not None

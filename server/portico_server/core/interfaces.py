@@ -1,4 +1,4 @@
-"""Calls of a function given as source: the interface of the light sandbox for apps, injected by the composition
+"""Calls of functions given as source code: the apps' interface to the light sandbox, injected by the composition
 root.
 """
 
@@ -12,7 +12,7 @@ from portico_server.core.errors import Forbidden
 from portico_server.core.principal import Principal
 
 SCOPE: Final = "tools:python_light:call"
-"""User-supplied code runs where the tool of that name runs it, and requires the same scope."""
+"""User-supplied code runs in the same sandbox as the `python_light` tool, and requires the same scope."""
 
 
 MAX_FORMULA_CHARACTERS: Final = 2_000
@@ -35,13 +35,11 @@ _ARITHMETIC: Final = (
     ast.unaryop,
     ast.cmpop,
 )
-"""The elements of a formula: no attributes, subscripts, function definitions or loops."""
+"""The syntax elements of a formula: no attributes, subscripts, function definitions or loops."""
 
 
 def is_formula(text: str) -> bool:
-    """Return whether an expression is pure arithmetic: numbers, names, operators and calls of functions by their
-    names.
-    """
+    """Return whether an expression is pure arithmetic: numbers, names, operators, and calls of named functions."""
     if len(text) > MAX_FORMULA_CHARACTERS:
         return False
     try:
@@ -59,7 +57,7 @@ def is_formula(text: str) -> bool:
 
 
 def require_code(caller: Principal, at: str) -> None:
-    """Raise `Forbidden` unless ``caller`` may run the code at ``at``."""
+    """Raise `Forbidden` unless ``caller`` may run code; the error names the code's path ``at``."""
     if not caller.allows(SCOPE):
         raise Forbidden(
             f"{at} is code, and this key lacks the scope '{SCOPE}'. Ask the operator for a key with that "
@@ -82,8 +80,8 @@ class Evaluator(Protocol):
     ) -> list[Any]:
         """Call the function once for each set of arguments; return the values in order.
 
-        The calls share one interpreter and its limits. Raises if any of them fails, without naming the call.
+        The calls share one interpreter and its limits. If a call fails, the error does not say which call.
         """
 
     async def check(self, source: str) -> None:
-        """Raise `InvalidRequest` if ``source`` is not a function, or is one that the interpreter can never run."""
+        """Raise `InvalidRequest` if ``source`` is not a function, or if the interpreter can never run the function."""

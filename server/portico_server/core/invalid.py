@@ -18,7 +18,7 @@ _NAMES: Mapping[type, str] = {
 
 
 def describe_kind(value: Any) -> str:
-    """Return the kind of a JSON value, in words."""
+    """Return a description of a JSON value's type."""
     type_name = _NAMES.get(type(value))
     return type_name or ("an object" if isinstance(value, Mapping) else type(value).__name__)
 
@@ -31,7 +31,7 @@ def missing(path: str) -> NoReturn:
 
 
 def wrong(path: str, problem: str, *, code: str | None = None) -> NoReturn:
-    """Raise the error for an invalid value; ``problem`` continues after the path."""
+    """Raise the error for an invalid value; in the message, ``problem`` follows the path."""
     raise InvalidRequest(f"'{path}' {problem}.", code=code, param=path)
 
 

@@ -1,8 +1,8 @@
-"""Validation of a JSON value against a JSON schema (draft 2020-12), with the place of the first error.
+"""Validation of a JSON value against a JSON schema (draft 2020-12); the result includes the path of the first error.
 
 Schemas come from outside, so a check is bounded: the schema's size and depth, and the steps of one check, are limited,
-and a linear engine searches the patterns. Imports jsonschema, which takes a tenth of a second: import this module only
-when something must be checked.
+and patterns are searched with a linear engine. Imports jsonschema, which takes a tenth of a second: import this module
+only when a value must be checked.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from portico_server.core.errors import InvalidRequest
 from portico_server.core.pattern import UnsupportedPattern, linear
 
 # Check whether a value is a JSON schema (draft 2020-12), and measure its size, in two short walks.
-# jsonschema's own check costs a fifth of a millisecond for each part of a schema; schemas come from outside
-# and are checked on the event loop, so this check takes a hundredth of that.
+# jsonschema's own check takes a fifth of a millisecond for each part of a schema. Schemas come from outside
+# and are checked on the event loop, so this check takes only a hundredth of that time.
 
 
 MAX_SCHEMA_DEPTH: Final = 64
@@ -34,7 +34,9 @@ MAX_SCHEMA_NODES: Final = 10_000
 """Maximum number of objects, lists and values in a schema."""
 
 MAX_SCHEMA_CHARS: Final = 1_000_000
-"""Maximum number of characters in all names and texts of a schema, because a schema is listed with its owner."""
+"""Maximum number of characters in all names and texts of a schema, because every listing of its owner includes the
+schema.
+"""
 
 _TYPES: Final = ("array", "boolean", "integer", "null", "number", "object", "string")
 _SCHEMA: Final = (
@@ -111,11 +113,11 @@ _VALUES: Final[Mapping[str, _Kind]] = {
     "enum": ("a list", _is_list),
     "examples": ("a list", _is_list),
     "dependentRequired": (
-        "an object of lists of names",
+        "an object whose values are lists of names",
         lambda value: isinstance(value, Mapping) and all(map(_are_names, value.values())),
     ),
     "$vocabulary": (
-        "an object of true and false",
+        "an object whose values are true or false",
         lambda value: isinstance(value, Mapping) and all(map(_is_truth, value.values())),
     ),
 }
@@ -123,11 +125,11 @@ _VALUES: Final[Mapping[str, _Kind]] = {
 
 @dataclass(slots=True)
 class SchemaSurvey:
-    """The result of a walk: ``patterns`` with their places, the first error in words (``wrong``), and the ``keywords``
-    used.
+    """The result of a walk: ``patterns`` as (path, pattern), the first error in words (``wrong``), and the
+    ``keywords`` used.
 
-    ``alternatives`` counts the values of enums, the branches and the optional properties of the whole schema, which a
-    grammar must track in parallel.
+    ``alternatives`` counts the enum values, branches and optional properties of the whole schema, because a grammar
+    must track them in parallel.
     """
 
     alternatives: int = 0
@@ -137,8 +139,8 @@ class SchemaSurvey:
 
 
 def oversize(schema: Any) -> str:
-    """Return why a schema exceeds the size limits, or an empty string. The values of enums, examples and defaults
-    count, because JSON includes them.
+    """Return a sentence that says which size limit a schema exceeds, or an empty string. The values of enums, examples
+    and defaults count, because listings include them.
     """
     nodes = chars = 0
     stack: list[tuple[Any, int]] = [(schema, 1)]
@@ -185,7 +187,7 @@ def survey(schema: Any) -> SchemaSurvey:
 
 
 def _inner(schema_survey: SchemaSurvey, name: str, value: Any, at: str) -> Sequence[tuple[Any, str]]:
-    """Return the schemas under a keyword, to be walked next."""
+    """Return the schemas that a keyword contains, which the walk visits next, with their paths."""
     if name in _SCHEMA:
         schema_survey.keywords.add(name)
         return [(value, at)]
@@ -214,8 +216,8 @@ def _inner(schema_survey: SchemaSurvey, name: str, value: Any, at: str) -> Seque
 
 
 MAX_CHECK_STEPS: Final = 50_000
-"""Maximum number of steps in a check of a value: applied keywords and work of similar cost, a few tenths of a
-second.
+"""Maximum number of steps in a check of a value. A step is an applied keyword or work of similar cost; the maximum
+takes a few tenths of a second.
 """
 
 MAX_MESSAGE_LENGTH: Final = 300
@@ -225,14 +227,14 @@ _LOOKUP_STEPS: Final = MAX_SCHEMA_NODES // 2
 """Steps charged each time a reference is searched for in the whole schema."""
 
 _REFERENCE_STEPS: Final = 5
-"""Steps charged for a reference by its path."""
+"""Steps charged for a reference that gives a path in the schema."""
 
 _CHARACTERS_PER_STEP: Final = 100
 """Number of message characters that cost one step."""
 
 
 class _TooManySteps(Exception):
-    """The check of a value has used up its steps."""
+    """The check of a value needs more steps than are allowed."""
 
 
 class _Steps:
@@ -256,7 +258,7 @@ _Keyword = Callable[[Any, Any, Any, Any], Iterable[ValidationError] | None]
 
 
 def _count_step(work: _Keyword) -> _Keyword:
-    """Wrap a keyword so that each use costs a step, and each long message costs more, because messages quote the
+    """Wrap a keyword so that each use costs a step. A long message costs additional steps, because messages quote the
     value.
     """
 
@@ -272,8 +274,8 @@ def _count_step(work: _Keyword) -> _Keyword:
 
 
 def _matches(pattern: str, text: str, *, is_unsupported: bool = True) -> bool:
-    """Return whether a pattern occurs in a text; ``is_unsupported`` is the result of a lenient check for a pattern
-    that it cannot use.
+    """Return whether a pattern occurs in a text. If the engine does not support the pattern, a lenient check returns
+    ``is_unsupported``.
     """
     steps = _steps.get()
     steps.take(1 + len(text) // _CHARACTERS_PER_STEP)
@@ -333,7 +335,7 @@ def _unique_items(validator: Any, is_unique: Any, instance: Any, _schema: Any) -
 
 
 def _hashable(value: Any) -> Any:
-    """Return a hashable form of a JSON value that is equal exactly if the values are: true is not 1, but 1.0 is."""
+    """Return a hashable form of a JSON value. Two forms are equal only if the values are: true is not 1, but 1.0 is."""
     if isinstance(value, dict | list):
         _steps.get().take(1 + len(value) // 2)
     match value:
@@ -379,8 +381,8 @@ _Validator: Final[Any] = extend(  # type: ignore[no-untyped-call]
 
 
 def _evolve(self: Any, **changes: Any) -> Any:
-    """Return the validator with another schema, always of this class: a '$schema' within a schema does not select
-    another.
+    """Return the validator with another schema, always of this class, because a '$schema' within a schema must not
+    select another validator.
     """
     _steps.get().take(1)
     changes.setdefault("schema", self.schema)
@@ -395,8 +397,8 @@ _Validator.evolve = _evolve
 
 @dataclass(frozen=True, slots=True)
 class SchemaFault:
-    """A validation error: ``path`` in the value, such as ``.filters[0].key``; ``rule`` in the schema, such as
-    ``properties/query/minLength``; ``message`` in words.
+    """A validation error: ``path`` is in the value, such as ``.filters[0].key``; ``rule`` is in the schema, such as
+    ``properties/query/minLength``; ``message`` describes the error.
     """
 
     path: str
@@ -405,18 +407,19 @@ class SchemaFault:
 
 
 class JsonSchema:
-    """A compiled schema. ``owner_name`` names it in errors. With ``lenient``, a pattern that the linear engine does
-    not support is not checked: for schemas that another program checks again, such as an MCP server.
+    """A compiled schema. ``owner_name`` names it in errors. With ``lenient``, patterns that the linear engine does not
+    support are not checked, for schemas that another program, such as an MCP server, checks again.
     """
 
     def __init__(self, owner_name: str, schema: Mapping[str, Any], *, lenient: bool = False) -> None:
         self._whose = owner_name
         self._lenient = lenient
-        # An empty registry: an external schema must not make the daemon fetch its references.
+        # An empty registry, because an external schema must not make the daemon fetch the URLs that it refers
+        # to.
         self._validator = _Validator(dict(schema), registry=Registry())
 
     def fault(self, value: Any) -> SchemaFault | None:
-        """Return the most significant error, or ``None``.
+        """Return the most significant error, or ``None`` if the value is valid.
 
         Raises `InvalidRequest` if the schema refers to something outside itself, or if the check takes too many steps.
         """
@@ -437,7 +440,7 @@ class JsonSchema:
             message = f"The schema of '{self._whose}' cannot be checked. {pattern_error.message}"
             raise InvalidRequest(message, code=pattern_error.code) from pattern_error
         except (ArithmeticError, TypeError, ValueError, UnknownType) as broken:
-            # The schema was never checked, or its numbers cannot be divided by each other.
+            # The schema was never checked, or numbers in it and in the value cannot be divided by each other.
             raise self._invalid("has keywords that cannot be applied to this value") from broken
         finally:
             _steps.reset(token)
@@ -455,10 +458,10 @@ class JsonSchema:
 
 
 def require_schema(owner_name: str, schema: Any, param: str, *, lenient: bool = False) -> SchemaSurvey:
-    """Return the survey of ``schema``. Raises `InvalidRequest` with ``param`` unless it is a JSON schema that values
-    can be checked against.
+    """Return the survey of ``schema``. Raises `InvalidRequest` with ``param`` unless ``schema`` is a JSON schema that
+    Portico can check values against.
 
-    With ``lenient``, it may contain patterns that only other programs can check, see `JsonSchema`.
+    With ``lenient``, the schema may contain patterns that only other programs can check, see `JsonSchema`.
     """
     schema_survey = survey(schema)
     reason = schema_survey.wrong

@@ -1,4 +1,4 @@
-"""The size of a value as JSON, computed without writing it: a list that occurs twice counts twice."""
+"""The size of a value as JSON, computed without serializing it: a list that occurs twice counts twice."""
 
 from __future__ import annotations
 
@@ -12,21 +12,23 @@ MAX_FILLED: Final = 16 * 2**20
 """Maximum number of characters that a template may produce."""
 
 MAX_INDENTED: Final = 256 * 2**10
-"""Maximum size of JSON, in bytes, that is indented for reading; indentation makes a deeply nested value a hundred
-times longer.
+"""Maximum size of JSON, in bytes, that is indented for readability; indentation can make a deeply nested value a
+hundred times longer.
 """
 
 MIN_LARGE_PARTS_COUNT: Final = 2_000
-"""Number of parts from which a specification is parsed in a thread: about ten milliseconds."""
+"""Minimum number of parts of a specification that is parsed in a thread, because parsing it takes about ten
+milliseconds.
+"""
 
 _NODE_BYTES: Final = 8
-"""Bytes counted for each list, object, number and name."""
+"""Bytes counted for each list, object, number and name, in addition to the bytes of texts."""
 
 _LARGE_BYTES: Final = 64 * 2**10
-"""Size, in bytes, from which the size of a value is cached."""
+"""Minimum size, in bytes, of values whose size is cached."""
 
 _MAX_REMEMBERED: Final = 4
-"""Maximum number of cached values, which the cache keeps alive."""
+"""Maximum number of cached values. The cache keeps these values in memory."""
 
 
 PARTS_LEFT: ContextVar[list[int] | None] = ContextVar("parts left", default=None)
@@ -38,8 +40,8 @@ class TooManyParts(Exception):
 
 
 class JsonSizes:
-    """Measures values up to a ``limit``. An object that occurs many times in a value is visited once, and the sizes of
-    the largest recent values are cached, because a flow passes the same values from step to step.
+    """Measures values up to a ``limit``. An object that occurs many times in a value is visited once. The sizes of the
+    most recent large values are cached, because a flow passes the same values from step to step.
     """
 
     __slots__ = ("_limit", "_sizes")
@@ -49,7 +51,7 @@ class JsonSizes:
         self._sizes: dict[int, tuple[Any, int]] = {}
 
     def of(self, value: Any) -> int:
-        """Return the approximate size of a value as JSON, in bytes, or the first size found above the limit."""
+        """Return the approximate size of a value as JSON, in bytes. Above the limit, counting stops early."""
         try:
             known_sizes = {key: size for key, (_value, size) in self._sizes.items()}
             return self._walk(value, known_sizes, PARTS_LEFT.get())
@@ -88,7 +90,7 @@ class JsonSizes:
         return size
 
     def _remember(self, value: Any, size: int) -> None:
-        known_sizes = dict(self._sizes)  # another thread may be measuring
+        known_sizes = dict(self._sizes)  # copied, because another thread may be measuring
         if len(known_sizes) >= _MAX_REMEMBERED:
             known_sizes.pop(next(iter(known_sizes)))
         known_sizes[id(value)] = (value, size)
@@ -100,8 +102,8 @@ def _text(value: str) -> int:
 
 
 def has_parts(value: Any, more_than: int) -> bool:
-    """Return whether a JSON value contains more than ``more_than`` values, not counting names. ``$literal`` content
-    counts as one.
+    """Return whether a JSON value contains more than ``more_than`` values, not counting names. The content of
+    ``$literal`` is not counted.
     """
     parts_left = more_than
     stack = [value]

@@ -1,6 +1,6 @@
 """Parsing of external JSON: a single value with its path, or an object field by field. Pure.
 
-Every function returns the typed value or raises `InvalidRequest` with the path of the invalid value.
+Every function returns the typed value, or raises `InvalidRequest` with the path of the invalid value.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
 
 MAX_DEPTH = 100
-"""Maximum nesting depth of lists and objects in a value that an answer repeats: schemas, filters, metadata."""
+"""Maximum nesting depth of lists and objects in a value that a response repeats, such as a schema, a filter or
+metadata.
+"""
 
 
 def text(value: Any, path: str, *, code: str | None = None) -> str:
@@ -30,7 +32,7 @@ def flag(value: Any, path: str, *, code: str | None = None) -> bool:
 
 
 def number(value: Any, path: str, low: float, high: float, *, code: str | None = None) -> float:
-    """Return a number from ``low`` to ``high``. A boolean is not a number."""
+    """Return the value if it is a number from ``low`` to ``high``. A boolean is not a number."""
     limits = f"from {low:g} to {high:g}"
     if isinstance(value, bool) or not isinstance(value, int | float):
         wrong_type(path, f"a number {limits}", value, code=code)
@@ -40,7 +42,9 @@ def number(value: Any, path: str, low: float, high: float, *, code: str | None =
 
 
 def integer(value: Any, path: str, low: int, high: int | None = None, *, code: str | None = None) -> int:
-    """Return a whole number of at least ``low`` and at most ``high``. A boolean is not a number."""
+    """Return the value if it is a whole number from ``low`` to ``high``, which may be unlimited. A boolean is not a
+    number.
+    """
     expectation = (
         f"a whole number of at least {low}" if high is None else f"a whole number from {low} to {high}"
     )
@@ -74,7 +78,7 @@ def texts(value: Any, path: str, *, code: str | None = None) -> list[str]:
 
 
 def one_of(value: Any, path: str, allowed_values: tuple[str, ...]) -> str:
-    """Return one of the words ``allowed_values``; the value must be present."""
+    """Return the value if it is one of ``allowed_values``; it must be present."""
     if value is None:
         missing(path)
     if value not in allowed_values:
@@ -84,7 +88,7 @@ def one_of(value: Any, path: str, allowed_values: tuple[str, ...]) -> str:
 
 
 def required_text(holder: Mapping[str, Any], name: str, path: str, *, empty: bool = True) -> str:
-    """Return the string ``name`` of an object, which must be present; with ``empty``, it may be an empty string."""
+    """Return the string ``name`` in ``holder``, which must be present; with ``empty``, it may be an empty string."""
     value, at = holder.get(name), f"{path}.{name}" if path else name
     if value is None:
         missing(at)
@@ -95,7 +99,7 @@ def required_text(holder: Mapping[str, Any], name: str, path: str, *, empty: boo
 
 
 def needed(holder: Mapping[str, Any], name: str, path: str) -> str:
-    """Return the string ``name`` of an object. An empty string counts as missing."""
+    """Return the string ``name`` in ``holder``. An empty string counts as missing."""
     value = holder.get(name)
     if value is None or value == "":
         missing(f"{path}.{name}")
@@ -103,25 +107,25 @@ def needed(holder: Mapping[str, Any], name: str, path: str) -> str:
 
 
 def optional_text(holder: Mapping[str, Any], name: str, path: str) -> str | None:
-    """Return the string ``name`` of an object, or ``None`` if it is absent."""
+    """Return the string ``name`` in ``holder``, or ``None`` if it is absent."""
     value = holder.get(name)
     return None if value is None else text(value, f"{path}.{name}")
 
 
 def optional_mapping(holder: Mapping[str, Any], name: str, path: str) -> dict[str, Any] | None:
-    """Return the object ``name`` of an object, or ``None`` if it is absent."""
+    """Return the object ``name`` in ``holder``, or ``None`` if it is absent."""
     value = holder.get(name)
     return None if value is None else mapping(value, f"{path}.{name}")
 
 
 def optional_flag(holder: Mapping[str, Any], name: str, path: str) -> bool:
-    """Return the boolean ``name`` of an object, or false if it is absent."""
+    """Return the boolean ``name`` in ``holder``, or false if it is absent."""
     value = holder.get(name)
     return value is not None and flag(value, f"{path}.{name}")
 
 
 def shallow(value: Any, path: str, depth: int = MAX_DEPTH) -> Any:
-    """Return the value unless it is nested too deeply to be repeated in an answer."""
+    """Return the value unless it is nested too deeply to be repeated in a response."""
     if isinstance(value, dict | list):
         if depth == 0:
             wrong(path.partition("[")[0].partition(".")[0], f"is nested more than {MAX_DEPTH} levels deep")

@@ -1,4 +1,4 @@
-"""Waiting for objects that a daemon starts one after another once it serves."""
+"""Waiting for objects that the daemon starts one after another after it has begun to serve."""
 
 from __future__ import annotations
 
@@ -10,25 +10,27 @@ from portico_server.core.errors import Unavailable
 from portico_server.core.servable import noun_and_name
 
 PREPARED_TIMEOUT_S: Final = 60.0
-"""Seconds that a resumed run waits for the objects that its names mean."""
+"""Maximum seconds that a resumed run waits for the objects to which its names are bound."""
 
 STARTED_TIMEOUT_S: Final = 30.0
-"""Seconds that a call waits for an object that is starting, after a start of the daemon."""
+"""Maximum seconds that a call waits for an object that the daemon is still starting."""
 
 STARTING_RETRY_S: Final = 5.0
 """Seconds until a client should repeat a call for an object that has not started yet."""
 
 
 class LateSource(Protocol):
-    """A part of the daemon whose objects start one after another once it serves: tools, and apps that need them."""
+    """A part of the daemon whose objects start one after another after the daemon has begun to serve: tools, and apps
+    that need tools.
+    """
 
     async def wait_for_start(self, key: str) -> None:
-        """Wait while an object that may have a key (``tool/``: any tool) is starting, but not for one whose start has
-        failed.
+        """Wait while an object that may have this key (``tool/``: any tool) is starting. Do not wait for an object
+        whose start has failed.
         """
 
     async def prepared(self, key: str) -> None:
-        """Wait until an object that may have a key exists, whatever has failed so far."""
+        """Wait until an object that may have this key exists, even if earlier attempts to start it have failed."""
 
 
 class LateSources:
@@ -38,11 +40,13 @@ class LateSources:
         self._sources: list[LateSource] = []
 
     def add(self, source: LateSource) -> None:
-        """Add a source to wait for before a name is considered unknown, or an object of a durable run removed."""
+        """Add a source. Calls wait for it before they report an unknown name, and durable runs before they report a
+        removed object.
+        """
         self._sources.append(source)
 
     async def wait_for_start(self, key: str) -> None:
-        """Wait for an object that may have a key and is starting. Raises `Unavailable` if that takes too long."""
+        """Wait while an object that may have this key is starting. Raises `Unavailable` if the start takes too long."""
         try:
             async with asyncio.timeout(STARTED_TIMEOUT_S) as until:
                 for late in self._sources:
@@ -52,21 +56,21 @@ class LateSources:
                 raise
             noun, name = noun_and_name(key)
             raise Unavailable(
-                f"The {noun} '{name}' may belong to something that is still starting. Try again in "
-                f"{STARTING_RETRY_S:g} s.",
+                f"The {noun} '{name}' may belong to a part of the daemon that is still starting. Try again "
+                f"in {STARTING_RETRY_S:g} s.",
                 code="starting",
                 param=noun,
                 retry_after=STARTING_RETRY_S,
             ) from None
 
     async def prepared(self, key: str) -> None:
-        """Wait for a limited time until an object that may have a key exists."""
+        """Wait, up to a time limit, until an object that may have this key exists."""
         with suppress(TimeoutError):
             async with asyncio.timeout(PREPARED_TIMEOUT_S):
                 for late in self._sources:
                     await late.prepared(key)
 
     async def tools_started(self) -> None:
-        """Wait while any tool is starting, for a late source whose objects need tools."""
+        """Wait while any tool is starting. Called by a late source whose objects need tools."""
         for late in self._sources:
             await late.wait_for_start("tool/")

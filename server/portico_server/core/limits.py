@@ -14,8 +14,8 @@ MAX_LIMIT = 10**12
 
 @dataclass(frozen=True, slots=True)
 class UsageLimits:
-    """Usage limits; ``None`` means no limit. ``concurrency`` is the number of simultaneous calls; a day begins at
-    midnight UTC.
+    """Usage limits; ``None`` means no limit. ``concurrency`` is the maximum number of simultaneous calls; a day begins
+    at midnight UTC.
     """
 
     concurrency: int | None = None
@@ -53,13 +53,13 @@ class UsageLimits:
 
 @dataclass(frozen=True, slots=True)
 class KeyLimits(UsageLimits):
-    """The limits of a key. ``storage_mb`` is the maximum disk space of its data, in MiB."""
+    """The limits of a key. ``storage_mb`` is the maximum disk space for its data, in MiB."""
 
     storage_mb: int | None = None
 
     @property
     def usage(self) -> UsageLimits:
-        """The limits that apply to its calls."""
+        """The limits that apply to the key's calls."""
         return UsageLimits(
             self.concurrency, self.requests_per_minute, self.tokens_per_minute, self.tokens_per_day
         )

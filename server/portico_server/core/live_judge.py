@@ -1,4 +1,4 @@
-"""The interface of the evaluations for canaries: judgements of live answers."""
+"""The interface through which canaries have live answers judged by evaluations."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from portico_server.core.principal import Principal
 
 
 class LiveJudge(Protocol):
-    """Judges answers to live calls by the criteria of an evaluation."""
+    """Judges answers to live calls with the criteria of an evaluation."""
 
     async def find(self, ref: str, caller: Principal) -> str:
-        """Return the id of an evaluation of the caller, by its name or id.
+        """Return the id of one of the caller's evaluations, given by name or id.
 
         Raises `NotFound`, and `InvalidRequest` if the evaluation needs more than a question and its answer.
         """
@@ -20,7 +20,8 @@ class LiveJudge(Protocol):
     async def judge(
         self, eval_id: str, owner: str, item: Mapping[str, Any], sample: Mapping[str, Any]
     ) -> float:
-        """Return the score of an answer, from 0 to 1, with the permissions and at the expense of the key ``owner``.
+        """Return the score of an answer, from 0 to 1. Judging uses the permissions of the key ``owner`` and is charged
+        to it.
 
         Raises `PorticoError` if the answer cannot be judged.
         """

@@ -1,4 +1,4 @@
-"""Audio and images: requests to speak, transcribe and draw, and their answers."""
+"""Audio and images: requests for speech, transcription and images, and their results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ AudioFormat: TypeAlias = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A file attached to a request. ``field`` is its name in OpenAI's form: ``file``, ``image`` or ``mask``."""
+    """A file attached to a request. ``field`` is the name of its form field in OpenAI's API: ``file``, ``image`` or
+    ``mask``.
+    """
 
     field: str
     name: str
@@ -27,11 +29,11 @@ class Attachment:
 
 
 FILES_CAPABILITY: Final = "files"
-"""Capability of a model that receives files unchanged. All other models receive their text."""
+"""Capability of a model that accepts files unchanged. All other models receive the text of files."""
 
 
 def is_file(part: Any) -> bool:
-    """Return whether a part of a message's content is a file in OpenAI's form."""
+    """Return whether a content part of a message is a file in OpenAI's format."""
     return isinstance(part, Mapping) and part.get("type") == "file"
 
 
@@ -46,7 +48,7 @@ def holds_files(messages: Iterable[Mapping[str, Any]]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Speak:
-    """A text to speak. ``speed`` is from 0.25 to 4; ``options`` are parameters that only some models have."""
+    """A text to speak. ``speed`` is from 0.25 to 4; ``options`` are parameters that only some models support."""
 
     input: str
     voice: str = ""
@@ -61,7 +63,7 @@ class Transcribe:
     """Speech to transcribe; with ``translate``, into English.
 
     ``language`` is an ISO 639-1 code; ``prompt`` is the preceding text or a spelling hint. With ``stream``, models
-    that stream send the text so far as `Delta` events; without ``timestamps``.
+    that support streaming send the text so far as `Delta` events, which is possible only without ``timestamps``.
     """
 
     file: Attachment
@@ -75,8 +77,8 @@ class Transcribe:
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """A request for ``n`` images from a text; if ``images`` are given, they are edited, and only where ``mask`` is
-    transparent. ``size`` is ``auto`` or WIDTHxHEIGHT in pixels.
+    """A request for ``n`` images described by a text. If ``images`` are given, they are edited, and only where
+    ``mask`` is transparent. ``size`` is ``auto`` or WIDTHxHEIGHT in pixels.
     """
 
     prompt: str
@@ -89,7 +91,7 @@ class Draw:
 
 @dataclass(frozen=True, slots=True)
 class Speech:
-    """The answer to `Speak`: audio in the requested format."""
+    """The result of `Speak`: audio in the requested format."""
 
     audio: bytes
     media_type: str
@@ -99,7 +101,7 @@ class Speech:
 
 @dataclass(frozen=True, slots=True)
 class Transcription:
-    """The answer to `Transcribe`. ``duration`` is in seconds; ``segments`` and ``words`` are set if the model returns
+    """The result of `Transcribe`. ``duration`` is in seconds; ``segments`` and ``words`` are set if the model returns
     them.
     """
 
@@ -114,8 +116,8 @@ class Transcription:
 
 @dataclass(frozen=True, slots=True)
 class GeneratedImage:
-    """One of `GeneratedImages`. ``revised_prompt`` is set if the model received a changed prompt; without ``data``,
-    the image is still at ``url``, where its provider stores it.
+    """One of `GeneratedImages`. ``revised_prompt`` is set if the model received a changed prompt. Without ``data``,
+    the image must still be fetched from ``url`` at its provider.
     """
 
     data: bytes
@@ -126,14 +128,14 @@ class GeneratedImage:
 
 @dataclass(frozen=True, slots=True)
 class GeneratedImages:
-    """The answer to `Draw`: the requested number of images."""
+    """The result of `Draw`: the requested number of images."""
 
     images: tuple[GeneratedImage, ...]
     usage: Usage = Usage()
     model: str = ""
 
 
-# Reads the kind and size of an image from its first bytes. Pure: nothing is unpacked. Sources: the PNG
+# Reads the type and size of an image from its first bytes. Pure: nothing is unpacked. Sources: the PNG
 # specification (W3C, third edition), ITU T.81 for JPEG, RFC 9649 for WebP.
 
 
@@ -151,7 +153,7 @@ SUFFIXES: Final = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"
 
 _SIZE: Final = re.compile(r"([1-9]\d{0,5})x([1-9]\d{0,5})")
 _NO_SIZE: Final = frozenset({0xC4, 0xC8, 0xCC})
-"""JPEG markers in the range of frame markers that do not start a frame."""
+"""JPEG markers that lie in the range of frame markers but do not start a frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +211,9 @@ def _webp(data: bytes) -> ImageHeader | None:
 
 
 def size_of(text: str, param: str) -> tuple[int, int] | None:
-    """Return the width and height of WIDTHxHEIGHT; ``None`` for ``auto``. Raises `InvalidRequest`."""
+    """Return the width and height in a text of the form WIDTHxHEIGHT; ``None`` for ``auto``. Raises
+    `InvalidRequest`.
+    """
     if text == "auto":
         return None
     match = _SIZE.fullmatch(text)
@@ -230,7 +234,9 @@ def size_of(text: str, param: str) -> tuple[int, int] | None:
 
 
 def attach(field: str, name: str, data: bytes, param: str) -> Attachment:
-    """Return an image as an attachment. Raises `InvalidRequest` if it is not an image or is too large to unpack."""
+    """Return an image as an attachment. Raises `InvalidRequest` if the data are not an image or the image is too large
+    to unpack.
+    """
     image_header = measure_image(data)
     if image_header is None:
         raise InvalidRequest(
@@ -249,9 +255,7 @@ def attach(field: str, name: str, data: bytes, param: str) -> Attachment:
 
 
 def check_mask(images: tuple[Attachment, ...], mask: Attachment | None, param: str) -> None:
-    """Raise `InvalidRequest` unless ``mask`` fits the first of ``images``: the same size, and in a format with
-    transparency.
-    """
+    """Raise `InvalidRequest` unless ``mask`` has the size of the first of ``images`` and an alpha channel."""
     if mask is None:
         return
     image_header, first = measure_image(mask.data), measure_image(images[0].data) if images else None

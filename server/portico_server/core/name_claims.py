@@ -1,4 +1,4 @@
-"""Claims on names: which names are free, and who reserves a name while its object is created."""
+"""Claims on names: which names are free, and which are reserved while their object is created."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from portico_server.core.errors import Conflict
 from portico_server.core.servable import Servable
 
 RESERVED: Final = frozenset({"default", "default-embedding", "default-image", "client"})
-"""Names that have a meaning everywhere, so that no key may give them to its own objects."""
+"""Names with a special meaning, which no key may give to its own objects."""
 
 
 class NameClaims:
-    """Allows one claim on a name at a time. ``find_owned`` finds the object that exactly this owner has under a name;
-    `None` means shared objects.
+    """Grants one claim on names at a time. ``find_owned`` returns the object of a name that belongs to exactly this
+    owner; `None` as the owner means shared objects.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class NameClaims:
         self._naming = asyncio.Lock()
 
     def reserve(self, names: Iterable[str]) -> None:
-        """Reserve names for the operator: from now on, no key can give them to its own objects."""
+        """Reserve names for the operator: from now on, no key can give these names to its own objects."""
         self._reserved.update(names)
 
     def require_unreserved(self, name: str, owner: str | None) -> None:
@@ -42,11 +42,11 @@ class NameClaims:
 
     @asynccontextmanager
     async def hold(self, owner: str | None, *keys: str, aliases: Iterable[str] = ()) -> AsyncIterator[None]:
-        """Claim names for ``owner`` (``None``: shared) while the block creates their object.
+        """Claim names for ``owner`` (``None``: shared) while the block creates the object.
 
-        Raises `Conflict` for a name that is reserved, shared or already the owner's. A name in ``aliases`` may be an
-        existing alias, whose target then changes. Objects of other keys with that name do not matter: a shared object
-        may coexist with them.
+        Raises `Conflict` for a name that is reserved, or that belongs to a shared object or to another object of the
+        owner. A name in ``aliases`` may be an existing alias, whose target then changes. Objects of other keys may
+        have the same name, because a shared object can coexist with them.
         """
         async with self._naming:
             for key in keys:
@@ -69,7 +69,7 @@ class NameClaims:
 
 
 def name_taken_error(name: str, kind: str) -> Conflict:
-    """Return the error for a name that belongs to an object of ``kind``."""
+    """Return the error for a name that already belongs to an object of the kind ``kind``."""
     return Conflict(
         f"The name '{name}' already belongs to {'an' if kind[0] in 'ai' else 'a'} {kind}. Choose another "
         "name.",

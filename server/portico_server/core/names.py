@@ -1,8 +1,8 @@
-"""Names of models, stores, tools, apps and keys: one rule for all, checked once on entry.
+"""Names of models, stores, tools, apps and keys: the same rules for all names, checked once on entry.
 
 Names are shown in terminals, pages and logs, used in URLs and scopes, and sent to models. Therefore a name must not
 contain characters that any of these interpret: control characters, overrides of the writing direction, invisible
-characters, and the brackets and ticks of markup.
+characters, and the brackets and backticks of markup.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from portico_server.core.errors import InvalidRequest
 
 _MARKUP: Final = frozenset("[]<>`")
 _JOINERS: Final = frozenset("\u200c\u200d")
-"""Joiners that shape Persian and Indic words and connect emoji."""
+"""Invisible joiners that shape Persian and Indic words and connect emoji."""
 
 _BLANKS: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
-"""Letters and marks without a visible shape: a name of them looks empty, or like another name."""
+"""Letters and marks without a visible shape: a name that contains them looks empty or like another name."""
 
 _NAME: Final = re.compile(r"[^\s:/\\](?:[^:/\\]{0,126}[^\s:/\\])?", re.DOTALL)
 
@@ -35,13 +35,13 @@ def has_controls(text: str) -> bool:
 
 
 def is_plain(name: str) -> bool:
-    """Return whether the name is plain text: no controls, no markup."""
+    """Return whether a name contains no control characters, no invisible characters and no markup."""
     return not _MARKUP.intersection(name) and not has_controls(name)
 
 
 def has_dots(name: str) -> bool:
-    """Return whether a name, or a part between slashes, consists only of dots, which a URL interprets as another
-    folder.
+    """Return whether a name, or one of its parts between slashes, consists only of dots, because URLs interpret such
+    parts as folders.
     """
     return any(part != "" and not part.strip(".") for part in name.split("/"))
 
@@ -49,14 +49,16 @@ def has_dots(name: str) -> bool:
 def is_name(name: str) -> bool:
     """Return whether a name is valid in URLs, scopes and lists.
 
-    A valid name has 1 to 128 plain characters in any script, none of ``: / \\``, no white space at the ends, and is
+    A valid name has 1 to 128 plain characters in any script, none of ``: / \\``, and no white space at the ends. It is
     neither only dots nor ``*``, which matches any name in scopes.
     """
     return _NAME.fullmatch(name) is not None and is_plain(name) and not has_dots(name) and name != "*"
 
 
 def check_plain(name: str, subject: str, param: str = "name") -> None:
-    """Raise `InvalidRequest` unless `is_plain`; ``subject`` is the owner of the name, such as "a key"."""
+    """Raise `InvalidRequest` unless `is_plain` is true for the name; ``subject`` is what has the name, such as "a
+    key".
+    """
     if not is_plain(name) or has_dots(name):
         raise InvalidRequest(
             f"'{excerpt(name)}' cannot be the name of {subject}: it contains a control character, an invisible "
@@ -67,7 +69,7 @@ def check_plain(name: str, subject: str, param: str = "name") -> None:
 
 
 def check_name(name: str, subject: str, param: str = "name") -> None:
-    """Raise `InvalidRequest` unless `is_name`."""
+    """Raise `InvalidRequest` unless `is_name` is true for the name."""
     if not is_name(name):
         raise InvalidRequest(
             f"'{excerpt(name)}' cannot be the name of {subject}: expected 1 to 128 characters, without control "
@@ -78,5 +80,5 @@ def check_name(name: str, subject: str, param: str = "name") -> None:
 
 
 def excerpt(name: str) -> str:
-    """Return any name in a form that is safe in an error."""
+    """Return an excerpt of any name that is safe to show in an error."""
     return name[:80].encode("unicode_escape").decode("ascii") if has_controls(name) else name[:80]

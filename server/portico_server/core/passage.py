@@ -1,4 +1,4 @@
-"""Passages for readers outside the daemon: as text for a model, and as JSON with its schema for a program."""
+"""Passages for readers outside the daemon: as text for models, and as JSON with a schema for programs."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def to_json(records: Iterable[Passage | AnswerClaim]) -> list[dict[str, Any]]:
 
 
 def location_of(passage: Passage) -> dict[str, Any]:
-    """Return the position of a passage for OpenAI's protocol adapters: the position in its format, offsets, and a
-    label for people.
+    """Return the position of a passage for OpenAI's protocol adapters: the position in the file's format, offsets, and
+    a label for people.
     """
     place = passage.place
     place_fields = {name: value for name, value in asdict(place).items() if value not in (None, ())}
@@ -81,7 +81,9 @@ CLAIM_SCHEMA: Final[Mapping[str, Any]] = {
 
 
 def to_text(passages: Iterable[Passage]) -> str:
-    """Return the passages, each with its number, file and position; an empty string if there are none."""
+    """Return the passages as text, each with its number, file and position; an empty string if there are no
+    passages.
+    """
     return "\n\n".join(
         f"[{passage.rank}] {origin(passage)} (score {passage.score:.2f})\n{passage.text}"
         for passage in passages
@@ -89,6 +91,6 @@ def to_text(passages: Iterable[Passage]) -> str:
 
 
 def origin(passage: Passage) -> str:
-    """Return the file and position, such as ``guide.md, line 12 · Install``."""
+    """Return the file and position of a passage, such as ``guide.md, line 12 · Install``."""
     label = passage.place.label()
     return f"{passage.filename}, {label}" if label else passage.filename

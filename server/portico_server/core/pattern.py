@@ -1,7 +1,8 @@
-"""External regular expressions, searched in time linear in the text, because Python's engine may search for hours.
+"""External regular expressions, searched in time linear in the text, because a search with Python's engine may take
+hours.
 
-Look-around and back references have no linear search, so patterns with them are rejected. ``\\d``, ``\\w``, ``\\s``
-and ``\\b`` mean ASCII, as in JSON Schema.
+No linear search exists for look-around and back references, so patterns with them are rejected. ``\\d``, ``\\w``,
+``\\s`` and ``\\b`` mean ASCII, as in JSON Schema.
 """
 
 from __future__ import annotations
@@ -20,13 +21,15 @@ MAX_PROGRAM_SIZE: Final = 10_000
 """Maximum number of instructions in a compiled pattern."""
 
 MAX_SEARCH_STEPS: Final = 200_000_000
-"""Maximum product of instructions and bytes of text, the worst-case cost of a search: a few tenths of a second."""
+"""Maximum product of a pattern's instructions and a text's bytes, which bounds the cost of a search: a few tenths of a
+second.
+"""
 
 _UNICODE: Final = re.compile(r"(?<!\\)((?:\\\\)*)\\(?:u([0-9A-Fa-f]{4})|(Z))")
 
 
 class UnsupportedPattern(InvalidRequest):
-    """The linear engine does not support a pattern, or a text is too long for it."""
+    """The linear engine does not support the pattern, or the text is too long for it."""
 
 
 class LinearPattern:
@@ -35,7 +38,7 @@ class LinearPattern:
     __slots__ = ("_compiled", "_size", "_text")
 
     def __init__(self, text: str) -> None:
-        """Compile a pattern. Raises `UnsupportedPattern` that gives the reason if it cannot be used."""
+        """Compile a pattern. Raises `UnsupportedPattern`, with the reason, if it cannot be used."""
         if len(text) > MAX_PATTERN_LENGTH:
             raise _refusal(text, f"it is longer than {MAX_PATTERN_LENGTH:,} characters")
         import re2  # the library is imported only if a pattern is used
@@ -52,7 +55,9 @@ class LinearPattern:
             raise _refusal(text, "its repetitions make it too large")
 
     def found_in(self, text: str) -> bool:
-        """Return whether the pattern occurs in a text. Raises `UnsupportedPattern` if the text is too long for it."""
+        """Return whether the pattern occurs in a text. Raises `UnsupportedPattern` if the text is too long for the
+        pattern.
+        """
         data = text.encode("utf-8", "replace")
         self.require_affordable(data)
         return self._compiled.search(data) is not None
@@ -67,8 +72,8 @@ class LinearPattern:
             )
 
     def spans(self, data: bytes, group: int = 0) -> Iterator[tuple[int, int]]:
-        """Yield the matches of a group in a UTF-8 text, from left to right, as byte offsets; empty matches are
-        skipped.
+        """Yield the byte offsets (start, end) of a group's matches in a UTF-8 text, from left to right; empty matches
+        are skipped.
         """
         for match in self._compiled.finditer(data):
             start, end = match.span(group)
@@ -83,7 +88,8 @@ def linear(text: str) -> LinearPattern:
 
 
 def require_python_pattern(text: str, param: str, subject: str | None = None) -> None:
-    """Raise `InvalidRequest` with ``param`` unless a pattern for the sandbox or an engine has valid Python syntax.
+    """Raise `InvalidRequest` with ``param`` unless a pattern, which the sandbox or an engine will use, has valid
+    Python syntax.
 
     ``subject`` names the pattern in the error; the default is ``param``.
     """
@@ -103,7 +109,7 @@ def require_python_pattern(text: str, param: str, subject: str | None = None) ->
 
 
 def _translated(match: re.Match[str]) -> str:
-    """Translate the escapes of Python and JavaScript for characters and the end of a text to RE2."""
+    """Translate an escape of Python or JavaScript, for a character or for the end of a text, to RE2."""
     return f"{match[1]}\\x{{{match[2]}}}" if match[2] else f"{match[1]}\\z"
 
 

@@ -1,7 +1,7 @@
-"""Thread pools for blocking work. Each kind of work has its own pool, so that a slow or stuck one does not delay the
-others.
+"""Thread pools for blocking work. Each kind of work has its own pool, so that slow or stuck work of one kind does not
+delay the others.
 
-The event loop's default pool only resolves the names of hosts that the operator chose; a test forbids any other use.
+The event loop's default pool only resolves host names that the operator chose; a test forbids any other use.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Pool:
         os.register_at_fork(after_in_child=self._forget)
 
     async def run(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Return the result of ``work``, which runs to its end even if the caller is cancelled."""
+        """Run ``work`` and return its result. The work runs to its end even if the caller is cancelled."""
         return await self.begin(work, *args, **kwargs)
 
     def begin(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
@@ -44,8 +44,8 @@ class Pool:
         return asyncio.get_running_loop().run_in_executor(self._executor, call)
 
     async def run_for(self, key: str, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run work for a key, which may use only a part of the threads. Raises `TooMany` if too many calls wait
-        already.
+        """Run work on behalf of a key, which may use only some of the threads. Raises `TooMany` if too many calls are
+        waiting.
         """
         if self._slots is None:
             return await self.run(work, *args, **kwargs)
@@ -54,22 +54,22 @@ class Pool:
             try:
                 return await asyncio.shield(running)
             finally:
-                # The thread remains in use until the work has ended, even if the caller has left.
+                # The thread remains in use until the work has ended, even if the caller was cancelled.
                 if not running.done():
                     self._slots.keep(key, running)
 
     def _forget(self) -> None:
-        self._executor = None  # a forked process has none of its parent's threads
+        self._executor = None  # a forked process has no threads of its parent
 
 
 FILES: Final = Pool("files", 8)
-"""Small files and folders: milliseconds."""
+"""Reading and writing small files and folders: milliseconds."""
 
 UPLOADS: Final = Pool("uploads", 8)
-"""Content of clients' files on its way to disk: one piece at a time."""
+"""Writing the content of clients' files to disk, one piece at a time."""
 
 MAIL: Final = Pool("mail", 4)
-"""Mailboxes: one command at a time, with a deadline for its answer."""
+"""Mailbox commands, each with a deadline for the answer."""
 
 SEARCH: Final = Pool("search", 4)
 """Searching an index."""
@@ -78,39 +78,39 @@ INDEX: Final = Pool("index", 4)
 """Writing, building and opening indexes: seconds."""
 
 MODELS: Final = Pool("models", 6)
-"""Files of models and environments: reading, unpacking and checking, for minutes."""
+"""Reading, unpacking and checking the files of models and environments: minutes."""
 
 TRAINING: Final = Pool("training", 4)
 """Files of fine-tuning."""
 
 DOCUMENTS: Final = Pool("documents", 4, per_key=2)
-"""Parsing of external documents: pages, listings, and API descriptions."""
+"""Parsing external documents: pages, listings, and API descriptions."""
 
 DATASETS: Final = Pool("datasets", 4, per_key=1)
-"""Checking files of batches, evaluations and training, line by line."""
+"""Checking the files of batches, evaluations and training, line by line."""
 
 GUARDS: Final = Pool("guards", 2, per_key=1)
-"""Searches of detectors in long texts: up to a second."""
+"""Searching long texts with a guard's detectors: up to a second."""
 
 SOUNDS: Final = Pool("sounds", 2)
-"""Processing of long audio in a Realtime session: up to a fifth of a second."""
+"""Processing long audio in a Realtime session: up to a fifth of a second."""
 
 VALUES: Final = Pool("values", 4)
-"""Flow expressions on large values: up to a second. See `ValueBudget.compute`."""
+"""Evaluating flow expressions on large values: up to a second. See `ValueBudget.compute`."""
 
 NAMES: Final = Pool("names", 32, per_key=4)
-"""Resolving the names of hosts that keys chose: if the name servers are silent, a lookup takes half a minute."""
+"""Resolving host names that keys chose: if the name servers do not respond, a lookup takes half a minute."""
 
 LOADING: Final = Pool("loading", 4)
-"""Package imports, and other one-time work."""
+"""Importing packages, and other work that is done only once."""
 
 
 RESOLVE_TIMEOUT_S: Final = 10.0
-"""Maximum seconds to resolve the name of a host."""
+"""Maximum seconds to resolve a host name."""
 
 
 async def resolve(host: str, port: int, family: int = 0) -> list[tuple[int, int, tuple[Any, ...]]]:
-    """Return the family, protocol and address of each address of a host, on behalf of `KEY`.
+    """Return the family, protocol and address of each address of a host. The lookup is charged to the key in `KEY`.
 
     Raises `OSError`, and `TooMany` if the key has too many lookups in progress.
     """
@@ -125,10 +125,10 @@ async def resolve(host: str, port: int, family: int = 0) -> list[tuple[int, int,
 
 
 async def release_memory() -> None:
-    """Return free memory to the system after a long piece of work; at most tens of milliseconds, in a thread.
+    """Return free memory to the system after a long task; this takes at most tens of milliseconds, in a thread.
 
-    glibc lets threads allocate from separate arenas, up to eight for each processor. Memory that is freed in an arena
-    stays there, even in its middle, until it is trimmed. With other allocators, the call does nothing.
+    glibc lets threads allocate from separate arenas, up to eight for each processor. Memory that is freed in the
+    middle of an arena is not returned until the arena is trimmed. With other allocators, the call does nothing.
     """
     trim = _malloc_trim()
     if trim is not None:
@@ -137,12 +137,12 @@ async def release_memory() -> None:
 
 @cache
 def _malloc_trim() -> Callable[[int], int] | None:
-    """Return glibc's function of this name."""
+    """Return glibc's `malloc_trim` function, or ``None`` if it does not exist."""
     if sys.platform != "linux":
         return None
     import ctypes
 
     trim: Callable[[int], int] | None = getattr(
         ctypes.CDLL(None), "malloc_trim", None
-    )  # musl does not have it
+    )  # musl does not have this function
     return trim

@@ -20,12 +20,13 @@ _SCOPE = re.compile(
     r"|tools:[^:\s]+:call"
 )
 
-# Permissions that imply others: manage implies write, and write implies read.
+# Maps permissions to the stronger permissions that include them: write includes read, and manage includes
+# write.
 _IMPLIED = {"read": ("write", "manage"), "write": ("manage",), "call": ("deploy",)}
 
 
 def parse_scope(text: str) -> str:
-    """Return the scope if it is valid; otherwise raise `InvalidRequest` that lists the scopes."""
+    """Return the scope if it is valid; otherwise raise an `InvalidRequest` that lists the scopes."""
     if not _SCOPE.fullmatch(text):
         raise InvalidRequest(
             f"'{text}' is not a scope. Scopes are: {SCOPES_HELP}.", code="invalid_scope", param="scopes"
@@ -35,10 +36,11 @@ def parse_scope(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """A caller: the id of its key (``local`` on a loopback daemon without keys, ``system`` for the daemon itself).
+    """A caller, identified by the id of its key (``local`` on a loopback daemon without keys, ``system`` for the
+    daemon itself).
 
-    ``filters`` limit the files of a store that it may read, as (id or name of the store, or ``*``; condition on the
-    attributes of a file). A principal derived from another one keeps its filters.
+    ``filters`` limit the files that the caller may read in a store, as (id or name of the store, or ``*``; condition
+    on the attributes of a file). A principal derived from another principal keeps its filters.
     """
 
     id: str
@@ -68,21 +70,21 @@ class Principal:
         )
 
     def sees(self, owner: str | None) -> bool:
-        """Return whether this caller can see the objects of ``owner``. ``None`` is the daemon, whose objects all
-        can see.
+        """Return whether this caller can see the objects of ``owner``. ``None`` means shared objects, which all
+        callers can see.
         """
         return self.admin or owner is None or owner == self.id
 
     def owns(self, owner: str | None) -> bool:
-        """Return whether the caller may read the definitions of ``owner``'s objects. Those of the daemon require an
+        """Return whether the caller may read the definitions of ``owner``'s objects. Shared objects require an
         admin.
         """
         return self.admin or owner == self.id
 
     def condition(self, store_id: str, name: str, owner: str | None) -> Filter | None:
-        """Return the condition that a file of a store must meet for this caller; ``None`` permits all files.
+        """Return the condition that the files of a store must meet for this caller; ``None`` permits all files.
 
-        All entries that name the store apply together. They do not apply to the caller's own stores, or to an admin.
+        All entries for the store must be met together. They do not apply to the caller's own stores, or to an admin.
         """
         if self.admin or not self.filters or owner == self.id:
             return None
@@ -92,7 +94,7 @@ class Principal:
         return Filter("and", filters=filters)
 
     def require(self, scope: str) -> None:
-        """Raise `Forbidden` that names the missing scope."""
+        """Raise a `Forbidden` that names the scope, unless the caller has it."""
         if not self.allows(scope):
             raise Forbidden(
                 f"This key lacks the scope '{scope}'. Ask the operator for a key with that scope."

@@ -1,4 +1,4 @@
-"""Questions of a run to somebody outside the daemon, and their answers."""
+"""Questions that a run asks a person or program outside the daemon, and their answers."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any, Final, Literal, TypeAlias
 from portico_server.core.dataclass import dataclass
 
 QuestionKind: TypeAlias = Literal["approval", "function", "input", "chat"]
-"""The kind of question: whether an action is allowed; a function that a client executes; something only a person
-knows; the answer of a model that the caller lends.
+"""The kind of question: an approval of an action, a function that a client executes, an input that only a person
+knows, or a chat answer from a model that the caller provides.
 """
 
 QuestionStatus: TypeAlias = Literal["pending", "answered", "expired", "cancelled"]
 
 
 SERVED: Final = "tool/"
-"""Prefix of the names of these questions, and of no others."""
+"""Prefix of the names of questions of served functions; no other question has it."""
 
 
 def function_name(function: str, owner: str | None) -> str:
-    """Return the name for the questions of a served function, which no function of a single run can have.
+    """Return the name that questions of a served function have. No function of a single run can have this name.
 
     The name for a key's own function contains the key's id, so that no other key's workers receive the questions.
     """
@@ -29,7 +29,7 @@ def function_name(function: str, owner: str | None) -> str:
 
 
 MAX_WAIT_S = 3600.0
-"""Default number of seconds that a question waits."""
+"""Default limit on the time that a question waits, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +37,9 @@ class NewQuestion:
     """A question to ask. ``name`` is the tool, function or step that asks; ``message`` is for a person.
 
     ``answer_schema`` is the JSON schema of `GivenAnswer.value`. ``key`` identifies the question within its run, so
-    that a run resumed after a crash does not ask twice; if empty, each question is new. ``limit`` is the number of
-    seconds to wait. With ``served``, any worker of the function's owner may answer, and ``name`` comes from
-    `function_name`.
+    that a run resumed after a crash does not ask twice; if empty, each question is new. ``limit`` is the maximum
+    number of seconds to wait. With ``served``, any worker of the function's owner may answer, and ``name`` must be a
+    result of `function_name`.
     """
 
     kind: QuestionKind
@@ -54,8 +54,8 @@ class NewQuestion:
 
 @dataclass(frozen=True, slots=True)
 class GivenAnswer:
-    """An answer. ``note`` is the comment of the person who answered; ``by`` is the id of the key or the name of the
-    worker.
+    """An answer. ``note`` is the comment of the person who answered; ``by`` is the id of the key, or the name of the
+    worker, that answered.
     """
 
     accepted: bool

@@ -1,8 +1,8 @@
-"""The table of names. A name that is registered once is served on every protocol adapter.
+"""The table of names. A name that is registered once is served by every protocol adapter.
 
 A name is *shared* (defined by the configuration, the local operator or an admin) or *private* to a key. A bare name
-refers to the caller's own object, then to a shared one, and never to another key's. Only an admin can reach the
-objects of another key, by their ids.
+refers to the caller's own object or, if none exists, to a shared object, and never to another key's. Only an admin can
+reach the objects of another key, by their ids.
 """
 
 from __future__ import annotations
@@ -30,57 +30,63 @@ from portico_server.core.servable import Card, Kind, Servable, noun_and_name, sp
 
 
 def owner_of(caller: Principal) -> str | None:
-    """Return the owner of the objects that this caller creates: an admin's objects are shared."""
+    """Return the owner of the objects that this caller creates; ``None`` for an admin, whose objects are shared."""
     return None if caller.admin else caller.id
 
 
 Versions: TypeAlias = Callable[[str], Awaitable[Servable | None]]
-"""Returns the version of a shared app that ``NAME@NUMBER`` refers to, if it exists."""
+"""A function that returns the version of a shared app to which ``NAME@NUMBER`` refers, or ``None``."""
 
 
 class Source(Protocol):
-    """A part of the daemon that stores its Servables as rows and looks them up on demand (stores, their chat apps)."""
+    """A part of the daemon that stores its Servables as database rows and looks them up on demand, such as stores and
+    their chat apps.
+    """
 
     async def find(self, key: str, owner: str | None) -> Servable | None:
-        """Return the object that exactly this owner has under a name; ``None`` means the shared objects."""
+        """Return the object of a name that belongs to exactly this owner; ``None`` as the owner means shared
+        objects.
+        """
 
     async def by_id(self, key: str, caller: Principal) -> Servable | None:
         """Return the object with this id, if the caller can see it."""
 
     async def cards(self, caller: Principal) -> Sequence[Card]:
-        """Return the cards of the caller's own and the shared objects."""
+        """Return the cards of the caller's own objects and of the shared objects."""
 
     def has(self, key: str, owner: str) -> bool:
-        """Return whether a key may have a private object of this name. No I/O: called for every call of a model."""
+        """Return whether a key may have a private object with this name. Does no I/O, because every call of a model
+        calls it.
+        """
 
 
 class Registry:
-    """Maps names to Servables. Aliases may point to any name and change without clients noticing."""
+    """Maps names to Servables. Aliases may point to any name, and may change without clients noticing."""
 
     def __init__(self) -> None:
         self._shared_servables: dict[str, Servable] = {}
         self._private: dict[str, dict[str, Servable]] = {}
-        """Private servables, by owner, then by key."""
+        """Maps owners to their private servables, which are keyed by registry key."""
         self._ids: dict[str, Servable] = {}
         """Registered servables, by id."""
         self.aliases = Aliases(self.announce)
         self.claims = NameClaims(self.find_owned, self.aliases)
-        """The free names, and the owners that are being assigned a name."""
+        """Says which names are free, and reserves names while their objects are created."""
         self._sources: list[Source] = []
         self.late_sources = LateSources()
         self._watchers: list[Callable[[Kind], None]] = []
         self.around: Callable[[Servable], Servable] | None = None
-        """Wraps everything that is resolved, such as in guards; ``None`` without guards."""
+        """Wraps every Servable that is resolved, for example in guards; ``None`` without guards."""
         self.files: ReadsFiles | None = None
-        """Reads the files that come with a question, for targets that read only text."""
+        """Reads the files attached to messages, for Servables that accept only text."""
         self.versions: Versions | None = None
         """Finds versions of apps."""
 
     def add(self, servable: Servable, *, replace: bool = False) -> None:
-        """Register under ``servable.card.key`` for its owner.
+        """Register a servable under its card's key for its owner.
 
-        Raises `Conflict` if this owner has another object of that name; with ``replace``, only if it is of another
-        kind.
+        Raises `Conflict` if this owner already has an object with that name; with ``replace``, only if that object is
+        of another kind.
         """
         card = servable.card
         table = self._shared_servables if card.owner is None else self._private.setdefault(card.owner, {})
@@ -93,7 +99,7 @@ class Registry:
         self.announce(card.kind)
 
     def remove(self, key: str, owner: str | None = None) -> None:
-        """Remove the object that this owner has under ``key``, if any."""
+        """Remove the object that this owner has registered under ``key``, if any."""
         table = self._shared_servables if owner is None else self._private.get(owner, {})
         servable = table.pop(key, None)
         if servable is None:
@@ -115,15 +121,15 @@ class Registry:
         return tuple(self._sources)
 
     async def version(self, target: str) -> Servable | None:
-        """Return the version of a shared app that ``NAME@NUMBER`` refers to, if it exists and no object has that
-        name.
+        """Return the version of a shared app to which ``NAME@NUMBER`` refers, or ``None``. A shared object with
+        exactly that name takes precedence.
         """
         if self.versions is None or "@" not in target or target in self._shared_servables:
             return None
         return await self.versions(target)
 
     def watch(self, watcher: Callable[[Kind], None]) -> None:
-        """Call ``watcher`` with the kind whenever a list of names changes."""
+        """Call ``watcher`` with the kind of the objects whenever the list of names of this kind changes."""
         self._watchers.append(watcher)
 
     def announce(self, kind: Kind) -> None:
@@ -131,10 +137,10 @@ class Registry:
             watcher(kind)
 
     def get(self, key: str, caller: Principal | None = None) -> Servable | None:
-        """Return the registered object under ``key``: the caller's own, a shared one, or the target of an alias. No
-        I/O.
+        """Return the object registered under ``key``: the caller's own, a shared object, or the target of an alias.
+        Does no I/O.
 
-        With a ``caller``, an id is found too, if its object exists for that caller.
+        With a ``caller``, ``key`` may also be the id of an object that the caller can see.
         """
         if caller is not None:
             servables = self._private.get(caller.id)
@@ -152,8 +158,8 @@ class Registry:
         return servable
 
     async def find_owned(self, key: str, owner: str | None) -> Servable | None:
-        """Return the object that exactly this owner has under a name, ignoring aliases; ``None`` means the shared
-        objects.
+        """Return the object of a name that belongs to exactly this owner, ignoring aliases; ``None`` as the owner
+        means shared objects.
         """
         table = self._shared_servables if owner is None else self._private.get(owner, {})
         return table.get(key) or await self._find(key, owner)
@@ -163,11 +169,11 @@ class Registry:
         return iter(self._shared_servables.values())
 
     async def resolve(self, key: str, caller: Principal) -> Servable:
-        """Return the Servable that ``caller`` refers to by a name or an id, after checking visibility and scope.
+        """Return the Servable to which ``caller`` refers by a name or an id, after checking visibility and scope.
 
-        Raises `NotFound` (with the closest names) if it does not exist for this caller, and `Forbidden` if the caller
-        may not call it. Within a durable run, a name keeps the meaning it had when the run began: `Conflict` if that
-        object no longer exists.
+        Raises `NotFound` (with the closest names) if the Servable does not exist for this caller, and `Forbidden` if
+        the caller may not call it. Within a durable run, a name keeps the meaning that it had when the run began;
+        raises `Conflict` if that object no longer exists.
         """
         bound = BOUND.get()
         if bound is not None and caller.id != SYSTEM.id:
@@ -177,7 +183,7 @@ class Registry:
         return self._surrounded(servable)
 
     def admit(self, servable: Servable, caller: Principal) -> Servable:
-        """Return a Servable that ``caller`` already has, as `resolve` does. Raises `Forbidden`."""
+        """Check and wrap a Servable that was already found for ``caller``, as `resolve` does. Raises `Forbidden`."""
         caller.require(servable.card.scope)
         return self._surrounded(servable)
 
@@ -202,8 +208,8 @@ class Registry:
         return same
 
     def _meaning(self, key: str, servable: Servable) -> str:
-        """Return the meaning of a name. For an alias whose target has no name of its own, it is the target that
-        answers.
+        """Return the meaning of a name. For an alias whose target has no name in the registry, the meaning is the
+        target that answers.
         """
         if key in self._shared_servables or key not in self.aliases.behind:
             return binding_of(servable.card)
@@ -227,7 +233,8 @@ class Registry:
 
     async def _resolve(self, key: str, caller: Principal) -> Servable:
         servable = await self._known(key, caller)
-        if servable is None and caller.id != SYSTEM.id:  # the daemon itself starts them, or waits for none
+        # the daemon's own calls do not wait, because the daemon itself starts these objects
+        if servable is None and caller.id != SYSTEM.id:
             await self.late_sources.wait_for_start(key)
             servable = await self._known(key, caller)
         if servable is None:
@@ -252,14 +259,14 @@ class Registry:
         return False
 
     async def _from_sources(self, key: str, caller: Principal) -> Servable | None:
-        """Return the shared object that is not registered, or the object with this id."""
+        """Return a shared object that a source provides, or the object with this id."""
         target = self.aliases.targets.get(key)
         if target is not None:
             return await self._find(target, None) or await self._identified(target, caller)
         return await self._find(key, None) or await self._identified(key, caller)
 
     async def _find(self, key: str, owner: str | None) -> Servable | None:
-        """Return the object of the first source that has it."""
+        """Return the object from the first source that has one under this key."""
         for source in self._sources:
             servable = await source.find(key, owner)
             if servable is not None:
@@ -278,9 +285,10 @@ class Registry:
         return None
 
     async def cards(self, caller: Principal, *kinds: Kind) -> list[Card]:
-        """Return the cards that ``caller`` may call by name, of ``kinds`` (all if none is given), sorted by name.
+        """Return the cards of all objects that ``caller`` may call, sorted by name; ``kinds`` limits them to these
+        kinds.
 
-        The caller's own object replaces a shared object of the same name.
+        The caller's own object replaces a shared object with the same name.
         """
         cards = [servable.card for servable in self._shared_servables.values()]
         cards += [servable.card for servable in self._private.get(caller.id, {}).values()]
@@ -314,7 +322,7 @@ class Registry:
 
 
 def _id(card: Card) -> str:
-    """Return the id that identifies an object under any name; empty if none. A trained model's name contains the id of
-    its job.
+    """Return the id that identifies an object under any name; empty if it has none. The name of a trained model serves
+    as its id, because it contains the id of the training job.
     """
     return card.id or (card.name if card.kind == "model" and card.owner is not None else "")

@@ -1,4 +1,4 @@
-"""The hot path: a request in OpenAI's format on its way to an engine, and the bytes of the answer."""
+"""The hot path: a request in OpenAI's format on its way to an engine, and the bytes of the response."""
 
 from __future__ import annotations
 
@@ -37,14 +37,15 @@ CAPABILITY: Mapping[Operation, str] = {
     "images/generations": "image",
     "images/edits": "image_edits",
 }
-"""The capability that an operation requires on the card of a Servable."""
+"""Maps operations to the capability that a Servable's card needs for each."""
 
 
 @dataclass(frozen=True, slots=True)
 class AdapterScale:
-    """A small set of weights on top of a model's own. ``path`` is its location on the daemon: a PEFT folder or a file.
+    """An adapter: a small set of weights that is added to a model's own. ``path`` is a PEFT folder or a file on the
+    daemon's machine.
 
-    ``scale`` multiplies its effect: 0 is the model alone, 1 the effect it was trained for.
+    ``scale`` multiplies the effect: 0 is the model alone, 1 is the effect that the adapter was trained for.
     """
 
     name: str
@@ -57,7 +58,7 @@ Protocol: TypeAlias = Literal["openai", "anthropic"]
 
 @dataclass(frozen=True, slots=True)
 class OriginalRequest:
-    """A chat in the caller's original protocol, other than OpenAI's, with its headers."""
+    """A chat request in the client's original protocol, if this is not OpenAI's, with its headers."""
 
     protocol: Protocol
     body: Mapping[str, Any]
@@ -68,10 +69,10 @@ class OriginalRequest:
 class Relay:
     """An OpenAI request on its way to an engine. ``body`` is the client's JSON object, including unknown fields.
 
-    With ``adapter``, the adapter answers instead of the model alone. ``original`` is the same request in its original
-    protocol, for an engine that supports it; code that changes the meaning of ``body`` removes it. ``files`` are those
-    of a form whose fields are ``body``. ``caller`` is the client of the request, for an engine that remembers
-    conversations.
+    With ``adapter``, the model answers with the adapter applied. ``original`` is the same request in its original
+    protocol, for an engine that supports that protocol; code that changes the meaning of ``body`` removes
+    ``original``. ``files`` are the files of a form, whose other fields are in ``body``. ``caller`` is the client that
+    sent the request, for an engine that stores conversations.
     """
 
     operation: Operation
@@ -83,18 +84,19 @@ class Relay:
 
     @property
     def stream(self) -> bool:
-        """Return whether the answer is sent as server-sent events."""
+        """Return whether the response is sent as server-sent events."""
         return self.body.get("stream") is True or self.body.get("stream_format") == "sse"
 
 
 @dataclass(slots=True)
 class RelayResponse:
-    """An engine's answer in OpenAI's bytes. An error before the first byte is raised instead.
+    """An engine's response in OpenAI's format. An error before the first byte is raised instead.
 
     ``chunks`` yields complete SSE frames for a stream (``data: …\\n\\n``, the last one ``data: [DONE]`` for texts),
     otherwise the JSON document, or the bytes of audio as they arrive. ``usage`` is filled when ``chunks`` is
-    exhausted. Closing ``chunks`` early cancels the work. If the request's ``original`` was answered, ``protocol`` is
-    its protocol, and ``chunks`` have its form and contain no errors; this may become known only with the first chunk.
+    exhausted. Closing ``chunks`` early cancels the work. If the engine answered the request's ``original``,
+    ``protocol`` is the original protocol, and ``chunks`` use its format and contain no errors; this may become known
+    only with the first chunk.
     """
 
     media_type: str
@@ -102,11 +104,11 @@ class RelayResponse:
     usage: Usage = Usage()
     protocol: Protocol = "openai"
     run: str = ""
-    """The run that the answer belongs to, once it exists."""
+    """The id of the run that the response belongs to, once the run exists."""
     answered_by: str = ""
     """The name of the model that answers, if it differs from the requested model."""
 
 
 def event_data(event: bytes) -> bytes:
-    """Return the data of a server-sent event, whatever its other lines."""
+    """Return the data of a server-sent event, without its other fields."""
     return b"\n".join(line[5:].strip() for line in event.split(b"\n") if line.startswith(b"data:"))

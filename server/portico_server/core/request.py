@@ -23,7 +23,7 @@ Attributes: TypeAlias = Mapping[str, str | float | bool]
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """A chat completion. ``options`` contains all other OpenAI parameters (temperature, tools, stop …)."""
+    """A chat completion. ``options`` contains all other parameters in OpenAI's format (temperature, tools, stop …)."""
 
     messages: tuple[Message, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -31,10 +31,11 @@ class Chat:
 
 @dataclass(frozen=True, slots=True)
 class Embed:
-    """Texts to turn into vectors, in order.
+    """Texts to embed, in order.
 
-    ``spans`` lists, for each text, runs of characters from first to last. Then each run gets a vector, computed from
-    its tokens in the context of the whole text (late chunking). This requires a model with the capability ``spans``.
+    ``spans`` lists, for each text, ranges of characters as (start, end). Each range then gets a vector, which is
+    computed from its tokens in the context of the whole text (late chunking). This requires a model with the
+    capability ``spans``.
     """
 
     input: tuple[str, ...]
@@ -57,17 +58,18 @@ Rewriting: TypeAlias = Literal["", "rewrite", "decompose", "hyde", "replace"]
 
 @dataclass(frozen=True, slots=True)
 class Refine:
-    """Optional stages before and after ranking. The default has none. They run in this order:
+    """Optional stages before and after ranking. By default, no stage runs. The stages run in this order:
 
     ``rewrite``: the chat model ``writer`` rephrases the question, splits it, or writes a possible answer (HyDE, Gao et
-    al. 2022); all are searched for. With ``replace``, its words replace the question; if the model fails, the question
-    itself is used. ``half_life_days``: a score halves in this many days since ``decay_by``, a time attribute, or since
-    the file arrived. ``reranker``: a model that judges the best candidates, by `Rerank` or as a chat model.
-    ``near_duplicates``: the share of common shingles above which two texts count as one.
+    al. 2022); the search uses the question and all of these texts. With ``replace``, the model's text replaces the
+    question; if the model fails, the question itself is used. ``half_life_days``: the number of days in which a score
+    halves, counted from ``decay_by``, a time attribute, or from the arrival of the file. ``reranker``: a model that
+    judges the best candidates, by `Rerank` or as a chat model. ``near_duplicates``: the share of common shingles above
+    which two texts count as the same.
 
     ``diversity``, from 0 to 1: the penalty for similarity to better passages (MMR, Carbonell and Goldstein 1998).
-    ``parents``: the group whose chunks replace the chunks inside them, ``*`` for each group's own parent.
-    ``neighbours``: chunks added before and after.
+    ``parents``: the group whose chunks replace the chunks that they contain; ``*`` means each group's own parent.
+    ``neighbours``: the number of chunks added before and after each passage.
     """
 
     rewrite: Rewriting = ""
@@ -83,12 +85,12 @@ class Refine:
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """How a search continues for what its first passages lack.
+    """Further searches for what the passages of the first search lack.
 
-    ``limit``: the number of consecutive searches, including the first; 0 means up to four, but only one if the first
-    passages contain the words of the question. ``model``: a chat model that chooses the next query; without a model or
-    a usable answer, rules choose it. ``max_tokens`` and ``max_calls`` limit the model's tokens and calls;
-    ``max_seconds`` limits all further steps.
+    ``limit``: the maximum number of consecutive searches, including the first; 0 means up to four, but only one if the
+    first passages contain the words of the question. ``model``: a chat model that chooses the next query; without a
+    model or a usable answer, rules choose it. ``max_tokens`` and ``max_calls`` limit the model's tokens and calls;
+    ``max_seconds`` limits the time of all further searches together.
     """
 
     limit: int = 0
@@ -100,13 +102,14 @@ class Steps:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """A question to a store. ``score_threshold`` is in [0, 1] and applies to the final score.
+    """A search in a store. ``score_threshold`` is in [0, 1] and applies to the final score.
 
-    ``groups`` are the chunk groups to search; none means the group that every store has. ``vector_weight``, from 0 to
-    1, is the weight of the vectors relative to the words; ``None`` uses the model's profile. With ``infer_filters``,
-    only files that meet the conditions in the question ("since 2024") are searched. ``links``: whether to follow links
-    between passages; ``None`` uses the setting of the store. ``steps`` configures further searches. ``names``: whether
-    to return the names in the passages, if links or steps lead from one passage to the next.
+    ``groups`` are the chunk groups to search; if empty, the search uses the group that every store has.
+    ``vector_weight``, from 0 to 1, is the weight of the vectors relative to the words; ``None`` uses the model's
+    profile. With ``infer_filters``, conditions in the question ("since 2024") limit the files that are searched.
+    ``links`` sets whether to follow links between passages; ``None`` uses the store's setting. ``steps`` configures
+    further searches. With ``names``, the result includes the names in the passages if links or steps lead from one
+    passage to the next.
     """
 
     query: str
@@ -135,19 +138,19 @@ class Rerank:
 
 @dataclass(frozen=True, slots=True)
 class Moderate:
-    """Texts to moderate: ``input`` in OpenAI's form, a string, a list of strings or a list of parts."""
+    """Texts to moderate: ``input`` as in OpenAI's API, a string, a list of strings or a list of parts."""
 
     input: Any
 
 
 @dataclass(frozen=True, slots=True)
 class Tokenize:
-    """A text, or a conversation formatted by the model's template, to split into the model's tokens.
+    """A text, or a conversation formatted with the model's template, to split into the model's tokens.
 
-    Exactly one of ``prompt`` and ``messages`` is set. ``special``: whether to add special tokens, such as the one at
-    the start of a text; ``None`` does what the model does in a call. ``generation``: whether a conversation ends with
-    the prompt for an answer. ``texts``: whether to return the text of each token. ``tools``, in OpenAI's form,
-    accompany ``messages``.
+    Exactly one of ``prompt`` and ``messages`` is set. ``special`` sets whether to add special tokens, such as the
+    token at the start of a text; with ``None``, they are added as in a normal call of the model. With ``generation``,
+    a conversation ends with the tokens that start the model's answer. With ``texts``, the result includes the text of
+    each token. ``tools``, in OpenAI's format, are the tools of the conversation.
     """
 
     prompt: str | None = None
@@ -169,8 +172,8 @@ class Detokenize:
 class ToolCall:
     """Arguments for a tool, already parsed from JSON.
 
-    ``key`` makes the call idempotent: a tool that changes an external system passes it on, so that a call repeated
-    after a crash takes effect once.
+    ``key`` makes the call idempotent: a tool that changes an external system sends the key to that system, so that a
+    call that is repeated after a crash takes effect only once.
     """
 
     arguments: Mapping[str, Any]
@@ -229,8 +232,8 @@ class ChatReply:
 
 @dataclass(frozen=True, slots=True)
 class Vectors:
-    """The answer to `Embed`: one vector per text or span, a little-endian float32 buffer of ``dimensions`` × 4
-    bytes.
+    """The answer to `Embed`: one vector per text or span, as a buffer of ``dimensions`` little-endian float32
+    values.
     """
 
     data: tuple[bytes, ...]
@@ -250,7 +253,7 @@ class Ranked:
 
 @dataclass(frozen=True, slots=True)
 class Moderated:
-    """The answer to `Moderate`: results in OpenAI's form, one for each text, or one for all parts."""
+    """The answer to `Moderate`: results in OpenAI's format, one for each text, or one for all parts together."""
 
     results: tuple[Mapping[str, Any], ...]
     usage: Usage = Usage()
@@ -259,8 +262,8 @@ class Moderated:
 
 @dataclass(frozen=True, slots=True)
 class TokenizedText:
-    """The answer to `Tokenize`; ``longest`` is the maximum number of tokens in a call, ``texts`` has as many items as
-    ``ids`` if requested.
+    """The answer to `Tokenize`; ``longest`` is the maximum number of tokens in a call. ``texts``, if requested, are
+    the texts of the tokens in ``ids``.
     """
 
     ids: tuple[int, ...]
@@ -277,10 +280,12 @@ class Detokenized:
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """The answer to `Search`: passages in rank order; ``trace`` if requested; ``queries`` that were searched.
+    """The answer to `Search`: passages in rank order, the ``trace`` if requested, and the ``queries`` that were
+    searched for.
 
-    If a store has no passage, or `Search.names` is set, it includes the number of searchable ``files``, and of those
-    ``waiting`` to be parsed. ``names``: the names in each passage, in folded characters, if requested.
+    If the search returns no passage, or `Search.names` is set, ``files`` is the number of searchable files, and
+    ``waiting`` is how many of them still have to be parsed. ``names``, if requested, are the names in each passage, in
+    folded characters.
     """
 
     passages: tuple[Passage, ...]
@@ -293,7 +298,7 @@ class SearchResult:
 
 @dataclass(frozen=True, slots=True)
 class ToolResult(tools.ToolResult):
-    """The answer to `ToolCall`: text for a model, the same as JSON if it has a structure, and files."""
+    """The answer to `ToolCall`: text for a model, the same content as JSON if it is structured, and files."""
 
     structured: Mapping[str, Any] | None = None
     is_error: bool = False

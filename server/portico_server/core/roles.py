@@ -1,4 +1,4 @@
-"""Roles: mappings from the claims of a user to permissions like those of keys."""
+"""Roles: rules that give users permissions like those of keys, depending on the users' claims."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from portico_server.core.limits import KeyLimits
 ClaimValue: TypeAlias = str | int | bool
 
 _WORDS: Final = frozenset({"scope", "scp"})
-"""Claims with several values in one string, separated by spaces (RFC 8693, 4.2)."""
+"""Claims that contain several values in one string, separated by spaces (RFC 8693, 4.2)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """A role that gives ``scopes``, within ``limits`` and ``filters``, to users with one of ``values`` in a ``claim``.
+    """A role that gives ``scopes``, with ``limits`` and ``filters``, to users whose ``claim`` has one of ``values``.
 
-    Without a ``claim``, it applies to every user who signs in; with ``issuer``, only to users of this issuer.
+    Without a ``claim``, the role applies to every user who signs in; with ``issuer``, only to users of this issuer.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Role:
 
 
 def role_of(roles: Iterable[Role], issuer: str, claims: Mapping[str, Any]) -> Role | None:
-    """Return the first of the ``roles`` that the claims of an ``issuer`` satisfy."""
+    """Return the first of the ``roles`` that applies to these claims from this ``issuer``, or ``None``."""
     for role in roles:
         if role.issuer in ("", issuer) and (not role.claim or _holds(claims, role)):
             return role
@@ -49,7 +49,7 @@ def _holds(claims: Mapping[str, Any], role: Role) -> bool:
 
 
 def _values(claims: Mapping[str, Any], claim: str) -> Sequence[Any]:
-    """Return the values of a claim. A dotted name that is not itself a claim leads into objects, as in
+    """Return the values of a claim. A dotted name that is not itself a claim is a path through objects, as in
     ``realm_access.roles``.
     """
     value: Any = claims.get(claim)

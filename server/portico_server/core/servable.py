@@ -17,18 +17,18 @@ Kind: TypeAlias = Literal["model", "store", "tool", "app"]
 
 
 FUSION_WEIGHT = 0.2
-"""Default weight of an embedding model's vectors relative to the words, if its card has no label ``fusion_weight``; it
-lowered the results of none of the measured sets.
+"""Default weight of an embedding model's vectors relative to the words, if its card has no label ``fusion_weight``. On
+none of the measured sets did this weight lower the results.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """The known facts about a Servable without calling it.
+    """The properties of a Servable that are known without calling it.
 
     ``capabilities`` are words such as ``chat``, ``completions``, ``embeddings``, ``search``, ``tool``. ``owner`` is
     the id of the key that has this private name; ``None`` means that the name is shared and every key can see it.
-    ``id``, if set, reaches the object under any name.
+    ``id``, if set, identifies the object under any name.
     """
 
     name: str
@@ -46,12 +46,12 @@ class Card:
 
     @property
     def key(self) -> str:
-        """Its key in the registry: the bare name of a model or an app, ``store/NAME``, ``tool/NAME``."""
+        """The key in the registry: the bare name of a model or an app, ``store/NAME``, ``tool/NAME``."""
         return f"{self.kind}/{self.name}" if self.kind in ("store", "tool") else self.name
 
     @property
     def scope(self) -> str:
-        """The scope that a caller needs to call it."""
+        """The scope that a caller needs to call the Servable."""
         match self.kind:
             case "model":
                 return "chat"
@@ -80,20 +80,22 @@ class Relays(Protocol):
     """Optional protocol for the hot path of a model: OpenAI JSON in, OpenAI bytes out."""
 
     async def relay(self, request: Relay, context: Context) -> RelayResponse:
-        """Return once the first byte is known, so that an earlier error becomes a real HTTP status."""
+        """Relay a request; return when the first byte is known, so that an earlier error can set the HTTP status."""
 
 
 @runtime_checkable
 class Splits(Servable, Protocol):
-    """Optional protocol for a servable whose calls go to one of two targets. Guards know it by ``names``."""
+    """Optional protocol for a Servable whose calls go to one of two targets. Guards use ``names`` to look up both
+    targets.
+    """
 
     names: frozenset[str]
 
     def choose_side(self, caller: Principal) -> Servable:
-        """Return one side, for all calls of a run that continues for days."""
+        """Return one side for all calls of a run, which may continue for days."""
 
     def side(self, target: str) -> Servable | None:
-        """Return the side of ``target``, while calls are split."""
+        """Return the side with the target ``target``, or ``None`` if calls are not split to it."""
 
 
 @cache
@@ -102,7 +104,7 @@ def _splits(kind: type[Servable]) -> bool:
 
 
 def splits(servable: Servable) -> TypeGuard[Splits]:
-    """Return whether calls of a Servable go to one of two targets."""
+    """Return whether the calls of a Servable are split between two targets."""
     return _splits(type(servable))
 
 
@@ -112,13 +114,13 @@ def _has_hot_path(kind: type[Servable]) -> bool:
 
 
 def relays(servable: Servable) -> TypeGuard[Relays]:
-    """Return whether a Servable has the hot path. `isinstance` with the protocol gives the same result, in 25
+    """Return whether a Servable can relay. `isinstance` with the protocol gives the same result, but takes 25
     microseconds.
     """
     return _has_hot_path(type(servable))
 
 
 def noun_and_name(key: str) -> tuple[str, str]:
-    """Return the noun for a key in errors (a store, a tool, or anything that answers like a model), and its name."""
+    """Return the noun that errors use for a key (store, tool or, for anything else, model), and the name in the key."""
     kind, _, name = key.rpartition("/")
     return (kind, name) if kind in ("store", "tool") else ("model", key)

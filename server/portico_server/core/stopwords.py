@@ -1,4 +1,4 @@
-"""Common words of questions that have no meaning in a search. They are removed from questions only."""
+"""Common words of questions that do not help a search. They are removed from questions only."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CHINESE = """
 ENGLISH_STOPWORDS = frozenset(_ENGLISH.split())
 
 CHINESE_STOPWORDS = frozenset(_CHINESE.split())
-"""Chinese stop words in simplified characters, as the analyser writes them."""
+"""Chinese stop words in simplified characters, the form into which the analyser converts texts."""
 
 
 def says(text: str, name: str) -> bool:
@@ -38,5 +38,5 @@ def says(text: str, name: str) -> bool:
 
 
 def _is_letter(char: str) -> bool:
-    """Return whether a character belongs to a script with spaces between words, unlike Chinese."""
+    """Return whether a character belongs to a script that puts spaces between words, unlike Chinese."""
     return char.isalnum() and not "\u2e80" <= char <= "\u9fff"

@@ -1,4 +1,4 @@
-"""Stores that mirror a source: the knowledge interface for schedules, injected by the composition root."""
+"""Stores that mirror a source: the knowledge stores' interface for schedules, injected by the composition root."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from portico_server.core.principal import Principal
 
 
 class FollowedStores(Protocol):
-    """Finds stores by name, and syncs them. `sync` accepts the result of `find_followed`."""
+    """Finds and syncs stores that follow a source. Pass the result of `find_followed` to `sync`."""
 
     async def find_followed(self, ref: str, caller: Principal) -> Any:
-        """Return the store that ``caller`` refers to, to sync it. Raises `PorticoError` if it cannot be synced."""
+        """Return the store to which ``caller`` refers, for `sync`. Raises `PorticoError` if the store cannot be
+        synced.
+        """
 
     async def sync(self, row: Any) -> str:
-        """Queue a sync of a store with its source; return the id of the run."""
+        """Queue a sync of a store with its source; return the id of the sync's run."""

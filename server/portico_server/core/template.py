@@ -1,4 +1,4 @@
-"""Text with placeholders for arguments: ``{name}`` is replaced, ``{{`` and ``}}`` are literal braces."""
+"""Text with placeholders for arguments: ``{name}`` is replaced; ``{{`` and ``}}`` are literal braces."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from portico_server.core.errors import InvalidRequest
 from portico_server.core.json_size import MAX_FILLED, require_filled, too_long
 
 MAX_TEMPLATE_CHARS: Final = 2**20
-"""Maximum characters of a template that is searched for placeholders on each use: tens of milliseconds."""
+"""Maximum length, in characters, of a template that is searched for placeholders on each use: tens of milliseconds."""
 
 MAX_PLACES: Final = 20_000
-"""Maximum number of placeholders filled in a template: milliseconds."""
+"""Maximum number of placeholders replaced in a template: milliseconds."""
 
 _TOKEN = re.compile(r"\{\{|\}\}|\{([A-Za-z_][A-Za-z0-9_]*)\}|[{}]")
 
 Piece: TypeAlias = tuple[str, bool]
-"""A piece of text or the name of an argument, and whether it is a name."""
+"""A piece of a template: (text or argument name, whether it is an argument name)."""
 
 
 def pieces(text: str, at: str) -> tuple[Piece, ...]:
-    """Split the text at its placeholders. Only a bare name may be in braces: nothing is looked up or formatted.
+    """Split the text at its placeholders. Braces may contain only a bare name: nothing is looked up or formatted.
 
     Raises `InvalidRequest` that names ``at`` for an unmatched brace.
     """
@@ -48,9 +48,9 @@ def pieces(text: str, at: str) -> tuple[Piece, ...]:
 
 
 def fill(template: tuple[Piece, ...], values: Mapping[str, str]) -> str:
-    """Return the text with a value at every placeholder; ``values`` has a value for each name.
+    """Return the template with each placeholder replaced by its value; ``values`` must contain every name.
 
-    Raises `InvalidRequest` before building the text if it would be too long.
+    If the text would be too long, raises `InvalidRequest` before building it.
     """
     pieces = [values[text] if is_name else text for text, is_name in template]
     require_filled(pieces)
@@ -58,10 +58,10 @@ def fill(template: tuple[Piece, ...], values: Mapping[str, str]) -> str:
 
 
 def substitute(pattern: re.Pattern[str], value: Callable[[re.Match[str]], str], template: str) -> str:
-    """Return ``pattern.sub(value, template)`` for an untrusted template or values.
+    """Return ``pattern.sub(value, template)``, safe for an untrusted template and untrusted values.
 
-    Raises `InvalidRequest` if the template is too long or has too many placeholders, or, before building it, if the
-    text would be too long.
+    Raises `InvalidRequest` if the template is too long or has too many placeholders. If the text would be too long,
+    raises `InvalidRequest` before building it.
     """
     if len(template) > MAX_TEMPLATE_CHARS:
         raise InvalidRequest(

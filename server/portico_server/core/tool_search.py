@@ -1,5 +1,5 @@
-"""Search for tools by their purpose: the knowledge interface for apps with many tools, injected by the composition
-root.
+"""Search for tools by their purpose: the knowledge stores' interface for apps with many tools, injected by the
+composition root.
 """
 
 from __future__ import annotations
@@ -12,19 +12,21 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.servable import Card
 
 MAX_LISTED_TOOLS: Final = 20
-"""Default maximum number of tools shown to a model; if there are more, it searches for the tools it needs."""
+"""Default maximum number of tools shown to a model. If there are more, the model must search for the tools it needs."""
 
 MAX_FOUND_TOOLS: Final = 5
 """Maximum number of tools that a search returns."""
 
 MAX_QUERY_CHARS: Final = 400
-"""Maximum characters of a query that a model writes, because a small model without a limit does not stop."""
+"""Maximum length, in characters, of a query that a model writes, because a small model without a limit does not
+stop.
+"""
 
 MAX_TEXT_CHARS: Final = 2_000
-"""Maximum characters of a tool's description that a search considers."""
+"""Maximum number of characters of a tool's description that a search considers."""
 
 FIND_TOOLS: Final = "find_tools"
-"""Name under which a model calls the search."""
+"""Name of the function that a model calls to search for tools."""
 
 QUERY_ARGUMENTS: Final[Mapping[str, Any]] = {
     "type": "object",
@@ -43,8 +45,8 @@ QUERY_ARGUMENTS: Final[Mapping[str, Any]] = {
 
 
 def finding(count: int, among: str = "") -> str:
-    """Return the description of the search in ``count`` tools that a model reads; ``among`` adds details about
-    these.
+    """Return the description that tells a model how to search ``count`` tools; ``among`` adds details about these
+    tools.
     """
     return (
         f"Find tools among {count} that are not listed here, before you say that something cannot be done.{among} "
@@ -55,7 +57,7 @@ def finding(count: int, among: str = "") -> str:
 
 @dataclass(frozen=True, slots=True)
 class SearchedTool:
-    """The searchable texts of a tool. ``among`` is the name and description of its group, such as a server."""
+    """The searchable texts of a tool. ``among`` is the name and description of its group, such as an MCP server."""
 
     name: str
     description: str = ""
@@ -80,7 +82,7 @@ class SearchedTool:
 
 
 def searched(card: Card) -> SearchedTool:
-    """Return the searchable texts of a tool from its card; the description of its group is included."""
+    """Return the searchable texts of a tool from its card, including the description of its group."""
     return SearchedTool(
         card.name, card.description, card.input_schema, card.title, str(card.labels.get("group", ""))
     )
@@ -98,8 +100,8 @@ class ToolSearch(Protocol):
         *,
         charge: bool = False,
     ) -> list[int]:
-        """Return the indices in ``tools`` of the matching tools, best first. The caller must be allowed to call all
+        """Return the indices of the matching tools in ``tools``, best first. The caller must be allowed to call all
         ``tools``.
 
-        With ``charge``, the tools are the caller's own, and the caller is charged for their vectors.
+        With ``charge``, the tools are the caller's own, and embedding them counts against the caller's limits.
         """

@@ -1,4 +1,4 @@
-"""The position of the current work in a distributed trace: W3C Trace Context, in and out.
+"""The position of the current work in a distributed trace, received and sent as W3C Trace Context.
 
 https://www.w3.org/TR/trace-context/
 """
@@ -19,7 +19,9 @@ MAX_STATE_CHARS: Final = 512
 
 
 class Trace(NamedTuple):
-    """A span; ids are in hexadecimal. With ``recorded``, the span is Portico's and is exported when it ends."""
+    """A span; its ids are in hexadecimal. With ``recorded``, the span belongs to Portico and is exported when it
+    ends.
+    """
 
     trace_id: str
     span_id: str
@@ -28,17 +30,17 @@ class Trace(NamedTuple):
     recorded: bool = False
 
     def headers(self) -> dict[str, str]:
-        """Return the headers that make another program's spans part of this span."""
+        """Return the headers that make spans of another program children of this span."""
         headers = {"traceparent": f"00-{self.trace_id}-{self.span_id}-{'01' if self.sampled else '00'}"}
         return {**headers, "tracestate": self.state} if self.state else headers
 
 
 CURRENT: ContextVar[Trace | None] = ContextVar("trace", default=None)
-"""The current span of this task, Portico's or a client's."""
+"""The current span of this task, which is Portico's or a client's."""
 
 
 def of_headers(headers: Iterable[tuple[bytes, bytes]]) -> Trace | None:
-    """Return the client's span from its headers; ``None`` without a valid ``traceparent``."""
+    """Return the client's span from request headers; ``None`` without a valid ``traceparent``."""
     parent, state = "", ""
     for name, value in headers:
         if name == b"traceparent":
@@ -58,14 +60,14 @@ def of_headers(headers: Iterable[tuple[bytes, bytes]]) -> Trace | None:
 
 
 def of_mapping(headers: Mapping[str, str] | None) -> Trace | None:
-    """Return the span that `Trace.headers` describes."""
+    """Return the span from headers that `Trace.headers` returned."""
     return of_headers((name.encode(), value.encode()) for name, value in (headers or {}).items())
 
 
 def of_run(run_id: str, path: str = "", within: Trace | None = None) -> Trace:
-    """Return the span of a run, or of its step at ``path``, in the trace of ``within`` or in a new trace.
+    """Return the span of a run, or of the run's step at ``path``, in the trace of ``within`` or in a new trace.
 
-    The ids are derived from the run and the path, so a step knows its parent before the parent has ended.
+    The ids are derived from the run and the path, so a step knows its parent's id before the parent has ended.
     """
     span = hashlib.sha256(f"{run_id}\n{path}".encode()).hexdigest()[:16]
     if within is None:

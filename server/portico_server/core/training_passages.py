@@ -1,4 +1,4 @@
-"""The contents of a store for training, injected by the composition root."""
+"""The contents of a store, as material for training; injected by the composition root."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from portico_server.core.principal import Principal
 
 @dataclass(frozen=True, slots=True)
 class StorePassage:
-    """A passage of a store. ``file`` is the name of its file, ``headings`` are the headings above it, outermost
-    first.
+    """A passage of a store. ``file`` is the name of its file; ``headings`` are the headings above the passage,
+    outermost first.
     """
 
     id: int
@@ -25,7 +25,9 @@ class ReadableStores(Protocol):
     """Returns the contents of stores that a caller may read."""
 
     async def readable(self, ref: str, caller: Principal) -> str:
-        """Return the name by which ``caller`` reaches a store. Raises `NotFound`, `Forbidden`."""
+        """Return the name that ``caller`` uses for a store. Raises `NotFound`, `Forbidden`."""
 
     async def passages(self, ref: str, caller: Principal, limit: int) -> Sequence[StorePassage]:
-        """Return at most ``limit`` passages; if there are more, always the same sample. Raises as `readable`."""
+        """Return at most ``limit`` passages of a store. If the store has more, return a sample, which is the same on
+        each call. Raises the same errors as `readable`.
+        """

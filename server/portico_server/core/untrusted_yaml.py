@@ -1,4 +1,5 @@
-"""Untrusted YAML: no aliases (a few lines can expand to gigabytes), limited depth and numbers, and only JSON values.
+"""Untrusted YAML: no aliases (because a few lines can expand to gigabytes), limits on depth and numbers, and only JSON
+values.
 
 Imports PyYAML only when it is needed.
 """
@@ -14,12 +15,14 @@ MAX_YAML_DEPTH: Final = 64
 """Maximum nesting depth of lists and mappings."""
 
 MAX_YAML_LENGTH: Final = 256 * 2**10
-"""Default maximum length of a document, in characters: a few tenths of a second. A reader in a thread may set another
-limit.
+"""Default maximum length of a document, in characters; parsing it takes a few tenths of a second. A caller that parses
+in a thread may set another limit.
 """
 
 MAX_NUMBER_LENGTH: Final = 100
-"""Maximum length of a number, in characters: 1:59:59:… is a number in YAML, and parsing it takes quadratic time."""
+"""Maximum length of a number, in characters: 1:59:59:… is a number in YAML, and the time to parse it grows
+quadratically.
+"""
 
 
 class InvalidYaml(ValueError):
@@ -29,7 +32,7 @@ class InvalidYaml(ValueError):
 def read_yaml(text: str, *, max_length: int = MAX_YAML_LENGTH, plain: bool = False) -> Any:
     """Return the single document in a text as a JSON value; dates and similar values stay text. Raises `InvalidYaml`.
 
-    With ``plain``, tags and anchors are rejected too.
+    With ``plain``, tags and anchors are also rejected.
     """
     import yaml
 
@@ -42,7 +45,9 @@ def read_yaml(text: str, *, max_length: int = MAX_YAML_LENGTH, plain: bool = Fal
             if isinstance(event, yaml.AliasEvent):
                 raise InvalidYaml(f"aliases are not allowed, and {_place(event)} has an alias")
             if plain and (getattr(event, "tag", None) or getattr(event, "anchor", None)):
-                raise InvalidYaml(f"tags and anchors are not allowed, and {_place(event)} has one")
+                raise InvalidYaml(
+                    f"tags and anchors are not allowed, and {_place(event)} has a tag or an anchor"
+                )
             if isinstance(event, yaml.ScalarEvent):
                 _check_scalar(event)
             elif isinstance(event, yaml.CollectionStartEvent):

@@ -1,5 +1,5 @@
-"""Words of texts and file names: Chinese, Japanese and Korean runs, names in words, stop words. Contains only patterns
-and lists.
+"""Words of texts and file names: Chinese, Japanese and Korean runs, file names in words, stop words. Contains only
+patterns and lists.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ HAN_RUN = re.compile(f"[{_HAN}]+")
 """A run of Chinese characters."""
 
 CJK_RUN = re.compile(f"[{_HAN}{_KANA}]+|[{_HANGUL}]+")
-"""A run of a script without spaces between words, or with particles attached to them."""
+"""A run of characters from a script that puts no spaces between words or attaches particles to words."""
 
 
 _MONTH_NAMES = "january february march april may june july august september october november december"
@@ -29,19 +29,20 @@ _THOUGHT = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
 
 
 def without_thought(answer: str) -> str:
-    """Return a model's answer without the preceding reasoning."""
+    """Return a model's answer without the reasoning that precedes it."""
     return _THOUGHT.sub("", answer).strip()
 
 
 MAX_NUMBER_DIGITS = 18
-"""Maximum number of digits of a whole number in an external text; a database can store it."""
+"""Maximum number of digits of a whole number in an external text, so that a database can store the number."""
 
 
 def whole_number(text: str, digits: int = MAX_NUMBER_DIGITS) -> int | None:
-    """Return the number that ``text`` writes with at most ``digits`` ASCII digits; ``None`` for any other text.
+    """Return the whole number that ``text`` represents in at most ``digits`` ASCII digits; ``None`` for any other
+    text.
 
-    The only conversion from an external text to a whole number: ``isdigit`` accepts ``²``, which ``int`` rejects, and
-    ``int`` raises for thousands of digits.
+    Convert external texts to whole numbers only with this function: ``isdigit`` accepts ``²``, which ``int`` rejects,
+    and ``int`` raises for thousands of digits.
     """
     return int(text) if 0 < len(text) <= digits and text.isascii() and text.isdigit() else None
 
@@ -49,20 +50,22 @@ def whole_number(text: str, digits: int = MAX_NUMBER_DIGITS) -> int | None:
 _PYTHON_ALONE = frozenset(
     ("idna", "mbcs", "oem", "palmos", "punycode", "raw_unicode_escape", "undefined", "unicode_escape")
 )
-"""Encodings that exist only in Python and in no document: decoding some takes quadratic time or raises."""
+"""Encodings that exist only in Python and that no document uses: decoding with some of them takes quadratic time or
+raises.
+"""
 
 
 def decode_text(data: bytes, charset: str) -> str:
-    """Return the text of an external document that declares its ``charset``; an unknown charset means UTF-8. Invalid
-    bytes are replaced.
+    """Return the text of an external document that declares ``charset``; an unknown charset means UTF-8. Invalid bytes
+    are replaced.
     """
     try:
         name = codecs.lookup(charset).name.replace("-", "_")
-        # A document labelled GB2312 uses its larger successor.
+        # A document labelled GB2312 or GBK often uses GB18030, which includes both.
         encoding = "gb18030" if name in ("gb2312", "gbk") else name
         if encoding not in _PYTHON_ALONE:
             return data.decode(encoding, "replace")
-    except (LookupError, ValueError):  # unknown, not a text encoding, or not even a name
+    except (LookupError, ValueError):  # not a known text encoding, or not a valid name
         pass
     return data.decode("utf-8", "replace")
 
@@ -81,7 +84,7 @@ _PARTICLES = frozenset(["up", "down", "out", "off", "in", "on", "over", "back", 
 
 
 def compounds(words: Sequence[str], stop_words: AbstractSet[str]) -> list[str]:
-    """Return verbs with a particle as one word, like their noun: "back up" as "backup"."""
+    """Return verbs with their particles as single words, in the form of the noun: "back up" as "backup"."""
     return [
         f"{first}{second}"
         for first, second in pairwise(words)

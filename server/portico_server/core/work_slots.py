@@ -1,4 +1,4 @@
-"""Concurrency limits for one kind of work: in total, and per key. Other work waits for a limited time."""
+"""Concurrency limits for one kind of work: in total, and per key. Work above a limit waits for a limited time."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ MAX_WAIT_S: Final = 60.0
 
 
 class Slots:
-    """``total`` slots, of which one key can use ``per_key``. Waiting tasks are served in order, but a key at its limit
-    lets others pass.
+    """``total`` slots, of which one key can use ``per_key``. Waiting tasks are served in order, except that tasks of
+    other keys overtake those of a key at its limit.
     """
 
     def __init__(self, kind: str, total: int, per_key: int) -> None:
@@ -33,8 +33,8 @@ class Slots:
 
     @asynccontextmanager
     async def hold(self, key: str) -> AsyncIterator[None]:
-        """Hold a slot for ``key`` within the block. Raises `TooMany` if too many tasks of the key wait, or if a task
-        waits too long.
+        """Hold a slot for ``key`` within the block. Raises `TooMany` if too many tasks of the key are waiting, or if
+        this task waits too long.
         """
         await self._take(key)
         try:
@@ -43,12 +43,12 @@ class Slots:
             self._give(key)
 
     def keep(self, key: str, running: asyncio.Future[Any]) -> None:
-        """Hold another slot until work that nobody awaits has ended."""
+        """Hold an additional slot until work that no task awaits has ended."""
         self._count(key, 1)
 
         def on_end(future: asyncio.Future[Any]) -> None:
             if not future.cancelled():
-                future.exception()  # no other code retrieves it
+                future.exception()  # marks the exception as retrieved, because no other code retrieves it
             self._give(key)
 
         running.add_done_callback(on_end)
@@ -102,8 +102,8 @@ class Slots:
 
     def _too_many(self) -> TooMany:
         return TooMany(
-            f"Too many tasks of the kind '{self._kind}' are waiting for this key. Try again when some have "
-            "ended.",
+            f"Too many tasks of the kind '{self._kind}' are waiting for this key. Try again when some of "
+            "them have ended.",
             code="too_many_at_once",
             retry_after=5.0,
         )
@@ -112,11 +112,11 @@ class Slots:
 K = TypeVar("K")
 
 KEY: Final[ContextVar[str]] = ContextVar("key", default="")
-"""The id of the key that the current work is for, if known."""
+"""The id of the key on whose behalf the current work runs, if known."""
 
 
 class LastTurns(dict[K, int]):
-    """The last turn of each key, as a number that only increases."""
+    """Maps each key to the number of its last turn. Numbers only increase."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -128,11 +128,11 @@ class LastTurns(dict[K, int]):
         self[key] = self._number
 
     def last(self, key: K) -> int:
-        """Return the number of a key's last turn, 0 if it had none."""
+        """Return the number of a key's last turn, or 0 if it had none."""
         return self.get(key, 0)
 
     def forget_others(self, keys: Container[K]) -> None:
-        """Keep only these keys; the others start from 0 when they return."""
+        """Keep only these keys. Other keys start from 0 when they come back."""
         for key in [key for key in self if key not in keys]:
             del self[key]
 
@@ -140,9 +140,9 @@ class LastTurns(dict[K, int]):
 class FairSlots:
     """``total`` slots for short tasks.
 
-    A free slot goes to the key with the fewest slots, and among equals to the key whose last turn was longest ago, so
-    keys with many tasks delay another key by one task each. With ``spare``, this also holds for long tasks of one key:
-    if the key uses all slots, another key gets an additional slot.
+    A free slot goes to the key that holds the fewest slots and, among equals, to the key whose last turn was longest
+    ago. So a key with many tasks delays another key by only one task. With ``spare``, this also applies to long tasks:
+    if one key uses all slots, another key gets an additional slot.
     """
 
     def __init__(self, total: int, *, spare: bool = False) -> None:
@@ -154,7 +154,7 @@ class FairSlots:
 
     @asynccontextmanager
     async def hold(self) -> AsyncIterator[None]:
-        """Hold a slot within the block, for `KEY`."""
+        """Hold a slot within the block, for the key in `KEY`."""
         key = KEY.get()
         if self._is_free(key):
             self._grant(key)

@@ -1,4 +1,4 @@
-"""All SQL of the project: one file per noun with functions of a connection, the schema, and its migrations.
+"""All SQL of the project: one module per noun, with functions that take a connection; the schema; and its migrations.
 
 `Database` runs these functions outside the event loop. May import only core.
 """

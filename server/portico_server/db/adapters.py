@@ -16,7 +16,7 @@ from portico_server.db.specs import SpecRow
 
 @dataclass(frozen=True, slots=True)
 class AdapterRow(SpecRow):
-    """An added adapter; ``spec`` contains its location, scale and components."""
+    """An added adapter; ``spec`` contains the adapter's location, scale and components."""
 
     base: str
 
@@ -30,7 +30,7 @@ def list_adapters(connection: Connection) -> list[AdapterRow]:
 
 
 def add_adapter(connection: Connection, row: AdapterRow) -> None:
-    """Store a new adapter. Raises `Conflict` if an app has the name."""
+    """Store a new adapter. Raises `Conflict` if an app already has the name."""
     require_free(connection, row.owner, row.name, "model")
     _ADAPTERS.add(connection, row)
 

@@ -16,7 +16,9 @@ from portico_server.subprocesses import own_interpreter
 
 
 def parse_address(url: str) -> URL:
-    """Return the URL as SQLAlchemy parses it. Raises `InvalidRequest` without the URL, which may contain a password."""
+    """Return the URL as parsed by SQLAlchemy. Raises `InvalidRequest`, whose message omits the URL because it may
+    contain a password.
+    """
     try:
         found_url = make_url(re.sub("^postgres://", "postgresql://", url))
     except SQLAlchemyError as error:
@@ -29,7 +31,7 @@ def parse_address(url: str) -> URL:
         if find_spec(package) is None:
             raise InvalidRequest(
                 "The setting 'database' names a PostgreSQL database, which requires the package "
-                f"'{package}': {own_interpreter()} -m pip install asyncpg greenlet",
+                f"'{package}'. Install it: {own_interpreter()} -m pip install asyncpg greenlet",
                 code="missing_package",
                 param="database",
             )

@@ -1,4 +1,6 @@
-"""Tasks that other agents gave to apps or models: each is a background response with the messages of the task."""
+"""Tasks that other agents gave to apps or models: each is a background response, stored with the messages of the
+task.
+"""
 
 from __future__ import annotations
 
@@ -21,15 +23,17 @@ ENDED_STATES: Final[Mapping[str, TaskState]] = {
     "failed": "failed",
     "cancelled": "canceled",
 }
-"""The state of a task by the final status of its response."""
+"""Maps the final status of a response to the state of its task."""
 
 ANSWERABLE: Final = ("approval", "input")
-"""Kinds of questions that the agent that gave the task may answer."""
+"""Kinds of questions that the agent that sent the task may answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class AgentTaskRow:
-    """A task. ``id`` is the id of its response, ``app`` is the app that works on it, ``messages`` is JSON text."""
+    """A task. ``id`` is the id of the task's response, ``app`` is the app that works on the task, and ``messages`` is
+    JSON text.
+    """
 
     id: str
     owner: str
@@ -42,8 +46,8 @@ class AgentTaskRow:
 
 @dataclass(frozen=True, slots=True)
 class TaskFilter:
-    """A filter for tasks. ``since`` selects tasks changed at that time or later; ``after`` continues after this time
-    and id.
+    """A filter for tasks. ``since`` selects tasks changed at that time or later; ``after`` is the (time, id) of the
+    last task on the previous page.
     """
 
     context_id: str = ""
@@ -65,7 +69,7 @@ def of_run(connection: Connection, run_id: str) -> AgentTaskRow | None:
 
 
 def add_message(connection: Connection, task_id: str, message: Mapping[str, Any], limit: int) -> bool:
-    """Append a message to a task; return whether the ``limit`` of messages allowed it."""
+    """Append a message to a task, unless the task already has ``limit`` messages. Return whether it was appended."""
     row = get(connection, task_id)
     if row is None:
         return True
@@ -80,8 +84,8 @@ def add_message(connection: Connection, task_id: str, message: Mapping[str, Any]
 def page(
     connection: Connection, owner: str, app: str, task_filter: TaskFilter, limit: int
 ) -> tuple[Sequence[tuple[AgentTaskRow, float]], int, bool]:
-    """Return a page of tasks with the times of their last changes, newest first, the number of tasks on all pages, and
-    whether others follow.
+    """Return a page of tasks with the times of their last changes, most recently changed first; the number of tasks on
+    all pages; and whether more tasks follow.
     """
     query = _TASKS.select.add_columns(_changed.label("changed_at")).join(
         responses, responses.c.id == agent_tasks.c.id
@@ -125,12 +129,12 @@ def _is_in(state: TaskState) -> ColumnElement[bool]:
 
 
 def timestamp(seconds: float) -> str:
-    """Return a time, in seconds since 1970, in the protocol's form."""
+    """Return a time, given in seconds since 1970, in the A2A protocol's format."""
     iso_time = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
     return iso_time.replace("+00:00", "Z")
 
 
 def update_document(task_id: str, context_id: str, state: TaskState, moment: float) -> dict[str, Any]:
-    """Return the protocol event that reports a change of a task's state."""
+    """Return the A2A event that reports a change of a task's state."""
     status = {"state": f"TASK_STATE_{state.upper()}", "timestamp": timestamp(moment)}
     return {"statusUpdate": {"taskId": task_id, "contextId": context_id, "status": status}}

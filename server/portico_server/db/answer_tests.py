@@ -1,4 +1,4 @@
-"""Results of the test that decides whether a model answers in its own words."""
+"""Results of the test that decides whether a model writes answers in its own words."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from portico_server.db.schema import answer_tests
 
 @dataclass(frozen=True, slots=True)
 class AnswerTestRow:
-    """A test result: ``correct`` of ``total`` questions; ``model`` is the name of the model at that time."""
+    """A test result: ``correct`` of ``total`` questions; ``model`` is the name that the model had during the test."""
 
     identity: str
     model: str
@@ -22,7 +22,7 @@ class AnswerTestRow:
 
 
 def answer_test(connection: Connection, identity: str) -> AnswerTestRow | None:
-    """Return the result of a model, by its identity."""
+    """Return the test result for a model, given the model's identity."""
     row = connection.execute(select(answer_tests).where(answer_tests.c.identity == identity)).one_or_none()
     return None if row is None else AnswerTestRow(**row._mapping)
 

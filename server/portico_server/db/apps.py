@@ -19,7 +19,9 @@ from portico_server.db.schema import app_versions, apps
 
 @dataclass(frozen=True, slots=True)
 class AppRow:
-    """An app and its active version. ``kind`` is ``flow`` or ``agent``; an ``owner`` of ``None`` means shared."""
+    """An app and the number of its active version. ``kind`` is ``flow`` or ``agent``; an ``owner`` of ``None`` means
+    shared.
+    """
 
     id: str
     name: str
@@ -33,7 +35,7 @@ class AppRow:
 
 @dataclass(frozen=True, slots=True)
 class VersionRow:
-    """A version of an app. ``digest`` is the digest of its specification."""
+    """A version of an app. ``digest`` is the digest of the version's specification."""
 
     app_id: str
     version: int
@@ -58,7 +60,7 @@ def create(
     digest: str,
     note: str,
 ) -> VersionRow:
-    """Create an app with its first version. Raises `Conflict` if its owner has an app of that name."""
+    """Create an app with its first version. Raises `Conflict` if the owner already has an app with that name."""
     require_free(connection, row.owner, row.name, "app")
     try:
         with connection.begin_nested():
@@ -79,10 +81,10 @@ def deploy(
     note: str,
     expected_version: int | None,
 ) -> tuple[AppRow, VersionRow]:
-    """Make a specification the active version; deploying the active specification again changes nothing.
+    """Make a specification the active version. If it is already active, change nothing.
 
-    ``expected_version`` is the version that the caller has seen; `Conflict` if another version is active now, or if
-    the app no longer exists.
+    ``expected_version`` is the version that the caller has seen. Raises `Conflict` if another version is active now,
+    or if the app no longer exists.
     """
     app_row = get(connection, app_id)
     if app_row is None:
@@ -121,7 +123,7 @@ def _number_version(
 
 
 def point(connection: Connection, app_id: str, number: int) -> AppRow | None:
-    """Make an earlier version active again; ``None`` if the version does not exist."""
+    """Make an earlier version active again; return the app, or ``None`` if the version does not exist."""
     if version(connection, app_id, number) is None:
         return None
     connection.execute(update(apps).where(apps.c.id == app_id).values(version=number, updated_at=time.time()))
@@ -142,7 +144,7 @@ def remove(connection: Connection, app_id: str) -> bool:
 
 
 def all_of(connection: Connection) -> list[tuple[AppRow, VersionRow]]:
-    """Return every app with its active version, shared apps first."""
+    """Return all apps with their active versions, shared apps first."""
     versioned_apps = []
     for app in _APPS.every(connection, _APPS.select.order_by(apps.c.owner.is_not(None), apps.c.name)):
         current = version(connection, app.id, app.version)
@@ -164,7 +166,7 @@ def versions(connection: Connection, app_id: str) -> list[VersionRow]:
 
 
 def shared_version(connection: Connection, name: str, number: int) -> tuple[AppRow, VersionRow] | None:
-    """Return a version of the shared app with a name."""
+    """Return a version of the shared app ``name``, or ``None``."""
     condition = apps.c.claim == claim_of(None, name)
     app = _APPS.first(connection, _APPS.select.where(condition))
     version_row = None if app is None else version(connection, app.id, number)

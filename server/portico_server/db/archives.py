@@ -1,4 +1,4 @@
-"""Reads and writes for store archives: rows in bulk, in an order that can be resumed."""
+"""Reads and writes for store archives: many rows at a time, in an order from which the caller can resume."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from portico_server.db.stores import StoreFileRow, StoreRow
 
 @dataclass(frozen=True, slots=True)
 class ArchivedChunk:
-    """A chunk in an archive; ``data`` is its vector, if it has one of the requested model."""
+    """A chunk in an archive; ``data`` is its vector from the requested model, if it has one."""
 
     id: int
     file_id: str
@@ -48,8 +48,8 @@ def file_page(connection: Connection, store_id: str, after: str, limit: int) -> 
 def chunk_page(
     connection: Connection, chunk_ids: Sequence[int], models: Mapping[str, str]
 ) -> list[ArchivedChunk]:
-    """Return the chunks ``chunk_ids``, sorted by id, with the vectors of the model that ``models`` assigns to their
-    groups.
+    """Return the chunks ``chunk_ids``, sorted by id, with their vectors. ``models`` maps groups to the models of the
+    vectors.
     """
     rows = connection.execute(
         select(
@@ -75,7 +75,7 @@ def chunk_page(
 
 
 def count_blobs(connection: Connection, store_id: str) -> int:
-    """Return the number of distinct contents among the files of a store."""
+    """Return the number of distinct file contents in a store."""
     query = select(func.count(func.distinct(files.c.sha256))).join(
         store_files, store_files.c.file_id == files.c.id
     )
@@ -83,7 +83,7 @@ def count_blobs(connection: Connection, store_id: str) -> int:
 
 
 def group_states(connection: Connection, store_id: str) -> list[tuple[str, str, str | None]]:
-    """Return (group, file, error) for the files that the additional groups of a store were built from."""
+    """Return (group, file, error) for each file from which an additional group of a store was built."""
     rows = connection.execute(
         select(group_files.c.group_name, group_files.c.file_id, group_files.c.error).where(
             group_files.c.store_id == store_id
@@ -95,9 +95,10 @@ def group_states(connection: Connection, store_id: str) -> list[tuple[str, str, 
 def put_chunks(
     connection: Connection, store_id: str, batch: Sequence[ArchivedChunk], models: Mapping[str, str]
 ) -> list[tuple[str, str, int]]:
-    """Write chunks of a store that does not exist yet, with vectors; return (group, file, id) of each, in order.
+    """Write chunks, with vectors, of a store that does not exist yet; return (group, file, id) of each chunk, in
+    order.
 
-    The chunks are invisible before `finish`. The ids are new, and ascend in the order of ``batch``.
+    The chunks are invisible until `finish` is called. The ids are new, and ascend in the order of ``batch``.
     """
     query = insert(chunk_table).returning(
         chunk_table.c.group_name, chunk_table.c.file_id, chunk_table.c.ordinal, chunk_table.c.id
@@ -135,7 +136,7 @@ def finish(
 ) -> bool:
     """Make a complete store visible; ``runs`` are the chunks that `put_chunks` wrote, as (group, file, first, last).
 
-    Returns false and writes nothing if its name is taken.
+    Returns false and writes nothing if the store's name is already in use.
     """
     if not stores.add(connection, store):
         return False

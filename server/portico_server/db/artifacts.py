@@ -12,7 +12,7 @@ from portico_server.db.schema import artifacts, container_files
 
 @dataclass(frozen=True, slots=True)
 class ArtifactRow:
-    """An artifact. ``owner`` is the id of the key whose run created it, ``None`` if it is shared."""
+    """An artifact. ``owner`` is the id of the key whose run created it, or ``None`` for a shared artifact."""
 
     id: str
     owner: str | None
@@ -32,7 +32,9 @@ add, get = _ARTIFACTS.add, _ARTIFACTS.get
 def newest(
     connection: Connection, owner: str | None, *, run_id: str | None = None, limit: int = 100
 ) -> list[ArtifactRow]:
-    """Return artifacts, newest first: all, or those of ``owner`` and shared ones; of one run if it is named."""
+    """Return artifacts, newest first: all, or only those of ``owner`` and shared artifacts; with ``run_id``, only
+    those of that run.
+    """
     query = _ARTIFACTS.select.order_by(artifacts.c.id.desc()).limit(limit)
     if owner is not None:
         query = query.where(or_(artifacts.c.owner.is_(None), artifacts.c.owner == owner))
@@ -49,14 +51,14 @@ def _orphaned(before: float) -> ColumnElement[bool]:
 
 
 def orphaned(connection: Connection, before: float, limit: int) -> list[ArtifactRow]:
-    """Return artifacts created before a time, in seconds since 1970, whose runs are no longer stored, and that are in
-    no container.
+    """Return artifacts created before a time, in seconds since 1970, whose runs are no longer stored and that no
+    container contains.
     """
     return _ARTIFACTS.every(connection, _ARTIFACTS.select.where(_orphaned(before)).limit(limit))
 
 
 def count_orphaned(connection: Connection, before: float) -> int:
-    """Return the number of such artifacts."""
+    """Return the number of artifacts that `orphaned` would return without a limit."""
     result = connection.execute(select(func.count()).select_from(artifacts).where(_orphaned(before)))
     return result.scalar_one()
 

@@ -1,4 +1,4 @@
-"""Batches of requests, and their finished lines."""
+"""Batches of requests, and the result lines of their finished requests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ from portico_server.db.schema import runs as runs_table
 
 @dataclass(frozen=True, slots=True)
 class BatchRow:
-    """A batch. ``run_id`` is the durable run that does the work; ``times`` are when it reached each status."""
+    """A batch. ``run_id`` is the durable run that does the work; ``times`` maps statuses to the times when the batch
+    reached them.
+    """
 
     id: str
     owner: str
@@ -48,7 +50,9 @@ class BatchRow:
 
 
 class LineRow(NamedTuple):
-    """A finished line; ``data`` is its line in the result file, or in the error file if it ``failed``."""
+    """A finished request; ``line`` is its number in the input file, and ``data`` is its line in the result file, or in
+    the error file if it ``failed``.
+    """
 
     line: int
     failed: bool
@@ -56,7 +60,7 @@ class LineRow(NamedTuple):
 
 
 class SpentTokens(NamedTuple):
-    """The total tokens of several lines."""
+    """The tokens used by several requests together."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -86,7 +90,7 @@ def status(connection: Connection, batch_id: str) -> str:
 def page(
     connection: Connection, owner: str | None, *, after: BatchRow | None = None, limit: int = 20
 ) -> RowPage[BatchRow]:
-    """Return batches, newest first: all, or those of ``owner``."""
+    """Return batches, newest first: all, or only those of ``owner``."""
     query = _BATCHES.select.order_by(batches.c.id.desc())
     if owner is not None:
         query = query.where(batches.c.owner == owner)
@@ -123,8 +127,8 @@ def move(
 
 
 def cancel(connection: Connection, row: BatchRow) -> bool:
-    """Stop further requests of a batch; return whether it could still be cancelled. A batch that is queued and has no
-    answers ends immediately.
+    """Stop sending the requests of a batch; return whether it could still be cancelled. A queued batch without answers
+    ends immediately.
     """
     if not move(connection, row.id, "cancelling", since=("validating", "in_progress")):
         return False
@@ -137,10 +141,11 @@ def cancel(connection: Connection, row: BatchRow) -> bool:
 
 
 def requeue_run(connection: Connection, row: BatchRow, errors: Sequence[Mapping[str, Any]]) -> None:
-    """Queue another run for a batch whose run ended first, so that the finished lines are written to files.
+    """Queue another run for a batch whose run has ended before the batch, so that the finished lines are written to
+    files.
 
-    With ``errors``, the batch ends as failed, otherwise as cancelled. A batch that failed while writing its files has
-    none.
+    With ``errors``, the batch ends as failed, otherwise as cancelled. If this was already tried, or no run can be
+    queued, the batch ends without result files.
     """
     is_tried = row.errors is not None or row.status == "cancelling"
     is_queued = not (errors and is_tried) and runs.requeue_ended(connection, row.run_id)
@@ -153,7 +158,7 @@ def requeue_run(connection: Connection, row: BatchRow, errors: Sequence[Mapping[
 
 
 def done_lines(connection: Connection, batch_id: str) -> set[int]:
-    """Return the numbers of the finished lines."""
+    """Return the line numbers of the finished requests."""
     return set(
         connection.execute(select(batch_lines.c.line).where(batch_lines.c.batch_id == batch_id)).scalars()
     )
@@ -167,9 +172,9 @@ def keep(
     run_id: str,
     holder: str,
 ) -> str:
-    """Store finished lines; return the status of their batch.
+    """Store finished lines; return the status of the batch.
 
-    ``holder`` must own the lease of its run. Raises `Conflict` if another daemon owns it now.
+    ``holder`` must own the lease of the batch's run. Raises `Conflict` if another daemon owns the lease now.
     """
     require_held(connection, run_id, holder)
     connection.execute(insert(batch_lines), [{"batch_id": batch_id, **row._asdict()} for row in rows])
@@ -198,7 +203,7 @@ def require_held(connection: Connection, run_id: str, holder: str) -> None:
 
 
 def lines(connection: Connection, batch_id: str, has_failed: bool, after: int, limit: int) -> list[LineRow]:
-    """Return finished lines with a number above ``after``, in input order."""
+    """Return the finished lines that failed, or that did not, with a number above ``after``, in input order."""
     query = select(batch_lines.c.line, batch_lines.c.failed, batch_lines.c.data).where(
         batch_lines.c.batch_id == batch_id, batch_lines.c.failed.is_(has_failed), batch_lines.c.line > after
     )
@@ -213,7 +218,8 @@ def finish(
     run_id: str,
     holder: str,
 ) -> None:
-    """End a batch with its result file and its error file; ``None`` for a file that would be empty.
+    """End a batch, and add the rows of its result file and its error file; ``None`` stands for a file that would be
+    empty.
 
     Raises `Conflict` if ``holder`` no longer owns the run.
     """
@@ -228,14 +234,14 @@ def finish(
 
 
 def unfinished_cleanups(connection: Connection) -> list[str]:
-    """Return the ids of ended batches that still have lines in addition to their files."""
+    """Return the ids of ended batches whose lines are still stored in the database."""
     scalar_select = select(batch_lines.c.batch_id).distinct().scalar_subquery()
     query = select(batches.c.id).where(batches.c.finished_at.is_not(None), batches.c.id.in_(scalar_select))
     return list(connection.execute(query).scalars())
 
 
 def drop(connection: Connection, batch_id: str, limit: int) -> bool:
-    """Delete the first ``limit`` lines of a batch that has its files; return whether there may be more."""
+    """Delete the first ``limit`` stored lines of an ended batch; return whether there may be more."""
     last = (
         select(batch_lines.c.line)
         .where(batch_lines.c.batch_id == batch_id)

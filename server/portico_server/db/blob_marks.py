@@ -1,6 +1,7 @@
-"""Marks for bytes in a bucket that have been announced and have no row yet, or that are being removed.
+"""Marks in the database for bytes in a bucket that have been announced but have no row yet, or that are being removed.
 
-The bucket is never accessed inside a transaction: between two transactions, a mark keeps other daemons away.
+The bucket is never accessed inside a transaction. Between two transactions, a mark prevents other daemons from adding
+or removing the same bytes.
 """
 
 from __future__ import annotations
@@ -20,29 +21,29 @@ REMOVING: Final = ""
 
 @dataclass(frozen=True, slots=True)
 class BlobKind:
-    """The purpose of stored bytes. ``folder`` is where they are stored, ``is_held`` returns whether a row refers
-    to them.
+    """A kind of stored bytes. ``folder`` is where they are stored; ``is_held`` returns whether a row refers to bytes
+    with a digest.
     """
 
     folder: str
     is_held: Callable[[Connection, str], bool]
     whole: bool
-    """True if a name repeats the two digits that name its folder."""
+    """True if a file name is the whole digest, including the two digits that name the file's folder."""
 
     def path(self, sha256: str) -> str:
-        """Return the path of bytes within the folder."""
+        """Return the path of a file within the folder of its kind."""
         return f"{sha256[:2]}/{sha256 if self.whole else sha256[2:]}"
 
     def name(self, sha256: str) -> str:
-        """Return the path of bytes, including the name of the folder."""
+        """Return the path of a file, including the folder of its kind."""
         return f"{self.folder}/{self.path(sha256)}"
 
 
 def announce(
     connection: Connection, kind: BlobKind, digests: Sequence[str], holder: str, seconds: float
 ) -> bool:
-    """Prevent the removal of bytes that ``holder`` is about to store. Returns false and writes nothing if some of the
-    bytes are being removed.
+    """Prevent the removal of bytes that ``holder`` is about to store. If any of the bytes are being removed, return
+    false and write nothing.
     """
     now = clock(connection)
     condition = (blob_marks.c.kind == kind.folder) & blob_marks.c.sha256.in_(digests)
@@ -60,7 +61,7 @@ def announce(
 
 
 def withdraw(connection: Connection, kind: BlobKind, digests: Sequence[str], holder: str) -> None:
-    """Delete the marks of ``holder``, whose bytes have rows or were removed."""
+    """Delete the marks of ``holder`` after its bytes have rows or were removed."""
     connection.execute(
         delete(blob_marks).where(
             blob_marks.c.kind == kind.folder,
@@ -73,7 +74,7 @@ def withdraw(connection: Connection, kind: BlobKind, digests: Sequence[str], hol
 def begin_removal(
     connection: Connection, kind: BlobKind, digests: Sequence[str], seconds: float
 ) -> list[str]:
-    """Mark as being removed, and return, those of ``digests`` that no row refers to and no daemon is adding or
+    """Mark as being removed, and return, those of ``digests`` that no row refers to and that no daemon is adding or
     removing.
     """
     now = clock(connection)
@@ -93,7 +94,7 @@ def begin_removal(
 
 
 def expired_digests(connection: Connection, kind: BlobKind, limit: int) -> list[str]:
-    """Return digests whose mark belongs to a daemon that was killed or could not remove them."""
+    """Return digests whose marks have expired, because a daemon was killed or could not remove the bytes."""
     query = (
         select(blob_marks.c.sha256)
         .where(blob_marks.c.kind == kind.folder, blob_marks.c.expires_at <= clock(connection))

@@ -1,7 +1,7 @@
-"""Canaries: aliases whose calls are split between two targets, the counts of both sides, and how the canaries end.
+"""Canaries: aliases whose calls are split between two targets, the counts of both sides, and how the canaries ended.
 
-The transaction that adds the deciding counts also decides the end, by the clock of the database. It writes the end
-with its reason, figures and event: all of them, or nothing.
+The transaction that adds counts also decides whether a canary ends, using the database's clock. It writes the end
+together with the reason, the figures and the event, or writes nothing.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ MAX_ENTRIES: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class CanaryRow:
-    """A canary. ``running`` is its alias until it has ended; ``key`` is the key that set it."""
+    """A canary. ``running`` is the alias until the canary has ended, then ``None``; ``key`` is the key that
+    started it.
+    """
 
     id: str
     alias: str
@@ -50,7 +52,7 @@ class CanaryRow:
 
 @dataclass(frozen=True, slots=True)
 class SideCounts:
-    """Counts of one side's finished calls and judged answers: ``score`` is the sum of the scores.
+    """Counts of one side's finished calls and judged answers; ``score`` is the sum of the answers' scores.
 
     ``errors`` are calls that failed through no fault of the caller; ``unjudged`` are answers that could not be judged.
     """
@@ -111,7 +113,9 @@ def of_alias(connection: Connection, alias: str) -> list[CanaryRow]:
 
 
 def using(connection: Connection, target: str, *, versions: bool = False) -> str | None:
-    """Return the alias of a running canary that needs a model, or ``versions`` of an app, if any."""
+    """Return the alias of a running canary that has the model ``target`` as a side, or with ``versions``, a version of
+    the app ``target``; ``None`` if no canary has.
+    """
     sides = (canaries.c.baseline, canaries.c.target)
     if versions:
         condition = or_(*(side.startswith(f"{target}@", autoescape=True) for side in sides))
@@ -122,11 +126,11 @@ def using(connection: Connection, target: str, *, versions: bool = False) -> str
 
 
 def require_unused(connection: Connection, target: str, *, versions: bool = False) -> None:
-    """Raise `Conflict` if a running canary needs the target."""
+    """Raise `Conflict` if a running canary uses the target."""
     alias = using(connection, target, versions=versions)
     if alias is not None:
         raise Conflict(
-            f"'{target}' is a side of the canary of '{alias}'. End the canary first: portico canaries "
+            f"'{target}' is one side of the canary of '{alias}'. End the canary first: portico canaries "
             f"promote '{alias}', or portico canaries rollback '{alias}'.",
             code="canary_running",
             param="name",
@@ -134,12 +138,12 @@ def require_unused(connection: Connection, target: str, *, versions: bool = Fals
 
 
 def alias_target(connection: Connection, alias: str) -> str | None:
-    """Return the target of an alias that was set while the daemon ran."""
+    """Return the target of an alias that was set at run time, or ``None``."""
     return connection.execute(select(aliases.c.target).where(aliases.c.name == alias)).scalar()
 
 
 def counts(connection: Connection, canary_id: str) -> CanaryCounts:
-    """Return the counts so far."""
+    """Return the counts of a canary so far."""
     query = select(canary_sides).where(canary_sides.c.canary_id == canary_id)
     side_counts = {}
     for row in connection.execute(query):
@@ -158,13 +162,13 @@ def entries(connection: Connection, canary_id: str) -> list[CanaryEntry]:
 def put(connection: Connection, row: CanaryRow, expected_target: str | None) -> CanaryRow:
     """Start a canary, or change the ``spec`` of the alias's running canary and keep its counts.
 
-    ``expected_target`` is the target of the alias when the targets were checked. Raises `Conflict` if the alias has
-    another target now, or if a canary with another target is running.
+    ``expected_target`` is the target that the alias had when the caller checked the targets. Raises `Conflict` if the
+    alias has another target now, or if a canary with another target is running.
     """
     lock(connection, row.alias)
     if alias_target(connection, row.alias) != expected_target:
         raise Conflict(
-            f"'{row.alias}' now has another target. Check it, and set the canary again.",
+            f"'{row.alias}' now has another target. Check the target, and set the canary again.",
             code="alias_changed",
             param="alias",
         )
@@ -230,9 +234,9 @@ def _note(
 def add_counts(
     connection: Connection, added_canary_counts: Mapping[str, CanaryCounts], decide: Decide
 ) -> list[CanaryRow]:
-    """Add counts to canaries, by their ids, and return the canaries that ``decide`` ends."""
+    """Add counts, keyed by canary id, and return the canaries that ``decide`` ends."""
     canary_rows = []
-    for canary_id in sorted(added_canary_counts):  # in a fixed order, so that two daemons do not deadlock
+    for canary_id in sorted(added_canary_counts):  # in a fixed order, so that two daemons cannot deadlock
         row = _lock(connection, canaries.c.id == canary_id)
         if row is None:
             continue  # forgotten meanwhile

@@ -1,4 +1,4 @@
-"""The ordered change log of each store, which every derived index follows."""
+"""The ordered log of changes to each store, which all derived indexes follow."""
 
 from __future__ import annotations
 
@@ -13,18 +13,22 @@ from portico_server.db.rows import Rows
 from portico_server.db.schema import changes, stores
 
 Op = Literal["put", "delete", "name"]
-"""The kind of change: chunks were added, deleted, or belong to a renamed file."""
+"""The kind of change: chunks were added, chunks were deleted, or the file of the chunks was renamed."""
 
 DEFAULT_GROUP = "chunk"
 """The chunk group that every store has."""
 
 MAX_LOG_ENTRIES = 10_000
-"""Minimum number of changes that the log of a store keeps. An index that is further behind is rebuilt from SQL."""
+"""Minimum number of changes that the log of a store keeps. An index that lacks more changes is rebuilt from the
+database.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
-    """Change ``seq`` of a store: it concerns the chunks ``first_chunk`` to ``last_chunk`` of one file and group."""
+    """Change number ``seq`` of a store. It affects the chunks ``first_chunk`` to ``last_chunk`` of one file and
+    group.
+    """
 
     seq: int
     op: Op
@@ -43,9 +47,10 @@ def append(
     entries: Sequence[tuple[Op, str, range]],
     group: str = DEFAULT_GROUP,
 ) -> int:
-    """Log (op, file id, chunk ids) of one group in order; return the store's last change number.
+    """Log changes of one group in order, each as (op, file id, chunk ids); return the number of the store's last
+    change.
 
-    Call it in the transaction that changes the chunks, so that the number and the rows become visible together. Raises
+    Call it in the transaction that changes the chunks, so that the log and the chunks become visible together. Raises
     `NotFound` if the store no longer exists.
     """
     last = connection.execute(
@@ -84,27 +89,28 @@ def list_after(connection: Connection, store_id: str, seq: int, limit: int) -> l
 
 
 def at(connection: Connection, store_id: str, seq: int) -> LogEntry | None:
-    """Return the change with the number ``seq``."""
+    """Return the change with the number ``seq``, or ``None``."""
     return next(
         (change for change in list_after(connection, store_id, seq - 1, 1) if change.seq == seq), None
     )
 
 
 def newest(connection: Connection, store_id: str) -> LogEntry | None:
-    """Return the last change of the log."""
+    """Return the last change in the log, or ``None``."""
     return at(connection, store_id, last(connection, store_id))
 
 
 def last(connection: Connection, store_id: str) -> int:
-    """Return the number of the store's last change, 0 if there is no change or no such store."""
+    """Return the number of the store's last change, or 0 if it has no changes or does not exist."""
     change_number = connection.execute(select(stores.c.last_change).where(stores.c.id == store_id)).scalar()
     return int(change_number or 0)
 
 
 def compact(connection: Connection, store_id: str) -> int:
-    """Delete the changes before the last `MAX_LOG_ENTRIES` once there are twice as many; return the number deleted.
+    """If the log has at least twice `MAX_LOG_ENTRIES` changes, delete all but the last `MAX_LOG_ENTRIES`; return the
+    number deleted.
 
-    An index that is further behind detects the gap and is rebuilt.
+    An index that lacks deleted changes detects the gap and is rebuilt.
     """
     newest = last(connection, store_id)
     oldest = connection.execute(

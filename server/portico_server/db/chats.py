@@ -1,4 +1,4 @@
-"""Chat completions requested with ``store``."""
+"""Stored chat completions, which were requested with ``store``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from portico_server.db.schema import chat_completions
 
 @dataclass(frozen=True, slots=True)
 class ChatRow:
-    """A stored chat. ``messages`` and ``document`` are JSON text, ``bytes`` is their total size."""
+    """A stored chat. ``messages`` and ``document`` are JSON text; ``bytes`` is their total size."""
 
     id: str
     owner: str
@@ -28,7 +28,7 @@ class ChatRow:
 
 @dataclass(frozen=True, slots=True)
 class ChatFilter:
-    """A filter for chats: those of ``owner`` (``None`` for all owners), of a ``model``, with this ``metadata``."""
+    """A filter for chats by ``owner`` (``None`` for all owners), ``model`` and ``metadata``."""
 
     owner: str | None
     model: str | None = None
@@ -41,7 +41,7 @@ get = _CHATS.get
 
 
 def keep(connection: Connection, row: ChatRow, max_rows: int, max_bytes: int) -> None:
-    """Store a chat, and delete its owner's oldest chats if they exceed the number or the size limit."""
+    """Store a chat, and delete the owner's oldest chats above the maximum number or the maximum total size."""
     _CHATS.add(connection, row)
     condition = chat_completions.c.owner == row.owner
     held_row = connection.execute(
@@ -65,7 +65,7 @@ def keep(connection: Connection, row: ChatRow, max_rows: int, max_bytes: int) ->
 def page(
     connection: Connection, chat_filter: ChatFilter, *, after: str | None, limit: int, order: Order
 ) -> RowPage[ChatRow]:
-    """Return the chats that match ``chat_filter``, by creation time."""
+    """Return a page of the chats that match ``chat_filter``, by creation time."""
     query = _CHATS.select
     if chat_filter.owner is not None:
         query = query.where(chat_completions.c.owner == chat_filter.owner)
@@ -77,7 +77,7 @@ def page(
 
 
 def _page_after(query: Select[Any], after: str | None, order: Order) -> Select[Any]:
-    # Ids begin with the time: they sort rows like created_at, and no two are equal.
+    # Ids begin with the creation time, so they sort like created_at, and no two are equal.
     at = chat_completions.c.id
     if after is not None:
         query = query.where(at > after if order == "asc" else at < after)

@@ -1,4 +1,4 @@
-"""The vectors of chunks, by embedding model: indexes read them, and a change of the model writes them."""
+"""The vectors of chunks, by embedding model. Indexes read them; a change of the embedding model writes new ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from portico_server.db.schema import chunks, vectors
 
 
 def read_vectors(connection: Connection, model: str, chunk_ids: Sequence[int]) -> list[tuple[int, bytes]]:
-    """Return (chunk id, vector of ``model``) of the chunks among ``chunk_ids`` that have a vector, sorted by id."""
+    """Return (chunk id, vector) of the chunks among ``chunk_ids`` that have a vector of ``model``, sorted by id."""
     found_vectors: list[tuple[int, bytes]] = []
     for part in portions(chunk_ids):
         query = select(vectors.c.chunk_id, vectors.c.data).where(
@@ -34,7 +34,7 @@ def chunks_without_vector(
 
 
 def add_vectors(connection: Connection, model: str, data: Mapping[int, bytes]) -> None:
-    """Add vectors to chunks, by id, except for chunks that no longer exist. The change is not logged."""
+    """Add vectors, keyed by chunk id, except for chunks that no longer exist. This is not logged as a change."""
     for part in portions(list(data)):
         existing_ids = connection.execute(select(chunks.c.id).where(chunks.c.id.in_(part))).scalars().all()
         if existing_ids:
@@ -45,6 +45,6 @@ def add_vectors(connection: Connection, model: str, data: Mapping[int, bytes]) -
 
 
 def drop_vectors(connection: Connection, model: str, chunk_ids: Sequence[int]) -> None:
-    """Delete the vectors of ``model`` of the chunks ``chunk_ids``."""
+    """Delete the vectors of ``model`` for the chunks ``chunk_ids``."""
     for part in portions(chunk_ids):
         connection.execute(delete(vectors).where(vectors.c.chunk_id.in_(part), vectors.c.model == model))

@@ -1,4 +1,4 @@
-"""Chunks: written with their vectors and the change log in one transaction, and read by the indexes."""
+"""Chunks: written together with their vectors and their change log entries, and read by the indexes."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from portico_server.db.schema import chunks, files, vectors
 
 @dataclass(frozen=True, slots=True)
 class NewChunk:
-    """A piece of a file without a number. Its order in the file is its position in its sequence."""
+    """A chunk without an id. Its position in the sequence is its order in the file."""
 
     text: str
     place: Place
     links: Sequence[NewLink] = ()
-    """The links from the chunk, in a store with links."""
+    """The links from the chunk, if the store follows links."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileChunks:
-    """Consecutive chunks of one file: they replace all of its chunks if they are the ``first``, otherwise they are
-    appended.
+    """Consecutive chunks of one file. If they are the ``first``, they replace all chunks of the file; otherwise they
+    are appended.
 
-    ``data`` has a vector for each chunk: float32, little-endian, of unit length.
+    ``data`` contains a vector for each chunk: float32, little-endian, of unit length.
     """
 
     file_id: str
@@ -45,7 +45,7 @@ class FileChunks:
 
 @dataclass(frozen=True, slots=True)
 class ChunkRow:
-    """A stored piece of a file; ``ordinal`` counts from 0 in the file."""
+    """A stored chunk; ``ordinal`` is its number in the file, from 0."""
 
     id: int
     file_id: str
@@ -62,9 +62,10 @@ def put(
     *,
     group: str = DEFAULT_GROUP,
 ) -> int:
-    """Write pieces of files of one store and ``group`` in order and log them; return the store's last change number.
+    """Write chunks of files in one store and ``group``, in order, and log them; return the number of the store's last
+    change.
 
-    ``model`` is the model of the vectors. Raises `NotFound` if the store no longer exists. Nothing is visible before
+    ``model`` is the model of the vectors. Raises `NotFound` if the store no longer exists. Nothing is visible until
     the caller's transaction commits.
     """
     fresh = list(dict.fromkeys(piece.file_id for piece in pieces if piece.first))
@@ -112,7 +113,7 @@ def put(
 
 
 def last_place(connection: Connection, store_id: str, file_id: str, group: str) -> Place | None:
-    """Return the place of a file's last chunk in ``group``, if it has any."""
+    """Return the place of a file's last chunk in ``group``, or ``None`` if it has no chunk."""
     condition = in_file(store_id, file_id, group)
     row = connection.execute(
         select(chunks.c.place).where(condition).order_by(chunks.c.ordinal.desc()).limit(1)
@@ -138,8 +139,8 @@ def files_with_chunks(connection: Connection, store_id: str, file_ids: Sequence[
 def unfinished_chunks(
     connection: Connection, store_id: str, file_id: str, model: str
 ) -> tuple[int, int] | None:
-    """Return the number of a file's chunks in the default group, and the size of their vectors of ``model`` ("" for
-    none) in bytes; ``None`` unless each chunk has a vector.
+    """Return the number of a file's chunks in the default group, and the total size in bytes of their vectors of
+    ``model`` ("" for no model). Return ``None`` if the file has no chunks, or if a chunk lacks a vector.
     """
     condition = in_file(store_id, file_id, DEFAULT_GROUP)
     count = int(connection.execute(select(func.count()).select_from(chunks).where(condition)).scalar_one())
@@ -152,7 +153,7 @@ def unfinished_chunks(
 
 
 def remove_file(connection: Connection, store_id: str, file_id: str) -> int:
-    """Delete the file's chunks and vectors of all groups and log it; return the store's last change number.
+    """Delete a file's chunks and vectors in all groups and log this; return the number of the store's last change.
 
     Raises `NotFound` if the store no longer exists.
     """
@@ -169,7 +170,7 @@ def remove_file(connection: Connection, store_id: str, file_id: str) -> int:
 
 
 def rename_files(connection: Connection, store_id: str, file_ids: Sequence[str]) -> None:
-    """Log that files were renamed, in all groups, because their chunks are also found by file name."""
+    """Log in all groups that files were renamed, because a search also finds chunks by file name."""
     chunks_by_file: dict[str, dict[str, list[int]]] = {}
     for part in portions(file_ids):
         condition = (chunks.c.store_id == store_id) & chunks.c.file_id.in_(part)
@@ -184,7 +185,7 @@ def rename_files(connection: Connection, store_id: str, file_ids: Sequence[str])
 
 
 def empty_store(connection: Connection, store_id: str) -> None:
-    """Delete all chunks and vectors of a store that remains, and log it as a run of ids for each group."""
+    """Delete all chunks and vectors of a store but keep the store. Log one range of ids for each group."""
     spans = connection.execute(
         select(
             chunks.c.group_name,
@@ -196,18 +197,18 @@ def empty_store(connection: Connection, store_id: str) -> None:
     ).all()
     remove_store(connection, store_id)
     for row in spans:
-        # Chunks of other stores may have ids in between; they are in no index of this store.
+        # Ids in the range may belong to chunks of other stores, which this store's indexes do not contain.
         removed_range = range(row.first, row.last + 1)
         changes.append(connection, store_id, [("delete", "", removed_range)], row.group_name)
 
 
 def remove_group(connection: Connection, store_id: str, group: str) -> None:
-    """Delete all chunks and vectors of a group that is being removed; its index is deleted with it."""
+    """Delete all chunks and vectors of a group that is being removed; its index is removed with it."""
     connection.execute(delete(chunks).where(chunks.c.store_id == store_id, chunks.c.group_name == group))
 
 
 def remove_store(connection: Connection, store_id: str) -> None:
-    """Delete all chunks and vectors of a store that is being deleted; its log is deleted with its row."""
+    """Delete all chunks and vectors of a store that is being deleted; its log is deleted together with its row."""
     connection.execute(delete(chunks).where(chunks.c.store_id == store_id))
 
 
@@ -220,7 +221,7 @@ def of_file(
     *,
     group: str = DEFAULT_GROUP,
 ) -> list[ChunkRow]:
-    """Return the chunks of a file and group in order, starting after the ordinal ``after``."""
+    """Return the chunks of a file in a group, in order, with an ordinal above ``after``."""
     rows = connection.execute(
         select(chunks.c.id, chunks.c.file_id, chunks.c.ordinal, chunks.c.text, chunks.c.place)
         .where(in_file(store_id, file_id, group), chunks.c.ordinal > after)
@@ -249,8 +250,8 @@ def texts(connection: Connection, chunk_ids: Sequence[int]) -> list[tuple[int, s
 def indexed_texts(
     connection: Connection, chunk_ids: Sequence[int]
 ) -> list[tuple[int, str, str, str, str, int]]:
-    """Return the same as `texts`, with the headings above each chunk as one text, the name of its file, and its
-    position in it.
+    """Return the same as `texts`, and for each chunk also its headings as one text, the name of its file, and its
+    ordinal in the file.
     """
     text_rows: list[tuple[int, str, str, str, str, int]] = []
     for part in portions(chunk_ids):
@@ -290,7 +291,9 @@ def of_store(connection: Connection, store_id: str, chunk_ids: Sequence[int]) ->
 
 
 def id_at(connection: Connection, store_id: str, file_id: str, start: int) -> int | None:
-    """Return the last chunk of a file, in the default group, that begins at or before a character."""
+    """Return the id of the last chunk of a file, in the default group, that begins at or before the character
+    ``start``.
+    """
     begins = chunks.c.place["start"].as_integer()
     query = select(chunks.c.id).where(
         in_file(store_id, file_id, DEFAULT_GROUP), func.coalesce(begins, 0) <= start
@@ -306,14 +309,14 @@ def count(connection: Connection, store_id: str, group: str = DEFAULT_GROUP) -> 
 
 
 def in_file(store_id: str, file_id: str, group: str) -> ColumnElement[bool]:
-    """Return the condition that a chunk belongs to this file and group."""
+    """Return the SQL condition that a chunk belongs to this file and group."""
     return and_(chunks.c.store_id == store_id, chunks.c.file_id == file_id, chunks.c.group_name == group)
 
 
 def _delete(
     connection: Connection, store_id: str, file_ids: Sequence[str], group: str
 ) -> list[tuple[changes.Op, str, range]]:
-    """Delete the chunks of files; return the changes to log."""
+    """Delete the chunks of files in a group; return the changes to log."""
     deletions: list[tuple[changes.Op, str, range]] = []
     for part in portions(file_ids):
         condition = (
@@ -333,7 +336,7 @@ def _delete(
 
 
 def _length(connection: Connection, store_id: str, file_id: str, group: str) -> int:
-    """Return the number of chunks of a file."""
+    """Return the number of chunks of a file in a group."""
     last = connection.execute(
         select(func.max(chunks.c.ordinal)).where(in_file(store_id, file_id, group))
     ).scalar()
@@ -341,10 +344,10 @@ def _length(connection: Connection, store_id: str, file_id: str, group: str) -> 
 
 
 def _insert(connection: Connection, rows: Sequence[dict[str, Any]]) -> dict[tuple[str, int], int]:
-    """Insert chunks; return their ids by file and ordinal.
+    """Insert chunks; return their ids, keyed by file and ordinal.
 
-    The ids are fetched by row identity: to return them in the order of ``rows``, SQLite would need a statement for
-    each row.
+    The returned rows are matched by file and ordinal, because SQLite would need one statement per row to return them
+    in the order of ``rows``.
     """
     if not rows:
         return {}
@@ -353,7 +356,7 @@ def _insert(connection: Connection, rows: Sequence[dict[str, Any]]) -> dict[tupl
 
 
 def runs(ids: Sequence[int]) -> Iterator[range]:
-    """Yield ascending ids as runs without gaps: a single run, unless several writers alternated."""
+    """Yield ascending ids as ranges without gaps. There is only one range unless several writers alternated."""
     start = 0
     for i in range(1, len(ids) + 1):
         if i == len(ids) or ids[i] != ids[i - 1] + 1:
@@ -365,12 +368,12 @@ _PLACE_DEFAULTS = {item.name: item.default for item in fields(Place)}
 
 
 def _place_values(place: Place) -> dict[str, Any]:
-    """Return a place as JSON, without unset fields."""
+    """Return a place as a JSON object without unset fields."""
     return {
         name: value for name, default in _PLACE_DEFAULTS.items() if (value := getattr(place, name)) != default
     }
 
 
 def place_of(value: Mapping[str, Any]) -> Place:
-    """Return a place from its stored form."""
+    """Return the place that a stored JSON object describes."""
     return Place(**{**value, "heading": tuple(value.get("heading", ()))})

@@ -21,9 +21,10 @@ FileSource: TypeAlias = Literal["user", "assistant"]
 
 @dataclass(frozen=True, slots=True)
 class ContainerRow:
-    """A container. It expires ``minutes`` after its last use; ``skills`` have the form that code-running tools accept.
+    """A container. It expires ``minutes`` after its last use; ``skills`` are in the form that code-running tools
+    accept.
 
-    ``automatic`` marks a container made for a response. ``bytes`` is the size of the skills sent along.
+    ``automatic`` marks a container created for a response. ``bytes`` is the size of the skills sent in the request.
     """
 
     id: str
@@ -41,7 +42,7 @@ class ContainerRow:
 
 @dataclass(frozen=True, slots=True)
 class ContainerFileRow:
-    """A file of a container; its id is the id of the artifact with its bytes."""
+    """A file in a container; its id is the id of the artifact that contains its bytes."""
 
     id: str
     container_id: str
@@ -51,7 +52,7 @@ class ContainerFileRow:
 
 @dataclass(frozen=True, slots=True)
 class StoredContainerFile(ContainerFileRow):
-    """A file with the details of its artifact. ``run_id`` is the container's if no run has created the file."""
+    """A file with the details of its artifact. If no run created the file, ``run_id`` is the container's id."""
 
     bytes: int
     run_id: str
@@ -60,7 +61,7 @@ class StoredContainerFile(ContainerFileRow):
 
 @dataclass(frozen=True, slots=True)
 class ContainerBounds:
-    """Limits for containers per key, and for files and their total bytes per container."""
+    """Limits: containers per key, and per container, files and their total bytes."""
 
     containers: int
     files: int
@@ -82,7 +83,7 @@ def get(connection: Connection, container_id: str) -> ContainerRow | None:
 
 
 def use(connection: Connection, container_id: str) -> ContainerRow | None:
-    """Return a container and restart its expiry time."""
+    """Return a container, and restart the time until it expires; ``None`` if it has expired."""
     row = get(connection, container_id)
     if row is None:
         return None
@@ -96,7 +97,7 @@ def use(connection: Connection, container_id: str) -> ContainerRow | None:
 def every(
     connection: Connection, owner: str, *, name: str | None, after: str | None, limit: int, order: Order
 ) -> RowPage[ContainerRow]:
-    """Return an owner's containers by creation time; only those with ``name``, if given."""
+    """Return a page of an owner's containers by creation time; with ``name``, only containers with that name."""
     query = _CONTAINERS.select.where(
         containers.c.owner == owner, containers.c.expires_at > database_time(connection)
     )
@@ -109,9 +110,10 @@ def every(
 
 
 def add(connection: Connection, row: ContainerRow, bounds: ContainerBounds) -> str | None:
-    """Store a new container, or return the id of one of its owner's response containers that must be deleted first.
+    """Store a new container. If the owner has reached the limit, store nothing, and return the id of the owner's least
+    recently used response container, which must be deleted first.
 
-    Raises `Conflict` if the key has reached its limit.
+    Raises `Conflict` if the limit is reached and no response container can be deleted.
     """
     lock(connection, f"containers of {row.owner}")
     conditions = (containers.c.owner == row.owner, containers.c.expires_at > database_time(connection))
@@ -129,7 +131,7 @@ def add(connection: Connection, row: ContainerRow, bounds: ContainerBounds) -> s
 
 
 def remove(connection: Connection, container_id: str) -> None:
-    """Delete a container with its list of files. Their artifacts remain."""
+    """Delete a container with its list of files. The files' artifacts remain."""
     lock(connection, container_id)
     connection.execute(delete(container_files).where(container_files.c.container_id == container_id))
     connection.execute(delete(containers).where(containers.c.id == container_id))
@@ -160,7 +162,8 @@ def put(
 ) -> tuple[list[str], list[StoredContainerFile]] | None:
     """Add artifacts to their container as files, replacing files with the same path.
 
-    Returns the paths that exceeded the limits, and the replaced files; ``None`` if the container no longer exists.
+    Returns the paths that were not added because of the limits, and the replaced files; ``None`` if the container no
+    longer exists.
     """
     lock(connection, rows[0].container_id)
     if _CONTAINERS.get(connection, rows[0].container_id) is None:
@@ -189,5 +192,5 @@ def put(
 
 
 def take(connection: Connection, file_ids: Sequence[str]) -> None:
-    """Detach artifacts from their container."""
+    """Remove files from their containers; their artifacts remain."""
     connection.execute(delete(container_files).where(container_files.c.id.in_(file_ids)))

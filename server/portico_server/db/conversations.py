@@ -18,7 +18,7 @@ ExtendOutcome: TypeAlias = Literal["kept", "gone", "changed"]
 
 @dataclass(frozen=True, slots=True)
 class ConversationRow:
-    """A conversation; ``last_seq`` is the number of its last item, and does not change when that item is deleted."""
+    """A conversation; ``last_seq`` is the number of the last item added, even if that item was deleted."""
 
     id: str
     owner: str
@@ -34,14 +34,14 @@ get = _CONVERSATIONS.get
 
 
 def add(connection: Connection, row: ConversationRow, items: Sequence[Mapping[str, Any]]) -> None:
-    """Create a conversation with these items."""
+    """Create a conversation that contains these items."""
     _CONVERSATIONS.add(connection, row, bytes=json_bytes(row.metadata))
     if items:
         extend(connection, row.id, items, row.last_seq)
 
 
 def ensure(connection: Connection, row: ConversationRow) -> None:
-    """Create a conversation, unless the id exists."""
+    """Create a conversation, unless a conversation with its id exists."""
     if get(connection, row.id) is None:
         add(connection, row, ())
 
@@ -70,7 +70,9 @@ def extend(
     items: Sequence[Mapping[str, Any]],
     after: int | None = None,
 ) -> ExtendOutcome:
-    """Append items if the last number is still ``after``, or in any case if ``after`` is ``None``."""
+    """Append items if the conversation's last number is still ``after``. If ``after`` is ``None``, always append
+    them.
+    """
     row = connection.execute(
         select(conversations.c.last_seq).where(conversations.c.id == conversation_id).with_for_update()
     ).first()
@@ -102,15 +104,17 @@ def extend(
 
 MAX_WHOLE_ITEMS: Final = 10_000
 MAX_WHOLE_CHARS: Final = 32_000_000
-"""Maximum number of items, and of their characters as JSON, read for one answer: of a conversation, or of a chain of
-responses, whose complete documents count.
+"""Maximum number of characters, as JSON, that are read for one answer: of a conversation's items, or of a chain of
+responses, whose complete documents count. `MAX_WHOLE_ITEMS` limits the number of items.
 """
 
 
 def with_items(
     connection: Connection, conversation_id: str
 ) -> tuple[ConversationRow, list[str] | None] | None:
-    """Return a conversation with its items as JSON texts, oldest first; the items are ``None`` if they are too long."""
+    """Return a conversation with its items as JSON texts, oldest first; the items are ``None`` if they exceed the
+    limits.
+    """
     row = get(connection, conversation_id)
     if row is None:
         return None
@@ -131,8 +135,8 @@ def with_items(
 def page(
     connection: Connection, conversation_id: str, *, after: str | None, limit: int, descending: bool
 ) -> tuple[list[str], bool] | None:
-    """Return up to ``limit`` items after the id ``after``, as many as fit on a page, and whether others follow;
-    ``None`` if that item does not exist.
+    """Return up to ``limit`` items after the item ``after``, as many as fit on a page, and whether more items follow;
+    ``None`` if the item ``after`` does not exist.
     """
     items = conversation_items.c
     query = select(items.item).where(items.conversation_id == conversation_id)
@@ -150,7 +154,7 @@ def page(
 
 
 def item(connection: Connection, conversation_id: str, item_id: str) -> str | None:
-    """Return an item as JSON text."""
+    """Return an item as JSON text, or ``None``."""
     item_text: str | None = connection.execute(
         select(conversation_items.c.item).where(
             conversation_items.c.conversation_id == conversation_id, conversation_items.c.id == item_id
@@ -160,9 +164,9 @@ def item(connection: Connection, conversation_id: str, item_id: str) -> str | No
 
 
 def find_items(connection: Connection, ids: Sequence[str], owner: str | None) -> dict[str, str] | None:
-    """Return items by their ids, as JSON texts, from conversations of ``owner``, or of all owners if ``None``.
+    """Return items as JSON texts, keyed by id, from conversations of ``owner``; ``None`` means all owners.
 
-    Returns ``None`` if they exceed `MAX_WHOLE_CHARS`.
+    Returns ``None`` if the items exceed `MAX_WHOLE_CHARS` in total.
     """
     items_by_id: dict[str, str] = {}
     chars = 0

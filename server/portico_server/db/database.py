@@ -1,4 +1,6 @@
-"""The database of a daemon: functions of a connection, run outside the event loop; one writer, several readers."""
+"""The database of a daemon: functions that take a connection, run outside the event loop by one writer and several
+readers.
+"""
 
 from __future__ import annotations
 
@@ -38,33 +40,37 @@ MAX_READERS = 4
 
 
 SLOW_DISK_S = 0.02
-"""Seconds above which `Database.try_write_now` considers the disk slow; a write normally takes a thousandth of that."""
+"""Seconds for a write above which `Database.try_write_now` considers the disk slow; a write normally takes a
+thousandth of that.
+"""
 
 HOLD_OFF_S = 10.0
-"""Seconds during which it is not tried again after a slow write."""
+"""Seconds after a slow write during which `Database.try_write_now` does not try to write."""
 
 READ_HOLD_OFF_S = 1.0
-"""The equivalent for `Database.read_now`."""
+"""Seconds after a slow read during which `Database.read_now` does not try to read."""
 
 
 _COMMITTED = "portico.committed"
-"""Key under which a connection stores the topics of `after_commit`."""
+"""Key in a connection's ``info`` under which `after_commit` stores its topics."""
 
 
 def after_commit(connection: Connection, topic: str) -> None:
-    """Set the event of `Database.on_commit` for a ``topic`` once the current transaction is committed."""
+    """Set the event that `Database.on_commit` registered for a ``topic`` when the current transaction has been
+    committed.
+    """
     connection.info.setdefault(_COMMITTED, set()).add(topic)
 
 
 class Database:
     """A SQLite database in WAL mode at a path, or the database of a SQLAlchemy URL.
 
-    ``await database.read(function, *arguments)`` calls ``function(connection, *arguments)`` in a transaction of a
-    reader thread. ``write`` does the same in the only writer thread, and its result is on disk when it returns.
+    ``await database.read(function, *arguments)`` calls ``function(connection, *arguments)`` in a transaction in a
+    reader thread. ``write`` does the same in the only writer thread; when it returns, the result is on disk.
     ``write_soon`` is a ``write`` that does not wait for the disk: its result survives the end of this process, but not
-    a power cut. ``read_now`` reads a few rows without a thread. ``submit`` starts a write without waiting. ``rows``
-    and ``try_write_now`` are for the single statement that flows wait for, ``row_groups`` for a statement that many
-    calls wait for at once.
+    a power failure. ``read_now`` reads a few rows without a thread. ``submit`` starts a write without waiting.
+    ``rows`` and ``try_write_now`` run a single statement for a flow that waits for it; ``row_groups`` runs a statement
+    for which many calls wait at the same time.
     """
 
     def __init__(self, url: str) -> None:
@@ -81,18 +87,18 @@ class Database:
         self._kept_connections = KeptConnections(self._explain)
         self._events: dict[str, tuple[asyncio.AbstractEventLoop, asyncio.Event]] = {}
         self.row_groups: RowGroups | None = None
-        """Writes rows of the same event-loop turn together; ``None`` on PostgreSQL."""
+        """Writes the rows of one turn of the event loop together; ``None`` on PostgreSQL."""
         self._swift_from = 0.0
-        """The time from which `try_write_now` can be tried."""
+        """The time before which `try_write_now` does not try to write."""
         self._read_now_from = 0.0
-        """The time from which `read_now` can be tried."""
+        """The time before which `read_now` does not try to read."""
         if self.postgres is not None:
             return
         self._write_engine = open_sqlite(self._url, "BEGIN IMMEDIATE", pool_size=1)
         self._relaxed_engine = open_sqlite(self._url, "BEGIN IMMEDIATE", pool_size=1, synchronous="NORMAL")
         self._read_engine = open_sqlite(self._url, "BEGIN", pool_size=MAX_READERS)
-        # This connection never waits, neither for a lock nor for the disk: checkpoints are left to the other
-        # connections.
+        # This connection never waits, neither for a lock nor for the disk: only the other connections run
+        # checkpoints.
         self._swift_engine = open_sqlite(
             self._url,
             "BEGIN IMMEDIATE",
@@ -110,12 +116,12 @@ class Database:
         return cls(f"sqlite:///{path}")
 
     def prepare(self) -> None:
-        """Open the database, and migrate it if needed. Raises `Unavailable` with what to do if the file is damaged or
-        too new.
+        """Open the database, and migrate it if needed. If the file is damaged or too new, raises `Unavailable` with a
+        message that says what to do.
         """
         try:
             if self.postgres is not None:
-                # Another daemon may be migrating: the daemon that gets the lock checks again, and finds
+                # If another daemon is migrating, this daemon waits for the lock, checks again and finds
                 # nothing to do.
                 self.postgres.wait_for_write(self._bring_up)
                 return
@@ -141,12 +147,12 @@ class Database:
             bring_up(connection)
 
     async def check(self) -> None:
-        """Return if the database answers and has the schema of this version. Raises `Unavailable`."""
+        """Check that the database responds and has the schema of this version. Raises `Unavailable`."""
         revision = await self.read(self._revision)
         if revision != HEAD:
             raise Unavailable(
-                f"The database has the schema {revision}, and this version needs {HEAD}: a migration is in "
-                "progress, or another version uses it.",
+                f"The database has the schema {revision}, but this version needs {HEAD}: a migration is in "
+                "progress, or another version of Portico uses the database.",
                 code="database_not_migrated",
             )
 
@@ -184,11 +190,10 @@ class Database:
     def read_now(
         self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T | None:
-        """Return the few rows that ``function`` reads, synchronously in the event loop and with SQLite's own
-        connection.
+        """Return the few rows that ``function`` reads with SQLite's own connection, synchronously in the event loop.
 
-        Returns ``None`` if nothing was found or nothing was read; then use `read`. Switching to a reader thread costs
-        more than the rows. After a recent slow read, this method does not try.
+        Switching to a reader thread would cost more than reading the rows. Returns ``None`` if nothing was found or
+        the method did not read, as after a recent slow read; then use `read`.
         """
         if self.postgres is not None or time.monotonic() < self._read_now_from:
             return None
@@ -204,7 +209,7 @@ class Database:
             return function(driver, *args, **kwargs)
         except DATABASE_ERRORS:
             self._kept_connections.drop(self._swift_engine)
-            return None  # the reader reports the reason if it fails too
+            return None  # if the reader thread fails too, it reports the reason
         finally:
             took = perf_counter() - start_time
             self._reading.took.observe(took)
@@ -212,7 +217,7 @@ class Database:
                 self._read_now_from = time.monotonic() + READ_HOLD_OFF_S
 
     def load(self) -> Mapping[str, Timings]:
-        """Return the load of the database, by ``read`` and ``write``."""
+        """Return the load of the database, keyed by ``read`` and ``write``."""
         reading, writing = self._reading, self._writer.timings
         reading.waiting = max(0, reading.running - MAX_READERS)
         if self.postgres is None:
@@ -230,27 +235,27 @@ class Database:
         return await self.submit(lambda connection: function(connection, *args, **kwargs), full=False)
 
     def submit(self, function: Callable[[Connection], T], *, full: bool) -> asyncio.Future[T]:
-        """Start a `write` if ``full``, else a `write_soon`; return the future of its result."""
+        """Start a `write` if ``full``, else a `write_soon`; return a future for the result."""
         if self.postgres is not None:
             return self._timed(self.postgres, function, full)
         engine = self._write_engine if full else self._relaxed_engine
         return self._writer.do(lambda: self._transact(engine, function))
 
     def on_commit(self, topic: str, event: asyncio.Event) -> None:
-        """Set ``event`` after each transaction of this daemon that has called `after_commit` with ``topic``."""
+        """Set ``event`` after each transaction of this daemon that called `after_commit` with ``topic``."""
         self._events[topic] = (asyncio.get_running_loop(), event)
 
     def _committed(self, topics: Iterable[str]) -> None:
         for topic in topics:
             if topic in self._events:
                 loop, event = self._events[topic]
-                with suppress(RuntimeError):  # the loop has ended, together with its waiting tasks
+                with suppress(RuntimeError):  # the loop has ended, and so have its waiting tasks
                     loop.call_soon_threadsafe(event.set)
 
     @asynccontextmanager
     async def exclusive(self, name: str, *, wait_s: float = math.inf) -> AsyncIterator[bool]:
-        """Lock a name against other daemons on the same database; yields whether the lock is held, see
-        `PostgresThread`.
+        """Lock a name against other daemons on the same database; yield whether this daemon holds the lock. See
+        `PostgresThread.exclusive`.
         """
         if self.postgres is None:
             yield True
@@ -291,10 +296,10 @@ class Database:
     def rows(
         self, statement: str, rows: Sequence[Sequence[Any]], *, full: bool
     ) -> asyncio.Future[None] | None:
-        """Run one SQLite statement for several rows, like `submit`, but without SQLAlchemy: its transaction costs as
-        much as the row.
+        """Run one SQLite statement for several rows, like `submit`, but without SQLAlchemy, whose transaction would
+        cost as much as the row.
 
-        Return ``None``, without writing, on another database.
+        On another database, return ``None`` without writing.
         """
         if self.postgres is not None:
             return None
@@ -302,12 +307,12 @@ class Database:
         return self._writer.do(lambda: self._kept_connections.insert(engine, statement, rows))
 
     def try_write_now(self, statement: str, rows: Sequence[Sequence[Any]]) -> bool:
-        """Write like `rows`, not ``full``, synchronously in the event loop. Returns ``False`` if not done; then use
-        `rows`.
+        """Write like `rows` with ``full=False``, synchronously in the event loop. Returns ``False`` if nothing was
+        written; then use `rows`.
 
-        Switching to the writer thread costs more than the row. The data are written only to the operating system's
-        memory. If another writer is active or the disk was slow recently, this method does not try: a stream must not
-        wait for a disk.
+        Switching to the writer thread would cost more than writing the row. The data are written only to the operating
+        system's memory. If another writer is active or the disk was slow recently, this method does not try, because a
+        stream must not wait for a disk.
         """
         if self.postgres is not None or self._writer.busy or time.monotonic() < self._swift_from:
             return False
@@ -320,7 +325,7 @@ class Database:
         try:
             self._kept_connections.insert(self._swift_engine, statement, rows)
         except PorticoError:
-            return False  # the writer reports the reason if it fails too
+            return False  # if the writer thread fails too, it reports the reason
         finally:
             if (now := time.monotonic()) - start_time > SLOW_DISK_S:
                 self._swift_from = now + HOLD_OFF_S
@@ -329,14 +334,15 @@ class Database:
     async def vacuum(self, *, convert: bool = True, worth_bytes: int = 0) -> Vacuumed | None:
         """Return the unused pages of a SQLite file to the file system, a few in each transaction.
 
-        Returns ``None`` if not done: on another database, or if less than ``worth_bytes`` are free. An old file does
-        not support this and is rewritten completely if ``convert``: writers wait meanwhile, readers do not.
+        Returns ``None`` if nothing was done: on another database, or if less than ``worth_bytes`` are free. A file
+        created by an old version does not support this; with ``convert``, it is rewritten completely, and meanwhile
+        writers wait but readers do not.
         """
         if self.postgres is not None or self._url.database is None:
             return None
         path = Path(self._url.database)
         if not worth_bytes:
-            # The result must match the reported size of the file, including the log beside it.
+            # The reported size of the file includes the log next to it, so shorten the log first.
             await self._writer.do(lambda: self._kept_connections.call(self._write_engine, snapshot.shorten))
         before = await self._writer.do(
             lambda: (path.stat().st_size, *self._kept_connections.call(self._write_engine, _free))
@@ -373,7 +379,7 @@ class Database:
         return explain(error, self._url.database or "the database", is_shared=self.postgres is not None)
 
     def close(self) -> None:
-        """Finish the queued work, then close the file."""
+        """Finish the queued work, then close the database."""
         self._writer.close()
         self._readers.shutdown(wait=True)
         if self.postgres is not None:

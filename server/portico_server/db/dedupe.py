@@ -1,4 +1,4 @@
-"""Deduplication of long JSON: a value is stored once, and references replace further copies."""
+"""Deduplication of long JSON values: each value is stored once, and references replace further copies."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any, Final, TypeAlias
 import orjson
 
 MIN_PART_CHARS: Final = 200
-"""Minimum number of JSON characters of a part that is replaced: a reference takes about fifty."""
+"""Minimum length of a part that is replaced, in characters of JSON. A reference takes about fifty characters."""
 
 MAX_DEPTH: Final = 6
-"""Maximum depth of lists and objects searched: each level is serialized once more for the comparison."""
+"""Maximum depth of lists and objects that is searched, because each level is serialized again for the comparison."""
 
 JsonPath: TypeAlias = "tuple[str | int, ...]"
-"""Keys and indexes that lead to a part of a value; empty for the whole value."""
+"""The keys and indexes that lead to a part of a value; empty for the whole value."""
 
 Reference: TypeAlias = Any
-"""The place where a part is stored, as JSON; the caller defines its meaning."""
+"""The place where a part is stored, as a JSON value whose meaning the caller defines."""
 
 Places: TypeAlias = Mapping[bytes, Reference]
-"""Maps the `digest` of a long value to its place."""
+"""Maps the `digest` of a long value to the place where the value is stored."""
 
 
 def digest(text: str | bytes) -> bytes:
@@ -30,14 +30,15 @@ def digest(text: str | bytes) -> bytes:
 
 
 def long_parts(value: Any) -> dict[bytes, JsonPath]:
-    """Return the long parts of a stored value, each with its path."""
+    """Return the digests of the long parts of a stored value, each with the path of the part."""
     json_paths: dict[bytes, JsonPath] = {}
     _walk(value, (), lambda text, at: json_paths.setdefault(digest(text), at) is None)
     return json_paths
 
 
 def replace_kept(value: Any, places: Places) -> tuple[Any, list[tuple[JsonPath, Reference]]]:
-    """Return a value without the parts that are stored in ``places``, and the paths of these parts.
+    """Return a value without the parts that are stored in ``places``, and the path and reference of each of these
+    parts.
 
     The largest parts are replaced first. Raises `TypeError` if the value is not JSON.
     """
@@ -56,7 +57,7 @@ def replace_kept(value: Any, places: Places) -> tuple[Any, list[tuple[JsonPath, 
 def restore_kept(
     value: Any, references: list[tuple[JsonPath, Reference]], fetch: Callable[[Reference], Any]
 ) -> Any:
-    """Restore, in place, a value that `replace_kept` made smaller. ``fetch`` returns the value of a reference."""
+    """Restore, in place, a value that `replace_kept` shortened. ``fetch`` returns the part for a reference."""
     for at, place in references:
         part = fetch(place)
         if not at:
@@ -69,14 +70,16 @@ def restore_kept(
 
 
 def part(value: Any, at: JsonPath) -> Any:
-    """Return the part of a value at a path."""
+    """Return the part at a path in a value."""
     for key in at:
         value = value[key]
     return value
 
 
 def _walk(value: Any, at: JsonPath, take: Callable[[bytes, JsonPath], bool]) -> Any:
-    """Return the value with null for every part that ``take`` accepts; the same object if it accepts none."""
+    """Return the value with every part that ``take`` accepts replaced by null, or the same object if ``take`` accepts
+    none.
+    """
     if isinstance(value, str) and len(value) < MIN_PART_CHARS - 2 and value.isascii() and value.isprintable():
         return value
     if not isinstance(value, str | list | tuple | dict):

@@ -1,4 +1,4 @@
-"""Searches over settings, and their trials, which are runs of an evaluation."""
+"""Searches for the best settings, and their trials, which are runs of an evaluation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from portico_server.db.schema import eval_runs, eval_searches
 
 @dataclass(frozen=True, slots=True)
 class EvalSearchRow:
-    """A search over settings. ``total`` is the number of its items."""
+    """A search for the best settings. ``total`` is the number of its items."""
 
     id: str
     eval_id: str
@@ -45,7 +45,7 @@ def begin_search(
     items: Sequence[ItemRow],
     run: NewRun,
 ) -> None:
-    """Store a search with its trials and all of their items, and queue its durable run."""
+    """Store a search with its trials and all their items, and queue its durable run."""
     _SEARCHES.add(connection, row, bytes=json_bytes(row.spec) + sum(item.bytes for item in items))
     for start in range(0, len(trials), BATCH_ITEMS):
         run_rows = trials[start : start + BATCH_ITEMS]
@@ -83,7 +83,7 @@ def change_source(connection: Connection, eval_run_id: str, source: Mapping[str,
 
 
 def give_up_trials(connection: Connection, eval_run_ids: Sequence[str], status: str) -> None:
-    """Set the status of several abandoned trials at once."""
+    """Set the status of several abandoned trials."""
     connection.execute(
         update(eval_runs)
         .where(eval_runs.c.id.in_(eval_run_ids))
@@ -101,8 +101,8 @@ def move_search(
     error: Mapping[str, Any] | None = None,
     has_ended: bool = False,
 ) -> bool:
-    """Change a search's status if its current status is in ``since``. Return whether it changed. Its waiting trials
-    end with it.
+    """Change a search's status if its current status is in ``since``. Return whether it changed. When the search ends,
+    its waiting trials end too.
     """
     row = get_search(connection, search_id)
     if row is None or row.status not in since:

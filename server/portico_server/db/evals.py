@@ -1,4 +1,4 @@
-"""Evaluations, their runs, the output of each item, and searches over settings."""
+"""Evaluations, their runs, the result of each item, and searches for the best settings."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from portico_server.db.schema import eval_items, eval_outputs, eval_runs, evals
 Verdict = Literal["pass", "fail", "error"]
 
 BATCH_ITEMS = 500
-"""Number of items written by one statement."""
+"""Maximum number of items written by one statement."""
 
 
 @dataclass(frozen=True, slots=True)
 class EvalRow:
-    """An evaluation: the form of its items and its graders. ``owner`` is ``None`` if it is shared."""
+    """An evaluation: the schema of its items, and its graders. ``owner`` is ``None`` if it is shared."""
 
     id: str
     owner: str | None
@@ -62,13 +62,13 @@ class EvalRunRow:
 
     @property
     def target(self) -> str:
-        """The name of the evaluated model, app or store; empty if the items contain the answers."""
+        """The name of the evaluated model, app or store; empty if the items already contain the answers."""
         return str(self.source.get("model") or self.source.get("store") or "")
 
 
 @dataclass(frozen=True, slots=True)
 class ItemRow:
-    """An item, numbered from 0; ``sample`` is an answer supplied with it."""
+    """An item, numbered from 0; ``sample`` is an answer supplied together with the item."""
 
     number: int
     item: Mapping[str, Any]
@@ -110,7 +110,7 @@ def create(connection: Connection, row: EvalRow) -> None:
 
 
 def by_name(connection: Connection, name: str, owner: str | None) -> list[EvalRow]:
-    """Return the evaluations with a name, newest first: all, or those of ``owner`` and shared ones."""
+    """Return the evaluations with a name, newest first: all, or only those of ``owner`` and shared ones."""
     query = _EVALS.select.where(evals.c.name == name)
     if owner is not None:
         query = query.where((evals.c.owner == owner) | evals.c.owner.is_(None))
@@ -126,7 +126,7 @@ def page(
     order: Order = "asc",
     by_update: bool = False,
 ) -> RowPage[EvalRow]:
-    """Return evaluations, all or those of ``owner`` and shared ones, by creation time or last change."""
+    """Return evaluations by creation time or last change: all, or only those of ``owner`` and shared ones."""
     query = _EVALS.select
     if owner is not None:
         query = query.where((evals.c.owner == owner) | evals.c.owner.is_(None))
@@ -140,7 +140,7 @@ def page(
             )
         columns = (evals.c.updated_at, evals.c.id)
         query = query.order_by(*(column.asc() if up else column.desc() for column in columns))
-    else:  # ids begin with the time
+    else:  # ids begin with the creation time
         if after is not None:
             query = query.where(evals.c.id > after.id if up else evals.c.id < after.id)
         query = query.order_by(evals.c.id.asc() if up else evals.c.id.desc())
@@ -169,7 +169,7 @@ def begin(connection: Connection, row: EvalRunRow, items: Sequence[ItemRow], run
 
 
 def keep(connection: Connection, eval_id: str, data_id: str, items: Sequence[ItemRow]) -> None:
-    """Store the items of a run or a search."""
+    """Store the items of a run or a search, under ``data_id``."""
     for start in range(0, len(items), BATCH_ITEMS):
         rows = [
             {
@@ -218,7 +218,7 @@ def move(
 ) -> bool:
     """Change a run's status if its current status is in ``since``. Return whether it changed.
 
-    The end of a run emits an event. The end of a trial does not, because the run of its search emits one.
+    When a run ends, this emits an event. The end of a trial emits none, because the end of its search does.
     """
     row = connection.execute(
         update(eval_runs)
@@ -237,13 +237,13 @@ def move(
 
 
 def working(connection: Connection) -> list[EvalRunRow]:
-    """Return runs that have not ended, without trials, which end with their search."""
+    """Return the runs that have not ended, except trials, which end with their search."""
     query = RUNS.select.where(eval_runs.c.finished_at.is_(None), eval_runs.c.search_id.is_(None))
     return RUNS.every(connection, query)
 
 
 def remove_run(connection: Connection, eval_run_id: str) -> None:
-    """Delete a run with its outputs, and its items if they are not shared."""
+    """Delete a run with its outputs, and with its items unless other runs share them."""
     connection.execute(delete(eval_items).where(eval_items.c.data_id == eval_run_id))
     connection.execute(delete(eval_runs).where(eval_runs.c.id == eval_run_id))
 
@@ -255,7 +255,7 @@ def item(connection: Connection, data_id: str, number: int) -> ItemRow | None:
 
 
 def items_of(connection: Connection, data_id: str, numbers: Sequence[int]) -> dict[int, ItemRow]:
-    """Return items by their numbers."""
+    """Return items, keyed by their numbers."""
     query = _ITEMS.select.where(eval_items.c.data_id == data_id, eval_items.c.number.in_(numbers))
     return {row.number: row for row in _ITEMS.every(connection, query)}
 
@@ -277,7 +277,9 @@ def note(
     row: OutputRow,
     add: Callable[[Mapping[str, Any]], Mapping[str, Any]],
 ) -> str:
-    """Store the result of an item, unless it exists, and ``add`` it to the run's tally; return the run's status."""
+    """Store the result of an item, unless a result exists, and count it with ``add`` in the run's tally; return the
+    run's status.
+    """
     run_row = run(connection, row.eval_run_id)
     if run_row is None:
         return ""
@@ -298,7 +300,7 @@ def note(
 
 
 def output(connection: Connection, eval_run_id: str, number: int) -> OutputRow | None:
-    """Return the result of an item."""
+    """Return the result of an item, or ``None``."""
     condition = (eval_outputs.c.eval_run_id == eval_run_id) & (eval_outputs.c.number == number)
     return _OUTPUTS.first(connection, _OUTPUTS.select.where(condition))
 
@@ -312,7 +314,7 @@ def outputs(
     order: Order = "asc",
     statuses: Sequence[str] = (),
 ) -> RowPage[OutputRow]:
-    """Return the results of the items, in order."""
+    """Return a page of the results of a run's items, in order."""
     query = _OUTPUTS.select.where(eval_outputs.c.eval_run_id == eval_run_id)
     number, up = eval_outputs.c.number, order == "asc"
     if statuses:

@@ -11,12 +11,14 @@ from portico_server.core.dataclass import dataclass
 from portico_server.db.schema import files, store_files
 
 FACT_PREFIX = "fact-"
-"""Prefix of the names of their files."""
+"""Prefix of the names of files that contain facts."""
 
 
 @dataclass(frozen=True, slots=True)
 class FactRow:
-    """The file of a fact in a store. ``id`` is the id of the fact, which earlier files of the fact had too."""
+    """The file of a fact in a store. ``id`` is the id of the fact, which stays the same when a new file replaces the
+    old one.
+    """
 
     id: str
     file_id: str
@@ -35,7 +37,9 @@ def newest_facts(
     fact_id: str | None = None,
     where: Mapping[str, str] | None = None,
 ) -> list[FactRow]:
-    """Return the facts of ``owner``, newest first; optionally in a store, with an id, or with these attributes."""
+    """Return the facts of ``owner``, newest first; optionally only those in a store, with an id, or with these
+    attributes.
+    """
     column = store_files.c.attributes
     coalesce = func.coalesce(column["id"].as_string(), files.c.id)
     query = (

@@ -1,4 +1,4 @@
-"""Translation of database errors for the caller."""
+"""Translates database errors into errors for the caller."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from portico_server.core.errors import InvalidRequest, PorticoError, Unavailable
 logger = logging.getLogger(__name__)
 
 DATABASE_ERRORS = (SQLAlchemyError, sqlite3.Error, OverflowError)
-"""Exceptions of a database, including those of its driver, which is called without SQLAlchemy where speed matters. A
+"""Exceptions of a database, including those of its driver, which some code calls without SQLAlchemy for speed. A
 number of more than 64 bits raises `OverflowError`.
 """
 
 
 RETRY_S = 2.0
-"""Seconds until a retry makes sense."""
+"""Seconds after which the client may retry."""
 
 
 CONNECTION_LOST_STATES = ("08", "25P03", "57P", "53300")
-"""SQLSTATE prefixes of errors that concern the connection or the server, and not the statement."""
+"""SQLSTATE prefixes of errors that concern the connection or the server rather than the statement."""
 
 
 NO_TEXT_STATES = ("22021", "22P05")
-"""PostgreSQL's codes for U+0000 in a text, and in a text within JSON."""
+"""PostgreSQL's error codes for U+0000 in a text, and in a text within JSON."""
 
 
 def is_away(error: Exception) -> bool:
-    """Return whether a networked database cannot be reached, or closes connections."""
+    """Return whether an error means that a networked database cannot be reached or closes connections."""
     cause = getattr(error, "orig", error)
     if isinstance(error, OSError):  # a connection failed or timed out
         return True
@@ -53,7 +53,9 @@ def is_away(error: Exception) -> bool:
 
 
 def explain(error: Exception, place: str, *, is_shared: bool) -> PorticoError:
-    """Return the error for the caller. ``place`` is the file; with ``is_shared``, several daemons use the database."""
+    """Return the error for the caller. ``place`` is the path of the file; with ``is_shared``, several daemons use the
+    database.
+    """
     if isinstance(error, PoolTimeout):
         return Unavailable(
             "All connections to the database are in use. Try again in a moment.",
@@ -106,7 +108,7 @@ def explain(error: Exception, place: str, *, is_shared: bool) -> PorticoError:
         )
     if "locked" in reason:
         return Unavailable(f"Another program has locked the database {place}. Try again.", code="busy")
-    if is_shared:  # the reason may contain hosts, and values of other users
+    if is_shared:  # the reason may contain host names, and values of other users
         logger.error("the database operation failed: %s", getattr(error, "orig", error))
         reason = "see the log for details"
     return PorticoError(f"The database operation failed: {reason}.", code="database_error")

@@ -1,6 +1,6 @@
 """Messages between daemons on one PostgreSQL: table changes, small messages, questions and answers.
 
-A daemon on SQLite is alone, so nothing in this module runs or is sent.
+With SQLite there are no other daemons, so this module does nothing.
 """
 
 from __future__ import annotations
@@ -32,27 +32,29 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 POLL_INTERVAL_S: Final = 1.0
-"""Seconds between two checks of the epochs: the delay caused by a lost notice."""
+"""Seconds between two checks of the epochs, which is the maximum delay if a notice is lost."""
 
 SEND_INTERVAL_S: Final = 0.05
-"""Seconds during which messages are collected, so that many are sent together."""
+"""Seconds during which messages are collected before they are sent together."""
 
 MAX_NOTICE_BYTES: Final = 7_000
-"""Maximum size of a notice, in bytes; PostgreSQL accepts less than 8,000."""
+"""Maximum size of a notice, in bytes; PostgreSQL accepts fewer than 8,000."""
 
 PRESENT_S: Final = 10.0
-"""Seconds after its last message during which a daemon counts as present; each announces itself every two seconds."""
+"""Seconds for which a daemon counts as present after its last message. Each daemon announces itself every two
+seconds.
+"""
 
 ANSWER_TIMEOUT_S: Final = 5.0
-"""Seconds to wait for a daemon's answer before asking again, because a notice may be lost."""
+"""Seconds to wait for a daemon's answer before asking again, because the notice may have been lost."""
 
 MAX_ASK_ATTEMPTS: Final = 3
 
 MAX_ASKED_COUNT: Final = 1_000
-"""Maximum number of questions waiting for answers, and of questions being answered."""
+"""Maximum number of questions waiting for answers, and maximum number of questions waiting to be answered."""
 
 MAX_ANSWER_BYTES: Final = 2**20
-"""Maximum size of a compressed answer, in bytes; it is sent in pieces, one per notice."""
+"""Maximum size of a compressed answer, in bytes; the answer is sent in pieces, one per notice."""
 
 MAX_PLAIN_BYTES: Final = 32 * 2**20
 """Maximum size of an answer before compression, in bytes."""
@@ -61,15 +63,15 @@ PIECE_CHARS: Final = 6_000
 
 Refresh: TypeAlias = Callable[[], Awaitable[None]]
 Receive: TypeAlias = Callable[[str, Any], None]
-"""Called with the name of the daemon that sent a message, and the message."""
+"""A function that receives the name of the sending daemon, and a message from it."""
 
 Answer: TypeAlias = Callable[[Any], Awaitable[Any]]
-"""Called with the question of another daemon; returns JSON, or ``None`` if this daemon has no answer."""
+"""A function that receives a question of another daemon and returns JSON, or ``None`` if this daemon has no answer."""
 
 
 @dataclass(slots=True)
 class _OpenQuestion:
-    """A question without an answer yet: the daemons it waits for, and their answers so far."""
+    """A question without an answer yet: the daemons whose answers are awaited, and the pieces received so far."""
 
     waiting: set[str]
     answer: asyncio.Future[tuple[str, Any] | None]
@@ -79,9 +81,9 @@ class _OpenQuestion:
 class Feed:
     """Refreshes cached tables when another daemon changes them, and carries messages between daemons.
 
-    A change is a number in ``epochs``, written in the transaction of the change; its notice only makes it arrive
-    earlier. A lost connection may lose messages, so nothing depends on a message that cannot be found out in another
-    way.
+    Each change increments a number in ``epochs`` in its own transaction; a notice only makes other daemons see the
+    change sooner. Messages may be lost with a connection, so everything that depends on a message can also be learned
+    in another way.
     """
 
     def __init__(self, database: Database) -> None:
@@ -94,7 +96,7 @@ class Feed:
         self._reports: dict[str, Callable[[bool], Mapping[str, Any]]] = {}
         self._wake = asyncio.Event()
         self._heard_at: dict[str, float] = {}
-        """When this daemon last heard from each other daemon, by `time.monotonic`."""
+        """Maps other daemons to the time of their last message, as `time.monotonic`."""
         self._outbox: deque[tuple[str, Any]] = deque(maxlen=10 * MAX_ASKED_COUNT)
         self._answers: dict[str, Answer] = {}
         self._questions: asyncio.Queue[tuple[str, Mapping[str, Any]]] = asyncio.Queue(MAX_ASKED_COUNT)
@@ -108,26 +110,28 @@ class Feed:
             self._postgres.watched = frozenset(self._refreshes)
 
     def receive(self, kind: str, receive: Receive) -> None:
-        """Call ``receive`` with the messages of a kind that other daemons send."""
+        """Call ``receive`` with each message of a kind that other daemons send."""
         self._receivers[kind] = receive
 
     def report(self, kind: str, collect: Callable[[bool], Mapping[str, Any]]) -> Callable[[], None]:
-        """Send the result of ``collect``, by name, to every other daemon.
+        """Send what ``collect`` returns, which maps names to messages, to all other daemons.
 
-        It is sent soon after each call of the returned function, and, with ``True``, every second.
+        This happens soon after each call of the returned function, and every second; only in the second case does
+        ``collect`` receive ``True``.
         """
         self._reports[kind] = collect
         return self._wake.set
 
     def answer(self, kind: str, answer: Answer) -> None:
-        """Answer the questions of a kind that other daemons send with `ask`."""
+        """Register the function that answers the questions of a kind that other daemons send with `ask`."""
         self._answers[kind] = answer
 
     async def ask(self, kind: str, question: Any, daemon: str = "") -> tuple[str, Any] | None:
-        """Return the name of the daemon that answers, and its answer: ``daemon``, or the first daemon with an answer.
+        """Ask ``daemon``, or all other daemons if it is empty. Return the name of the first daemon that has an answer,
+        and the answer.
 
-        Return ``None`` if no running daemon has an answer, or if those that have not answered have ended. Raise
-        `Unavailable` if a running daemon does not answer. A question may arrive more than once.
+        Return ``None`` if no running daemon has an answer, or if the daemons that have not answered are no longer
+        running. Raise `Unavailable` if a running daemon does not answer. A question may arrive more than once.
         """
         for _ in range(MAX_ASK_ATTEMPTS):
             other_daemons = {daemon} & self._present() if daemon else self._present()
@@ -165,7 +169,7 @@ class Feed:
         return set(self._heard_at)
 
     async def run(self) -> None:
-        """Listen, send and answer until cancelled; a lost connection is replaced."""
+        """Listen, send and answer until cancelled; reconnect if the connection is lost."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._listen(), name="feed")
             while True:
@@ -185,7 +189,7 @@ class Feed:
                 )
         except PorticoError as error:
             compressed_reply = zlib.compress(orjson.dumps({"failed": error.message}))
-        except Exception:  # in one question: the others are answered
+        except Exception:  # affects only this question: the others are answered
             logger.exception("a question from another daemon could not be answered")
             compressed_reply = zlib.compress(
                 orjson.dumps({"failed": "The other daemon failed; see its log for the reason."})
@@ -207,9 +211,9 @@ class Feed:
                 finally:
                     connection.terminate()
             except PorticoError as error:
-                logger.warning("changes by other daemons are not received for now: %s", error.message)
+                logger.warning("cannot receive changes from other daemons at the moment: %s", error.message)
             except self._postgres.errors as error:
-                logger.warning("changes by other daemons are not received for now: %s", error)
+                logger.warning("cannot receive changes from other daemons at the moment: %s", error)
             await asyncio.sleep(RETRY_S)
 
     async def _follow(self, connection: asyncpg.Connection[Any]) -> None:
@@ -240,7 +244,9 @@ class Feed:
                     logger.warning("the changes of %s could not be read: %s", table, error.message)
                 except (
                     Exception
-                ):  # in one table, which is retried: the other tables are followed, and the daemon serves
+                    # affects only this table, which is retried: the other tables are refreshed,
+                    # and the daemon keeps serving
+                ):
                     logger.exception("the changes of %s could not be applied", table)
                 else:
                     self._known_numbers[table] = number
@@ -274,7 +280,7 @@ class Feed:
             for table, number in notice.get("epochs", {}).items():
                 self._latest_numbers[table] = max(number, self._latest_numbers.get(table, 0))
                 if is_own and self._known_numbers.get(table, 0) == number - 1:
-                    self._known_numbers[table] = number  # made and known by this daemon
+                    self._known_numbers[table] = number  # this daemon made the change, and knows it
             if origin and not is_own:
                 self._heard_at[origin] = time.monotonic()
             for kind, data in () if is_own else notice.get("messages", ()):
@@ -292,7 +298,7 @@ class Feed:
         self._wake.set()
 
     def _take(self, origin: str, data: Mapping[str, Any]) -> None:
-        """Receive a piece of an answer; the last piece ends the wait."""
+        """Receive a piece of an answer; the last piece completes the answer."""
         open_question = self._open_questions.get(data["id"])
         if open_question is None or open_question.answer.done():
             return

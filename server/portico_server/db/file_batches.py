@@ -32,7 +32,7 @@ add_batch, get_batch = _BATCHES.add, _BATCHES.get
 
 
 def batch_counts(connection: Connection, row: FileBatchRow) -> FileCounts:
-    """Return the number of a batch's files in each state."""
+    """Return how many of a batch's files are in each state."""
     query = (
         select(store_files.c.status, func.count().label("files"))
         .where(store_files.c.store_id == row.store_id, store_files.c.file_id.in_(row.file_ids))
@@ -42,7 +42,7 @@ def batch_counts(connection: Connection, row: FileBatchRow) -> FileCounts:
 
 
 def cancel_batch(connection: Connection, row: FileBatchRow) -> None:
-    """Cancel the waiting files of a batch, and delete the chunks already indexed of a long file."""
+    """Cancel the waiting files of a batch, and delete the chunks of long files that were partly indexed."""
     given_up = (
         connection.execute(
             update(store_files)

@@ -41,7 +41,7 @@ MIRRORED_OWNER = "store:"
 
 @dataclass(frozen=True, slots=True)
 class FileRow:
-    """A file. ``owner`` is the key that created it, ``None`` if shared, or the store that mirrors it."""
+    """A file. ``owner`` is the key that created it, ``None`` if it is shared, or the store that mirrors it."""
 
     id: str
     owner: str | None
@@ -67,7 +67,7 @@ def page(
     order: Order = "desc",
     purpose: str | None = None,
 ) -> RowPage[FileRow]:
-    """Return uploaded files by creation time: all, or those of ``owner`` and shared ones."""
+    """Return uploaded files by creation time: all, or only those of ``owner`` and shared ones."""
     query = _FILES.select.where(
         or_(files.c.owner.is_(None), files.c.owner.not_like(f"{MIRRORED_OWNER}%")),
         or_(files.c.expires_at.is_(None), files.c.expires_at > time.time()),
@@ -76,7 +76,7 @@ def page(
         query = query.where(or_(files.c.owner.is_(None), files.c.owner == owner))
     if purpose is not None:
         query = query.where(files.c.purpose == purpose)
-    # Ids begin with the time: they sort files like created_at, and no two are equal.
+    # Ids begin with the creation time, so they sort like created_at, and no two are equal.
     if after is not None:
         query = query.where(files.c.id > after.id if order == "asc" else files.c.id < after.id)
     query = query.order_by(files.c.id.asc() if order == "asc" else files.c.id.desc())
@@ -84,7 +84,7 @@ def page(
 
 
 def delete(connection: Connection, file_id: str) -> bool:
-    """Remove a file from every store, then delete it. Return whether no other row needs its bytes."""
+    """Remove a file from every store, then delete it. Return whether its bytes are no longer needed by another row."""
     row = get(connection, file_id)
     if row is None:
         return False
@@ -96,7 +96,9 @@ def delete(connection: Connection, file_id: str) -> bool:
 
 
 def is_held(connection: Connection, sha256: str) -> bool:
-    """Return whether any row refers to these bytes, including a part of an upload, or an active batch reads them."""
+    """Return whether these bytes are in use: any row refers to them, including a part of an upload, or an active batch
+    reads them.
+    """
     for holder in (
         select(files.c.id).where(files.c.sha256 == sha256),
         select(upload_parts.c.id).where(upload_parts.c.sha256 == sha256),
@@ -143,13 +145,13 @@ _STORED = union_all(
     ),
 ).subquery()
 """The data on disk that count against keys: files, mirrored data of their stores, chunks with their vectors, parts of
-uploads, files made by their runs, skills, containers, sessions, conversations, responses, apps and prompts with
-their versions, evaluations and training jobs.
+uploads, files that their runs created, skills, containers, sessions, conversations, responses, apps and prompts
+with their versions, evaluations and training jobs.
 """
 
 
 def stored_by_owner(connection: Connection) -> dict[str, int]:
-    """Return the number of bytes that each key stores on disk, by its id."""
+    """Return the number of bytes that each key stores on disk, keyed by the key's id."""
     query = select(_STORED.c.owner, func.sum(_STORED.c.bytes)).group_by(_STORED.c.owner)
     return {owner: int(size) for owner, size in connection.execute(query)}
 
@@ -161,6 +163,6 @@ def stored_bytes(connection: Connection, owner: str) -> int:
 
 
 def expired_files(connection: Connection) -> list[FileRow]:
-    """Return expired files, up to a limit at a time."""
+    """Return a limited number of expired files."""
     query = _FILES.select.where(files.c.expires_at <= time.time())
     return _FILES.every(connection, query.limit(MAX_EXPIRED_ROWS))

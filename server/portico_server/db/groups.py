@@ -1,4 +1,4 @@
-"""Rows of chunk groups, and of the files that they were built from."""
+"""Rows of chunk groups, and of the files whose chunks they contain."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from portico_server.db.stores import StoreFileRow, file_columns, in_turns
 
 @dataclass(frozen=True, slots=True)
 class GroupRow:
-    """A group: how its chunks are cut, the group of their parents, and the model of their vectors.
+    """A chunk group: how its files are split into chunks, the parent group, and the model of the vectors.
 
-    An ``embedding_model`` of ``None`` is the store's own model, ``""`` means no model.
+    An ``embedding_model`` of ``None`` means the store's model; ``""`` means no model.
     """
 
     store_id: str
@@ -38,13 +38,13 @@ class GroupRow:
     created_at: float
 
     def model(self, of_store: str) -> str:
-        """Return the embedding model in use, ``""`` for none."""
+        """Return the embedding model that the group uses, ``""`` for none; ``of_store`` is the store's model."""
         return of_store if self.embedding_model is None else self.embedding_model
 
 
 @dataclass(frozen=True, slots=True)
 class GroupCounts:
-    """The progress of a group, in files, and the number of its chunks."""
+    """The number of files that a group has completed and failed, and the number of its chunks."""
 
     completed: int = 0
     failed: int = 0
@@ -55,7 +55,7 @@ _GROUPS = Rows(groups, GroupRow)
 
 
 def add(connection: Connection, row: GroupRow) -> bool:
-    """Add a group. Return whether the name was free in the store."""
+    """Add a group. Return false, without adding it, if the store already has a group with that name."""
     if get(connection, row.store_id, row.name) is not None:
         return False
     _GROUPS.add(connection, row)
@@ -63,7 +63,7 @@ def add(connection: Connection, row: GroupRow) -> bool:
 
 
 def get(connection: Connection, store_id: str, name: str) -> GroupRow | None:
-    """Return the group with a name."""
+    """Return the group ``name``, or ``None``."""
     query = _GROUPS.select.where(groups.c.store_id == store_id, groups.c.name == name)
     return _GROUPS.first(connection, query)
 
@@ -90,7 +90,7 @@ def remove(connection: Connection, store_id: str, name: str) -> None:
 def counts(
     connection: Connection, store_id: str, among: Collection[str] | None = None
 ) -> dict[str, GroupCounts]:
-    """Return the progress of each additional group of a store; with ``among``, only of those files."""
+    """Return the progress of each group of a store, keyed by group name; with ``among``, only counting these files."""
     completed_counts: Counter[str] = Counter()
     failed_counts: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
@@ -111,13 +111,13 @@ def counts(
             failed_counts[row.group_name] += row.failed
         for row in connection.execute(per_group.group_by(chunk_table.c.group_name)):
             sizes[row.group_name] += row.size
-    # While the first file of a group is processed, the group has chunks and no file.
+    # While a group's first file is being processed, the group has chunks but no completed file.
     names = {DEFAULT_GROUP, *sizes, *completed_counts}
     return {name: GroupCounts(completed_counts[name], failed_counts[name], sizes[name]) for name in names}
 
 
 def waiting_files(connection: Connection, row: GroupRow, limit: int) -> list[StoreFileRow]:
-    """Return files that are in the store's default group and not yet in this one, `in_turns`."""
+    """Return files that are in the store's default group but not yet in this group, `in_turns`."""
     is_embedded = exists().where(
         group_files.c.store_id == store_files.c.store_id,
         group_files.c.group_name == row.name,
@@ -134,7 +134,7 @@ def waiting_files(connection: Connection, row: GroupRow, limit: int) -> list[Sto
 
 
 def unfinished(connection: Connection) -> list[str]:
-    """Return the stores with a group that lacks files."""
+    """Return the ids of the stores with a group that does not contain all files yet."""
     is_written = exists().where(
         group_files.c.store_id == groups.c.store_id,
         group_files.c.group_name == groups.c.name,
@@ -154,7 +154,8 @@ def put(
 ) -> set[str]:
     """Write runs of chunks of files in this group, in order; return the ids of the files whose chunks were written.
 
-    Returns none if the group was deleted or changed in the meantime; deleted files are skipped.
+    If the group was deleted or changed in the meantime, writes nothing and returns an empty set. Deleted files are
+    skipped.
     """
     if get(connection, group.store_id, group.name) != group:
         return set()
@@ -180,29 +181,31 @@ def put(
 
 
 def fail_file(connection: Connection, group: GroupRow, row: StoreFileRow, error: str) -> None:
-    """Record that a file cannot be in this group, and the reason."""
+    """Delete a file's chunks in this group, and record the reason why the file cannot be in it."""
     indexed_chunks = IndexedChunks(row, (), None, first=True, finished=False, used=0)
     if put(connection, group, [indexed_chunks], None):
         _note(connection, group, row.file_id, error)
 
 
 def give_up_file(connection: Connection, group: GroupRow, row: StoreFileRow, error: str) -> None:
-    """Record a failure like `fail_file`, but keep the file's chunks in this group: `retry` continues after them."""
+    """Record a failure like `fail_file`, but keep the file's chunks in this group: after `retry`, the work continues
+    after them.
+    """
     indexed_chunks = IndexedChunks(row, (), None, first=False, finished=False, used=0)
     if put(connection, group, [indexed_chunks], None):
         _note(connection, group, row.file_id, error)
 
 
 def last_place(connection: Connection, group: GroupRow, file_id: str) -> Place | None:
-    """Return the place of a file's last chunk in this group, if any."""
+    """Return the place of a file's last chunk in this group, or ``None``."""
     return chunks.last_place(connection, group.store_id, file_id, group.name)
 
 
 def failures(
     connection: Connection, store_id: str, limit: int, among: Collection[str] | None = None
 ) -> list[tuple[str, str, str]]:
-    """Return the files that failed in a group, only ``among`` if given: (group, file name, reason), sorted by group
-    and name.
+    """Return the files that failed in a group, with ``among`` only these, as (group, file name, reason), sorted by
+    group and file name.
     """
     query = (
         select(group_files.c.group_name, files.c.filename, group_files.c.error, files.c.id)
@@ -236,7 +239,9 @@ def _note(connection: Connection, row: GroupRow, file_id: str, error: str | None
 def parents(
     connection: Connection, store_id: str, group: str, hit_rows: Sequence[HitRow]
 ) -> dict[int, HitRow]:
-    """Return, by hit id, the last chunk of ``group`` in which each of ``hit_rows`` begins."""
+    """Return the parents of ``hit_rows``, keyed by hit id: the last chunk of ``group`` that begins at or before
+    the hit.
+    """
     start = chunk_table.c.place["start"].as_integer()
     parent_of: dict[int, int] = {}
     for hit in hit_rows:

@@ -1,4 +1,4 @@
-"""Reads for searches: the matching chunks, and the ones that pass a filter."""
+"""Reads for searches: the chunks that were found, and the chunks and attributes for filters."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from portico_server.db.schema import chunks, files, store_files
 
 @dataclass(frozen=True, slots=True)
 class HitRow(ChunkRow):
-    """A chunk in the form that a search result needs, with the name and the attributes of its file."""
+    """A chunk in the form that a search result needs, with its file's name and attributes."""
 
     filename: str
     attributes: Attributes
@@ -28,19 +28,20 @@ class HitRow(ChunkRow):
     """When the file was added to the store, in seconds since 1970."""
 
 
-# As text: most files share their attributes, and the column's own reader would parse each of them separately.
+# Read as text: many files have the same attributes, and the column's type would parse each of them
+# separately.
 _ATTRIBUTES = select(store_files.c.file_id, cast(store_files.c.attributes, Text)).where(
     store_files.c.store_id == bindparam("store"), store_files.c.status == "completed"
 )
 
 
 MAX_DISTINCT = 10_000
-"""Maximum number of distinct file attributes considered."""
+"""Maximum number of different sets of file attributes that are read."""
 
 _DISTINCT = _ATTRIBUTES.with_only_columns(cast(store_files.c.attributes, Text)).distinct().limit(MAX_DISTINCT)
 
 
-# Built once, because building the statement takes longer than reading the rows.
+# Built only once, because building the statement takes longer than reading the rows.
 _HITS = (
     select(
         chunks.c.id,
@@ -58,7 +59,7 @@ _HITS = (
         store_files,
         (store_files.c.store_id == bindparam("store")) & (store_files.c.file_id == chunks.c.file_id),
     )
-    # A file whose indexing failed may have chunks, kept for the next attempt.
+    # A file whose indexing failed may still have chunks, which are kept for the next attempt.
     .where(chunks.c.id.in_(bindparam("wanted", expanding=True)), store_files.c.status != "failed")
 )
 
@@ -67,7 +68,7 @@ _HITS_NOW = DriverQuery(_HITS)
 
 
 def get(connection: Connection, store_id: str, chunk_ids: Sequence[int]) -> dict[int, HitRow]:
-    """Return the existing chunks of a store among ``chunk_ids``, by id."""
+    """Return the existing chunks of a store among ``chunk_ids``, keyed by id."""
     hit_rows: dict[int, HitRow] = {}
     for part in portions(chunk_ids):
         hit_rows |= _by_id(connection.execute(_HITS, {"store": store_id, "wanted": part}))
@@ -75,7 +76,7 @@ def get(connection: Connection, store_id: str, chunk_ids: Sequence[int]) -> dict
 
 
 def get_now(driver: sqlite3.Connection, store_id: str, chunk_ids: Sequence[int]) -> dict[int, HitRow]:
-    """Return a few chunks like `get`, for `Database.read_now`."""
+    """Return a few chunks as `get` does, but from `Database.read_now`."""
     return _by_id(_HITS_NOW.rows(driver, store=store_id, wanted=chunk_ids))
 
 
@@ -102,7 +103,7 @@ def attributes(connection: Connection, store_id: str) -> list[tuple[str, Attribu
 
 
 def distinct_attributes(connection: Connection, store_id: str) -> list[Attributes]:
-    """Return the distinct attributes of a store's parsed files; at most `MAX_DISTINCT`."""
+    """Return the different sets of attributes among a store's parsed files; at most `MAX_DISTINCT`."""
     rows = connection.execute(_DISTINCT, {"store": store_id})
     return [json.loads(text) or {} for (text,) in rows]
 
@@ -110,7 +111,7 @@ def distinct_attributes(connection: Connection, store_id: str) -> list[Attribute
 def ranges_of_files(
     connection: Connection, store_id: str, file_ids: Sequence[str], group: str = DEFAULT_GROUP
 ) -> list[tuple[int, int]]:
-    """Return the ids of all chunks of ``file_ids`` in a group, as (first, last) of each run without gaps."""
+    """Return the ids of all chunks of ``file_ids`` in a group, as ranges without gaps, each as (first, last)."""
     ranges: list[tuple[int, int]] = []
     for part in portions(file_ids):
         condition = (

@@ -1,4 +1,4 @@
-"""Writes for indexing: the chunks of several files at once, files that could not be parsed, and the size of files."""
+"""Writes for indexing: the chunks of several files together, files that could not be parsed, and the size of files."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from portico_server.db.stores import StoreFileRow
 
 @dataclass(frozen=True, slots=True)
 class IndexedChunks:
-    """A run of a file's chunks: the ``first`` run replaces all earlier chunks, and with the last the file is
+    """A run of a file's chunks. If it is the ``first``, it replaces all earlier chunks; if it is the last, the file is
     ``finished``.
 
-    ``data`` has a vector for each chunk. ``used`` is the size in bytes of this run and of those before it.
+    ``data`` contains a vector for each chunk. ``used`` is the size in bytes of this run and of all runs before it.
     """
 
     row: StoreFileRow
@@ -33,8 +33,8 @@ class IndexedChunks:
 def put(connection: Connection, store_id: str, batch: Sequence[IndexedChunks], model: str | None) -> set[str]:
     """Write runs of chunks of a store's files, in order; return the ids of the files whose chunks were written.
 
-    Files that were removed, cancelled or changed in the meantime are skipped. Raises `NotFound` if the store no longer
-    exists.
+    Files that were removed, cancelled or given a different chunking in the meantime are skipped. Raises `NotFound` if
+    the store no longer exists.
     """
     file_rows = {item.row.file_id: item.row for item in batch}
     result = connection.execute(
@@ -74,8 +74,8 @@ def put(connection: Connection, store_id: str, batch: Sequence[IndexedChunks], m
 def fail_file(
     connection: Connection, row: StoreFileRow, code: str, message: str, *, keep: bool = False
 ) -> None:
-    """Mark a file that could not be indexed as failed, and remove its chunks from searches. With ``keep``, its chunks
-    remain for an attempt that continues after them.
+    """Mark a file that could not be indexed as failed, which removes it from searches, and delete its chunks. With
+    ``keep``, the chunks remain, so that another attempt can continue after them.
     """
     condition = and_(store_files.c.store_id == row.store_id, store_files.c.file_id == row.file_id)
     now = connection.execute(select(store_files.c.status, store_files.c.chunking).where(condition)).first()

@@ -1,4 +1,4 @@
-"""The size of the chunks of files in all groups: their texts and their vectors."""
+"""The size of files' chunks in all groups: their texts and their vectors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from portico_server.db.changes import DEFAULT_GROUP
 from portico_server.db.schema import chunks, store_files, vectors
 
 _BATCH_FILES = 500
-"""Number of files in one ``IN`` list."""
+"""Maximum number of files in one ``IN`` list."""
 
 
 def bytes_in_groups(connection: Connection, store_id: str, file_ids: Sequence[str]) -> dict[str, int]:
@@ -49,7 +49,7 @@ def _count_bytes(
 def add_bytes(
     connection: Connection, store_id: str, before: Mapping[str, int], after: Mapping[str, int]
 ) -> None:
-    """Record a change in the size of files' chunks in additional groups."""
+    """Record the change in the size of files' chunks in an additional group, from ``before`` to ``after``."""
     for file_id in before.keys() | after.keys():
         change = after.get(file_id, 0) - before.get(file_id, 0)
         if change:

@@ -1,4 +1,4 @@
-"""SQLite connections that stay open, because getting one back from a pool costs more than a row."""
+"""SQLite connections that stay open, because taking a connection from a pool costs more than writing a row."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from portico_server.db.failures import DATABASE_ERRORS
 T = TypeVar("T")
 
 MAX_WAL_BYTES = 64 * 1024 * 1024
-"""Maximum size, in bytes, of the write-ahead log that stays on disk after a checkpoint: a large ingest must not
-enlarge it forever.
+"""Maximum size, in bytes, of the write-ahead log that remains on disk after a checkpoint, because otherwise a large
+ingest would enlarge it permanently.
 """
 
 
@@ -36,14 +36,14 @@ class KeptConnections:
         return connection
 
     def drop(self, engine: Engine) -> None:
-        """Discard the connection of ``engine``, whatever its state, so that the next transaction opens a new one."""
+        """Discard the connection of ``engine``, whatever its state; the next transaction opens a new connection."""
         connection = self.held.pop(engine, None)
         if connection is not None:
             with suppress(*DATABASE_ERRORS):
                 connection.close()
 
     def call(self, engine: Engine, function: Callable[[sqlite3.Connection], T]) -> T:
-        """Call a function with the driver's connection of ``engine``, outside a transaction."""
+        """Call a function with the driver connection of ``engine``, outside a transaction."""
         try:
             driver: Any = self.get(engine).connection.driver_connection
             return function(driver)
@@ -60,7 +60,9 @@ class KeptConnections:
                 driver.executemany(statement, rows)
                 driver.execute("COMMIT")
             except BaseException:
-                driver.rollback()  # a no-op if SQLite has rolled back itself: the full-disk error must not be replaced
+                # does nothing if SQLite has already rolled back; an error here must not
+                # replace the full-disk error
+                driver.rollback()
                 raise
         except DATABASE_ERRORS as error:
             self.drop(engine)
@@ -88,8 +90,9 @@ def open_sqlite(
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None  # transactions are begun explicitly, below
-        # Only for a new file, before anything is written: otherwise it would wait for the current writer.
+        connection.isolation_level = None  # transactions are begun explicitly (see below)
+        # Only for a new file, before anything is written, because otherwise the pragma would wait for the
+        # current writer.
         if connection.execute("PRAGMA page_count").fetchone()[0] == 0:
             connection.execute(f"PRAGMA auto_vacuum={snapshot.INCREMENTAL_VACUUM_CODE}")
         for pragma in (
@@ -98,8 +101,8 @@ def open_sqlite(
             f"journal_size_limit={MAX_WAL_BYTES}",
             "foreign_keys=ON",
             "temp_store=MEMORY",
-            # Mapped pages count as this process's memory once per connection, and a failing disk ends the
-            # process.
+            # Mapped pages would count as this process's memory once per connection, and an error of the disk
+            # would kill the process.
             "mmap_size=0",
             *statements,
         ):
@@ -108,6 +111,6 @@ def open_sqlite(
     @event.listens_for(engine, "begin")
     def start(connection: Connection) -> None:
         driver: Any = connection.connection.driver_connection
-        driver.execute(begin)  # without SQLAlchemy, which takes as long again
+        driver.execute(begin)  # without SQLAlchemy, which would double the time
 
     return engine

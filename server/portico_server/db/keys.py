@@ -16,12 +16,12 @@ from portico_server.db.schema import keys
 
 @dataclass(frozen=True, slots=True)
 class KeyRow:
-    """A key. ``hash`` is SHA-256 in hexadecimal, ``hint`` the last four characters of the secret.
+    """A key. ``hash`` is the secret's SHA-256 in hexadecimal, ``hint`` the last four characters of the secret.
 
-    ``limits`` have the form that `portico_server.core.limits.UsageLimits` writes; ``filters`` map a store, by its name
-    or id, to a filter on file attributes in the form of a request. An identity has an ``issuer`` and a ``subject``,
-    and a ``hash`` that no secret has; ``signed_in_at`` is when its newest token was issued, ``blocked_at`` since when
-    it has been blocked.
+    ``limits`` have the form that `portico_server.core.limits.UsageLimits` writes; ``filters`` maps stores, by name or
+    id, to filters on file attributes, in the form that requests use. The row of an identity has an ``issuer`` and a
+    ``subject``, and a ``hash`` that no secret can have; ``signed_in_at`` is when its newest token was issued, and
+    ``blocked_at`` is when it was blocked.
     """
 
     id: str
@@ -44,7 +44,7 @@ def add(connection: Connection, row: KeyRow) -> None:
 
 
 def sign_in(connection: Connection, row: KeyRow) -> bool:
-    """Store the permissions from the token of an identity, unless a newer token was used; false if the identity was
+    """Store the permissions from an identity's token, unless a newer token was used. Return false if the identity was
     revoked.
     """
     new: Any = (
@@ -80,7 +80,7 @@ def living(connection: Connection) -> Sequence[KeyRow]:
 
 
 def blocked_identities(connection: Connection) -> Sequence[KeyRow]:
-    """Return identities that are blocked, whatever token they present."""
+    """Return the blocked identities, whose tokens are all rejected."""
     return _rows(connection, _is_blocked())
 
 
@@ -116,7 +116,9 @@ def change(
     filters: Mapping[str, Any] | None = None,
     limits: Mapping[str, int] | None = None,
 ) -> bool:
-    """Change the given scopes, filters or limits of a key; return whether an active key was changed."""
+    """Change those of the scopes, filters and limits of a key that are not ``None``; return whether an active key was
+    changed.
+    """
     values: dict[str, Any] = {} if scopes is None else {"scopes": list(scopes)}
     if filters is not None:
         values["filters"] = dict(filters) or None
@@ -127,7 +129,7 @@ def change(
 
 
 def revoke(connection: Connection, key_id: str, now: float) -> bool:
-    """Revoke a key; return whether it was active. The row remains, so that the objects of the key keep their owner."""
+    """Revoke a key; return whether it was active. The row remains, so that the key's objects keep their owner."""
     result = connection.execute(
         update(keys).where(keys.c.id == key_id, keys.c.revoked_at.is_(None)).values(revoked_at=now)
     )
@@ -136,8 +138,8 @@ def revoke(connection: Connection, key_id: str, now: float) -> bool:
 
 
 def unblock(connection: Connection, key_id: str) -> bool:
-    """Unblock an identity, which has no permissions until it signs in again; return whether it was blocked."""
+    """Unblock an identity, which has no permissions until it signs in again. Return whether it was blocked."""
     values: dict[str, Any] = {"revoked_at": None, "scopes": []}
     result = connection.execute(update(keys).where(keys.c.id == key_id, _is_blocked()).values(values))
-    sign_ins.end_all(connection, key_id)  # a sign-in from while it was blocked
+    sign_ins.end_all(connection, key_id)  # ends sign-ins that date from before the unblocking
     return result.rowcount > 0

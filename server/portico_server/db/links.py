@@ -1,4 +1,6 @@
-"""Links: the names in each chunk of a store. Written and deleted with the chunks, and read in bounded portions."""
+"""Links: the names that occur in each chunk of a store. They are written and deleted with the chunks, and read in
+limited portions.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from sqlalchemy import Connection, TextClause, text
 from portico_server.db.schema import links
 
 MAX_TERM_CHUNKS = 100
-"""Maximum number of chunks that contain a term; a term in more chunks links nothing."""
+"""Maximum number of chunks that contain a term. A more frequent term links no chunks."""
 
 MAX_LINKS_READ_ROWS = 4_000
 """Maximum number of links read by one statement."""
@@ -20,14 +22,18 @@ MAX_LINKS_READ_ROWS = 4_000
 NAME, CODE, REFERENCE, FILE = 1, 2, 3, 4
 
 KINDS = {NAME: "name", CODE: "code", REFERENCE: "reference", FILE: "file"}
-"""The kind of a term: a name or a quoted title, an identifier, a numbered part of the same file, a file."""
+"""Maps each kind of term to its name: a name or a quoted title, an identifier, a numbered part of the same file, a
+file.
+"""
 
 WEAK_WEIGHT, NAME_WEIGHT, DEFINES_WEIGHT = 1, 2, 3
-"""Weights of a run that may be a name, of a name, and of the subject of a chunk, such as its heading or caption."""
+"""Weights of a phrase that may be a name, of a name, and of the subject of a chunk, such as its heading or caption."""
 
 
 class NewLink(NamedTuple):
-    """A name in a chunk: its hash with the store, below 2**48; its kind; its weight, see `NAME_WEIGHT`."""
+    """A name in a chunk: the hash of name and store, below 2**48; the kind of the name; its weight, see
+    `NAME_WEIGHT`.
+    """
 
     term: int
     kind: int
@@ -50,12 +56,14 @@ _WANTED = {
     "sqlite": "(SELECT value FROM json_each(:wanted)) w",
     "postgresql": "(SELECT CAST(e AS bigint) AS value FROM jsonb_array_elements_text(CAST(:wanted AS jsonb)) e) w",
 }
-"""A list of numbers passed as one JSON text, so that a statement is the same for any number of them."""
+"""SQL for a list of numbers that is passed as one JSON text, so that the statement is the same for any number of
+them.
+"""
 
 
 def _statements(template: str) -> Mapping[str, tuple[str, TextClause]]:
-    """Return the query for each database. SQLAlchemy expressions would be compiled at each call, which takes longer
-    than the query.
+    """Return the query for each kind of database, as text. SQLAlchemy expressions would be compiled at each call,
+    which takes longer than the query.
     """
     return {
         name: (sql := template.replace("WANTED", chunk_list), text(sql))
@@ -86,7 +94,9 @@ def _read(
 ) -> Sequence[Any]:
     parameters = {"wanted": orjson.dumps(list(chunk_ids)).decode(), **bounds}
     sql, clause = statements[connection.dialect.name]
-    if connection.dialect.name == "sqlite":  # without SQLAlchemy: thousands of small rows in a search
+    if (
+        connection.dialect.name == "sqlite"
+    ):  # without SQLAlchemy, because a search reads thousands of small rows
         driver: Any = connection.connection.driver_connection
         rows: list[Any] = driver.execute(sql, parameters).fetchall()
         return rows
@@ -94,8 +104,8 @@ def _read(
 
 
 def add(connection: Connection, named_links: Mapping[int, Sequence[NewLink]]) -> None:
-    """Write the names in chunks, by their ids; existing links remain."""
-    # In the order of the table, so that each of its pages is written once.
+    """Write the names in chunks, keyed by chunk id; existing links are kept."""
+    # In the order of the table, so that each page of the table is written only once.
     rows = sorted(
         (link.term, chunk, link.kind, link.weight)
         for chunk, chunk_links in named_links.items()
@@ -115,7 +125,7 @@ def add(connection: Connection, named_links: Mapping[int, Sequence[NewLink]]) ->
 
 
 def of_chunks(connection: Connection, chunk_ids: Sequence[int]) -> list[LinkRow]:
-    """Return the links of chunks, at most `MAX_LINKS_READ_ROWS`."""
+    """Return at most `MAX_LINKS_READ_ROWS` links of chunks."""
     return [LinkRow(*row) for row in _read(connection, _OF_CHUNKS, chunk_ids, most=MAX_LINKS_READ_ROWS)]
 
 
@@ -126,7 +136,7 @@ def naming(
     with_files: bool = False,
     limit: int = MAX_LINKS_READ_ROWS,
 ) -> list[LinkRow]:
-    """Return links from chunks to terms, at most ``limit``; none for a term in more than `MAX_TERM_CHUNKS` chunks."""
+    """Return at most ``limit`` links to terms; none for a term that occurs in more than `MAX_TERM_CHUNKS` chunks."""
     statements = _NAMING_IN_FILES if with_files else _NAMING
     rows = _read(connection, statements, terms, most=limit, bound=MAX_TERM_CHUNKS)
     return [LinkRow(*row) for row in rows]

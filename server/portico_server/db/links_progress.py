@@ -1,4 +1,4 @@
-"""Progress of linking or unlinking a store after a change of its setting."""
+"""Progress of linking or unlinking a store's chunks after a change of the store's setting."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ def catch_up(
     *,
     keep: bool,
 ) -> bool:
-    """Link a portion of a store's chunks by the names in them, or unlink them if ``keep`` is false, and record the
-    progress.
+    """Link a portion of a store's chunks by the names in them, or remove their links if ``keep`` is false, and record
+    the progress.
 
-    Deleted chunks are skipped. Returns ``False`` and writes nothing if the store's setting has changed.
+    Deleted chunks are skipped. Returns ``False`` and writes nothing if the store's setting has changed in the
+    meantime.
     """
     now = connection.execute(
         select(stores.c.links, stores.c.linked_to).where(stores.c.id == store_id).with_for_update()
@@ -42,8 +43,8 @@ def catch_up(
 
 
 def caught_up(connection: Connection, store_id: str, *, keep: bool) -> None:
-    """Record that all chunks of a store are linked, or none if ``keep`` is false, unless the setting has changed
-    since.
+    """Record that all chunks of a store are linked, or that none are if ``keep`` is false, unless the setting has
+    changed in the meantime.
     """
     condition = (stores.c.id == store_id) & (stores.c.links == keep)
     connection.execute(stores.update().where(condition).values(linked_to=None))

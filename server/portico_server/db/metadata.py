@@ -1,4 +1,4 @@
-"""The metadata that all tables are registered with."""
+"""The SQLAlchemy metadata with which all tables are registered."""
 
 from __future__ import annotations
 

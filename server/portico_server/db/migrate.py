@@ -1,4 +1,4 @@
-"""Database migrations to the schema of this version. Imported only if a migration is needed."""
+"""Database migrations to the schema of this version. Imported only if a database must be migrated."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def config() -> Config:
 
 
 def is_known(revision: str) -> bool:
-    """Return whether this version contains a migration."""
+    """Return whether this version of Portico contains a migration."""
     try:
         return ScriptDirectory.from_config(config()).get_revision(revision) is not None
     except CommandError:
@@ -40,7 +40,7 @@ def is_known(revision: str) -> bool:
 
 
 def is_unreleased(revision: str) -> bool:
-    """Return whether a database has a migration from before the first release, which the baseline has replaced."""
+    """Return whether a database is at a migration from before the first release, which the baseline has replaced."""
     return re.fullmatch(r"\d{4}", revision) is not None and revision < BASELINE
 
 
@@ -53,7 +53,7 @@ def upgrade(engine: Engine) -> None:
 def bring_up(connection: Connection) -> None:
     """Run all missing migrations in the transaction of ``connection``.
 
-    Raises `Unavailable`, without changing anything, for a database from before the first release or of a newer
+    Raises `Unavailable`, without changing anything, if the database is from before the first release or from a newer
     version.
     """
     settings = config()
@@ -78,9 +78,9 @@ def bring_up(connection: Connection) -> None:
 
 @contextmanager
 def _rebuilding(engine: Engine) -> Iterator[Connection]:
-    """Yield the connection of a transaction in which tables can be rebuilt.
+    """Yield a connection in a transaction in which tables can be rebuilt.
 
-    A rebuild drops the old table, which would otherwise also delete the rows that refer to it.
+    Rebuilding drops the old table, which would normally also delete the rows in other tables that refer to it.
     """
     with engine.connect() as connection:
         driver = connection.connection.driver_connection

@@ -1,4 +1,4 @@
-"""Models, aliases and adapters added by an operator or a training run, and the results of models in the answer test."""
+"""Models, aliases and adapters added by an operator or a training run, and the models' results in the answer test."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ def list_models(connection: Connection) -> list[SpecRow]:
 
 
 def put_model(connection: Connection, name: str, owner: str | None, spec: Mapping[str, Any]) -> None:
-    """Add a model, or replace the model of this name. Raises `Conflict` if an app has the name."""
+    """Add a model, or replace the model with this name. Raises `Conflict` if an app has the name."""
     require_free(connection, owner, name, "model")
     put_spec(connection, models, name, owner, spec)
 
 
 def remove_model(connection: Connection, name: str) -> None:
-    """Delete a model and the aliases that point to it."""
+    """Delete a model, and the aliases that point to it."""
     remove_spec(connection, models, name)
     connection.execute(delete(aliases).where(aliases.c.target == name))
 
 
 def list_aliases(connection: Connection) -> dict[str, str]:
-    """Return aliases and their targets."""
+    """Return the targets of all aliases, keyed by alias."""
     return {row.name: row.target for row in connection.execute(select(aliases.c.name, aliases.c.target))}
 
 
@@ -52,7 +52,7 @@ def remove_alias(connection: Connection, name: str) -> None:
 
 
 def _require_whole(connection: Connection, name: str) -> None:
-    """Raise `Conflict` for an alias whose calls are split."""
+    """Raise `Conflict` if a canary splits the calls of an alias."""
     if connection.execute(select(canaries.c.id).where(canaries.c.running == name)).first() is not None:
         raise Conflict(
             f"The calls of '{name}' are split by a canary. End the canary first: portico canaries promote "

@@ -1,8 +1,8 @@
-"""Uniqueness of names: an owner has a name once, and a shared object has no owner.
+"""Uniqueness of names: each owner can use a name once. A shared object has no owner.
 
-Deployed apps, the chat apps of stores, and models with their adapters and aliases share one namespace over several
-tables, which no unique index can span. Code that writes a name into one table checks the others in the same
-transaction: SQLite has one writer at a time, and PostgreSQL a lock on the name.
+Deployed apps, the chat apps of stores, and models with their adapters and aliases share one namespace, which spans
+several tables and which no unique index can cover. Code that writes a name into one table checks the others in the
+same transaction: SQLite has one writer at a time, and PostgreSQL locks the name.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Reader = TypeVar("Reader")
 
 
 class Owned(Protocol):
-    """A row with a name. ``owner`` is the key that has the name; ``None`` means shared."""
+    """A row with a name. ``owner`` is the key that owns the object; ``None`` means shared."""
 
     @property
     def name(self) -> str: ...
@@ -35,23 +35,23 @@ R = TypeVar("R", bound=Owned)
 
 
 def claim_of(owner: str | None, name: str) -> str:
-    """Return owner and name as one value for a unique column. A null in it stands for no name, as in every database."""
+    """Return owner and name as one value for a unique column. An object without a name has null in this column, which
+    is never a duplicate.
+    """
     return f"{owner or ''}/{name}"
 
 
 def own_or_shared(
     reader: Reader, find_by_name: Callable[[Reader, str, str | None], T | None], name: str, owner: str
 ) -> T | None:
-    """Return the object that a key refers to by a name: its own, then the shared one. ``find_by_name`` looks in one
-    owner.
+    """Return the object to which a key refers by a name: its own or, if none exists, the shared one. ``find_by_name``
+    finds the object of one owner.
     """
     return find_by_name(reader, name, owner) or find_by_name(reader, name, None)
 
 
 def as_meant(rs: Iterable[R], owner: str) -> list[R]:
-    """Return a key's own rows and the shared rows, without shared rows that the key's own rows of the same name
-    replace.
-    """
+    """Return a key's own rows and the shared rows, except shared rows with the name of one of the key's own rows."""
     rows = list(rs)
     own_names = {row.name for row in rows if row.owner == owner}
     return [row for row in rows if row.owner == owner or row.name not in own_names]
@@ -64,10 +64,10 @@ def lock(connection: Connection, name: str) -> None:
 
 
 def holder(connection: Connection, owner: str | None, name: str, kind: Kind) -> str | None:
-    """Return the kind of object, other than ``kind``, that has the name, of this owner or shared; ``None`` if it is
-    free.
+    """Return the kind of the object that already has the name for this owner or as a shared object, ignoring objects
+    that a unique column already prevents; ``None`` if the name is free.
 
-    A key's own object must not hide a shared object of any kind, including its own.
+    A key's own object must not hide a shared object of any kind, including ``kind``.
     """
     lock(connection, name)
     claims = {claim_of(owner, name), claim_of(None, name)}
@@ -92,7 +92,7 @@ def holder(connection: Connection, owner: str | None, name: str, kind: Kind) -> 
 
 
 def require_free(connection: Connection, owner: str | None, name: str, kind: Kind) -> None:
-    """Raise `Conflict` if `holder` finds an object."""
+    """Raise `Conflict` if another object already has the name, see `holder`."""
     holder_kind = holder(connection, owner, name, kind)
     if holder_kind is not None:
         raise Conflict(

@@ -1,4 +1,6 @@
-"""PostgreSQL for `Database`: SQLAlchemy on asyncpg in a thread with an event loop, and notices between daemons."""
+"""PostgreSQL for `Database`: SQLAlchemy and asyncpg in a thread with its own event loop, and notices between
+daemons.
+"""
 
 from __future__ import annotations
 
@@ -30,19 +32,19 @@ CONNECT_TIMEOUT_S: Final = 5.0
 """Maximum seconds for the server to accept a connection."""
 
 COMMAND_TIMEOUT_S: Final = 120.0
-"""Maximum duration of a statement in seconds, including the wait for other daemons that write."""
+"""Maximum duration of a statement in seconds, including the wait while other daemons write."""
 
 IDLE_TRANSACTION_TIMEOUT_MS: Final = 30_000
 """Milliseconds after which the server ends an idle transaction, because other daemons wait for its lock."""
 
 WRITER_LOCK_CODE: Final = 8_642_001
-"""The advisory lock of a writing transaction.
+"""The advisory lock that each writing transaction takes.
 
 Daemons write one after another, as with SQLite, so that a check and the change that depends on it are atomic.
 """
 
 TURN_INTERVAL_S: Final = 0.1
-"""Seconds between two checks whether another daemon still holds a name."""
+"""Seconds between two checks whether another daemon still holds the lock on a name."""
 
 _LOCK = text(f"select pg_advisory_xact_lock({WRITER_LOCK_CODE})")
 _LOCK_RELAXED = text(
@@ -51,10 +53,10 @@ _LOCK_RELAXED = text(
 
 
 class PostgresThread:
-    """Runs transactions in the event loop of a thread: a few reads at a time, and one write after another.
+    """Runs transactions in a thread with its own event loop: a few reads at a time, and one write after another.
 
     ``origin`` identifies this daemon in notices. In its own transaction, a write increments the epoch of each
-    ``watched`` table that it changed, and notifies the other daemons.
+    ``watched`` table that it has changed, and notifies the other daemons.
     """
 
     def __init__(self, url: URL, readers: int, explain: Callable[[Exception], PorticoError]) -> None:
@@ -81,21 +83,21 @@ class PostgresThread:
                 self._changed_tables.add(statement.table.name)
 
     def _engine(self, size: int, **options: Any) -> AsyncEngine:
-        # The first statement on a broken connection detects it and replaces it (`_open`): a ping before
-        # each transaction would cost as much as a row.
+        # A broken connection is detected by its first statement, and replaced (`_open`): a ping before each
+        # transaction would cost as much as reading a row.
         return create_async_engine(
             "postgresql+asyncpg://", async_creator=self.connect, pool_size=size, max_overflow=0, **options
         )
 
     @property
     def errors(self) -> tuple[type[Exception], ...]:
-        """The exceptions of `connect` and its connections."""
+        """The exceptions that `connect` and the connections it returns raise."""
         import asyncpg
 
         return OSError, asyncpg.PostgresError, asyncpg.InterfaceError
 
     async def connect(self) -> asyncpg.Connection[Any]:
-        """Return a separate connection in the caller's loop. Raises `OSError` for any connection failure."""
+        """Return a separate connection in the caller's event loop. Raises `OSError` for any connection failure."""
         import asyncpg
 
         try:
@@ -112,7 +114,7 @@ class PostgresThread:
             raise ConnectionError(str(error)) from error
 
     def read(self, function: Callable[[Connection], T]) -> asyncio.Future[T]:
-        """Run a transaction on a consistent snapshot; repeat it from its start if the connection was broken."""
+        """Run a transaction on a consistent snapshot; run it again if the connection was broken."""
 
         async def once() -> T:
             async with self._read_engine.begin() as connection:
@@ -130,8 +132,8 @@ class PostgresThread:
         return self._do(work)
 
     def write(self, function: Callable[[Connection], T], *, full: bool = True) -> asyncio.Future[T]:
-        """Run a transaction while no other transaction writes. If not ``full``, a power failure of the server may lose
-        it.
+        """Run a transaction while no other transaction writes. Unless ``full``, a power failure of the server may lose
+        the result.
         """
         return self._do(partial(self._write, function, _LOCK if full else _LOCK_RELAXED))
 
@@ -146,7 +148,7 @@ class PostgresThread:
 
     @asynccontextmanager
     async def _open(self, first: TextClause) -> AsyncIterator[AsyncConnection]:
-        """Yield a connection whose transaction begins with ``first``; a broken connection is replaced."""
+        """Yield a connection whose transaction begins with the statement ``first``; a broken connection is replaced."""
         connection = await self._write_engine.connect()
         try:
             try:
@@ -162,7 +164,7 @@ class PostgresThread:
             await connection.close()
 
     def _advance(self, connection: Connection) -> None:
-        """Increment the epochs of the changed watched tables, and send notices."""
+        """Increment the epochs of the watched tables that the transaction changed, and notify the other daemons."""
         statement = insert(epochs).values(
             [{"topic": topic, "number": 1} for topic in sorted(self._changed_tables)]
         )
@@ -174,7 +176,7 @@ class PostgresThread:
         connection.execute(select(func.pg_notify(CHANNEL, orjson.dumps(notice).decode())))
 
     def _do(self, work: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Future[T]:
-        """Return the future of ``work``, which runs to completion even if nobody awaits it any more."""
+        """Start ``work`` and return its future. The work runs to completion even if no task awaits it any more."""
         if self._is_closed:
             raise RuntimeError("The database is closed.")
 
@@ -190,14 +192,15 @@ class PostgresThread:
         return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(begin(), self._loop))
 
     def wait_for_write(self, function: Callable[[Connection], T]) -> T:
-        """Run `write` for a caller without an event loop."""
+        """Run `write`, and wait for the result without an event loop."""
         return asyncio.run_coroutine_threadsafe(self._write(function, _LOCK), self._loop).result()
 
     @asynccontextmanager
     async def exclusive(self, name: str, *, wait_s: float) -> AsyncIterator[bool]:
-        """Lock a name against every other daemon; yields whether the lock is held, after at most ``wait_s`` seconds.
+        """Lock a name against all other daemons; after at most ``wait_s`` seconds, yield whether this daemon holds the
+        lock.
 
-        The lock does not apply within this daemon. PostgreSQL releases the locks of a daemon that has ended.
+        The lock has no effect within this daemon. PostgreSQL releases the locks of a daemon that has ended.
         """
         key = int.from_bytes(sha256(name.encode()).digest()[:8], "big", signed=True)
         until = time.monotonic() + wait_s
@@ -212,7 +215,7 @@ class PostgresThread:
                 await asyncio.shield(self._unlock(key))
 
     async def _try_lock(self, key: int) -> bool:
-        """Return whether the lock was acquired. A lock acquired for a cancelled caller is released."""
+        """Return whether the lock was acquired. If the caller is cancelled meanwhile, release the lock again."""
         future = self._do(partial(self._ask, "select pg_try_advisory_lock($1)", key))
 
         async def give_back() -> None:
@@ -227,11 +230,11 @@ class PostgresThread:
             raise
 
     async def _unlock(self, key: int) -> None:
-        with suppress(PorticoError):  # a lost connection holds no locks
+        with suppress(PorticoError):  # a lost connection no longer holds locks
             await self._do(partial(self._ask, "select pg_advisory_unlock($1)", key))
 
     async def _ask(self, query: str, *values: Any) -> Any:
-        """Run a query on the connection that holds this daemon's locks."""
+        """Run a query on the connection that holds this daemon's advisory locks."""
         try:
             async with self._locking:
                 if self._locks is None or self._locks.is_closed():
@@ -241,7 +244,7 @@ class PostgresThread:
             raise ConnectionError(str(error)) from error
 
     def close(self) -> None:
-        """Finish the started work, then close."""
+        """Finish the transactions that have started, then close the connections."""
         self._is_closed = True
 
         async def end() -> None:

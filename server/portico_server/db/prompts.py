@@ -1,4 +1,4 @@
-"""Prompts with all of their versions."""
+"""Prompts with all their versions."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ S = TypeVar("S")
 
 @dataclass(frozen=True, slots=True)
 class PromptRow(Generic[S]):
-    """A version of a prompt; ``id`` is the id of the prompt, ``owner`` the key that has its name; ``None`` means
-    shared.
+    """A version of a prompt; ``id`` is the id of the prompt, and ``owner`` is the key that owns it (``None`` means
+    shared).
 
-    ``spec`` is JSON in the database, ``origin`` the source it was imported from.
+    ``spec`` is the prompt as JSON; ``origin`` is the source from which it was imported.
     """
 
     id: str
@@ -42,8 +42,8 @@ _PROMPTS: Rows[PromptJson] = Rows(prompts, PromptRow)
 
 
 def newest(connection: Connection, owner: str | None, *, include_all: bool = False) -> list[PromptJson]:
-    """Return the newest version of every prompt of an owner and every shared prompt, or of all prompts, sorted by
-    name.
+    """Return the newest version of each prompt of an owner and of each shared prompt, or with ``include_all`` of every
+    prompt, sorted by name.
     """
     last = select(prompts.c.id, func.max(prompts.c.version).label("version")).group_by(prompts.c.id)
     subquery = last.subquery()
@@ -62,13 +62,15 @@ def versions(connection: Connection, prompt_id: str) -> list[PromptJson]:
 
 
 def by_name(connection: Connection, name: str, owner: str | None) -> PromptJson | None:
-    """Return the newest version of the prompt that this owner has under a name; ``None`` means the shared prompt."""
+    """Return the newest version of the prompt ``name`` that belongs to exactly this owner; ``None`` as the owner means
+    shared prompts.
+    """
     query = _PROMPTS.select.where(prompts.c.claim == _claim(owner, name))
     return _PROMPTS.first(connection, query.order_by(prompts.c.version.desc()).limit(1))
 
 
 def find_version(connection: Connection, prompt_id: str, version: int | None) -> PromptJson | None:
-    """Return a version of a prompt, or its newest version."""
+    """Return a version of a prompt; the default is the newest version."""
     query = _PROMPTS.select.where(prompts.c.id == prompt_id)
     if version is not None:
         query = query.where(prompts.c.version == version)
@@ -78,9 +80,10 @@ def find_version(connection: Connection, prompt_id: str, version: int | None) ->
 def save(
     connection: Connection, name: str, owner: str | None, spec: Mapping[str, Any], origin: str
 ) -> tuple[PromptJson, bool]:
-    """Return the newest version with this content, and whether it was created.
+    """Store a new version of a prompt unless the newest version has the same content. Return the newest version, and
+    whether it was created.
 
-    Raises `Conflict` if a key claims a shared name.
+    Raises `Conflict` if a key uses the name of a shared prompt.
     """
     lock(connection, name)
     last = by_name(connection, name, owner)
@@ -105,7 +108,7 @@ def save(
 def ship(connection: Connection, specs: Sequence[Mapping[str, Any]], origin: str) -> int:
     """Store the prompts of a release in one transaction; return the number of new versions.
 
-    A prompt that a user has changed since is not updated.
+    A prompt that a user has changed is not updated.
     """
     shipped_specs = {str(spec["name"]): dict(spec) for spec in specs}
     prompt_rows = {row.name: row for row in newest(connection, None)}
@@ -115,14 +118,14 @@ def ship(connection: Connection, specs: Sequence[Mapping[str, Any]], origin: str
             lock(connection, name)
         prompt_rows = {
             row.name: row for row in newest(connection, None)
-        }  # another daemon may have stored them
+        }  # another daemon may have stored the prompts
     first_version = {"version": 1, "owner": None, "origin": origin, "created_at": time.time()}
     new_rows = [
         {**first_version, "id": new_id("prompt_"), "name": name, "claim": _claim(None, name), "spec": spec}
         for name, spec in shipped_specs.items()
         if name not in prompt_rows
     ]
-    if new_rows:  # all of them at the first start, in one statement
+    if new_rows:  # at the first start, one statement inserts all prompts
         connection.execute(insert(prompts), new_rows)
     changed_names = [
         name
@@ -135,12 +138,12 @@ def ship(connection: Connection, specs: Sequence[Mapping[str, Any]], origin: str
 
 
 def remove(connection: Connection, prompt_id: str) -> int:
-    """Delete all versions of a prompt; return their number."""
+    """Delete all versions of a prompt; return the number deleted."""
     return connection.execute(delete(prompts).where(prompts.c.id == prompt_id)).rowcount
 
 
 def name_conflict(name: str) -> Conflict:
-    """Return the error for a key that claims a shared name."""
+    """Return the error for a key that uses the name of a shared prompt."""
     return Conflict(
         f"The name '{name}' belongs to a shared prompt. Choose another name.",
         code="name_taken",
@@ -149,4 +152,4 @@ def name_conflict(name: str) -> Conflict:
 
 
 def _claim(owner: str | None, name: str) -> str:
-    return claim_of(owner, name.replace("/", "\x1f"))  # the name of a prompt may contain slashes
+    return claim_of(owner, name.replace("/", "\x1f"))  # prompt names may contain slashes

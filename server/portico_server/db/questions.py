@@ -20,7 +20,7 @@ from portico_server.db.schema import questions, runs
 
 @dataclass(frozen=True, slots=True)
 class QuestionRow:
-    """A question. Times are seconds since 1970; ``lease_owner`` is the worker that has claimed it."""
+    """A question. Times are seconds since 1970; ``lease_owner`` is the worker that has claimed the question."""
 
     id: str
     run_id: str
@@ -45,14 +45,14 @@ class QuestionRow:
     @property
     def effect(self) -> str:
         """The key that identifies the effect of the answer: ``RUN:PATH``, as for every effect of a flow. A question
-        without a key is asked again each time.
+        without a key has a new effect each time it is asked.
         """
         if self.key == self.id or self.key.startswith(f"{self.run_id}:"):
             return self.key
         return f"{self.run_id}:{self.key}"
 
     def asks_same_as(self, question_row: QuestionRow) -> bool:
-        """Return whether both rows ask the same question, because an answer to one must not count for a different
+        """Return whether two rows contain the same question, because an answer must not be used for a different
         question.
         """
         own_fields, other_fields = (
@@ -65,16 +65,16 @@ _COLUMNS = [questions.c[name] for name in QuestionRow.__dataclass_fields__]
 
 
 def _row(row: Row[Any]) -> QuestionRow:
-    # A value is stored as a list with one item: SQLite would change the JSON of a bare number.
+    # A value is stored inside a list, because SQLite would change the JSON of a bare number.
     values = dict(row._mapping)
     return QuestionRow(**{**values, "value": values["value"][0] if values["value"] else None})
 
 
 def ask(connection: Connection, row: QuestionRow) -> QuestionRow:
-    """Store a question, unless its run has asked it before under this key; return the valid row.
+    """Store a question, unless its run has already asked it with the same key; return the row that is now valid.
 
-    An existing question that was answered, or still waits, is valid; any other is replaced by ``row``. While a
-    question waits, its durable run is ``waiting``, and work done before it counts as progress.
+    An existing row is valid if it contains the same question and is answered or still waiting; otherwise ``row``
+    replaces it. While a question waits, its durable run is ``waiting``, and the work done before counts as progress.
     """
     found_row = connection.execute(
         select(*_COLUMNS).where(questions.c.run_id == row.run_id, questions.c.key == row.key)
@@ -117,7 +117,7 @@ def resume_run(connection: Connection, run_id: str) -> None:
 def answer(
     connection: Connection, question_id: str, is_accepted: bool, value: Any, note: str, by: str
 ) -> QuestionRow | None:
-    """Answer a waiting question; return the row with the answer, or ``None`` if it no longer waits."""
+    """Answer a waiting question; return the row with the answer, or ``None`` if the question no longer waits."""
     now = time.time()
     result = connection.execute(
         update(questions)
@@ -140,7 +140,7 @@ def end(connection: Connection, question_id: str, status: QuestionStatus) -> Que
 
 
 def end_of_run(connection: Connection, run_id: str) -> list[str]:
-    """End the open questions of a run that has ended; return their ids."""
+    """End the waiting questions of a run that has ended; return their ids."""
     condition = and_(questions.c.run_id == run_id, questions.c.status == "pending")
     question_ids = list(connection.execute(select(questions.c.id).where(condition)).scalars())
     if question_ids:
@@ -149,7 +149,7 @@ def end_of_run(connection: Connection, run_id: str) -> list[str]:
 
 
 def end_unnamed(connection: Connection, run_id: str) -> None:
-    """End the questions without a key of a run that restarts, because it will ask them again."""
+    """End the questions without a key that a restarting run had asked, because the run will ask them again."""
     connection.execute(
         update(questions)
         .where(
@@ -162,7 +162,9 @@ def end_unnamed(connection: Connection, run_id: str) -> None:
 
 
 def end_orphans(connection: Connection) -> int:
-    """End the questions of runs that ended with their daemon; no other daemon may own a run. Return their number."""
+    """End the questions of runs that ended with their daemon; return the number of questions. Call this only if no
+    other daemon owns a run.
+    """
     living = select(runs.c.id).where(runs.c.finished_at.is_(None))
     return connection.execute(
         update(questions)
@@ -193,7 +195,9 @@ def newest(
     run_id: str | None = None,
     limit: int = 100,
 ) -> RowPage[QuestionRow]:
-    """Return questions, newest first: all, or those of ``owner``. ``pending`` questions can still be answered."""
+    """Return questions, newest first: all, or only those of ``owner``. With the status ``pending``, return only
+    questions that can still be answered.
+    """
     query = select(*_COLUMNS).order_by(questions.c.created_at.desc(), questions.c.id.desc())
     if owner is not None:
         query = query.where(questions.c.owner == owner)
@@ -210,7 +214,7 @@ def newest(
 
 
 def settled_ids(connection: Connection, ids: Sequence[str]) -> list[str]:
-    """Return those of ``ids`` that no longer wait."""
+    """Return those of ``ids`` whose questions no longer wait."""
     query = select(questions.c.id).where(questions.c.id.in_(ids), questions.c.status != "pending")
     return list(connection.execute(query).scalars())
 
@@ -228,8 +232,8 @@ def claim(
 ) -> list[QuestionRow]:
     """Claim the oldest function questions that no worker has claimed, or whose worker's lease has expired.
 
-    These are questions named in ``names`` and asked for ``owner``, and questions named in ``served_names`` from
-    anyone.
+    Only questions for ``owner`` with a name in ``names`` can be claimed, and questions for any owner with a name in
+    ``served_names``.
     """
     now = clock(connection)
     rows = connection.execute(
@@ -256,7 +260,7 @@ def claim(
 
 
 def renew(connection: Connection, ids: Sequence[str], worker: str, lease_seconds: float) -> list[str]:
-    """Renew a worker's leases; return those of ``ids`` that the worker no longer owns."""
+    """Renew a worker's leases on ``ids``; return those that the worker no longer owns."""
     if not ids:
         return []
     condition = and_(

@@ -24,7 +24,7 @@ OPEN_STATUSES = ("queued", "in_progress")
 
 @dataclass(frozen=True, slots=True)
 class ResponseRow:
-    """A response. ``input``, ``document`` and ``ask`` are JSON text; ``lost`` is described in the schema."""
+    """A response. ``input``, ``document`` and ``ask`` are JSON text; for ``lost``, see the comment in the schema."""
 
     id: str
     owner: str
@@ -42,7 +42,7 @@ class ResponseRow:
 
     @property
     def bytes(self) -> int:
-        """Size on disk in bytes, without its events."""
+        """Size of the response on disk in bytes, without its events."""
         return text_bytes(self.input, self.document, self.ask)
 
     @property
@@ -53,8 +53,8 @@ class ResponseRow:
 
 
 SaveOutcome: TypeAlias = Literal["kept", "gone", "changed", "ended"]
-"""The outcome of saving a response: stored; its conversation was deleted, or changed in the meantime; the response was
-ended or deleted.
+"""The outcome of saving a response: it was stored (``kept``); its conversation was deleted (``gone``) or changed
+(``changed``) in the meantime; or the response itself had ended or was deleted (``ended``).
 """
 
 _RESPONSES = Rows(responses, ResponseRow)
@@ -62,7 +62,9 @@ _RESPONSES = Rows(responses, ResponseRow)
 get = _RESPONSES.get
 
 _SHRUNK = b'{"kept":'
-"""Prefix of a stored event whose parts are in the document; a complete event begins with its type."""
+"""Prefix of a stored event from which parts that the document contains were removed; a complete event begins with its
+type.
+"""
 
 _INSERT = (
     "INSERT INTO responses (id, owner, run_id, previous_id, conversation_id, status, background, input, document, "
@@ -71,13 +73,13 @@ _INSERT = (
 
 
 def begin(connection: Connection, row: ResponseRow) -> None:
-    """Store a response that is about to be made."""
+    """Store a response before the work on it starts."""
     _RESPONSES.add(connection, row, bytes=row.bytes)
 
 
 async def keep_soon(database: Database, row: ResponseRow) -> None:
-    """Store a response without a conversation like `keep`, without SQLAlchemy if possible, which takes longer than the
-    row.
+    """Store a response that belongs to no conversation, as `keep` does, but without SQLAlchemy if possible, because
+    SQLAlchemy takes longer than writing the row.
     """
     values = (
         *(row.id, row.owner, row.run_id, row.previous_id, row.conversation_id, row.status, row.background),
@@ -90,7 +92,9 @@ async def keep_soon(database: Database, row: ResponseRow) -> None:
 
 
 def keep(connection: Connection, row: ResponseRow, after: int | None = None) -> SaveOutcome:
-    """Store a response that has ended, and append its items to its conversation, which had ``after`` items."""
+    """Store a response that has ended, and append its items to its conversation if the last item there still has the
+    number ``after``.
+    """
     if row.conversation_id is not None and after is not None:
         outcome = conversations.extend(connection, row.conversation_id, row.items, after)
         if outcome != "kept":
@@ -107,9 +111,9 @@ def finish(
     after: int | None = None,
     events: Sequence[tuple[int, bytes]] = (),
 ) -> SaveOutcome:
-    """Store the end of a started response, once, with its last ``events``.
+    """Store the end of a started response and its last ``events``, unless its end is already stored.
 
-    Its items are appended to its conversation if that had ``after`` items.
+    The items are appended to the conversation if the last item there still has the number ``after``.
     """
     row = get(connection, response_id)
     if row is None or row.status not in OPEN_STATUSES:
@@ -134,7 +138,7 @@ def finish(
 
 
 def _bytes_beside(connection: Connection, response_id: str) -> int:
-    """Return the size on disk of a response's events and of its task's messages."""
+    """Return the size on disk, in bytes, of a response's events and of its task's messages."""
     data = select(func.sum(func.length(response_events.c.data)))
     events = connection.execute(data.where(response_events.c.response_id == response_id)).scalar()
     messages = connection.execute(
@@ -144,7 +148,7 @@ def _bytes_beside(connection: Connection, response_id: str) -> int:
 
 
 def deserted(connection: Connection, limit: int) -> list[ResponseRow]:
-    """Return background responses that have not ended, but whose runs have."""
+    """Return background responses that have not ended although their runs have."""
     has_living_run = exists().where(runs.c.id == responses.c.run_id, runs.c.finished_at.is_(None))
     query = _RESPONSES.select.where(
         responses.c.finished_at.is_(None), responses.c.background, ~has_living_run
@@ -163,7 +167,7 @@ def note(connection: Connection, response_id: str, status: Status, document: str
 
 
 def several(connection: Connection, ids: Sequence[str]) -> list[ResponseRow] | None:
-    """Return the existing responses among ``ids``; ``None`` if they exceed `MAX_WHOLE_CHARS`."""
+    """Return the existing responses among ``ids``; ``None`` if they exceed `MAX_WHOLE_CHARS` together."""
     chars = 0
     for portion in portions(ids):
         size = select(func.coalesce(func.sum(_CHARS), 0)).where(responses.c.id.in_(portion))
@@ -183,10 +187,10 @@ _CHARS = func.length(responses.c.input) + func.length(responses.c.document)
 
 
 def chain(connection: Connection, response_id: str, owner: str | None) -> list[ResponseRow] | None:
-    """Return a response of ``owner`` (``None`` for all owners) and the existing responses that it continues, oldest
+    """Return a response of ``owner`` (``None`` means all owners) and the existing responses that it continues, oldest
     first.
 
-    Returns ``None`` if they exceed `MAX_WHOLE_ITEMS` or `MAX_WHOLE_CHARS`; reading stops at these limits.
+    Returns ``None`` if they exceed `MAX_WHOLE_ITEMS` or `MAX_WHOLE_CHARS` together; reading stops at these limits.
     """
     condition = responses.c.owner == owner if owner is not None else true()
     begin = select(responses.c.id, responses.c.previous_id, literal(1).label("links"), _CHARS.label("chars"))
@@ -227,7 +231,7 @@ def append_events(connection: Connection, response_id: str, events: Sequence[tup
 
 
 def lost_events(connection: Connection, response_id: str) -> Sequence[Sequence[int]]:
-    """Return the ranges of events lost in crashes, as in `ResponseRow`."""
+    """Return the ranges of events that were lost in crashes, each as [last event kept, last event lost]."""
     lost_ranges = connection.execute(select(responses.c.lost).where(responses.c.id == response_id)).scalar()
     return lost_ranges or ()
 
@@ -249,7 +253,9 @@ def events_after(connection: Connection, response_id: str, after: int, limit: in
 
 
 def _shrink_events(connection: Connection, response_id: str, document: str) -> None:
-    """Remove from the events of an ended response what its document contains, because each item occurs four times."""
+    """Replace the parts of an ended response's events that its document also contains, because each item occurs in
+    four events.
+    """
     long = select(response_events.c.seq, response_events.c.data).where(
         response_events.c.response_id == response_id,
         func.length(response_events.c.data) >= dedupe.MIN_PART_CHARS,
@@ -264,7 +270,7 @@ def _shrink_events(connection: Connection, response_id: str, document: str) -> N
 
 
 def _restore_event(data: bytes, document: dict[str, Any]) -> bytes:
-    """Return an event in its form before `_shrink_events`."""
+    """Return an event as it was before `_shrink_events`."""
     if not data.startswith(_SHRUNK):
         return data
     found_document = orjson.loads(data)
@@ -276,7 +282,7 @@ def _restore_event(data: bytes, document: dict[str, Any]) -> bytes:
 
 
 def last_event(connection: Connection, response_id: str) -> int:
-    """Return the number of the last event; -1 before the first."""
+    """Return the number of the last event, or -1 without events."""
     sequence_number = connection.execute(
         select(func.max(response_events.c.seq)).where(response_events.c.response_id == response_id)
     ).scalar()
@@ -284,7 +290,7 @@ def last_event(connection: Connection, response_id: str) -> int:
 
 
 def rewind(connection: Connection, response_id: str, after: int) -> None:
-    """Delete the events above ``after``, which are made again, and record their range."""
+    """Delete the events above ``after``, which will be generated again, and record their range."""
     last = last_event(connection, response_id)
     row = get(connection, response_id)
     if row is None or last <= after:
@@ -299,20 +305,20 @@ def rewind(connection: Connection, response_id: str, after: int) -> None:
 
 
 def _old(before: float) -> Any:
-    # A response that a newer one continues is stored as long as the newer one.
+    # A response is stored at least as long as a newer response that continues it.
     younger = responses.alias("younger")
     stands = exists().where(younger.c.previous_id == responses.c.id)
     return (responses.c.finished_at < before) & ~stands
 
 
 def count_old(connection: Connection, before: float) -> int:
-    """Return the number of responses that ended before a time and that no response continues."""
+    """Return the number of responses that ended before a time and that no other response continues."""
     return connection.execute(select(func.count()).select_from(responses).where(_old(before))).scalar_one()
 
 
 def forget(connection: Connection, before: float, limit: int) -> int:
-    """Delete such responses; return the number deleted. The responses that they continued are deleted in the next
-    pass.
+    """Delete responses that ended before a time and that no other response continues; return the number deleted. The
+    responses that they continued are deleted in the next pass.
     """
     old = connection.execute(select(responses.c.id).where(_old(before)).limit(limit)).scalars().all()
     if old:

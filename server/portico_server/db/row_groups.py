@@ -1,4 +1,4 @@
-"""Rows written in groups: while many calls end, the commit is most of the cost of a transaction."""
+"""Rows written in groups: when many calls end together, committing is most of the cost of a transaction."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 MAX_DIRECT_CHARS = 65_536
-"""Maximum characters of rows that are written directly in the event loop."""
+"""Maximum total number of characters of rows that are written directly in the event loop."""
 
 
 Rows: TypeAlias = Sequence[Sequence[Any]]
 
 
 class RowGroups:
-    """Writes the rows of one turn of the event loop in one transaction for each statement.
+    """Writes the rows of one turn of the event loop together, in one transaction per statement.
 
-    ``try_now`` tries to write them in the event loop and returns whether it did; ``do`` runs ``insert`` in a thread.
+    ``try_now`` tries to write rows in the event loop and returns whether it did; ``do`` runs ``insert`` in a thread.
     """
 
     def __init__(
@@ -29,10 +29,12 @@ class RowGroups:
         self._do = do
         self._insert = insert
         self._groups: dict[str, list[tuple[Sequence[Any], int, asyncio.Future[None]]]] = {}
-        """Waiting rows, by their statement."""
+        """Maps statements to the rows that wait to be written."""
 
     async def write(self, statement: str, row: Sequence[Any], chars: int) -> None:
-        """Write a row with ``chars`` characters, in one transaction with the other rows of the same turn."""
+        """Write a row with ``chars`` characters, in one transaction with the other rows of the same turn of the event
+        loop.
+        """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         group = self._groups.setdefault(statement, [])
@@ -67,7 +69,9 @@ class RowGroups:
                 future.set_exception(error)
 
     def _insert_each(self, statement: str, rows: Sequence[Sequence[Any]]) -> list[Exception | None]:
-        """Write rows together or, if that fails, one by one; return the error of each. Runs in the writer thread."""
+        """Write rows together or, if that fails, one by one; return the error of each row. Runs in the writer
+        thread.
+        """
         try:
             self._insert(statement, rows)
         except Exception as error:  # noqa: BLE001  # whoever waits gets it

@@ -1,4 +1,4 @@
-"""Reading and writing of table rows as a dataclass whose fields are columns of the table."""
+"""Reading and writing of table rows as dataclasses whose fields are columns of the table."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Order = Literal["asc", "desc"]
 
 
 def database_time(connection: Connection) -> float:
-    """Return the time of the database's clock, which all daemons share; SQLite uses the local clock."""
+    """Return the time of the database's clock, which all daemons share. For SQLite, this is the local clock."""
     if connection.dialect.name == "sqlite":
         return time.time()
     return float(connection.execute(_NOW).scalar_one())
@@ -49,16 +49,16 @@ _MAX_VALUES = 500
 """Maximum number of values in one statement, because SQLite limits them."""
 
 ROW_BYTES = 256
-"""Estimated size of a row on disk in addition to its texts: numbers, times and index entries."""
+"""Estimated size of a row on disk, in bytes, without its texts: numbers, times and index entries."""
 
 
 def text_bytes(*texts: str | None) -> int:
-    """Return the size on disk of a row with these texts."""
+    """Return the estimated size on disk, in bytes, of a row with these texts."""
     return ROW_BYTES + sum(len(text) if text.isascii() else len(text.encode()) for text in texts if text)
 
 
 def json_bytes(*values: Mapping[str, Any] | Sequence[Any] | None) -> int:
-    """Return the size on disk of a row with these values as JSON."""
+    """Return the estimated size on disk, in bytes, of a row with these values as JSON."""
     plain = [
         dict(value) if isinstance(value, Mapping) else list(value) for value in values if value is not None
     ]
@@ -83,13 +83,13 @@ def may_have_another(connection: Connection, limit: int, *condition: ColumnEleme
 
 
 MAX_PAGE_CHARS: Final = 8_000_000
-"""Maximum number of characters, in columns of unlimited length, in the rows of a page: a page has fewer rows if they
-are long, and at least one.
+"""Maximum total number of characters in the long columns of a page's rows. Rows that exceed it go to the next page,
+but a page has at least one row.
 """
 
 
 def chars_of(*columns: ColumnElement[Any]) -> ColumnElement[Any]:
-    """Return the expression for the total number of characters in these columns."""
+    """Return the SQL expression for the total number of characters in these columns."""
     lengths = (func.coalesce(func.length(cast(column, Text)), 0) for column in columns)
     return functools.reduce(operator.add, lengths, literal(0))
 
@@ -97,7 +97,7 @@ def chars_of(*columns: ColumnElement[Any]) -> ColumnElement[Any]:
 def count_fitting(
     connection: Connection, query: Select[Any], limit: int, chars: ColumnElement[Any]
 ) -> tuple[int, bool]:
-    """Return how many of a query's rows, at most ``limit``, fit on a page, and whether others follow."""
+    """Return how many of a query's rows, at most ``limit``, fit on a page, and whether more rows follow."""
     sizes = query.with_only_columns(chars, maintain_column_froms=True).limit(limit + 1)
     total = 0
     for count, size in enumerate(connection.execute(sizes).scalars()):
@@ -108,7 +108,7 @@ def count_fitting(
 
 
 class DriverQuery:
-    """A query in the form of SQLite's own driver, compiled on first use, for functions that `Database.read_now` calls.
+    """A query for SQLite's own driver, compiled on first use, in functions that `Database.read_now` calls.
 
     For a few rows, SQLAlchemy takes several times as long as SQLite.
     """
@@ -120,7 +120,7 @@ class DriverQuery:
     def _build(
         self,
     ) -> tuple[str, Mapping[str, Any], Sequence[str], Sequence[tuple[int, Callable[[Any], Any]]]]:
-        """The statement, the fixed values in the query, the order of all values, and the converters of columns."""
+        """The statement, the query's fixed values, the order of all values, and the converters of columns."""
         from sqlalchemy.dialects import sqlite
 
         dialect = sqlite.dialect()
@@ -133,7 +133,7 @@ class DriverQuery:
         return str(sql_compiler), sql_compiler.params, sql_compiler.positiontup or (), readers
 
     def rows(self, driver: sqlite3.Connection, **values: Any) -> list[list[Any]]:
-        """Return all rows for these values; a value that the query tests with ``in`` is a sequence."""
+        """Return all rows for these values; the value for an ``in`` test is a sequence."""
         statement, fixed_values, order, readers = self._build
         parameters: list[Any] = []
         for name in order:
@@ -160,8 +160,8 @@ class RowPage(Generic[T]):
 
 
 class Rows(Generic[R]):
-    """Rows of ``table`` as ``row`` objects. ``select`` selects all of them; `first`, `every` and `page` run such a
-    query.
+    """Reads and writes rows of ``table`` as ``row`` objects. ``select`` selects all rows; `first`, `every` and `page`
+    run a query that is derived from it.
     """
 
     def __init__(self, table: Table, row: type[R]) -> None:
@@ -172,16 +172,16 @@ class Rows(Generic[R]):
         self._long = [table.c[name] for name in self._names if isinstance(table.c[name].type, Text | JSON)]
 
     def get(self, connection: Connection, row_id: str) -> R | None:
-        """Return the row with an id."""
+        """Return the row with an id, or ``None``."""
         return self.first(connection, self.select.where(self._table.c.id == row_id))
 
     def first(self, connection: Connection, query: Select[Any]) -> R | None:
-        """Return the first row of a query."""
+        """Return the first row of a query, or ``None``."""
         row = connection.execute(query).first()
         return None if row is None else self._row(**row._mapping)
 
     def first_now(self, driver: sqlite3.Connection, query: DriverQuery, **values: Any) -> R | None:
-        """Return the first row of a query of this `select`, without SQLAlchemy."""
+        """Return the first row of a query that is derived from `select`, without SQLAlchemy, or ``None``."""
         rows = query.rows(driver, **values)
         return self._row(*rows[0]) if rows else None
 
@@ -195,7 +195,7 @@ class Rows(Generic[R]):
         return RowPage(tuple(self.every(connection, query.limit(count))), has_more)
 
     def add(self, connection: Connection, /, *rows: R, **extra_columns: Any) -> None:
-        """Insert new rows; ``extra_columns`` are additional columns with the same values for all rows."""
+        """Insert new rows; ``extra_columns`` sets additional columns to the same value in all rows."""
         if rows:
             values = [{**{name: getattr(row, name) for name in self._names}, **extra_columns} for row in rows]
             connection.execute(insert(self._table), values)

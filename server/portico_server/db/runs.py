@@ -20,19 +20,21 @@ from portico_server.db.schema import CHANNEL, run_events, runs, steps
 RunStatus = Literal["queued", "running", "waiting", "completed", "failed", "cancelled"]
 
 ANNOUNCED_KINDS = frozenset({"responses", "batch", "finetune", "eval"})
-"""Kinds of runs whose end is announced by an event of their object."""
+"""Kinds of runs that emit no event of their own when they end, because the object that they work on emits one."""
 
 LONG_RESULT_CHARS = 1_000
-"""Length from which parts of a result that are step outputs are not stored again."""
+"""Minimum size of a result, in bytes of JSON, whose step outputs are not stored a second time."""
 
 MIN_ARGUMENTS_CHARS = 1_000
-"""Length from which a question's event does not repeat its arguments, which are in the question's row."""
+"""Minimum length of a question's arguments, in characters of JSON, that its event does not repeat, because the
+question's row contains them.
+"""
 
 FOR = "for"
-"""Payload field with the key that a run of the daemon itself is for."""
+"""Payload field that names the key for which the daemon itself runs."""
 
 HELD_STATUSES = ("running", "waiting")
-"""Statuses of a run while a daemon holds its lease."""
+"""Statuses of a run whose lease a daemon holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +54,19 @@ class RunRow:
     started_at: float | None
     finished_at: float | None
     trace: Mapping[str, str] | None = None
-    """The headers of the trace in which the run started."""
+    """The trace headers with which the run started."""
     bound: Mapping[str, str] | None = None
-    """The meanings of the names that the run looks up, see `portico_server.core.binding`."""
+    """The meanings of the names that the run has looked up, see `portico_server.core.binding`."""
 
     @property
     def key(self) -> str:
-        """The key that the run is for: its owner, unless its payload names another."""
+        """The key on whose behalf the run works: the owner, unless the payload names another key."""
         return _key(self)
 
 
 @dataclass(frozen=True, slots=True)
 class NewRun:
-    """A run to be stored; ``trace`` and ``bound`` as in `RunRow`."""
+    """A run to be stored; for ``trace`` and ``bound``, see `RunRow`."""
 
     id: str
     kind: str
@@ -76,11 +78,11 @@ class NewRun:
 
     @property
     def key(self) -> str:
-        """The key that the run is for, as in `RunRow`."""
+        """The key on whose behalf the run works, see `RunRow.key`."""
         return _key(self)
 
     def values(self) -> dict[str, Any]:
-        """Return the columns that are not null."""
+        """Return the values of the columns that are not null."""
         values = {name: getattr(self, name) for name in NewRun.__dataclass_fields__}
         return {name: value for name, value in values.items() if value is not None}
 
@@ -90,21 +92,21 @@ def _key(run: RunRow | NewRun) -> str:
 
 
 ATTEMPT_STRIDE_COUNT = 2**20
-"""Difference between the event numbers of two consecutive attempts."""
+"""Difference between the first event numbers of two consecutive attempts."""
 
 TAKEN_UP: Final = "taken_up"
-"""Type of the journal entry before the events of an attempt that resumes a run. It is not sent to clients."""
+"""Type of the journal entry that precedes the events of an attempt that resumes a run. It is not sent to clients."""
 
 _APPEND = "INSERT INTO run_events (run_id, seq, created_at, event) VALUES (?, ?, ?, ?)"
 
 Beginning: TypeAlias = Callable[[Connection, NewRun, str, float], RunRow]
-"""Writes the row of a run that begins: `begin`, or a wrapper with the same arguments."""
+"""A function that stores a run that the caller starts: `begin`, or a wrapper with the same arguments."""
 
 _RUNS = Rows(runs, RunRow)
 
 
 def pending(connection: Connection) -> list[tuple[str, RunStatus, int, float]]:
-    """Return runs that have not ended, as (kind, status, number, creation time of the oldest)."""
+    """Return the unfinished runs by kind and status, as (kind, status, number of runs, creation time of the oldest)."""
     rows = connection.execute(
         select(runs.c.kind, runs.c.status, func.count(), func.min(runs.c.created_at))
         .where(runs.c.status.in_(("queued", *HELD_STATUSES)))
@@ -120,7 +122,9 @@ def may_begin(connection: Connection, kind: str, owner: str, limit: int) -> bool
 
 
 def ensure(connection: Connection, run: NewRun) -> str:
-    """Queue a run, unless one of the same kind and name waits for the same key; return the id of the waiting run."""
+    """Queue a run, unless a run of the same kind and name is already queued for the same key. Return the id of the
+    queued run.
+    """
     conditions = (runs.c.kind == run.kind, runs.c.name == run.name, _for_key == run.key)
     queued_run = connection.execute(select(runs.c.id).where(*conditions, runs.c.status == "queued")).scalar()
     if queued_run is not None:
@@ -130,12 +134,12 @@ def ensure(connection: Connection, run: NewRun) -> str:
 
 
 def queue(connection: Connection, run: NewRun) -> None:
-    """Store a run for any free worker."""
+    """Store a run that any free worker may claim."""
     connection.execute(insert(runs).values(**run.values(), status="queued", created_at=time.time()))
 
 
 def bind(connection: Connection, run_id: str, names: Mapping[str, str]) -> None:
-    """Store the meanings of more names of a run; an existing meaning is not changed."""
+    """Store the meanings of more names of a run; existing meanings are not changed."""
     bound_names = connection.execute(select(runs.c.bound).where(runs.c.id == run_id)).scalar() or {}
     connection.execute(update(runs).where(runs.c.id == run_id).values(bound={**names, **bound_names}))
 
@@ -149,7 +153,7 @@ def count_held(connection: Connection) -> dict[str, int]:
 
 
 def begin(connection: Connection, run: NewRun, lease_owner: str, lease_seconds: float) -> RunRow:
-    """Store a run that the caller starts immediately, under its lease."""
+    """Store a run that the caller starts immediately, with a lease for the caller."""
     now = time.time()
     connection.execute(
         insert(runs).values(
@@ -181,7 +185,7 @@ def begin(connection: Connection, run: NewRun, lease_owner: str, lease_seconds: 
 
 
 def requeue_ended(connection: Connection, run_id: str, payload: Mapping[str, Any] | None = None) -> bool:
-    """Put an ended run back into the queue, with another ``payload`` if given; return whether it had ended."""
+    """Put an ended run back into the queue, with a new ``payload`` if given; return whether the run had ended."""
     values = {"payload": dict(payload)} if payload is not None else {}
     result = connection.execute(
         update(runs)
@@ -216,12 +220,12 @@ def claim(
     full: Sequence[tuple[str, str]] = (),
     later: Sequence[tuple[str, str]] = (),
 ) -> RunRow | None:
-    """Claim the oldest run of one of ``kinds`` that waits or whose lease has expired.
+    """Claim the oldest run of one of ``kinds`` that is queued or whose lease has expired.
 
     Runs in ``living_here`` are never claimed: their leases only seem expired, because the clock was changed. A run is
-    skipped while another run with its (kind, name) has a valid lease, unless its kind is in ``shared_kinds``. ``full``
-    lists kinds and keys that have used their share, so their runs wait. ``later`` lists kinds and keys whose runs
-    follow all others, in this order.
+    skipped while another run with the same kind and name has a valid lease, unless its kind is in ``shared_kinds``.
+    ``full`` lists (kind, key) pairs that have used their share; their runs wait. ``later`` lists (kind, key) pairs
+    whose runs come after all other runs, in the order of the list.
     """
     now, sure = time.time(), clock(connection)
     living = (
@@ -251,7 +255,7 @@ def claim(
     attempts = 1 if _progressed(connection, row) else row.attempts + 1
     result = connection.execute(
         update(runs)
-        # If several daemons write at once, another daemon may have been faster.
+        # If several daemons claim runs at the same time, another daemon may have claimed this run first.
         .where(runs.c.id == row.id, runs.c.status == row.status, runs.c.attempts == row.attempts)
         .values(
             status="running",
@@ -270,8 +274,8 @@ def claim(
 
 
 def _reserve_numbers(connection: Connection, run_id: str) -> None:
-    """Give the events of another attempt unused numbers, because clients may have seen more events of the last attempt
-    than were journalled.
+    """Let the events of the next attempt start at unused numbers, because clients may have seen more events of the
+    last attempt than were journalled.
     """
     attempt = last_event(connection, run_id) // ATTEMPT_STRIDE_COUNT + 1
     append_events(connection, run_id, [(attempt * ATTEMPT_STRIDE_COUNT, {"type": TAKEN_UP})])
@@ -281,11 +285,11 @@ _for_key = case(
     (runs.c.owner == SYSTEM.id, func.coalesce(runs.c.payload[FOR].as_string(), runs.c.owner)),
     else_=runs.c.owner,
 )
-"""`RunRow.key` as an expression."""
+"""`RunRow.key` as an SQL expression."""
 
 
 def _order(later: Sequence[tuple[str, str]]) -> list[ColumnElement[int]]:
-    """Sort by the position in ``later``; rows that are not in it come first."""
+    """Return the order by position in ``later``; rows that are not in it come first."""
     places = [
         ((runs.c.kind == kind) & (_for_key == key), place) for place, (kind, key) in enumerate(later, 1)
     ]
@@ -293,7 +297,7 @@ def _order(later: Sequence[tuple[str, str]]) -> list[ColumnElement[int]]:
 
 
 def _progressed(connection: Connection, row: Any) -> bool:
-    """Return whether the last attempt completed a step: after progress, interruptions are counted from 0."""
+    """Return whether the last attempt completed a step. If it did, interruptions are counted from 0 again."""
     if row.started_at is None or not row.attempts:
         return False
     query = select(steps.c.path).where(
@@ -317,8 +321,8 @@ def renew(
 
 
 def release_all(connection: Connection, holder: str) -> int:
-    """Release every lease except those of ``holder``; no other daemon may own one (one daemon per SQLite file). Return
-    their number.
+    """Release all leases except those of ``holder``; return their number. Call this only if no other daemon can own a
+    lease, which is true for SQLite because only one daemon uses a file.
     """
     condition = runs.c.status.in_(HELD_STATUSES) & (runs.c.lease_owner.is_distinct_from(holder))
     return connection.execute(
@@ -335,7 +339,9 @@ def finish(
     *,
     holder: str = "",
 ) -> None:
-    """Record how a run ended, and end its open questions. Does nothing if ``holder`` no longer owns the run."""
+    """Record how a run ended, and end its open questions. If ``holder`` is given but no longer owns the run, do
+    nothing.
+    """
     condition = (runs.c.id == run_id) & ((runs.c.lease_owner == holder) if holder else true())
     result, parts = _without_steps(connection, run_id, result)
     row = connection.execute(
@@ -360,7 +366,7 @@ def finish(
 
 
 def _announce(connection: Connection, run_id: str, status: RunStatus, kind: str, owner: str) -> None:
-    """Write the event of an ended run, unless its object has its own events."""
+    """Write the event of an ended run, unless the object that it worked on has its own events."""
     if kind not in ANNOUNCED_KINDS:
         webhooks.announce(connection, owner, _ENDS.get(status, "run.failed"), run_id)
 
@@ -369,7 +375,9 @@ _ENDS: Mapping[str, str] = {"completed": "run.finished", "cancelled": "run.cance
 
 
 def _without_steps(connection: Connection, run_id: str, result: Any) -> tuple[Any, str | None]:
-    """Return a long result without step outputs, and the paths of these outputs, for ``result_step``."""
+    """Return a long result without the parts that are step outputs, and the paths of these parts for the column
+    ``result_step``.
+    """
     try:
         size = len(orjson.dumps(result))
         if size < LONG_RESULT_CHARS:
@@ -377,7 +385,8 @@ def _without_steps(connection: Connection, run_id: str, result: Any) -> tuple[An
         outputs = select(steps.c.path, steps.c.output).where(
             steps.c.run_id == run_id,
             steps.c.status == "completed",
-            # Characters of up to four bytes; a text longer than the result cannot be in it.
+            # A character has up to four bytes. An output with more characters than the result's bytes cannot
+            # be part of it.
             func.length(steps.c.output).between(dedupe.MIN_PART_CHARS // 4, size),
         )
         step_outputs = {dedupe.digest(output): path for path, output in connection.execute(outputs)}
@@ -388,8 +397,8 @@ def _without_steps(connection: Connection, run_id: str, result: Any) -> tuple[An
 
 
 def _with_steps(connection: Connection, run_id: str, result: Any, parts: str) -> Any:
-    """Restore the result that `_without_steps` made smaller. ``parts`` may also be the path of a single step, as in
-    old rows.
+    """Restore the result that `_without_steps` shortened. ``parts`` may also be the path of a single step, as in old
+    rows.
     """
     references = orjson.loads(parts) if parts.startswith("[") else [((), parts)]
 
@@ -403,8 +412,8 @@ def _with_steps(connection: Connection, run_id: str, result: Any, parts: str) ->
 def cancel_elsewhere(connection: Connection, run_id: str, error: Mapping[str, Any]) -> bool:
     """End a run that is not running in this daemon: it is queued, or another daemon owns it.
 
-    The other daemon is notified, or finds that it has lost the run when it renews its leases. Returns whether the run
-    had not ended.
+    The other daemon is notified, or notices when it renews its leases that it has lost the run. Returns whether the
+    run was unfinished.
     """
     row = connection.execute(
         update(runs)
@@ -426,7 +435,7 @@ def cancel_elsewhere(connection: Connection, run_id: str, error: Mapping[str, An
 
 
 def _notify_cancelled(connection: Connection, run_id: str) -> None:
-    """Notify all daemons at the end of the transaction that a run must end."""
+    """Notify all daemons, when the transaction ends, that a run must end."""
     if connection.dialect.name == "postgresql":
         notice = orjson.dumps({"origin": "", "messages": [("cancelled", run_id)]}).decode()
         connection.execute(select(func.pg_notify(CHANNEL, notice)))
@@ -444,11 +453,11 @@ def requeue(connection: Connection, run_id: str, holder: str) -> None:
 def append_events(
     connection: Connection, run_id: str, events: Sequence[tuple[int, Mapping[str, Any]]]
 ) -> None:
-    """Journal numbered events; long arguments of a question are stored only in its row."""
+    """Journal numbered events; long arguments of a question are stored only in the question's row."""
     now = time.time()
     events = [(seq, _without_arguments(connection, event)) for seq, event in events]
     if connection.dialect.name == "sqlite":
-        # Without SQLAlchemy: two rows for each step of a flow.
+        # Without SQLAlchemy, because every step of a flow writes two rows.
         driver: Any = connection.connection.driver_connection
         driver.executemany(_APPEND, [(run_id, seq, now, _json(event)) for seq, event in events])
         return
@@ -461,7 +470,7 @@ def append_events(
 def _json(event: Mapping[str, Any]) -> str:
     try:
         return orjson.dumps(event).decode()
-    except TypeError:  # an integer beyond 64 bits, or a key that is not a string
+    except TypeError:  # an integer of more than 64 bits, or a key that is not a string
         return json.dumps(event, default=repr)
 
 
@@ -477,24 +486,24 @@ def events(connection: Connection, run_id: str, after: int, limit: int) -> list[
 
 
 def _without_arguments(connection: Connection, event: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return an event in its journalled form: without long arguments that are in its question's row."""
+    """Return an event in the form for the journal: without long arguments that the question's row contains."""
     arguments = event.get("arguments")
     if event.get("type") != "asked" or not arguments or len(_json(arguments)) < MIN_ARGUMENTS_CHARS:
         return event
     if questions.arguments(connection, event["id"]) != arguments:
-        return event  # part of the arguments is hidden
+        return event  # some arguments are hidden in the event
     return {name: value for name, value in event.items() if name != "arguments"}
 
 
 def _with_arguments(connection: Connection, event: dict[str, Any]) -> dict[str, Any]:
-    """Restore the event that `_without_arguments` made smaller."""
+    """Restore the arguments that `_without_arguments` removed from an event."""
     if event.get("type") == "asked" and "arguments" not in event:
         event["arguments"] = questions.arguments(connection, event["id"]) or {}
     return event
 
 
 def last_event(connection: Connection, run_id: str) -> int:
-    """Return the number of the last journalled event, 0 if there are none."""
+    """Return the number of the last journalled event, or 0 if there are none."""
     sequence_number = connection.execute(
         select(run_events.c.seq)
         .where(run_events.c.run_id == run_id)
@@ -519,10 +528,10 @@ def get(connection: Connection, run_id: str) -> RunRow | None:
 def newest(
     connection: Connection, limit: int, owner: str | None = None, *, after: str | None = None
 ) -> RowPage[RunRow]:
-    """Return runs, newest first, as many as fit on a page; of one owner if given, after the id ``after``. Long results
-    are left out; `get` includes them.
+    """Return runs, newest first, as many as fit on a page; optionally of one owner, and after the run with the id
+    ``after``. Parts of long results are left out; `get` includes them.
     """
-    # Ids begin with the time: they sort runs like created_at, and no two are equal.
+    # Ids begin with the creation time, so they sort like created_at, and no two are equal.
     query = _RUNS.select.order_by(runs.c.id.desc())
     if after is not None:
         query = query.where(runs.c.id < after)

@@ -1,6 +1,7 @@
 """Schedules, and the journal of their due times.
 
-`advance` claims a due time for one daemon, in the transaction that writes its runs: both are written, or neither.
+`advance` claims a due time for one daemon in the same transaction that writes the runs, so that either both or neither
+are stored.
 """
 
 from __future__ import annotations
@@ -21,19 +22,21 @@ from portico_server.db.rows import database_time as clock
 from portico_server.db.schema import runs, schedule_times, schedules
 
 Cause: TypeAlias = Literal["time", "missed", "hand"]
-"""The cause of a run: its time arrived, its time passed while no daemon was running, or a user requested it."""
+"""The cause of a run: its time arrived (``time``), its time passed while no daemon was running (``missed``), or a user
+requested the run (``hand``).
+"""
 
 RUN_KIND: Final = "schedule"
-"""The kind of scheduled runs."""
+"""The run kind of scheduled runs."""
 
 TOPIC: Final = "schedules"
-"""Topic on which the database announces a change of the schedules."""
+"""Topic under which the database announces changes of the schedules."""
 
 MAX_KEPT_TIMES: Final = 100
 """Maximum number of due times kept in a schedule's journal."""
 
 MAX_DUE_ROWS: Final = 50
-"""Maximum number of schedules claimed at once."""
+"""Maximum number of due schedules returned at a time."""
 
 MAX_REASON_CHARS: Final = 500
 """Maximum length of the reason why a schedule is paused, in characters."""
@@ -41,10 +44,10 @@ MAX_REASON_CHARS: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class ScheduleRow:
-    """A schedule. ``owner`` is ``None`` if it is shared; it runs on behalf of ``key``.
+    """A schedule. ``owner`` is ``None`` for a shared schedule; runs use the permissions of ``key``.
 
-    ``paused`` is the reason why it does not run; ``failures`` is the number of consecutive failures. Intervals are
-    counted from ``anchor``; ``next_at`` is the next due time.
+    ``paused`` is the reason why the schedule is paused; ``failures`` is the number of consecutive failures. Intervals
+    are counted from ``anchor``; ``next_at`` is the next due time.
     """
 
     id: str
@@ -70,9 +73,9 @@ class ScheduleRow:
 
 @dataclass(frozen=True, slots=True)
 class ScheduleTime:
-    """A due time of a schedule: its run with the outcome, or the reason why it was ``skipped``.
+    """A due time of a schedule: its run and the run's outcome, or the reason why the due time was ``skipped``.
 
-    ``status`` is ``None`` if there is no run, or if the run has been deleted.
+    ``status`` is ``None`` if the due time has no run, or if the run has been deleted.
     """
 
     id: int
@@ -94,12 +97,16 @@ get = _SCHEDULES.get
 
 
 def by_name(connection: Connection, name: str, owner: str | None) -> ScheduleRow | None:
-    """Return the schedule that this owner has under a name; ``None`` means the shared schedule."""
+    """Return the schedule of a name that belongs to exactly this owner; ``None`` as the owner means shared
+    schedules.
+    """
     return _SCHEDULES.first(connection, _SCHEDULES.select.where(schedules.c.claim == claim_of(owner, name)))
 
 
 def visible(connection: Connection, owner: str | None, *, include_all: bool = False) -> list[ScheduleRow]:
-    """Return the schedules of an owner and the shared ones, or all schedules, sorted by name."""
+    """Return the schedules of an owner and the shared schedules, or with ``include_all`` all schedules, sorted by
+    name.
+    """
     query = _SCHEDULES.select.order_by(schedules.c.name, schedules.c.id)
     if not include_all:
         query = query.where(or_(schedules.c.owner.is_(None), schedules.c.owner == owner))
@@ -107,8 +114,8 @@ def visible(connection: Connection, owner: str | None, *, include_all: bool = Fa
 
 
 def add(connection: Connection, row: ScheduleRow, limit: int) -> bool:
-    """Store a new schedule; return whether the ``limit`` of its key allowed it. Raises `Conflict` if the name is
-    taken.
+    """Store a new schedule, unless its key already has ``limit`` schedules; return whether it was stored. Raises
+    `Conflict` if the name is already in use.
     """
     _require_free(connection, row.name, row.owner)
     if not may_have_another(connection, limit, schedules.c.key == row.key):
@@ -132,7 +139,7 @@ def _require_free(connection: Connection, name: str, owner: str | None) -> None:
 
 
 def change(connection: Connection, row: ScheduleRow, values: Mapping[str, Any]) -> None:
-    """Change ``values`` of a schedule. Raises `Conflict` if the name is taken."""
+    """Change ``values`` of a schedule. Raises `Conflict` if a new name is already in use."""
     values = dict(values)
     name = values.get("name", row.name)
     if name != row.name:
@@ -150,7 +157,7 @@ def remove(connection: Connection, schedule_id: str) -> None:
 
 
 def pause(connection: Connection, schedule_id: str, reason: str, *, is_announced: bool = True) -> None:
-    """Pause a schedule, and notify webhooks; a paused schedule keeps its reason."""
+    """Pause a schedule, and notify webhooks. If it is already paused, the earlier reason is kept."""
     pause_reason = connection.execute(
         update(schedules)
         .where(schedules.c.id == schedule_id, schedules.c.paused.is_(None))
@@ -162,7 +169,7 @@ def pause(connection: Connection, schedule_id: str, reason: str, *, is_announced
 
 
 def due(connection: Connection) -> list[ScheduleRow]:
-    """Return the due schedules, the longest waiting first."""
+    """Return the due schedules, longest overdue first."""
     ready = schedules.c.next_at <= clock(connection)
     return _SCHEDULES.every(
         connection, _SCHEDULES.select.where(ready).order_by(schedules.c.next_at).limit(MAX_DUE_ROWS)
@@ -170,13 +177,17 @@ def due(connection: Connection) -> list[ScheduleRow]:
 
 
 def seconds_to_next(connection: Connection) -> float | None:
-    """Return the seconds until the next schedule is due, 0 if one is due now; ``None`` if none will be."""
+    """Return the seconds until the next schedule is due, 0 if one is due now; ``None`` if no schedule will become
+    due.
+    """
     next_at = connection.execute(select(func.min(schedules.c.next_at))).scalar()
     return None if next_at is None else max(0.0, float(next_at) - clock(connection))
 
 
 def advance(connection: Connection, row: ScheduleRow, next_at: float | None) -> bool:
-    """Claim the due time of ``row``; return false if another daemon has claimed it, or the schedule has changed."""
+    """Claim the due time of ``row`` and set the next. Return false if another daemon has claimed it, or the schedule
+    has changed.
+    """
     result = connection.execute(
         update(schedules)
         .where(
@@ -206,8 +217,8 @@ def note(
     run_id: str | None = None,
     skip_reason: str | None = None,
 ) -> None:
-    """Record the outcome of a due time. The oldest records beyond `MAX_KEPT_TIMES` are deleted once their runs have
-    ended.
+    """Record the outcome of a due time. Records above `MAX_KEPT_TIMES` are deleted, oldest first, after their runs
+    have ended.
     """
     values = {"due_at": due_at, "cause": cause, "run_id": run_id, "skipped": skip_reason}
     connection.execute(
@@ -237,15 +248,15 @@ def times(connection: Connection, schedule_id: str, limit: int) -> list[Schedule
 def count_end(
     connection: Connection, run_id: str, status: str, error: Mapping[str, Any] | None = None
 ) -> None:
-    """Count the result of a run in the transaction that ends it; a number of consecutive failures pauses its
-    schedule.
+    """Count the result of a run in the transaction that ends the run; after a number of consecutive failures, pause
+    the schedule.
     """
     of_run = select(schedule_times.c.schedule_id).where(schedule_times.c.run_id == run_id).scalar_subquery()
     condition = schedules.c.id == of_run
     if status == "completed":
         connection.execute(update(schedules).where(condition).values(failures=0))
     if status != "failed":
-        return  # a cancelled run says nothing about the next run
+        return  # a cancellation says nothing about whether the next run will fail
     row = connection.execute(
         update(schedules)
         .where(condition)

@@ -1,4 +1,4 @@
-"""The tables. Times are seconds since 1970 as floats; JSON columns contain objects; ids come from core.ids."""
+"""The database tables. Times are seconds since 1970 as floats; JSON columns contain objects; ids come from core.ids."""
 
 from __future__ import annotations
 
@@ -129,10 +129,9 @@ __all__ = [
 ]
 
 HEAD = "0041"
-"""The migration that this code needs, defined here so that a start without a migration does not import Alembic."""
+"""The migration that this version needs; defined here so that a start without a migration does not import Alembic."""
 
-# Change counters of the tables that every daemon caches in memory. Written only on PostgreSQL, see
-# db/postgres.
+# Counts the changes of each table that all daemons cache in memory. Used only on PostgreSQL, see db/postgres.
 epochs = Table(
     "epochs",
     metadata,
@@ -141,7 +140,7 @@ epochs = Table(
 )
 
 CHANNEL = "portico"
-"""PostgreSQL channel for notices of these changes, and for messages between daemons."""
+"""PostgreSQL channel for notices about changes of cached tables, and for messages between daemons."""
 
 keys = Table(
     "keys",
@@ -153,11 +152,12 @@ keys = Table(
     Column("scopes", JSON, nullable=False),
     Column("created_at", Float, nullable=False),
     Column("revoked_at", Float),
-    # The limits of the key: simultaneous calls, tokens per time span. Null: no limit.
+    # Limits of the key, such as simultaneous calls and tokens per time span. Null: no limit.
     Column("limits", JSON),
-    # The files of a store that the key may read: a filter on attributes for each store. Null: all files.
+    # The files of stores that the key may read: maps stores to filters on file attributes. Null: all files.
     Column("filters", JSON),
-    # For a user who signs in: the identity, and when the newest token was issued. Null: a key.
+    # Set only for a user who signs in: the identity, and when the newest token was issued. Null: an ordinary
+    # key.
     Column("issuer", String),
     Column("subject", String),
     Column("signed_in_at", Float),
@@ -173,7 +173,7 @@ sign_ins = Table(
     Column("owner", String, ForeignKey("keys.id", ondelete="CASCADE"), nullable=False),
     Column("issuer", String, nullable=False),
     Column("sealed", Text, nullable=False),
-    # How often the tokens were renewed, and until when a daemon is renewing them.
+    # How often the tokens were renewed, and until when a daemon has claimed the next renewal.
     Column("renewals", Integer, nullable=False),
     Column("renewing_until", Float, nullable=False),
     Column("created_at", Float, nullable=False),
@@ -198,16 +198,17 @@ usage = Table(
     Column("prompt_tokens", Integer, nullable=False, default=0),
     Column("completion_tokens", Integer, nullable=False, default=0),
     Column("cached_tokens", Integer, nullable=False, default=0),
-    # In US dollars by the price table, null if no price is known.
+    # In US dollars according to the price table; null if no price is known.
     Column("cost", Float),
-    # The model that answered ``name``; empty if the call was not to a model, and for calls before 0025.
+    # The model that answered the call to ``name``; empty if no model was called, and for calls before
+    # migration 0025.
     Column("model", String, nullable=False, server_default=""),
     Index("ix_usage_key_id_created_at", "key_id", "created_at"),
     Index("ix_usage_created_at", "created_at"),
 )
 
-# Daily totals of the usage, written with each call's row. ``day``: whole days since 1970, in UTC;
-# ``milliseconds``: their sum.
+# Daily totals of the usage, updated with each call's row. ``day``: whole days since 1970, in UTC;
+# ``milliseconds``: the total duration.
 usage_days = Table(
     "usage_days",
     metadata,
@@ -234,8 +235,8 @@ runs = Table(
     Column("status", String, nullable=False),
     Column("payload", JSON, nullable=False),
     Column("result", JSON),
-    # Long parts of the result that are outputs of steps: a list of [path in the result, path of the step].
-    # They are stored once. A single path: the whole result is the output of that step.
+    # The parts of the result that are step outputs and are stored only with the steps: a list of [path in the
+    # result, path of the step]. If it is a single path, the whole result is the output of that step.
     Column("result_step", String),
     Column("error", JSON),
     Column("attempts", Integer, nullable=False, default=0),
@@ -244,7 +245,7 @@ runs = Table(
     Column("created_at", Float, nullable=False),
     Column("started_at", Float),
     Column("finished_at", Float),
-    # The headers of the trace in which the run started, and the meanings of the names that it looks up.
+    # The trace headers with which the run started, and the meanings of the names that it has looked up.
     Column("trace", JSON),
     Column("bound", JSON),
     Index("ix_runs_status_kind_created_at", "status", "kind", "created_at"),
@@ -275,20 +276,20 @@ aliases = Table(
     Column("target", String, nullable=False),
 )
 
-# Aliases whose calls are split between their current target, ``baseline``, and the possible next one,
+# Aliases whose calls are split between the current target, ``baseline``, and a target that may replace it,
 # ``target``.
 canaries = Table(
     "canaries",
     metadata,
     Column("id", String, primary_key=True),
     Column("alias", String, nullable=False),
-    # The alias while its calls are split, null afterwards.
+    # The alias while its calls are split, afterwards null.
     Column("running", String),
     Column("baseline", String, nullable=False),
     Column("target", String, nullable=False),
-    # Weight, keys, the unit that stays together, the evaluation, and the rules that end the canary.
+    # Weight, keys, the unit whose calls get the same side, the evaluation, and the rules that end the canary.
     Column("spec", JSON, nullable=False),
-    # The key that set the canary; evaluations run on behalf of that key.
+    # The key that started the canary; evaluations run on behalf of this key.
     Column("key", String, nullable=False),
     Column("created_at", Float, nullable=False),
     Column("ended_at", Float),
@@ -299,7 +300,7 @@ canaries = Table(
     Index("ix_canaries_alias", "alias"),
 )
 
-# The counts of each side, from all daemons.
+# The counts of each side, added up over all daemons.
 canary_sides = Table(
     "canary_sides",
     metadata,
@@ -319,11 +320,11 @@ canary_sides = Table(
 canary_entries = Table(
     "canary_entries",
     metadata,
-    # In order of insertion; SQLite auto-increments only this type.
+    # In order of insertion. SQLite auto-increments only this type.
     Column("id", BigInteger().with_variant(Integer(), "sqlite"), primary_key=True),
     Column("canary_id", String, ForeignKey("canaries.id", ondelete="CASCADE"), nullable=False),
     Column("at", Float, nullable=False),
-    # The id of a key; null: a rule.
+    # The id of a key. Null: a rule of the canary.
     Column("by", String),
     # "set", "promoted" or "rolled_back".
     Column("action", String, nullable=False),
@@ -361,8 +362,8 @@ mcp_servers = Table(
     Column("created_at", Float, nullable=False),
 )
 
-# Files that a run created: figures, tables, results too large for an answer. The bytes are stored with the
-# blobs.
+# Files that a run created, such as figures, tables, and results too large for an answer. The bytes are stored
+# as blobs.
 artifacts = Table(
     "artifacts",
     metadata,
@@ -379,8 +380,9 @@ artifacts = Table(
     Index("ix_artifacts_sha256", "sha256"),
 )
 
-# Bytes in a bucket that are being added and have no row yet, or are being removed: the marks keep daemons
-# that share the bucket from removing each other's bytes. An empty holder means removal.
+# Bytes in a bucket that are being added and have no row yet, or that are being removed. The marks keep
+# daemons that share the bucket from removing bytes that another daemon is adding. An empty holder means
+# removal.
 blob_marks = Table(
     "blob_marks",
     metadata,
@@ -391,8 +393,8 @@ blob_marks = Table(
     Index("ix_blob_marks_kind_expires_at", "kind", "expires_at"),
 )
 
-# External input that a run waits for: an approval, a client's function, a form. One row per question, kept
-# when answered, so that a resumed run does not ask twice.
+# External input that a run waits for: an approval, a client's function, a form. There is one row per
+# question, which remains after the answer, so that a resumed run does not ask twice.
 questions = Table(
     "questions",
     metadata,
@@ -411,7 +413,7 @@ questions = Table(
     Column("value", JSON),
     Column("note", Text),
     Column("answered_by", String),
-    # The worker that has claimed the question, and the end of its lease.
+    # The worker that has claimed the question, and the time when its lease expires.
     Column("lease_owner", String),
     Column("lease_expires", Float),
     Column("created_at", Float, nullable=False),
@@ -421,8 +423,8 @@ questions = Table(
     Index("ix_questions_status_created_at", "status", "created_at"),
 )
 
-# Calls over MCP that were reported to a client as tasks. The run itself is in memory; its end is stored here
-# for a while.
+# Calls over MCP that were reported to a client as tasks. The run itself is only in memory; its outcome is
+# stored here for some time.
 mcp_tasks = Table(
     "mcp_tasks",
     metadata,
@@ -438,7 +440,7 @@ mcp_tasks = Table(
     Index("ix_mcp_tasks_finished_at", "finished_at"),
 )
 
-# Sessions of MCP if several daemons share the database: the requests with which any daemon can reopen a
+# MCP sessions, stored if several daemons share the database: the requests with which any daemon can reopen a
 # session.
 mcp_sessions = Table(
     "mcp_sessions",
@@ -451,17 +453,18 @@ mcp_sessions = Table(
     Index("ix_mcp_sessions_used_at", "used_at"),
 )
 
-# Schedules. ``owner`` is null if shared; a schedule runs on behalf of ``key``, its creator.
+# Schedules. ``owner`` is null for a shared schedule; runs use the permissions of ``key``, the schedule's
+# creator.
 schedules = Table(
     "schedules",
     metadata,
     Column("id", String, primary_key=True),
     Column("name", String, nullable=False),
     Column("owner", String),
-    # Owner and name, see db/names.
+    # Owner and name as one value, see db/names.
     Column("claim", String, nullable=False),
     Column("key", String, nullable=False),
-    # "app" or "store", and its name.
+    # "app" or "store", and the name of the app or store.
     Column("kind", String, nullable=False),
     Column("target", String, nullable=False),
     Column("input", JSON),
@@ -471,10 +474,10 @@ schedules = Table(
     Column("missed", String, nullable=False),
     Column("overlap", String, nullable=False),
     Column("pause_after", Integer, nullable=False),
-    # Why the schedule does not run; null while it runs.
+    # The reason why the schedule is paused; null if it is not.
     Column("paused", String),
     Column("failures", Integer, nullable=False),
-    # The start of its intervals, and its next due time; by the clock of the database.
+    # The time from which intervals are counted, and the next due time, by the database's clock.
     Column("anchor", Float, nullable=False),
     Column("next_at", Float),
     Column("created_at", Float, nullable=False),
@@ -484,11 +487,11 @@ schedules = Table(
     Index("ix_schedules_next_at", "next_at"),
 )
 
-# Outcomes of a schedule's due times: a run, or the reason why there is none.
+# Outcomes of a schedule's due times: a run, or the reason why the due time was skipped.
 schedule_times = Table(
     "schedule_times",
     metadata,
-    # In order of insertion; SQLite auto-increments only this type.
+    # In order of insertion. SQLite auto-increments only this type.
     Column("id", BigInteger().with_variant(Integer(), "sqlite"), primary_key=True),
     Column("schedule_id", String, ForeignKey("schedules.id", ondelete="CASCADE"), nullable=False),
     Column("due_at", Float, nullable=False),
@@ -504,15 +507,15 @@ schedule_times = Table(
 prompts = Table(
     "prompts",
     metadata,
-    # One id for all versions of a prompt.
+    # The same id for all versions of a prompt.
     Column("id", String, primary_key=True),
     Column("version", Integer, primary_key=True, autoincrement=False),
     Column("name", String, nullable=False),
     Column("owner", String),
-    # Owner and name, see db/names.
+    # Owner and name as one value, see db/names.
     Column("claim", String, nullable=False),
     Column("spec", JSON, nullable=False),
-    # Where it was imported from; empty: created here.
+    # The source from which the prompt was imported; empty for a prompt created here.
     Column("origin", String, nullable=False, default=""),
     Column("created_at", Float, nullable=False),
     # Size on disk.
@@ -532,13 +535,13 @@ adapters = Table(
     Index("ix_adapters_base", "base"),
 )
 
-# The journal of flows: one row per finished step, with the iteration in the path. Values are JSON text.
+# The journal of flows: one row per finished step, whose path includes the iteration. Values are JSON text.
 steps = Table(
     "steps",
     metadata,
     Column("run_id", String, primary_key=True),
     Column("path", String, primary_key=True),
-    # The order in which the steps ended.
+    # The order in which steps ended.
     Column("seq", Integer, nullable=False),
     Column("kind", String, nullable=False),
     Column("status", String, nullable=False),
@@ -553,7 +556,7 @@ steps = Table(
     Column("cached_tokens", Integer, nullable=False, default=0),
     # Whether the output came from the step cache.
     Column("hit", Boolean, nullable=False, default=False),
-    # In US dollars by the price table, null if no price is known.
+    # In US dollars according to the price table; null if no price is known.
     Column("cost", Float),
     # Whether parts of the output were redacted, so that it differs from the step's real output.
     Column("redacted", Boolean, nullable=False, default=False, server_default=false()),
@@ -568,14 +571,14 @@ step_cache = Table(
     Index("ix_step_cache_expires_at", "expires_at"),
 )
 
-# Deployed apps: flows and agents. The row points to the active version.
+# Deployed apps: flows and agents. Each row names the active version.
 apps = Table(
     "apps",
     metadata,
     Column("id", String, primary_key=True),
     Column("name", String, nullable=False),
     Column("owner", String),
-    # Owner and name, see db/names.
+    # Owner and name as one value, see db/names.
     Column("claim", String, nullable=False),
     Column("kind", String, nullable=False),
     Column("version", Integer, nullable=False),
@@ -600,12 +603,12 @@ app_versions = Table(
     Index("ix_app_versions_app_id_bytes", "app_id", "bytes"),
 )
 
-# Conversations with an app, and what its agents remember of them. ``name`` is chosen by the caller.
+# Conversations with an app, including what the app's agents remember. The caller chooses ``name``.
 sessions = Table(
     "sessions",
     metadata,
     Column("id", String, primary_key=True),
-    # The id of the app; the name of an agent that is not deployed.
+    # The id of the app or, for an agent that is not deployed, its name.
     Column("app_id", String, nullable=False),
     Column("owner", String, nullable=False),
     Column("name", String, nullable=False),
@@ -616,9 +619,9 @@ sessions = Table(
     Column("last_seq", Integer, nullable=False, default=0),
     Column("created_at", Float, nullable=False),
     Column("updated_at", Float, nullable=False),
-    # Size on disk, including its messages and states.
+    # Size on disk in bytes, including the session's messages and states.
     Column("bytes", BigInteger, nullable=False, default=0, server_default="0"),
-    # Keeps its original name, from when its first column was called app.
+    # The constraint keeps its name from the time when its first column was called app.
     UniqueConstraint("app_id", "owner", "name", name="uq_sessions_app_owner_name"),
     Index("ix_sessions_owner_updated_at", "owner", "updated_at"),
     Index("ix_sessions_owner_bytes", "owner", "bytes"),
@@ -629,8 +632,8 @@ session_messages = Table(
     metadata,
     Column("session_id", String, ForeignKey("sessions.id", ondelete="CASCADE"), primary_key=True),
     Column("seq", Integer, primary_key=True),
-    # The agent whose memory contains it: the path of the agent in its tree, such as "writer"; empty for the
-    # root.
+    # The agent in whose memory the message is: the agent's path in the tree, such as "writer"; empty for the
+    # root agent.
     Column("agent", String, nullable=False),
     Column("run_id", String),
     Column("message", JSON, nullable=False),
@@ -638,7 +641,8 @@ session_messages = Table(
     Index("ix_session_messages_session_id_agent_seq", "session_id", "agent", "seq"),
 )
 
-# The state that an agent keeps for a session in addition to messages: its running summary, facts, counters.
+# The state that an agent stores for a session in addition to the messages: its running summary, facts,
+# counters.
 session_states = Table(
     "session_states",
     metadata,
@@ -648,7 +652,7 @@ session_states = Table(
     Column("updated_at", Float, nullable=False),
 )
 
-# Fine-tuning jobs; a durable run does the work of each.
+# Fine-tuning jobs; a durable run does the work of each job.
 tuning_jobs = Table(
     "tuning_jobs",
     metadata,
@@ -657,7 +661,7 @@ tuning_jobs = Table(
     Column("run_id", String, nullable=False),
     Column("base", String, nullable=False),
     Column("spec", JSON, nullable=False),
-    # Facts from the recipe and the training: recipe, tokens, estimated end, the result's name.
+    # Data from the recipe and the training: recipe, tokens, estimated end, name of the trained model.
     Column("state", JSON, nullable=False),
     Column("status", String, nullable=False),
     Column("error", JSON),

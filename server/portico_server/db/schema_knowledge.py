@@ -1,4 +1,4 @@
-"""The tables of files and stores: the indexed content and its pieces. See `portico_server.db.schema`."""
+"""The tables of files and stores: the indexed content and its chunks. See `portico_server.db.schema`."""
 
 from __future__ import annotations
 
@@ -44,16 +44,17 @@ stores = Table(
     Column("name", String, nullable=False),
     Column("description", String, nullable=False, default=""),
     Column("owner", String),
-    # Owner and name if the store is reached by its name, see db/names. Null: the name is only a title beside
-    # the id.
+    # Owner and name as one value if clients use the store's name to refer to it, see db/names. Null: the name
+    # is only a title, and clients use the id.
     Column("claim", String),
     Column("folder", String),
-    # Whether the store answers as a chat app with its name, listed among the models.
+    # Whether the store also answers as a chat app with the store's name, which is listed among the models.
     Column("app", Boolean, nullable=False, default=False),
-    # How its app answers: auto (by its model's known or tested ability), write or quote.
+    # How the store's app answers: auto (depending on the known or tested ability of its model), write or
+    # quote.
     Column("answers", String, nullable=False, default="auto", server_default="auto"),
     Column("embedding_model", String, nullable=False),
-    # The model whose vectors are being computed, which replaces embedding_model once they are complete.
+    # The model whose vectors are being computed; it replaces embedding_model when they are complete.
     Column("next_embedding_model", String),
     # Whether changes in the folder are ignored until a user resumes the store.
     Column("paused", Boolean, nullable=False, default=False, server_default=false()),
@@ -62,23 +63,24 @@ stores = Table(
     Column("last_active_at", Float, nullable=False),
     Column("created_at", Float, nullable=False),
     Column("last_change", Integer, nullable=False, default=0),
-    # The mirrored source instead of a folder: an address and its kind. Null: only the folder.
+    # The source that the store mirrors instead of a folder: an address and its kind. Null: no source other
+    # than a folder.
     Column("source", JSON),
-    # Whether files remain after they were removed from the source.
+    # Whether the store keeps files that were removed from the source.
     Column("keep_removed", Boolean, nullable=False, default=False, server_default=false()),
-    # How its app searches, see ``check_search``; null: the defaults of a search.
+    # How the store's app searches, see ``check_search``; null: the default search.
     Column("search", JSON),
-    # The measured share of the vectors in the ranking; null: the share in the embedding model's profile.
+    # The measured weight of the vectors in the ranking; null: the weight in the embedding model's profile.
     Column("vector_weight", Float),
-    # Whether its chunks are linked by the names in them, see the table ``links``.
+    # Whether the store's chunks are linked by the names in them, see the table ``links``.
     Column("links", Boolean, nullable=False, default=False, server_default=false()),
-    # The last chunk whose links were made or removed after a change of ``links``. Null: all chunks are done.
+    # The last chunk whose links were created or removed after a change of ``links``. Null: no work remains.
     Column("linked_to", Integer),
     Index("ix_stores_name", "name"),
     Index("ix_stores_claim", "claim", unique=True),
 )
 
-# Files that the last sync of a store skipped: the number for each reason, and the first names.
+# Files that the last sync of a store skipped: how many for each reason, and the first names.
 store_skips = Table(
     "store_skips",
     metadata,
@@ -105,14 +107,14 @@ store_files = Table(
     Column("chunking", JSON, nullable=False),
     Column("usage_bytes", BigInteger, nullable=False, default=0),
     Column("created_at", Float, nullable=False),
-    # The state of the file in a followed folder when it was last read; null for uploaded files.
+    # The state of the file in the followed folder at the last read; null for uploaded files.
     Column("source_mtime_ns", BigInteger),
     Column("source_size", BigInteger),
     Index("ix_store_files_file_id", "file_id"),
     Index("ix_store_files_store_id_status", "store_id", "status"),
 )
 
-# Files that were attached together, and whose status is queried together.
+# Files that were attached together, and whose status clients query together.
 file_batches = Table(
     "file_batches",
     metadata,
@@ -134,7 +136,7 @@ chunks = Table(
     Column("ordinal", Integer, nullable=False),
     Column("text", Text, nullable=False),
     Column("place", JSON, nullable=False),
-    # Covering index for all queries of a store's chunks except their text.
+    # Covering index for all queries of a store's chunks, except for the text.
     Index("ix_chunks_store_id_file_id_group_name_ordinal", "store_id", "file_id", "group_name", "ordinal"),
     sqlite_autoincrement=True,
 )
@@ -147,8 +149,8 @@ vectors = Table(
     Column("data", LargeBinary, nullable=False),
 )
 
-# The names in each chunk: two chunks with a common term are linked. ``term`` is a hash of the store and the
-# name.
+# The names in each chunk. Two chunks that contain the same term are linked. ``term`` is a hash of the store
+# and the name.
 links = Table(
     "links",
     metadata,
@@ -156,13 +158,14 @@ links = Table(
     Column("chunk_id", Integer, ForeignKey("chunks.id", ondelete="CASCADE"), primary_key=True),
     Column("kind", SmallInteger, nullable=False),
     Column("weight", SmallInteger, nullable=False),
-    # Covers all queries of a chunk's links, because every index of a table without row ids ends with the
-    # primary key, which includes the terms.
+    # Covers all queries of a chunk's links: in a table without row ids, every index entry ends with the
+    # primary key, which contains the term.
     Index("ix_links_chunk_id", "chunk_id", "kind", "weight"),
     sqlite_with_rowid=False,
 )
 
-# The ordered change log of each store. Indexes store the last number they applied, and catch up from it.
+# The ordered log of changes to each store. Each index stores the number of the last change that it applied,
+# and continues from there.
 changes = Table(
     "changes",
     metadata,
@@ -170,13 +173,14 @@ changes = Table(
     Column("seq", Integer, primary_key=True),
     Column("op", String, nullable=False),
     Column("file_id", String, nullable=False),
-    # The chunks that this change added or removed: ids of one file are contiguous. Null if there are none.
+    # The first and last chunk that this change added or removed; the ids are contiguous. Null if there are
+    # none.
     Column("first_chunk", Integer),
     Column("last_chunk", Integer),
     Column("group_name", String, nullable=False, default="chunk", server_default="chunk"),
 )
 
-# Additional chunk groups of a store, beside the group "chunk" that every store has.
+# Additional chunk groups of a store, besides the group "chunk", which every store has.
 groups = Table(
     "groups",
     metadata,
@@ -184,12 +188,12 @@ groups = Table(
     Column("name", String, primary_key=True),
     Column("parent", String, nullable=False),
     Column("chunking", JSON, nullable=False),
-    # Null: the model of the store; empty: words only.
+    # Null: the store's model. Empty: no model, words only.
     Column("embedding_model", String),
     Column("created_at", Float, nullable=False),
 )
 
-# Files that a group was built from. A row is written with the last chunks of a file.
+# Files whose chunks a group contains. A row is written together with the last chunks of the file.
 group_files = Table(
     "group_files",
     metadata,

@@ -33,9 +33,9 @@ batches = Table(
     # Empty until the file has been checked.
     Column("model", String, nullable=False, default=""),
     Column("input_file_id", String, nullable=False),
-    # Keeps the bytes of the file while the batch needs them, even if the file itself is deleted.
+    # Keeps the bytes of the input file while the batch needs them, even if the file itself is deleted.
     Column("input_sha256", String, nullable=False),
-    # Other options: window, metadata, how long its files are stored.
+    # Other options: completion window, metadata, how long the result files are stored.
     Column("spec", JSON, nullable=False),
     Column("total", Integer, nullable=False, default=0),
     Column("completed", Integer, nullable=False, default=0),
@@ -55,18 +55,19 @@ batches = Table(
     Index("ix_batches_input_sha256", "input_sha256"),
 )
 
-# Finished lines, each in the form of its result file. They are deleted once that file exists.
+# Finished lines, in the form in which result files contain them. They are deleted once the files exist.
 batch_lines = Table(
     "batch_lines",
     metadata,
     Column("batch_id", String, ForeignKey("batches.id", ondelete="CASCADE"), primary_key=True),
     Column("line", Integer, primary_key=True),
-    # Whether the line belongs in the error file.
+    # Whether the line belongs to the error file.
     Column("failed", Boolean, nullable=False),
     Column("data", LargeBinary, nullable=False),
 )
 
-# Files uploaded in parts. A row remains for a while after the end, so that a client learns the outcome.
+# Files uploaded in parts. A row remains for some time after the upload ends, so that a client can learn the
+# outcome.
 uploads = Table(
     "uploads",
     metadata,
@@ -78,7 +79,7 @@ uploads = Table(
     Column("bytes", BigInteger, nullable=False),
     Column("media_type", String, nullable=False),
     Column("status", String, nullable=False),
-    # How long the completed file is stored. Null: without an end.
+    # How long the completed file is stored, in seconds. Null: indefinitely.
     Column("file_keep_s", Integer),
     Column("file_id", String),
     Column("created_at", Float, nullable=False),
@@ -86,7 +87,7 @@ uploads = Table(
     Index("ix_uploads_owner_status", "owner", "status"),
 )
 
-# Keeps the bytes of a part under their digest until the upload ends.
+# Keeps the bytes of a part, stored under their digest, until the upload ends.
 upload_parts = Table(
     "upload_parts",
     metadata,
@@ -100,7 +101,7 @@ upload_parts = Table(
 )
 
 
-# The tables of evaluations: their items, their results, and searches over settings. See
+# The tables of evaluations: their items, their results, and searches for the best settings. See
 # `portico_server.db.schema`.
 
 
@@ -108,10 +109,10 @@ evals = Table(
     "evals",
     metadata,
     Column("id", String, primary_key=True),
-    # Null if an operator created it: it is shared.
+    # Null if an operator created the evaluation, which is then shared.
     Column("owner", String),
     Column("name", String, nullable=False),
-    # The form of the items and the graders.
+    # The schema of the items, and the graders.
     Column("spec", JSON, nullable=False),
     Column("metadata", JSON, nullable=False),
     Column("created_at", Float, nullable=False),
@@ -121,16 +122,16 @@ evals = Table(
     Index("ix_evals_owner_bytes", "owner", "bytes"),
 )
 
-# The items of a run, as they were when it began; all trials of a search share the items of the search.
+# The items of a run, as they were when the run began. All trials of a search share the search's items.
 eval_items = Table(
     "eval_items",
     metadata,
     Column("eval_id", String, ForeignKey("evals.id", ondelete="CASCADE"), nullable=False),
-    # The id of the run or the search that the items belong to.
+    # The id of the run or the search to which the items belong.
     Column("data_id", String, primary_key=True),
     Column("number", Integer, primary_key=True),
     Column("item", JSON, nullable=False),
-    # An answer supplied with the item, which is judged unchanged.
+    # An answer supplied with the item, which is judged as it is.
     Column("sample", JSON),
     Index("ix_eval_items_eval_id", "eval_id"),
 )
@@ -162,12 +163,12 @@ eval_runs = Table(
     Column("id", String, primary_key=True),
     Column("eval_id", String, ForeignKey("evals.id", ondelete="CASCADE"), nullable=False),
     Column("owner", String),
-    # The durable run that does the work; the trials of a search share the run of the search.
+    # The durable run that does the work; the trials of a search share the search's durable run.
     Column("run_id", String, nullable=False),
     Column("search_id", String, ForeignKey("eval_searches.id", ondelete="CASCADE")),
     Column("name", String, nullable=False),
     Column("source", JSON, nullable=False),
-    # The settings of a trial, by path. Null for a standalone run.
+    # The settings of a trial, keyed by path. Null for a run that is not a trial.
     Column("settings", JSON),
     Column("metadata", JSON, nullable=False),
     Column("data_id", String, nullable=False),
@@ -185,7 +186,7 @@ eval_runs = Table(
     Index("ix_eval_runs_owner_bytes", "owner", "bytes"),
 )
 
-# One row for each finished item. Its key prevents an item from being counted twice.
+# One row for each finished item. The primary key prevents an item from being counted twice.
 eval_outputs = Table(
     "eval_outputs",
     metadata,
@@ -211,23 +212,23 @@ webhooks = Table(
     Column("url", String, nullable=False),
     Column("event_types", JSON, nullable=False),
     Column("secret", String, nullable=False),
-    # Deliveries are signed with this secret too until ``previous_until``.
+    # Until ``previous_until``, deliveries are also signed with this secret.
     Column("previous_secret", String),
     Column("previous_until", Float),
-    # Why deliveries to the webhook have stopped; null while it is active.
+    # The reason why deliveries to the webhook have stopped; null while it is active.
     Column("disabled", String),
     Column("created_at", Float, nullable=False),
     Column("updated_at", Float, nullable=False),
-    # The only agent task that it receives events of, and the headers that its receiver expects. No foreign
-    # key: SQLite would have to rebuild the table for it.
+    # The only agent task whose events the webhook receives, and the headers that its receiver expects. There
+    # is no foreign key, because SQLite would have to rebuild the table for it.
     Column("task_id", String),
     Column("headers", JSON),
     Index("ix_webhooks_owner", "owner"),
     Index("ix_webhooks_task_id", "task_id"),
 )
 
-# One row for each event and webhook, written with the end of the object. ``next_at`` and the lease use the
-# clock of the database.
+# One row for each event and webhook, written in the transaction that ends the object. ``next_at`` and the
+# lease use the database's clock.
 webhook_deliveries = Table(
     "webhook_deliveries",
     metadata,
@@ -235,7 +236,7 @@ webhook_deliveries = Table(
     Column("webhook_id", String, ForeignKey("webhooks.id", ondelete="CASCADE"), nullable=False),
     Column("owner", String, nullable=False),
     Column("event_type", String, nullable=False),
-    # The body, sent byte for byte each time.
+    # The body, which every attempt sends unchanged.
     Column("payload", Text, nullable=False),
     # "pending", "delivered" or "failed".
     Column("state", String, nullable=False),
@@ -260,13 +261,13 @@ skills = Table(
     Column("id", String, primary_key=True),
     Column("name", String, nullable=False),
     Column("owner", String),
-    # Owner and name, see db/names.
+    # Owner and name as one value, see db/names.
     Column("claim", String, nullable=False),
     # The description of the default version.
     Column("description", Text, nullable=False),
     Column("default_version", Integer, nullable=False),
     Column("latest_version", Integer, nullable=False),
-    # ``configuration`` for a skill in a configuration file; empty: uploaded by a client.
+    # ``configuration`` for a skill from a configuration file; empty for a skill that a client uploaded.
     Column("origin", String, nullable=False, default=""),
     Column("created_at", Float, nullable=False),
     Index("ix_skills_claim", "claim", unique=True),
@@ -280,7 +281,7 @@ skill_versions = Table(
     Column("skill_id", String, ForeignKey("skills.id", ondelete="CASCADE"), nullable=False),
     Column("version", Integer, nullable=False),
     Column("description", Text, nullable=False),
-    # The front matter of its SKILL.md.
+    # The front matter of the version's SKILL.md.
     Column("front_matter", JSON, nullable=False),
     # Path, size in bytes and SHA-256 of each file.
     Column("files", JSON, nullable=False),
@@ -299,14 +300,14 @@ containers = Table(
     Column("id", String, primary_key=True),
     Column("owner", String, nullable=False),
     Column("name", String, nullable=False),
-    # Created for a response, not by name.
+    # Whether the container was created for a response instead of by a client.
     Column("automatic", Boolean, nullable=False),
-    # How long the container is kept after its last use.
+    # How many minutes the container is kept after its last use.
     Column("minutes", Integer, nullable=False),
     Column("memory_limit", String),
-    # In the form that code-running tools accept.
+    # The skills in the form that code-running tools accept.
     Column("skills", JSON, nullable=False),
-    # Size of the skills sent along.
+    # Size in bytes of the skills that were sent in the request.
     Column("bytes", Integer, nullable=False),
     Column("created_at", Float, nullable=False),
     Column("last_active_at", Float, nullable=False),
@@ -315,7 +316,7 @@ containers = Table(
     Index("ix_containers_expires_at", "expires_at"),
 )
 
-# The artifacts that are files of a container, each with its path.
+# The artifacts that are files of a container, each with a path.
 container_files = Table(
     "container_files",
     metadata,

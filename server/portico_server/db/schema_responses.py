@@ -19,42 +19,44 @@ from sqlalchemy import (
 
 from portico_server.db.metadata import metadata
 
-# One row for each stored response. JSON is stored as text: orjson parses it in a fifth of the time.
+# One row for each stored response. JSON is stored as text, because orjson parses it in a fifth of the time.
 responses = Table(
     "responses",
     metadata,
     Column("id", String, primary_key=True),
     Column("owner", String, nullable=False),
     Column("run_id", String, nullable=False),
-    # The response that it continues. No foreign key: that response may be deleted.
+    # The response that this response continues. There is no foreign key, because that response may be
+    # deleted.
     Column("previous_id", String),
     Column("conversation_id", String),
     Column("status", String, nullable=False),
     Column("background", Boolean, nullable=False),
-    # The items of its input, and the whole response with its output.
+    # The items of the input, and the whole response with its output.
     Column("input", Text, nullable=False),
     Column("document", Text, nullable=False),
-    # The request of a background response, so that it can be resumed. Null in the foreground.
+    # The request of a background response, with which it can be resumed. Null for other responses.
     Column("ask", Text),
-    # The numbers of events that were lost and made again after a resume: [[after, last], …].
+    # The events that were lost in a crash and generated again after a resume: [[last event kept, last event
+    # lost], …].
     Column("lost", JSON),
     Column("created_at", Float, nullable=False),
     Column("finished_at", Float),
-    # Size on disk, including its events.
+    # Size on disk in bytes, including the response's events.
     Column("bytes", BigInteger, nullable=False, default=0, server_default="0"),
     Index("ix_responses_previous_id", "previous_id"),
     Index("ix_responses_finished_at", "finished_at"),
     Index("ix_responses_owner_bytes", "owner", "bytes"),
 )
 
-# A task that another agent gave to an app: a background response, and the messages of the task.
+# Tasks that other agents gave to an app: each is a background response with the messages of the task.
 agent_tasks = Table(
     "agent_tasks",
     metadata,
     Column("id", String, ForeignKey("responses.id", ondelete="CASCADE"), primary_key=True),
     Column("owner", String, nullable=False),
     Column("app", String, nullable=False),
-    # The client's id of the conversation.
+    # The client's id for the conversation.
     Column("context_id", String, nullable=False),
     Column("run_id", String, nullable=False),
     # The client's messages as JSON, oldest first.
@@ -100,7 +102,7 @@ conversations = Table(
     Column("last_seq", Integer, nullable=False, default=0),
     Column("created_at", Float, nullable=False),
     Column("updated_at", Float, nullable=False),
-    # Size on disk, including its items.
+    # Size on disk in bytes, including the conversation's items.
     Column("bytes", BigInteger, nullable=False, default=0, server_default="0"),
     Index("ix_conversations_updated_at", "updated_at"),
     Index("ix_conversations_owner_bytes", "owner", "bytes"),
@@ -118,5 +120,5 @@ conversation_items = Table(
 )
 
 
-# Webhooks: receivers of end events, and the journal of deliveries. ``secret`` is the signing secret: it is
-# needed in plain form, and never shown again.
+# Webhooks: receivers of events about ended work, and the journal of deliveries. ``secret`` is the signing
+# secret. It is stored unencrypted, because it is needed for signing, and is never shown again.

@@ -1,4 +1,4 @@
-"""Lookup of the message in which an agent received its task, by session and run."""
+"""Finds the message with which an agent received its task, by session and run."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from portico_server.db.schema import session_messages, sessions
 from portico_server.db.sessions import MESSAGES, MessageRow, SessionRow, get
 
 RunText = tuple[str, str]
-"""An agent, by its path, and a run."""
+"""(path of an agent, id of a run)."""
 
 
 def texts_in_session(
     connection: Connection, app: str, owner: str, name: str, texts: RunText
 ) -> tuple[SessionRow | None, MessageRow | None]:
-    """Return a session, and the message that an agent received in it in a run.
+    """Return a session, and the message that an agent received in it during a run.
 
-    The caller's own app and a shared app of the same name may each have a session of that name: the session that
+    The caller's own app and a shared app of the same name may each have a session with that name. The session that
     contains the message is returned.
     """
     rows = connection.execute(
@@ -44,8 +44,8 @@ def texts_in_session(
 def texts_in_copies(
     connection: Connection, app: str, owner: str, texts: Collection[RunText]
 ) -> dict[RunText, tuple[SessionRow, MessageRow]]:
-    """Return the same for any session of ``owner`` with ``app`` that contains the message: the oldest, if there are
-    several.
+    """Return, for each of ``texts``, the message and its session, among all sessions of ``owner`` with ``app``. If
+    several sessions contain the message, return the oldest.
     """
     query = select(sessions.c.id).where(sessions.c.app == app, sessions.c.owner == owner)
     rows = connection.execute(

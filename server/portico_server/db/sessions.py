@@ -34,8 +34,8 @@ from portico_server.db.schema import session_messages, session_states, sessions
 
 @dataclass(frozen=True, slots=True)
 class SessionRow:
-    """A session. ``app_id`` is described in `SessionKey`, ``app`` is the name of the app; ``name`` is chosen by the
-    owner; ``last_seq`` is the number of its last message.
+    """A session. For ``app_id``, see `SessionKey`; ``app`` is the name of the app; the owner chooses ``name``;
+    ``last_seq`` is the number of the last message.
     """
 
     id: str
@@ -52,7 +52,7 @@ class SessionRow:
 
 @dataclass(frozen=True, slots=True)
 class MessageRow:
-    """A message in the memory of an agent; ``agent`` is the agent's path in the tree, empty for the root."""
+    """A message in the memory of an agent; ``agent`` is the agent's path in the tree, empty for the root agent."""
 
     seq: int
     agent: str
@@ -63,9 +63,9 @@ class MessageRow:
 
 @dataclass(frozen=True, slots=True)
 class SessionKey:
-    """The session of a turn: with the app that has this id, or with an undeployed agent, by its name.
+    """Identifies the session of a turn. ``app_id`` is the id of the app or, for an undeployed agent, its name.
 
-    ``fresh``: the session is created when its first turn is saved; ``app``: the name of the app.
+    If ``fresh``, the session is created when its first turn is saved. ``app`` is the name of the app.
     """
 
     id: str
@@ -78,9 +78,9 @@ class SessionKey:
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """The memory of an agent: its messages, oldest first, its other state, and the number of the last message.
+    """The memory of an agent: its messages, oldest first, its other state, and the number of its last message.
 
-    ``earlier`` is the number of messages before these, beyond the limit of a turn.
+    ``earlier`` is the number of earlier messages, which exceed the limits of a turn.
     """
 
     messages: Sequence[Mapping[str, Any]] = ()
@@ -90,17 +90,19 @@ class Remembered:
 
 
 AddedMessage: TypeAlias = tuple[str, Mapping[str, Any], float]
-"""A message to store: the agent whose memory it belongs to, the message, and its time."""
+"""A message to store: (path of the agent, message, time)."""
 
 SessionSaved = Literal["saved", "gone", "changed"]
-"""The outcome of saving a turn: saved; the session was deleted; the data that the turn was based on have changed."""
+"""The outcome of saving a turn: the turn was saved (``saved``), the session was deleted (``gone``), or the messages
+that the turn was based on have changed (``changed``).
+"""
 
 _SESSIONS = Rows(sessions, SessionRow)
 MESSAGES = Rows(session_messages, MessageRow)
 
 get = _SESSIONS.get
 
-# The queries of every turn are built once: building them takes longer than running them.
+# The queries of every turn are built only once, because building them takes longer than running them.
 _NAMED = _SESSIONS.select.where(
     sessions.c.app_id == bindparam("app_id"),
     sessions.c.owner == bindparam("owner"),
@@ -109,13 +111,13 @@ _NAMED = _SESSIONS.select.where(
 _LOCKED = _SESSIONS.select.where(sessions.c.id == bindparam("id")).with_for_update()
 _OF_AGENT = (session_messages.c.session_id == bindparam("id"), session_messages.c.agent == bindparam("agent"))
 MAX_TURN_MESSAGES: Final = 10_000
-"""Maximum number of an agent's messages that a turn reads; earlier messages are available through the session's
-pages.
+"""Maximum number of an agent's messages that a turn reads. Earlier messages can be read by listing the session's
+messages.
 """
 MAX_TURN_CHARS: Final = 8_000_000
-"""Maximum characters of messages, as JSON, that a turn reads; the newest message is read whatever its size."""
-# As text: orjson takes a fifth of the time of the column's own reader. In portions, so that a driver that
-# fetches all rows at once reads only a few unneeded ones.
+"""Maximum number of characters of messages, as JSON, that a turn reads. The newest message is always read."""
+# As text, because orjson takes a fifth of the time that the column's own parser takes. In portions, so that a
+# driver that fetches all rows together reads only a few unneeded rows.
 _MEMORY = (
     select(cast(session_messages.c.message, Text), session_messages.c.seq)
     .where(*_OF_AGENT, session_messages.c.seq <= bindparam("until"))
@@ -154,7 +156,7 @@ def open_session(
     title: str = "",
     metadata: Mapping[str, Any] | None = None,
 ) -> SessionRow:
-    """Return the session with this name, creating it if necessary."""
+    """Return the session with this key's name, and create it if necessary."""
     session_row = by_name(connection, key.app_id, key.owner, key.name)
     if session_row is not None:
         return session_row
@@ -196,8 +198,8 @@ def newest(
     search: str = "",
     after: SessionRow | None = None,
 ) -> RowPage[SessionRow]:
-    """Return sessions, most recently used first; optionally of an owner, an app by its id or name, with a name, with
-    ``search`` in their title or messages, after ``after``.
+    """Return sessions, most recently used first. Optional filters: the owner, the app by id or name, the name, and a
+    text that the title or a message contains. ``after`` is the last session of the previous page.
     """
     query = _SESSIONS.select.order_by(sessions.c.updated_at.desc(), sessions.c.id.desc())
     if after is not None:
@@ -219,8 +221,8 @@ def newest(
 
 
 def _saying(search: str) -> Select[tuple[str]]:
-    """Return the query for sessions that contain this text. Parts are stored as JSON, which escapes non-ASCII
-    characters.
+    """Return the query for sessions with messages that contain a text. Messages in parts are stored as JSON, which
+    escapes non-ASCII characters.
     """
     content = session_messages.c.message["content"].as_string()
     within = json.dumps(search)[1:-1]
@@ -233,7 +235,7 @@ def _saying(search: str) -> Select[tuple[str]]:
 
 
 def memory(connection: Connection, session_id: str, agent: str, until: int | None = None) -> Remembered:
-    """Return an agent's memory of a session: the newest messages, up to the limit of a turn.
+    """Return an agent's memory in a session: the newest messages, within the limits of a turn.
 
     ``until`` is the number of the last message to read.
     """
@@ -256,13 +258,13 @@ def memory(connection: Connection, session_id: str, agent: str, until: int | Non
 def entered(
     connection: Connection, app_id: str, owner: str, name: str, agent: str
 ) -> tuple[SessionRow | None, Remembered]:
-    """Return the session with this name, if it exists, and the memory of ``agent``."""
+    """Return the session with this name, if it exists, and the memory of ``agent`` in it."""
     row = by_name(connection, app_id, owner, name)
     return row, Remembered() if row is None else memory(connection, row.id, agent)
 
 
 MAX_PAGE_CHARS: Final = 8_000_000
-"""Maximum characters of messages, as JSON, read for a page; a message is never split."""
+"""Maximum number of characters of messages, as JSON, that a page contains. A message is never split."""
 
 _MESSAGE_CHARS = func.length(cast(session_messages.c.message, Text)).label("chars")
 
@@ -276,8 +278,8 @@ def messages(
     limit: int = 1000,
     max_chars: int = MAX_PAGE_CHARS,
 ) -> RowPage[MessageRow]:
-    """Return messages with a number above ``after``, in order; of one agent if given. Returns at least one if there
-    are any.
+    """Return messages with a number above ``after``, in order, optionally only of one agent. Returns at least one
+    message if any exists.
     """
     table = session_messages.c
     condition: ColumnElement[bool] = (table.session_id == session_id) & (table.seq > after)
@@ -297,7 +299,7 @@ def messages(
 
 
 def states(connection: Connection, session_id: str) -> dict[str, Mapping[str, Any]]:
-    """Return each agent's state other than messages."""
+    """Return the state of each agent apart from messages, keyed by agent."""
     rows = connection.execute(
         select(session_states.c.agent, session_states.c.state).where(
             session_states.c.session_id == session_id
@@ -315,12 +317,13 @@ def save(
     seen_numbers: Mapping[str, int],
     title: str = "",
 ) -> SessionSaved:
-    """Add messages as (agent, message, time) and replace states: all of them, or nothing.
+    """Add messages, given as (agent, message, time), and replace states: everything or nothing.
 
-    ``seen_numbers`` is the number of the last message of each agent that the turn was based on. ``title`` is used if
-    the session has none.
+    ``seen_numbers`` maps agents to the number of the last message on which the turn was based. ``title`` is used if
+    the session has no title.
     """
-    # Parallel agents in a new session each try to create it; the second finds the first one's session.
+    # Parallel agents in a new session all try to create it; all but the first find the session that the first
+    # created.
     session_id = open_session(connection, key, title=title).id if key.fresh else key.id
     row = connection.execute(_LOCKED, {"id": session_id}).first()
     if row is None:
@@ -337,7 +340,7 @@ def save(
 
 
 def _last(connection: Connection, session_id: str, agents: Mapping[str, int]) -> dict[str, int]:
-    """Return the number of the last message of each of these agents that has messages."""
+    """Return the number of each agent's last message, except for agents without messages."""
     rows = connection.execute(_LAST, {"id": session_id, "agents": list(agents)})
     return dict(list(rows))
 
@@ -345,8 +348,8 @@ def _last(connection: Connection, session_id: str, agents: Mapping[str, int]) ->
 def _is_kept(
     connection: Connection, session_id: str, run_id: str | None, seen_numbers: Mapping[str, int]
 ) -> bool:
-    """Return whether all messages added since belong to this run, whose turn was saved before it was interrupted and
-    repeated.
+    """Return whether all messages added since ``seen_numbers`` belong to this run: then an earlier attempt of the run
+    has already saved the turn.
     """
     conditions = [
         (session_messages.c.agent == agent) & (session_messages.c.seq > last)
@@ -365,7 +368,7 @@ RATING: Final = "rating"
 def rate(
     connection: Connection, session_id: str, seq: int, rating: Mapping[str, Any] | None
 ) -> MessageRow | None:
-    """Set the rating of a message, or remove it if ``None``. Return the message, if it exists."""
+    """Set the rating of a message, or remove it if ``None``. Return the message, or ``None`` if it does not exist."""
     connection.execute(_LOCKED, {"id": session_id})
     conditions = (session_messages.c.session_id == session_id, session_messages.c.seq == seq)
     row = MESSAGES.first(connection, MESSAGES.select.where(*conditions))
@@ -378,7 +381,7 @@ def rate(
 
 
 def _grow(connection: Connection, session_id: str, added_bytes: int) -> None:
-    """Add to the size on disk of a session."""
+    """Increase the recorded size of a session on disk by ``added_bytes``."""
     statement = update(sessions).where(sessions.c.id == session_id)
     connection.execute(statement.values(bytes=sessions.c.bytes + added_bytes))
 
@@ -392,7 +395,7 @@ def _with_rating(message: Mapping[str, Any], rating: Mapping[str, Any] | None) -
 
 @dataclass(frozen=True, slots=True)
 class RatedRow:
-    """A message with a rating, its session, and the preceding messages, oldest first."""
+    """A rated message, its session, and the messages before it, oldest first."""
 
     session: SessionRow
     message: MessageRow
@@ -411,11 +414,11 @@ def rated(
     after: tuple[str, int] | None = None,
     max_chars: int = MAX_PAGE_CHARS,
 ) -> RowPage[RatedRow] | None:
-    """Return messages whose rating is one of ``values``, oldest first, each with the ``history`` messages before it.
+    """Return messages whose rating is one of ``values``, oldest first, each with up to ``history`` messages before it.
 
-    Optionally of one owner, app or model, after the message ``after`` of a session. Returns ``None`` if that message
-    does not exist. A page ends before it exceeds ``max_chars``, but has at least one message; the preceding messages
-    of each are cut to the same limit.
+    Optional filters: owner, app, model. ``after`` is the (session, number) of the last message on the previous page;
+    returns ``None`` if that message does not exist. A page ends before it exceeds ``max_chars``, but has at least one
+    message. The messages before each rated message are cut to the same limit.
     """
     table = session_messages.c
     query = (
@@ -457,7 +460,7 @@ def rated(
 def _last_that_fit(
     connection: Connection, condition: ColumnElement[bool], limit: int, max_chars: int
 ) -> tuple[int, int]:
-    """Return how many of the last messages have at most ``max_chars`` in total, at least one, and their total
+    """Return how many of the last messages fit into ``max_chars`` in total, at least one, and their total number of
     characters.
     """
     count = total = 0
@@ -470,7 +473,7 @@ def _last_that_fit(
 
 
 def messages_bytes(added_messages: Sequence[AddedMessage]) -> int:
-    """Return the size of messages on disk."""
+    """Return the size of messages on disk, in bytes."""
     return sum(json_bytes(message) for _agent, message, _moment in added_messages)
 
 
@@ -481,7 +484,7 @@ def _put(
     saved_values: Mapping[str, Mapping[str, Any]],
     runs: Sequence[str | None],
 ) -> None:
-    """Add messages, each with the run at its position in ``runs``, and replace states."""
+    """Add messages, each with the run at its position in ``runs``, and replace agents' states."""
     now, added_bytes = time.time(), messages_bytes(added_messages)
     if added_messages:
         connection.execute(
@@ -518,7 +521,7 @@ def _put(
 
 
 def reset(connection: Connection, session_id: str) -> None:
-    """Delete all messages of all agents in the tree. Message numbers are not reused."""
+    """Delete all messages of all agents in a session. Message numbers are not reused."""
     connection.execute(delete(session_messages).where(session_messages.c.session_id == session_id))
     connection.execute(delete(session_states).where(session_states.c.session_id == session_id))
     row = get(connection, session_id)
@@ -555,9 +558,10 @@ def describe(
 
 
 def fork(connection: Connection, session_id: str, new_id: str, name: str) -> SessionRow | None:
-    """Return a copy of a session under another name, whose messages keep their runs; ``None`` if it does not exist.
+    """Return a copy of a session with another name, whose messages keep their runs; ``None`` if the session does not
+    exist.
 
-    Ratings remain with the original: otherwise, each would count twice.
+    Ratings are not copied, because each rating would count twice.
     """
     row = get(connection, session_id)
     if row is None:
@@ -576,7 +580,7 @@ def fork(connection: Connection, session_id: str, new_id: str, name: str) -> Ses
 
 
 def size(connection: Connection, session_id: str) -> int:
-    """Return the size on disk of a session; 0 if it does not exist."""
+    """Return the size of a session on disk, in bytes; 0 if it does not exist."""
     return connection.execute(select(sessions.c.bytes).where(sessions.c.id == session_id)).scalar() or 0
 
 
@@ -586,12 +590,12 @@ def remove(connection: Connection, session_id: str) -> bool:
 
 
 def count_old(connection: Connection, before: float) -> int:
-    """Return the number of sessions not used since a time."""
+    """Return the number of sessions last used before a time."""
     old = select(func.count()).select_from(sessions).where(sessions.c.updated_at < before)
     return connection.execute(old).scalar_one()
 
 
 def forget(connection: Connection, before: float, limit: int) -> int:
-    """Delete sessions not used since a time; return the number deleted."""
+    """Delete sessions last used before a time; return the number deleted."""
     old = select(sessions.c.id).where(sessions.c.updated_at < before).limit(limit)
     return connection.execute(delete(sessions).where(sessions.c.id.in_(old))).rowcount

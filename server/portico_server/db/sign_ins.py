@@ -1,5 +1,5 @@
-"""Browsers in which a user is signed in: the hash of the browser's secret, and the tokens, which only that secret
-decrypts.
+"""Browsers in which a user is signed in: the hash of the browser's secret, and the tokens, which can be decrypted only
+with that secret.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from portico_server.db.schema import sign_ins
 
 @dataclass(frozen=True, slots=True)
 class SignInRow:
-    """A sign-in. ``hash`` is SHA-256 of the browser's secret in hexadecimal; ``sealed`` contains the tokens, encrypted
-    with a key derived from that secret. ``renewals`` counts the renewals of the tokens. Times are in seconds since
-    1970.
+    """A sign-in. ``hash`` is the SHA-256 of the browser's secret in hexadecimal. ``sealed`` contains the tokens,
+    encrypted with a key derived from that secret. ``renewals`` counts how often the tokens were renewed. Times are
+    in seconds since 1970.
     """
 
     hash: str
@@ -31,9 +31,10 @@ class SignInRow:
 
 
 def add(connection: Connection, row: SignInRow, idle_s: float, limit: int) -> Sequence[str]:
-    """Store a new sign-in, and delete those idle for ``idle_s`` seconds.
+    """Store a new sign-in, and delete sign-ins that have been idle for ``idle_s`` seconds.
 
-    Returns the hashes of the owner's sign-ins deleted beyond ``limit``, the longest unused first.
+    If the owner has more than ``limit`` sign-ins, deletes the ones unused for the longest time, and returns their
+    hashes.
     """
     now = clock(connection)
     connection.execute(delete(sign_ins).where(sign_ins.c.used_at < now - idle_s))
@@ -48,7 +49,7 @@ def add(connection: Connection, row: SignInRow, idle_s: float, limit: int) -> Se
 
 
 def get(connection: Connection, row_hash: str, idle_s: float) -> SignInRow | None:
-    """Return the sign-in with this hash, unless it has been idle for ``idle_s`` seconds."""
+    """Return the sign-in with this hash, or ``None`` if it does not exist or has been idle for ``idle_s`` seconds."""
     row = connection.execute(select(sign_ins).where(sign_ins.c.hash == row_hash)).first()
     if row is None or row.used_at < clock(connection) - idle_s:
         return None
@@ -63,7 +64,7 @@ def use(connection: Connection, row_hash: str) -> bool:
 
 
 def begin_renewal(connection: Connection, row_hash: str, renewals: int, seconds: float) -> bool:
-    """Claim the renewal of tokens for a number of seconds; return whether the claim succeeded."""
+    """Claim the renewal of a sign-in's tokens for a number of seconds; return whether the claim succeeded."""
     now = clock(connection)
     conditions = (
         sign_ins.c.hash == row_hash,
@@ -75,9 +76,7 @@ def begin_renewal(connection: Connection, row_hash: str, renewals: int, seconds:
 
 
 def end_renewal(connection: Connection, row_hash: str, sealed_tokens: str | None) -> bool:
-    """End a renewal with new tokens, or without, so that another daemon may try. Returns false if the sign-in does not
-    exist.
-    """
+    """End a renewal. Without new tokens, another daemon may try again. Returns false if the sign-in does not exist."""
     values: dict[str, Any] = {"renewing_until": 0.0}
     if sealed_tokens is not None:
         values |= {"sealed": sealed_tokens, "renewals": sign_ins.c.renewals + 1}

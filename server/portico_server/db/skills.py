@@ -1,4 +1,4 @@
-"""Agent Skills: every version, with its files as one archive."""
+"""Agent Skills: all versions, each with its files as one archive."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from portico_server.db.schema import skill_versions, skills
 
 @dataclass(frozen=True, slots=True)
 class SkillRow:
-    """A skill; ``owner`` is the key that has its name, ``None`` if shared. ``description`` is that of its default
+    """A skill; ``owner`` is the key that owns it, ``None`` if it is shared. ``description`` belongs to the default
     version.
     """
 
@@ -35,8 +35,8 @@ class SkillRow:
 
 @dataclass(frozen=True, slots=True)
 class SkillVersionRow:
-    """A version. ``files``: path, size in bytes and SHA-256 of each, by path; ``bytes`` and ``sha256`` describe its
-    archive.
+    """A version of a skill. ``files`` contains the path, size in bytes and SHA-256 of each file, sorted by path.
+    ``bytes`` and ``sha256`` describe the archive.
     """
 
     id: str
@@ -52,7 +52,7 @@ class SkillVersionRow:
 
 @dataclass(frozen=True, slots=True)
 class SkillBounds:
-    """Limits for skills per key, and for versions per skill."""
+    """Limits: skills per key, and versions per skill."""
 
     skills: int
     versions: int
@@ -65,7 +65,7 @@ get = _SKILLS.get
 
 
 def visible(connection: Connection, owner: str | None, *, include_all: bool = False) -> list[SkillRow]:
-    """Return the skills of an owner and the shared ones, or all skills, sorted by name."""
+    """Return the skills of an owner and the shared skills, or with ``include_all`` all skills, sorted by name."""
     query = _SKILLS.select.order_by(skills.c.name, skills.c.id)
     if not include_all:
         query = query.where(or_(skills.c.owner.is_(None), skills.c.owner == owner))
@@ -73,7 +73,7 @@ def visible(connection: Connection, owner: str | None, *, include_all: bool = Fa
 
 
 def by_name(connection: Connection, name: str, owner: str | None) -> SkillRow | None:
-    """Return the skill that this owner has under a name; ``None`` means the shared skill."""
+    """Return the skill of a name that belongs to exactly this owner; ``None`` as the owner means shared skills."""
     return _SKILLS.first(connection, _SKILLS.select.where(skills.c.claim == claim_of(owner, name)))
 
 
@@ -86,7 +86,7 @@ def version(connection: Connection, skill_id: str, number: int) -> SkillVersionR
 def versions(
     connection: Connection, skill_id: str, *, after: int | None, limit: int, order: Order
 ) -> RowPage[SkillVersionRow]:
-    """Return versions of a skill by number."""
+    """Return a page of a skill's versions, sorted by number."""
     number = skill_versions.c.version
     query = _VERSIONS.select.where(skill_versions.c.skill_id == skill_id)
     if after is not None:
@@ -96,7 +96,7 @@ def versions(
 
 
 def archive(connection: Connection, version_id: str) -> bytes | None:
-    """Return the files of a version as a zip archive."""
+    """Return the zip archive with the files of a version, or ``None``."""
     row = connection.execute(select(skill_versions.c.data).where(skill_versions.c.id == version_id)).first()
     return None if row is None else bytes(row.data)
 
@@ -110,8 +110,8 @@ def create(
     origin: str,
     bounds: SkillBounds,
 ) -> SkillRow:
-    """Store a new skill with its first version. Raises `Conflict` if the name is taken or the key has reached its
-    limit.
+    """Store a new skill with its first version. Raises `Conflict` if the name is already in use or the key has reached
+    its limit.
     """
     lock(connection, name)
     if by_name(connection, name, owner) is not None:
@@ -133,7 +133,7 @@ def create(
     try:
         with connection.begin_nested():
             _SKILLS.add(connection, row, claim=claim_of(owner, name))
-    except IntegrityError as error:  # another daemon has created it
+    except IntegrityError as error:  # another daemon has created the skill
         raise _conflict(name) from error
     _VERSIONS.add(connection, version_row, data=data)
     return row
@@ -148,7 +148,7 @@ def add_version(
     *,
     default: bool,
 ) -> None:
-    """Store another version. Raises `Conflict` if the skill has reached its limit, or was changed in the meantime."""
+    """Store another version. Raises `Conflict` if the skill has reached its limit or was changed in the meantime."""
     if not may_have_another(connection, bounds.versions, skill_versions.c.skill_id == row.id):
         raise Conflict(
             f"The skill '{row.name}' has {bounds.versions} versions, which is the maximum. Delete one first.",
@@ -177,7 +177,7 @@ def remove(connection: Connection, skill_id: str) -> None:
 
 
 def remove_version(connection: Connection, row: SkillRow, version_row: SkillVersionRow) -> bool:
-    """Delete a version; return whether it was deleted: the default version cannot be."""
+    """Delete a version unless it is the default version; return whether it was deleted."""
     condition = skill_versions.c.id == version_row.id
     default = select(skills.c.default_version).where(skills.c.id == row.id).scalar_subquery()
     return bool(
@@ -210,7 +210,7 @@ def new_version(
 
 
 def name_conflict(name: str) -> Conflict:
-    """Return the error for a key that claims a shared name."""
+    """Return the error for a key that uses the name of a shared skill."""
     return Conflict(
         f"The name '{name}' belongs to a shared skill. Choose another name.",
         code="name_taken",
@@ -220,7 +220,7 @@ def name_conflict(name: str) -> Conflict:
 
 def _conflict(name: str) -> Conflict:
     return Conflict(
-        f"The skill '{name}' was changed in the meantime. Send it again.",
+        f"The skill '{name}' was changed in the meantime. Send the version again.",
         code="version_conflict",
         param="name",
     )

@@ -1,4 +1,4 @@
-"""Copies of a live SQLite database, the references in such a copy, and the release of free pages."""
+"""Copies of a live SQLite database, the references in such a copy, and the release of a database's unused pages."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from portico_server.core.dataclass import dataclass
 from portico_server.db.schema import metadata
 
 COPY_PAGES: Final = 2_048
-"""Number of pages copied at a time: 8 MB."""
+"""Number of pages copied in one step: 8 MB."""
 
 FREED_PAGES: Final = 512
-"""Number of pages released in one transaction, so that other writers can run in between."""
+"""Number of pages released in one transaction. Other writers can run between two transactions."""
 
 BUSY_TIMEOUT_S: Final = 30.0
 
@@ -28,14 +28,15 @@ class SnapshotError(Exception):
 
 
 OnProgress = Callable[[int, int], None]
-"""Progress callback: pages done, and pages in total."""
+"""Progress callback: ``(done, total)``, in pages."""
 
 
 @dataclass(frozen=True, slots=True)
 class References:
-    """SHA-256 digests of bytes outside the database: of uploaded and followed files, and of artifacts.
+    """SHA-256 digests of bytes that are stored outside the database: uploaded and mirrored files, and artifacts.
 
-    ``others`` come from other tables: their bytes may be among either kind, or may no longer be needed.
+    ``others`` come from other tables. Their bytes may be stored with the files or with the artifacts, or may no longer
+    be needed.
     """
 
     blobs: frozenset[str]
@@ -52,9 +53,9 @@ def _translated() -> Iterator[None]:
 
 
 def copy(source: Path, target: Path, on_progress: OnProgress = lambda done_pages, total: None) -> None:
-    """Copy the state of the database at one moment, while others read and write it. Raises `SnapshotError`.
+    """Copy the state of the database at one moment, while other connections read and write it. Raises `SnapshotError`.
 
-    One read transaction spans all steps: a writer neither waits for the copy nor restarts it.
+    One read transaction spans all steps, so that writers neither wait for the copy nor make it start again.
     """
     with (
         _translated(),
@@ -65,7 +66,7 @@ def copy(source: Path, target: Path, on_progress: OnProgress = lambda done_pages
     ):
         old.isolation_level = None
         old.execute("BEGIN")
-        old.execute("SELECT count(*) FROM sqlite_master").fetchone()  # the snapshot is fixed only now
+        old.execute("SELECT count(*) FROM sqlite_master").fetchone()  # the first read fixes the snapshot
         new.execute("PRAGMA synchronous=OFF")  # the caller flushes once
         old.backup(
             new,
@@ -74,7 +75,7 @@ def copy(source: Path, target: Path, on_progress: OnProgress = lambda done_pages
             sleep=0,
         )
         old.execute("ROLLBACK")
-        # The copy is a single file: a separate log would have to be copied with it.
+        # The copy must be a single file, because a separate log would have to be copied with it.
         new.execute("PRAGMA journal_mode=DELETE").fetchone()
 
 
@@ -106,7 +107,7 @@ def references(path: Path) -> References:
 
 
 def revision(path: Path) -> str | None:
-    """Return the migration of a copy."""
+    """Return the number of a copy's last migration, or ``None``."""
     with _translated(), closing(_open_read_only(path)) as connection:
         try:
             row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
@@ -116,7 +117,7 @@ def revision(path: Path) -> str | None:
 
 
 def problems(path: Path) -> Sequence[str]:
-    """Return the problems that SQLite finds in a copy; none if it is sound."""
+    """Return the problems that SQLite finds in a copy; empty if it is intact."""
     try:
         with _translated(), closing(_open_read_only(path)) as connection:
             found_problems = [str(row[0]) for row in connection.execute("PRAGMA quick_check(5)")]
@@ -130,7 +131,7 @@ def _open_read_only(path: Path) -> sqlite3.Connection:
 
 
 def free_bytes(connection: sqlite3.Connection) -> int:
-    """Return the size of unused pages in bytes."""
+    """Return the total size of unused pages in bytes."""
     return _pragma(connection, "freelist_count") * _pragma(connection, "page_size")
 
 
@@ -140,23 +141,23 @@ def is_incremental(connection: sqlite3.Connection) -> bool:
 
 
 def give_back(connection: sqlite3.Connection) -> bool:
-    """Release `FREED_PAGES` in one transaction; return whether there are more."""
-    # Each page is a row of the result: pages are released only as the rows are read.
+    """Release `FREED_PAGES` in one transaction; return whether more pages can be released."""
+    # The result has a row for each page, and pages are released only while the rows are read.
     connection.execute(f"PRAGMA incremental_vacuum({FREED_PAGES})").fetchall()
     return _pragma(connection, "freelist_count") > 0
 
 
 def convert(connection: sqlite3.Connection) -> None:
-    """Rewrite the whole database without free pages, so that it can release pages from now on.
+    """Rewrite the whole database without unused pages, so that later unused pages can be released a few at a time.
 
-    Others can read meanwhile, but not write. Needs disk space for a second copy of the used pages.
+    Other connections can read meanwhile, but not write. Needs disk space for a second copy of the used pages.
     """
     connection.execute(f"PRAGMA auto_vacuum={INCREMENTAL_VACUUM_CODE}")
     connection.execute("VACUUM")
 
 
 def shorten(connection: sqlite3.Connection) -> None:
-    """Truncate the file to its logical size, as far as readers allow."""
+    """Shorten the database file on disk to its logical size, as far as current readers allow."""
     connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
 

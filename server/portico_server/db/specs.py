@@ -1,4 +1,4 @@
-"""Objects that an operator added while the daemon ran, as one specification per name: models, tools, MCP servers."""
+"""Objects that an operator added at run time, stored as one specification per name: models, tools, MCP servers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class SpecRow:
 
 
 def list_specs(connection: Connection, table: Table) -> list[SpecRow]:
-    """Return all rows of one of these tables, oldest first."""
+    """Return all rows of one of the tables of specifications, oldest first."""
     rows = Rows(table, SpecRow)
     return rows.every(connection, rows.select.order_by(table.c.created_at))
 
@@ -35,7 +35,7 @@ def list_specs(connection: Connection, table: Table) -> list[SpecRow]:
 def put_spec(
     connection: Connection, table: Table, name: str, owner: str | None, spec: Mapping[str, Any]
 ) -> None:
-    """Add a specification, or replace the one with this name."""
+    """Add a specification, or replace the specification with this name."""
     connection.execute(delete(table).where(table.c.name == name))
     connection.execute(insert(table).values(name=name, owner=owner, spec=dict(spec), created_at=time.time()))
 

@@ -23,10 +23,10 @@ StepStatus = Literal["completed", "failed", "skipped"]
 
 
 class StepRow(NamedTuple):
-    """A finished step. ``path`` contains the iteration: ``story.chapters[3].draft``; ``hit``: the output came from the
-    cache; ``cost`` is in US dollars; ``redacted``: the output or the error is incomplete.
+    """A finished step. ``path`` includes the iteration: ``story.chapters[3].draft``. With ``hit``, the output came
+    from the cache; ``cost`` is in US dollars; with ``redacted``, parts of the output or the error are missing.
 
-    A tuple, because a warp creates a thousand of them at once.
+    It is a tuple, because loading a run may create a thousand of them.
     """
 
     path: str
@@ -53,15 +53,15 @@ def step_usage(row: StepRow) -> Usage:
 
 
 CALLED_FLOW = "flow"
-"""Kind of the row above the steps of a flow that was called within another step."""
+"""Kind of the row that precedes the steps of a flow that another step called."""
 
 OUTPUT_OF, INPUT_OF = "@", "<"
-"""Prefixes of an output or input stored with another step of the run, followed by that step's path; no JSON begins
-with them.
+"""Prefixes that mark a reference to an output or an input stored with another step of the run; the path of that step
+follows. No JSON begins with these prefixes.
 """
 
 MAX_SHOWN_CHARS = 4_000
-"""Maximum characters that the trace stores of an input, or of an output from which no run resumes."""
+"""Maximum number of characters that the trace stores of an input, or of an output that no resumed run needs."""
 
 _NAMES = StepRow._fields
 _COLUMNS = [steps.c[name] for name in _NAMES]
@@ -76,9 +76,9 @@ _REPLACE = (
 def write(
     database: Database, run_id: str, rows: Sequence[StepRow], holder: str, *, full: bool
 ) -> asyncio.Future[None]:
-    """Call `record` by the fastest available path."""
+    """Write steps as `record` does, in the fastest available way."""
     if not holder:
-        # The only statement that a durable step waits for.
+        # A durable step waits only for this statement.
         future = database.rows(_REPLACE, [(run_id, *row) for row in rows], full=full)
         if future is not None:
             return future
@@ -86,14 +86,16 @@ def write(
 
 
 def write_here(database: Database, run_id: str, rows: Sequence[StepRow]) -> bool:
-    """Write like `write` without ``full`` and ``holder``, before returning; ``False`` if that would have to wait."""
+    """Write like `write` without ``full`` and ``holder``, but before returning. Return ``False`` if that would require
+    waiting.
+    """
     return database.try_write_now(_REPLACE, [(run_id, *row) for row in rows])
 
 
 def record(connection: Connection, run_id: str, rows: Sequence[StepRow], holder: str = "") -> None:
-    """Write finished steps; a step that finished earlier, in an interrupted attempt, is replaced.
+    """Write finished steps. A row of the same step from an interrupted attempt is replaced.
 
-    ``holder`` must own the run's lease. Raises `Conflict` if another daemon owns it now.
+    ``holder``, if given, must own the run's lease. Raises `Conflict` if another daemon owns it now.
     """
     _require_lease(connection, run_id, holder)
     if connection.dialect.name == "sqlite":
@@ -101,7 +103,7 @@ def record(connection: Connection, run_id: str, rows: Sequence[StepRow], holder:
         driver.executemany(_REPLACE, [(run_id, *row) for row in rows])
         return
     values = [{"run_id": run_id, **row._asdict()} for row in rows]
-    last = {value["path"]: value for value in values}  # a statement may write a row only once
+    last = {value["path"]: value for value in values}  # a statement may write each row only once
     connection.execute(delete(steps).where(steps.c.run_id == run_id, steps.c.path.in_(list(last))))
     connection.execute(insert(steps), list(last.values()))
 
@@ -112,7 +114,7 @@ def _require_lease(connection: Connection, run_id: str, holder: str) -> None:
 
 
 def finished_steps(connection: Connection, run_id: str) -> list[StepRow]:
-    """Return the steps like `of_run`, without the inputs: the data that a resumed run needs."""
+    """Return the finished steps of a run like `of_run`, but without their inputs, which a resumed run does not need."""
     columns = [null() if column is steps.c.input else column for column in _COLUMNS]
     rows = connection.execute(select(*columns).where(steps.c.run_id == run_id).order_by(steps.c.seq))
     return _restore_values([StepRow(*row) for row in rows])
@@ -125,7 +127,7 @@ def of_run(connection: Connection, run_id: str) -> list[StepRow]:
 
 
 def _restore_values(rows: list[StepRow]) -> list[StepRow]:
-    """Return the rows with every referenced input and output filled in."""
+    """Return the rows with references replaced by the inputs and outputs that they refer to."""
     by_path = {row.path: row for row in rows}
 
     def found(text: str | None, *, is_shown: bool) -> str | None:
@@ -154,7 +156,7 @@ def cut(text: str) -> str:
 
 
 def run_usage(connection: Connection, run_id: str) -> Usage | None:
-    """Return the usage of a run's steps; ``None`` if it has none."""
+    """Return the total usage of a run's steps; ``None`` if it has no steps."""
     of_run = steps.c.run_id == run_id
     totals = [func.sum(column) for column in (*_TOKENS, steps.c.cost)]
     count, *sums = connection.execute(select(func.count(), *totals).where(of_run)).one()
@@ -163,7 +165,7 @@ def run_usage(connection: Connection, run_id: str) -> Usage | None:
     flows = set(connection.execute(select(steps.c.path).where(of_run, steps.c.kind == CALLED_FLOW)).scalars())
     if not flows:
         return Usage(*sums)
-    # The step that calls a flow includes the tokens of the whole flow.
+    # The row of the step that calls a flow already includes the tokens of the whole flow.
     rows = connection.execute(select(steps.c.path, *_TOKENS, steps.c.cost).where(of_run))
     outside = [Usage(*counts) for path, *counts in rows if not _lies_in(path, flows)]
     return sum(outside, Usage())
@@ -183,7 +185,7 @@ def fork(
     source: str,
     paths: Sequence[str],
 ) -> RunRow:
-    """Begin a run (`portico_server.db.runs.begin`) with the finished steps ``paths`` of another run."""
+    """Begin a run (see `portico_server.db.runs.begin`), and copy the finished steps ``paths`` of another run to it."""
     row = runs.begin(connection, run, lease_owner, lease_seconds)
     kept_paths = set(paths)
     kept_steps = [step for step in of_run(connection, source) if step.path in kept_paths]
@@ -193,7 +195,7 @@ def fork(
 
 
 def forget(connection: Connection, run_id: str, paths: Sequence[str], holder: str = "") -> None:
-    """Delete steps from the journal, so that they run again. ``holder``: see `record`."""
+    """Delete steps from the journal, so that they are executed again. ``holder``: see `record`."""
     _require_lease(connection, run_id, holder)
     if not paths:
         return
@@ -203,7 +205,7 @@ def forget(connection: Connection, run_id: str, paths: Sequence[str], holder: st
 
 
 def _copy_referenced_outputs(connection: Connection, run_id: str, lost_paths: set[str]) -> None:
-    """Copy values stored with ``lost_paths`` to the remaining steps that refer to them."""
+    """Copy the values of the steps ``lost_paths`` to the remaining steps that refer to them."""
     references = or_(
         steps.c.input.startswith(OUTPUT_OF),
         steps.c.input.startswith(INPUT_OF),
@@ -234,7 +236,7 @@ def cached_output(connection: Connection, key: str) -> str | None:
 
 
 def keep(connection: Connection, key: str, value: str, seconds: float) -> None:
-    """Cache an output, replacing an earlier one with this key."""
+    """Cache an output, replacing an earlier output with this key."""
     connection.execute(delete(step_cache).where(step_cache.c.key == key))
     connection.execute(insert(step_cache).values(key=key, value=value, expires_at=time.time() + seconds))
 

@@ -1,4 +1,4 @@
-"""Files of stores: files mirrored from a source, facts of agents, and batches of attached files."""
+"""Files of stores: files mirrored from a source, and renames of these files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from portico_server.db.stores import StoreFileRow
 
 @dataclass(frozen=True, slots=True)
 class MirroredFile:
-    """A file of a source, to be added to its store. ``replaces`` is the id of its previous version."""
+    """A new file from a source, to be added to its store. ``replaces`` is the id of the file's previous version."""
 
     file: FileRow
     attributes: Mapping[str, str | float | bool]
@@ -31,9 +31,9 @@ class MirroredFile:
 def mirror(
     connection: Connection, store_id: str, only: Sequence[str] | None = None
 ) -> dict[str, StoreFileRow]:
-    """Return the files that a store mirrors from its source, by their names in the source.
+    """Return the files that a store mirrors from its source, keyed by their names in the source.
 
-    ``only`` limits them to these names, and to names below one of them.
+    ``only`` limits them to files with these names, and to files in folders with these names.
     """
     query = (
         select(*stores.file_columns())
@@ -44,7 +44,7 @@ def mirror(
         name = files.c.filename
         below = (
             and_(name > f"{folder}/", name < f"{folder}0") for folder in only
-        )  # 0 follows the slash in ASCII
+        )  # in ASCII, 0 follows the slash
         query = query.where(or_(name.in_(only), *below))
     return {row.filename: StoreFileRow(*row) for row in connection.execute(query)}
 
@@ -52,7 +52,7 @@ def mirror(
 def remirror(
     connection: Connection, store_id: str, files: Sequence[MirroredFile], removed_ids: Sequence[str] = ()
 ) -> list[str]:
-    """Add new files to a store and remove deleted ones; return the digests that no row needs now."""
+    """Add new files to a store and remove files; return the digests that no row needs any more."""
     now = time.time()
     if files:
         file_rows.add(connection, *(item.file for item in files))
@@ -88,9 +88,9 @@ def move_files(
     moved_files: Sequence[tuple[str, str, int | None, int]],
     renamed_ids: Sequence[str],
 ) -> None:
-    """Rename mirrored files (id, new name, time in nanoseconds, size).
+    """Rename mirrored files, each given as (id, new name, time in nanoseconds, size).
 
-    ``renamed_ids`` are files whose searchable words have changed.
+    ``renamed_ids`` are the files whose searchable words have changed.
     """
     for file_id, name, mtime_ns, size in moved_files:
         connection.execute(update(files).where(files.c.id == file_id).values(filename=name))

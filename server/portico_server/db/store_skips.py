@@ -13,7 +13,9 @@ from portico_server.db.schema import store_skips
 
 @dataclass(frozen=True, slots=True)
 class SkippedRows:
-    """The number of skipped files and folders by reason, and the first names; ``looked_at`` is the time of the sync."""
+    """The number of skipped files and folders by reason, and the names of the first; ``looked_at`` is the time of the
+    sync.
+    """
 
     reasons: Mapping[str, int] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
@@ -21,12 +23,12 @@ class SkippedRows:
 
     @property
     def complete(self) -> bool:
-        """Return whether all skipped files are named."""
+        """Return whether the names of all skipped files are included."""
         return sum(self.reasons.values()) == len(self.names)
 
 
 def put_skips(connection: Connection, store_id: str, skips: SkippedRows) -> None:
-    """Store the skipped files, replacing earlier data."""
+    """Store the files that a sync skipped, replacing those of the previous sync."""
     connection.execute(delete(store_skips).where(store_skips.c.store_id == store_id))
     connection.execute(
         insert(store_skips).values(
@@ -39,7 +41,7 @@ def put_skips(connection: Connection, store_id: str, skips: SkippedRows) -> None
 
 
 def skips_of(connection: Connection, store_id: str) -> SkippedRows | None:
-    """Return the skipped files of a store; ``None`` before its first sync."""
+    """Return the files that the last sync of a store skipped; ``None`` before the first sync."""
     row = connection.execute(
         select(store_skips.c.reasons, store_skips.c.names, store_skips.c.looked_at).where(
             store_skips.c.store_id == store_id
@@ -49,7 +51,7 @@ def skips_of(connection: Connection, store_id: str) -> SkippedRows | None:
 
 
 def skip_reasons(connection: Connection, store_ids: Iterable[str]) -> dict[str, Mapping[str, int]]:
-    """Return the number of skipped files by reason, for each store that has any."""
+    """Return the number of skipped files by reason, keyed by store, for each store that has skipped files."""
     rows = connection.execute(
         select(store_skips.c.store_id, store_skips.c.reasons).where(
             store_skips.c.store_id.in_(list(store_ids))

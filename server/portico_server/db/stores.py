@@ -28,16 +28,16 @@ FileStatus: TypeAlias = Literal["in_progress", "completed", "failed", "cancelled
 @dataclass(frozen=True, slots=True)
 class StoreRow:
     """A store. An ``owner`` of ``None`` means shared. ``folder`` is the mirrored folder. ``claim`` is the result of
-    `claim_of` for owner and name, or ``None`` if ``name`` is only a title and the store is reached by its id.
+    `claim_of` for owner and name, or ``None`` if ``name`` is only a title and clients refer to the store by its id.
 
-    ``last_change`` is its newest change; ``paused``: changes in the folder are ignored; ``next_embedding_model``: the
-    model whose vectors are being computed to replace ``embedding_model``; ``source``: the mirrored source instead of a
-    folder; ``vector_weight``: the measured weight of the vectors relative to the words; ``answers``: ``auto``,
-    ``write`` or ``quote``, how its app answers.
+    ``last_change`` is the number of its last change. If ``paused``, changes in the folder are ignored.
+    ``next_embedding_model`` is the model whose vectors are being computed; it will replace ``embedding_model``.
+    ``source`` is mirrored instead of a folder. ``vector_weight`` is the measured weight of the vectors relative to the
+    words. ``answers`` sets how the store's app answers: ``auto``, ``write`` or ``quote``.
 
-    ``links``: whether its chunks are linked by the names in them; ``linked_to``: the last chunk already processed
-    after a change of ``links``, ``None`` if none is pending; ``keep_removed``: files remain after they were removed
-    from the source; ``search``: how its app searches.
+    With ``links``, the store's chunks are linked by the names in them. ``linked_to`` is the last chunk processed after
+    a change of ``links``, or ``None`` if no work remains. With ``keep_removed``, files remain after they were removed
+    from the source. ``search`` sets how the store's app searches.
     """
 
     id: str
@@ -72,16 +72,16 @@ class StoreRow:
 
     @property
     def work(self) -> dict[str, Any]:
-        """The payload of a run on this store: the store, and the key that the run is for."""
+        """The payload for a run that works on this store: the store, and the key on whose behalf the run works."""
         return {"store": self.id, FOR: self.owner}
 
     def work_for(self, key: str | None) -> dict[str, Any]:
-        """Return `work` for ``key``, on whose behalf work in a shared store is done."""
+        """Return `work` with ``key`` as the key on whose behalf the run works, if the store is shared."""
         return {**self.work, FOR: self.owner or key}
 
 
 def file_counts(states: Mapping[str, int]) -> FileCounts:
-    """Return the number of files of a store or a batch in each state, from the numbers of the existing states."""
+    """Return the number of files in each state, including the states that ``states`` lacks, and the total."""
     numbers = {state: states.get(state, 0) for state in get_args(FileStatus)}
     return FileCounts(**numbers, total=sum(numbers.values()))
 
@@ -108,7 +108,7 @@ class StoreFileRow:
 
     @property
     def mirrored(self) -> bool:
-        """Return whether the file exists because the store's source contains it."""
+        """Return whether the file was mirrored from the store's source."""
         return self.uploader is not None and self.uploader.startswith(MIRRORED_OWNER)
 
     @property
@@ -128,12 +128,12 @@ _JOINED = store_files.join(files, files.c.id == store_files.c.file_id)
 
 
 def file_columns() -> list[Any]:
-    """Return the columns of `StoreFileRow`, for a join of ``store_files`` with ``files``."""
+    """Return the columns of `StoreFileRow`, for a query that joins ``store_files`` and ``files``."""
     return list(_FILE)
 
 
 def add(connection: Connection, row: StoreRow) -> bool:
-    """Add a store; return ``False`` if its name is already claimed."""
+    """Add a store; return ``False`` if its name is already in use."""
     try:
         with connection.begin_nested():
             _STORES.add(connection, row)
@@ -144,7 +144,7 @@ def add(connection: Connection, row: StoreRow) -> bool:
 
 
 def _require_free(connection: Connection, store_id: str) -> None:
-    """Raise `Conflict` if a newly written store has a name that it must not have."""
+    """Raise `Conflict` if a store that was just written has a name that another object already has."""
     row = get(connection, store_id)
     if row is None or row.claim is None:
         return
@@ -162,35 +162,35 @@ _BY_CLAIM = DriverQuery(_STORES.select.where(stores.c.claim == bindparam("claim"
 
 
 def get_now(driver: sqlite3.Connection, store_id: str) -> StoreRow | None:
-    """Return a store like `get`, for `Database.read_now`."""
+    """Return a store as `get` does, but from `Database.read_now`."""
     return _STORES.first_now(driver, _BY_ID, store=store_id)
 
 
 def named_now(driver: sqlite3.Connection, name: str, owner: str | None) -> StoreRow | None:
-    """Return a store like `named`, for `Database.read_now`."""
+    """Return a store as `by_name` does, but from `Database.read_now`."""
     return _STORES.first_now(driver, _BY_CLAIM, claim=claim_of(owner, name))
 
 
 def by_name(connection: Connection, name: str, owner: str | None) -> StoreRow | None:
-    """Return the store that this owner has under a name; ``None`` means the shared store."""
+    """Return the store of a name that belongs to exactly this owner; ``None`` as the owner means shared stores."""
     return _STORES.first(connection, _STORES.select.where(stores.c.claim == claim_of(owner, name)))
 
 
 def claims(connection: Connection) -> set[str]:
-    """Return the names that keys have given to their own stores."""
+    """Return the claims (see `claim_of`) of the stores that belong to keys."""
     query = select(stores.c.claim).where(stores.c.owner.is_not(None), stores.c.claim.is_not(None))
     return set(connection.execute(query).scalars())
 
 
 def oldest_titled(connection: Connection, name: str, owner: str | None) -> StoreRow | None:
-    """Return this owner's oldest store that has a name only as its title."""
+    """Return this owner's oldest store whose title is ``name`` and that has no name of its own."""
     query = _STORES.select.where(stores.c.name == name, stores.c.claim.is_(None))
     query = query.where(stores.c.owner.is_(None) if owner is None else stores.c.owner == owner)
     return _STORES.first(connection, query.order_by(stores.c.id).limit(1))
 
 
 def visible(connection: Connection, owner: str | None, *, include_all: bool = False) -> list[StoreRow]:
-    """Return the stores of ``owner`` and the shared ones, or all stores, oldest first."""
+    """Return the stores of ``owner`` and the shared stores, or with ``include_all`` all stores, oldest first."""
     query = _STORES.select.order_by(stores.c.id)
     if not include_all:
         query = query.where(or_(stores.c.owner.is_(None), stores.c.owner == owner))
@@ -198,12 +198,12 @@ def visible(connection: Connection, owner: str | None, *, include_all: bool = Fa
 
 
 def change(connection: Connection, store_id: str, values: Mapping[str, Any]) -> bool:
-    """Set columns of a store; return ``False``, without a change, if its new name is already claimed."""
+    """Set columns of a store; return ``False``, without a change, if a new name is already in use."""
     try:
         with connection.begin_nested():
             before = get(connection, store_id) if values.get("claim") else None
             connection.execute(update(stores).where(stores.c.id == store_id).values(**values))
-            # An existing name is kept, even if the operator has a shared store with that name now.
+            # A store keeps its existing name even if the operator now has a shared store with that name.
             if before is not None and (
                 before.claim != values["claim"] or (values.get("app", before.app) and not before.app)
             ):
@@ -214,7 +214,7 @@ def change(connection: Connection, store_id: str, values: Mapping[str, Any]) -> 
 
 
 def touch(connection: Connection, store_id: str) -> None:
-    """Record the use of a store."""
+    """Set the time at which a store was last used to now."""
     connection.execute(update(stores).where(stores.c.id == store_id).values(last_active_at=time.time()))
 
 
@@ -229,7 +229,7 @@ def delete_store(connection: Connection, store_id: str) -> list[str]:
 
 
 def empty(connection: Connection, store_id: str) -> None:
-    """Delete the chunks of an expired store; its files are indexed again if the store is used again."""
+    """Delete the chunks of an expired store. Its files are indexed again when the store is used again."""
     chunks.empty_store(connection, store_id)
     connection.execute(sql_delete(group_files).where(group_files.c.store_id == store_id))
     condition = and_(store_files.c.store_id == store_id, store_files.c.status == "completed")
@@ -237,7 +237,7 @@ def empty(connection: Connection, store_id: str) -> None:
 
 
 def counts(connection: Connection, store_ids: Iterable[str]) -> dict[str, tuple[FileCounts, int]]:
-    """Return, for each store with files, the number in each state and the size of its chunks in bytes."""
+    """Return, for each store that has files, the number of files in each state and the size of its chunks in bytes."""
     states_by_store: dict[str, dict[str, int]] = {}
     used_bytes: dict[str, int] = {}
     rows = connection.execute(
@@ -259,7 +259,7 @@ def counts(connection: Connection, store_ids: Iterable[str]) -> dict[str, tuple[
 
 
 def problems(connection: Connection, store_ids: Iterable[str]) -> dict[str, str]:
-    """Return, for each store with files that failed, the error of one of them."""
+    """Return, for each store with failed files, the error of one of these files."""
     result = connection.execute(
         select(store_files.c.store_id, func.min(store_files.c.error_message).label("message"))
         .where(store_files.c.store_id.in_(list(store_ids)), store_files.c.status == "failed")
@@ -278,7 +278,7 @@ def attach(
     mtime_ns: int | None = None,
     size: int | None = None,
 ) -> None:
-    """Add a file to a store, to be indexed; a file that is already in it is indexed again."""
+    """Add a file to a store, so that it is indexed. A file that the store already contains is indexed again."""
     values: dict[str, Any] = {
         "status": "in_progress",
         "error_code": None,
@@ -303,7 +303,7 @@ def attach_all(
     store_id: str,
     items: Sequence[tuple[str, Mapping[str, str | float | bool], Mapping[str, Any]]],
 ) -> None:
-    """Add several files (id, attributes, chunking) to a store."""
+    """Add several files, given as (id, attributes, chunking), to a store."""
     for file_id, attributes, chunking in items:
         attach(connection, store_id, file_id, attributes, chunking)
 
@@ -319,7 +319,7 @@ def file(connection: Connection, store_id: str, file_id: str) -> StoreFileRow | 
 
 
 def named_files(connection: Connection, store_id: str, names: Sequence[str]) -> list[StoreFileRow]:
-    """Return the files of a store with one of ``names``, oldest first."""
+    """Return the files in a store whose name is one of ``names``, oldest first."""
     rows = connection.execute(
         select(*_FILE)
         .select_from(_JOINED)
@@ -357,7 +357,7 @@ def states(connection: Connection, store_id: str) -> list[FileState]:
 def holders(
     connection: Connection, file_ids: Sequence[str]
 ) -> list[tuple[str, StoreRow, Mapping[str, str | float | bool]]]:
-    """Return the stores that contain files, as (id of the file, store, attributes of the file in it)."""
+    """Return the stores that contain ``file_ids``, as (id of the file, store, attributes of the file in the store)."""
     rows = connection.execute(
         _STORES.select.add_columns(store_files.c.file_id, store_files.c.attributes.label("own"))
         .join(stores, stores.c.id == store_files.c.store_id)
@@ -381,7 +381,7 @@ def file_page(
     status: FileStatus | None = None,
     among: Sequence[str] | None = None,
 ) -> RowPage[StoreFileRow]:
-    """Return files of a store by the time they were attached; ``among`` limits them to these files."""
+    """Return a page of a store's files, by the time they were attached; ``among`` limits them to these files."""
     query = select(*_FILE).select_from(_JOINED).where(store_files.c.store_id == store_id)
     if status is not None:
         query = query.where(store_files.c.status == status)
@@ -392,7 +392,7 @@ def file_page(
         query = query.where(_beyond(after, forward=rising))
     if before is not None:
         query = query.where(_beyond(before, forward=not rising))
-    # A page that ends before a row is read backwards from that row, and reversed.
+    # A page that ends before a row is read backwards from that row, then reversed.
     backwards = before is not None and after is None
     rows = _sorted_files(connection, query, rising=rising is not backwards, limit=limit + 1)
     data = rows[:limit]
@@ -425,15 +425,16 @@ def waiting(connection: Connection, store_id: str, limit: int) -> list[StoreFile
 
 
 def in_turns(query: Select[Any]) -> Select[Any]:
-    """Order files of ``store_files`` and ``files`` for processing: the oldest file of each uploader, then the second
-    of each, and so on. A key with many uploads delays another by one file.
+    """Order files for processing: the oldest file of each uploader, then the second oldest of each, and so on. So a
+    key with many uploads delays another key by only one file. The query must select from ``store_files`` and
+    ``files``.
     """
     age = (store_files.c.created_at, store_files.c.file_id)
     return query.order_by(func.row_number().over(partition_by=files.c.owner, order_by=age), *age)
 
 
 def unfinished(connection: Connection) -> list[str]:
-    """Return the stores with files waiting to be indexed."""
+    """Return the ids of the stores with files waiting to be indexed."""
     query = select(store_files.c.store_id).where(store_files.c.status == "in_progress").distinct()
     return [row.store_id for row in connection.execute(query)]
 
@@ -447,7 +448,7 @@ def has_waiting(connection: Connection, store_id: str) -> bool:
 
 
 def waiting_files(connection: Connection) -> int:
-    """Return the number of files, of all stores, waiting to be indexed."""
+    """Return the number of files, in all stores, that are waiting to be indexed."""
     query = select(func.count()).select_from(stores.join(store_files, store_files.c.store_id == stores.c.id))
     return int(connection.execute(query.where(store_files.c.status == "in_progress")).scalar() or 0)
 
@@ -459,7 +460,7 @@ def set_file(connection: Connection, store_id: str, file_id: str, values: Mappin
 
 
 def wait_again(connection: Connection, store_id: str) -> None:
-    """Queue all files of a store for indexing."""
+    """Mark all files of a store as waiting to be indexed."""
     binary_expression = store_files.c.status.in_(("completed", "failed"))
     connection.execute(
         update(store_files)

@@ -1,5 +1,5 @@
-"""MCP calls that became tasks, which clients must find after a crash of the daemon, and MCP sessions, which clients
-must find at every daemon on the database.
+"""MCP calls that became tasks, which clients must find again after a crash of the daemon, and MCP sessions, which
+clients must find on every daemon that uses the database.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ LOST_MESSAGE: Final = "The daemon stopped before this call had finished. Call ag
 
 @dataclass(frozen=True, slots=True)
 class TaskRow:
-    """A task. ``owner`` is the id of the key that called, ``result`` the result of its call in MCP's form.
+    """A task. ``owner`` is the id of the key that made the call; ``result`` is the call's result in MCP's format.
 
-    Times are seconds since 1970. The working daemon owns it until ``lease_expires``.
+    Times are seconds since 1970. Until ``lease_expires``, the daemon that works on the task owns it.
     """
 
     id: str
@@ -45,7 +45,7 @@ get = _TASKS.get
 
 
 def begin(connection: Connection, row: TaskRow, lease_seconds: float, keep_seconds: float) -> None:
-    """Store a task that starts now; delete tasks that ended more than ``keep_seconds`` ago."""
+    """Store a task that starts now, and delete tasks that ended more than ``keep_seconds`` ago."""
     forget(connection, keep_seconds)
     _TASKS.add(connection, replace(row, lease_expires=clock(connection) + lease_seconds))
 
@@ -64,7 +64,7 @@ def end(
 
 
 def renew(connection: Connection, ids: Sequence[str], lease_seconds: float) -> None:
-    """Renew the leases of tasks for ``lease_seconds``."""
+    """Renew the leases of tasks, so that they expire in ``lease_seconds``."""
     until = clock(connection) + lease_seconds
     for portion in portions(ids):
         binary_expression = mcp_tasks.c.id.in_(portion)
@@ -72,7 +72,7 @@ def renew(connection: Connection, ids: Sequence[str], lease_seconds: float) -> N
 
 
 def is_left(connection: Connection, task_id: str) -> bool:
-    """Return whether a task is unfinished and its daemon no longer exists."""
+    """Return whether a task is unfinished and its daemon no longer renews its lease."""
     query = select(mcp_tasks.c.lease_expires).where(
         mcp_tasks.c.id == task_id, mcp_tasks.c.status == "working"
     )
@@ -81,7 +81,7 @@ def is_left(connection: Connection, task_id: str) -> bool:
 
 
 def lose(connection: Connection, *, include_all: bool) -> int:
-    """Fail unfinished tasks: all with ``include_all``, else those whose lease has expired. Return their number.
+    """Fail unfinished tasks: all with ``include_all``, otherwise those whose lease has expired. Return their number.
 
     Tasks with a durable run are excluded, because the run is resumed.
     """
@@ -96,10 +96,10 @@ def lose(connection: Connection, *, include_all: bool) -> int:
 
 @dataclass(frozen=True, slots=True)
 class McpSessionRow:
-    """An MCP session. ``owner`` is the id of the key that started it.
+    """An MCP session. ``owner`` is the id of the key that started the session.
 
-    ``requests`` are the opening request and the settings the client has sent since, each unchanged. ``used_at`` is in
-    seconds since 1970 by the clock of the database, at most a minute late.
+    ``requests`` are the opening request and the settings that the client has sent since, unchanged, keyed by name.
+    ``used_at`` is in seconds since 1970 by the database's clock, and is updated with a delay of up to a minute.
     """
 
     id: str
@@ -112,8 +112,8 @@ _SESSIONS = Rows(mcp_sessions, McpSessionRow)
 
 
 def open_session(connection: Connection, row: McpSessionRow, idle_s: float, max_per_owner: int) -> None:
-    """Store a new session. Sessions idle for ``idle_s`` seconds are deleted, and the oldest of an owner above its
-    limit.
+    """Store a new session. Delete sessions that have been idle for ``idle_s`` seconds, and the owner's sessions above
+    the limit that have been unused for the longest time.
     """
     now = clock(connection)
     used_at = mcp_sessions.c.used_at
@@ -126,13 +126,13 @@ def open_session(connection: Connection, row: McpSessionRow, idle_s: float, max_
 
 
 def get_session(connection: Connection, session_id: str, idle_s: float) -> McpSessionRow | None:
-    """Return a session that was used within the last ``idle_s`` seconds."""
+    """Return a session that was used within the last ``idle_s`` seconds, or ``None``."""
     row = _SESSIONS.get(connection, session_id)
     return None if row is None or row.used_at < clock(connection) - idle_s else row
 
 
 def renew_sessions(connection: Connection, ids: Sequence[str]) -> None:
-    """Record the use of sessions."""
+    """Set the time at which sessions were last used to now."""
     now = clock(connection)
     for portion in portions(ids):
         binary_expression = mcp_sessions.c.id.in_(portion)
@@ -142,7 +142,9 @@ def renew_sessions(connection: Connection, ids: Sequence[str]) -> None:
 def change_session(
     connection: Connection, session_id: str, name: str, request: Mapping[str, Any] | None, max_requests: int
 ) -> None:
-    """Store a request of a session under a name, or delete it; a session has at most ``max_requests`` requests."""
+    """Store a session's request under a name, or delete it if ``request`` is ``None``. A session stores at most
+    ``max_requests`` requests.
+    """
     condition = mcp_sessions.c.id == session_id
     found_requests = connection.execute(
         select(mcp_sessions.c.requests).where(condition).with_for_update()

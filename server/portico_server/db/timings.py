@@ -6,7 +6,7 @@ from portico_server.core.histogram import SHORT_BOUNDS, Histogram
 
 
 class Timings:
-    """Timings of one kind of work: ``waited`` until a thread and a connection were free, ``took`` from then on."""
+    """Durations of one kind of work: ``waited`` until a thread and a connection were free, ``took`` from then on."""
 
     __slots__ = ("running", "took", "waited", "waiting")
 
@@ -14,6 +14,6 @@ class Timings:
         self.waited = Histogram(SHORT_BOUNDS)
         self.took = Histogram(SHORT_BOUNDS)
         self.waiting = 0
-        """Number of calls that wait for their turn."""
+        """Number of calls that wait for a thread or a connection."""
         self.running = 0
-        """Number of calls whose turn it is."""
+        """Number of calls that are being executed."""

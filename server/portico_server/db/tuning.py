@@ -26,9 +26,9 @@ S = TypeVar("S")
 
 @dataclass(frozen=True, slots=True)
 class JobRow(Generic[S]):
-    """A job. ``run_id`` is the durable run that does the work; ``spec``, the request, is JSON in the database.
+    """A job. ``run_id`` is the durable run that does the work; ``spec`` is the request as JSON.
 
-    ``state`` contains later facts: recipe, tokens, end, the result's name.
+    ``state`` contains data that become known later: recipe, tokens, end, name of the trained model.
     """
 
     id: str
@@ -82,7 +82,7 @@ def create(connection: Connection, row: JobJson, run: NewRun, events: Sequence[N
 
 
 def resume(connection: Connection, job_id: str, run_id: str, event: NewEvent) -> bool:
-    """Queue a paused job again; return whether its run had ended, which is required."""
+    """Queue a paused job again. Return false, without a change, if its run has not ended."""
     if not runs.requeue_ended(connection, run_id):
         return False
     return move(connection, job_id, "queued", since=("paused",), events=[event])
@@ -96,7 +96,9 @@ def page(
     limit: int = 20,
     metadata: Mapping[str, str] | None = None,
 ) -> RowPage[JobJson]:
-    """Return jobs, newest first: all, or those of ``owner`` and shared ones; with all of ``metadata`` if given."""
+    """Return jobs, newest first: all, or only those of ``owner`` and shared ones; with ``metadata``, only jobs that
+    have all of these entries.
+    """
     query = _JOBS.select.order_by(tuning_jobs.c.id.desc())
     if owner is not None:
         query = query.where((tuning_jobs.c.owner == owner) | tuning_jobs.c.owner.is_(None))
@@ -108,7 +110,7 @@ def page(
 
 
 def unfinished(connection: Connection) -> set[str]:
-    """Return the ids of jobs that have not ended or have failed, whose files on disk are still useful."""
+    """Return the ids of jobs whose files on disk are still useful: jobs that have not ended, or that have failed."""
     query = select(tuning_jobs.c.id).where(
         tuning_jobs.c.finished_at.is_(None) | (tuning_jobs.c.status == "failed")
     )
@@ -137,7 +139,9 @@ def move(
     error: Mapping[str, Any] | None = None,
     has_ended: bool = False,
 ) -> bool:
-    """Change a job's status if its current status is in ``since``. Return whether it changed. ``state`` is merged."""
+    """Change a job's status if its current status is in ``since``. Return whether it changed. ``state`` is merged into
+    the job's state.
+    """
     row = get(connection, job_id)
     if row is None or row.status not in since:
         return False
@@ -163,7 +167,9 @@ def note(
     events: Sequence[NewEvent] = (),
     state: Mapping[str, Any] | None = None,
 ) -> str:
-    """Add events and ``state`` to a job; return its status. Nothing is added if the job no longer exists."""
+    """Add events to a job and merge ``state`` into its state; return the job's status. Does nothing if the job no
+    longer exists.
+    """
     row = get(connection, job_id)
     if row is None:
         return ""
@@ -192,8 +198,8 @@ def _append(connection: Connection, job_id: str, events: Sequence[NewEvent]) -> 
 
 
 def rewind(connection: Connection, job_id: str, step: int) -> None:
-    """Delete the metrics and checkpoints after ``step`` from an interrupted attempt, because these steps are
-    repeated.
+    """Delete the metrics and checkpoints that an interrupted attempt wrote after ``step``, because the training
+    repeats these steps.
     """
     connection.execute(
         tuning_events.delete().where(

@@ -1,4 +1,4 @@
-"""Multipart uploads: those in progress, and their received parts."""
+"""Multipart uploads and their received parts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ UploadStatus: TypeAlias = Literal["pending", "completed", "cancelled", "expired"
 
 @dataclass(frozen=True, slots=True)
 class UploadRow:
-    """An upload. ``bytes`` is the announced size; ``file`` is the id of the file's row once the upload is complete."""
+    """An upload. ``bytes`` is the announced size; ``file_id`` is the id of the file after the upload is completed."""
 
     id: str
     owner: str
@@ -48,7 +48,7 @@ class PartRow:
 
 @dataclass(frozen=True, slots=True)
 class UploadBounds:
-    """Limits for an owner's uploads in progress, and for their total announced bytes."""
+    """Limits on an owner's uploads in progress: their number, and their total announced bytes."""
 
     uploads: int
     bytes: int
@@ -59,7 +59,7 @@ _PARTS = Rows(upload_parts, PartRow)
 
 
 def get(connection: Connection, upload_id: str) -> UploadRow | None:
-    """Return an upload; if it is still pending after its time, it has expired."""
+    """Return an upload, or ``None``. An upload that is still pending after its expiry time is returned as expired."""
     row = _UPLOADS.get(connection, upload_id)
     if row is not None and row.status == "pending" and row.expires_at <= time.time():
         return replace(row, status="expired")
@@ -67,7 +67,7 @@ def get(connection: Connection, upload_id: str) -> UploadRow | None:
 
 
 def add(connection: Connection, row: UploadRow, bounds: UploadBounds) -> bool:
-    """Store a new upload; return whether its owner's limits allow it."""
+    """Store a new upload, if the owner's limits allow it; return whether it was stored."""
     open_ones = (uploads.c.owner == row.owner) & _is_pending()
     count, announced_bytes = connection.execute(
         select(func.count(), func.coalesce(func.sum(uploads.c.bytes), 0)).where(open_ones)
@@ -86,8 +86,8 @@ def parts(connection: Connection, upload_id: str) -> list[PartRow]:
 
 
 def add_part(connection: Connection, row: PartRow, max_parts: int, max_bytes: int) -> bool:
-    """Store a part of an upload; return whether the upload is pending and within its limits."""
-    # Parts arrive in parallel; the lock serializes their count.
+    """Store a part of an upload, if the upload is pending and within its limits; return whether it was stored."""
+    # Parts arrive in parallel; the lock makes counting them atomic.
     connection.execute(select(uploads.c.id).where(uploads.c.id == row.upload_id).with_for_update())
     upload_row = get(connection, row.upload_id)
     condition = upload_parts.c.upload_id == row.upload_id
@@ -106,8 +106,8 @@ def add_part(connection: Connection, row: PartRow, max_parts: int, max_bytes: in
 
 
 def complete(connection: Connection, upload_id: str, row: FileRow) -> list[str] | None:
-    """Make ``row`` the file of a pending upload and delete its parts; return their digests, or ``None`` if it is not
-    pending.
+    """Complete a pending upload with ``row`` as its file, and delete its parts. Return the parts' digests, or ``None``
+    if the upload is not pending.
     """
     if not _end(connection, upload_id, "completed", row.id):
         return None
@@ -116,20 +116,24 @@ def complete(connection: Connection, upload_id: str, row: FileRow) -> list[str] 
 
 
 def cancel(connection: Connection, upload_id: str) -> list[str] | None:
-    """Cancel a pending upload and delete its parts; return their digests, or ``None`` if it is not pending."""
+    """Cancel a pending upload and delete its parts. Return the parts' digests, or ``None`` if the upload is not
+    pending.
+    """
     if not _end(connection, upload_id, "cancelled", None):
         return None
     return _forget_parts(connection, [upload_id])
 
 
 def count_expired(connection: Connection) -> int:
-    """Return the number of expired uploads that were never completed or cancelled."""
+    """Return the number of expired uploads that are still marked as pending."""
     late = (uploads.c.status == "pending") & (uploads.c.expires_at <= time.time())
     return connection.execute(select(func.count()).select_from(uploads).where(late)).scalar_one()
 
 
 def expire(connection: Connection, limit: int) -> tuple[int, list[str]]:
-    """Expire up to ``limit`` uploads and delete their parts; return their number, and the digests of the parts."""
+    """Mark up to ``limit`` expired uploads as expired and delete their parts. Return the number of uploads, and the
+    digests of the parts.
+    """
     late = (uploads.c.status == "pending") & (uploads.c.expires_at <= time.time())
     ids = list(connection.execute(select(uploads.c.id).where(late).limit(limit)).scalars())
     if not ids:

@@ -1,4 +1,4 @@
-"""Usage rows: one for each external call, and daily totals."""
+"""Usage rows: one for each call from outside, and daily totals."""
 
 from __future__ import annotations
 
@@ -26,17 +26,18 @@ from portico.wire import Usage
 from portico_server.db.schema import usage, usage_days
 
 DAY_S = 86_400
-"""Seconds in a day, the period of the totals."""
+"""Seconds in a day, the period of the totals in ``usage_days``."""
 
 MAX_SINCE_S = 1e12
-"""Upper bound for times: no call is later, and a later time counts as this one."""
+"""Upper limit for times in queries. All calls are earlier, so a later time is replaced by this limit."""
 
 
 class UsageRow(NamedTuple):
-    """The usage of a call. ``created_at`` is in seconds since 1970, durations in milliseconds, ``cost`` in US dollars.
+    """The usage of a call. ``created_at`` is in seconds since 1970, durations are in milliseconds, ``cost`` in US
+    dollars.
 
-    ``name`` is the requested name, even if it is an alias. ``model`` is the proper name of the model that answered;
-    the requested model if all of its fallbacks failed too; empty if the call was not to a model.
+    ``name`` is the requested name, even if it is an alias. ``model`` is the name of the model that answered, without
+    aliases. If all fallbacks failed too, ``model`` is the requested model; if no model was called, it is empty.
     """
 
     run_id: str
@@ -60,7 +61,7 @@ MAX_BEFORE_ROW_S = 3_600
 
 
 def of_run(connection: Connection, run_id: str, key_id: str, began: float) -> Usage:
-    """Return the usage of a run's ended attempts; ``began`` is when its row was written."""
+    """Return the total usage of a run's ended attempts; ``began`` is when the run's row was written."""
     columns = (usage.c.prompt_tokens, usage.c.completion_tokens, usage.c.cached_tokens)
     totals = [*(func.coalesce(func.sum(column), 0) for column in columns), func.sum(usage.c.cost)]
     since = usage.c.created_at >= began - MAX_BEFORE_ROW_S
@@ -91,7 +92,7 @@ def append(connection: Connection, rows: Sequence[UsageRow]) -> None:
 
 
 def _by_day(rows: Sequence[UsageRow]) -> list[dict[str, Any]]:
-    """Return daily totals of rows, sorted by key, so that two daemons that write the same totals do not deadlock."""
+    """Return the rows' daily totals, sorted by key, so that two daemons that write the same totals do not deadlock."""
     rows_by_key: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in rows:
         key = (int(row.created_at // DAY_S), row.key_id, row.name, row.operation, row.model)
@@ -110,7 +111,7 @@ def _by_day(rows: Sequence[UsageRow]) -> list[dict[str, Any]]:
 
 @cache
 def _add_statement(dialect: str) -> Any:
-    """Return the statement that adds to existing totals."""
+    """Return the statement that adds rows to the existing daily totals."""
     new: Any = import_module(f"sqlalchemy.dialects.{dialect}").insert(usage_days)
     new_row = new.excluded
     values: dict[str, Any] = {name: usage_days.c[name] + new_row[name] for name in ("calls", *_SUMMED)}
@@ -119,7 +120,7 @@ def _add_statement(dialect: str) -> Any:
 
 
 def sum_spent(connection: Connection, key_id: str, since: float) -> tuple[int, int]:
-    """Return the number of a key's calls since a time, and their tokens."""
+    """Return the number of a key's calls since a time, and their total tokens."""
     return _sum_spent(connection, usage.c.key_id == key_id, since)
 
 
@@ -131,7 +132,7 @@ def spent_by(
     by: str | None = None,
     without: Sequence[str] = (),
 ) -> tuple[int, int]:
-    """Return the number of an app's calls since a time, under its names, and their tokens.
+    """Return the number of calls of an app since a time, and their total tokens; ``names`` are the app's names.
 
     ``by`` limits the calls to this key; ``without`` excludes keys for which the name refers to another app.
     """
@@ -153,7 +154,7 @@ def _sum_spent(connection: Connection, condition: ColumnElement[bool], since: fl
 def totals(connection: Connection, since: float, key_id: str | None = None) -> list[dict[str, Any]]:
     """Return calls and tokens since a time, by name, operation and model, most calls first.
 
-    Individual calls are read only for the day of that time.
+    For the incomplete first day, the rows of individual calls are read; for all later days, the daily totals.
     """
     since = min(since, MAX_SINCE_S)
     first = math.ceil(since / DAY_S)
@@ -184,10 +185,10 @@ def totals(connection: Connection, since: float, key_id: str | None = None) -> l
 
 
 MAX_SERIES = 7
-"""Maximum number of names with separate totals over time, those with the most calls; the others share one total."""
+"""Maximum number of series over time: the names with the most calls have their own series, and all others share one."""
 
 _GROUPED: dict[str, str] = {"model": "model", "key": "key_id", "name": "name"}
-"""The possible groupings of `course`, and the column of each."""
+"""Maps the groupings that `course` supports to their columns."""
 
 HOUR_S = 3_600
 
@@ -201,8 +202,8 @@ def course(
 ) -> list[dict[str, Any]]:
     """Return calls, tokens and cost per hour or day since a time, in order of time. ``at`` is the start of the period.
 
-    ``series`` is the model, key or name of a row, and ``None`` for those beyond `MAX_SERIES`. Days are in UTC, and the
-    first day is complete.
+    ``series`` is a model, key or name, or ``None`` for all that have no series of their own (see `MAX_SERIES`). Days
+    are in UTC, and the first period is complete.
     """
     table = usage_days if step == "day" else usage
     length_s = DAY_S if step == "day" else HOUR_S
@@ -212,7 +213,7 @@ def course(
         calls: ColumnElement[int] = func.sum(usage_days.c.calls)
         within = [usage_days.c.day >= first]
     else:
-        # In whole milliseconds: a cast to an integer rounds in PostgreSQL, but not in SQLite.
+        # In whole milliseconds, because a cast to an integer rounds in PostgreSQL but not in SQLite.
         condition = cast(usage.c.created_at * 1_000, BigInteger) // (HOUR_S * 1_000)
         calls = func.count()
         within = [usage.c.created_at >= first * HOUR_S]

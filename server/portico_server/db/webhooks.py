@@ -1,7 +1,7 @@
 """Webhooks, their events, and the journal of deliveries.
 
-`announce` is called in the transaction that ends an object: the event and the end are written together. `claim`
-assigns each event to one daemon for sending, under a lease by the clock of the database.
+`announce` is called in the transaction that ends an object, so that the end and its event are written together.
+`claim` assigns each event to one daemon for sending, with a lease by the database's clock.
 """
 
 from __future__ import annotations
@@ -37,32 +37,32 @@ EVENT_TYPES: Final = (
     "canary.promoted",
     "canary.rolled_back",
 )
-"""Event types that a webhook can subscribe to. ``run``, ``schedule`` and ``canary`` are Portico's, all others
-OpenAI's.
+"""Event types that a webhook can subscribe to. Types beginning with ``run``, ``schedule`` and ``canary`` are
+Portico's; all others are OpenAI's.
 """
 
 INPUT_REQUIRED: Final = "agent_task.input_required"
-"""Event for the webhooks of a task only: it needs an answer before it continues."""
+"""Event only for the webhooks of a single task: the task waits for an answer before it continues."""
 
 TOPIC: Final = "webhook events"
-"""Topic on which the database announces new events."""
+"""Topic under which the database announces new events."""
 
 MAX_PENDING_EVENTS: Final = 10_000
-"""Maximum number of an owner's pending events. Further events are stored as failed, and can be sent again."""
+"""Maximum number of an owner's pending events. Events above it are stored as failed, and can be sent again later."""
 
 MAX_ERROR_CHARS: Final = 300
 """Maximum length of a delivery's error, in characters."""
 
 CANDIDATE_ROWS: Final = 64
-"""Number of rows considered at once when looking for events to send."""
+"""Number of rows read at a time when looking for events to send."""
 
 
 @dataclass(frozen=True, slots=True)
 class WebhookRow:
-    """A webhook. ``previous_secret`` also signs until ``previous_until``; ``disabled`` is the reason why nothing is
-    sent.
+    """A webhook. Until ``previous_until``, deliveries are also signed with ``previous_secret``; ``disabled`` is the
+    reason why nothing is sent.
 
-    A webhook for a single task of an agent has its ``task_id``, and ``headers`` that its receiver expects.
+    A webhook for a single agent task has a ``task_id``, and ``headers`` that its receiver expects.
     """
 
     id: str
@@ -82,7 +82,7 @@ class WebhookRow:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryRow:
-    """An event for a webhook. ``next_at`` is when it is sent next, by the clock of the database."""
+    """The delivery of an event to a webhook. ``next_at`` is the time of the next attempt, by the database's clock."""
 
     id: str
     webhook_id: str
@@ -100,7 +100,7 @@ class DeliveryRow:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedDelivery:
-    """An event to send now: ``attempt`` counts from 1; ``secrets`` are the signing secrets, newest first."""
+    """A delivery to make now: ``attempt`` counts from 1; ``secrets`` are the signing secrets, newest first."""
 
     id: str
     webhook_id: str
@@ -114,7 +114,9 @@ class ClaimedDelivery:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryBounds:
-    """Limits for simultaneous deliveries: by one daemon, and by all daemons to one webhook and for one owner."""
+    """Limits on simultaneous deliveries: of one daemon, and of all daemons together to one webhook and for one
+    owner.
+    """
 
     here: int
     per_webhook: int
@@ -123,8 +125,8 @@ class DeliveryBounds:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryOutcome:
-    """The outcome of an attempt; ``retry_s`` is the number of seconds until the next attempt, ``None`` if there is
-    none.
+    """The outcome of an attempt; ``retry_s`` is the number of seconds until the next attempt, or ``None`` if no
+    attempt follows.
     """
 
     delivered: bool
@@ -141,7 +143,7 @@ delivery = _DELIVERIES.get
 
 
 def payload(event_id: str, event_type: str, subject: str, created_at: float) -> str:
-    """Return the document of an event in OpenAI's form; ``subject`` is the id of the object that has ended."""
+    """Return the JSON document of an event in OpenAI's format; ``subject`` is the id of the object that has ended."""
     document = {
         "id": event_id,
         "object": "event",
@@ -153,7 +155,7 @@ def payload(event_id: str, event_type: str, subject: str, created_at: float) -> 
 
 
 def add(connection: Connection, row: WebhookRow, limit: int) -> bool:
-    """Store a new webhook; return whether its owner's ``limit`` allows it."""
+    """Store a new webhook, unless its owner already has ``limit`` webhooks; return whether it was stored."""
     if not may_have_another(connection, limit, webhooks.c.owner == row.owner, _OF_EVENTS):
         return False
     _WEBHOOKS.add(connection, row)
@@ -161,9 +163,10 @@ def add(connection: Connection, row: WebhookRow, limit: int) -> bool:
 
 
 def add_to_task(connection: Connection, row: WebhookRow, limit: int) -> bool:
-    """Store a webhook for a task, replacing one of the same name; return whether the task's ``limit`` allows it.
+    """Store a webhook for a task, replacing a webhook with the same name, unless the task already has ``limit``
+    webhooks; return whether it was stored.
 
-    If the task has ended, its event is written immediately.
+    If the task has already ended, the event for its end is written immediately.
     """
     assert row.task_id is not None
     condition = webhooks.c.task_id == row.task_id
@@ -191,13 +194,13 @@ def remove_of_tasks(connection: Connection, task_ids: Sequence[str]) -> None:
 
 
 _OF_EVENTS = webhooks.c.task_id.is_(None)
-"""Condition for webhooks that receive all events, instead of those of a single task."""
+"""SQL condition for webhooks that are not limited to a single task."""
 
 
 def page(
     connection: Connection, owner: str | None, *, after: str | None = None, limit: int = 20
 ) -> RowPage[WebhookRow]:
-    """Return webhooks, newest first: all, or those of ``owner``."""
+    """Return webhooks, newest first: all, or only those of ``owner``."""
     query = _WEBHOOKS.select.where(_OF_EVENTS).order_by(webhooks.c.id.desc())
     if owner is not None:
         query = query.where(webhooks.c.owner == owner)
@@ -207,7 +210,7 @@ def page(
 
 
 def change(connection: Connection, webhook_id: str, values: Mapping[str, Any]) -> None:
-    """Change ``values`` of a webhook; a disabled webhook is enabled again."""
+    """Change ``values`` of a webhook; a disabled webhook becomes enabled."""
     connection.execute(
         update(webhooks)
         .where(webhooks.c.id == webhook_id)
@@ -216,7 +219,7 @@ def change(connection: Connection, webhook_id: str, values: Mapping[str, Any]) -
 
 
 def rotate(connection: Connection, row: WebhookRow, secret: str, keep_s: float) -> None:
-    """Replace the secret of a webhook; the old secret also signs for ``keep_s`` seconds."""
+    """Replace the secret of a webhook; for ``keep_s`` seconds, deliveries are also signed with the old secret."""
     changes = {
         "previous_secret": row.secret if keep_s else None,
         "previous_until": clock(connection) + keep_s if keep_s else None,
@@ -257,7 +260,9 @@ def any_used(connection: Connection) -> bool:
 
 
 def announce(connection: Connection, owner: str | None, event_type: str, subject: str) -> None:
-    """Write an event for each subscribed webhook of ``owner``, in the transaction that ends its ``subject``."""
+    """Write an event for each webhook of ``owner`` that subscribes to ``event_type``, in the transaction that ends the
+    object ``subject``.
+    """
     if owner is None or not _has_webhook(connection, owner):
         return
     condition = (webhooks.c.owner == owner) & webhooks.c.disabled.is_(None)
@@ -272,7 +277,7 @@ def announce(connection: Connection, owner: str | None, event_type: str, subject
 
 
 def announce_question(connection: Connection, owner: str, run_id: str) -> None:
-    """Write an event for each webhook of a run's task, which now waits for an answer."""
+    """Write an event for each webhook of the task that a run works on, because the run now waits for an answer."""
     if not _has_webhook(connection, owner):
         return
     task = agent_tasks.of_run(connection, run_id)
@@ -289,7 +294,7 @@ def _write(
     subject: str,
     task: AgentTaskRow | None = None,
 ) -> None:
-    """Write an event for each of these webhooks, in OpenAI's form, or in the form of a ``task`` of an agent."""
+    """Write an event for each of these webhooks, in OpenAI's format or, for a ``task`` of an agent, in A2A's."""
     if not wanting:
         return
     free = MAX_PENDING_EVENTS - count_pending(connection, owner)
@@ -318,9 +323,9 @@ def _of_task(task: AgentTaskRow, event_type: str, moment: float) -> str:
 
 
 def _has_webhook(connection: Connection, owner: str) -> bool:
-    """Return whether an owner has an enabled webhook: the only cost for an object's end if there are none."""
+    """Return whether an owner has an enabled webhook. If not, this check is the only cost when an object ends."""
     if connection.dialect.name == "sqlite":
-        # Without SQLAlchemy, which takes as long as everything else that ends a run.
+        # Without SQLAlchemy, which would take as long as everything else that happens when a run ends.
         driver: Any = connection.connection.driver_connection
         return driver.execute(_USED, (owner,)).fetchone() is not None
     condition = (webhooks.c.owner == owner) & webhooks.c.disabled.is_(None)
@@ -339,9 +344,9 @@ def count_pending(connection: Connection, owner: str) -> int:
 def claim(
     connection: Connection, holder: str, lease_s: float, limit: int, bounds: DeliveryBounds
 ) -> list[ClaimedDelivery]:
-    """Claim at most ``limit`` due events, oldest first, for ``lease_s`` seconds.
+    """Claim at most ``limit`` due deliveries, oldest first, for ``lease_s`` seconds.
 
-    ``bounds`` limit the simultaneous deliveries of one webhook and one owner, counted over all daemons.
+    ``bounds`` limits the simultaneous deliveries to one webhook and for one owner, counted over all daemons.
     """
     now = clock(connection)
     living = select(deliveries.c.webhook_id, deliveries.c.owner).where(deliveries.c.lease_until >= now)
@@ -397,7 +402,7 @@ def _to_claim(connection: Connection, row: Any, holder: str, now: float, lease_s
 
 
 def settle(connection: Connection, delivery_id: str, holder: str, outcome: DeliveryOutcome) -> None:
-    """Record the outcome of an attempt, unless another daemon now owns the event."""
+    """Record the outcome of an attempt, unless another daemon now owns the delivery."""
     state: DeliveryState = "failed" if outcome.retry_s is None else "pending"
     values: dict[str, Any] = {
         "state": "delivered" if outcome.delivered else state,
@@ -414,19 +419,21 @@ def settle(connection: Connection, delivery_id: str, holder: str, outcome: Deliv
 
 
 def release(connection: Connection, delivery_ids: Sequence[str], holder: str) -> None:
-    """Release events that were not completely sent, because the daemon stops. They are due immediately."""
+    """Release deliveries that were not completed because the daemon stops, so that they are due immediately."""
     condition = deliveries.c.id.in_(delivery_ids) & (deliveries.c.lease_owner == holder)
     connection.execute(update(deliveries).where(condition).values(lease_owner=None, lease_until=None))
 
 
 def release_all(connection: Connection, holder: str) -> None:
-    """Release events of other holders than ``holder``; no other daemon may be running (one daemon per SQLite file)."""
+    """Release all deliveries except those of ``holder``. Call this only if no other daemon can be running, which is
+    true for SQLite because only one daemon uses a file.
+    """
     condition = deliveries.c.lease_owner.is_not(None) & (deliveries.c.lease_owner != holder)
     connection.execute(update(deliveries).where(condition).values(lease_owner=None, lease_until=None))
 
 
 def seconds_to_next(connection: Connection) -> float | None:
-    """Return the seconds until the next event must be sent, 0 if it is overdue; ``None`` if nothing is pending."""
+    """Return the seconds until the next delivery is due, 0 if one is overdue; ``None`` if none is pending."""
     now = clock(connection)
     free = or_(deliveries.c.lease_until.is_(None), deliveries.c.lease_until < now)
     condition = (deliveries.c.state == "pending") & free
@@ -435,7 +442,9 @@ def seconds_to_next(connection: Connection) -> float | None:
 
 
 def send_again(connection: Connection, delivery_id: str) -> bool:
-    """Make an event due now, with all of its attempts; return whether its owner's limit of pending events allows it."""
+    """Make a delivery due now and count its attempts from the start, unless its owner has too many pending events;
+    return whether that was possible.
+    """
     row = delivery(connection, delivery_id)
     if row is None:
         return True
@@ -467,7 +476,7 @@ def count_old(connection: Connection, before: float) -> int:
 
 
 def forget(connection: Connection, before: float, limit: int) -> int:
-    """Delete such deliveries; return the number deleted."""
+    """Delete finished deliveries created before a time; return the number deleted."""
     old = connection.execute(select(deliveries.c.id).where(_old(before)).limit(limit)).scalars().all()
     if old:
         connection.execute(delete(deliveries).where(deliveries.c.id.in_(old)))

@@ -18,10 +18,9 @@ WriteJob: TypeAlias = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Any]", Ca
 
 
 class WriterThread:
-    """Runs its work, one piece after another, in a thread.
+    """Runs jobs in a thread, one after another.
 
-    An executor with one thread does the same, but its overhead is twice as large, and every durable step of a flow
-    would pay it.
+    An executor with one thread would do the same at twice the cost, which every durable step of a flow would pay.
     """
 
     def __init__(self, name: str) -> None:
@@ -39,11 +38,13 @@ class WriterThread:
 
     @property
     def waiting(self) -> int:
-        """The number of pieces of work that have not started."""
+        """The number of jobs that have not started."""
         return self._jobs.qsize()
 
     def do(self, work: Callable[[], T]) -> asyncio.Future[T]:
-        """Return the future of ``work``. If it is cancelled before its turn, the work is not done."""
+        """Queue ``work`` and return its future. If the future is cancelled before the work starts, the work is
+        skipped.
+        """
         if self._is_closed:
             raise RuntimeError(f"{self._name} is closed.")
         if self._thread is None:
@@ -68,12 +69,12 @@ class WriterThread:
                 except BaseException as error:  # noqa: BLE001  # whoever waits gets it
                     resolve_future, outcome = _set_exception, error
             self.timings.took.observe(perf_counter() - start_time)
-            self._at_work = False  # before the waiting caller checks again
+            self._at_work = False  # set before the waiting caller continues and checks `busy`
             _resolve(loop, resolve_future, future, outcome)
-            del job, loop, future, work, outcome  # the next job may take long to arrive
+            del job, loop, future, work, outcome  # free them now, because the next job may arrive much later
 
     def close(self) -> None:
-        """Finish the remaining work, then stop."""
+        """Finish the queued jobs, then stop the thread."""
         self._is_closed = True
         if self._thread is not None:
             self._jobs.put(None)
@@ -85,7 +86,7 @@ def _resolve(
 ) -> None:
     try:
         loop.call_soon_threadsafe(resolve, future, outcome)
-    except RuntimeError:  # the loop has ended, together with its waiting tasks
+    except RuntimeError:  # the loop has ended, and so have its waiting tasks
         return
 
 

@@ -1,4 +1,5 @@
-"""Python environments separate from the daemon's: uv builds each as a draft, and it appears complete or not at all.
+"""Python environments separate from the daemon's: uv builds each environment as a draft, which becomes visible only
+when it is complete.
 
-Heavy engines, notebooks and the operator's functions run in them. May import only core.
+Large engines, notebooks and the operator's functions run in these environments. May import only core.
 """

@@ -1,4 +1,6 @@
-"""Building of an environment: as a draft beside its place, sealed with a receipt, then moved into place as a whole."""
+"""Builds an environment: as a draft next to its final folder, completed with a receipt, then moved into place as a
+whole.
+"""
 
 from __future__ import annotations
 
@@ -18,23 +20,24 @@ from portico_server.environments.package_sources import own_sources
 from portico_server.environments.uv import StepFailedError, StepReport, find_uv, run_step, silent
 
 DRAFT_PREFIX: Final = ".draft-"
-"""Prefix of a folder whose build has not finished."""
+"""Prefix of the folder of an unfinished build."""
 
 RECEIPT_FILE: Final = "portico.json"
-"""The last file written: a folder without it is not an environment."""
+"""The file that a build writes last: a folder without it is not a complete environment."""
 
 Furnish: TypeAlias = Callable[[Path], Awaitable[Mapping[str, Any]]]
-"""Performs the last steps in the draft and returns the receipt. May raise `StepFailedError`."""
+"""A function that performs the last steps in the draft and returns the receipt. May raise `StepFailedError`."""
 
 
 @dataclass(frozen=True, slots=True)
 class PackageSet:
     """The contents of an environment, and its description in errors.
 
-    ``name`` is the prefix of its drafts; the builder ensures that one build of a name runs at a time. ``what`` is the
-    subject of a sentence, such as "The environment of the engine 'vllm'"; ``again`` says what to do after a failure.
-    ``python`` is the version requested from uv; ``install`` are uv's arguments: requirements and options. ``instead``
-    lists further arguments to try in order after a failure, each with the message that reports it.
+    ``name`` is the prefix of its drafts; the builder must run only one build per name at a time. ``what`` is the
+    subject of an error's sentence, such as "The environment of the engine 'vllm'"; ``again`` says what to do after a
+    failure. ``python`` is the version requested from uv; ``install`` contains uv's arguments: requirements and
+    options. ``instead`` lists further arguments to try in order after a failure, each with a message that reports the
+    retry.
     """
 
     name: str
@@ -54,12 +57,13 @@ async def build(
     index: str = "",
     replace: bool = True,
 ) -> None:
-    """Build ``packages`` in ``place``. Raises `Unavailable` with uv's own message, and then nothing has changed.
+    """Build ``packages`` in ``place``. If this fails, raise `Unavailable` with uv's own message, and change nothing.
 
-    Packages come from ``index``, or else from the sources configured for the user's uv or pip.
+    Packages come from ``index`` or, if it is empty, from the sources configured for the user's uv or pip.
 
-    An existing environment is replaced, or kept if it is complete and ``replace`` is false, because another daemon was
-    faster. uv's downloads stay in its cache, so that an interrupted build continues from it. Cancellation stops uv.
+    An existing environment is replaced. If ``replace`` is false and another daemon has completed the environment in
+    the meantime, that environment is kept. uv's downloads stay in its cache, so that an interrupted build continues
+    from them. Cancellation stops uv.
     """
     uv, place = find_uv(), place.absolute()  # noqa: ASYNC240  # asks for the working folder alone
     async with _draft(packages, place) as draft:
@@ -90,12 +94,15 @@ async def build(
 
 
 async def _install(command: list[str], packages: PackageSet, draft: Path, report: StepReport) -> None:
-    """Install with the first arguments that work. Raises `StepFailedError` with the message of each failure."""
+    """Install with the first of the arguments that succeeds. Raises `StepFailedError` with the messages of all
+    failures.
+    """
     failures: list[str] = []
     for words, arguments in (("", packages.install), *packages.instead):
         if words:
             await report("packages", words)
-        # pip uses the best version of all indexes, not of the first: harmless if the digests are pinned.
+        # Use the best version of all indexes, as pip does, instead of the first index only: safe if the
+        # digests are pinned.
         strategy_options = (
             ("--index-strategy", "unsafe-best-match") if "--require-hashes" in arguments else ()
         )
@@ -109,7 +116,7 @@ async def _install(command: list[str], packages: PackageSet, draft: Path, report
 
 @contextlib.asynccontextmanager
 async def _draft(packages: PackageSet, place: Path) -> AsyncIterator[Path]:
-    """Yield a folder to build in, which is deleted afterwards unless it was moved."""
+    """Yield a folder for a build; it is deleted afterwards unless it was moved."""
     try:
         await pools.MODELS.run(_sweep, place.parent, packages.name)
         draft = Path(
@@ -127,7 +134,7 @@ async def _draft(packages: PackageSet, place: Path) -> AsyncIterator[Path]:
 
 
 async def findings(place: Path) -> str:
-    """Return the problems that uv reports for the packages in ``place``; empty if there are none."""
+    """Return the problems that uv reports for the packages in ``place``; empty if it reports none."""
     check = [find_uv(), "pip", "check", "--python", str(python_in(place))]
     try:
         await run_step(check, "check", silent, folder=place)
@@ -142,7 +149,7 @@ def python_in(folder: Path) -> Path:
 
 
 def receipt_in(place: Path) -> Mapping[str, Any] | None:
-    """Return the receipt of a build, or ``None`` if the environment is not complete."""
+    """Return the receipt of an environment, or ``None`` if the environment is not complete."""
     try:
         receipt = json.loads((place / RECEIPT_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -156,12 +163,12 @@ def is_whole(place: Path) -> bool:
 
 
 def remove_environment(place: Path, name: str) -> None:
-    """Delete the environment in ``place``. It is first renamed, so that a half-deleted environment never seems
+    """Delete the environment in ``place``. It is renamed first, so that a half-deleted environment never seems
     complete.
     """
     path = Path(tempfile.mkdtemp(dir=place.parent, prefix=_prefix(name)))
     with contextlib.suppress(FileNotFoundError):
-        place.rename(path / "old")  # a process that runs from it keeps its files open
+        place.rename(path / "old")  # the open files of a process that runs from it stay usable
     shutil.rmtree(path, ignore_errors=True)
 
 
@@ -170,9 +177,10 @@ def _prefix(name: str) -> str:
 
 
 def _sweep(folder: Path, name: str) -> None:
-    """Create the folder, and delete the drafts of killed builds; another daemon's build is left alone.
+    """Create the folder, and delete the drafts of killed builds; builds of other running daemons are not touched.
 
-    A draft with this process's number is from an earlier process: this daemon makes one build of a name at a time.
+    A draft with this process's id was left by an earlier process with the same id, because this daemon runs only one
+    build per name at a time.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.glob(f"{DRAFT_PREFIX}{name}-*"):

@@ -1,7 +1,7 @@
 """Runs a command that must not outlive the daemon: ``python -I -S leash.py COMMAND …``.
 
-The daemon holds the other end of standard input. When it closes, the command is killed with all its child processes.
-Uses a small part of the standard library only.
+The daemon holds the other end of standard input. When that end closes, the command is killed with all its child
+processes. Uses only a small part of the standard library.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def main() -> int:
     process = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, start_new_session=True)
     threading.Thread(target=_watch, args=(process.pid,), daemon=True).start()
     status = process.wait()
-    return status if status >= 0 else 128 - status  # the way a shell reports a signal
+    return status if status >= 0 else 128 - status  # a shell reports a signal in the same way
 
 
 def _watch(group: int) -> None:

@@ -1,4 +1,4 @@
-"""The package sources of this machine's user: uv's own configuration, or pip's, converted for uv."""
+"""The package sources of the user on this machine: uv's own configuration, or pip's, converted for uv."""
 
 from __future__ import annotations
 
@@ -27,21 +27,23 @@ _SEVERAL: Final = {
 
 
 async def own_sources(folder: Path) -> tuple[str, ...] | None:
-    """Return uv's arguments for the indexes and folders that the user has configured; ``None`` if there are none.
+    """Return uv's arguments for the indexes and folders that the user has configured for pip; ``None`` if none are
+    configured.
 
-    Empty if uv itself is configured, because uv reads its configuration. ``folder`` is a folder in which pip can run.
+    The result is empty if uv itself is configured, because uv reads its own configuration. ``folder`` is a folder in
+    which pip can run.
     """
     if is_uv_set_up(os.environ):
         return ()
     try:
         lines = await run_step(run_module("pip", "config", "list"), "packages", silent, folder=folder)
-    except StepFailedError:  # pip is missing, or its files are damaged: the default index is used
+    except StepFailedError:  # pip is missing or its files are damaged, so use the default index
         return None
     return uv_arguments(lines) or None
 
 
 def is_uv_set_up(environment: Mapping[str, str]) -> bool:
-    """Return whether a variable or a file configures the package sources of uv."""
+    """Return whether an environment variable or a file configures uv's package sources."""
     if any(environment.get(name) for name in _UV_VARIABLES):
         return True
     home = environment.get("XDG_CONFIG_HOME") or str(
@@ -54,8 +56,8 @@ def is_uv_set_up(environment: Mapping[str, str]) -> bool:
 
 
 def uv_arguments(lines: Sequence[str]) -> tuple[str, ...]:
-    """Convert ``pip config list`` to uv's arguments. Variables override files, and ``install.`` overrides
-    ``global.``.
+    """Convert the output of ``pip config list`` to uv's arguments. Variables override files, and ``install.``
+    overrides ``global.``.
     """
     settings: dict[str, str] = {}
     for rank in ("global.", "install.", ":env:."):

@@ -1,4 +1,4 @@
-"""Runs uv with the package indexes that this machine's user has configured."""
+"""Runs uv with the package indexes that the user of this machine has configured."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ from portico_server.core.errors import PorticoError, Unavailable
 from portico_server.subprocesses import own_interpreter, run_isolated
 
 StepReport: TypeAlias = Callable[[str, str], Awaitable[None]]
-"""Progress callback: the stage (python, packages, check …) and a short description of the current step."""
+"""Progress callback: ``(stage, description)``; stages are python, packages, check and others, and the description of
+the current step is short.
+"""
 
 _LEASH: Final = tuple(run_isolated("-S", str(Path(__file__).with_name("leash.py"))))
-"""Prefix of a step's command that ends it with the daemon, however the daemon ends."""
+"""Prefix of a step's command, which kills the command when the daemon ends, however it ends."""
 
 _LINES: Final = 20
 _LISTED: Final = ("+ ", "- ", "~ ")
-"""Prefixes of uv's lines for installed packages: dozens of lines without interest."""
+"""Prefixes of the lines in which uv lists installed packages, which are not shown."""
 
 
 class StepFailedError(PorticoError):
-    """A build step failed; the message is its last output."""
+    """A build step failed; the message is the last part of its output."""
 
 
 async def silent(_stage: str, _words: str) -> None:
@@ -31,15 +33,15 @@ async def silent(_stage: str, _words: str) -> None:
 
 
 def find_uv() -> str:
-    """Return the path of uv. Raises `Unavailable` if it is not where its package says."""
-    from uv import find_uv_bin  # imported only to build an environment
+    """Return the path of the uv executable. Raises `Unavailable` if it is not where the uv package says."""
+    from uv import find_uv_bin  # imported only when an environment is built
 
     try:
         return find_uv_bin()
     except FileNotFoundError as error:
         raise Unavailable(
-            f"uv, which builds environments, is not where its package says. Install it again: '{own_interpreter()} -m "
-            "pip install --force-reinstall uv'.",
+            "The uv executable, which builds environments, is not where its package says. Install it again: "
+            f"'{own_interpreter()} -m pip install --force-reinstall uv'.",
             code="uv_missing",
         ) from error
 
@@ -52,8 +54,8 @@ async def run_step(
     folder: Path,
     env: Mapping[str, str] | None = None,
 ) -> list[str]:
-    """Run one step in ``folder`` and return its last output. The step ends if the caller is cancelled or the daemon
-    ends.
+    """Run one step in ``folder`` and return the last lines of its output. The step is stopped if the caller is
+    cancelled or the daemon ends.
 
     Raises `StepFailedError`.
     """
@@ -69,7 +71,7 @@ async def run_step(
         stderr=asyncio.subprocess.STDOUT,
         env={**variables, **(env or {})},
         cwd=folder,
-        start_new_session=True,  # Ctrl-C goes to the daemon, which then ends this process
+        start_new_session=True,  # Ctrl-C then reaches only the daemon, which ends this process
     )
     assert process.stdin is not None
     assert process.stdout is not None
@@ -83,7 +85,7 @@ async def run_step(
                     await report(stage, text[:200])
         code = await process.wait()
     finally:
-        process.stdin.close()  # ends the step, and its package builds
+        process.stdin.close()  # ends the step and the package builds that it started
         await process.wait()
     if code != 0:
         raise StepFailedError(" ".join(words)[-800:] or f"exit status {code}", code="environment_failed")

@@ -1,4 +1,4 @@
-"""Evaluations: items asked of any named object, graded answers, and searches over settings.
+"""Evaluations: items that any named object answers, graded answers, and searches for the best settings.
 
-May import runs, grading, db and core. The protocols in core provide what it needs from apps.
+May import runs, grading, db and core. The protocols in core provide what evaluations need from apps.
 """

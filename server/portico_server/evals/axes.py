@@ -1,4 +1,5 @@
-"""The settings that a search tries, and the changes of a trial: to a data source, a training job, or apps. Pure.
+"""The settings that a search tries, and the changes that a trial makes: to a data source, a training job, or apps.
+Pure.
 
 A search tries all combinations of lists of values, or a random selection.
 """
@@ -21,13 +22,13 @@ MAX_TRIALS: Final = 1_000
 MAX_AXES: Final = 16
 
 Settings = Mapping[str, Any]
-"""The settings of a trial: values by path."""
+"""The settings of a trial: maps paths to values."""
 
 
 @dataclass(frozen=True, slots=True)
 class AxisRange:
-    """A range of numbers from ``low`` to ``high``; with ``log``, as many values between 1 and 10 as between 10 and
-    100.
+    """A range of numbers from ``low`` to ``high``. With ``log``, the scale is logarithmic: as many values are drawn
+    between 1 and 10 as between 10 and 100.
     """
 
     low: float
@@ -36,7 +37,7 @@ class AxisRange:
     whole: bool = False
 
     def draw(self, chance: random.Random) -> float:
-        """Draw a number from the range."""
+        """Return a random number from the range."""
         if self.log:
             value = math.exp(chance.uniform(math.log(self.low), math.log(self.high)))
         else:
@@ -48,8 +49,8 @@ class AxisRange:
 
 @dataclass(frozen=True, slots=True)
 class Halving:
-    """Successive halving (Jamieson and Talwalkar 2016): all trials process ``first`` items, the best 1/``factor`` of
-    them process ``factor`` times as many, and so on.
+    """Successive halving (Jamieson and Talwalkar 2016): all trials process ``first`` items; the best 1/``factor`` of
+    the trials process ``factor`` times as many, and so on.
     """
 
     first: int
@@ -58,7 +59,7 @@ class Halving:
 
 @dataclass(frozen=True, slots=True)
 class Axes:
-    """The axes of a search, and its method."""
+    """The settings that a search varies, and its method."""
 
     axes: Mapping[str, Sequence[Any] | AxisRange]
     method: Literal["grid", "random"] = "grid"
@@ -73,7 +74,7 @@ class Axes:
         return math.prod(len(axis) for axis in self.axes.values() if not isinstance(axis, AxisRange))
 
     def settings(self) -> list[Settings]:
-        """Return the settings of each trial, without duplicates."""
+        """Return the settings of all trials, without duplicates."""
         names = list(self.axes)
         lists = [axis for axis in self.axes.values() if not isinstance(axis, AxisRange)]
         if self.method == "grid":
@@ -99,7 +100,7 @@ class Axes:
 
 
 def _at(place: int, lists: Sequence[Sequence[Any]]) -> list[Any]:
-    """Return the combination with an index."""
+    """Return the combination with the index ``place``."""
     values: list[Any] = []
     for axis in reversed(lists):
         place, number = divmod(place, len(axis))
@@ -108,12 +109,14 @@ def _at(place: int, lists: Sequence[Sequence[Any]]) -> list[Any]:
 
 
 def read(fields: Mapping[str, Any]) -> Axes:
-    """Parse the axes of a search. Raises `InvalidRequest` with advice if there are too many."""
+    """Parse the settings that a search varies. Raises `InvalidRequest`, which says what to do if there are too many
+    combinations.
+    """
     parameters = fields.get("parameters")
     if parameters is None:
         missing("parameters")
     if not isinstance(parameters, Mapping):
-        wrong_type("parameters", "an object of paths with lists of values", parameters)
+        wrong_type("parameters", "an object that maps paths to lists of values", parameters)
     if not 1 <= len(parameters) <= MAX_AXES:
         wrong("parameters", f"must have 1 to {MAX_AXES} paths")
     method = fields.get("method") or "grid"
@@ -134,7 +137,7 @@ def read(fields: Mapping[str, Any]) -> Axes:
     found_axes = Axes(axes, seed=seed)
     if found_axes.size > MAX_TRIALS:
         raise InvalidRequest(
-            f"The grid has {found_axes.size:,} combinations, but a search tries at most {MAX_TRIALS:,}. Give "
+            f"The grid has {found_axes.size:,} combinations, but a search tries at most {MAX_TRIALS:,}. Send "
             'fewer values, or try a random selection: "method": "random", "trials": 50.',
             code="grid_too_large",
             param="parameters",
@@ -157,7 +160,7 @@ def _axis(given_value: Any, at: str, method: str) -> Sequence[Any] | AxisRange:
     if set(given_value) - {"min", "max", "log", "integer"} or not all(
         isinstance(end, int | float) and not isinstance(end, bool) and math.isfinite(end) for end in ends
     ):
-        wrong(at, "must have the numbers 'min' and 'max', and may have 'log' and 'integer'")
+        wrong(at, "must contain the numbers 'min' and 'max', and may contain 'log' and 'integer'")
     low, high = float(ends[0] or 0), float(ends[1] or 0)
     if not low < high:
         wrong(at, "must have a 'min' below its 'max'")
@@ -167,7 +170,7 @@ def _axis(given_value: Any, at: str, method: str) -> Sequence[Any] | AxisRange:
 
 
 def read_halving(given_value: Any, total: int) -> Halving | None:
-    """Parse the rule for abandoning trials, if any."""
+    """Parse the rule for stopping bad trials early; ``None`` if the search has no such rule."""
     if given_value is None or given_value is False:
         return None
     if given_value is True:
@@ -183,7 +186,9 @@ def read_halving(given_value: Any, total: int) -> Halving | None:
 
 
 def rounds(trials: int, total: int, halving: Halving | None) -> list[tuple[int, int]]:
-    """Return, for each round, the number of trials and of items that each trial has completed when it ends."""
+    """Return, for each round, the number of trials, and the number of items that each of them has completed at its
+    end.
+    """
     if halving is None:
         return [(trials, total)]
     found_rounds, remaining_trials, size = [], trials, min(halving.first, total)
@@ -197,7 +202,7 @@ def rounds(trials: int, total: int, halving: Halving | None) -> list[tuple[int, 
 
 
 def items_asked(plan: Sequence[tuple[int, int]]) -> int:
-    """Return the number of items asked in all rounds together."""
+    """Return the total number of items processed in all rounds."""
     before = 0
     count = 0
     for remaining_trials, size in plan:

@@ -1,6 +1,6 @@
-"""The criteria of an evaluation: OpenAI's graders, Portico's for retrieval, and the pass condition. Pure.
+"""The criteria of an evaluation: OpenAI's graders, Portico's grader for retrieval, and the pass condition. Pure.
 
-Rankings of files are scored from 0 to 1: recall, precision, hit, reciprocal rank, nDCG. The rank of a file is that of
+Measures of rankings are from 0 to 1: recall, precision, hit, reciprocal rank, nDCG. The rank of a file is the rank of
 its best passage; ``k`` counts files.
 """
 
@@ -21,15 +21,15 @@ MAX_CRITERIA: Final = 32
 """Maximum number of criteria in an evaluation."""
 
 RETRIEVAL: Final = "retrieval"
-"""The type of Portico's own criterion, which judges the files that were found."""
+"""The type of Portico's own criterion, which grades the files that a search returned."""
 
 MAX_RANK: Final = 1_000
-"""Maximum k of a criterion on the first k files."""
+"""Maximum value of ``k``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Criterion:
-    """A grader with its name. ``low`` and ``high`` bound its scores; a score of at least ``threshold`` passes."""
+    """A named grader. ``low`` and ``high`` are the bounds of its scores; a score of at least ``threshold`` passes."""
 
     name: str
     grader: Mapping[str, Any]
@@ -42,13 +42,13 @@ class Criterion:
         return grade.score >= self.threshold if grade.passed is None else grade.passed
 
     def share(self, score: float) -> float:
-        """Return a score as a share of the maximum, from 0 to 1."""
+        """Return a score as a share from 0 to 1 of the range of scores."""
         width = self.high - self.low
         return min(max((score - self.low) / width, 0.0), 1.0) if width > 0 else float(score >= self.high)
 
 
 def read(value: Any, param: str = "testing_criteria") -> tuple[Criterion, ...]:
-    """Parse the criteria of an evaluation. Raises `InvalidRequest` that names the error."""
+    """Parse the criteria of an evaluation. Raises `InvalidRequest` that names the invalid field."""
     if value is None:
         missing(param)
     if not isinstance(value, list):
@@ -64,7 +64,8 @@ def read(value: Any, param: str = "testing_criteria") -> tuple[Criterion, ...]:
         if new_criterion.name in criterions:
             wrong(
                 f"{at}.name",
-                f"is '{new_criterion.name[:80]}', like another criterion's; each name must be unique",
+                f"is '{new_criterion.name[:80]}', which is also the name of another criterion; each name "
+                "must be unique",
             )
         criterions[new_criterion.name] = new_criterion
     return tuple(criterions.values())
@@ -121,12 +122,12 @@ def _retrieval(fields: Mapping[str, Any], at: str) -> None:
 
 
 def as_template(reference: str) -> str:
-    """Return the template for ``item.files``."""
+    """Return the template for a reference such as ``item.files``."""
     return reference if "{{" in reference else "{{" + reference + "}}"
 
 
 def fields_of(criteria: Sequence[Criterion]) -> frozenset[str]:
-    """Return the fields of an item that the criteria use."""
+    """Return the item fields that the criteria use."""
     field_names: frozenset[str] = frozenset()
     for criterion in criteria:
         if criterion.grader["type"] == RETRIEVAL:
@@ -144,7 +145,7 @@ def require_rights(criteria: Sequence[Criterion], caller: Principal) -> None:
 
 
 def judges_of(criteria: Sequence[Criterion]) -> frozenset[str]:
-    """Return the models that the criteria call."""
+    """Return the names of the models that the criteria call."""
     return frozenset(name for criterion in criteria for name in graders.judges(criterion.grader))
 
 
@@ -164,7 +165,7 @@ def _calls(grader: Any) -> int:
 
 
 Gains = Mapping[str, float]
-"""The gain of each relevant file; 1 unless the item sets it."""
+"""Maps each relevant file to its gain, which is 1 unless the item sets it."""
 
 
 def recall(gains: Sequence[float], relevant: Gains, k: int) -> float:
@@ -178,7 +179,7 @@ def precision(gains: Sequence[float], relevant: Gains, k: int) -> float:
 
 
 def hit_rate(gains: Sequence[float], relevant: Gains, k: int) -> float:
-    """Return 1 if a relevant file is among the first k."""
+    """Return 1 if a relevant file is among the first k, else 0."""
     return float(any(gain > 0 for gain in gains[:k]))
 
 
@@ -188,7 +189,7 @@ def mrr(gains: Sequence[float], relevant: Gains, k: int) -> float:
 
 
 def ndcg(gains: Sequence[float], relevant: Gains, k: int) -> float:
-    """Return the gains discounted by the logarithm of the rank, divided by those of the best order.
+    """Return the gains discounted by the logarithm of the rank, divided by the discounted gains of the best order.
 
     Source: Järvelin and Kekäläinen 2002.
     """
@@ -203,7 +204,7 @@ MEASURES: Final[Mapping[str, Callable[[Sequence[float], Gains, int], float]]] = 
     "mrr": mrr,
     "ndcg": ndcg,
 }
-"""Measures by the names that criteria use."""
+"""Maps the names that criteria use to measures."""
 
 
 def _dcg(gains: Sequence[float]) -> float:
@@ -214,7 +215,7 @@ def measure(metric: str, hits: Sequence[Mapping[str, Any]], relevant: Any, k: in
     """Return how well ``hits`` ranks the relevant files, which are identified by name or id.
 
     ``hits`` are passages in order, each with ``file_id`` and ``filename``. ``relevant`` is a name, a list of names, or
-    an object with the gain of each. Raises `InvalidRequest` for any other value.
+    an object that maps names to gains. Raises `InvalidRequest` for any other value.
     """
     gains = gains_of(relevant)
     ranked_gains: dict[str, float] = {}

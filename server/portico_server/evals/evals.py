@@ -1,5 +1,5 @@
 """Evaluations: created, listed, renamed, deleted, and applied to live answers, of which only the score is stored.
-`portico_server.evals.runs` handles their runs.
+`portico_server.evals.runs` handles runs of evaluations.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from portico_server.runs.quotas import StorageQuota
 from portico_server.runs.run import BEHIND
 
 SCOPE: Final = "chat"
-"""The scope for evaluations; each name that is called also needs its own scope."""
+"""The scope that evaluations require. Each model, app or store that an evaluation calls also requires its own scope."""
 
 _LOGS: Final = (
     "Calls are not stored, so they cannot be evaluated. Use 'custom' with an 'item_schema', and supply the "
@@ -37,7 +37,7 @@ _LOGS: Final = (
 
 
 class Evaluations:
-    """The evaluations of the daemon. A caller cannot see another key's evaluations."""
+    """The evaluations of the daemon. Callers see only their own evaluations."""
 
     def __init__(self, database: Database, registry: Registry, quota: StorageQuota) -> None:
         self._database = database
@@ -52,7 +52,9 @@ class Evaluations:
         metadata: Mapping[str, str],
         caller: Principal,
     ) -> Evaluation:
-        """Create an evaluation. Raises `InvalidRequest` that names the error, `NotFound` for an unknown judge."""
+        """Create an evaluation. Raises `InvalidRequest` that names the invalid field, and `NotFound` for an unknown
+        judge.
+        """
         caller.require(SCOPE)
         criterions = criteria.read(testing_criteria)
         criteria.require_rights(criterions, caller)
@@ -83,7 +85,7 @@ class Evaluations:
         return Evaluation(row, criterions)
 
     async def require_room(self, size: int, caller: Principal) -> None:
-        """Raise `TooLarge` if a caller cannot store ``size`` more bytes."""
+        """Raise `TooLarge` if the caller's storage quota has no room for ``size`` more bytes."""
         await self._quota.admit(self._database, caller.id, size)
 
     async def get(self, eval_id: str, caller: Principal) -> Evaluation:
@@ -97,7 +99,9 @@ class Evaluations:
         return evaluation(row)
 
     async def find(self, ref: str, caller: Principal) -> Evaluation:
-        """Return an evaluation by its id or name. Raises `NotFound`, and `InvalidRequest` if several have that name."""
+        """Return an evaluation by its id or name. Raises `NotFound`, and `InvalidRequest` if several evaluations have
+        that name.
+        """
         if is_id(ref, "eval_"):
             try:
                 return await self.get(ref, caller)
@@ -160,7 +164,7 @@ def evaluation(row: EvalRow) -> Evaluation:
 
 
 def _config(value: Any) -> dict[str, Any]:
-    """Parse the form of the items."""
+    """Parse the configuration of the items, which contains their schema."""
     at = "data_source_config"
     if value is None:
         missing(at)
@@ -187,13 +191,13 @@ def _config(value: Any) -> dict[str, Any]:
 
 
 LIVE_FIELDS: Final = ("input", "messages")
-"""Fields of an item of a live call: the last message of the user, and all messages."""
+"""Fields of the item for a live call: the last message of the user, and all messages."""
 
 _IN_SOURCE: Final = re.compile(r"\bitem\s*(?:\[\s*|\.get\(\s*)[\"'](\w+)[\"']")
 
 
 class LiveGrading:
-    """The `portico_server.core.interfaces.LiveJudge` for the evaluations of this daemon."""
+    """The `portico_server.core.live_judge.LiveJudge` that uses the evaluations of this daemon."""
 
     def __init__(self, services: EvalServices, evals: Evaluations, slots: FairSlots) -> None:
         self._services = services
@@ -208,7 +212,7 @@ class LiveGrading:
             if criterion.grader["type"] == RETRIEVAL:
                 raise InvalidRequest(
                     f"The criterion '{criterion.name}' of '{ref[:80]}' compares with relevant files, which a "
-                    "live call does not have. Use an evaluation whose criteria only need the question and "
+                    "live call does not have. Use an evaluation whose criteria need only the question and "
                     "the answer.",
                     code="needs_reference",
                     param="eval",
@@ -224,7 +228,7 @@ class LiveGrading:
                         f"The criterion '{criterion.name}' of '{ref[:80]}' uses 'item.{name}', but a live "
                         "call only has "
                         f"{' and '.join(f'item.{live_field}' for live_field in LIVE_FIELDS)}. A live call "
-                        "has no reference for its answer; use an evaluation whose criteria need none.",
+                        "has no reference answer; use an evaluation whose criteria need none.",
                         code="needs_reference",
                         param="eval",
                     )
@@ -253,7 +257,7 @@ class LiveGrading:
 
 
 def _read(grader: Any) -> Iterator[str]:
-    """Yield the fields of an item that a Python grader reads by name."""
+    """Yield the item fields that a Python grader reads by name."""
     if isinstance(grader, Mapping):
         for name, value in grader.items():
             if name == "source" and isinstance(value, str):

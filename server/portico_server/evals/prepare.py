@@ -1,4 +1,4 @@
-"""Validation of a run before any call: its names, templates and items."""
+"""Validation of a run before any call: the names, templates and items that it uses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PARAM = "data_source"
 
 @dataclass(frozen=True, slots=True)
 class PreparedRun:
-    """A data source and its items, both checked."""
+    """A data source and its items, after both were checked."""
 
     source: DataSource
     items: list[ItemRow]
@@ -31,7 +31,7 @@ class PreparedRun:
 async def prepare(
     services: EvalServices, test: Evaluation, data_source: Any, caller: Principal
 ) -> PreparedRun:
-    """Parse and check the data source of a run. Raises `PorticoError` that names the error."""
+    """Parse and check the data source of a run. Raises `PorticoError` that names the invalid field."""
     read = source.read(data_source, PARAM)
     await check(services, read, caller)
     item_rows = await _items(services, test, data_source["source"], caller)
@@ -41,7 +41,7 @@ async def prepare(
 
 
 async def check(services: EvalServices, read: DataSource, caller: Principal) -> None:
-    """Check that the evaluated object exists for the caller and supports the data source."""
+    """Check that the object to evaluate exists for the caller and supports the data source."""
     if read.kind == "jsonl":
         return
     if read.kind == "retrieval":
@@ -78,8 +78,8 @@ async def _items(
         earlier = await services.database.read(rows.run, data_source["id"])
         if earlier is None or earlier.eval_id != test.row.id:
             raise NotFound(
-                f"The run '{data_source['id'][:80]}' of this evaluation does not exist, or its items cannot "
-                "be asked again.",
+                f"The run '{data_source['id'][:80]}' does not exist in this evaluation, or its items cannot "
+                "be used again.",
                 code="eval_run_not_found",
                 param=f"{at}.id",
             )

@@ -1,4 +1,4 @@
-"""The items of a run: lines of a file or of the request, each checked before any call."""
+"""The items of a run: lines of a file or of the request, all checked before any call."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_LINE_BYTES: Final = 4 * 2**20
 
 
 def of_content(content: Any, schema: Mapping[str, Any], param: str) -> list[ItemRow]:
-    """Parse the items in the request. Raises `InvalidRequest` that names the first invalid item."""
+    """Parse the items in a request. Raises `InvalidRequest` that names the first invalid item."""
     if not isinstance(content, list):
         wrong_type(param, "a list of objects with an 'item'", content)
     return _check_items(((f"{param}[{n}]", item) for n, item in enumerate(content)), schema, param)

@@ -1,4 +1,4 @@
-"""Runs of evaluations: created, listed, cancelled and deleted. A durable run does the work of each."""
+"""Runs of evaluations: created, listed, cancelled and deleted. A durable run does the work of each run."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from portico_server.evals.work import KIND, EndedError, EvalWork
 from portico_server.runs.scheduler import new_run
 
 MAX_RUNNING_EVALS: Final = 64
-"""Maximum number of runs that share the slots of the daemon."""
+"""Maximum number of runs that are active at the same time; they share the daemon's slots."""
 
 
 class EvalRuns:
-    """The runs of evaluations; a trial belongs to a search."""
+    """The runs of evaluations. A run that belongs to a search is a trial."""
 
     def __init__(self, services: EvalServices, evals: Evaluations) -> None:
         self._services = services
@@ -42,7 +42,7 @@ class EvalRuns:
     async def create(
         self, eval_id: str, name: str, data_source: Any, metadata: Mapping[str, str], caller: Principal
     ) -> EvalRunRow:
-        """Create a run. Every error that can be found without a call is raised now."""
+        """Create a run. All errors that can be found without a call are raised immediately."""
         test = await self._evals.get(eval_id, caller)
         criteria.require_rights(test.criteria, caller)
         with binding() as names:
@@ -103,7 +103,7 @@ class EvalRuns:
         return RowPage(tuple([await self.settle(row) for row in row_page.data]), row_page.has_more)
 
     async def settle(self, row: EvalRunRow) -> EvalRunRow:
-        """Return the run, ended if its durable run has ended because it was cancelled or abandoned."""
+        """Return the run in its current state. If its durable run was cancelled or abandoned, end the run too."""
         if row.status not in WORKING or row.search_id is not None:
             return row
         end_status = await final_status(self._services, row.run_id)
@@ -115,12 +115,12 @@ class EvalRuns:
         return await database.read(rows.run, row.id) or row
 
     async def settle_deserted(self) -> None:
-        """End the runs whose durable runs were ended from elsewhere; perhaps no client ever asks for them."""
+        """End the runs whose durable runs were ended elsewhere, because a client may never ask for them."""
         for row in await self._services.database.read(rows.working):
             await self.settle(row)
 
     async def cancel(self, eval_id: str, eval_run_id: str, caller: Principal) -> EvalRunRow:
-        """Cancel a run; its results remain. Raises `Conflict` if it has ended, or is a trial."""
+        """Cancel a run; its results are kept. Raises `Conflict` if it has ended, or is a trial."""
         row = await self.get(eval_id, eval_run_id, caller)
         self._require_own(row)
         is_moved = await self._services.database.write(
@@ -173,7 +173,7 @@ class EvalRuns:
         order: Order = "asc",
         statuses: Sequence[str] = (),
     ) -> tuple[RowPage[OutputRow], Mapping[int, ItemRow]]:
-        """Return the results of the items, in order, and the items themselves by number."""
+        """Return a page of the results of the items, in order, and the items, keyed by number."""
         database = self._services.database
         row_page = await database.read(
             rows.outputs, row.id, after=after, limit=limit, order=order, statuses=statuses
@@ -182,7 +182,9 @@ class EvalRuns:
         return row_page, await database.read(rows.items_of, row.data_id, numbers)
 
     async def output(self, row: EvalRunRow, number: int) -> tuple[OutputRow, ItemRow]:
-        """Return the result of an item. Raises `NotFound`, also while the item is not done."""
+        """Return the result of an item, and the item. Raises `NotFound` if the item does not exist or is not
+        finished.
+        """
         database = self._services.database
         output_row = await database.read(rows.output, row.id, number)
         item = await database.read(rows.item, row.data_id, number)
@@ -227,7 +229,7 @@ class EvalRuns:
 
 
 async def final_status(services: EvalServices, run_id: str) -> tuple[str, Mapping[str, Any] | None] | None:
-    """Return the outcome of a durable run in the terms of an evaluation; ``None`` while it is active."""
+    """Return the evaluation status and error that match the outcome of a durable run; ``None`` while it is active."""
     run = await services.database.read(runs.get, run_id)
     if run is not None and run.finished_at is None:
         return None
@@ -239,7 +241,9 @@ async def final_status(services: EvalServices, run_id: str) -> tuple[str, Mappin
 
 
 async def stop(services: EvalServices, run_id: str) -> None:
-    """End a durable run, here or in the queue; another daemon stops its own run at the next write."""
+    """End a durable run in this daemon or in the queue. If another daemon has the run, that daemon stops at its next
+    write.
+    """
     run = services.runner.get(run_id)
     if run is not None and not run.ended:
         await run.cancel()

@@ -1,4 +1,4 @@
-"""Evaluation of one item: messages in and an answer out, or a question in and passages out."""
+"""Evaluation of one item: messages go in and an answer comes out, or a question goes in and passages come out."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Filters = Callable[[Any, str], Filter]
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """An answer: its text for graders and people, and its usage. ``document`` is the part that is stored."""
+    """An answer: its text for graders and people, and the tokens used. ``document`` is the part that is stored."""
 
     answer: ModelAnswer
     document: Mapping[str, Any]
@@ -60,7 +60,7 @@ async def sample(source: DataSource, row: ItemRow, context: Context, filters: Fi
 
 
 def _given_sample(row: ItemRow) -> Sample:
-    """Return the answer supplied with the item."""
+    """Return the answer that was supplied with the item."""
     sample_fields = dict(row.sample or {})
     text = sample_fields.pop("output_text", "")
     if not isinstance(text, str):
@@ -99,7 +99,7 @@ def _messages(source: DataSource, item: Mapping[str, Any]) -> tuple[Message, ...
 
 
 def searching(settings: Mapping[str, Any], query: str, filters: Filters) -> Search:
-    """Return a search with the fields of ``search_params``. Raises `InvalidRequest` for an invalid value."""
+    """Return a search request with the fields of ``search_params``. Raises `InvalidRequest` for an invalid value."""
     refine = {name: settings[name] for name in Refine.__dataclass_fields__ if name in settings}
     own_settings = {
         name: settings[name]
@@ -161,7 +161,7 @@ _NAMES: Final = ("writer", "decay_by", "reranker", "parents")
 
 
 def _within(search: Search) -> Search:
-    """Return the search if a store accepts its values."""
+    """Return the search request after checking that stores accept its values."""
 
     def of(name: str) -> Any:
         return getattr(search, name) if hasattr(search, name) else getattr(search.refine, name)

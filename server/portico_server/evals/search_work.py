@@ -1,4 +1,4 @@
-"""The work of one search, in a durable run: its rounds, trial by trial, and the selection of those that continue."""
+"""The work of one search, in a durable run: its rounds, trial by trial, and the choice of the trials that continue."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from portico_server.evals.work import EvalWork
 
 
 class SearchWork:
-    """One attempt at one search; the work of earlier attempts is in the outputs of the trials."""
+    """One attempt at one search. The results of earlier attempts are in the outputs of the trials."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class SearchWork:
         self._total = 0
 
     async def do(self) -> str | None:
-        """Run all rounds; return the id of the best trial."""
+        """Run all rounds; return the id of the best trial, or ``None`` if all trials failed."""
         spec = self._row.spec
         halving = Halving(**spec["halving"]) if spec["halving"] else None
         numbers = list(range(self._row.total))
@@ -82,8 +82,8 @@ class SearchWork:
         try:
             new_trial = await self._prepare(trial)
         except PorticoError as error:
-            # A trial that can no longer run, because an object that it names no longer exists, does not stop
-            # the others.
+            # A trial that can no longer run, because an object that it names was removed, must not stop the
+            # other trials.
             error_text = error_document(error)
             await database.write(
                 eval_rows.move, trial.id, "failed", since=WORKING, error=error_text, has_ended=True
@@ -101,8 +101,8 @@ class SearchWork:
         await work.do(numbers, on_progress)
 
     async def _prepare(self, trial: EvalRunRow) -> PreparedTrial:
-        """Return the prepared trial; a model that it needs is trained first, once for all trials with the same
-        training.
+        """Return the prepared trial. If the trial needs a trained model, train it first, once for all trials with the
+        same training settings.
         """
         new_trial = await self._making.make(trial.settings or {})
         if new_trial.training is None:
@@ -120,7 +120,7 @@ class SearchWork:
         return new_trial
 
     async def _cut(self, remaining_count: int) -> None:
-        """Abandon all but the best trials at once, so that a resumed search finds the decision."""
+        """Abandon all but the best trials in one transaction, so that a resumed search keeps the decision."""
         alive = await self._alive()
         if len(alive) > remaining_count:
             losers = rank_trials(alive, self._row.spec["objective"], self._row.spec["direction"])[
@@ -132,5 +132,5 @@ class SearchWork:
 
 
 def _load(trial: EvalRunRow) -> tuple[str, str]:
-    """Return the sort key that groups trials of the same model, so that it is loaded once."""
+    """Return the sort key that puts trials with the same model together, so that the model is loaded only once."""
     return str(trial.source.get("model") or ""), trial.id

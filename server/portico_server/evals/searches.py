@@ -1,4 +1,4 @@
-"""Searches over settings: each trial is a run of the evaluation, and the best can be deployed."""
+"""Searches for the best settings: each trial is a run of the evaluation, and the best trial can be deployed."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from portico_server.runs.scheduler import new_run
 KIND: Final = "eval_search"
 
 MAX_RUNNING_SEARCHES: Final = 8
-"""Maximum number of searches that share the slots of the daemon."""
+"""Maximum number of searches that are active at the same time; they share the daemon's slots."""
 
 MAX_NAME_CHARS: Final = 300
 
@@ -55,7 +55,9 @@ FIELDS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class SearchCost:
-    """The cost of a search: the numbers of trials, items, items asked, judge calls, and training jobs."""
+    """The cost of a search: the number of trials, items, items processed in all rounds, judge calls, and training
+    jobs.
+    """
 
     settings: tuple[Settings, ...]
     items: int
@@ -89,7 +91,7 @@ class EvalSearches:
         return (await self._check(await self._evals.get(eval_id, caller), document, caller)).plan
 
     async def create(self, eval_id: str, document: Mapping[str, Any], caller: Principal) -> EvalSearchRow:
-        """Create a search. Every error that can be found without a call is raised now."""
+        """Create a search. All errors that can be found without a call are raised immediately."""
         test = await self._evals.get(eval_id, caller)
         criteria.require_rights(test.criteria, caller)
         with binding() as names:
@@ -124,7 +126,7 @@ class EvalSearches:
             )
             for number, (settings, source) in enumerate(zip(search.settings, search.sources, strict=True), 1)
         ]
-        # Ids begin with the time and end with random digits: when sorted, they are in the order of the
+        # Ids begin with the time and end with random digits, so they must be sorted to match the order of the
         # trials.
         ids = sorted(trial.id for trial in run_rows)
         run_rows = [replace(trial, id=trial_id) for trial, trial_id in zip(run_rows, ids, strict=True)]
@@ -210,7 +212,7 @@ class EvalSearches:
         return await self._settle(row)
 
     async def list(self, eval_id: str, caller: Principal, limit: int = 20) -> list[EvalSearchRow]:
-        """Return the searches, newest first."""
+        """Return the searches of an evaluation, newest first."""
         await self._evals.get(eval_id, caller)
         search_rows = await self._services.database.read(eval_searches.newest_searches, eval_id, limit)
         return [await self._settle(row) for row in search_rows]
@@ -234,7 +236,7 @@ class EvalSearches:
         return rank_trials(run_rows, row.spec["objective"], row.spec["direction"])
 
     async def cancel(self, eval_id: str, search_id: str, caller: Principal) -> EvalSearchRow:
-        """Cancel a search; its results remain. Raises `Conflict` if it has ended."""
+        """Cancel a search; its results are kept. Raises `Conflict` if it has ended."""
         row = await self.get(eval_id, search_id, caller)
         is_moved = await self._services.database.write(
             eval_searches.move_search, row.id, "canceled", since=WORKING, has_ended=True
@@ -251,16 +253,16 @@ class EvalSearches:
     async def apply(
         self, eval_id: str, search_id: str, trial_id: str | None, caller: Principal
     ) -> tuple[EvalRunRow, Mapping[str, int], Settings]:
-        """Deploy the changes of a trial, by default the best, to apps.
+        """Deploy the changes that a trial (by default the best) makes to apps.
 
-        Returns the trial, the new versions by app, and the settings that belong to no app and must be sent with each
-        call. Raises `Conflict` if nothing can be deployed.
+        Returns the trial, the new version numbers by app, and the settings that belong to no app, which must be sent
+        with each call. Raises `Conflict` if nothing can be deployed.
         """
         row = await self.get(eval_id, search_id, caller)
         run_rows = await self.trials(row)
         if trial_id is None and row.status != "completed":
             raise Conflict(
-                f"The search '{row.id}' is {row.status}: it has no best trial yet. Name a trial in 'trial'.",
+                f"The search '{row.id}' is {row.status}: it has no best trial yet. Name the trial in 'trial'.",
                 code="search_not_ended",
                 param="search_id",
             )
@@ -327,9 +329,11 @@ class EvalSearches:
 
 
 def _first(base: Any, tuning: Mapping[str, Any] | None, settings: Settings) -> Any:
-    """Return the data source of the first trial: a setting may supply a missing field, such as the model."""
+    """Return the data source of the first trial, because a setting may supply a field that is missing in the request,
+    such as the model.
+    """
     if not isinstance(base, Mapping) or base.get("type") not in TYPES:
-        return base  # the parser reports its errors
+        return base  # the parser reports the error
     if tuning is not None and not str(tuning.get(INTO) or "model").startswith(APPS):
         model = of_training(tuning, settings).get("model")
         settings = {**settings, str(tuning.get(INTO) or "model"): model}

@@ -1,4 +1,4 @@
-"""The data source of a run: OpenAI's data sources, and Portico's for the results of a store. Pure."""
+"""The data source of a run: OpenAI's data sources, and Portico's own for search results of a store. Pure."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SAMPLING: Final = (
     *("reasoning_effort", "repetition_penalty", "response_format", "seed", "stop", "temperature", "text"),
     *("tool_choice", "tools", "top_k", "top_p"),
 )
-"""Allowed fields of ``sampling_params``: OpenAI's, and others that local engines accept."""
+"""Allowed fields of ``sampling_params``: OpenAI's fields, and others that local engines accept."""
 
 SEARCHING: Final = (
     *(
@@ -45,25 +45,25 @@ SEARCHING: Final = (
     ),
     *("half_life_days", "decay_by", "reranker", "near_duplicates", "diversity", "parents", "neighbours"),
 )
-"""Allowed fields of ``search_params``: the fields of a search except its question."""
+"""Allowed fields of ``search_params``: all fields of a search except the question."""
 
 REFUSED: Final[Mapping[str, str]] = {
     "stored_completions": "Chat completions are not stored here",
     "logs": "Logs of calls are not stored here",
     "responses": "Runs over stored responses are not supported here",
 }
-"""OpenAI's item sources that Portico does not support."""
+"""OpenAI's item sources that Portico does not support, each with the reason."""
 
 EARLIER_RUN: Final = "eval_run"
-"""Portico's own source: the items of an earlier run of the same evaluation."""
+"""Portico's own item source: the items of an earlier run of the same evaluation."""
 
 ROLES: Final = ("system", "developer", "user", "assistant")
 
 
 @dataclass(frozen=True, slots=True)
 class DataSource:
-    """A run's data source. ``asked`` is the name of the evaluated object; ``document`` the whole source without its
-    items. ``messages`` is a template, ``reference`` the item field that contains complete messages.
+    """A run's data source. ``asked`` is the name of the evaluated object; ``document`` is the whole source without its
+    items. ``messages`` is a template; ``reference`` is the item field that contains complete messages.
     """
 
     kind: Kind
@@ -77,12 +77,12 @@ class DataSource:
 
     @property
     def fields(self) -> frozenset[str]:
-        """The fields of an item that the source uses."""
+        """The item fields that the source uses."""
         return template.fields([*self.messages, self.reference, self.query])
 
 
 def read(value: Any, param: str = "data_source") -> DataSource:
-    """Parse a data source from its JSON. Raises `InvalidRequest` that names the first error."""
+    """Parse a data source from its JSON. Raises `InvalidRequest` that names the first invalid field."""
     if value is None:
         missing(param)
     if not isinstance(value, Mapping):
@@ -136,7 +136,7 @@ def _name(fields: Mapping[str, Any], name: str, param: str) -> str:
 
 
 def _items(value: Any, param: str) -> Mapping[str, Any]:
-    """Return the location of the items, without inline items."""
+    """Return the source of the items, without inline items."""
     if not isinstance(value, Mapping):
         if value is None:
             missing(param)
@@ -159,7 +159,9 @@ def _items(value: Any, param: str) -> Mapping[str, Any]:
 
 
 def _input(value: Any, param: str) -> tuple[tuple[Mapping[str, Any], ...], str]:
-    """Return the messages of a template, or the item field that contains them."""
+    """Return the messages of the template, and the item field that contains complete messages; one of the two is
+    empty.
+    """
     if value is None:
         missing(param)
     if not isinstance(value, Mapping):
@@ -201,7 +203,7 @@ def _options(fields: Mapping[str, Any], kind: Kind, param: str) -> Mapping[str, 
 
 
 def _format(fields: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Convert the format of a response to that of a chat completion."""
+    """Convert the format of a Responses request to that of a chat completion."""
     if fields.get("type") != "json_schema":
         return fields
     inner = {name: fields[name] for name in ("name", "schema", "strict", "description") if name in fields}
@@ -211,8 +213,8 @@ def _format(fields: Mapping[str, Any]) -> Mapping[str, Any]:
 def _tool(value: Any, param: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping) or value.get("type") != "function":
         raise InvalidRequest(
-            f"'{param}' is not a function. To evaluate other tools, use an agent that has them: send its "
-            "name as 'model'.",
+            f"'{param}' is not a function. To evaluate other tools, use an agent that has these tools: send "
+            "its name as 'model'.",
             code="unsupported_parameter",
             param=param,
         )

@@ -25,12 +25,12 @@ WORKING: Final = ("queued", "in_progress")
 """Statuses of a run or a search that has not ended."""
 
 STOPPED: Final = "stopped"
-"""Status of a trial that was abandoned for better ones."""
+"""Status of a trial that was abandoned in favour of better trials."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """An evaluation: the form of its items, and its criteria."""
+    """An evaluation: the schema of its items, and its criteria."""
 
     row: EvalRow
     criteria: tuple[Criterion, ...]
@@ -43,7 +43,7 @@ class Evaluation:
 
 
 class EvalFiles(Protocol):
-    """The operations on the daemon's files that evaluations need."""
+    """The file operations of the daemon that evaluations need."""
 
     async def get(self, file_id: str, caller: Principal) -> FileRow: ...
 
@@ -52,8 +52,8 @@ class EvalFiles(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EvalServices:
-    """Services for the work. ``wait_for_idle`` returns when no client waits for an answer of the given model;
-    ``at_once`` is the maximum number of simultaneous items, of all runs together.
+    """Services for evaluations. ``wait_for_idle`` returns when no client is waiting for an answer from the given
+    model; ``at_once`` is the maximum number of items processed simultaneously, over all runs.
     """
 
     database: Database
@@ -70,4 +70,4 @@ class EvalServices:
 
 
 Progress = Callable[[int, int], Awaitable[None]]
-"""Progress callback: the number of finished items, and the total."""
+"""Progress callback: ``(done, total)``, in items."""

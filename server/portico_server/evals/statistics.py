@@ -1,4 +1,4 @@
-"""Running totals of a run: counts, scores, tokens by model, seconds. Pure."""
+"""Running totals of a run: counts, scores, tokens by model, and seconds. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EMPTY: Mapping[str, Any] = {
     "models": {},
     "seconds": 0.0,
 }
-"""``score`` and the scores of criteria are (count, sum, sum of squares)."""
+"""The totals before the first item. ``score`` and the scores of criteria are (count, sum, sum of squares)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ def add_item(
     model_usages: Sequence[tuple[str, Usage]],
     seconds: float,
 ) -> dict[str, Any]:
-    """Return the tally with one more item."""
+    """Return the tally with the result of one more item."""
     new_tally = copy.deepcopy({**EMPTY, **tally})
     new_tally[status] += 1
     new_tally["seconds"] += seconds
@@ -75,7 +75,7 @@ def count(tally: Mapping[str, Any]) -> int:
 
 
 def mean(sums: Sequence[float]) -> MeanScore:
-    """Return the mean from a count, a sum and a sum of squares."""
+    """Return the mean score from a count, a sum and a sum of squares."""
     number = int(sums[0])
     if not number:
         return MeanScore(None, None, 0)
@@ -87,7 +87,7 @@ def mean(sums: Sequence[float]) -> MeanScore:
 
 
 def of(tally: Mapping[str, Any], objective: str) -> MeanScore:
-    """Return the score that a search optimizes: ``score``, ``pass_rate``, or the criterion with that name."""
+    """Return the score that a search optimizes: ``score``, ``pass_rate``, or the name of a criterion."""
     if objective == "score":
         return mean(tally.get("score") or EMPTY["score"])
     if objective == "pass_rate":
@@ -98,7 +98,7 @@ def of(tally: Mapping[str, Any], objective: str) -> MeanScore:
 
 
 def tokens(tally: Mapping[str, Any]) -> int:
-    """Return the total of input and output tokens."""
+    """Return the total number of input and output tokens."""
     return sum(model["prompt"] + model["completion"] for model in (tally.get("models") or {}).values())
 
 

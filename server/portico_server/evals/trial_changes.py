@@ -15,20 +15,22 @@ APPS: Final = "apps."
 """Prefix of paths into a deployed app."""
 
 TUNING: Final = "fine_tuning."
-"""Prefix of paths that are settings of a training job."""
+"""Prefix of paths to settings of a training job."""
 
 INTO: Final = "into"
-"""The path that receives the trained model, beside the job's fields; ``model`` if left out."""
+"""Name of the field, next to the job's own fields, with the path that receives the trained model; the default is
+``model``.
+"""
 
 _PART: Final = re.compile(r"\.?([^.\[\]]+)|\[(\d+)\]")
 
 _OPEN: Final = ("sampling_params", "search_params")
-"""Objects that may be missing, and accept only their own fields."""
+"""Objects that a data source may lack, and whose own fields are the only ones a path may set."""
 
 
 def overridden(document: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the data source with the settings that are not an app's. Raises `NotFound` for a path that does not
-    exist.
+    """Return the data source with the settings that belong neither to an app nor to a training job. Raises `NotFound`
+    for a path that does not exist.
     """
     new_document = copy.deepcopy(dict(document))
     for path, value in settings.items():
@@ -38,7 +40,7 @@ def overridden(document: Mapping[str, Any], settings: Mapping[str, Any]) -> dict
 
 
 def of_training(training: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a fine-tuning job with the settings that belong to it."""
+    """Return the fields of a fine-tuning job with the settings that belong to the job."""
     new_document = copy.deepcopy({name: value for name, value in training.items() if name != INTO})
     for path, value in settings.items():
         if path.startswith(TUNING):
@@ -57,7 +59,7 @@ def _put(document: dict[str, Any], path: str, value: Any) -> None:
     parts = [name or number for name, number in _PART.findall(path)]
     if not parts or "".join(match[0] for match in _PART.finditer(path)) != path:
         raise InvalidRequest(
-            f"'{path[:200]}' is not a path. Separate the names that lead to a setting by dots, as in "
+            f"'{path[:200]}' is not a path. Separate the names that lead to a setting with dots, as in "
             "'sampling_params.temperature' or 'apps.NAME.STEP.system'.",
             param="parameters",
         )
@@ -102,7 +104,7 @@ def _nowhere(path: str, part: str, known_names: Sequence[str], otherwise: str = 
 
 
 def of_apps(settings: Mapping[str, Any], app_names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return the changes to apps: paths and values by the name of the app."""
+    """Return the changes to apps: for each app, a mapping of paths to values."""
     changes_by_app: dict[str, dict[str, Any]] = {}
     for path, value in settings.items():
         if not path.startswith(APPS):

@@ -1,4 +1,4 @@
-"""Trials of a search: each is checked before any of them runs, and they are ranked by their results."""
+"""Trials of a search: all are checked before any of them runs, and they are ranked by their results."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from portico_server.evals.trial_changes import INTO, TUNING, of_apps, of_trainin
 
 @dataclass(frozen=True, slots=True)
 class PreparedTrial:
-    """A trial's data source, and the variants of apps that it uses; ``wish`` is the training job it needs first,
-    if any.
+    """A trial's data source, and the variants of apps that it uses (``instead``). ``training`` is the training job
+    that must run first, if any.
     """
 
     settings: Settings
@@ -38,12 +38,12 @@ class PreparedTrial:
 
     @property
     def key(self) -> str:
-        """The key that identifies a training job of a search."""
+        """The key that identifies a training job within its search."""
         return hashlib.sha256(json.dumps(self.training, sort_keys=True).encode()).hexdigest()[:32]
 
 
 class Trials:
-    """Prepares trials for a caller; checks that several trials share are made once."""
+    """Prepares trials for a caller. A check that several trials share is made only once."""
 
     def __init__(
         self,
@@ -61,9 +61,9 @@ class Trials:
         self._checked_trainings: set[str] = set()
 
     async def make(self, settings: Settings, trained_model: str = "") -> PreparedTrial:
-        """Return a trial with its ``trained_model``, or with the base model if it is not trained yet.
+        """Return the trial for ``settings`` with its ``trained_model`` or, if none is given, with the base model.
 
-        Raises `PorticoError` with the path of the error.
+        Raises `PorticoError` with the path of the invalid setting.
         """
         training = await self._training(settings)
         trial_settings = settings
@@ -84,7 +84,7 @@ class Trials:
         return PreparedTrial(trial_settings, self._sources[key], instead, training)
 
     async def _training(self, settings: Settings) -> Mapping[str, Any] | None:
-        """Return the checked training job for these settings."""
+        """Return the checked training job for these settings, or ``None`` if the search trains no models."""
         if self._tuning is None:
             path = next((path for path in settings if path.startswith(TUNING)), None)
             if path is None:
@@ -114,8 +114,8 @@ class Trials:
 
 
 def rank_trials(rows: Sequence[EvalRunRow], objective: str, direction: str) -> list[EvalRunRow]:
-    """Return the trials, best first; of equal trials, the one with fewer tokens comes first. Abandoned and failed
-    trials are last.
+    """Return the trials, best first. Among equal trials, the one that used fewer tokens comes first. Abandoned and
+    failed trials come last.
     """
 
     def order(row: EvalRunRow) -> tuple[int, float, int, str]:

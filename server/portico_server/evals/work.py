@@ -1,4 +1,4 @@
-"""The work of one run: ask its remaining items, judge the answers, and store each result."""
+"""The work of one run: process its remaining items, judge the answers, and store each result."""
 
 from __future__ import annotations
 
@@ -31,27 +31,27 @@ from portico_server.evals.spec import WORKING, EvalServices, Progress
 from portico_server.grading.grade import Grading, ModelAnswer
 from portico_server.runs.run import BEHIND, MAX_DEPTH
 
-# The context of the evaluated object: it has no listeners, cannot ask questions, and can replace some names.
-# A durable flow keeps no separate journal here, because the evaluation is what resumes after a crash.
+# The context of the evaluated object: it has no listeners, cannot ask people questions, and can replace some
+# apps. A durable flow keeps no separate journal here, because the evaluation itself resumes after a crash.
 
 
 RETRY_TIMEOUT_S: Final = 300.0
-"""Seconds during which a call that must be retried later is repeated."""
+"""Seconds during which a call is repeated if a queue or quota is full."""
 
 MAX_RETRY_S: Final = 30.0
-"""Maximum delay between two attempts, in seconds."""
+"""Maximum seconds between two attempts."""
 
 MAX_RETRIES: Final = 2
-"""Maximum number of retries after an engine failure."""
+"""Maximum number of retries after a failure of the engine or the daemon."""
 
 FINAL: Final = frozenset({"nobody_to_ask", "disk_full"})
 """Codes of errors that a retry cannot fix."""
 
 
 class EvalContext(ContextWithin):
-    """A `portico_server.core.context.Context` within another context. ``instead`` maps apps to their replacements.
+    """A `portico_server.core.context.Context` that wraps another. ``instead`` maps apps to their replacements.
 
-    Its calls wait if a queue is full, because no client waits for the answer of an item.
+    A call waits if a queue is full, because no client waits for the answer of an item.
     """
 
     __slots__ = ("_depth", "_instead", "_listener", "_registry")
@@ -77,7 +77,7 @@ class EvalContext(ContextWithin):
     async def call(self, name: str, request: Request, *, listener: Listener | None = None) -> Result:
         if self._depth >= MAX_DEPTH:
             raise InvalidRequest(
-                f"'{name}' was called {MAX_DEPTH} levels deep, probably by recursion.", code="too_deep"
+                f"'{name}' was called {MAX_DEPTH} levels deep; it probably calls itself.", code="too_deep"
             )
         target_name = self._registry.aliases.get(name, name)
         servable = self._instead.get(target_name) or await self._registry.resolve(name, self.caller)
@@ -85,7 +85,7 @@ class EvalContext(ContextWithin):
         return await self._patiently(servable, request, child)
 
     async def _patiently(self, servable: Servable, request: Request, child: EvalContext) -> Result:
-        """Make a call, and repeat it when asked to retry later or after an engine failure. Raises the last error."""
+        """Make a call. Repeat it if a queue or quota is full, or after a server error. Raises the last error."""
         until = asyncio.get_running_loop().time() + RETRY_TIMEOUT_S
         pause, failure_count = 0.5, 0
         while True:
@@ -97,7 +97,7 @@ class EvalContext(ContextWithin):
                     raise
             except PorticoError as error:
                 failure_count += 1
-                # A deeper call was already retried there, or its caller is responsible for it.
+                # A failed call at a deeper level was already repeated there, or is handled by its caller.
                 if self._depth or failure_count > MAX_RETRIES or error.status < 500 or error.code in FINAL:
                     raise
                 wait = min(error.retry_after or pause, MAX_RETRY_S)
@@ -115,11 +115,11 @@ class EvalContext(ContextWithin):
 
 
 KIND: Final = "eval"
-"""The kind of evaluation runs, and the operation under which the calls of items are counted."""
+"""The run kind of evaluations, and the operation under which their calls are counted."""
 
 
 class EndedError(Exception):
-    """The run was cancelled from elsewhere, perhaps at another daemon."""
+    """The run was cancelled elsewhere, perhaps through another daemon."""
 
 
 @dataclass(slots=True)
@@ -134,7 +134,7 @@ class ItemResult:
 
 
 class ItemWork:
-    """Asks and judges one item at a time, on behalf of the key ``owner``."""
+    """Processes and judges one item at a time, on behalf of the key ``owner``."""
 
     def __init__(
         self,
@@ -151,8 +151,8 @@ class ItemWork:
         self._instead = instead or {}
 
     async def outcome(self, item: ItemRow, context: Context | None = None) -> ItemResult:
-        """Return the result of an item, run as a separate call that counts for its owner; with a ``context``, within
-        it, without asking the model.
+        """Return the result of an item. The item runs as a separate call, which counts against the owner's limits. If
+        no model is called and ``context`` is given, the item runs within that context instead.
         """
         services = self._services
         caller = services.scheduler.principals(self._owner)
@@ -177,7 +177,9 @@ class ItemWork:
         return [str(criterion.grader["model"]) for criterion in self._criteria if "model" in criterion.grader]
 
     async def _begin(self, name: str, caller: Principal, work: Any) -> Any:
-        """Start a call as soon as the limits of its key and of the app allow it. Raises `TooMany` after a while."""
+        """Start a call as soon as the limits of its key and its app allow it. Raises `TooMany` if this takes too
+        long.
+        """
         runner = self._services.runner
         until = asyncio.get_running_loop().time() + RETRY_TIMEOUT_S
         pause = 0.5
@@ -201,7 +203,7 @@ class ItemWork:
         except PorticoError as error:
             return self._failure(error)
         model_usages = [(new_sample.model, new_sample.usage)] if new_sample.model else []
-        # The judges are the daemon's own models, even if a trial replaces apps.
+        # Judges are always the daemon's own models, even if a trial replaces apps.
         judging = EvalContext(context, self._services.registry, {})
         results = [
             await self._result(criterion, new_sample, judging, model_usages) for criterion in self._criteria
@@ -213,7 +215,7 @@ class ItemWork:
         return ItemResult(status, self._score(results), results, new_sample.document, model_usages)
 
     def _score(self, results: Sequence[Mapping[str, Any]]) -> float:
-        """Return the mean of the criteria's scores, each as a share of its maximum."""
+        """Return the mean of the criteria's scores, each as a share of its range."""
         shares = [
             criterion.share(result["score"])
             for criterion, result in zip(self._criteria, results, strict=True)
@@ -245,7 +247,7 @@ class ItemWork:
         return {**result, "score": grade.score, "passed": criterion.is_passed(grade), **label}
 
     def _failure(self, error: PorticoError) -> ItemResult:
-        """Return the result of a failed item, which counts as the worst answer."""
+        """Return the result of an item that failed, which counts as the worst answer."""
         message = _error(error)
         results = [
             {
@@ -281,7 +283,7 @@ class EvalWork:
         self._is_noted = False
 
     async def do(self, numbers: Sequence[int], report: Progress) -> None:
-        """Ask and judge the items that are not done yet. Raises `EndedError`, `PorticoError`."""
+        """Process and judge the items without a result. Raises `EndedError`, `PorticoError`."""
         done_numbers = await self._services.database.read(rows.done_items, self._row.id)
         remaining_numbers = [number for number in numbers if number not in done_numbers]
         finished_count = len(numbers) - len(remaining_numbers)
@@ -338,7 +340,7 @@ class EvalWork:
         await self._progressed(began, seconds)
 
     async def _progressed(self, began: float, seconds: float) -> None:
-        """Record a step as proof of progress: a run that has made progress is resumed however often it is
+        """Record a step as proof of progress: a run that has made progress is resumed no matter how often it is
         interrupted.
         """
         if self._is_noted:
@@ -350,7 +352,7 @@ class EvalWork:
 
 
 def _rank_score(grader: Mapping[str, Any], answer: ModelAnswer) -> float:
-    """Return how well the answer's passages rank the relevant files."""
+    """Return the score of the answer's passages as a ranking of the relevant files."""
     found_passages = answer.more.get("retrieved")
     relevant: Any = answer.item
     for name in as_template(grader["relevant"]).strip("{} ").split(".")[1:]:

@@ -23,7 +23,7 @@ FILE_PURPOSE: Final = "fine-tune"
 async def check_spec(place: JobContext, spec: FineTuningSpec, caller: Principal) -> FineTuningSpec:
     """Return the specification with its names resolved.
 
-    Raises `Forbidden`, `NotFound` and `InvalidRequest` for errors in the request itself; files are not read.
+    Raises `Forbidden`, `NotFound` and `InvalidRequest` for errors in the request itself; the files are not read yet.
     """
     caller.require(FINETUNE_SCOPE)
     base = place.bases.check(spec.base, caller, task=spec.task)
@@ -31,8 +31,8 @@ async def check_spec(place: JobContext, spec: FineTuningSpec, caller: Principal)
     launcher = spec.launcher or place.launcher
     if Resources.parse(spec.resources).nodes > 1 and launcher != NODES_LAUNCHER:
         raise InvalidRequest(
-            f"The launcher '{launcher}' starts training on one node only. Use '{NODES_LAUNCHER}', or leave "
-            "out 'nodes'.",
+            f"The launcher '{launcher}' can start training only on one node. Use '{NODES_LAUNCHER}', or "
+            "leave out 'nodes'.",
             param="resources.nodes",
         )
     spec = await _check_store(place, spec, caller)
@@ -67,7 +67,7 @@ async def check_spec(place: JobContext, spec: FineTuningSpec, caller: Principal)
 
 
 async def _check_store(place: JobContext, spec: FineTuningSpec, caller: Principal) -> FineTuningSpec:
-    """Return the specification with the resolved name of the store, if the method trains on a store."""
+    """Return the specification with the name of the store resolved, if the method trains on a store."""
     file_only_fields = {"validation_file": spec.validation_file, "grader": spec.grader, "app": spec.app}
     of_stores = {"store": spec.store, "questions": spec.questions}
     if spec.method not in RETRIEVAL_METHODS:

@@ -1,8 +1,8 @@
 """Training examples with the prompts of a deployed app.
 
 An app is called with the input of each example until it calls a chat model. That call is stopped, and its prompt
-(system message, retrieved passages, tools) becomes the prompt of the example. The same inputs show later whether the
-app still writes the same prompts.
+(system message, retrieved passages, tools) becomes the prompt of the example. Later, the stored inputs show whether
+the app still generates the same prompts.
 """
 
 from __future__ import annotations
@@ -33,17 +33,19 @@ from portico_server.finetune.spec import FineTuningSpec, Method
 from portico_server.finetune.training_example import TrainingExample, WrongLineError, reader_for
 
 PROMPT_TIMEOUT_S: Final = 60.0
-"""Maximum seconds until an app must call a model."""
+"""Maximum seconds until an app calls a model."""
 
 MAX_APP_DEPTH: Final = 8
-"""Maximum nesting depth of apps until one calls a model."""
+"""Maximum nesting depth of apps that call each other before one of them calls a model."""
 
 MAX_CHECK_EXAMPLES: Final = 3
 MAX_CHECK_EXAMPLE_BYTES: Final = 64 * 1024
-"""Limits for the data a job stores to check the app later: number of examples, and bytes of each."""
+"""Maximum size, in bytes, of an example that a job stores to check the app later. `MAX_CHECK_EXAMPLES` limits their
+number.
+"""
 
 ReportCount: TypeAlias = Callable[[int], Awaitable[None]]
-"""Called with the number of examples that have received their prompt."""
+"""Progress callback: the number of examples that already have a prompt."""
 
 Given: TypeAlias = Mapping[str, Any]
 """The input of an app: ``{"messages": […]}`` or ``{"input": …}``."""
@@ -51,7 +53,9 @@ Given: TypeAlias = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class AppPrompt:
-    """The arguments of an app's model call: the proper name of the model, the messages, and the tools."""
+    """The arguments with which an app calls a model: the name of the model without aliases, the messages, and the
+    tools.
+    """
 
     model: str
     messages: Sequence[Mapping[str, Any]]
@@ -60,7 +64,7 @@ class AppPrompt:
 
 @dataclass(frozen=True, slots=True)
 class CheckExample:
-    """An input, and the app's prompt for it: the messages, and a digest of the tools."""
+    """An input, and the prompt that the app generated for it: the messages, and a digest of the tools."""
 
     given: Given
     messages: Sequence[Mapping[str, Any]]
@@ -68,7 +72,7 @@ class CheckExample:
 
 
 class _PromptCapture(ContextWithin):
-    """The context of an app that runs until it calls a model."""
+    """A context that runs an app until the app calls a model."""
 
     def __init__(self, outer: Context, registry: Registry, depth: int, prompt: asyncio.Future[AppPrompt]):
         super().__init__(outer)
@@ -85,7 +89,7 @@ class _PromptCapture(ContextWithin):
             if not self._prompt.done():
                 tools = request.options.get("tools") or ()
                 self._prompt.set_result(AppPrompt(servable.card.name, request.messages, tuple(tools)))
-            await asyncio.get_running_loop().create_future()  # prompt_of cancels the app here
+            await asyncio.get_running_loop().create_future()  # `prompt_of` cancels the app at this point
         if servable.card.kind == "app":
             return await self.within(servable, request)
         if servable.card.kind == "tool":
@@ -105,7 +109,7 @@ class _PromptCapture(ContextWithin):
 
 
 async def find_app(name: str, registry: Registry, caller: Principal) -> Servable:
-    """Return an app by its name. Raises `InvalidRequest` if it does not exist, `Forbidden`."""
+    """Return an app by its name. Raises `InvalidRequest` if it does not exist or is not an app, and `Forbidden`."""
     try:
         servable = await registry.resolve(name, caller)
     except NotFound as error:
@@ -120,13 +124,13 @@ async def find_app(name: str, registry: Registry, caller: Principal) -> Servable
 
 
 def version_of(card: Card) -> int:
-    """Return the version of a deployed app; 0 if it has none, such as the chat over a store."""
+    """Return the version of a deployed app; 0 if it has no versions, as the chat app of a store."""
     version = card.labels.get("version")
     return version if isinstance(version, int) else 0
 
 
 async def prompt_of(app: Servable, app_input: Given, registry: Registry, context: Context) -> AppPrompt:
-    """Return the arguments of the first model call of ``app``. Raises `InvalidRequest` if it calls no model."""
+    """Return the arguments of the first model call that ``app`` makes. Raises `InvalidRequest` if it calls no model."""
     name = app.card.name
     prompt: asyncio.Future[AppPrompt] = asyncio.get_running_loop().create_future()
     work = asyncio.ensure_future(
@@ -139,7 +143,7 @@ async def prompt_of(app: Servable, app_input: Given, registry: Registry, context
             return prompt.result()
         error = work.exception()
         if isinstance(error, PorticoError):
-            raise InvalidRequest(f"'{name}' produced no prompt for it: {error.message}") from error
+            raise InvalidRequest(f"'{name}' produced no prompt for this input: {error.message}") from error
         if error is not None:
             raise error
         raise InvalidRequest(f"'{name}' answers without calling a model.")
@@ -157,10 +161,10 @@ def _request(card: Card, app_input: Given) -> Request:
         return AppInput(app_input["input"])
     messages = app_input["messages"]
     if not messages:
-        raise InvalidRequest(f"'{card.name}' cannot be called: the answer has no message before it.")
+        raise InvalidRequest(f"'{card.name}' cannot be called: no message precedes the answer.")
     if "store" in card.labels and sum(message["role"] == "user" for message in messages) > 1:
         raise InvalidRequest(
-            f"'{card.name}' rewrites a question that is part of a conversation first; use single questions."
+            f"'{card.name}' first rewrites a question that is part of a conversation; use single questions."
         )
     return Chat(tuple(messages))
 
@@ -175,10 +179,11 @@ async def write_prompts(
     context: Context,
     report: ReportCount,
 ) -> list[CheckExample]:
-    """Write ``source`` to ``target`` with the app's prompts, line by line; return the examples for later checks.
+    """Write the examples in ``source`` to ``target`` with the app's prompts, line by line; return the examples for
+    later checks.
 
-    A line that is not an example is copied unchanged, and the check of the file reports it. Raises `InvalidRequest`
-    with the number of a line for which the app calls no model.
+    A line that is not an example is copied unchanged; the check of the file reports it later. Raises `InvalidRequest`
+    with the line number if the app calls no model for an example.
     """
     read = partial(_read, reader_for(spec.method, spec.grader), spec.method)
     examples: list[CheckExample] = []
@@ -230,7 +235,7 @@ def _read_given(document: Mapping[str, Any], method: Method) -> Given:
 
 
 def _example(document: Mapping[str, Any], method: Method, prompt: AppPrompt) -> Mapping[str, Any]:
-    """Return an example in the form of a training file, with the app's prompt in place of its own. Only the answer is
+    """Return an example in the form of a training file, with its prompt replaced by the app's. Only the answer is
     learned.
     """
     new: dict[str, Any] = {"messages": list(prompt.messages)}
@@ -268,7 +273,7 @@ def _digest(tools: Sequence[Any]) -> str:
 async def compare(
     app: Servable, saved_prompts: Mapping[str, Any], result: str, registry: Registry, context: Context
 ) -> TuningAppCheck:
-    """Call an app again with the examples that a job stored. ``result`` is the trained model."""
+    """Compare the app's current prompts with those that a job stored. ``result`` is the name of the trained model."""
     differences: list[str] = []
     model = ""
     for number, data in enumerate(saved_prompts["examples"], 1):

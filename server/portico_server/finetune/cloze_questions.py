@@ -1,4 +1,4 @@
-"""Questions generated from the store's own text, without a model."""
+"""Questions generated from a store's own text, without a model."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from portico_server.finetune.questions import (
 
 
 def made_questions(passages: Sequence[StorePassage], count: int, seed: int) -> list[AnsweredQuestion]:
-    """Return at most ``count`` questions: the headings above a passage, or a sentence removed from it.
+    """Return at most ``count`` questions: the headings above a passage, or a sentence removed from the passage.
 
-    The latter is the inverse cloze task (K. Lee et al. 2019, https://arxiv.org/abs/1906.00300). The same seed produces
-    the same questions.
+    Removing a sentence is the inverse cloze task (K. Lee et al. 2019, https://arxiv.org/abs/1906.00300). The same seed
+    produces the same questions.
     """
     chance = random.Random(seed)  # noqa: S311  # no secret
     order = [passage for passage in passages if len(passage.text) >= MIN_PASSAGE_CHARS]
@@ -42,7 +42,7 @@ def made_questions(passages: Sequence[StorePassage], count: int, seed: int) -> l
 
 
 def _cloze(passage: StorePassage, chance: random.Random) -> AnsweredQuestion | None:
-    """Return a sentence of the passage as the question, and the rest as its answer."""
+    """Return a sentence of the passage as the question and the rest of the passage as the answer, or ``None``."""
     sentences = [entry.strip() for entry in SENTENCE_END.split(passage.text) if entry.strip()]
     minimum, limit = SENTENCE_CHARS
     fitting = [entry for entry in sentences if minimum <= len(entry) <= limit and not entry.startswith("#")]

@@ -1,4 +1,4 @@
-"""Training files: read line by line, checked and counted in tokens before training."""
+"""Training files, read line by line, checked, and measured in tokens before training."""
 
 from __future__ import annotations
 
@@ -28,38 +28,40 @@ MAX_EXAMPLE_BYTES: Final = 8 * MB_BYTES
 """Maximum size of an example in bytes."""
 
 READ_STRIDE_BYTES: Final = 4 * MB_BYTES
-"""Number of bytes read before other tasks run."""
+"""Number of bytes read before other work of the event loop may run."""
 
 MAX_LISTED_ERRORS: Final = 10
-"""Maximum number of invalid lines listed; further lines are only counted."""
+"""Maximum number of invalid lines that an error lists; further invalid lines are only counted."""
 
 MAX_SAMPLE_EXAMPLES: Final = 256
-"""Maximum number of examples tokenized in addition to the longest; smaller files are tokenized completely."""
+"""Maximum number of examples that are tokenized in addition to the longest ones. Smaller files are tokenized
+completely.
+"""
 
 LONGEST_EXAMPLE_COUNT: Final = 64
-"""Number of the longest examples, which are always tokenized."""
+"""Number of the longest examples, all of which are tokenized."""
 
 MIN_EXAMPLES: Final = 10
 """Minimum number of examples that OpenAI requires."""
 
 ReportProgress: TypeAlias = Callable[[int, int], Awaitable[None]]
-"""Progress callback: the bytes read so far, and the total."""
+"""Progress callback: ``(done, total)``, in bytes read."""
 
 
 class TokenCounter(Protocol):
-    """The tokenizer and the chat template that a model is served with."""
+    """Counts tokens with the tokenizer and the chat template that a model is served with."""
 
     async def length(self, messages: Sequence[Message], tools: Sequence[object], *, generation: bool) -> int:
         """Return the number of tokens in a conversation. Raises `InvalidRequest` if the template rejects it."""
 
     async def is_token(self, text: str) -> bool:
-        """Return whether a text is a single token of the model, like the markers of its template."""
+        """Return whether a text is a single token of the model, as the markers of a chat template are."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedData:
-    """The result for a file. ``warnings`` are sentences; the examples they concern may still be truncated or
-    skipped.
+    """The result of checking a file. ``warnings`` are sentences; the examples that they concern may be truncated or
+    skipped in training.
     """
 
     path: Path
@@ -69,7 +71,7 @@ class CheckedData:
 
 @dataclass(slots=True)
 class _Seen:
-    """The result of a pass over a file: a few bytes for each example."""
+    """What a pass over a file has found; takes a few bytes per example."""
 
     digests: set[int] = field(default_factory=set)
     sizes: array[int] = field(default_factory=lambda: array("Q"))
@@ -97,8 +99,8 @@ async def prepare_data(
     limit: int,
     report: ReportProgress | None = None,
 ) -> tuple[PreparedData, tuple[str, ...]]:
-    """Check the training file and the validation file, and write the training input to ``folder``; return warnings as
-    sentences.
+    """Check the training file and the validation file, and write the training input to ``folder``. Return the prepared
+    data, and warnings as sentences.
 
     ``limit`` is the number of tokens that the model was made for, 0 if unknown. Raises `InvalidRequest`
     (``invalid_training_file``, ``invalid_validation_file``) with the numbers of the invalid lines.
@@ -129,8 +131,8 @@ async def prepare_data(
 
 
 def read_line(source: BinaryIO, *, first: bool) -> bytes:
-    """Return the next line including its end; empty after the last. A line above `MAX_EXAMPLE_BYTES` is cut one byte
-    after it.
+    """Return the next line including its end; empty after the last line. A line above `MAX_EXAMPLE_BYTES` is cut one
+    byte after the limit.
     """
     line = piece = source.readline(MAX_EXAMPLE_BYTES + 1)
     if len(line) > MAX_EXAMPLE_BYTES:
@@ -149,7 +151,7 @@ def content_missing(param: str) -> NotFound:
 
 
 class _Pass:
-    """A pass over a file: read once, written once, and measured by a sample."""
+    """A pass over a file, which reads and writes the file once and counts the tokens of a sample."""
 
     def __init__(
         self,
@@ -184,7 +186,7 @@ class _Pass:
         self._judge()
 
     def _stride(self, source: BinaryIO, target: BinaryIO) -> bool:
-        """Read a portion of lines; return whether there are more."""
+        """Read a portion of lines; return whether more lines follow."""
         end = source.tell() + READ_STRIDE_BYTES
         while source.tell() < end:
             data = read_line(source, first=not self._number)
@@ -244,7 +246,9 @@ class _Pass:
         return InvalidRequest(message, code=f"invalid_{self._param}", param=self._param)
 
     async def measure(self, scale: TokenCounter, limit: int, method: Method) -> CheckedData:
-        """Tokenize a sample and estimate the rest. Raises `InvalidRequest` for markers of the template in messages."""
+        """Tokenize a sample and estimate the rest. Raises `InvalidRequest` if a message contains a marker of the
+        template.
+        """
         examples = self.seen
         for mark, number in sorted(examples.marks.items(), key=lambda item: item[1])[:LONGEST_EXAMPLE_COUNT]:
             if await scale.is_token(mark):
@@ -288,7 +292,7 @@ class _Pass:
 
     @staticmethod
     def _line(data: bytes, method: Method) -> TrainingExample:
-        """Return an example from its written form."""
+        """Return an example, parsed from the form in which it was written."""
         document = orjson.loads(data)
         tools = document.get("tools") or ()
         if method == "supervised":
@@ -304,14 +308,14 @@ class _Pass:
         if len(tokens) < MIN_EXAMPLES and self._param == "training_file":
             sentences.append(
                 f"The file has only {len(tokens)} examples; OpenAI requires at least {MIN_EXAMPLES}, and "
-                "fifty give much better results."
+                "fifty examples give much better results."
             )
         if examples.twice_count:
             sentences.append(f"{examples.twice_count:,} examples are duplicates ({_lines(examples.twice)}).")
         if examples.leaked_count:
             sentences.append(
                 f"{examples.leaked_count:,} examples are also in the training file "
-                f"({_lines(examples.leaked)}), so they only measure memorization."
+                f"({_lines(examples.leaked)}), so they measure only memorization."
             )
         overlong = sum(1 for length in tokens if length > limit) if limit else 0
         if overlong:
@@ -328,7 +332,7 @@ def _lines(numbers: Sequence[int]) -> str:
 
 
 async def _in_thread(work: Callable[..., Result], *arguments: object) -> Result:
-    """Run work in a thread and wait for its end even if cancelled, so that it never writes unnoticed."""
+    """Run work in a thread. Wait for its end even if cancelled, so that it does not continue to write unnoticed."""
     future = pools.DATASETS.begin(work, *arguments)
     try:
         return await asyncio.shield(future)

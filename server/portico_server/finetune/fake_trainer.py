@@ -1,4 +1,4 @@
-"""Training for models on the fake engine, so that applications can be tested without a model."""
+"""Training for models on the fake engine, so that applications can be tested without a real model."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from portico_server.finetune.training_events import (
 )
 
 MAX_LEARNT_EXAMPLES: Final = 500
-"""Maximum number of examples that the result has learned."""
+"""Maximum number of examples that the trained model can answer."""
 
 _STATE: Final = "state.json"
 
 
 class FakeTrainer:
-    """A `portico_server.finetune.spec.Trainer`. A step takes only as long as recording it."""
+    """A `portico_server.finetune.spec.Trainer` whose steps take only as long as recording them."""
 
     async def train(self, task: TrainingTask, _context: Context) -> AsyncGenerator[TrainEvent, None]:
-        """See `portico_server.finetune.spec.Trainer`."""
+        """Simulate training. See `portico_server.finetune.spec.Trainer`."""
         recipe, total = task.recipe, task.recipe.steps
         place = task.folder / "checkpoints"
         done_steps = await pools.TRAINING.run(_last, place)
@@ -41,7 +41,7 @@ class FakeTrainer:
         yield TrainLog("info", f"{total} steps", {"stage": "training"})
         start_time = time.monotonic()
         for step in range(done_steps + 1, total + 1):
-            await asyncio.sleep(0)  # a step that writes nothing must let other tasks run
+            await asyncio.sleep(0)  # let other tasks run, even if the step writes nothing
             elapsed_s = max(time.monotonic() - start_time, 1e-6)
             tokens = task.data.facts.tokens / max(task.data.facts.examples, 1) * recipe.batch
             values = {
@@ -53,8 +53,8 @@ class FakeTrainer:
                 values["valid_loss"] = 2.5 / (step + 1) ** 0.5
             yield Metrics(step, total, 2.0 / (step + 1) ** 0.5, values)
             if (recipe.eval_interval and step % recipe.eval_interval == 0) or step == total:
-                # Not in a thread, which could continue after a cancellation, when the folder has been
-                # deleted.
+                # Not in a thread, because the thread could continue after a cancellation, when the folder has
+                # already been deleted.
                 yield Checkpoint(step, _keep(place, step), values)
         path = task.folder / "script.yaml"
         await pools.TRAINING.run(_write, path, task.data.training)
@@ -90,7 +90,7 @@ def _documents(training: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def _exchange(document: Mapping[str, Any]) -> tuple[str, str]:
-    """Return the last question of an example, and its answer."""
+    """Return the last question of an example, and the answer to it."""
     messages = document.get("messages") or [*document["prompt"], *document.get("chosen", ())]
     question = [str(message["content"]) for message in messages if message["role"] == "user"]
     reply = [str(message["content"]) for message in messages if message["role"] == "assistant"]

@@ -1,4 +1,6 @@
-"""The work of a job whose base is at a provider: convert, upload, mirror its events, serve the result."""
+"""The work of a job whose base model is at a provider: convert and upload the files, mirror the provider's events, and
+serve the trained model.
+"""
 
 from __future__ import annotations
 
@@ -42,35 +44,37 @@ T = TypeVar("T")
 FILE_STATE: Final = "hosted_files"
 JOB_STATE: Final = "hosted_job"
 CURSOR_STATE: Final = "hosted_cursor"
-"""Fields of a job's state about the provider: its files by parameter, its job, the last mirrored event."""
+"""Field of a job's state: the cursor of the provider's last mirrored event. `FILE_STATE` names the field for the
+provider's file ids, and `JOB_STATE` the field for its job id.
+"""
 
 MAX_OUTAGE_S: Final = 3600.0
-"""Seconds during which an unavailable provider is retried before a job has started there."""
+"""Seconds during which calls to an unavailable provider are retried, except while a job runs there."""
 
 MAX_SILENCE_S: Final = 24 * 3600.0
-"""Seconds during which a job that runs at the provider may be unreachable."""
+"""Maximum seconds for which a job that runs at the provider may be unreachable."""
 
 MAX_DEPLOYMENT_S: Final = 6 * 3600.0
-"""Maximum seconds for a provider to make a result ready."""
+"""Maximum seconds until a trained model is ready at the provider."""
 
 MAX_PAUSE_S: Final = 60.0
 """Maximum seconds between two attempts to reach the provider."""
 
 MAX_MISSES: Final = 3
-"""Number of consecutive answers that a job does not exist until the provider is believed."""
+"""Number of consecutive answers that a job does not exist after which the job is considered lost."""
 
 MAX_MESSAGE_CHARS: Final = 2_000
 """Maximum length of a provider's event, in characters."""
 
 CANCEL_TIMEOUT_S: Final = 30.0
-"""Maximum seconds for a provider to cancel a job."""
+"""Maximum seconds to wait while a provider cancels a job."""
 
 TOKENS_PRICED: Final = 1_000_000
-"""Number of tokens that the price of training refers to."""
+"""Number of training tokens to which the provider's price refers."""
 
 
 def check(spec: FineTuningSpec, tuner: HostedTuner) -> None:
-    """Raise `InvalidRequest` for a specification that a provider does not support."""
+    """Raise `InvalidRequest` if the provider does not support the specification."""
     at = tuner.provider
     if tuner.missing:
         raise InvalidRequest(tuner.missing, code="missing_provider_key", param="model")
@@ -87,7 +91,7 @@ def check(spec: FineTuningSpec, tuner: HostedTuner) -> None:
             )
     if spec.method not in tuner.methods:
         raise InvalidRequest(
-            f"'{at}' supports training by {' and '.join(tuner.methods)}, not by {spec.method}.",
+            f"'{at}' supports training with {' and '.join(tuner.methods)}, not with {spec.method}.",
             code="unsupported_method",
             param="method.type",
         )
@@ -105,7 +109,7 @@ def check(spec: FineTuningSpec, tuner: HostedTuner) -> None:
 
 
 class _EstimatedTokens:
-    """A `portico_server.finetune.data.TokenCounter` for models whose tokenizer is unavailable."""
+    """A `portico_server.finetune.data.TokenCounter` that estimates, for models whose tokenizer is not available."""
 
     async def length(self, messages: Sequence[Message], tools: Sequence[object], *, generation: bool) -> int:
         return len(orjson.dumps([list(messages), list(tools)])) // CHARS_PER_TOKEN
@@ -115,7 +119,7 @@ class _EstimatedTokens:
 
 
 class HostedWork(JobWork):
-    """One attempt at one job at a provider. It finds what earlier attempts have done there."""
+    """One attempt at one job at a provider. It continues from what earlier attempts have done there."""
 
     def __init__(
         self, place: JobContext, job: Job, context: Context, judging: Context, tuner: HostedTuner
@@ -130,13 +134,13 @@ class HostedWork(JobWork):
         return await self._mirror(str(job_id) if job_id else await self._begin())
 
     async def _note_progress(self, name: str) -> None:
-        """Record progress: an attempt that has made progress is resumed however often it is interrupted."""
+        """Record progress: an attempt that has made progress is resumed no matter how often it is interrupted."""
         row = StepRow(f"hosted/{name}", 0, "hosted", "completed", output="null", started_at=time.time())
         place = self._job_context
         await place.database.write(steps.record, self._context.run, [row], place.holder)
 
     async def _begin(self) -> str:
-        """Return the provider's id of the job."""
+        """Start the job at the provider, unless an earlier attempt has started it; return its id there."""
         job, tuner = self._job, self._tuner
         files = await self._send_files()
         await self._set_status("queued", NewEvent("message", "Files validated, moving job to queued state"))
@@ -155,7 +159,8 @@ class HostedWork(JobWork):
         )
 
         async def begin_job() -> HostedJob:
-            # An interrupted attempt, or a lost answer, may have started it already.
+            # An interrupted attempt may have started the job already, or the answer to its request may have
+            # been lost.
             return await tuner.find(job.id, order.training) or await self._created(order)
 
         hosted_job = await self._patiently(begin_job)
@@ -166,8 +171,8 @@ class HostedWork(JobWork):
         return hosted_job.id
 
     async def _created(self, order: HostedOrder) -> HostedJob:
-        """Start the job at the provider. A cancelled caller still waits for the answer, which names the job to
-        cancel.
+        """Start the job at the provider. If the caller is cancelled, still wait for the answer, which contains the id
+        needed to cancel the job.
         """
         task = asyncio.ensure_future(self._tuner.create(order))
         try:
@@ -179,7 +184,7 @@ class HostedWork(JobWork):
             raise
 
     async def _send_files(self) -> Mapping[str, str]:
-        """Check, convert and send the files; return the provider's file ids, by parameter."""
+        """Check, convert and upload the files; return the provider's file ids, keyed by parameter."""
         job, tuner = self._job, self._tuner
         prepared_data = await self._examined()
         given_paths = {"training_file": prepared_data.training, "validation_file": prepared_data.validation}
@@ -202,7 +207,7 @@ class HostedWork(JobWork):
         return sent_files
 
     async def _examined(self) -> PreparedData:
-        """Return the checked examples, from an earlier attempt or newly checked."""
+        """Return the checked examples. If an earlier attempt has checked them, they are not checked again."""
         job, place = self._job, self._job_context
         if "facts" in job.state and (self._folder / "training.jsonl").is_file():
             return self._prepared(job.state["facts"])
@@ -223,7 +228,7 @@ class HostedWork(JobWork):
         return prepared_data
 
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Return the result of a call, retrying an unavailable provider for up to `MAX_OUTAGE_S`."""
+        """Return the result of a call. If the provider is unavailable, retry for up to `MAX_OUTAGE_S`."""
         loop = asyncio.get_running_loop()
         until, pause = loop.time() + MAX_OUTAGE_S, self._job_context.poll_s
         while True:
@@ -234,11 +239,13 @@ class HostedWork(JobWork):
                     raise
                 await self._context.emit(Progressed("wait", error.message))
             await asyncio.sleep(pause)
-            await self._record_events()  # raises if another daemon has cancelled it meanwhile
+            await (
+                self._record_events()
+            )  # raises an error if another daemon has cancelled the job in the meantime
             pause = min(2 * pause, MAX_PAUSE_S)
 
     async def _mirror(self, job_id: str) -> Mapping[str, Any]:
-        """Mirror the provider's events until the job has ended; return the result of the run."""
+        """Mirror the provider's events until the job has ended there; return the result of the durable run."""
         loop = asyncio.get_running_loop()
         reached_at, is_away, misses, running = loop.time(), False, 0, False
         while True:
@@ -254,7 +261,7 @@ class HostedWork(JobWork):
                     await self._record_events(NewEvent("message", words, "warn"))
                 await asyncio.sleep(min(10 * self._job_context.poll_s, MAX_PAUSE_S))
                 await self._record_events()
-                # Its key or address may have been corrected.
+                # The operator may have corrected the provider's key or address.
                 self._tuner = self._job_context.bases.tuner(self._job.base) or self._tuner
                 continue
             reached_at, is_away, misses = loop.time(), False, 0
@@ -269,11 +276,13 @@ class HostedWork(JobWork):
                 return await self._end_job(hosted_job)
             else:
                 state = {} if hosted_job.ends_at is None else {"estimated_finish": hosted_job.ends_at}
-                await self._record_events(state=state)  # raises if the job was cancelled meanwhile
+                await self._record_events(
+                    state=state
+                )  # raises an error if the job was cancelled in the meantime
             await asyncio.sleep(self._job_context.poll_s)
 
     def _judge(self, error: PorticoError, job_id: str, misses: int, silent_s: float) -> None:
-        """Raise an error that ends the job; return if polling can continue."""
+        """Raise an error if the job must end because of ``error``; return if requesting its status can continue."""
         provider = self._tuner.provider
         if misses >= MAX_MISSES:
             raise EngineFailed(
@@ -290,7 +299,7 @@ class HostedWork(JobWork):
             ) from error
 
     async def _record(self, event: HostedEvent) -> None:
-        """Store an event of the provider and its cursor in one transaction."""
+        """Store a provider's event and its cursor in one transaction."""
         self._cursor = event.cursor
         state: dict[str, Any] = {CURSOR_STATE: event.cursor}
         message = event.message[:MAX_MESSAGE_CHARS]
@@ -325,7 +334,7 @@ class HostedWork(JobWork):
         return await self._publish(hosted_job, await self._deployed(hosted_job.model))
 
     async def _deployed(self, model: str) -> str:
-        """Return the provider's name of the result once it answers."""
+        """Return the provider's name of the trained model when the model answers."""
         loop, tuner = asyncio.get_running_loop(), self._tuner
         until, is_announced = loop.time() + MAX_DEPLOYMENT_S, False
         try:
@@ -342,13 +351,13 @@ class HostedWork(JobWork):
         except (EngineFailed, Unavailable, InvalidRequest) as error:
             raise EngineFailed(
                 f"The training succeeded, but '{model}' does not answer at {tuner.provider}: {error.message} "
-                "Deploy it there, then add a model whose source is its name there.",
+                "Deploy the model there, then add a model whose source is the name it has there.",
                 code="deployment_failed",
             ) from error
         return name
 
     async def _publish(self, hosted_job: HostedJob, name: str) -> Mapping[str, Any]:
-        """Add the result as a model whose backend is the provider."""
+        """Add the trained model as a model that the provider serves."""
         job, place = self._job, self._job_context
         owner = None if job.state.get("shared") else job.owner
         await place.bases.publish_hosted(job.model, job.base, name, owner)
@@ -380,7 +389,7 @@ class HostedWork(JobWork):
 
 
 async def cancel_there(place: JobContext, job: Job) -> None:
-    """Cancel a job at its provider too. A failure becomes an event, because the local job has ended in any case."""
+    """Cancel a job at its provider too. A failure only becomes an event, because the local job has already ended."""
     tuner = place.bases.tuner(job.base)
     row = await place.database.read(tuning.get, job.id)
     state = row.state if row is not None else {}
@@ -389,19 +398,21 @@ async def cancel_there(place: JobContext, job: Job) -> None:
         return
     try:
         async with asyncio.timeout(CANCEL_TIMEOUT_S):
-            if not job_id:  # the answer to its start may have been lost with the run
+            if (
+                not job_id
+            ):  # the answer to the request that started the job may have been lost together with the run
                 hosted_job = await tuner.find(job.id, str(file))
                 job_id = hosted_job.id if hosted_job is not None else None
             if job_id:
                 await tuner.cancel(str(job_id))
     except (PorticoError, TimeoutError) as error:
         reason = error.message if isinstance(error, PorticoError) else "it does not respond"
-        words = f"The job could not be cancelled at {tuner.provider}: {reason}. Cancel it there."
+        words = f"The job could not be cancelled at {tuner.provider}: {reason}. Cancel the job there."
         await place.database.write(tuning.note, job.id, [NewEvent("message", words, "error")])
 
 
 def _convert(source: Path, target: Path, tuner: HostedTuner, method: str, param: str) -> None:
-    """Convert the examples to the provider's form. Raises `InvalidRequest` that names the line. Blocks."""
+    """Convert the examples to the provider's format. Raises `InvalidRequest` that names the invalid example. Blocks."""
     with source.open("rb") as lines, target.open("wb") as out:
         for number, line in enumerate(lines, 1):
             try:

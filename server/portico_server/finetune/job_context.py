@@ -1,4 +1,4 @@
-"""Dependencies of every job's work, created once by the daemon."""
+"""Dependencies of the work of all jobs, created once by the daemon."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WORKING_STATUSES: Final = ("validating_files", "queued", "running")
 
 
 class Uploads(Protocol):
-    """The operations on the daemon's files that training needs."""
+    """The file operations of the daemon that training needs."""
 
     async def get(self, file_id: str, caller: Principal) -> FileRow: ...
 
@@ -42,12 +42,14 @@ class Uploads(Protocol):
 
 
 class StoppedError(Exception):
-    """The job was paused or cancelled during its work."""
+    """The job was paused or cancelled while it was being worked on."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobContext:
-    """Dependencies of the work. ``trainer`` returns the trainer of a base; ``packages`` are its optional packages."""
+    """Dependencies of the work. ``trainer`` returns the trainer for a base model; ``packages`` are the optional
+    packages that trainers can use.
+    """
 
     database: Database
     registry: Registry
@@ -60,12 +62,14 @@ class JobContext:
     queue: TrainingQueue
     stores: ReadableStores
     poll_s: float = 10.0
-    """Seconds between two checks of a job at a provider."""
+    """Seconds between two requests for the status of a job at a provider."""
     launcher: str = LOCAL.name
     """The default launcher of training jobs."""
 
     def scheduled(self, spec: FineTuningSpec) -> Mapping[str, Any]:
-        """Return the request for a scheduler; empty on this machine, which has none."""
+        """Return the resources to request from a scheduler; empty for training on this machine, which needs no
+        scheduler.
+        """
         return spec.resources if (spec.launcher or self.launcher) != LOCAL.name else {}
 
     def folder_of(self, job_id: str) -> Path:

@@ -1,4 +1,4 @@
-"""The files of a job: fetched, checked, and written in the form that training reads."""
+"""The files of a job: read, checked, and written in the format that training reads."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from portico_server.finetune.spec import RETRIEVAL_METHODS, FineTuningSpec, Prep
 from portico_server.finetune.token_counts import ModelTokenCounter
 
 APP_STATE: Final = "app_prompts"
-"""Field of a job's state about its app: the ``version``, and ``examples`` for later checks."""
+"""Field of a job's state about its app: the app's ``version``, and ``examples`` for later checks."""
 
 
 @asynccontextmanager
 async def training_files(
     place: JobContext, spec: FineTuningSpec, folder: Path, context: Context, caller: Principal
 ) -> AsyncIterator[tuple[Path, Path | None, Mapping[str, Any]]]:
-    """Yield the training file and the validation file, as uploaded or with the prompts of the app, and the app's
-    state.
+    """Yield the training file and the validation file, as uploaded or with the prompts of the app, and the state to
+    store about the app.
 
-    ``context`` has the permissions of the job's owner, ``caller`` the permissions for the files.
+    ``context`` has the permissions of the job's owner; ``caller`` has the permissions for the files.
     """
     ids = {"training_file": spec.training_file, "validation_file": spec.validation_file}
     rows = {param: await place.files.get(file_id, caller) for param, file_id in ids.items() if file_id}
@@ -71,10 +71,10 @@ async def examine_files(
     caller: Principal,
     judging: Context,
 ) -> tuple[BaseModel, PreparedData, tuple[str, ...], Mapping[str, Any]]:
-    """Fetch the base, check the files, and write the training input to ``folder``; also return warnings and the app's
-    state.
+    """Download the base model, check the files, and write the training input to ``folder``. Return the base model, the
+    prepared data, warnings, and the state to store about the app.
 
-    ``judging`` is the context with the permissions of the job's owner.
+    ``judging`` is a context with the permissions of the job's owner.
     """
 
     async def on_fetch(done_bytes: int, total: int | None) -> None:

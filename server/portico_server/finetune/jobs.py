@@ -1,4 +1,4 @@
-"""Fine-tuning jobs: created, followed, paused, resumed and cancelled; each is a durable run."""
+"""Fine-tuning jobs: created, followed, paused, resumed and cancelled. A durable run does the work of each job."""
 
 from __future__ import annotations
 
@@ -44,26 +44,30 @@ from portico_server.runs.scheduler import Scheduler, new_run
 FINETUNE_RUN_KIND: Final = "finetune"
 
 MAX_ENDED_AT_ONCE: Final = 8
-"""Maximum number of a revoked key's jobs cancelled at the same time, because each may wait for its provider."""
+"""Maximum number of a revoked key's jobs that are cancelled at the same time, because each may have to wait for its
+provider.
+"""
 
 MAX_ACTIVE_JOBS: Final = 64
-"""Maximum number of jobs whose files are being checked or that wait to train; one job trains at a time."""
+"""Maximum number of jobs whose files are being checked, that wait to train, or that train; only one job trains at
+a time.
+"""
 
 PAGE_SIZE: Final = 500
 
 MIN_POLL_S: Final = 0.01
-"""Minimum seconds between two checks of a provider."""
+"""Minimum seconds between two requests for the status of a job at a provider."""
 
 POLL_INTERVAL_S: Final = 1.0
-"""Seconds between two checks of a job that waits, or that another daemon on the same database runs."""
+"""Seconds between two checks of a job that is waiting, or that another daemon on the same database runs."""
 
 
 _REVOKED: Final = "Fine-tuning job cancelled: its key was revoked"
 
 
 class FineTuningJobs:
-    """Manages fine-tuning jobs. ``folder`` contains their folders; ``trainer`` returns the trainer of a base,
-    ``packages`` its optional packages.
+    """Manages fine-tuning jobs. ``folder`` contains the jobs' folders; ``trainer`` returns the trainer for a base
+    model, and ``packages`` are the optional packages that trainers can use.
     """
 
     def __init__(
@@ -105,7 +109,7 @@ class FineTuningJobs:
         scheduler.handle(FINETUNE_RUN_KIND, self._work, concurrency=MAX_ACTIVE_JOBS, bound=True)
 
     async def start(self) -> None:
-        """Delete files on disk of jobs that have ended or were never stored."""
+        """Delete the files on disk of jobs that have succeeded, were cancelled, or were never stored."""
         unfinished_ids = await self._database.read(tuning.unfinished)
         await pools.TRAINING.run(_clean, self._job_context.folder, unfinished_ids)
 
@@ -117,11 +121,11 @@ class FineTuningJobs:
         ignored_notes: tuple[str, ...] = (),
         of_search: bool = False,
     ) -> Job:
-        """Create a job. Its files are checked in the background; errors in the request itself are raised now.
+        """Create a job. Its files are checked in the background; errors in the request itself are raised immediately.
 
-        ``ignored_notes`` are sentences about requested options that are ignored. With ``of_search``, the job belongs
-        to a search, which trains one model at a time and is counted itself. Raises `Forbidden`, `NotFound`,
-        `InvalidRequest`, and `TooMany` if the caller has reached the limit of jobs per key.
+        ``ignored_notes`` are sentences about options in the request that are ignored. With ``of_search``, the job
+        belongs to a search, which trains one model at a time and counts against the limit itself. Raises `Forbidden`,
+        `NotFound`, `InvalidRequest`, and `TooMany` if the caller has reached the limit of jobs per key.
         """
         with binding() as names:
             spec = await check_spec(self._job_context, spec, caller)
@@ -155,7 +159,9 @@ class FineTuningJobs:
         await check_spec(self._job_context, spec, caller)
 
     async def plan(self, spec: FineTuningSpec, caller: Principal) -> JobPlan:
-        """Check the files and choose the recipe as a job would. Raises the errors that would make the job fail."""
+        """Check the files and choose the recipe as a job would, without training. Raises the errors with which the job
+        would fail.
+        """
         spec = await check_spec(self._job_context, spec, caller)
         if (tuner := self._bases.tuner(spec.base)) is not None:
             raise InvalidRequest(
@@ -172,8 +178,8 @@ class FineTuningJobs:
         return job_plan
 
     async def check_app(self, job_id: str, caller: Principal) -> TuningAppCheck:
-        """Return whether the app of a job still writes the prompts used for training. Raises `Conflict` if the job has
-        no app.
+        """Return whether the app of a job still generates the prompts that the job trained on. Raises `Conflict` if
+        nothing was stored for this check.
         """
         job = await self.get(job_id, caller)
         app_state = job.state.get(APP_STATE) or {}
@@ -227,7 +233,7 @@ class FineTuningJobs:
         return RowPage(tuple([Job.of(await self._settle(row)) for row in row_page.data]), row_page.has_more)
 
     async def _settle(self, row: JobJson) -> JobJson:
-        """Return the job, ended if its run has ended because it was cancelled or abandoned."""
+        """Return the job in its current state. If its run was cancelled or abandoned, end the job too."""
         if row.status not in WORKING_STATUSES:
             return row
         run = await self._database.read(runs.get, row.run_id)
@@ -254,20 +260,20 @@ class FineTuningJobs:
         return await self._database.read(tuning.get, row.id) or row
 
     async def settle_deserted(self) -> None:
-        """End the jobs whose runs were ended from elsewhere; perhaps no client ever asks for them."""
+        """End the jobs whose runs were ended elsewhere, because a client may never ask for them."""
         for row in await self._database.read(tuning.working):
             await self._settle(row)
 
     async def events(
         self, job: Job, kinds: tuple[str, ...], *, before: int | None = None, limit: int = 20
     ) -> RowPage[EventRow]:
-        """Return events of a job with a number below ``before``, newest first."""
+        """Return a page of a job's events of these kinds with a number below ``before``, newest first."""
         return await self._database.read(tuning.newest, job.id, kinds, before=before, limit=limit)
 
     async def follow(
         self, job_id: str, caller: Principal, after: int = 0
     ) -> AsyncGenerator[EventRow | Job, None]:
-        """Yield events in order as they occur, and finally the job once it has ended or is paused."""
+        """Yield events with a number above ``after`` as they occur, then the job when it has ended or is paused."""
         while True:
             job = await self.get(job_id, caller)
             resting = job.ended or job.status == "paused"
@@ -281,10 +287,12 @@ class FineTuningJobs:
                 return
             if run is None or run.ended:
                 await self._scheduler.wait_for_end(job.run_id)
-                # A resume sends no notification: the job waits in the queue, or for another daemon.
+                # No notification is sent when a job waits in the queue, was resumed, or is run by another
+                # daemon, so check again later.
                 await asyncio.sleep(POLL_INTERVAL_S)
                 continue
-            # The run writes its reports before it sends them, so each event is a reason to read.
+            # The run stores its reports before it emits events, so each event is a reason to read the
+            # reports.
             async for _number, _event in run.log.follow(event_number):
                 async for row in self._follow_events(job, after):
                     after = row.seq
@@ -306,7 +314,7 @@ class FineTuningJobs:
 
         async def end(job_id: str) -> None:
             async with at_once:
-                with suppress(Conflict):  # it has ended in the meantime
+                with suppress(Conflict):  # the job has ended in the meantime
                     await self._end(job_id, SYSTEM, _REVOKED, WORKING_STATUSES)
 
         async with asyncio.TaskGroup() as tasks:
@@ -321,7 +329,7 @@ class FineTuningJobs:
         return await self.get(job_id, caller)
 
     async def pause(self, job_id: str, caller: Principal) -> Job:
-        """Pause a job after its last checkpoint; `resume` continues from it. Raises `Conflict`."""
+        """Stop a job so that `resume` can continue from its last checkpoint. Raises `Conflict`."""
         known_job = await self.get(job_id, caller)
         if (tuner := self._bases.tuner(known_job.base)) is not None:
             raise Conflict(
@@ -335,7 +343,7 @@ class FineTuningJobs:
         return await self.get(job_id, caller)
 
     async def resume(self, job_id: str, caller: Principal) -> Job:
-        """Resume a paused job. Raises `Conflict`, and `TooMany` like `create`."""
+        """Resume a paused job. Raises `Conflict`, and `TooMany` as in `create`."""
         job = await self.get(job_id, caller)
         if job.status != "paused":
             raise Conflict(
@@ -370,7 +378,9 @@ class FineTuningJobs:
         return job
 
     async def _stop(self, job: Job) -> None:
-        """End the job's run, here or in the queue; another daemon stops its own run at the next write."""
+        """End the job's run in this daemon or in the queue. If another daemon has the run, that daemon stops at its
+        next write.
+        """
         run = self._runner.get(job.run_id)
         if run is not None and not run.ended:
             await run.cancel()
@@ -381,7 +391,8 @@ class FineTuningJobs:
 
     async def _work(self, payload: Mapping[str, Any], context: Context) -> Any:
         run = self._runner.get(context.run)
-        # Before the first await: the scheduler starts jobs in the order of arrival.
+        # Before the first await, because the queue must see jobs in the order in which the scheduler starts
+        # them.
         with self._job_context.queue.place(context.run, SYSTEM.id if run is None else run.owner):
             return await self._work_on(payload, context)
 
@@ -398,7 +409,7 @@ class FineTuningJobs:
             await self._move(row.id, SYSTEM, "cancelled", _REVOKED, WORKING_STATUSES)
             raise
         if (job.spec.grader or job.spec.app or job.spec.store) and isinstance(context, RunContext):
-            # A grader, an app and a store name models and code, which run with the permissions of the job's
+            # Graders, apps and stores name models and code, which must run with the permissions of the job's
             # owner.
             judging = context.on_behalf_of(owner)
         tuner = self._bases.tuner(job.base)

@@ -11,7 +11,7 @@ from portico_server.finetune.training_cost import Kind
 
 
 class Explain(Protocol):
-    """Returns the value, or the user's replacement for it, and records the reason."""
+    """A function that returns a value, or the user's override of it, and records the reason."""
 
     def __call__(self, name: str, value: Any, reason: str) -> Any: ...
 
@@ -57,7 +57,8 @@ class LearningSettings:
             )
         size = min(size, max(1, count))
         self._reasons["batch"] = (
-            f"{count:,} examples: small batches learn from few data faster, large ones more smoothly"
+            f"{count:,} examples: small batches learn faster from few examples, large batches learn more "
+            "smoothly"
         )
         return size * group
 
@@ -65,7 +66,7 @@ class LearningSettings:
         """Return the rank of the adapter."""
         if self._method == "reinforcement":
             return int(
-                self._note("rank", 16, "rewards carry so little information that a small adapter suffices")
+                self._note("rank", 16, "rewards contain so little information that a small adapter suffices")
             )
         count = self._data.examples
         rank = next((rank for limit, rank in ((200, 8), (5_000, 16), (50_000, 32)) if count <= limit), 64)
@@ -78,7 +79,9 @@ class LearningSettings:
             return self._hyperparameters.n_epochs
         count = max(1, self._data.examples)
         if self._method in ("dpo", "reinforcement"):
-            self._reasons["epochs"] = "preferences and rewards lose their effect when they are seen often"
+            self._reasons["epochs"] = (
+                "preferences and rewards lose their effect when the same examples are repeated often"
+            )
             return 1 if count >= 100 else min(5, -(-100 // count))
         epochs = 3
         if count * epochs < 100:
@@ -103,18 +106,20 @@ class LearningSettings:
         multiplier = self._hyperparameters.learning_rate_multiplier
         reason = f"for {'an adapter' if kind != 'full' else 'all weights'} of a model of {size:.2g} billion parameters"
         if self._method in RETRIEVAL_METHODS:
-            reason += ", a fifth of the rate for examples of answers"
+            reason += ", a fifth of the rate for supervised examples"
         elif self._method != "supervised":
-            reason += ", a tenth of the rate for examples"
+            reason += ", a tenth of the rate for supervised examples"
         if multiplier is not None:
             reason += f", times the given factor {multiplier:g}"
         return float(self._note("learning_rate", rate * (multiplier or 1.0), reason))
 
     def schedule(self) -> Any:
-        """Return the schedule of the learning rate."""
+        """Return the learning rate schedule."""
         if self._method == "reinforcement":
-            return self._note("schedule", "constant", "training with rewards has no end to slow down for")
-        return self._note("schedule", "linear", "down to zero at the last step")
+            return self._note(
+                "schedule", "constant", "with rewards, the learning rate need not fall toward an end"
+            )
+        return self._note("schedule", "linear", "falls to zero at the last step")
 
     def warmup(self, steps: int) -> int:
         """Steps."""
@@ -122,7 +127,11 @@ class LearningSettings:
             return int(self._note("warmup", 0, "the learning rate is already small"))
         value = 0 if steps < 10 else min(100, -(-steps * 3 // 100))
         return int(
-            self._note("warmup", value, "three percent of the steps, until the optimiser knows the scale")
+            self._note(
+                "warmup",
+                value,
+                "three percent of the steps, until the optimiser has adapted to the scale of the gradients",
+            )
         )
 
     def decay(self, kind: Kind) -> float:
@@ -141,10 +150,10 @@ class LearningSettings:
             self._reasons["eval_interval"] = "as given"
             return self._hyperparameters.eval_interval
         if self._method in RETRIEVAL_METHODS:
-            reason = "five checkpoints, each with a measurement on the held-out questions"
+            reason = "five checkpoints, each measured on the held-out questions"
             return int(self._note("eval_interval", max(1, -(-steps // 5)), reason))
         return int(
-            self._note("eval_interval", max(1, -(-steps // 10)), "ten checkpoints, each with its validation")
+            self._note("eval_interval", max(1, -(-steps // 10)), "ten checkpoints, each with a validation")
         )
 
     def patience(self) -> int:
@@ -156,7 +165,7 @@ class LearningSettings:
         return int(self._note("patience", 3, "stops after three consecutive validations without improvement"))
 
     def beta(self) -> float:
-        """Return the penalty for deviating from the base."""
+        """Return the penalty for deviating from the base model."""
         if self._method not in ("dpo", "reinforcement"):
             return 0.0
         if self._hyperparameters.beta is not None:
@@ -165,5 +174,7 @@ class LearningSettings:
         if self._method == "dpo":
             self._reasons["beta"] = "as in the paper (Rafailov et al. 2023)"
             return 0.1
-        self._reasons["beta"] = "a light constraint to the base, so that nonsense does not win rewards"
+        self._reasons["beta"] = (
+            "a weak constraint to stay near the base model, so that nonsense does not earn rewards"
+        )
         return 0.04

@@ -1,4 +1,4 @@
-"""Training by a launcher, in a separate process and environment, which yields to calls."""
+"""Training in a separate process and environment, started by a launcher. Training on the CPU yields to calls."""
 
 from __future__ import annotations
 
@@ -35,23 +35,23 @@ from portico_server.grading.grade import Grading, ModelAnswer
 from portico_server.launchers.local import this_machine
 from portico_server.launchers.protocol import Launcher, Resources
 
-# Training on the CPU pauses while the daemon answers on it. A low priority is not enough: the threads of an
-# engine wait for each other many times a token, and a training that gets the core of one of them, or only
-# memory bandwidth, costs two thirds of the speed.
+# Training on the CPU pauses while the daemon answers calls on the CPU. A low priority is not enough: the
+# threads of an engine wait for each other many times per token. If training takes the core of one of these
+# threads, or only memory bandwidth, the engine loses two thirds of its speed.
 
 
 POLL_INTERVAL_S: Final = 0.05
 """Seconds between two checks whether a call is being answered."""
 
 MAX_PAUSE_S: Final = 5.0
-"""Maximum seconds of a pause, whatever the load."""
+"""Maximum seconds of a pause, even if calls are still being answered."""
 
 MIN_WORK_S: Final = 0.5
-"""Seconds that training then runs in any case."""
+"""Minimum seconds that training runs after a pause of that length, even if calls are being answered."""
 
 
 class Pausable(Protocol):
-    """A process that can be suspended: `portico_server.finetune.local_trainer.TrainingProcess`."""
+    """A process that can be suspended, such as `portico_server.finetune.training_process.TrainingProcess`."""
 
     def suspend(self) -> None:
         """Suspend the process."""
@@ -78,7 +78,7 @@ async def yield_to_calls(training: Pausable, answering: Callable[[], bool] | Non
 async def _give_way(training: Pausable, answering: Callable[[], bool]) -> None:
     stood = 0.0
     while True:
-        await asyncio.sleep(POLL_INTERVAL_S)  # a new call increments a counter without a notification
+        await asyncio.sleep(POLL_INTERVAL_S)  # polling, because a new call only increments a counter
         is_wanted = answering()
         if is_wanted and stood < MAX_PAUSE_S:
             if not stood:
@@ -92,7 +92,7 @@ async def _give_way(training: Pausable, answering: Callable[[], bool]) -> None:
 
 
 NICE_LEVEL: Final = 10
-"""Process priority of training, below everything else on the machine."""
+"""Nice level of training processes, so that all other processes on the machine have priority."""
 
 MAX_STARTS: Final = 3
 """Maximum number of restarts of a killed process without a new checkpoint in between."""
@@ -101,15 +101,16 @@ ADAPTER_FILE: Final = "adapter_config.json"
 """The file that distinguishes an adapter from a complete model in a checkpoint."""
 
 MIN_FREE_BYTES: Final = 256 * 1024 * 1024
-"""Free disk space that must remain, in bytes."""
+"""Disk space, in bytes, that must remain free."""
 
 
 class LocalTrainer:
-    """A `portico_server.finetune.spec.Trainer`. ``logs`` is the folder for the logs of the processes.
+    """A `portico_server.finetune.spec.Trainer` that uses launchers. ``logs`` is the folder for the logs of the
+    processes.
 
-    ``answering`` returns whether a model on the CPU is active, and training on the CPU then pauses. ``find_launcher``
-    returns a launcher by its name; training moves to another job ``replace_s`` seconds before the end of the
-    launcher's time limit.
+    ``answering`` returns whether a model on the CPU is answering a call; training on the CPU then pauses.
+    ``find_launcher`` returns a launcher by its name. ``replace_s`` seconds before the launcher's time limit, training
+    moves to another scheduler job.
     """
 
     def __init__(
@@ -132,7 +133,7 @@ class LocalTrainer:
         self._replace_s = replace_s
 
     async def train(self, task: TrainingTask, context: Context) -> AsyncGenerator[TrainEvent, None]:
-        """See `portico_server.finetune.spec.Trainer`."""
+        """Train in a child process. See `portico_server.finetune.spec.Trainer`."""
         trained_weights = await pools.TRAINING.run(_find_result, task.folder)
         if trained_weights is not None:
             yield trained_weights
@@ -311,7 +312,8 @@ def _to_weights(path: Path, result: Mapping[str, Any]) -> TrainedWeights:
 
 
 def _check_room(task: TrainingTask, is_here: bool) -> None:
-    """Raise `Unavailable` if disk space is too small, or memory if the training runs on this machine (``is_here``).
+    """Raise `Unavailable` if there is not enough free disk space or, if the training runs on this machine
+    (``is_here``), not enough free memory.
 
     Blocks.
     """

@@ -44,7 +44,9 @@ def _words(text: str) -> frozenset[str]:
 
 
 def shingles(text: str) -> frozenset[int]:
-    """Return a sample of a text's character shingles, for finding near-duplicates; a short text keeps all of them."""
+    """Return a sample of a text's character shingles, for finding near-duplicates; for a short text, return all of
+    them.
+    """
     bare = "".join(text.lower().split())
     all_hashes = (
         zlib.crc32(bare[at : at + SHINGLE_CHARS].encode())
@@ -65,7 +67,7 @@ def is_near_duplicate(runs: frozenset[int], other_runs: frozenset[int]) -> bool:
 
 @dataclass(slots=True)
 class NegativeChooser:
-    """Chooses passages that are similar to a question but do not answer it, from the given ``files``."""
+    """Chooses passages that are similar to a question but do not answer it."""
 
     passages: Sequence[StorePassage]
     seed: int
@@ -77,7 +79,9 @@ class NegativeChooser:
         files: frozenset[str],
         count: int,
     ) -> list[str]:
-        """Return passages found by the store's search first, then random ones. Blocks for milliseconds."""
+        """Return up to ``count`` passages from ``files``: first from the store's search results, then random passages.
+        Blocks for milliseconds.
+        """
         chance = random.Random(f"{self.seed}:{answered_question.question}")  # noqa: S311  # no secret
         store_passages = chance.sample(self.passages, min(len(self.passages), 4 * count))
         negatives: list[str] = []
@@ -108,7 +112,9 @@ def _may_answer(answered_question: AnsweredQuestion, hit: StorePassage) -> bool:
 
 
 def held_back_files(answered_questions: Sequence[AnsweredQuestion]) -> frozenset[str]:
-    """Return the files whose questions are held back: always the same files, and never all of them."""
+    """Return the files whose questions are held back. The choice depends only on the questions, and never includes all
+    files.
+    """
     counts: dict[str, int] = {}
     for answered_question in answered_questions:
         counts[answered_question.passage.file] = counts.get(answered_question.passage.file, 0) + 1

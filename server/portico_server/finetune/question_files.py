@@ -50,9 +50,9 @@ async def prepare_questions(
 ) -> tuple[PreparedData, tuple[str, ...]]:
     """Write training and held-back questions into ``folder``, with the passages that answer them and negatives.
 
-    ``file`` contains the user's questions; without a file, questions are generated. ``context`` has the rights of the
-    job's owner. ``limit`` is the context length of the model, in tokens. Raises `InvalidRequest` for an invalid line
-    or too few questions.
+    ``file`` contains the user's questions; without a file, questions are generated. ``context`` has the permissions of
+    the job's owner. ``limit`` is the context length of the model, in tokens. Raises `InvalidRequest` for an invalid
+    line or too few questions.
     """
     asked_file = await pools.DATASETS.run(read_questions, file) if file is not None else None
     passages = await stores.passages(spec.store, context.caller, MAX_PASSAGES)
@@ -67,8 +67,8 @@ async def prepare_questions(
     if len(answered_questions) < MIN_QUESTIONS:
         raise InvalidRequest(
             f"The store '{spec.store}' has {len(passages):,} passages, which answer "
-            f"{len(answered_questions):,} questions; at least {MIN_QUESTIONS} are required. Provide a file "
-            "with more questions, or add documents.",
+            f"{len(answered_questions):,} questions, but at least {MIN_QUESTIONS} answered questions are "
+            "required. Provide a file with more questions, or add documents.",
             code="too_few_questions",
             param="training_file" if file is not None else "store",
         )
@@ -98,7 +98,7 @@ async def prepare_questions(
     if asked_file is None and not spec.asker:
         warnings.append(
             "The questions were generated from the store's own headings and sentences. A file of questions "
-            "written by people trains and measures better."
+            "written by people gives better training and more meaningful measurements."
         )
     paths = (folder / "training.jsonl", folder / "validation.jsonl")
     return PreparedData(*paths, facts), tuple(warnings)
@@ -112,7 +112,9 @@ async def _read_answered(
     on_progress: Told,
     warnings: list[str],
 ) -> list[AnsweredQuestion]:
-    """Return the questions of a file with the passages that answer them, and warn about questions without an answer."""
+    """Return the questions of a file with the passages that answer them, and add a warning about questions without an
+    answer.
+    """
     answered_questions: list[AnsweredQuestion] = []
     missing: list[int] = []
     store_passages: dict[str, list[StorePassage]] = {}
@@ -143,13 +145,15 @@ async def _read_answered(
             ", …" if len(missing) > MAX_LISTED_ERRORS else ""
         )
         warnings.append(
-            f"Skipped {len(missing):,} questions that nothing in the store answers (lines {line_list})."
+            f"Skipped {len(missing):,} questions that no passage of the store answers (lines {line_list})."
         )
     return answered_questions
 
 
 def _answer_among(store_question: StoreQuestion, hits: Sequence[StorePassage]) -> StorePassage | None:
-    """Return the passage that answers a question, judged by the question's file, passage or answer."""
+    """Return the passage that answers a question, judged by the file, passage or answer that the question gives, or
+    ``None``.
+    """
     if store_question.passage:
         return next((hit for hit in hits if is_same_text(store_question.passage, hit.text)), None)
     if store_question.answer:
@@ -164,7 +168,7 @@ def _answer_among(store_question: StoreQuestion, hits: Sequence[StorePassage]) -
 async def _write_questions(
     passages: Sequence[StorePassage], spec: FineTuningSpec, context: Context, on_progress: Told
 ) -> list[AnsweredQuestion]:
-    """Let the chat model ``asker`` write a question about each passage of a selection."""
+    """Have the chat model ``asker`` write a question about each of a selection of passages."""
     question_count = spec.questions or DEFAULT_QUESTION_COUNT
     order = [passage for passage in passages if len(passage.text) >= MIN_PASSAGE_CHARS]
     random.Random(spec.seed).shuffle(order)  # noqa: S311  # no secret
@@ -239,13 +243,13 @@ def _write(folder: Path, training: Sequence[Any], validation: Sequence[Any]) -> 
 
 
 def _lengths(row: Mapping[str, Any], method: Method) -> list[int]:
-    """Return the approximate length of each sequence of an example, in tokens."""
+    """Return the approximate length, in tokens, of each sequence that a training row is turned into."""
     query, texts = estimated_tokens(row["query"]), [*row["positives"], *row["negatives"]]
     lengths = [estimated_tokens(text) for text in texts]
     return [query + length for length in lengths] if method == "rerank" else [query, *lengths]
 
 
 def estimated_tokens(text: str) -> int:
-    """Estimate the tokens of a text: four letters per token, or one character in scripts without spaces."""
+    """Estimate the number of tokens in a text: one per four letters, or one per character in scripts without spaces."""
     wide = sum(1 for character in text if character >= "\u2e80")
     return 3 + wide + (len(text) - wide) // 4

@@ -1,4 +1,4 @@
-"""Chooses the recipe for a model, its examples and a machine. Pure: the same input gives the same recipe."""
+"""Chooses the recipe for a model, its examples and a machine. Pure: the same input always gives the same recipe."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from portico_server.finetune.training_cost import (
     training_seconds,
 )
 
-# Estimates the memory and time of a training before it starts. Pure; a probe step of the trainer makes the
+# Estimates of the memory and time of a training before it starts. Pure; a trial step of the trainer makes the
 # final decision. Activations follow Korthikanti et al. 2022 (arXiv 2205.05198), optimiser states Rajbhandari
 # et al. 2019 (ZeRO, arXiv 1910.02054). Checked against SmolLM2-135M on two cores (LoRA, rank 8, batches of
 # four): 2.1 GB and 1.85 s per step measured, 1.8 GB and 1.8 s estimated.
@@ -34,10 +34,10 @@ MEMORY_SHARE: Final = {"cuda": 0.9, "cpu": 0.75}
 """Share of a GPU's memory, or of the machine's free memory, that a recipe may use."""
 
 ASSUMED_GPU_GB: Final = 24
-"""Assumed memory of a node's GPU, in GB, if the daemon's machine has no GPU to inspect."""
+"""Assumed memory of a GPU on a cluster node, in GB, if the daemon's machine has no GPU to inspect."""
 
 ASSUMED_CAPABILITY_LEVEL: Final = 8.0
-"""Assumed compute capability of a node's GPU."""
+"""Assumed compute capability of a GPU on a cluster node."""
 
 MAX_COMPLETION_TOKENS: Final = 512
 """Default maximum length of a graded answer, in tokens."""
@@ -61,10 +61,10 @@ def choose_recipe(
     """Return the settings for training ``base``, each with its reason.
 
     ``packages`` are the optional packages available to the trainer: bitsandbytes, deepspeed, flash_attn. ``resources``
-    are the resources requested from a scheduler: its ``nodes``, each with ``gpus`` GPUs.
+    are the resources requested from a scheduler, such as ``nodes`` and ``gpus`` per node.
 
-    Raises `InvalidRequest` for an invalid override (``param`` names it), or with ``memory_insufficient`` and the
-    smallest recipe and its memory.
+    Raises `InvalidRequest` for an invalid override (``param`` names it). If memory does not suffice, the error has the
+    code ``memory_insufficient`` and names the smallest recipe and the memory it needs.
     """
     overrides = overrides or {}
     check_overrides(overrides)
@@ -74,9 +74,10 @@ def choose_recipe(
         int(requested_resources.get("gpus", 0)),
     )
     if gpu_count and overrides.get("device") == "cuda" and not machine.devices:
-        # The hardware of a node is unknown until a job runs on it.
+        # The hardware of a cluster node is unknown until a job runs on it.
         name = (
-            f"{requested_resources.get('gpu_type') or 'GPU'} of a node, assumed to have {ASSUMED_GPU_GB} GB"
+            f"{requested_resources.get('gpu_type') or 'GPU'} of a cluster node, assumed to have "
+            f"{ASSUMED_GPU_GB} GB"
         )
         gpu = Device(name, ASSUMED_GPU_GB * GB, ASSUMED_CAPABILITY_LEVEL)
         machine = replace(machine, devices=(gpu,) * gpu_count)
@@ -89,7 +90,7 @@ def choose_recipe(
 
 
 class _Choice:
-    """The state of choosing one recipe. Each step adds its reasons."""
+    """The state while a recipe is being chosen. Each step records the reasons for its settings."""
 
     def __init__(
         self,
@@ -212,7 +213,7 @@ class _Choice:
         return int(self.machine.free_bytes * MEMORY_SHARE["cpu"])
 
     def _ways(self) -> Iterator[tuple[Kind, Sharding, int, str]]:
-        """Yield the possible setups, best first: kind, sharding, number of devices, and reason."""
+        """Yield the possible setups, best first, as (kind, sharding, number of devices, reason)."""
         count = max(1, len(self.devices)) * self.nodes
         full_sharding: Sharding = "zero3" if "deepspeed" in self.packages else "fsdp"
         kinds: list[Kind] = ["lora", "qlora"]
@@ -232,19 +233,24 @@ class _Choice:
             if count < 2:
                 yield kind, "none", 1, "one device"
                 continue
-            yield kind, "ddp", count, "it fits on each GPU: each GPU trains on its share of the examples"
+            yield (
+                kind,
+                "ddp",
+                count,
+                "the model fits on each GPU, so each GPU trains on its share of the examples",
+            )
             if kind == "full" and "deepspeed" in self.packages:
                 yield (
                     kind,
                     "zero2",
                     count,
-                    "the optimiser does not fit on one GPU: it is sharded across all GPUs",
+                    "the optimiser state does not fit on one GPU, so it is sharded across all GPUs",
                 )
             yield (
                 kind,
                 "fsdp" if kind == "qlora" else full_sharding,
                 count,
-                "it does not fit on one GPU: it is sharded",
+                "the model does not fit on one GPU, so it is sharded",
             )
 
     def _four_bits(self) -> bool:
@@ -253,7 +259,7 @@ class _Choice:
     def _fit(
         self, precision: Precision, length: int, completion: int, rank: int, target: int, budget: int
     ) -> TrainingSetup:
-        """Return the first setup that has room for at least one example; see `_checkpointing`."""
+        """Return the first setup with enough memory for at least one example; see `_checkpointing`."""
         smallest: TrainingSetup | None = None
         for kind, sharding, count, reason in self._ways():
             setup = TrainingSetup(
@@ -284,7 +290,7 @@ class _Choice:
         raise self._too_large(smallest, budget)
 
     def _check_spread(self, setup: TrainingSetup) -> None:
-        """Raise `InvalidRequest` if the processes cannot be divided this way."""
+        """Raise `InvalidRequest` if the processes cannot be divided as the setup requires."""
         per_node, remainder = divmod(setup.processes, self.nodes)
         if remainder:
             raise InvalidRequest(
@@ -302,7 +308,7 @@ class _Choice:
         elif setup.kind != "full" or self.method != "supervised":
             problem = "splitting layers requires 'kind' full and the method 'supervised'"
         elif "sharding" in self.given:
-            problem = "it already determines how the model is split; omit 'sharding'"
+            problem = "'tensor_parallel' already determines how the model is split; omit 'sharding'"
         if problem:
             raise InvalidRequest(
                 f"'tensor_parallel' cannot be {parts}: {problem}.", param="overrides.tensor_parallel"
@@ -311,15 +317,15 @@ class _Choice:
     def _explain(self, setup: TrainingSetup, why: str) -> None:
         full = memory_need(self.base, replace(setup, kind="full", small_states=False))
         reason = {
-            "lora": "an adapter is served beside the base within seconds, and training all weights would need "
-            f"{_gb(full)}",
-            "qlora": "the weights do not fit in 16 bits but fit in four",
+            "lora": "an adapter is served together with the base model within seconds, and training all weights "
+            f"would need {_gb(full)}",
+            "qlora": "the weights do not fit in 16 bits but fit in 4 bits",
             "full": "as requested",
         }[setup.kind]
         if self.method in RETRIEVAL_METHODS:
             reason = {
-                "full": "search models are small: all weights fit",
-                "lora": "all weights do not fit; the adapter is merged into the model",
+                "full": "search models are small, so all weights fit",
+                "lora": "not all weights fit; the adapter is merged into the model",
             }[setup.kind]
         self._note("kind", setup.kind, reason)
         self._note("sharding", setup.sharding, why)
@@ -333,7 +339,7 @@ class _Choice:
         self.reasons["tensor_parallel"] = parts if setup.tensor_parallel > 1 else "layers are not split"
 
     def _checkpointing(self, setup: TrainingSetup, target: int, budget: int) -> TrainingSetup:
-        # A CPU gains nothing from larger batches; a GPU does, up to a point.
+        # A CPU gains nothing from larger batches. A GPU gains speed up to a certain size.
         half = 1 if self.device == "cpu" else max(1, target // setup.replicas // 2)
         roomy = replace(setup, checkpointing=False, micro_batch=half)
         is_needed = memory_need(self.base, roomy) > budget
@@ -373,25 +379,31 @@ class _Choice:
         reasons = {
             "adamw_torch": "the optimiser state of an adapter is small",
             "adamw_8bit": "two bytes of state per weight instead of eight",
-            "paged_adamw_8bit": "its state can be paged out of a full GPU",
+            "paged_adamw_8bit": "the optimiser state can be moved out of a full GPU",
         }
         reason = reasons[optimiser]
         if optimiser == "adamw_torch" and setup.kind == "full":
-            reason = "bitsandbytes is not installed, so the state uses 32 bits"
+            reason = "bitsandbytes is not installed, so the optimiser state uses 32 bits"
         return self._note("optimiser", optimiser, reason)
 
     def _attention(self) -> Any:
         if self._flash():
-            return self._note("attention", "flash_attention_2", "it is installed, and this GPU supports it")
+            return self._note(
+                "attention", "flash_attention_2", "flash-attn is installed, and this GPU supports it"
+            )
         return self._note(
-            "attention", "sdpa", "PyTorch's built-in attention, which picks the best kernel for this machine"
+            "attention",
+            "sdpa",
+            "PyTorch's built-in attention, which selects the best kernel for this machine",
         )
 
     def _flash(self) -> bool:
         return self.device == "cuda" and self.capability >= 8.0 and "flash_attn" in self.packages
 
     def _length(self) -> tuple[int, int, int]:
-        """Return the tokens of an example, the tokens of an answer, and the answers per prompt."""
+        """Return the maximum tokens of an example, the maximum tokens of an answer, and the number of answers per
+        prompt.
+        """
         completion, group = 0, 1
         longest = self.data.longest
         if self.method == "reinforcement":
@@ -408,7 +420,7 @@ class _Choice:
                 self._note(
                     "group",
                     max(2, round(batch_examples * multiplier)),
-                    "answers are graded against each other: more answers are more informative and cost more",
+                    "answers are graded against each other: more answers give more information and cost more",
                 )
             )
             longest += completion
@@ -422,9 +434,9 @@ class _Choice:
         return int(self._note("max_length", length, reason)), completion, group
 
     def _micro(self, setup: TrainingSetup, target: int, budget: int, group: int) -> tuple[int, int]:
-        """Return the number of sequences per device at a time, and the accumulation steps."""
+        """Return the number of sequences that a device processes at a time, and the number of accumulation steps."""
         share = max(1, math.ceil(target / setup.replicas))
-        # All answers to a prompt must be in the same step.
+        # All answers to a prompt must belong to the same step.
         unit = group // math.gcd(group, setup.replicas)
         share = -(-share // unit) * unit
         fitting = [
@@ -438,7 +450,9 @@ class _Choice:
         while micro * accumulation * setup.replicas % group:
             accumulation += 1
         self.reasons["accumulation"] = (
-            "the whole batch fits at once" if accumulation == 1 else f"so that {share} form one step"
+            "the whole batch fits into memory"
+            if accumulation == 1
+            else f"so that {share} sequences per replica form one step"
         )
         return micro, accumulation
 
@@ -449,18 +463,22 @@ class _Choice:
 
     def _packing(self, length: int) -> bool:
         if self.method != "supervised":
-            return bool(self._note("packing", False, "only whole conversations can be compared"))
+            return bool(
+                self._note("packing", False, "only whole conversations can be compared with each other")
+            )
         if not self._flash():
             return bool(
                 self._note(
-                    "packing", False, "without flash attention, examples in one row would see each other"
+                    "packing",
+                    False,
+                    "without flash attention, examples in the same row would influence each other",
                 )
             )
         useful = self.data.examples >= 1_000 and self.data.typical * 2 < length
         reason = (
-            "most examples are short: several share a row"
+            "most examples are short, so several share a row"
             if useful
-            else "examples have similar lengths, or there are few"
+            else "the examples have similar lengths, or there are only a few"
         )
         return bool(self._note("packing", useful, reason))
 

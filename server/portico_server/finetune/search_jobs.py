@@ -15,13 +15,13 @@ from portico_server.finetune.spec import FineTuningSpec, Job
 SEARCH_METADATA_KEY: Final = "portico_search"
 
 TRIAL_METADATA_KEY: Final = "portico_trial"
-"""Metadata key that names the search and the trial of a job."""
+"""Metadata key for the key that identifies a job within its search."""
 
 MAX_SEARCH_JOBS: Final = 1_000
 
 
 class SearchJobs:
-    """A `portico_server.core.interfaces.TrialTrainer` over the jobs of the daemon.
+    """A `portico_server.core.base_models.TrialTrainer` that uses the daemon's fine-tuning jobs.
 
     ``read`` parses a request into a specification; it raises `InvalidRequest`.
     """

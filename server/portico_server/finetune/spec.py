@@ -1,6 +1,4 @@
-"""The specification, trainer, events and recipe of a fine-tuning job: every setting with its reason, and the settings
-a caller may override.
-"""
+"""The specification of a fine-tuning job, its recipe (every setting with its reason), and the checked training data."""
 
 from __future__ import annotations
 
@@ -16,16 +14,17 @@ from portico_server.db.tuning import JobJson, JobRow, JobStatus
 
 @dataclass(frozen=True, slots=True)
 class TrainingRecipe:
-    """All settings that a trainer needs beside the model and the data.
+    """All settings that a trainer needs in addition to the model and the data.
 
     Each replica of the model processes ``micro_batch`` examples at a time, ``accumulation`` times before a step.
     ``max_length`` limits an example, in tokens. ``warmup`` and ``eval_interval`` are in steps. Reinforcement samples
-    ``group`` answers to each prompt, of ``completion`` tokens each. ``beta`` penalises deviation from the base (DPO
-    and reinforcement).
+    ``group`` answers to each prompt, each of at most ``completion`` tokens. ``beta`` penalises deviation from the base
+    model (DPO and reinforcement).
 
-    ``memory_bytes`` estimates the memory on each device, ``disk_bytes`` the disk space of base and checkpoints, and
-    ``seconds`` the total time. ``reasons`` has a sentence for each setting, by name. ``processes`` counts the
-    processes of all ``nodes``; ``tensor_parallel`` of them share each layer of a replica.
+    ``memory_bytes`` estimates the memory on each device, ``disk_bytes`` the disk space of the base model and the
+    checkpoints, and ``seconds`` the total time. ``reasons`` maps each setting to the reason for its value.
+    ``processes`` is the number of processes on all ``nodes`` together; ``tensor_parallel`` is the number of processes
+    that share each layer of a replica.
     """
 
     kind: Literal["lora", "qlora", "full"]
@@ -73,21 +72,21 @@ class TrainingRecipe:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TrainingRecipe:
-        """Parse a recipe that `to_json` wrote."""
+        """Create a recipe from the JSON form that `to_json` returned."""
         return cls(**data)
 
 
 Method: TypeAlias = Literal["supervised", "dpo", "reinforcement", "embedding", "rerank"]
 
 RETRIEVAL_METHODS: Final[Mapping[Method, TrainableTask]] = {"embedding": "embedding", "rerank": "rerank"}
-"""Methods that train on the questions to a store, each with the task of its model."""
+"""Methods that train on questions to a store, each with the task of the model that it trains."""
 
 ENDED_STATUSES: Final[tuple[JobStatus, ...]] = ("succeeded", "failed", "cancelled")
 
 
 @dataclass(frozen=True, slots=True)
 class Hyperparameters:
-    """Numbers that a caller may set. ``None`` means ``auto``: the recipe chooses.
+    """Numbers that a caller may set. ``None`` means ``auto``: the recipe chooses the number.
 
     ``beta`` is for DPO; ``eval_interval`` (steps), ``eval_samples`` and ``compute_multiplier`` are for reinforcement.
     """
@@ -105,9 +104,10 @@ class Hyperparameters:
 class FineTuningSpec:
     """The specification of a requested fine-tuning job.
 
-    ``overrides`` are recipe settings by name; ``grader`` uses OpenAI's grader format. Files are ids of uploaded files.
-    ``launcher`` starts the training; if empty, the configured launcher does. ``resources`` are requested from a
-    scheduler. ``app`` is a deployed app whose prompts replace those of the examples; if empty, examples keep theirs.
+    ``overrides`` maps names of recipe settings to values; ``grader`` is in OpenAI's grader format. Files are given as
+    ids of uploaded files. ``launcher`` starts the training; if empty, the configured launcher does. ``resources`` are
+    requested from a scheduler. ``app`` is a deployed app whose prompts replace the examples' own prompts; if empty,
+    the examples keep their prompts.
 
     ``store`` supplies the passages for `RETRIEVAL_METHODS`. Without a training file, ``questions`` questions are
     generated from the passages, by the chat model ``asker`` if it is set.
@@ -133,7 +133,7 @@ class FineTuningSpec:
 
     @property
     def task(self) -> TrainableTask:
-        """The task of the model that is trained."""
+        """The task for which the model is trained."""
         return RETRIEVAL_METHODS.get(self.method, "chat")
 
     def to_json(self) -> dict[str, Any]:
@@ -141,7 +141,7 @@ class FineTuningSpec:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> FineTuningSpec:
-        """Parse a specification that `to_json` wrote."""
+        """Create a specification from the JSON form that `to_json` returned."""
         return cls(**{**data, "hyperparameters": Hyperparameters(**data["hyperparameters"])})
 
 
@@ -161,21 +161,23 @@ class Job(JobRow[FineTuningSpec]):
 
     @property
     def model(self) -> str:
-        """The name of the resulting model: ``ft:BASE:portico:SUFFIX:ID``."""
+        """The name of the trained model: ``ft:BASE:portico:SUFFIX:ID``."""
         return f"ft:{self.base}:portico:{self.spec.suffix}:{self.id.removeprefix('ftjob-')[-12:]}"
 
     def checkpoint(self, step: int) -> str:
-        """Return the name of the checkpoint at ``step``, which OpenAI derives from the name of the result."""
+        """Return the name of the checkpoint after ``step``, derived from the name of the trained model as in OpenAI's
+        API.
+        """
         return f"{self.model}:ckpt-step-{step}"
 
 
 @dataclass(frozen=True, slots=True)
 class DataFacts:
-    """What a recipe must know about the examples. Lengths are the tokens of whole conversations as the template
-    renders them.
+    """The data about the examples that the choice of a recipe needs. Lengths are in tokens of whole conversations, as
+    the template formats them.
 
-    95 of 100 examples are at most ``typical`` tokens long. ``measured`` is the number of examples whose tokens were
-    counted; the lengths of the others are estimated from their characters.
+    95 of 100 examples have at most ``typical`` tokens. ``measured`` is the number of examples whose tokens were
+    counted; the lengths of the other examples are estimated from their characters.
     """
 
     examples: int
@@ -188,14 +190,14 @@ class DataFacts:
 
 @dataclass(frozen=True, slots=True)
 class PreparedData:
-    """Checked examples, one JSON object per line, in files that nobody else changes. The line format depends on the
-    method:
+    """Checked examples, one JSON object per line, in files that no other code changes. The format of a line depends on
+    the method:
 
-    supervised: ``{"messages": [...], "tools": [...]}``; an assistant message with ``"weight": 0`` is not trained on.
-    dpo: ``{"prompt": [...], "chosen": [...], "rejected": [...], "tools": [...]}``, each a list of messages.
+    supervised: ``{"messages": [...], "tools": [...]}``; an assistant message with ``"weight": 0`` is not learned. dpo:
+    ``{"prompt": [...], "chosen": [...], "rejected": [...], "tools": [...]}``; the first three are lists of messages.
     reinforcement: ``{"prompt": [...], "item": {...}, "tools": [...]}``; graders receive ``item``. ``tools`` is present
-    only if the line had tools. embedding and rerank: ``{"query": "…", "positives": ["…"], "negatives": ["…"]}``; the
-    validation file contains the held-back questions, with more negatives.
+    only if the uploaded line had tools. embedding and rerank: ``{"query": "…", "positives": ["…"], "negatives":
+    ["…"]}``; the validation file contains the held-back questions, with more negatives.
     """
 
     training: Path

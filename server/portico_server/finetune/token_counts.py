@@ -1,4 +1,4 @@
-"""Lengths of conversations in tokens, counted by the served model."""
+"""Counts the tokens of conversations by asking the served model."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from portico_server.core.request import Tokenize, TokenizedText
 from portico_server.finetune.training_example import Message
 
 CHARS_PER_TOKEN: int = 4
-"""Characters per token of a tool's description, an estimate because each template renders tools differently."""
+"""Assumed number of characters per token in a tool's description, because each template formats tools differently."""
 
 
 class ModelTokenCounter:
-    """A `portico_server.finetune.data.TokenCounter` that asks the model ``name``, called within a run."""
+    """A `portico_server.finetune.data.TokenCounter` that asks the model ``name`` from within a run."""
 
     def __init__(self, context: Context, name: str) -> None:
         self._context = context

@@ -1,4 +1,4 @@
-"""The command line of a training: one process, or one per device."""
+"""The command line that starts training, in one process or in one process per device."""
 
 from __future__ import annotations
 
@@ -10,39 +10,41 @@ from portico_server.finetune.spec import TrainingRecipe
 from portico_server.subprocesses import run_module
 
 CHILD_PACKAGE: Final = "child"
-"""The package that trains. It is the only package of Portico on the path of its interpreter."""
+"""The package that contains the training code, the only package of Portico that the training interpreter can import."""
 
 ACCELERATE_MODULE: Final = "accelerate.commands.launch"
 
 TORCHRUN_MODULE: Final = "torch.distributed.run"
 
 NODES_LAUNCHER: Final = "slurm"
-"""The launcher that can start a training on several nodes."""
+"""The launcher that can start training on several nodes."""
 
 FSDP_STRATEGIES: Final[Mapping[str, str]] = {
     "zero2": "SHARD_GRAD_OP",
     "zero3": "FULL_SHARD",
     "fsdp": "FULL_SHARD",
 }
-"""ZeRO stages and their equivalents in PyTorch's FSDP, which needs no additional package."""
+"""Maps ZeRO stages to their equivalents in PyTorch's FSDP, which needs no additional package."""
 
 
 def training_command(python: Path, recipe: TrainingRecipe, order: Path) -> Sequence[str]:
-    """Return the command that starts the training described by ``order``. The first process owns standard input and
-    output.
+    """Return the command that starts the training described by the file ``order``. Only the first process uses
+    standard input and output.
     """
     if recipe.processes == 1:
         return run_module(CHILD_PACKAGE, str(order), python=python)
     line = run_module(f"{CHILD_PACKAGE}.node", *_processes(recipe, order), python=python)
     if recipe.nodes == 1:
         return line
-    # One task per node. Only the first task communicates with the daemon; when one task ends, all end.
+    # One task per node. Only the first task communicates with the daemon. When one task fails, all tasks end.
     place = f"--nodes={recipe.nodes} --ntasks={recipe.nodes} --ntasks-per-node=1"
     return ["srun", *place.split(), "--input=0", "--kill-on-bad-exit=1", "--unbuffered", *line]
 
 
 def _processes(recipe: TrainingRecipe, order: Path) -> list[str]:
-    """Return the module that starts the processes of a node, and its arguments. `child.node` fills in the braces."""
+    """Return the module that starts the processes of a node, and its arguments. `child.node` replaces the names in
+    braces.
+    """
     several = recipe.nodes > 1
     if recipe.device == "cpu":  # accelerate starts only one process on CPUs, whatever its arguments
         line = ["--nnodes", str(recipe.nodes), "--nproc-per-node", str(recipe.processes // recipe.nodes)]

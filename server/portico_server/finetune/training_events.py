@@ -1,4 +1,4 @@
-"""What a job and its trainer exchange: events in order, and finally the weights."""
+"""The events that a trainer yields during a job, in order; the last event contains the trained weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LogLevel: TypeAlias = Literal["info", "warn", "error"]
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """The measurements of one step of ``total``. ``values`` may contain further numbers under these names:
+    """The measurements of step ``step`` of ``total``. ``values`` may contain further numbers under these names:
 
     ``train_accuracy``, ``valid_loss``, ``valid_accuracy``, ``reward``, ``margin``, ``kl``, ``learning_rate``,
     ``tokens_per_second``, ``memory_bytes``, ``epoch``.
@@ -54,7 +54,8 @@ class TrainLog:
 class TrainedWeights:
     """The last event: ``path`` contains the PEFT adapter or the whole model, trained on ``tokens`` tokens.
 
-    The weights are those of the best checkpoint, saved after ``step``. ``others`` are further adapters that were kept.
+    The weights are those of the best checkpoint, after ``step``. ``others`` are the adapters of other checkpoints that
+    were kept.
     """
 
     path: Path
@@ -71,7 +72,7 @@ TrainEvent: TypeAlias = Metrics | Checkpoint | TrainLog | TrainedWeights
 class TrainingTask:
     """The input of a trainer.
 
-    ``folder`` belongs to the job and is kept between attempts; checkpoints are written to it.
+    ``folder`` belongs to the job and is kept between attempts; the trainer writes checkpoints to it.
     """
 
     job: Job
@@ -85,7 +86,8 @@ class Trainer(Protocol):
     """Trains models, one at a time on this machine."""
 
     def train(self, task: TrainingTask, context: Context) -> AsyncGenerator[TrainEvent, None]:
-        """Train from the last checkpoint in the folder, if any, and yield events; `TrainedWeights` is the last event.
+        """Train from the last checkpoint in the folder, or from the start, and yield events; `TrainedWeights` is the
+        last event.
 
         Closing the iterator, or cancelling the task that awaits it, ends the child process and keeps the last
         checkpoint. Raises a `PorticoError` that ends the job: too little disk space or memory (before the training

@@ -1,4 +1,4 @@
-"""One line of a training file: its requirements for each method, and the form that the training reads. Pure."""
+"""A line of a training file: what each method requires of it, and its form for training. Pure."""
 
 from __future__ import annotations
 
@@ -20,21 +20,23 @@ CONTROL_TOKENS: Final = re.compile(
     r"<\|[^|<>\s]{1,60}\|>|<｜[^｜<>]{1,60}｜>|</?s>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|<(?:bos|eos|pad)>"
     r"|\[(?:gMASK|SYSTEM_PROMPT|/SYSTEM_PROMPT|TOOL_CALLS|AVAILABLE_TOOLS)\]"
 )
-"""Control tokens that chat templates write between messages. Inside a message, they would end it early."""
+"""Control tokens that chat templates write between messages. Inside a message, such a token would end the message
+early.
+"""
 
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 
 class WrongLineError(Exception):
-    """The reason why a line cannot be trained on, as a sentence without the line number."""
+    """A line cannot be used for training; the message is the reason, without the line number."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingExample:
-    """A line that can be trained on.
+    """A line that can be used for training.
 
-    The training reads ``document``. ``conversations`` are the complete conversations whose length counts; ``tools``
-    are passed to their template as well. ``marks`` are texts that a template might mistake for its own control tokens.
+    Training reads ``document``. ``conversations`` are the complete conversations whose lengths count, formatted
+    together with ``tools``. ``marks`` are texts that a template might mistake for its own control tokens.
     """
 
     document: Mapping[str, Any]
@@ -44,7 +46,7 @@ class TrainingExample:
 
     @property
     def key(self) -> bytes:
-        """A key that is equal for lines with the same content."""
+        """A key that is the same for lines with the same content."""
         return orjson.dumps(self.document, option=orjson.OPT_SORT_KEYS)
 
 
@@ -148,7 +150,7 @@ def _messages(value: Any, path: str) -> list[dict[str, Any]]:
 
 
 def _message(value: Any, path: str) -> dict[str, Any]:
-    """Return a message in the form that templates accept: one text, and only fields that they know."""
+    """Return a message in the form that templates accept: a single text, and only fields that templates know."""
     if not isinstance(value, Mapping):
         raise WrongLineError(f"'{path}' is not an object with 'role' and 'content'")
     role = value.get("role")

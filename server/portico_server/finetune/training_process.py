@@ -1,4 +1,6 @@
-"""The training process as seen by the daemon: it reads events, sends commands, and ends the process completely."""
+"""The training process from the daemon's view: reads its events, sends commands, and ends the process with its
+children.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +20,15 @@ from portico_server.launchers.protocol import LaunchedProcess, LaunchOrder
 from portico_server.subprocesses import SAFE_PATH
 
 MAX_EVENT_BYTES: Final = 64 * 1024 * 1024
-"""Maximum size of an event, in bytes. All answers to be graded are sent in one event."""
+"""Maximum size of an event, in bytes, because all answers of a step to be graded are sent in one event."""
 
 MAX_REASON_LINES: Final = 40
-"""Number of last log lines in which the reason for an error is looked for."""
+"""Number of final log lines in which the reason for a failure is looked for."""
 
 GRACE_S: Final = 4.0
-"""Seconds for saving a last checkpoint after a request to end; shorter than the daemon's own shutdown limit."""
+"""Maximum seconds to wait for a last checkpoint after the process was asked to end; shorter than the daemon's own
+shutdown limit.
+"""
 
 OFFLINE_ENVIRONMENT: Final[Mapping[str, str]] = {
     "HF_HUB_OFFLINE": "1",
@@ -35,13 +39,14 @@ OFFLINE_ENVIRONMENT: Final[Mapping[str, str]] = {
 }
 
 # Waiting threads spin for some microseconds instead of indefinitely: on a busy machine, the thread they wait
-# for needs the core. Without spinning, a quiet machine loses a third of its speed, but a machine where
-# several programs want each core is twice as fast. The operator's own setting therefore takes precedence.
+# for needs the core. With short spinning, a machine without other load loses a third of its speed, but a
+# machine where several programs compete for each core is twice as fast. The operator's own setting takes
+# precedence.
 IDLE_THREAD_ENVIRONMENT: Final[Mapping[str, str]] = {"GOMP_SPINCOUNT": "20000"}
 
 
 def training_order(name: str, command: Sequence[str], log: Path, *, several: bool = False) -> LaunchOrder:
-    """Return the launch order for a training process, or for a process that starts ``several``."""
+    """Return the launch order for a training process, or with ``several``, for a process that starts several."""
     return LaunchOrder(
         name,
         command,
@@ -64,11 +69,13 @@ class TrainingProcess:
     def __init__(self, process: LaunchedProcess) -> None:
         self._process = process
         self.limited = False
-        """True if the process was asked to stop because of its job's time limit."""
+        """True if the process was asked to stop because the time limit of its scheduler job is near."""
 
     @asynccontextmanager
     async def paused_in_time(self, replace_s: float) -> AsyncGenerator[None]:
-        """Request a checkpoint and the end of the process ``replace_s`` seconds before the time limit of its job."""
+        """Ask the process to write a checkpoint and exit, ``replace_s`` seconds before the time limit of its scheduler
+        job.
+        """
         ends_at = self._process.ends_at
         if ends_at is None:
             yield
@@ -98,17 +105,17 @@ class TrainingProcess:
         await self._process.wait_for_log()
 
     async def send(self, **command: Any) -> None:
-        """Send a command to the process. Ignored if the process has ended."""
+        """Send a command to the process. Does nothing if the process has ended."""
         await self._process.send(orjson.dumps(command) + b"\n")
 
     @property
     def killed(self) -> bool:
-        """Return whether a signal ended the process, for example from the system because memory ran out."""
+        """Return whether a signal ended the process, for example because the system ran out of memory."""
         code = self._process.returncode
         return code is not None and (code < 0 or code == 128 + signal.SIGKILL)
 
     def exit_description(self) -> str:
-        """Describe how the process ended, with its last output."""
+        """Return a description of how the process ended, with its last output."""
         description = self._process.exit_description()
         lines = reversed(self._process.log_lines(MAX_REASON_LINES))
         words = next((line.strip() for line in lines if line.strip()), "")
@@ -134,7 +141,7 @@ class TrainingProcess:
             self._process.signal(number)
 
     async def pause(self) -> None:
-        """Request a checkpoint and the end of the process, and wait briefly for them."""
+        """Ask the process to write a checkpoint and exit, and wait briefly until it has."""
         if self._process.returncode is None:
             await self.send(do="pause")
             with contextlib.suppress(TimeoutError):

@@ -8,20 +8,20 @@ from contextlib import asynccontextmanager, contextmanager
 
 
 class TrainingQueue:
-    """Decides which training runs next: one at a time.
+    """Decides which training runs next. Only one runs at a time.
 
-    The jobs of a key train in the order in which their runs began, not in the order in which their files were read.
+    The jobs of a key train in the order in which their runs began, even if their files were read in another order.
     """
 
     def __init__(self) -> None:
         self._device = asyncio.Lock()
         self._keys: dict[str, str] = {}
-        """Keys by run, the run that began first at the front."""
+        """Maps runs to the keys that own them, in the order in which the runs began."""
         self._has_room = asyncio.Event()
 
     @contextmanager
     def place(self, run: str, key: str) -> Iterator[None]:
-        """Keep the run of a job of ``key`` in the queue within the context."""
+        """Keep the run of a job that belongs to ``key`` in the queue until the ``with`` block ends."""
         self._keys[run] = key
         try:
             yield
@@ -36,7 +36,7 @@ class TrainingQueue:
 
     @asynccontextmanager
     async def turn(self, run: str) -> AsyncIterator[None]:
-        """Wait for the run's turn; it trains within the context."""
+        """Wait until it is the run's turn; the run trains within the ``with`` block."""
         while next(other_run for other_run, key in self._keys.items() if key == self._keys[run]) != run:
             await self._has_room.wait()
         async with self._device:

@@ -1,4 +1,4 @@
-"""The work of one job in a durable run: check its files, choose its recipe, train, serve the result."""
+"""The work of one job, in a durable run: check its files, choose its recipe, train, and serve the trained model."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ from portico_server.finetune.training_events import (
 )
 
 MAX_ESTIMATE_UPDATES: Final = 100
-"""Number of updates of a job's estimated end."""
+"""Approximate maximum number of updates of a job's estimated end."""
 
 FIRST_ESTIMATE_STEPS: Final = 5
-"""Number of first steps after each of which the estimate is updated, whatever the total."""
+"""Number of steps at the start after each of which the estimate is updated."""
 
 EVENT_PAGE_ROWS: Final = 5_000
 """Events read per query."""
@@ -55,7 +55,7 @@ class JobWork:
         self._folder = place.folder_of(job.id)
         self._began = 0.0
         self._training_since = 0.0
-        """When the trainer reported the start of the first step; 0 before that report."""
+        """The time at which the trainer reported the start of the first step; 0 before the report."""
         self._first_step = 0
 
     async def run(self) -> Mapping[str, Any]:
@@ -94,7 +94,7 @@ class JobWork:
         status = await self._job_context.database.write_soon(tuning.note, self._job.id, events, state)
         if status not in WORKING_STATUSES:
             raise StoppedError
-        if events:  # clients that follow the job read new events when the run reports progress
+        if events:  # reported progress tells clients that follow the job to read its new events
             last = events[-1]
             unit = "" if last.step is None else "steps"
             await self._context.emit(
@@ -193,9 +193,10 @@ class JobWork:
         elif "reward" in event.values:
             message += f": reward={event.values['reward']:.4f}"
         if not self._began:
-            # Work that an interrupted attempt did after its last checkpoint is repeated.
+            # Training repeats the steps after the last checkpoint, so the metrics that an interrupted attempt
+            # recorded for those steps are deleted.
             await self._job_context.database.write_soon(tuning.rewind, self._job.id, event.step - 1)
-            # If the trainer has reported when its first step began, that step is measured too.
+            # The time of this step counts only if the trainer has reported when training started.
             self._began = self._training_since or time.time()
             self._first_step = event.step - (1 if self._training_since else 0)
         await self._record_events(
@@ -203,13 +204,15 @@ class JobWork:
         )
 
     def _planned(self, recipe: TrainingRecipe) -> Mapping[str, Any]:
-        """Return the progress and the estimated end according to the recipe, until steps have been measured."""
+        """Return the job's progress and its estimated end, based on the recipe because no step has been timed yet."""
         done_steps = int(self._job.state.get("step") or 0)
         remaining_s = recipe.seconds * (1 - min(done_steps, recipe.steps) / max(1, recipe.steps))
         return {"step": done_steps, "total": recipe.steps, "estimated_finish": time.time() + remaining_s}
 
     def _estimate(self, event: Metrics) -> Mapping[str, Any] | None:
-        """Return the progress and the estimated end: after each of the first steps, then at intervals."""
+        """Return the job's progress and estimated end after each of the first steps, later only at intervals;
+        otherwise ``None``.
+        """
         done_steps = event.step - self._first_step
         if done_steps > FIRST_ESTIMATE_STEPS and event.step % max(1, event.total // MAX_ESTIMATE_UPDATES):
             return None
@@ -223,7 +226,8 @@ class JobWork:
         await self._record_events(
             NewEvent("checkpoint", message, step=event.step, data={"path": event.path.name, **event.values})
         )
-        # A run that made progress is resumed however often it is interrupted.
+        # A completed step counts as progress. A run that makes progress is resumed however often it is
+        # interrupted.
         row = StepRow(
             f"checkpoint/{event.step}",
             event.step,
@@ -237,7 +241,7 @@ class JobWork:
         )
 
     async def _finish(self, trained_weights: TrainedWeights) -> Mapping[str, Any]:
-        """Serve the result, store its measurements, and clean up."""
+        """Serve the trained model, store its measurements, and clean up."""
         job = self._job
         await self._record_events()
         began = time.monotonic()
@@ -274,7 +278,9 @@ class JobWork:
         return {"job": job.id, "model": job.model}
 
     async def _serve_checkpoints(self, trained_weights: TrainedWeights, owner: str | None) -> None:
-        """Serve the kept checkpoints under their names. The result does not depend on them."""
+        """Serve the kept checkpoints under their own names. A checkpoint that cannot be served does not fail the
+        job.
+        """
         job, bases = self._job, self._job_context.bases
         await bases.also(job.checkpoint(trained_weights.step), job.model)
         for checkpoint in trained_weights.others:
@@ -285,7 +291,7 @@ class JobWork:
                 await self._record_events(NewEvent("message", words, "warn"))
 
     async def _compare_app(self) -> list[NewEvent]:
-        """Return an event on whether the app still writes the prompts used in training; no event without an app."""
+        """Compare the app's prompts with those used in training. Return one event, or none if the job has no app."""
         job, place = self._job, self._job_context
         row = await place.database.read(tuning.get, job.id)
         app_state = row.state.get(APP_STATE) if row is not None else None
@@ -323,7 +329,7 @@ class JobWork:
 
 
 def _measurement_events(values: Mapping[str, float]) -> list[NewEvent]:
-    """Return an event on whether a search model finds more than its base; no event for other models."""
+    """Return one event on whether a search model ranks better than its base; no event for other models."""
     if "base_ndcg_10" not in values:
         return []
     words = ", ".join(

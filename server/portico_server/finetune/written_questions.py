@@ -14,7 +14,9 @@ from portico_server.finetune.questions import MAX_QUESTION_CHARS, MAX_QUESTIONS,
 
 
 def read_questions(path: Path) -> list[StoreQuestion]:
-    """Return the questions of a file. Raise `InvalidRequest` with the numbers of invalid lines. Blocks."""
+    """Return the questions of a file. Raise `InvalidRequest` with the numbers of invalid lines. Blocks the calling
+    thread.
+    """
     store_questions: list[StoreQuestion] = []
     wrong: list[str] = []
     wrong_count = number = 0
@@ -52,8 +54,8 @@ def _invalid(message: str) -> InvalidRequest:
 def _question(data: bytes, number: int) -> StoreQuestion:
     """Parse a line into a question. Raises `ValueError`.
 
-    A line has ``question`` with ``file``, ``passage`` or ``answer``; or it is a conversation or an evaluation item
-    whose last question has an answer.
+    A line is an object with ``question`` and ``file``, ``passage`` or ``answer``. It can also be a conversation or an
+    evaluation item whose last question has an answer.
     """
     if len(data) > MAX_EXAMPLE_BYTES:
         raise ValueError("it is too long")
@@ -74,14 +76,14 @@ def _question(data: bytes, number: int) -> StoreQuestion:
     if not values["question"].strip():
         raise ValueError("'question' is missing")
     if len(values["question"]) > MAX_QUESTION_CHARS:
-        raise ValueError(f"its question has more than {MAX_QUESTION_CHARS:,} characters")
+        raise ValueError(f"its 'question' has more than {MAX_QUESTION_CHARS:,} characters")
     if not any(values[name].strip() for name in ("file", "passage", "answer")):
-        raise ValueError("it needs the 'file', 'passage' or 'answer' for its question")
+        raise ValueError("it needs a 'file', 'passage' or 'answer' in addition to 'question'")
     return StoreQuestion(number, **{name: value.strip() for name, value in values.items()})
 
 
 def _rated(messages: Any, answer: Any) -> dict[str, Any]:
-    """Return the last question of a conversation, and the answer to learn."""
+    """Return the last question of a conversation, and the expected answer."""
     message_list = (
         [message for message in messages if isinstance(message, Mapping)]
         if isinstance(messages, list)

@@ -23,15 +23,15 @@ import re
 def match(pattern, text):
     return 1.0 if re.search(pattern, text) is not None else 0.0
 """
-"""Runs in the sandbox because a pattern can be written to search for hours."""
+"""The function for ``regex`` graders. It runs in the sandbox because a malicious pattern can take hours to search."""
 
 _GRADE: Final = "\n\ndef portico_grade(sample, item):\n    return grade(sample, item)\n"
 
 
 @dataclass(frozen=True, slots=True)
 class ModelAnswer:
-    """A model's answer to a line. ``item`` contains the line's fields for graders, ``more`` further parts of the
-    answer.
+    """A model's answer to one line of the data. ``item`` contains the fields of the line, ``more`` additional fields
+    of the answer.
     """
 
     text: str
@@ -55,7 +55,9 @@ class ModelAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Grade:
-    """The result of a grader. ``passed`` is set if the grader decides it; ``label`` is the label that a model chose."""
+    """The result of a grader. ``passed`` is set if the grader decides between pass and fail; ``label`` is the label
+    that a model chose.
+    """
 
     score: float
     passed: bool | None = None
@@ -63,9 +65,9 @@ class Grade:
 
 
 class Grading:
-    """One grader, validated by `portico_server.grading.graders.check`, with access to its models.
+    """One grader, validated by `portico_server.grading.graders.check`, that can call judge models.
 
-    ``on_usage`` receives the model and the tokens of each call.
+    ``on_usage`` receives the model and the token usage of each call.
     """
 
     def __init__(
@@ -132,7 +134,7 @@ class Grading:
         return _number(await self._light.evaluate(formula, [], values))
 
     async def _score(self, grader: Mapping[str, Any], answer: ModelAnswer) -> float:
-        """Let a model score the answer, and return a number within the range."""
+        """Let a model score the answer, and return the score, limited to the grader's range."""
         low, high = grader.get("range") or (0.0, 1.0)
         judgement = await self._ask(grader, answer, "score", {"type": "number"})
         try:
@@ -145,7 +147,7 @@ class Grading:
         return min(max(_number(score), float(low)), float(high))
 
     async def _label(self, grader: Mapping[str, Any], answer: ModelAnswer) -> Grade:
-        """Let a model choose a label for the answer: 1 for a passing label, otherwise 0."""
+        """Let a model choose a label for the answer. The score is 1 for a passing label, otherwise 0."""
         judgement = await self._ask(
             grader, answer, "label", {"type": "string", "enum": list(grader["labels"])}
         )
@@ -165,7 +167,7 @@ class Grading:
     async def _ask(
         self, grader: Mapping[str, Any], answer: ModelAnswer, name: str, shape: Mapping[str, Any]
     ) -> str:
-        """Ask a model for one value of the given shape, and return its answer."""
+        """Ask the judge for a JSON object with the field ``name`` of the schema ``shape``, and return its reply."""
         sources = answer.sources
         messages = tuple(
             {**message, "content": filled(message.get("content"), sources)} for message in grader["input"]

@@ -1,6 +1,7 @@
-"""Validates graders in OpenAI's format before any training or request. Pure; other modules run them.
+"""Validates graders in OpenAI's format before training or a request starts. Pure; other modules run the graders.
 
-https://platform.openai.com/docs/guides/graders. ``regex`` is Portico's own: ``input`` must match ``pattern``.
+Format: https://platform.openai.com/docs/guides/graders. The ``regex`` grader is Portico's own: ``input`` must match
+``pattern``.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def check(
 ) -> None:
     """Raise `InvalidRequest` for the first error in a grader.
 
-    ``labels`` also allows ``label_model`` graders, which decide whether an answer is good instead of how good it is.
+    ``labels`` also allows ``label_model`` graders, which decide whether an answer passes instead of scoring it.
     """
     if not isinstance(grader, Mapping):
         raise InvalidRequest(f"'{param}' must be an object with a 'type'.", param=param)

@@ -1,6 +1,6 @@
-"""Similarity of two texts, from 0 to 1, by the measures of OpenAI's text_similarity grader. Pure.
+"""Similarity of two texts, from 0 to 1, by the measures of OpenAI's ``text_similarity`` grader. Pure.
 
-Words are runs of letters and digits in lower case; in scripts without spaces, each character is a word.
+Words are runs of letters and digits in lower case; each Chinese, Japanese or Korean character is a word.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from difflib import SequenceMatcher
 from typing import Final
 
 MAX_TEXT_CHARS: Final = 4_000
-"""Maximum number of characters compared, because comparing every word with every other is slow for long texts."""
+"""Maximum number of characters compared per text, because comparing every word with every other is slow for long
+texts.
+"""
 
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uac00-\ud7af]|[^\W_]+")
 
@@ -50,7 +52,7 @@ def rouge_l(answer: str, reference: str) -> float:
 
 
 def bleu(answer: str, reference: str) -> float:
-    """Return the sentence-level BLEU-4, with counts above order one smoothed by one. Source: Lin and Och 2004."""
+    """Return sentence-level BLEU-4. One is added to the counts of orders above one. Source: Lin and Och 2004."""
     answer_words, reference_words = words(answer), words(reference)
     if not answer_words or not reference_words:
         return 0.0
@@ -66,7 +68,9 @@ def bleu(answer: str, reference: str) -> float:
 
 
 def gleu(answer: str, reference: str) -> float:
-    """Return GLEU: common n-grams of one to four words, divided by those of the longer text. Source: Wu et al. 2016."""
+    """Return GLEU: the number of common n-grams of one to four words, divided by the n-grams of the longer text.
+    Source: Wu et al. 2016.
+    """
     answer_words, reference_words = words(answer), words(reference)
     counts: Counter[tuple[str, ...]] = Counter()
     reference_counts: Counter[tuple[str, ...]] = Counter()

@@ -1,4 +1,4 @@
-"""Placeholders that an item or an answer fills: ``{{item.question}}``, ``{{sample.output_json.n}}``. Pure."""
+"""Placeholders that are filled from an item or an answer: ``{{item.question}}``, ``{{sample.output_json.n}}``. Pure."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from portico_server.core.template import substitute
 PLACE: Final = re.compile(r"\{\{\s*(item|sample)((?:\.[A-Za-z_][A-Za-z0-9_]*)+)\s*\}\}")
 
 FIELD: Final = re.compile(r"\{\{\s*item\.([A-Za-z_][A-Za-z0-9_]*)")
-"""A placeholder for a field of a line: ``{{item.answer}}``."""
+"""A placeholder for a field of the item: ``{{item.answer}}``."""
 
 
 def fill(template: str, sources: Mapping[str, Any]) -> str:
-    """Replace ``{{item.name}}`` and ``{{sample.output_text}}``; missing values become empty.
+    """Fill placeholders such as ``{{item.name}}`` and ``{{sample.output_text}}``; missing values become empty.
 
     Raises `InvalidRequest` before building a text that would be too long.
     """
@@ -35,7 +35,8 @@ def fill(template: str, sources: Mapping[str, Any]) -> str:
 def filled(content: Any, sources: Mapping[str, Any]) -> Any:
     """Fill the placeholders in the content of a message: a text, one part, or a list of parts.
 
-    Text parts are joined into one text; if an image is among them, they remain parts, as chat models accept them.
+    Text parts are joined into one text. If the content includes an image, the result is a list of parts in the format
+    of chat models.
     """
     if isinstance(content, str):
         return fill(content, sources)
@@ -61,7 +62,7 @@ def _part(part: Any, sources: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def fields(template: Any) -> frozenset[str]:
-    """Return the item fields that a value with templates refers to. Python source is not a template."""
+    """Return the item fields that the templates in a value refer to. Python source is not searched."""
     return frozenset(_fields(template))
 
 

@@ -39,11 +39,11 @@ class Guards:
     guards: tuple[ContentGuard, ...]
 
     def at(self, *places: GuardPlace) -> bool:
-        """Return whether any guard inspects one of these places."""
+        """Return whether any guard applies to one of these places."""
         return any(not guard.where.isdisjoint(places) for guard in self.guards)
 
     async def texts(self, texts: Sequence[str], place: GuardPlace, context: Context) -> list[str]:
-        """Return the texts in the form that may pass. Raises `ContentBlocked` or `GuardFailed`.
+        """Return the texts as the guards let them pass. Raises `ContentBlocked` or `GuardFailed`.
 
         Detections are recorded as events of the run.
         """
@@ -64,7 +64,7 @@ class Guards:
         return text_list
 
     async def value(self, value: Any, place: GuardPlace, context: Context) -> Any:
-        """Apply the guards to all texts of a JSON value, including names and long numbers."""
+        """Apply the guards to all texts of a JSON value, including the names of fields and long numbers."""
         if not self.at(place):
             return value
         texts: list[str] = []
@@ -82,8 +82,8 @@ class Guards:
     async def handle_failure(
         self, guard: ContentGuard, place: GuardPlace, context: Context, error: Exception
     ) -> None:
-        """Handle a guard that could not inspect a text. Raise `GuardFailed` unless the guard lets uninspected
-        texts pass.
+        """Handle a guard that could not inspect a text. Raise `GuardFailed` unless the guard's ``on_error`` lets
+        uninspected texts pass.
         """
         logger.error("the guard %s failed at %s: %s", guard.name, place, type(error).__name__)
         await context.emit(GuardHit(guard.name, "error", place, guard.on_error, 1))
@@ -95,7 +95,7 @@ class Guards:
 
 
 async def _searched(guard: ContentGuard, texts: Sequence[str]) -> list[list[Detection]]:
-    different = dict.fromkeys(texts)  # field names occur in a value many times
+    different = dict.fromkeys(texts)  # searches each text once: field names recur many times in a value
 
     def search() -> dict[str, list[Detection]]:
         return {text: find(text, guard.detectors) for text in different}

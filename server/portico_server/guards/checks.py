@@ -13,7 +13,7 @@ MIN_SECRET_ENTROPY: Final = 3.2
 
 
 def _stands_alone(text: str, start: int, end: int) -> bool:
-    """Return whether a number is not part of a longer number, a decimal or a word."""
+    """Return whether the number is not part of a longer number, a date, a version or a word."""
     before, behind = text[max(0, start - 2) : start], text[end : end + 2]
     if before and ((before[-1].isascii() and before[-1].isalnum()) or before[-1] in "_#"):
         return False
@@ -78,7 +78,7 @@ _IBAN_LENGTHS: Final = {
     )
     for country in countries.split()
 }
-"""Length of an IBAN by country:
+"""Length of an IBAN for each country code:
 https://www.swift.com/standards/data-standards/iban-international-bank-account-number.
 """
 
@@ -86,7 +86,7 @@ https://www.swift.com/standards/data-standards/iban-international-bank-account-n
 def check_iban(text: str, start: int, end: int) -> int:
     """Return the end of an IBAN, or 0."""
     length, number, at = _IBAN_LENGTHS.get(text[start : start + 2], 0), "", start
-    while at < end and len(number) < length:  # words after the IBAN may look like a part of it
+    while at < end and len(number) < length:  # the match may include words that follow the IBAN
         number += text[at] if text[at] != " " else ""
         at += 1
     if not length or len(number) < length or (at < len(text) and text[at].isascii() and text[at].isalnum()):
@@ -166,7 +166,7 @@ _PLACEHOLDERS: Final = (
 
 
 def check_secret_value(text: str, start: int, end: int) -> int:
-    """Return the end of a value assigned to a name such as ``api_key`` if it looks random, or 0."""
+    """Return the end of a value that is assigned to a name such as ``api_key`` and looks random, or 0."""
     value = text[start:end]
     if any(word in value.lower() for word in _PLACEHOLDERS) or not any(map(str.isdigit, value)):
         return 0
@@ -176,7 +176,9 @@ def check_secret_value(text: str, start: int, end: int) -> int:
 
 
 def check_key_value(text: str, start: int, end: int) -> int:
-    """Return the end of a key in a well-known format, or 0. Placeholder keys from documentation do not count."""
+    """Return the end of a key in a well-known format, or 0. Placeholders such as ``your-key`` or ``xxxx`` do not
+    count.
+    """
     value = text[start:end].lower()
     return 0 if "xxxx" in value or "..." in value or "your" in value else end
 

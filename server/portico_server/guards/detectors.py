@@ -1,7 +1,7 @@
 """Finds personal data, secrets, injected instructions and threats in texts by patterns and checksums, without a model.
 
-Patterns are searched in linear time (`portico_server.core.pattern`). Texts are normalized to what a person reads:
-full-width and styled letters and digits count as plain ones, and zero-width characters are ignored. Encoded content,
+Patterns are searched in linear time (`portico_server.core.pattern`). Texts are first normalized to what a person sees:
+full-width and styled letters and digits become plain ones, and zero-width characters are ignored. Encoded content,
 such as base64, is not decoded.
 """
 
@@ -29,12 +29,12 @@ from portico_server.guards.checks import (
 from portico_server.guards.reading import fold_text
 
 Check = Callable[[str, int, int], int]
-"""Return the end of a match if it is a real one, otherwise 0."""
+"""A function of a text and the start and end of a match. Returns the end of a genuine match, otherwise 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """A detection: its position in the text and its kind."""
+    """A detection: its position in the text and the kind of content."""
 
     start: int
     end: int
@@ -45,8 +45,9 @@ class Detection:
 class Detector:
     """A detector for one kind of content.
 
-    ``label`` replaces a masked match. ``reach`` is the number of characters that may arrive before a match can be
-    recognized. ``group`` is the group of the pattern that forms the match. ``bounded`` marks a pattern from the user.
+    ``label`` replaces a masked match. ``reach`` is the number of characters of a stream that may be needed before a
+    match can be recognized. ``group`` is the group of the pattern that forms the match. ``bounded`` marks a pattern
+    from the user.
     """
 
     kind: str
@@ -72,7 +73,8 @@ def _compile_patterns(patterns: tuple[str, ...]) -> tuple[LinearPattern, ...]:
 
 
 def find(text: str, detectors: Iterable[Detector]) -> list[Detection]:
-    """Return the detections in a text from left to right. Of overlapping detections, the first and longest is kept.
+    """Return the detections in a text from left to right. Overlapping detections are merged; the first and longest
+    sets the kind.
 
     Raises `UnsupportedPattern` if the text is too long for a pattern from the user.
     """
@@ -88,7 +90,7 @@ def find(text: str, detectors: Iterable[Detector]) -> list[Detection]:
             for first, last in pattern.spans(data, detector.group):
                 if plain:
                     start, end = first, last
-                else:  # spans are ordered from left to right, so each offset is counted from the previous one
+                else:  # spans are ordered from left to right, so each offset is counted from the previous match
                     start = char_index + len(data[at:first].decode("utf-8", "replace"))
                     end = start + len(data[first:last].decode("utf-8", "replace"))
                     at, char_index = first, start
@@ -115,7 +117,7 @@ def _apart(hits: list[Detection]) -> list[Detection]:
     for hit in sorted(hits, key=lambda hit: (hit.start, -hit.end)):
         if not detections or hit.start >= detections[-1].end:
             detections.append(hit)
-        elif hit.end > detections[-1].end:  # the overlapping hit extends the masked range
+        elif hit.end > detections[-1].end:  # the overlapping hit extends the range of the detection
             detections[-1] = Detection(detections[-1].start, hit.end, detections[-1].kind)
     return detections
 
@@ -279,4 +281,4 @@ KINDS: Final = {
     for detectors in GROUPS.values()
     for detector in detectors
 }
-"""The built-in detectors by kind. Several detectors may find the same kind."""
+"""The built-in detectors by kind. Several detectors can find the same kind of content."""

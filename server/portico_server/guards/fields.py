@@ -1,4 +1,4 @@
-"""Applies guards to the texts of a request or a response, wherever they occur."""
+"""Applies guards to the texts in all fields of a request or a response."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ _UNREAD_OF_CALL: Final = frozenset(("id", "type", "index"))
 async def guard_messages(
     messages: Iterable[Message], guards: Guards, context: Context
 ) -> list[Mapping[str, Any]]:
-    """Return the messages of a chat in the form that may pass.
+    """Return the messages of a chat as the guards let them pass.
 
-    Texts of tools are guarded as results, all other texts as input, and tool calls as arguments. All texts of one
-    place are searched together, in a thread if there are many messages.
+    Texts of tools are guarded as results, all other texts as input, and the arguments of tool calls as arguments. The
+    texts for each kind of place are searched together, in a thread if there are many.
     """
     guarded_messages: list[dict[str, Any]] = [dict(message) for message in messages]
     read: dict[GuardPlace, list[tuple[dict[str, Any], str]]] = {}
@@ -60,7 +60,7 @@ async def guard_messages(
 
 
 def _copied(calls: Any) -> Any:
-    """Return a copy of tool calls whose fields can be changed."""
+    """Return a copy of tool calls whose fields can be changed without changing the original."""
     if isinstance(calls, list):
         return [_copied(call) for call in calls]
     return dict(calls) if isinstance(calls, dict) else calls
@@ -69,7 +69,7 @@ def _copied(calls: Any) -> Any:
 async def guard_fields(
     document: Mapping[str, Any], but: frozenset[str], place: GuardPlace, guards: Guards, context: Context
 ) -> dict[str, Any]:
-    """Return an object in which all fields except those in ``but`` have passed the guards."""
+    """Return the object with the guards applied to every field except those in ``but``."""
     read = {name: value for name, value in document.items() if name not in but}
     if not read:
         return dict(document)
@@ -80,7 +80,7 @@ async def guard_fields(
 async def guard_passages(
     passages: Iterable[Passage], guards: Guards, context: Context
 ) -> tuple[Passage, ...]:
-    """Return the retrieved passages in the form that may pass. Blocked passages are left out."""
+    """Return the retrieved passages as the guards let them pass. Blocked passages are left out."""
     passed_passages = []
     for passage in passages:
         try:

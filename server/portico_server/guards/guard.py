@@ -1,4 +1,6 @@
-"""A guard from the configuration: what it detects, where it applies, and what happens to a text with a detection."""
+"""A guard from the configuration: what it detects, where it applies, and what it does with a text in which it detects
+something.
+"""
 
 from __future__ import annotations
 
@@ -29,10 +31,10 @@ MIN_READ_NUMBER: Final = 10**8
 """Minimum value of a number that may be a card or phone number."""
 
 MEDIA: Final = ("url", "image_url", "file_data")
-"""Fields whose ``data:`` URL contains an image, audio or a document, which guards do not inspect."""
+"""Fields that can contain media as a ``data:`` URL: an image, audio or a document, which guards do not inspect."""
 
 MAX_OWN_PATTERNS: Final = 200
-"""Maximum number of words and patterns of one guard together."""
+"""Maximum number of words and patterns in one guard, counted together."""
 
 _FIELDS: Final = ("name", "on", "detect", "words", "patterns", "where", "action", "on_error")
 
@@ -47,7 +49,7 @@ class ContentBlocked(InvalidRequest):
 class ContentGuard:
     """A content guard. ``on`` lists the keys of the servables it guards, or ``*``.
 
-    ``on_error`` decides whether a text passes that cannot be inspected.
+    ``on_error`` decides what happens to a text that cannot be inspected.
     """
 
     name: str
@@ -59,7 +61,7 @@ class ContentGuard:
 
     @property
     def reach(self) -> int:
-        """Number of characters that may arrive before a match can be recognized."""
+        """Number of characters of a stream that may be needed before a match can be recognized."""
         return max(detector.reach for detector in self.detectors)
 
     def label(self, kind: str) -> str:

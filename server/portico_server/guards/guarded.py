@@ -23,7 +23,8 @@ def guarded(
     ``files`` reads files attached to a question, so that guards and the model see their text.
     """
     key = servable.card.key
-    # A guard around either variant of a split applies to both, and the alias of a version refers to its app.
+    # A guard on either variant of a split applies to both. A guard on an alias applies to the servable that
+    # the alias refers to.
     names = frozenset({key}) | getattr(servable, "names", frozenset())
     around = tuple(
         guard

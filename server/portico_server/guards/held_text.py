@@ -1,4 +1,4 @@
-"""Holds back streamed text until nothing in it has to be masked or blocked."""
+"""Holds back streamed text until it is certain that nothing in it must be masked or blocked."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from portico_server.guards.guard import ContentGuard
 from portico_server.guards.reading import last_read, without_unread
 
 MAX_HELD_CHARS: Final = 8_192
-"""Maximum length of an unfinished match that is held back, such as a key. Of longer matches, at most `_KEPT_CHARS` are
-kept. Longer runs of zero-width characters are dropped.
+"""Maximum number of characters of an unfinished match, such as a long key, that are held back. Of a longer match, only
+the first `_KEPT_CHARS` characters stay in memory. Longer runs of zero-width characters are dropped.
 """
 
 MAX_FED_CHARS: Final = 16_384
@@ -26,7 +26,7 @@ _STEP_CHARS: Final = 16
 
 
 class TextBlocked(Exception):
-    """The text must not pass. ``sent_text`` is the text before the match, which may still be sent."""
+    """A guard blocked a streamed text. ``sent`` is the text before the match, which may still be sent."""
 
     def __init__(self, guard: ContentGuard, kinds: Counter[str], sent_text: str) -> None:
         super().__init__(guard.name)
@@ -36,7 +36,9 @@ class TextBlocked(Exception):
 
 
 class HeldText:
-    """One text and one guard. Holds back at most the guard's reach and any match that may still grow."""
+    """A streamed text and one guard. Holds back at most as many characters as the guard's reach, and any match that
+    may still grow.
+    """
 
     def __init__(self, guard: ContentGuard) -> None:
         self.guard = guard
@@ -71,7 +73,7 @@ class HeldText:
         if not final:
             for hit in reversed(hits):
                 if hit.end >= len(text) or hit.start < limit < hit.end:
-                    limit = min(limit, max(begin, hit.start))  # the match may still grow
+                    limit = min(limit, max(begin, hit.start))  # further text may extend the match
         if limit == begin and not final and len(self._pending_text) > MAX_HELD_CHARS:
             if hits:
                 return self._shorten(text, hits[0], begin)
@@ -88,7 +90,7 @@ class HeldText:
             parts.append(text[at:start])
             at = hit.end
             if self._open and start == begin:
-                continue  # its label has already been sent
+                continue  # the label of this match has already been sent
             self.found[hit.kind] += 1
             if self.guard.action == "block":
                 raise TextBlocked(self.guard, self.found, "".join(parts))
@@ -102,7 +104,7 @@ class HeldText:
         return "".join(parts)
 
     def _shorten(self, text: str, hit: Detection, begin: int) -> str:
-        """Shorten a match that does not end: send its label now and discard its middle."""
+        """Shorten a match that is too long to hold: send its label now and discard the rest of the match."""
         start = max(begin, hit.start)
         sent_text = "" if self._open else text[begin:start]
         if not self._open:
@@ -120,7 +122,7 @@ class HeldText:
 
 
 class HeldTexts:
-    """One text that passes through all its guards in sequence."""
+    """A streamed text that passes through several guards in sequence."""
 
     def __init__(self, guards: Guards, place: str) -> None:
         self._chain = [HeldText(guard) for guard in guards.guards if place in guard.where]
@@ -128,7 +130,7 @@ class HeldTexts:
 
     @property
     def found(self) -> list[tuple[ContentGuard, Counter[str]]]:
-        """The detections of each guard."""
+        """The number of detections of each kind, for each guard that detected something."""
         return [(text.guard, text.found) for text in self._chain if text.found]
 
     def feed(self, text: str) -> str:

@@ -25,17 +25,19 @@ from portico_server.guards.held_text import HeldTexts, TextBlocked
 from portico_server.guards.servable import GuardedServable
 
 _UNREAD: Final = frozenset(("model", "messages", "stream", "seed"))
-"""Body fields that do not affect the model's text, or that other code inspects. Guards inspect all other fields,
-because the model or its server may read them.
+"""Fields of the body that do not affect the model's text, or that other code inspects. Guards inspect all other
+fields, because the model or its server may read them.
 """
 
 
 _TEXTS: Final = ("content", "reasoning_content", "reasoning", "refusal", "text")
-"""Fields of a message, a message delta or a choice that contain text of the model."""
+"""Fields of a message, a message delta or a choice that contain text from the model."""
 
 
 _STREAMED: Final = frozenset((*_TEXTS, "role", "tool_calls"))
-"""Fields allowed in a message delta. Other fields are streamed in pieces too, but cannot be held back."""
+"""Fields of a message delta that reach the client. Other fields are dropped, because their text also arrives in pieces
+but is not held back.
+"""
 
 
 MAX_INDEX: Final = 10_000
@@ -43,7 +45,7 @@ MAX_INDEX: Final = 10_000
 
 
 _FRAME: Final = frozenset(("id", "object", "created", "model", "system_fingerprint", "service_tier", "usage"))
-"""Fields allowed in a frame beside its choices."""
+"""Fields of a frame that reach the client, in addition to its choices."""
 
 
 class GuardedModel(GuardedServable):
@@ -52,7 +54,7 @@ class GuardedModel(GuardedServable):
     inner: Relays  # type: ignore[assignment]  # what relays is a servable too
 
     def over(self, inner: Relays) -> GuardedModel:
-        """Apply the same guards to another part of the model."""
+        """Return a model that applies the same guards to ``inner``, for example to the first model of a fallback."""
         return GuardedModel(inner, self.guards, self.files)  # type: ignore[arg-type]
 
     async def relay(self, request: Relay, context: Context) -> RelayResponse:
@@ -102,7 +104,7 @@ class GuardedModel(GuardedServable):
 
 
 def _has_tokens(value: Any) -> bool:
-    """Return whether a prompt consists of token ids instead of text."""
+    """Return whether a prompt contains token ids instead of text."""
     return isinstance(value, list) and any(
         isinstance(item, int) or (isinstance(item, list) and item and isinstance(item[0], int))
         for item in value
@@ -123,7 +125,7 @@ async def _close(chunks: AsyncIterator[bytes]) -> None:
 
 
 class _GuardedStream:
-    """A response in OpenAI's format on its way to the client."""
+    """Guards the response of a model in OpenAI's format before it reaches the client."""
 
     def __init__(self, guards: Guards, context: Context) -> None:
         self._guards = guards
@@ -134,7 +136,7 @@ class _GuardedStream:
         self._name = "content"
 
     async def document(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """Yield a response that is not streamed."""
+        """Yield a guarded response that is not streamed."""
         document = _read(await _join_chunks(chunks))
         choices = [await self._choice(choice) for choice in _objects(document.get("choices"))]
         try:
@@ -168,7 +170,7 @@ class _GuardedStream:
         return choice
 
     async def frames(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """Yield a streamed response. Closing this iterator closes its source."""
+        """Yield a guarded streamed response. Closing this iterator closes ``chunks``."""
         try:
             async for chunk in chunks:
                 for frame in chunk.split(b"\n\n"):
@@ -192,7 +194,7 @@ class _GuardedStream:
             await _close(chunks)
 
     async def _pass_frame(self, document: dict[str, Any]) -> dict[str, Any] | None:
-        """Return the part of a frame that may pass, or ``None`` if nothing remains."""
+        """Return the frame with the text that may pass, or ``None`` if no text remains."""
         if document.get("error"):
             return {"error": await self._guards.value(document["error"], "output", self._context)}
         frame = {name: value for name, value in document.items() if name in _FRAME}
@@ -230,7 +232,7 @@ class _GuardedStream:
 
     async def _pass_text(self, index: int, name: str, holder: Mapping[str, Any]) -> str | None:
         value = holder.get(name)
-        if isinstance(value, list):  # content parts, of which the texts are inspected
+        if isinstance(value, list):  # a list of content parts; guards inspect the joined text
             value = "".join(str(part.get("text") or "") for part in _objects(value))
         return (
             await self._held_texts(index, name, 0, "output").take(value) if isinstance(value, str) else None
@@ -258,7 +260,7 @@ class _GuardedStream:
         return self._texts.setdefault((index, name, number), HeldTexts(self._guards, place))
 
     def _add(self, choice: dict[str, Any], key: tuple[int, str, int], remainder: str) -> None:
-        """Append the remaining text to the last delta of its choice."""
+        """Append the remaining text to the choice."""
         _index, name, number = key
         if not remainder:
             return
@@ -281,7 +283,7 @@ class _GuardedStream:
         delta["tool_calls"].append({"index": number, kind: {text: remainder}})
 
     def _rest(self) -> list[bytes]:
-        """Return the held-back text of choices whose end never arrived."""
+        """Return frames with the held-back text of choices that did not end with a finish reason."""
         frames = []
         for key, texts in self._texts.items():
             choice: dict[str, Any] = {"index": key[0], "finish_reason": None}
@@ -291,7 +293,9 @@ class _GuardedStream:
         return frames
 
     def _cut(self, text_blocked: TextBlocked) -> list[bytes]:
-        """End a blocked response: return the text that may pass, the reason, and OpenAI's finish reason."""
+        """Return the last frames of a blocked response: the text that may pass, the reason, and OpenAI's finish
+        reason.
+        """
         place: Any = "output" if "output" in text_blocked.guard.where else "tool_arguments"
         text = f"{text_blocked.sent}\n\n{text_blocked.guard.explain(text_blocked.kinds, place)}".lstrip()
         piece: dict[str, Any] = {"text": text} if self._name == "text" else {"delta": {"content": text}}
@@ -310,7 +314,9 @@ class _GuardedStream:
 
 
 def _read(data: bytes) -> dict[str, Any]:
-    """Parse a JSON object. Raises `EngineFailed` for data that guards cannot inspect."""
+    """Parse a JSON object. Raises `EngineFailed` for data that is not a JSON object, because guards cannot inspect
+    it.
+    """
     try:
         return _object(orjson.loads(data))
     except orjson.JSONDecodeError as error:

@@ -1,4 +1,4 @@
-"""Normalizes text for detectors, so that characters that only look different become the same."""
+"""Normalizes text for detectors, so that characters that look alike are compared as equal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ _NO_WIDTH: Final = "\u200b"
 
 
 class _Fold(dict[int, int]):
-    """Maps characters one to one to their normalized form; filled on demand, for the Basic Multilingual Plane."""
+    """Maps each character to one normalized character. Entries of the Basic Multilingual Plane are cached on first
+    use.
+    """
 
     def __missing__(self, code: int) -> int:
         char = chr(code)
@@ -40,7 +42,9 @@ _FOLD: Final = _Fold()
 
 
 def fold_text(text: str) -> tuple[str, Sequence[int] | None]:
-    """Return the normalized text, and the original position of each character if any were removed."""
+    """Return the normalized text, and the original position of each remaining character if any characters were
+    removed.
+    """
     if text.isascii():
         return text, None
     folded_text = text.translate(_FOLD)

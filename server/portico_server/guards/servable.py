@@ -1,4 +1,4 @@
-"""Guards around any servable: its requests, its results, and the events that it emits."""
+"""Guards around any servable: they inspect its requests, its results, and the events that it emits."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ from portico_server.guards.guard import ContentBlocked
 from portico_server.guards.held_text import HeldTexts, TextBlocked
 
 _UNREAD_OPTIONS: Final = frozenset(("user", "conversation", "seed"))
-"""Chat options that guards skip: names of an app's session, which masking would change, and a number that models do
-not read.
+"""Chat options that guards skip: identifiers of an app's session, which masking would change, and the seed, a number
+that models do not read as text.
 """
 
 
@@ -55,11 +55,13 @@ class GuardedServable:
         return self.inner.card
 
     async def call(self, request: Request, context: Context) -> Result:
-        """Call the inner servable. Raises `ContentBlocked` if the request must not pass."""
+        """Call the inner servable. Raises `ContentBlocked` if a guard blocks the request."""
         try:
             request = await self._check_request(request, context)
         except ContentBlocked as error:
-            if isinstance(request, ToolCall):  # the model that called the tool may continue in another way
+            # the model that called the tool receives an error, so that it can continue without
+            # the tool
+            if isinstance(request, ToolCall):
                 return ToolResult(error.message, is_error=True)
             raise
         if not self.guards.at("output", "tool_arguments", "tool_results"):
@@ -105,13 +107,15 @@ class GuardedServable:
         return request
 
     async def _read(self, messages: Sequence[Message], context: Context) -> Sequence[Message]:
-        """Return the messages with the text of their files."""
+        """Return the messages with the text of their attached files."""
         if self.files is None or not holds_files(messages):
             return messages
         return await self.files.as_text(messages, context.caller)
 
     async def _cut(self, within: _GuardedContext, text_blocked: TextBlocked, request: Request) -> Result:
-        """Return the shortened result after part of an answer was blocked."""
+        """Return the result of a blocked answer: the text that was sent, including the reason. Raises `ContentBlocked`
+        if the request is not a chat.
+        """
         message = await within.end_blocked(text_blocked)
         if not isinstance(request, Chat):
             raise ContentBlocked(message)
@@ -159,7 +163,7 @@ class GuardedServable:
 
 
 class _GuardedContext(ContextWithin):
-    """A context that passes on other events directly, and pieces of the answer once they may pass."""
+    """A context that guards the events of a run. It emits the text of the answer only once the text may pass."""
 
     __slots__ = ("_guards", "_texts", "sent", "usage")
 
@@ -171,7 +175,7 @@ class _GuardedContext(ContextWithin):
         self.usage = Usage()
 
     async def emit(self, event: Event) -> None:
-        """Emit an event. Raises `TextBlocked` if the answer must not continue."""
+        """Emit an event. Raises `TextBlocked` if a guard blocks the answer."""
         match event:
             case Delta() if self._guards.at("output"):
                 texts = self._texts.setdefault(event.index, HeldTexts(self._guards, "output"))
@@ -200,7 +204,7 @@ class _GuardedContext(ContextWithin):
             await self._outer.emit(Delta(text, index))
 
     async def end(self) -> None:
-        """Emit the remaining text. Raises `TextBlocked`."""
+        """Emit the text that was held back. Raises `TextBlocked`."""
         for index, texts in self._texts.items():
             await self._send(texts.end(), index)
 

@@ -1,4 +1,4 @@
-"""HTTP at the protocol level: the daemon's server and its connections, and sessions for other servers.
+"""HTTP at the protocol level: the daemon's server and its connections, and client sessions for other servers.
 
 May import ``core`` and the settings. `client` imports aiohttp: import it only where a request needs it.
 """

@@ -1,4 +1,4 @@
-"""aiohttp sessions for other servers, which use the proxy from the environment, and their response class.
+"""aiohttp sessions for requests to other servers. They use the proxy from the environment and limit interim responses.
 
 Imports aiohttp.
 """
@@ -25,10 +25,10 @@ final one.
 
 
 class HttpAnswer(aiohttp.ClientResponse):
-    """A response that limits interim responses.
+    """A response with a limited number of interim responses.
 
-    aiohttp reads interim responses indefinitely and does not yield to the event loop while some are buffered, so a
-    server that sends nothing else would block the daemon.
+    aiohttp reads interim responses indefinitely and does not yield to the event loop while more are buffered, so a
+    server that sends nothing but interim responses would block the daemon.
     """
 
     async def start(self, connection: Any) -> aiohttp.ClientResponse:
@@ -53,7 +53,7 @@ class HttpAnswer(aiohttp.ClientResponse):
 
 
 def failure_reason(error: BaseException) -> str:
-    """Return why a connection failed, without the address: callers of a model need not know where it runs."""
+    """Return why a connection failed, without the address: callers of a model must not learn where the model runs."""
     cause = getattr(error, "os_error", error)
     if isinstance(cause, ssl.SSLError):
         return getattr(cause, "verify_message", "") or cause.reason or "TLS failed"
@@ -68,7 +68,7 @@ def failure_reason(error: BaseException) -> str:
 
 
 def proxy_of(url: URL) -> URL | None:
-    """Return the proxy that the environment sets for a URL. This machine is always accessed directly."""
+    """Return the proxy that the environment sets for a URL, or ``None``. Requests to this machine never use a proxy."""
     host = url.host
     if host is None or is_local(host) or proxy_bypass(host):
         return None
@@ -94,10 +94,11 @@ async def _through_proxy(
 def open_session(
     timeout: aiohttp.ClientTimeout, *, is_proxied: bool = True, **options: Any
 ) -> aiohttp.ClientSession:
-    """Open a session for other servers. ``options`` are those of aiohttp's session.
+    """Open a session for requests to other servers. ``options`` are options of `aiohttp.ClientSession`.
 
-    With ``is_proxied``, each request, including redirects, uses the proxy that the environment sets for it. A session
-    with aiohttp's ``trust_env`` would also send passwords from ``~/.netrc``, which may contain one for all hosts.
+    With ``is_proxied``, each request, including redirects, uses the proxy that the environment sets for its URL.
+    aiohttp's ``trust_env`` is not used, because it would also send passwords from ``~/.netrc``, which may set one for
+    all hosts.
     """
     return aiohttp.ClientSession(
         timeout=timeout,

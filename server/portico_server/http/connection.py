@@ -1,4 +1,4 @@
-"""One connection, with deadlines for its client and a maximum size of the headers."""
+"""One HTTP connection, with deadlines for the client and a maximum size of the headers."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ MAX_QUEUED_REQUESTS: Final = 100
 """Maximum number of pipelined requests that wait on a connection. Another request closes the connection."""
 
 MAX_LINGER_S: Final = 2
-"""Seconds for a refused client to read the error, while its remaining data is discarded."""
+"""Seconds that a refused client has to read the error, while further data from the client is discarded."""
 
 
 class HttpConnection(HttpToolsProtocol):
-    """uvicorn's HTTP over httptools, with deadlines and limits for clients.
+    """uvicorn's httptools protocol for HTTP, with deadlines and limits for clients.
 
-    ``scope["portico.connection"]`` is the connection: authentication calls `admit`, and a request handler may `watch`
-    it.
+    ``scope["portico.connection"]`` is the connection. Authentication calls `admit`, and a request handler can call
+    `watch`.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class HttpConnection(HttpToolsProtocol):
         self.address = ""
         self._registry = connections
         self.calls_per_key = connections.bounds.per_key
-        """Maximum number of concurrent calls of one key, over all connections."""
+        """Maximum number of concurrent calls per key, over all connections."""
         self._is_tracked = False
         self._progress = RequestProgress()
         self._write_stall = WriteStall()
@@ -71,7 +71,7 @@ class HttpConnection(HttpToolsProtocol):
         self._refusal: PorticoError | None = None
         self.ws_protocol_class = cast("type[asyncio.Protocol]", self._new_websocket)
         self._on_leave: Callable[[], None] | None = None
-        """Called if the client disconnects while a response is being sent."""
+        """Called if the client disconnects before its response is complete."""
 
     def admit(self) -> None:
         """Mark the connection as authenticated."""
@@ -80,7 +80,8 @@ class HttpConnection(HttpToolsProtocol):
             self._registry.admit(self)
 
     def watch(self, on_leave: Callable[[], None] | None) -> Callable[[], None] | None:
-        """Call ``on_leave`` when the client disconnects before its response is complete, or soon if it already has.
+        """Call ``on_leave`` when the client disconnects before its response is complete. If the client has already
+        disconnected, call it in the next iteration of the event loop.
 
         Returns the previous callback.
         """
@@ -112,12 +113,12 @@ class HttpConnection(HttpToolsProtocol):
         return self._progress.phase == WAITING
 
     def cut(self) -> None:
-        """Close the connection at once to make room for another."""
+        """Close the connection immediately to make room for another."""
         self._registry.leave(self)
         self.transport.abort()
 
     def end(self) -> None:
-        """Close the connection in the middle of a response, after the data written so far."""
+        """Close the connection in the middle of a response, after sending the data written so far."""
         self.cycle.disconnected = True
         self.transport.close()
 
@@ -163,7 +164,7 @@ class HttpConnection(HttpToolsProtocol):
             raise self._refusal
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Handle a header, or a trailer of a chunked body."""
+        """Handle a header or, after a chunked body, a trailer."""
         if not self._progress.takes_header(len(name) + len(value) + 4, len(self.headers)):
             self._refusal = HeadersTooLarge()
             raise self._refusal
@@ -193,8 +194,9 @@ class HttpConnection(HttpToolsProtocol):
             self._progress.enter(WAITING)
 
     def on_response_complete(self) -> None:
-        """Continue with the next request after a response is written. Like uvicorn's, with `Connections.sweep` as the
-        timer.
+        """Continue with the next request after a response has been written.
+
+        Replaces uvicorn's method, because deadlines are counted by `Connections.sweep` instead of timers.
         """
         self.server_state.total_requests += 1
         if self.transport.is_closing():
@@ -226,7 +228,9 @@ class HttpConnection(HttpToolsProtocol):
                 self.transport.close()
         elif progress.phase == HEAD:
             if self._is_answering:
-                progress.seconds = 0  # of an earlier request; this request is read after it
+                # an earlier request is still being answered; the time starts when its
+                # response is complete
+                progress.seconds = 0
             elif progress.seconds > bounds.header_timeout:
                 self._refuse(
                     ClientTooSlow(f"The request headers did not arrive within {bounds.header_timeout:g} s.")
@@ -242,7 +246,9 @@ class HttpConnection(HttpToolsProtocol):
         return cycle is not None and not cycle.response_complete
 
     def _watch_body(self, bounds: ConnectionLimits) -> None:
-        """Require the body to arrive at `MIN_BODY_BYTES_PER_S`, unless the daemon itself has paused reading."""
+        """Require the body to arrive at a rate of at least `MIN_BODY_BYTES_PER_S`, except while the daemon itself
+        pauses reading.
+        """
         cycle, progress = self.cycle, self._progress
         if self.flow.read_paused or cycle.waiting_for_100_continue or self.pipeline:
             progress.restart_body()
@@ -261,7 +267,9 @@ class HttpConnection(HttpToolsProtocol):
     def _refuse(self, error: PorticoError) -> None:
         """Send the error unless a response is in progress, and close the connection."""
         self._progress.enter(REFUSED)
-        if self.pipeline:  # the response in progress belongs to an earlier request
+        if (
+            self.pipeline
+        ):  # the response in progress belongs to an earlier request, so the error cannot be sent
             self.pipeline.clear()
             self.transport.close()
             return
@@ -275,8 +283,8 @@ class HttpConnection(HttpToolsProtocol):
             self.transport.close()
             return
         self.transport.write(error_response(error))
-        # Close only the write side: closing with unread bytes resets the connection, and the client could not
-        # read the response.
+        # Close only the write side: closing a connection with unread bytes resets it, and the client could
+        # not read the response.
         with contextlib.suppress(OSError, RuntimeError):
             self.transport.write_eof()
 

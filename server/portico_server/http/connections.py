@@ -1,11 +1,11 @@
-"""Connections of a server: which may stay open, and when they time out.
+"""The connections of a server: which of them may stay open, and when they time out.
 
-A connection is a *stranger* until a request on it is authenticated. Strangers share a part of all connections and are
-closed, oldest first, to make room for new ones. A client that opens many silent connections loses them; a caller with
-a key does not.
+A connection is a *stranger* until a request on it is authenticated. Strangers may use only a part of all connections
+and are closed, oldest first, to make room for new ones. A client that opens many silent connections loses them; a
+caller with a key does not.
 
-Deadlines are counted in rounds of `Connections.sweep`, once a second over all connections, so that requests need no
-timers. Deadlines end when a request is complete: a response may stream for hours.
+Deadlines are counted in calls of `Connections.sweep`, which checks all connections once a second, so that requests
+need no timers. No deadline applies after a request has arrived completely: a response may stream for hours.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from portico_server.http.limits import ConnectionLimits
 
 
 class Connection(Protocol):
-    """The interface of one connection."""
+    """The interface of a connection that `Connections` manages."""
 
     address: str
-    """The group of addresses that counts as one address; see `address_group`."""
+    """The address of the client, or the group of addresses that counts as one; see `address_group`."""
 
     @property
     def idle(self) -> bool:
         """Return whether no request is being received or answered."""
 
     def cut(self) -> None:
-        """Close the connection at once to make room for another."""
+        """Close the connection immediately to make room for another."""
 
     def tick(self, bounds: ConnectionLimits) -> None:
         """Check the deadlines; called once a second."""
@@ -57,7 +57,7 @@ class Connections:
             if not neighbours:
                 self._by_address.pop(connection.address, None)
             return False
-        # Closing the last connection of an address removes the entry of that address.
+        # Look up the entry again: closing the last connection of this address has removed the entry.
         self._by_address.setdefault(connection.address, {})[connection] = None
         self._strangers[connection] = None
         self._open_connections[connection] = None
@@ -79,7 +79,9 @@ class Connections:
             connection.tick(self.bounds)
 
     def _make_room(self) -> bool:
-        """Close the oldest stranger, otherwise an idle connection. Return whether one was closed."""
+        """Close the oldest stranger, or the oldest idle connection if there are no strangers. Return whether a
+        connection was closed.
+        """
         spare = next(iter(self._strangers), None) or next(
             (connection for connection in self._open_connections if connection.idle), None
         )
@@ -96,8 +98,8 @@ class Connections:
 
 
 def address_group(address: str) -> str:
-    """Return what counts as one address: an IPv4 address, or the /64 of an IPv6 address, which one client owns
-    entirely.
+    """Return the group of addresses that counts as one client: an IPv4 address, or the /64 network of an IPv6 address,
+    because one client usually owns a whole /64.
     """
     if ":" not in address:
         return address

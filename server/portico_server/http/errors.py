@@ -1,4 +1,4 @@
-"""Errors of a connection before its request reaches the gateway."""
+"""Errors of a connection that occur before the request reaches the gateway."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _REASONS: Final = {
 
 
 class HeadersTooLarge(PorticoError):
-    """The headers exceed a limit that the message names."""
+    """The headers exceed the maximum size or number."""
 
     status = 431
     type = "invalid_request_error"
@@ -33,8 +33,8 @@ class HeadersTooLarge(PorticoError):
 
     def __init__(self) -> None:
         super().__init__(
-            f"The headers are larger than {MAX_HEADER_BYTES // 1024} KB or more than {MAX_HEADERS}; send "
-            "fewer."
+            f"The headers are larger than {MAX_HEADER_BYTES // 1024} KB or more than {MAX_HEADERS} in "
+            "number; send fewer or shorter headers."
         )
 
 

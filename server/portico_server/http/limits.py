@@ -1,4 +1,4 @@
-"""Limits for the number of connections, and the file descriptors they need."""
+"""Limits for the number of connections, and for the file descriptors that connections need."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ MIN_CONNECTIONS: Final = 16
 class ConnectionLimits:
     """Maximum numbers of connections, and timeouts for clients in seconds.
 
-    Of all ``connections``, at most ``strangers``, and ``per_address`` of one address, may have no authenticated
-    request. One key may have requests in progress on ``per_key`` connections.
+    Of all ``connections``, at most ``strangers`` may be without an authenticated request, and at most ``per_address``
+    of these may come from one address. One key may have requests in progress on ``per_key`` connections.
     """
 
     connections: int
@@ -60,7 +60,7 @@ def raise_descriptor_limit() -> int:
     wanted_limit = (
         WANTED_DESCRIPTOR_COUNT if hard == resource.RLIM_INFINITY else min(hard, WANTED_DESCRIPTOR_COUNT)
     )
-    # macOS reports any number as available but grants no more than this.
+    # macOS reports that it allows any number but grants no more than 10,240.
     for limit in (wanted_limit, 10_240):
         if soft < limit <= wanted_limit:
             with contextlib.suppress(ValueError, OSError):
@@ -70,7 +70,7 @@ def raise_descriptor_limit() -> int:
 
 
 def _fitting() -> int:
-    """Return how many connections fit into the file descriptors after reserving `RESERVED_DESCRIPTOR_COUNT`."""
+    """Return how many connections the file descriptors allow after reserving `RESERVED_DESCRIPTOR_COUNT`."""
     try:
         import resource
     except ImportError:

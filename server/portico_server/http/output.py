@@ -1,4 +1,4 @@
-"""The output to which the responses of a connection are written."""
+"""The output to which a connection writes its responses."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import asyncio
 
 
 class Output:
-    """The output to which uvicorn writes a response. A held piece is sent with the next one.
+    """The output to which uvicorn writes a response. `hold` delays a write until the next write, so that both are sent
+    together.
 
-    Each write is a system call and a packet: holding the head sends a short response in one packet instead of two.
+    Each write is a system call and a packet. If the head is held, a short response is sent in one packet instead of
+    two.
     """
 
     __slots__ = ("_holds", "_pending_data", "_transport")
@@ -19,7 +21,7 @@ class Output:
         self._holds = False
 
     def hold(self) -> None:
-        """Hold the next write until another write follows or the connection is closed."""
+        """Hold back the data of the next write until another write follows or the output is closed."""
         self._holds = True
 
     def write(self, data: bytes) -> None:

@@ -1,4 +1,6 @@
-"""Progress of receiving a request, and the time its client takes, in rounds of `Connections.sweep` (seconds)."""
+"""Progress of receiving a request. The time that the client takes is counted in calls of `Connections.sweep`
+(seconds).
+"""
 
 from __future__ import annotations
 
@@ -8,11 +10,11 @@ from portico_server.http.errors import MAX_HEADER_BYTES, MAX_HEADERS
 
 MIN_BODY_BYTES_PER_S: Final = 1024
 MAX_WRITE_STALL_S: Final = 120
-"""Maximum time, in seconds, in which a client reads nothing of a waiting response."""
+"""Maximum time, in seconds, for which a client may read nothing of a response that is waiting to be sent."""
 
 WAITING, HEAD, BODY, COMPLETE, REFUSED, UPGRADED = range(6)
-"""What has arrived of a request: nothing, some of its headers, all headers, or the complete request. The request may
-also have been refused, or have become a WebSocket.
+"""How much of a request has arrived: nothing, some of its headers, all headers, or the complete request. The request
+can also have been refused, or the connection can have become a WebSocket.
 """
 
 
@@ -24,7 +26,7 @@ class RequestProgress:
     def __init__(self) -> None:
         self.phase = WAITING
         self.seconds = 0
-        """Seconds spent in this phase, or since the body last met its minimum rate."""
+        """Seconds spent in this phase, or since the measurement of the body was restarted."""
         self.body_bytes = 0
         self._header_bytes = 0
         self._unparsed_bytes = 0
@@ -37,20 +39,22 @@ class RequestProgress:
         self.seconds = self._header_bytes = self._unparsed_bytes = self.body_bytes = 0
 
     def enter(self, phase: int) -> None:
-        """Enter a phase and count its seconds from zero."""
+        """Enter a phase and restart its time at zero."""
         self.phase = phase
         self.seconds = 0
 
     def takes_header(self, size: int, count: int) -> bool:
-        """Return whether another header of ``size`` bytes is within the limits after ``count`` headers."""
+        """Count another header. Return whether it is within the limits, given its ``size`` in bytes and the ``count``
+        of earlier headers.
+        """
         self._header_bytes += size
         return self._header_bytes <= MAX_HEADER_BYTES and count < MAX_HEADERS
 
     def takes_piece(self, size: int) -> bool:
-        """Return whether ``size`` more bytes of incomplete headers are within the limit.
+        """Count ``size`` more bytes of the headers. Return whether the bytes received so far are within the limit.
 
-        The parser reports only complete headers; a header that never ends is counted by this method. The piece in
-        which the request begins is not counted, because it may contain the end of an earlier request.
+        The parser reports only complete headers, so this method limits a header that never ends. The piece of data in
+        which the request begins is not counted, because it can contain the end of an earlier request.
         """
         self._unparsed_bytes += size if self._receiving else 0
         self._receiving = True
@@ -66,7 +70,7 @@ class RequestProgress:
 
 
 class WriteStall:
-    """Measures how long a client has read nothing of the data that waits for it."""
+    """Measures how long a client has read nothing although data is waiting for it."""
 
     __slots__ = ("_seconds", "_unsent_bytes")
 
@@ -75,11 +79,11 @@ class WriteStall:
         self._unsent_bytes = 0
 
     def end(self) -> None:
-        """Record that no data waits."""
+        """Record that no data is waiting for the client."""
         self._seconds = 0
 
     def is_over(self, unsent_bytes: int) -> bool:
-        """Return whether the client has timed out while ``unsent_bytes`` wait for it."""
+        """Count another second. Return whether the client has timed out while ``unsent_bytes`` are waiting for it."""
         self._seconds = self._seconds + 1 if unsent_bytes == self._unsent_bytes else 0
         self._unsent_bytes = unsent_bytes
         return self._seconds > MAX_WRITE_STALL_S

@@ -29,20 +29,20 @@ def new_loop() -> asyncio.AbstractEventLoop:
     """Return a new event loop for the daemon."""
     if sys.platform == "win32":
         return asyncio.new_event_loop()
-    import uvloop  # the wheel exists only for some platforms
+    import uvloop  # uvloop provides wheels only for certain platforms
 
     return uvloop.new_event_loop()
 
 
 NEIGHBOUR_TIMEOUT_S = 2.0
-"""Seconds that the program listening on the configured port has to identify itself."""
+"""Seconds that the program listening on the configured port has to respond when it is asked whether it is Portico."""
 
 MAX_ANSWER_BYTES = 4_000_000
 
 
 @contextlib.contextmanager
 def listen(settings: Settings) -> Iterator[socket.socket]:
-    """Bind and yield the listening socket, before anything else starts."""
+    """Bind the listening socket before anything else starts, and yield it."""
     if settings.port > 65535:
         raise InvalidRequest(f"{settings.port} is not a valid port; the highest port is 65535.", param="port")
     try:
@@ -80,13 +80,15 @@ def _cannot_bind(settings: Settings, error: Exception) -> Conflict | InvalidRequ
 
 
 def _port_owner(settings: Settings) -> str:
-    """Describe what listens on the port: a Portico daemon with its home and URL, or another program."""
+    """Describe the program that listens on the port: a Portico daemon with its home folder and URL, or another
+    program.
+    """
     host = _local_address(settings.host)
     url = f"http://{_bracketed(host)}:{settings.port}"
     health = _request_json(host, settings.port, "/health")
     if not {"status", "version"} <= health.keys():
         return "another program"
-    # Sent without the API key, because any program may be listening.
+    # The request contains no API key, because any program may be listening.
     home = _request_json(host, settings.port, "/api/status").get("home")
     known_home = isinstance(home, str) and home.isprintable() and home
     identity = f"with the home folder {home}" if known_home else "that requires a key"
@@ -97,8 +99,10 @@ def _port_owner(settings: Settings) -> str:
 
 
 def _request_json(host: str, port: int, path: str) -> dict[str, object]:
-    """Return a JSON object from the program that listens; empty if it returns none in time."""
-    # Not urllib, which would use the proxies of the environment.
+    """Request a JSON object from the program that listens on the port. Return an empty object if it does not respond
+    in time.
+    """
+    # urllib would use the proxies of the environment.
     connection = http.client.HTTPConnection(host, port, timeout=NEIGHBOUR_TIMEOUT_S)
     try:
         connection.request("GET", path)
@@ -112,9 +116,9 @@ def _request_json(host: str, port: int, path: str) -> dict[str, object]:
 
 
 class HttpServer(uvicorn.Server):
-    """uvicorn with a startup event, without its own signal handling, and with limits for clients.
+    """uvicorn with an event that reports when it serves, without its own signal handling, and with limits for clients.
 
-    ``grace`` is the number of seconds that requests in progress have when the server stops.
+    ``grace`` is the number of seconds that requests in progress have to finish when the server stops.
     """
 
     def __init__(self, app: Any, settings: Settings, *, grace: int) -> None:
@@ -124,7 +128,7 @@ class HttpServer(uvicorn.Server):
             uvicorn.Config(
                 app,
                 http=cast("type[asyncio.Protocol]", partial(HttpConnection, connections=self.connections)),
-                ws="none",  # connections create their own, see `HttpConnection`
+                ws="none",  # connections create their own WebSocket protocol, see `HttpConnection`
                 ws_max_size=settings.max_body_mb * MB_BYTES,
                 ws_per_message_deflate=False,
                 lifespan="off",
@@ -141,7 +145,7 @@ class HttpServer(uvicorn.Server):
         self.serving.set()
 
     async def on_tick(self, counter: int) -> bool:
-        """Handle a tick; called ten times a second."""
+        """Handle a tick of uvicorn's main loop, which ticks ten times a second."""
         if counter % TICKS_PER_SWEEP_COUNT == 0:
             self.connections.sweep()
         return await super().on_tick(counter)
@@ -152,13 +156,13 @@ class HttpServer(uvicorn.Server):
 
 
 def reach(listener: socket.socket) -> str:
-    """Return the base URL at which this machine can reach a listener."""
+    """Return the base URL at which programs on this machine can reach a listening socket."""
     host, port = listener.getsockname()[:2]
     return f"http://{_bracketed(_local_address(host))}:{port}"
 
 
 def _local_address(host: str) -> str:
-    """Return the address at which this machine can reach a server that listens on ``host``."""
+    """Return the address at which programs on this machine can reach a server that listens on ``host``."""
     return "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104  # compared, not bound
 
 

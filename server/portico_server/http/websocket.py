@@ -1,6 +1,6 @@
-"""uvicorn's WebSocket over ``websockets``, for connections that are upgraded.
+"""uvicorn's WebSocket protocol, based on the ``websockets`` package, for connections that are upgraded.
 
-Imported with the first WebSocket, because importing the package takes a twentieth of a second.
+Imported for the first WebSocket, because importing the package takes a twentieth of a second.
 """
 
 from __future__ import annotations
@@ -13,17 +13,20 @@ from websockets.frames import CloseCode, Frame
 from websockets.http11 import Request
 
 MAX_MESSAGE_FRAMES: Final = 1_024
-"""Maximum number of frames in a message: an empty frame costs its sender six bytes, and the daemon an object."""
+"""Maximum number of frames in a message: an empty frame costs the sender only six bytes, but the daemon a whole
+object.
+"""
 
 
 class WebSocketConnection(WebSocketsSansIOProtocol):
     """A WebSocket connection.
 
-    The scope contains ``connection`` as for HTTP. ``on_leave`` is called once when the connection is closed.
+    As for HTTP, ``scope["portico.connection"]`` is the HTTP connection. ``on_leave`` is called once when the
+    connection is closed.
 
-    The handler finds the WebSocket in the scope and sets ``count``. ``count`` is called with the bytes of the messages
-    in memory, both incoming and not yet processed. If that is too much, ``count`` returns the reason for closing the
-    connection.
+    The request handler finds this object as ``scope["portico.socket"]`` and sets its ``count``, a function that is
+    called with the number of bytes in memory, of incoming and of unprocessed messages. If the number is too large,
+    ``count`` returns the last message to the client, and the connection closes.
     """
 
     def __init__(
@@ -34,7 +37,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         self._on_leave = on_leave
         self.count: Callable[[int], str | None] = lambda _size: None
         self._complete_bytes = 0
-        """Bytes of complete messages that are not processed yet."""
+        """Bytes of complete messages that the handler has not processed yet."""
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
@@ -66,7 +69,9 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         self._on_leave()
 
     def handle_connect(self, event: Request) -> None:
-        """Complete the handshake. The task of the application starts later and finds its connection."""
+        """Complete the handshake and add the connection to the scope, which the application reads when its task starts
+        later.
+        """
         super().handle_connect(event)
         scope: Any = getattr(self, "scope", {})
         scope["portico.connection"] = self._connection

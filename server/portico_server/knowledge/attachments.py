@@ -26,25 +26,27 @@ from portico_server.knowledge.uploaded_files import UploadedFiles
 from portico_server.settings import MB_BYTES
 
 MAX_FILE_BYTES: Final = 64 * MB_BYTES
-"""Maximum size of a file that is referenced by its id, in bytes."""
+"""Maximum size of a file that a message references by id, in bytes."""
 
 MAX_TEXT_CHARS: Final = 4_000_000
 """Maximum number of characters of all files in one call."""
 
 MAX_TOKEN_CHARS: Final = 10
-"""Maximum average characters per token. Reading stops when a text has more characters than this for each token of the
-model's context.
+"""Maximum average number of characters per token. A text with more characters than the model's context could hold at
+this ratio is rejected.
 """
 
 MAX_KEPT_CHARS: Final = 8_000_000
-"""Maximum number of characters in the cache of texts: a conversation sends its files again with each turn."""
+"""Maximum number of characters in the cache of texts, which exists because clients send the files of a conversation
+again with each turn.
+"""
 
 READ_TIMEOUT_S: Final = 60.0
 """Maximum time for reading one file, in seconds, because a client is waiting."""
 
 
 class AttachmentReader:
-    """Reads attachments with the workers of the stores, within the same limits."""
+    """Reads attachments with the worker processes that read files for stores, within the same limits."""
 
     def __init__(self, readers: ReaderPool, uploads: UploadedFiles) -> None:
         self._readers = readers
@@ -55,10 +57,10 @@ class AttachmentReader:
     async def as_text(
         self, messages: Iterable[Message], caller: Principal, *, context_length: int | None = None
     ) -> Sequence[Message]:
-        """Return the messages with each ``file`` part replaced by its text.
+        """Return the messages with each ``file`` part replaced by the text of the file.
 
-        Raises `InvalidRequest` for a file that cannot be read, or if the files do not fit into ``context_length``
-        tokens; `NotFound` for an id that is not a file of the caller.
+        Raises `InvalidRequest` if a file cannot be read or the files do not fit into ``context_length`` tokens, and
+        `NotFound` for an id that is not a file of the caller.
         """
         room = (
             MAX_TEXT_CHARS
@@ -155,7 +157,7 @@ class AttachmentReader:
 
 
 def _paged(part: Part, before: int | None) -> tuple[str, int | None]:
-    """Return the text of a part and its page number. The text starts with the number if a new page begins."""
+    """Return the text of a part, after its page number if a new page begins, and the current page."""
     page = part.place.page
     if page is None or page == before:
         return part.text, before

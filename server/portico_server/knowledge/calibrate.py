@@ -1,4 +1,4 @@
-"""Measures the value of a store's vectors beside its words, on questions with known answers."""
+"""Measures how much vectors improve a store's search compared with words alone, on questions with known answers."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from portico_server.knowledge.model_calls import call_model
 from portico_server.knowledge.rank import MAX_CANDIDATES, ChunkRanker, RankedSides
 
 WEIGHTS = tuple(step / 10 for step in range(11))
-"""Weights to evaluate, from words alone to vectors alone."""
+"""Weights to evaluate, from 0 (only words) to 1 (only vectors)."""
 
 MAX_QUESTIONS = 2_000
 """Maximum number of questions in one measurement."""
 
 RANK_DEPTH = 10
-"""Number of ranks that count."""
+"""Number of results per question in which an answer counts."""
 
 MAX_CONCURRENT_QUESTIONS = 4
 """Maximum number of questions that a chat model writes concurrently."""
@@ -46,7 +46,7 @@ MAX_PASSAGE_CHARS = 4_000
 
 @dataclass(frozen=True, slots=True)
 class CalibrationQuestion:
-    """A question and what answers it: a ``file`` by name or id, a ``passage`` text, or one ``chunk``."""
+    """A question and its answer: a ``file`` by name or id, a ``passage`` text, or the id of one ``chunk``."""
 
     question: str
     file: str = ""
@@ -54,7 +54,7 @@ class CalibrationQuestion:
     chunk: int = 0
 
     def is_answered_by(self, hit: HitRow) -> bool:
-        """Return whether a chunk is an answer."""
+        """Return whether a chunk answers the question."""
         if self.chunk:
             return hit.id == self.chunk
         if self.file and self.file not in (hit.filename, hit.file_id):
@@ -64,10 +64,11 @@ class CalibrationQuestion:
 
 @dataclass(frozen=True, slots=True)
 class WeightScore:
-    """Quality of search with one ``weight`` of the vectors; each value is from 0 to 1, over the first `RANK_DEPTH`
+    """Quality of search with one ``weight`` for vectors. Each measure is from 0 to 1, over the first `RANK_DEPTH`
     results.
 
-    Results are files if the questions name files, otherwise passages. Only the first answer to each question counts.
+    If a question names only a file, its results are counted by file, otherwise by passage. Only the first answer to
+    each question counts.
     """
 
     weight: float
@@ -77,7 +78,7 @@ class WeightScore:
 
 
 def check_questions(given_value: Any) -> list[CalibrationQuestion]:
-    """Parse the questions of a request. Raise `InvalidRequest` that names the invalid question."""
+    """Parse the questions of a request. Raise `InvalidRequest` if one is invalid; the message names the question."""
     if not isinstance(given_value, list) or not 1 <= len(given_value) <= MAX_QUESTIONS:
         raise InvalidRequest(f"'questions' takes 1 to {MAX_QUESTIONS:,} questions.", param="questions")
     calibration_questions = []
@@ -99,17 +100,18 @@ def check_questions(given_value: Any) -> list[CalibrationQuestion]:
 
 
 def require_vectors(store: StoreRow, param: str) -> None:
-    """Raise `InvalidRequest` if a store has no vectors to weigh."""
+    """Raise `InvalidRequest` if a store has no vectors to which a weight could apply."""
     if not store.embedding_model:
         raise InvalidRequest(
-            f"The store '{store.name or store.id}' has no embedding model, so it has no vectors to weigh.",
+            f"The store '{store.name or store.id}' has no embedding model, so it has no vectors whose weight "
+            "could be set.",
             code="no_vectors",
             param=param,
         )
 
 
 class Calibration:
-    """Measures weights of vectors, and applies the best weight on request."""
+    """Measures the quality of search for several vector weights, and sets the best weight on request."""
 
     def __init__(self, database: Database, indexes: IndexManager, registry: Registry) -> None:
         self._database = database
@@ -117,7 +119,7 @@ class Calibration:
         self._registry = registry
 
     def check(self, store: StoreRow, request: Mapping[str, Any]) -> None:
-        """Raise `InvalidRequest` if the request cannot be measured."""
+        """Raise `InvalidRequest` if the request is not valid, or its model cannot write questions."""
         require_vectors(store, "store")
         if (request.get("questions") is None) == (request.get("generate") is None):
             raise InvalidRequest("Specify either 'questions' or 'generate'.", param="questions")
@@ -137,7 +139,7 @@ class Calibration:
         """Measure all `WEIGHTS`, and return the scores and the best weight. ``apply`` sets the best weight for the
         store.
 
-        Raises `InvalidRequest` if nothing can be measured because no question has an answer.
+        Raises `InvalidRequest` if the search finds no answer to any question.
         """
         if payload.get("generate"):
             calibration_questions = await self._write(
@@ -164,7 +166,8 @@ class Calibration:
         scores = [score(weight, ranks[weight]) for weight in WEIGHTS]
         if not any(item.recall for item in scores):
             raise InvalidRequest(
-                "The store answers none of the questions: check the names of the files and the passages.",
+                "The search finds no answer to any of the questions: check the names of the files and the "
+                "passages.",
                 code="nothing_to_measure",
                 param="questions",
             )
@@ -183,8 +186,8 @@ class Calibration:
     async def _ranks(
         self, store: StoreRow, question: CalibrationQuestion, context: Context
     ) -> dict[float, int]:
-        """Return the rank of the first answer for each weight, or 0 if it is not among the first `RANK_DEPTH`
-        results.
+        """Return, for each weight, the rank of the first answer to the question, or 0 if no answer is among the first
+        `RANK_DEPTH` results.
         """
         ranker = ChunkRanker(
             store.id,
@@ -203,7 +206,9 @@ class Calibration:
     async def _write(
         self, store: StoreRow, count: int, model: str, context: Context
     ) -> list[CalibrationQuestion]:
-        """Let a chat model write questions about a sample of the store's passages, always the same sample."""
+        """Let a chat model write questions about a sample of the store's passages. The sample is the same in each
+        measurement.
+        """
         ids = list(await self._database.read(chunks.ids, store.id))
         random.Random(store.id).shuffle(ids)  # noqa: S311  # a sample, not a secret
         texts = await self._database.read(chunks.texts, ids[: 4 * count])
@@ -234,7 +239,7 @@ class Calibration:
 
 
 def score(weight: float, ranks: Sequence[int]) -> WeightScore:
-    """Return the quality for the ranks of first answers, where 0 means no answer."""
+    """Return the quality of search, given the rank of the first answer to each question (0 if there is none)."""
     found_ranks = [rank for rank in ranks if rank]
     return WeightScore(
         weight,
@@ -247,7 +252,8 @@ def score(weight: float, ranks: Sequence[int]) -> WeightScore:
 def best(scores: Sequence[WeightScore], now: float | None) -> WeightScore:
     """Return the score with the highest nDCG.
 
-    Of equal scores, return the one nearest to the current weight, otherwise the lowest weight.
+    If several scores are equally high, return the one whose weight is nearest to the current weight, ``now``, or to 0
+    if there is none.
     """
     high = max(item.ndcg for item in scores)
     good = [item for item in scores if item.ndcg >= high - 1e-9]

@@ -1,4 +1,4 @@
-"""The files in a store, individually and in batches."""
+"""The files in a store, added individually or in batches."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ from portico_server.knowledge.store import StoreView
 from portico_server.runs.scheduler import Scheduler
 
 MAX_ATTRIBUTES = 16
-"""Maximum number of attributes of a file, and of pairs in a ``metadata``."""
+"""Maximum number of attributes of a file, and of entries in ``metadata``."""
 
 MAX_TEXT_CHARS = 32_000_000
-"""Maximum number of characters of a file that are returned at once."""
+"""Maximum number of characters of a file's text in one response."""
 
 PAGE_FILES = 500
-"""Number of files checked at a time for those that a caller may read."""
+"""Minimum number of files read at a time when files that the caller may not read must be left out."""
 
 MAX_PAGE = 1_000_000
-"""Maximum number of a page that can be rendered."""
+"""Highest page number that can be rendered."""
 
 MAX_MARKED_CHARS = 20_000
-"""Maximum length of a passage that is highlighted on a page, in characters."""
+"""Maximum length of a passage to highlight on a page, in characters."""
 
 MAX_BATCH_FILES = 2_000
 """Maximum number of files in a batch."""
@@ -56,7 +56,7 @@ MAX_BATCH_FILES = 2_000
 
 @dataclass(frozen=True, slots=True)
 class FileToAttach:
-    """A file to add to a store: its id, its attributes, and its chunking strategy (from the request, unchecked)."""
+    """A file to add to a store: its id, its attributes, and its chunking strategy, not validated yet."""
 
     file_id: str
     attributes: Any = None
@@ -64,8 +64,8 @@ class FileToAttach:
 
 
 class StoreContents:
-    """Manages the files of a store. A `StoreView` must come from `Stores.get` for ``read`` or ``write``, which checks
-    rights.
+    """Manages the files of a store. The caller must get a `StoreView` from `Stores.get` for ``read`` or ``write``,
+    which checks the rights.
 
     Files that the view does not permit are treated as nonexistent.
     """
@@ -85,8 +85,8 @@ class StoreContents:
         self._indexes = indexes
 
     async def queue(self, store: StoreRow, key: str | None = None) -> str:
-        """Queue the indexing of a store's pending files, and return the id of the run. ``key`` is the key that
-        caused it.
+        """Queue the indexing of a store's pending files, and return the id of the run. ``key`` is the id of the key
+        that caused the indexing.
         """
         return await self._scheduler.ensure("ingest", store.id, store.work_for(key))
 
@@ -112,7 +112,7 @@ class StoreContents:
     async def check(
         self, attachments: Sequence[FileToAttach], caller: Principal
     ) -> Sequence[tuple[str, Attributes, Mapping[str, Any]]]:
-        """Check the attachments, and return what `attach` would write."""
+        """Validate the files to attach, and return what `attach` would write."""
         checked_files = []
         for item in attachments:
             file = await self._files.get(item.file_id, caller)
@@ -147,7 +147,7 @@ class StoreContents:
         status: FileStatus | None = None,
         among: Sequence[str] | None = None,
     ) -> RowPage[StoreFileRow]:
-        """List files by the time they were attached; ``after`` and ``before`` are ids of files in the store."""
+        """List files by the time they were attached. ``after`` and ``before`` are the ids of files in the store."""
         first = None if after is None else await self.get(store, after)
         last = None if before is None else await self.get(store, before)
 
@@ -182,12 +182,12 @@ class StoreContents:
                 first = part.data[-1]
 
     async def by_name(self, store: StoreView, names: Sequence[str]) -> Mapping[str, StoreFileRow]:
-        """Return the newest file of the store for each of ``names``, leaving out names without a file."""
+        """Return the newest file with each of ``names``. Names without a file in the store are left out."""
         file_rows = await self._database.read(rows.named_files, store.id, names)
         return {row.filename: row for row in file_rows if store.permits(row.attributes)}
 
     async def counts(self, store: StoreView) -> tuple[FileCounts, int]:
-        """Return how many files are in each state, and the bytes of their chunks."""
+        """Return the number of files with each status, and the total size of their chunks in bytes."""
         states: Counter[str] = Counter()
         used_bytes = 0
         for row in await self._database.read(rows.states, store.id):
@@ -197,12 +197,12 @@ class StoreContents:
         return file_counts(states), used_bytes
 
     async def permitted(self, store: StoreView) -> frozenset[str]:
-        """Return the ids of all files of a store."""
+        """Return the ids of all files of a store that the view permits."""
         file_states = await self._database.read(rows.states, store.id)
         return frozenset(row.file_id for row in file_states if store.permits(row.attributes))
 
     async def set_attributes(self, store: StoreView, file_id: str, attributes: Any) -> StoreFileRow:
-        """Replace the attributes of a file. Nothing is indexed again, because filters read the attributes from the
+        """Replace the attributes of a file. The file is not indexed again, because filters read attributes from the
         database.
 
         Raises `Forbidden` for attributes that would hide the file from the caller.
@@ -221,7 +221,8 @@ class StoreContents:
         row = await self.get(store, file_id)
         if row.source_size is not None:
             raise Conflict(
-                f"'{row.filename}' comes from {followed_source(store)}: delete it at its source.",
+                f"'{row.filename}' mirrors a file from {followed_source(store)}: delete the file at its "
+                "source.",
                 code="mirrored_file",
             )
         await self._database.write(rows.detach, store.id, file_id)
@@ -229,9 +230,9 @@ class StoreContents:
         return row
 
     async def source(self, store: StoreView, file_id: str) -> FileRow:
-        """Return the uploaded file behind a file of a store, to read its bytes (`FileStorage.path`).
+        """Return the uploaded file for a file of a store, to read its bytes (`FileStorage.open`).
 
-        Everyone who may read the store may read them.
+        Everyone who may read the store may read the bytes.
         """
         row = await self.get(store, file_id)
         file = await self._files.get(row.file_id, SYSTEM)
@@ -245,12 +246,13 @@ class StoreContents:
     async def text(self, store: StoreView, file_id: str) -> Sequence[Part]:
         """Return the text extracted from a file, in parts.
 
-        Raises `InvalidRequest` if the file cannot be read, `TooLarge` for more than `MAX_TEXT_CHARS` characters.
+        Raises `InvalidRequest` if the file cannot be read, and `TooLarge` if its text has more than `MAX_TEXT_CHARS`
+        characters.
         """
         file = await self.source(store, file_id)
         if is_picture(file.filename) or is_recording(
             file.filename
-        ):  # text generated by a model is only in the chunks of the file
+        ):  # only the chunks contain the text that a model generated for the file
             chunk_rows = await self._database.read(chunks.of_file, store.id, file.id)
             if chunk_rows:
                 return [Part(row.text, row.place) for row in chunk_rows]
@@ -280,9 +282,9 @@ class StoreContents:
     async def chunks(
         self, store: StoreView, file_id: str, group: str | None, after: int, limit: int
     ) -> tuple[Sequence[ChunkRow], bool]:
-        """Return the chunks of a file after number ``after`` in order, and whether there are more.
+        """Return the chunks of a file that follow number ``after``, in reading order, and whether more chunks follow.
 
-        The chunks are those of ``group``, or the store's own chunks if ``group`` is not given.
+        The chunks belong to ``group``, or are the store's own chunks if ``group`` is not given.
         """
         row = await self.get(store, file_id)
         group_name = group or DEFAULT_GROUP
@@ -330,7 +332,7 @@ class StoreContents:
         return row
 
     async def batch(self, store: StoreView, batch_id: str) -> tuple[FileBatchRow, FileCounts]:
-        """Return a batch and the counts of its files by status, limited to files that the caller may read."""
+        """Return a batch, limited to files that the caller may read, and the number of its files with each status."""
         row = await self._database.read(file_batches.get_batch, batch_id)
         if row is not None and not store.whole:
             permitted_files = await self.permitted(store)
@@ -345,9 +347,10 @@ class StoreContents:
         return row, await self._database.read(file_batches.batch_counts, row)
 
     async def cancel_batch(self, store: StoreView, batch_id: str) -> tuple[FileBatchRow, FileCounts]:
-        """Cancel the pending files of a batch; indexed files are kept.
+        """Cancel the pending files of a batch. Files that are already indexed are kept.
 
-        A caller who sees only some of the files cancels only those. An error would reveal that there are others.
+        If the caller may read only some of the files, only those are canceled. An error would reveal that others
+        exist.
         """
         row, _ = await self.batch(store, batch_id)
         await self._database.write(file_batches.cancel_batch, row)

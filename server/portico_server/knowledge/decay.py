@@ -17,9 +17,9 @@ def decay_scores(
 ) -> list[SearchCandidate]:
     """Halve each score for every ``half_life_days`` of age at ``now`` (seconds since 1970).
 
-    The age is measured from the attribute ``by``: seconds since 1970 or an ISO 8601 date. If ``by`` is empty or the
-    file has no such attribute, it is measured from when the file was added to the store. Raises `InvalidRequest` for
-    any other value.
+    The attribute ``by`` contains the time from which the age is measured, as seconds since 1970 or an ISO 8601 date.
+    If ``by`` is empty or the file has no such attribute, the age is measured from the time the file was added to the
+    store. Raises `InvalidRequest` for any other value of the attribute.
     """
     search_candidates = []
     for item in candidates:

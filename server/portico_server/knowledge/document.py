@@ -12,7 +12,7 @@ from portico_server.core.dataclass import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A text and its position: a page, a section or a segment of a long text. A chunk is a smaller part."""
+    """A text and its position: a page, a section or a segment of a long text. A chunk is a part too, only smaller."""
 
     text: str
     place: Place
@@ -20,9 +20,10 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class SourceDocument:
-    """A document to read: a file on disk, or the bytes of a document embedded in another.
+    """A document to read: a file on disk, or the bytes of a document embedded in another document.
 
-    ``name`` determines the format. ``heading`` is its position in the outer document; its parts inherit it.
+    ``name`` determines the format. ``heading`` locates an embedded document in the outer document; its parts inherit
+    the heading.
     """
 
     name: str
@@ -57,7 +58,9 @@ class Unreadable(Exception):
 
 
 class PartWriter:
-    """Builds parts from consecutive texts. The extracted text is these texts, separated by line breaks."""
+    """Builds parts from consecutive texts. The extracted text of the document is these texts, separated by line
+    breaks.
+    """
 
     def __init__(self) -> None:
         self._offset = 0

@@ -21,7 +21,8 @@ MAX_EMBED_BATCH_TEXTS = 256
 async def embed_texts(texts: Sequence[str], model: str, context: Context) -> list[bytes]:
     """Return a vector for each text, as little-endian float32. Temporary failures of the model are retried.
 
-    Raises `EngineFailed` if the model returns something else, or the model's last error.
+    Raises `EngineFailed` if the model does not return one vector per text. If all retries fail, raises the model's
+    last error.
     """
     vectors: list[bytes] = []
     for i in range(0, len(texts), MAX_EMBED_BATCH_TEXTS):
@@ -40,7 +41,8 @@ async def embed_texts(texts: Sequence[str], model: str, context: Context) -> lis
 def resolve_embedding_model(model_name: str | None, registry: Registry) -> str:
     """Return the concrete name of an embedding model, so that a store's vectors stay valid when an alias changes.
 
-    ``None`` means the default model, if any; ``""`` means no model. Raises `InvalidRequest` for any other model.
+    ``None`` means the default model, if any; ``""`` means no model. Raises `InvalidRequest` if the name is not that of
+    an available embedding model.
     """
     if model_name == "":
         return ""

@@ -1,4 +1,6 @@
-"""Expands passages: to the containing chunk of a coarser group, or by their neighbours."""
+"""Expands passages: replaces them with the chunk of a coarser group that contains them, or adds the neighbouring
+chunks.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from portico_server.db.hits import HitRow
 from portico_server.knowledge.search_candidate import SearchCandidate
 
 OWN_PARENT = "*"
-"""Stands for the parent of the candidate's own group."""
+"""Selects, for each candidate, the parent of the group that the candidate belongs to."""
 
 
 async def expand_to_parents(
@@ -21,9 +23,10 @@ async def expand_to_parents(
     store_id: str,
     database: Database,
 ) -> list[SearchCandidate]:
-    """Replace each candidate by its parent, with the score of its best child. Candidates without a parent are kept.
+    """Replace each candidate with its parent, scored like its best child. Candidates without a parent are kept.
 
-    ``parent_group`` is a group or `OWN_PARENT`; ``parents`` maps each group of the store to its parent, "" for none.
+    ``parent_group`` is a group or `OWN_PARENT`. ``parents`` maps each group of the store to its parent group, "" for
+    none.
     """
     into: dict[str, list[HitRow]] = {}
     for item in candidates:
@@ -46,7 +49,7 @@ async def expand_to_parents(
 async def expand_by_neighbours(
     candidates: Sequence[SearchCandidate], reach: int, store_id: str, database: Database
 ) -> list[SearchCandidate]:
-    """Merge each candidate with up to ``reach`` chunks before and after it into one text in order."""
+    """Merge each candidate with up to ``reach`` chunks before and after it into one text, in reading order."""
     search_candidates = []
     for item in candidates:
         around = await database.read(groups.around, store_id, item.row, reach)
@@ -55,7 +58,7 @@ async def expand_by_neighbours(
 
 
 def join_neighbours(row: HitRow, around: Sequence[HitRow]) -> HitRow:
-    """Return ``row`` with the merged text and place of all rows in ``around``, without repeating overlaps."""
+    """Return ``row`` with the merged text and place of all rows in ``around``. Overlapping text is not repeated."""
     text, end = around[0].text, around[0].place.end
     for hit_row in around[1:]:
         shared_chars = end - hit_row.place.start

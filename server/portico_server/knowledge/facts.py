@@ -1,4 +1,4 @@
-"""Short texts as files of a store: the facts that agents remember."""
+"""Facts that agents remember, stored as short files in a store."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _CREATED = "created_at"
 
 
 class StoredFacts:
-    """A `portico_server.core.interfaces.FactStore` that stores each fact as a file, so that searches find it.
+    """A `portico_server.core.interfaces.FactStore` that stores each fact as a file, so that searches find the fact.
 
-    The store's API lists it as well. A file's bytes never change: an updated fact becomes another file with the
-    previous attributes and id.
+    The store's API also lists these files. The bytes of a file never change: a changed fact is stored as a new file
+    with the previous attributes and fact id.
     """
 
     def __init__(self, database: Database, stores: StoreService, files: FileStorage) -> None:
@@ -44,7 +44,7 @@ class StoredFacts:
         row = await self._stores.get(store, caller, "write")
         implied_attributes = (
             {} if row.condition is None else implied(row.condition)
-        )  # otherwise the caller could not recall it
+        )  # without the attributes that the key's filter requires, the caller could not recall the fact
         attachments = [
             FileToAttach(
                 await self._keep(text, caller), {**implied_attributes, **attributes, "id": new_id("fact_")}
@@ -82,7 +82,9 @@ class StoredFacts:
         await self._stores.contents.attach(store, [attachment], caller)
         for row in (
             before
-        ):  # only after the new file exists: if interrupted, there are two files and the newest counts
+            # the old file is removed only after the new file exists; after an interruption, both exist
+            # and the newer file counts
+        ):
             await self._forget(row, caller)
         (row, *_fact_rows) = await self._rows_of(fact_id, caller)
         return await self._fact(row, store.name or store.id)

@@ -13,9 +13,11 @@ _BLOCK_BYTES = 1024 * 1024
 
 
 def copy_file(path: Path, handle: int, to: Path, max_bytes: int, stop: threading.Event) -> ReceivedFile | str:
-    """Copy a file of this machine into ``to``, open as ``handle``. Return a reason if it is unreadable or too large.
+    """Copy a file of this machine to ``to``, which is open as ``handle``. Return the reason if the file is unreadable
+    or too large.
 
-    Raises `InterruptedError` once ``stop`` is set, and `OSError` for a failure of ``to``, which is then removed.
+    Raises `InterruptedError` once ``stop`` is set, and `OSError` if ``to`` cannot be written. In each case, ``to`` is
+    removed.
     """
     digest, size, problem = hashlib.sha256(), 0, ""
     try:
@@ -47,7 +49,7 @@ def copy_file(path: Path, handle: int, to: Path, max_bytes: int, stop: threading
 
 
 def _read_block(handle: int) -> bytes | None:
-    """Return the next block, or ``None`` if it cannot be read."""
+    """Return the next block of the file, or ``None`` if the block cannot be read."""
     try:
         return os.read(handle, _BLOCK_BYTES)
     except OSError:

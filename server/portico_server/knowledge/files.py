@@ -1,4 +1,4 @@
-"""Files: bytes stored by their SHA-256, and rows that name them."""
+"""Files: bytes stored under their SHA-256, and database rows that refer to them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 
 FILE_BLOBS = BlobKind("blobs", rows.is_held, whole=False)
-"""Blobs with the bytes of files and of upload parts."""
+"""The kind of blobs that contain the bytes of files and of upload parts."""
 
 MAX_IDS_PER_STATEMENT = 1_000
 """Maximum number of ids in one SQL statement."""
@@ -67,9 +67,9 @@ def check_purpose(purpose: str) -> None:
 class FileStorage:
     """Content-addressed files. ``blobs`` stores the bytes; ``max_bytes`` is the maximum size of a file.
 
-    A file that `create` has returned is stored durably, bytes and row. Identical bytes are stored once, and removed
-    with the last row that refers to them. Callers see their own and shared files, except files in a store that a
-    filter of their key hides; all other files raise `NotFound`.
+    When `create` returns, the bytes and the row of the file are stored durably. Identical bytes are stored once, and
+    removed with the last row that refers to them. Callers see their own and shared files, unless a filter of their key
+    hides the file in a store; all other files raise `NotFound`.
     """
 
     def __init__(
@@ -90,7 +90,9 @@ class FileStorage:
         await self._blobs.start()
 
     async def expire(self, *, dry_run: bool = False) -> int:
-        """Remove expired files and unreferenced bytes, and return the number of files. ``dry_run`` only counts them."""
+        """Remove expired files and unreferenced bytes, and return the number of expired files. ``dry_run`` only counts
+        them.
+        """
         file_rows = await self._database.read(rows.expired_files)
         for row in () if dry_run else file_rows:
             await self.remove(row)
@@ -111,7 +113,7 @@ class FileStorage:
         """Store a file. ``owner`` defaults to the caller.
 
         Raises `InvalidRequest` for an invalid name or purpose, `TooLarge` as soon as the size exceeds the limit, and
-        `Unavailable` if the disk is full; in each case, nothing of the file remains.
+        `Unavailable` if the disk is full. After an error, nothing of the file remains.
         """
         check_filename(filename)
         file = await self.receive(chunks)
@@ -120,10 +122,10 @@ class FileStorage:
     async def receive(
         self, chunks: AsyncIterator[bytes], *, durable: bool = True, is_limited: bool = True
     ) -> ReceivedFile:
-        """Write incoming bytes to disk. Follow with `keep` or `drop`.
+        """Write incoming bytes to disk. The caller must then call `keep` or `drop`.
 
-        ``durable`` makes the bytes survive a power cut, which costs some milliseconds. ``is_limited`` applies the
-        maximum size of files from users.
+        ``durable`` ensures that the bytes survive a power cut, which takes some milliseconds. ``is_limited`` applies
+        the maximum size of files from users.
         """
         handle, name = await pools.UPLOADS.run(self._open)
         path = Path(name)
@@ -150,7 +152,7 @@ class FileStorage:
         return ReceivedFile(path, size, digest.hexdigest())
 
     async def drop(self, file: ReceivedFile) -> None:
-        """Discard received bytes that have no row."""
+        """Discard received bytes that were not kept."""
         await pools.UPLOADS.run(file.path.unlink, missing_ok=True)
 
     async def keep(
@@ -164,10 +166,11 @@ class FileStorage:
         owner: str | None = None,
         add: Callable[[Any, FileRow], None] | None = None,
     ) -> FileRow:
-        """Create a file from received bytes. ``add`` writes its row and other changes of the same transaction.
+        """Create a file from received bytes. ``add`` writes the file's row, and can make other changes in the same
+        transaction.
 
-        Without ``add``, raise `TooLarge` if the owner's files exceed its storage limit, unless the daemon itself is
-        the caller.
+        Without ``add``, raises `TooLarge` if the owner's files exceed the owner's storage limit, unless the daemon
+        itself is the caller.
         """
         if add is None:
             add = rows.add if caller.id == SYSTEM.id else self._add
@@ -195,7 +198,7 @@ class FileStorage:
         await self._database.read(self.quota.look, owner, size)
 
     async def take_room(self, owner: str | None, size: int) -> None:
-        """Check the limit as `require_room` does, and count the bytes, which are about to be written."""
+        """Check the limit as `require_room` does, and count the bytes as used before they are written."""
         await self._database.read(self.quota.require, owner, size)
 
     def _add(self, connection: Any, row: FileRow) -> None:
@@ -203,7 +206,7 @@ class FileStorage:
         rows.add(connection, row)
 
     async def hold(self, file: ReceivedFile, write: Callable[[Any], None]) -> None:
-        """Store received bytes and ``write`` a row for them; if that fails, nothing remains."""
+        """Store received bytes and call ``write`` to add a row for them. If this fails, nothing is stored."""
         await self._blobs.place([file], write)
 
     async def remirror(
@@ -214,10 +217,11 @@ class FileStorage:
         *,
         owner: str | None = None,
     ) -> None:
-        """Add received files to a store of ``owner`` that mirrors a folder and remove others, in one transaction.
+        """Add received files to a store of ``owner`` that mirrors a folder, and remove other files, in one
+        transaction.
 
-        Raises `TooLarge` if the owner's files would exceed its storage limit. The bytes are not forced to disk: the
-        folder still has them, and a sync checks that they are still stored.
+        Raises `TooLarge` if the owner's files would exceed the owner's storage limit. The bytes are not forced to
+        disk: the folder still contains them, and each sync checks that Portico still stores them.
         """
         files = [file for file, _item in came]
         items = [item for _file, item in came]
@@ -233,7 +237,7 @@ class FileStorage:
     async def copy(self, paths: Sequence[Path]) -> Sequence[ReceivedFile | str]:
         """Receive files of this machine without forcing them to disk. For a file that fails, the result is the reason.
 
-        Raises `Unavailable` if Portico's own disk is the cause; then nothing of any file remains.
+        Raises `Unavailable` if Portico cannot write to its own disk; then no file is received.
         """
         stop = threading.Event()
         work = pools.UPLOADS.begin(self._copy_all, paths, stop)
@@ -267,7 +271,7 @@ class FileStorage:
     ) -> RowPage[FileRow]:
         """List the caller's own and shared files, newest first unless ``order`` is ``asc``.
 
-        Files that a store mirrors from a folder are listed only with that store.
+        A file that a store mirrors from a folder appears only in the list of the store's files.
         """
         cursor = None if after is None else await self.get(after, caller)
         owner = None if caller.admin else caller.id
@@ -283,7 +287,7 @@ class FileStorage:
             cursor = page.data[-1]
 
     async def _withheld(self, file_rows: Sequence[FileRow], caller: Principal) -> frozenset[str]:
-        """Return the ids of files in stores where a filter of the caller hides them."""
+        """Return the ids of files that belong to a store in which a filter of the caller's key hides them."""
         foreign = [row.id for row in file_rows if row.owner != caller.id] if caller.filters else []
         holders: list[Any] = []
         for i in range(0, len(foreign), MAX_IDS_PER_STATEMENT):
@@ -293,7 +297,7 @@ class FileStorage:
         )
 
     async def delete(self, file_id: str, caller: Principal) -> FileRow:
-        """Delete a file, including from every store, and return its former row."""
+        """Delete a file, also from every store, and return its former row."""
         row = await self.get(file_id, caller)
         if row.owner is None:
             caller.require("admin")

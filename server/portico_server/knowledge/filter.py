@@ -1,11 +1,11 @@
-"""Filters on the attributes of files in OpenAI's format: parsed on entry, applied to attributes.
+"""Filters on the attributes of files in OpenAI's format: parsed on entry, then applied to attributes.
 
 `matches` applies a filter that a caller chooses, `permits` a filter bound to a key. `infer` extracts conditions from a
-question in English or Chinese: "since 2024", "in the contract with Acme Ltd.". It looks only for attributes and values
+question in English or Chinese: "since 2024", "in the contract with Acme Ltd.". It considers only attributes and values
 of the store's files, so it cannot invent any.
 
-Ambiguous words do not restrict the search: a value of one plain word, or a bare year, counts only beside the name of
-its attribute.
+Ambiguous words do not restrict the search: a value that is one plain word, or a bare year, counts only next to the
+name of its attribute.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MAX_ALL_VALUES: Final = 10_000
 """Maximum number of values in all ``in`` and ``nin`` lists of a filter."""
 
 MAX_FILTERED_STORES: Final = 64
-"""Maximum number of stores with filters bound to one key."""
+"""Maximum number of stores for which one key can have filters."""
 
 MAX_STORE_NAME_CHARS: Final = 128
 """Maximum length of a store's name or id in characters."""
@@ -50,7 +50,7 @@ _SIGNS: Final = {
 
 
 class Choices(tuple[Any, ...]):
-    """The values of an ``in`` or ``nin``, with constant-time lookup."""
+    """The values of an ``in`` or ``nin`` comparison, with constant-time lookup."""
 
     @cached_property
     def known(self) -> frozenset[tuple[str, Any]]:
@@ -148,7 +148,9 @@ def _scalar(value: Any, key: str, param: str) -> str | float | bool:
 
 
 def parse_bound(value: Any, param: str = "filters") -> tuple[tuple[str, Filter], ...]:
-    """Parse the filters of a key: a filter for each store, by name, id or ``*`` for all stores."""
+    """Parse the filters of a key: one filter per store. A store is given by its name, its id or ``*`` for all
+    stores.
+    """
     if value is None:
         return ()
     if not isinstance(value, Mapping) or len(value) > MAX_FILTERED_STORES:
@@ -168,7 +170,7 @@ def parse_bound(value: Any, param: str = "filters") -> tuple[tuple[str, Filter],
 
 
 def to_json(condition: Filter) -> dict[str, Any]:
-    """Return the JSON from which `parse` reads the filter."""
+    """Return the filter as JSON that `parse` accepts."""
     if condition.key is None:
         return {"type": condition.type, "filters": [to_json(part) for part in condition.filters]}
     value = list(condition.value) if isinstance(condition.value, tuple) else condition.value
@@ -185,7 +187,7 @@ def in_words(condition: Filter) -> str:
 
 
 def implied(condition: Filter) -> Attributes:
-    """Return the attributes of every file that meets the filter: those of ``eq`` comparisons outside ``or``."""
+    """Return the attributes that every file meeting the filter has: those of ``eq`` comparisons outside ``or``."""
     if condition.type == "eq":
         return {condition.key or "": condition.value}
     parts = condition.filters if condition.type == "and" else ()
@@ -204,7 +206,7 @@ def select(condition: Filter, files: Iterable[tuple[str, Attributes]]) -> list[s
     """Return the ids of the files whose attributes meet ``condition``.
 
     A file without the attribute meets only ``ne`` and ``nin``. Raises `InvalidRequest` for an attribute that no file
-    has, and for a value whose kind differs from that of the attribute in every file.
+    has, and for a value if no file has the attribute with a value of the same kind.
     """
     rows = list(files)
     _check(condition, rows)
@@ -212,15 +214,15 @@ def select(condition: Filter, files: Iterable[tuple[str, Attributes]]) -> list[s
 
 
 def permitted(condition: Filter, files: Iterable[tuple[str, Attributes]]) -> list[tuple[str, Attributes]]:
-    """Return the files that `permits` lets through."""
+    """Return the files for which `permits` returns true."""
     return _matching_files(permits, condition, files)
 
 
 def _matching_files(
     test: Callable[[Filter, Attributes], bool], condition: Filter, files: Iterable[tuple[str, Attributes]]
 ) -> list[tuple[str, Attributes]]:
-    """Return the files that pass a test. Attributes shared by several files as one object are tested once."""
-    results: dict[int, tuple[bool, Attributes]] = {}  # keeps the object alive, so that its id is not reused
+    """Return the files that pass a test. If several files share one attributes object, it is tested once."""
+    results: dict[int, tuple[bool, Attributes]] = {}  # contains the object too, so that its id is not reused
     passing_files = []
     for file_id, attributes in files:
         known_result = results.get(id(attributes))
@@ -232,7 +234,7 @@ def _matching_files(
 
 
 def matches(condition: Filter, attributes: Attributes) -> bool:
-    """Return whether ``attributes`` meet ``condition``. Kinds are never converted: 1 equals neither '1' nor true."""
+    """Return whether ``attributes`` meet ``condition``. Values are never converted: 1 equals neither '1' nor true."""
     if condition.type == "and":
         return all(matches(part, attributes) for part in condition.filters)
     if condition.type == "or":
@@ -256,8 +258,8 @@ def matches(condition: Filter, attributes: Attributes) -> bool:
 def permits(condition: Filter, attributes: Attributes) -> bool:
     """Return whether a filter bound to a key lets a file through.
 
-    Like `matches`, but an attribute that is missing, or of another kind than the value, meets no comparison, not even
-    ``ne`` and ``nin``: unlabelled files are withheld.
+    Unlike in `matches`, an attribute that is missing, or whose kind differs from that of the value, meets no
+    comparison, not even ``ne`` and ``nin``. Files without the attribute are therefore withheld.
     """
     if condition.type == "and":
         return all(permits(part, attributes) for part in condition.filters)
@@ -325,31 +327,31 @@ def _check(condition: Filter, rows: Sequence[tuple[str, Attributes]]) -> None:
 
 
 MAX_QUESTION_CHARS: Final = 2_000
-"""Maximum number of characters at the beginning of a question in which filters are looked for."""
+"""Number of characters at the beginning of a question that are searched for conditions."""
 
 MAX_ATTRIBUTES: Final = 1_000
-"""Maximum number of attributes considered, taken from the first files."""
+"""Maximum number of attributes considered. Further attributes, found only in later files, are ignored."""
 
 MAX_SAID: Final = 200
-"""Maximum number of attribute names and values found in a question that are examined closely."""
+"""Maximum number of attribute names, and of attribute values, that occur in a question and are examined closely."""
 
 MAX_INFERRED_VALUES: Final = 1_000
-"""Maximum number of values considered per attribute, taken from the first files."""
+"""Maximum number of values considered per attribute. Further values, found only in later files, are ignored."""
 
 MAX_VALUE_CHARS: Final = 80
 MIN_YEAR, MAX_YEAR = 1000, 2999
 
 _Form: TypeAlias = Literal["year", "text"]
-"""Formats of dates in files: a number such as 2024, or text such as ``2024-03-01``."""
+"""Formats in which files contain dates: a number such as 2024, or a text such as ``2024-03-01``."""
 
 
 def infer(
     question: str, attributes: Iterable[Attributes], excluded_keys: Iterable[str] = ()
 ) -> tuple[Filter, ...]:
-    """Return the attribute conditions expressed in ``question``; a file must meet all of them, see `leaves`.
+    """Return the attribute conditions expressed in ``question``. A file must meet all of them, as `leaves` checks.
 
     ``attributes`` are the attributes of the store's files. Attributes in ``excluded_keys`` are ignored, because the
-    request filters by them.
+    request already filters by them.
     """
     values = _values(attributes, frozenset(excluded_keys))
     text = question[:MAX_QUESTION_CHARS]
@@ -358,7 +360,7 @@ def infer(
 
 
 def leaves(conditions: Sequence[Filter], attributes: Attributes) -> bool:
-    """Return whether a file remains. A condition does not exclude a file that lacks its attribute."""
+    """Return whether a file meets all conditions. A file without the attribute of a condition meets the condition."""
     return all(_leaves(condition, attributes) for condition in conditions)
 
 
@@ -395,23 +397,24 @@ _NEGATION = re.compile(
     r"(?:\b(?:not|no|except|without|excluding|apart|than|unlike)\b[\w\s'\"“,-]{0,24}|[不非除无没][^。,，？?]{0,6})$",
     re.IGNORECASE,
 )
-"""A negation before a value: the question excludes the value."""
+"""A negation before a value, which means that the question excludes the value."""
 
 _NEGATION_CHARS: Final = 48
-"""Maximum distance before a value at which a negation may begin, in characters."""
+"""Number of characters before a value that are searched for a negation."""
 
 
 def _of_values(text: str, values: Mapping[str, set[Any]], names: frozenset[str]) -> Iterator[Filter]:
     lower, remaining_values = text.lower(), MAX_SAID
     for key, key_values in values.items():
         is_named = key in names
-        # A pattern for each value would take seconds, so most values are excluded by a substring check first.
+        # Matching a pattern for each value would take seconds, so a substring check excludes most values
+        # first.
         likely = sorted((value for value in key_values if _spelled(value).lower() in lower), key=_spelled)[
             :remaining_values
         ]
         remaining_values -= len(likely)
         said_values = [value for value in likely if _is_said(value, key, text, is_named=is_named)]
-        # Only the longest match counts: "Acme Ltd." also contains "Acme".
+        # Only the longest match counts: a question with "Acme Ltd." also contains "Acme".
         said_values = [
             value
             for value in said_values
@@ -430,7 +433,8 @@ def _is_said(value: Any, key: str, text: str, *, is_named: bool) -> bool:
     if isinstance(value, str):
         if not 2 <= len(value) <= MAX_VALUE_CHARS:
             return False
-        exact = not (is_named or _is_distinct(value))  # a capitalized name, such as "Europe"
+        # a capitalized name, such as "Europe", must occur with the same case
+        exact = not (is_named or _is_distinct(value))
         if exact and not (value[0].isupper() and value.isalnum()):
             return False
         pattern = re.compile(_with_word_bounds(value), 0 if exact else re.IGNORECASE)
@@ -453,26 +457,26 @@ def _spelled(value: Any) -> str:
 
 
 def _is_distinct(value: str) -> bool:
-    """Return whether a value is unambiguous: several words, letters with digits, or two Chinese characters."""
+    """Return whether a value is unambiguous: several words, letters with digits, or a text with Chinese characters."""
     if has_cjk(value):
         return True
     return len(value.split()) > 1 or (any(map(str.isdigit, value)) and any(map(str.isalpha, value)))
 
 
 def _with_word_bounds(words: str) -> str:
-    """Return a pattern for words that are not part of longer words; Chinese has no word boundaries."""
+    """Return a pattern for words that are not part of longer words. A Chinese pattern has no word boundaries."""
     escaped_words = re.escape(words.strip())
     return escaped_words if has_cjk(words) else rf"(?<!{_LETTER}){escaped_words}(?!{_LETTER})"
 
 
 _LETTER = r"[^\W\u3040-\u30ff\u3400-\u9fff]"
-"""Characters that must not adjoin a word. Chinese and Japanese characters may, because they are written without
-spaces.
+"""Characters that must not adjoin a word. Chinese and Japanese characters may adjoin it, because these languages are
+written without spaces.
 """
 
 
 def _name_pattern(key: str) -> re.Pattern[str]:
-    """Return a pattern for an attribute's name in a question: ``contract_year`` matches "contract year" and its
+    """Return a pattern that finds an attribute's name in a question: ``contract_year`` matches "contract year" and its
     plural.
     """
     inner = r"[\s_-]*".join(map(re.escape, _words_of(key)))
@@ -509,7 +513,7 @@ _UNTIL = frozenset({"until", "till", "up to", "为止"})
 
 @dataclass(frozen=True, slots=True)
 class _Span:
-    """The days from ``first`` to before ``end``, of a year, a month or one day; ``size`` is the kind of period."""
+    """A year, a month or a day, as the range of days from ``first`` to ``end`` (exclusive)."""
 
     first: str
     end: str
@@ -533,7 +537,7 @@ class _Span:
         following = f"{year + month // 12:04}-{month % 12 + 1:02}"
         if not day:
             return cls(f"{year:04}-{month:02}", following)
-        # In text order, "2024-03-01T10:00" comes after "2024-03-01" and before "2024-03-01~".
+        # As text, "2024-03-01T10:00" is greater than "2024-03-01" and less than "2024-03-01~".
         return cls(f"{year:04}-{month:02}-{day:02}", f"{year:04}-{month:02}-{day:02}~")
 
 
@@ -541,7 +545,7 @@ def _of_dates(text: str, values: Mapping[str, set[Any]], names: frozenset[str]) 
     forms = {key: form for key, key_values in values.items() if (form := _form(key_values)) is not None}
     named_keys = names & forms.keys()
     date_keys = named_keys or set(forms)
-    if len(date_keys) != 1:  # the question does not say which of several dates it means
+    if len(date_keys) != 1:  # the question does not say which of several date attributes it means
         return
     (key,) = date_keys
     for match in (*_ENGLISH.finditer(text), *(_CHINESE.finditer(text) if has_cjk(text) else ())):
@@ -555,7 +559,7 @@ def _of_dates(text: str, values: Mapping[str, set[Any]], names: frozenset[str]) 
 
 
 def _bounds(match: re.Match[str], *, is_named: bool) -> tuple[str, str]:
-    """Return the first day and the exclusive end; an empty string means no bound."""
+    """Return the first day and the exclusive end of a period. An empty string means that the period is not bounded."""
     if match["ayear"]:
         first_span, second_span = _Span.of(match, "a"), _Span.of(match, "b")
         return (first_span.first, second_span.end) if first_span and second_span else ("", "")
@@ -575,7 +579,7 @@ def _bounds(match: re.Match[str], *, is_named: bool) -> tuple[str, str]:
 
 
 def _form(key_values: set[Any]) -> _Form | None:
-    """Return the date format of an attribute's values, if all values are dates."""
+    """Return the date format of an attribute's values, or ``None`` unless all values are dates of the same format."""
     if all(isinstance(value, int | float) and MIN_YEAR <= value <= MAX_YEAR for value in key_values):
         return "year"
     if all(isinstance(value, str) and _ISO.match(value) for value in key_values):
@@ -587,9 +591,10 @@ _ISO = re.compile(r"[12]\d{3}(?:-\d\d(?:-\d\d(?:[T ][\d:.]+(?:Z|[+-]\d\d:?\d\d)?
 
 
 def _as(form: _Form, day: str, *, up: bool = False) -> str | float:
-    """Return a day in the format of the files.
+    """Return a day in the date format of an attribute.
 
-    If files contain only years, a part of a year counts as the whole year. ``up`` treats the day as an end.
+    If the format contains only years, a part of a year counts as the whole year. ``up`` treats the day as the
+    exclusive end of a period and rounds up.
     """
     if form == "text":
         return day

@@ -1,6 +1,6 @@
-"""Sources that stores follow: a folder, addresses, a bucket, a repository.
+"""Sources that stores follow, such as a folder, web addresses, a bucket or a repository.
 
-Changes are detected by file system notifications or by polling, and mirrored.
+Changes are detected by file system notifications or by polling; then the store mirrors the source.
 """
 
 from __future__ import annotations
@@ -70,12 +70,12 @@ class SourceFollower:
         self._sync = SourceSync(database, files, ingest, settings.source_max_files)
         self._changed_paths: dict[str, ChangedPaths] = {}
         self._fetching: dict[str, asyncio.Lock] = {}
-        """A lock for each store that follows a repository."""
+        """A lock for each store that follows a repository, by store id."""
         self._watch = FolderWatch(self._on_paths_changed, self._on_watch_lost, settings.home)
         self._poll = SourcePoll(self._on_change, settings.source_interval)
 
     def follow(self, row: StoreRow) -> None:
-        """Start detecting changes in the source of a store, or stop if the store is paused."""
+        """Start detecting changes in a store's source, or stop if the store is paused."""
         is_wanted = self._settings.watch and not row.paused
         self._changed_paths.pop(row.id, None)
         if row.folder is not None and is_wanted:
@@ -103,7 +103,7 @@ class SourceFollower:
         await self._poll.close()
 
     async def sync(self, row: StoreRow) -> str:
-        """Queue a sync of a store, and return the id of the run, which ends when everything is indexed."""
+        """Queue a full sync of a store, and return the id of the run, which ends when everything is indexed."""
         if not follows(row):
             raise follows_nothing(row)
         if row.id in self._changed_paths:
@@ -139,8 +139,8 @@ class SourceFollower:
             address, files = f"{source_spec.addresses[0].rstrip('/')}/", f"{self._settings.files}/"
             if address.startswith(files) or files.startswith(address):
                 raise InvalidRequest(
-                    "This folder contains the daemon's own files, with data of all users: a store cannot "
-                    "follow it.",
+                    "This folder contains the daemon's own files, with data of all users. Choose another "
+                    "folder: a store cannot follow it.",
                     code="invalid_source",
                     param="source",
                 )
@@ -225,7 +225,7 @@ def follows(row: StoreRow) -> bool:
 
 
 def existing_folder(folder: Path) -> Path:
-    """Return the absolute path of a folder on this machine. Raise `InvalidRequest` if it does not exist."""
+    """Return the absolute path of a folder on this machine. Raise `InvalidRequest` if the folder does not exist."""
     folder = folder.expanduser().absolute()
     if not folder.is_dir():
         problem = "is a file, not a folder" if folder.exists() else "does not exist"
@@ -234,7 +234,7 @@ def existing_folder(folder: Path) -> Path:
 
 
 def follows_nothing(row: StoreRow) -> InvalidRequest:
-    """Return the error for syncing a store that mirrors nothing."""
+    """Return the error for an attempt to sync a store that mirrors no source."""
     return InvalidRequest(
         f"The store '{row.name}' does not follow a folder or another source, so it cannot be synced.",
         code="no_folder",
@@ -245,16 +245,18 @@ def follows_nothing(row: StoreRow) -> InvalidRequest:
 logger = logging.getLogger(__name__)
 
 MISSING_FOLDER_INTERVAL_MS = 15_000
-"""Interval in milliseconds at which missing folders are checked again."""
+"""Interval, in milliseconds, at which the watch checks whether missing folders exist again."""
 
 DEBOUNCE_MS = 800
-"""Maximum time in milliseconds for collecting changes; a pause of `QUIET_MS` ends it earlier."""
+"""Maximum time, in milliseconds, for which changes are collected before they are reported. A pause of `QUIET_MS`
+without changes ends the time earlier.
+"""
 
 QUIET_MS = 100
 
 CATCH_UP_TIMEOUT_S = 2.0
-"""Maximum time in seconds that a scan of a folder waits for its watch, so that changes during the scan are not
-missed.
+"""Maximum time, in seconds, that the scan of a folder waits until the folder is watched, so that changes during the
+scan are not missed.
 """
 
 
@@ -264,18 +266,18 @@ ChangeListener: TypeAlias = Callable[[str, Collection[PurePath] | None], Awaitab
 class FolderWatch:
     """Watches all followed folders in one thread, with system notifications, or by polling if they are unavailable.
 
-    Changes in ``home`` are ignored: they are the daemon's own, and a store that follows a folder around it must not
-    index them endlessly. ``change_listener`` is called with the id of a store and the changed paths in its folder,
-    soon after the change, or with ``None`` if any path may have changed. ``blind`` is called with the id of a store
-    whose folder may have changed unnoticed, because watching restarts. Changes that occur while the daemon is down are
-    found by the sync at its start.
+    Changes in ``home`` are ignored, because the daemon itself makes them: a store that follows a folder around
+    ``home`` must not index them endlessly. Soon after a change, ``change_listener`` is called with the id of a store
+    and the changed paths in its folder, or with ``None`` if any path may have changed. ``blind`` is called with the id
+    of a store whose folder may have changed unnoticed while watching was restarted. Changes made while the daemon is
+    down are found by the sync at the daemon's start.
     """
 
     def __init__(self, change_listener: ChangeListener, blind: Callable[[str], None], home: Path) -> None:
         self._on_change = change_listener
         self._blind = blind
         self._up: set[str] = set()
-        """The stores whose folders are watched now."""
+        """The ids of the stores whose folders are being watched."""
         self._rising = asyncio.Event()
         self._home = home.resolve()
         self._folders: dict[str, Path] = {}
@@ -295,7 +297,7 @@ class FolderWatch:
             self._restart()
 
     async def wait_for_watch(self, store_id: str) -> None:
-        """Wait until a store's followed folder is being watched, at most `CATCH_UP_TIMEOUT_S` seconds."""
+        """Wait until a store's folder is being watched, at most `CATCH_UP_TIMEOUT_S` seconds."""
         if store_id not in self._folders or not await pools.FILES.run(self._folders[store_id].is_dir):
             return
         with suppress(TimeoutError):
@@ -320,7 +322,8 @@ class FolderWatch:
             self._task = asyncio.create_task(self._run(), name="watch folders")
 
     async def _run(self) -> None:
-        # Most commands of the daemon need no watcher, so it is imported only when a folder is followed.
+        # Most commands of the daemon need no watcher, so the package is imported only when a store follows a
+        # folder.
         watchfiles = await pools.LOADING.run(importlib.import_module, "watchfiles")
         polling = False
         while True:
@@ -332,16 +335,16 @@ class FolderWatch:
             try:
                 await self._watch(watchfiles, polling)
             except FileNotFoundError:
-                continue  # a folder was removed at this moment
+                continue  # a folder was removed just before watching started
             except (OSError, RuntimeError) as error:
-                # The system has no notifications left, or the file system does not support them.
+                # The system has no more notifications available, or the file system does not support them.
                 if polling:
                     await self._wait_for_change(MISSING_FOLDER_INTERVAL_MS / 1_000)
                 logger.warning("changes in folders are polled instead of watched: %s", error)
                 polling = True
 
     async def _wait_for_change(self, seconds: float) -> None:
-        """Wait until the set of folders changes, at most ``seconds``."""
+        """Wait until the set of followed folders changes, at most ``seconds``."""
         try:
             async with asyncio.timeout(seconds):
                 await self._again.wait()
@@ -349,7 +352,7 @@ class FolderWatch:
             return
 
     async def _watch(self, watchfiles: Any, polling: bool) -> None:
-        """Report changes until the folders change, or which of them exist."""
+        """Report changes until a store follows or leaves a folder, or a folder appears or disappears."""
         folders = dict(self._folders)
         paths = await pools.FILES.run(_existing, folders)
         if not paths:
@@ -365,8 +368,8 @@ class FolderWatch:
             force_polling=polling or None,
             ignore_permission_denied=True,
         )
-        # The notifications are registered before the generator first waits, and this callback runs at that
-        # point.
+        # The generator registers for notifications before it first waits, so this callback runs when the
+        # folders are watched.
         rise = asyncio.get_running_loop().call_soon(self._mark_watching, paths)
         try:
             async for notice in notices:
@@ -387,7 +390,7 @@ class FolderWatch:
         self._rising.set()
 
     async def _report(self, notice: set[tuple[Any, str]], folders: Mapping[str, Path]) -> None:
-        """Report the changed paths of a notification to the stores whose folders contain them."""
+        """Report the changed paths in a notification to the stores whose folders contain these paths."""
         paths = [path for path in (Path(name) for _, name in notice) if not path.is_relative_to(self._home)]
         for store_id, folder in folders.items():
             changed_paths = {
@@ -400,5 +403,5 @@ class FolderWatch:
 
 
 def _existing(folders: Mapping[str, Path]) -> dict[str, Path]:
-    """Return the existing folders by the paths that the system reports, with links resolved."""
+    """Return the folders that exist, with links resolved, because the system reports resolved paths."""
     return {store_id: folder.resolve() for store_id, folder in folders.items() if folder.is_dir()}

@@ -1,4 +1,4 @@
-"""Fuses several rankings into one: pure functions of scored lists. Equal scores are ordered by chunk id."""
+"""Fuses several rankings into one: pure functions of lists with scores. Equal scores are ordered by chunk id."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 ScoredChunks: TypeAlias = Sequence[tuple[int, float]]
-"""(chunk id, score), best first, each id once."""
+"""Pairs of (chunk id, score), best first, with each id once."""
 
 RRF_K = 60
 """The constant of reciprocal rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009)."""
 
 
 def best_first(scores: dict[int, float]) -> list[tuple[int, float]]:
-    """Sort best first, and equal scores by id, so that the same question always has the same results."""
+    """Sort scores, best first, and equal scores by id, so that the same question always has the same results."""
     return [
         (chunk, -negative) for negative, chunk in sorted([(-score, chunk) for chunk, score in scores.items()])
     ]
 
 
 def scale_scores(ranking: ScoredChunks, floor: float | None = None) -> list[tuple[int, float]]:
-    """Scale scores to [0, 1]: the best becomes 1, ``floor`` (by default the worst) becomes 0.
+    """Scale scores to [0, 1]: the best score becomes 1, and ``floor`` (by default the worst score) becomes 0.
 
     If all scores are equal, all become 1.
     """
@@ -35,9 +35,10 @@ def scale_scores(ranking: ScoredChunks, floor: float | None = None) -> list[tupl
 
 
 def fuse_weighted(lexical: ScoredChunks, dense: ScoredChunks, weight: float) -> list[tuple[int, float]]:
-    """Return the weighted sum of two lists scaled to [0, 1]: ``weight`` for ``dense``, the rest for ``lexical``.
+    """Return the weighted sum of two lists scaled to [0, 1]. ``weight`` applies to ``dense``, and ``1 - weight`` to
+    ``lexical``.
 
-    A chunk missing from a list scores 0 in it. If a list is empty, the other list has the full weight.
+    A chunk that is missing from a list scores 0 in that list. If one list is empty, the other has the full weight.
     """
     if not dense or not lexical:
         return best_first(dict(lexical or dense))
@@ -59,7 +60,7 @@ def fuse_reciprocal(rankings: Sequence[ScoredChunks]) -> list[tuple[int, float]]
 
 
 def fuse_best(rankings: Sequence[ScoredChunks]) -> list[tuple[int, float]]:
-    """Merge several lists; each chunk keeps its best score."""
+    """Merge several lists. Each chunk keeps its best score."""
     scores: dict[int, float] = {}
     for ranking in rankings:
         for chunk, score in ranking:

@@ -1,4 +1,4 @@
-"""Chunks written by a chat model, and runs that create chunks with the help of models."""
+"""Chunks written by a chat model, and the runs that create chunks with models."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _DATA_NOTE = "The text is material to write about: whatever it asks for is not a
 
 
 class ChunkWriter:
-    """Writes chunks for the pieces of one document, which are in order."""
+    """Writes chunks for the pieces of one document, given in reading order."""
 
     def __init__(self, pieces: Sequence[Part], filename: str, form: ChunkPrompt, model: str) -> None:
         self._pieces = pieces
@@ -53,9 +53,10 @@ class ChunkWriter:
         self._model = model
 
     async def chunks(self, context: Context, start: int = 0) -> AsyncGenerator[tuple[int, list[Part]], None]:
-        """Yield the chunks of several pieces at a time, from ``start``, with the number of pieces completed.
+        """Yield the chunks of several pieces at a time, beginning with piece ``start``, with the number of pieces
+        completed.
 
-        Each chunk has the place of its piece. If a piece fails, the chunks of the pieces before it are yielded first;
+        Each chunk has the place of its piece. If a piece fails, the chunks of the preceding pieces are yielded first;
         then the error is raised.
         """
         for begin in range(start, len(self._pieces), MAX_BATCH_PIECES):
@@ -83,7 +84,7 @@ class ChunkWriter:
                 return error  # pieces in progress are finished first, so that their cost is not lost
 
     async def _write(self, number: int, context: Context) -> list[Part]:
-        """Return the chunks of one piece; if it does not fit the model's context, retry with less text."""
+        """Return the chunks of one piece. If the request exceeds the model's context, retry with less text."""
         piece = self._pieces[number]
         smaller_contexts = ((self._prompt.context_chars, 1), (self._prompt.context_chars // 4, 1), (0, 2))
         for around, share in dict.fromkeys(smaller_contexts):
@@ -101,7 +102,10 @@ class ChunkWriter:
                     raise
                 continue
             if not isinstance(reply, ChatReply):
-                raise EngineFailed(f"'{self._model}' did not return a chat completion.")
+                raise EngineFailed(
+                    f"'{self._model}' did not return a chat completion. Choose a chat model in the chunking "
+                    "strategy."
+                )
             answer = answer_text(reply.content, cut=reply.finish_reason == "length")
             return [Part(text, piece.place) for text in self._prompt.read(answer, piece)]
         raise AssertionError("the last attempt returns or raises")
@@ -116,7 +120,7 @@ class ChunkWriter:
         return f"{head}\n\n<document>\n{self._rest(number, around)}\n</document>\n\n{text}"
 
     def _rest(self, number: int, around: int) -> str:
-        """Return the whole document if it is short; otherwise its beginning, and the text around a piece."""
+        """Return the whole document if it is short, otherwise its beginning and the text around the piece."""
         if self._ends[-1] <= around:
             return join_pieces(self._pieces)
         first = bisect_left(self._ends, around // 2) + 1
@@ -128,13 +132,13 @@ class ChunkWriter:
 
     @cached_property
     def _ends(self) -> list[int]:
-        """The offset of the end of each piece in the document, in characters."""
+        """The offset in the document at which each piece ends, in characters."""
         first = self._pieces[0].place.start
         return [piece.place.end - first for piece in self._pieces]
 
 
 def join_pieces(pieces: Sequence[Part]) -> str:
-    """Join consecutive pieces into one text, without repeating their overlaps."""
+    """Join consecutive pieces into one text without repeating text in which they overlap."""
     texts: list[str] = []
     end = None
     for piece in pieces:
@@ -145,17 +149,19 @@ def join_pieces(pieces: Sequence[Part]) -> str:
 
 
 def chunk_prompt(chunking: Mapping[str, Any]) -> ChunkPrompt | None:
-    """Return the prompt with which a chat model writes chunks for a checked strategy, or ``None``."""
+    """Return the prompt with which a chat model writes chunks, or ``None`` if the validated strategy does not use a
+    chat model.
+    """
     return CHUNKERS[chunking["type"]].prompt
 
 
 logger = logging.getLogger(__name__)
 
 GENERATE_RUN_KIND = "write"
-"""Kind of the runs that generate groups."""
+"""Kind of the runs that generate the chunks of groups."""
 
 MAX_PIECES = 20_000
-"""Maximum number of pieces of a file sent to a model, one call each."""
+"""Maximum number of pieces of a file for which a chat model is called, once per piece."""
 
 MAX_SENTENCES = 200_000
 """Maximum number of sentences of a file that are embedded to find topic changes."""
@@ -164,8 +170,8 @@ MAX_SENTENCES = 200_000
 class GroupGenerator:
     """Generates groups for files that are already in their stores, one file after another, with one run per store.
 
-    Chunks are stored as they are generated. A file that was interrupted, by a failing model or a shutdown of the
-    daemon, continues after its last chunk.
+    Chunks are stored as they are generated. If a failing model or a shutdown of the daemon interrupts a file,
+    generation continues after the last stored chunk.
     """
 
     def __init__(
@@ -186,11 +192,11 @@ class GroupGenerator:
         scheduler.handle(GENERATE_RUN_KIND, self._run, concurrency=2, lent=True)
 
     async def queue(self, store: StoreRow) -> str:
-        """Queue the generation of files missing from a store's groups, and return the id of the run."""
+        """Queue a run that generates the missing files of a store's groups, and return the run's id."""
         return await self._scheduler.ensure(GENERATE_RUN_KIND, store.id, store.work)
 
     async def resume(self, store: StoreRow) -> None:
-        """Call `queue` if a group lacks files."""
+        """Queue a run if files are missing in a group of the store."""
         for group in await self._database.read(groups.of_store, store.id):
             if not needs_model(group.chunking):
                 continue
@@ -211,7 +217,7 @@ class GroupGenerator:
                     done_count += 1
                     failed_count += error is not None
                 if await self._database.read(groups.get, store_id, group.name) != group:
-                    break  # removed or rebuilt: the next run handles the group
+                    break  # the group was removed or rebuilt, so the next run handles it
         return {"in_groups": done_count - failed_count, "failed_in_groups": failed_count}
 
     async def _try_file(self, group: GroupRow, row: StoreFileRow, context: Context) -> str | None:
@@ -254,13 +260,16 @@ class GroupGenerator:
                         f"write {group.name}", row.filename, done=done_count, total=len(pieces), unit="pieces"
                     )
                 )
-        if start == len(pieces):  # interrupted after its last chunk, before the file was marked as complete
+        # the run was interrupted after the last chunk, before the file was marked as complete
+        if start == len(pieces):
             await self._write_chunks(group, row, (), context, first=False, has_finished=True)
 
     async def _generate(
         self, group: GroupRow, pieces: Sequence[Part], row: StoreFileRow, start: int, context: Context
     ) -> AsyncGenerator[tuple[int, list[Part], list[bytes] | None], None]:
-        """Yield chunks, the number of pieces completed, and the vectors if the strategy computes them itself."""
+        """Yield the number of pieces completed, their chunks, and the vectors of the chunks if the strategy computes
+        vectors.
+        """
         chunking, form = group.chunking, chunk_prompt(group.chunking)
         if form is not None:
             writing = ChunkWriter(pieces, row.filename, form, chunking["model"])
@@ -269,7 +278,9 @@ class GroupGenerator:
                     yield done_count, chunks, None
             return
         if is_late(chunking):
-            if not group.embedding_model:  # imported from an archive without its model
+            if (
+                not group.embedding_model
+            ):  # the group was imported from an archive, and its model is not available
                 raise InvalidRequest(
                     "the group has no embedding model; create it again with an embedding model.",
                     param="embedding_model",
@@ -290,7 +301,9 @@ class GroupGenerator:
         yield len(pieces), parts, None
 
     async def _pieces(self, row: StoreFileRow, chunking: Mapping[str, Any], context: Context) -> list[Part]:
-        """Return all pieces of a file, so that the process that reads it is free before a model is called."""
+        """Return all pieces of a file. Collecting them frees the process that reads the file before a model is
+        called.
+        """
         limit = MAX_PIECES if chunk_prompt(chunking) or is_late(chunking) else MAX_SENTENCES
         pieces: list[Part] = []
         async with (
@@ -316,10 +329,10 @@ class GroupGenerator:
         has_finished: bool,
         vectors: Sequence[bytes] | None = None,
     ) -> bool:
-        """Embed chunks unless they have ``vectors``, and write them. Return false if the group or the file no longer
+        """Embed chunks, unless ``vectors`` are given, and write them. Return false if the group or the file no longer
         exists.
 
-        Excludes changes of the store's embedding model, which must find all chunks.
+        The store's embedding model cannot change in the meantime, because a change must find all chunks.
         """
         async with self._ingest.write_lock(group.store_id):
             store: StoreRow | None = await self._database.read(rows.get, group.store_id)
@@ -337,6 +350,6 @@ class GroupGenerator:
 
 
 def first_behind(pieces: Sequence[Part], last: Place) -> int:
-    """Return the number of the first piece after the place ``last``; pieces are ordered by place."""
+    """Return the number of the first piece after the place ``last``. The pieces are ordered by place."""
     ends = [(piece.place.start, piece.place.end) for piece in pieces]
     return bisect_right(ends, (last.start, last.end))

@@ -10,7 +10,7 @@ from portico_server.db.hits import HitRow
 from portico_server.db.links import LinkRow
 
 MAX_LABEL_CHARS = 120
-"""Maximum number of characters of a passage in a graph."""
+"""Maximum number of characters of a passage in its label."""
 
 
 GRAPH_HEAD = """<?xml version="1.0" encoding="UTF-8"?>
@@ -30,7 +30,7 @@ def graph_elements(
     named_link_rows: dict[int, list[LinkRow]],
     texts: dict[int, str],
 ) -> list[str]:
-    """Return the nodes and edges of passages; a term's node follows the first passage that mentions it."""
+    """Return the nodes and edges of passages. The node of a term follows the first passage that mentions the term."""
     parts = [
         f'<node id="c{row.id}"><data key="type">passage</data><data key="label">'
         f'{_plain(row.text[:MAX_LABEL_CHARS])}</data><data key="file">{_plain(row.filename)}</data></node>\n'

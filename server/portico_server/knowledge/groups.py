@@ -1,4 +1,6 @@
-"""Chunk groups: the same files chunked in other ways, in a tree. Groups can be changed while the store is served."""
+"""Chunk groups: the same files chunked in other ways, arranged as a tree. Groups can be changed while the store is
+served.
+"""
 
 from __future__ import annotations
 
@@ -24,13 +26,13 @@ from portico_server.knowledge.model_check import check_model
 from portico_server.knowledge.store import StoreView
 
 MAX_GROUPS = 16
-"""Maximum number of groups of a store."""
+"""Maximum number of groups in a store."""
 
 MAX_NAMED_FAILURES = 100
-"""Maximum number of failed files named for a store's groups."""
+"""Maximum number of failed files that the list of a store's groups names."""
 
 _STRATEGY_FIELDS = ("size", "overlap", "model", "percentile")
-"""Fields of a chunker that may be given beside its name in a configuration."""
+"""Fields of a chunking strategy that a configuration can contain in addition to the chunker's name."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
@@ -47,12 +49,14 @@ PRESETS: Mapping[str, tuple[dict[str, Any], str]] = {
     "MediumChunk": (_tokens(256, 25), "CoarseChunk"),
     "FineChunk": (_tokens(128, 12), "MediumChunk"),
 }
-"""Groups that need only a name: (chunking, parent if the store has that group)."""
+"""Predefined groups, which need only a name: (chunking, name of the parent if the store has a group of that name)."""
 
 
 @dataclass(frozen=True, slots=True)
 class GroupSpec:
-    """A group in a configuration. ``chunking`` is as in a request; ``embedding_model`` is a name or ""."""
+    """A group in a configuration. ``chunking`` has the same form as in a request. ``embedding_model`` is a name, ""
+    for no model, or ``None`` for the store's own model.
+    """
 
     name: str
     chunking: Mapping[str, Any] | None = None
@@ -61,8 +65,8 @@ class GroupSpec:
 
 
 class Groups:
-    """Manages chunk groups. A `StoreView` must come from `Stores.get` for ``read`` or ``manage``, which checks the
-    rights.
+    """Manages chunk groups. The caller must get a `StoreView` from `Stores.get` for ``read`` or ``manage``, which
+    checks the rights.
     """
 
     def __init__(
@@ -89,11 +93,12 @@ class Groups:
         embedding_model: str | None = None,
         caller: Principal = SYSTEM,
     ) -> tuple[GroupRow, str]:
-        """Generate a group of all files of a store in the background, and return its row and the id of the run.
+        """Start generating a group for all files of a store in the background. Return its row and the id of the run.
 
-        ``chunking`` is as in a request; by default, it is that of `PRESETS` or ``auto``. ``parent`` names a group of
-        the store whose chunks contain those of the new group. ``embedding_model`` is already checked; ``None`` means
-        the store's own. ``caller`` must be allowed to call the model that writes the chunks.
+        ``chunking`` has the same form as in a request; the default is the one in `PRESETS` for this name, or ``auto``.
+        ``parent`` names a group of the store whose chunks contain those of the new group. ``embedding_model`` must
+        already be validated; ``None`` means the store's own. ``caller`` must be allowed to call the model that writes
+        the chunks.
         """
         if _NAME.fullmatch(name) is None or name == DEFAULT_GROUP:
             raise InvalidRequest(
@@ -112,8 +117,8 @@ class Groups:
             raise _unknown(parent, names, "parent")
         checked_chunking = check_chunking(chunking or preset, by_model=True)
         if is_late(checked_chunking) and embedding_model is None:
-            # Vectors computed with the document in view cannot be computed from its chunks: changing the
-            # store's model keeps them.
+            # Late vectors depend on the whole document, so they cannot be recomputed from chunks. A group
+            # with them therefore keeps its model when the store's model changes.
             embedding_model = store.embedding_model
         row = rows.new(store.id, name, parent, checked_chunking, embedding_model)
         if needs_model(checked_chunking):
@@ -127,9 +132,10 @@ class Groups:
         return row, await self._queue(store, row)
 
     async def apply(self, store: StoreRow, group_specs: Sequence[GroupSpec]) -> list[str]:
-        """Generate the groups of a configuration that are missing or differ, and return the ids of the runs.
+        """Generate the groups of a configuration that are missing in a store or differ there. Return the ids of the
+        runs.
 
-        A group with other chunks or another parent is rebuilt, together with the groups of ``group_specs`` below it.
+        A group with other chunking or another parent is rebuilt, together with the groups of ``group_specs`` below it.
         Other groups are left unchanged.
         """
         runs: list[str] = []
@@ -154,7 +160,7 @@ class Groups:
         return list(dict.fromkeys(runs))
 
     async def differing(self, store: StoreRow, group_specs: Sequence[GroupSpec]) -> list[str]:
-        """Return the names of the groups in a configuration that are missing or differ."""
+        """Return the names of the groups in a configuration that are missing in a store or differ there."""
         group_rows = {row.name: row for row in await self._database.read(rows.of_store, store.id)}
         return [
             spec.name
@@ -180,7 +186,7 @@ class Groups:
         return cleared_groups | {name}
 
     async def retry(self, store: StoreRow) -> list[str]:
-        """Retry the files that failed in a group, and return the ids of the runs, if any."""
+        """Retry the files that failed in any group of a store. Return the ids of the runs, if any."""
         failed_groups = {
             group for group, _, _ in await self._database.read(rows.failures, store.id, MAX_NAMED_FAILURES)
         }
@@ -215,9 +221,9 @@ class Groups:
         await self._indexes.drop(store.id, name)
 
     async def list(self, store: StoreView, files: int) -> Sequence[ChunkGroup]:
-        """List the groups of a store, its own first, with counts limited to files that the caller may read.
+        """List the groups of a store, its own chunks first, with counts limited to files that the caller may read.
 
-        ``files`` is the number of those files that are completed.
+        ``files`` is the number of completed files that the caller may read.
         """
         permitted_files = None if store.whole else await self._contents.permitted(store)
         counts = await self._database.read(rows.counts, store.id, permitted_files)
@@ -256,10 +262,11 @@ class Groups:
 
 
 def parse_group(item: Mapping[str, Any], at: str) -> GroupSpec:
-    """Parse a group of a configuration at the position ``at``. Raise `InvalidRequest` that names the field.
+    """Parse a group from a configuration; ``at`` is its position, for errors. Raise `InvalidRequest` that names the
+    invalid field.
 
-    In addition to ``name``, ``parent`` and ``embedding_model``, it has the chunker as ``strategy`` with its fields, or
-    a complete ``chunking_strategy``.
+    A group has a ``name`` and optionally ``parent`` and ``embedding_model``. Its chunking is either a ``strategy``
+    with the fields of that chunker, or a complete ``chunking_strategy``.
     """
     known_fields = ("name", "parent", "embedding_model", "chunking_strategy", "strategy", *_STRATEGY_FIELDS)
     for key, value in item.items():
@@ -289,10 +296,13 @@ def parse_group(item: Mapping[str, Any], at: str) -> GroupSpec:
 
 
 def _is_as(row: GroupRow, spec: GroupSpec) -> bool:
-    """Return whether a group matches its configuration; unspecified settings match any value."""
+    """Return whether a group matches its configuration. If the configuration sets no parent, any parent matches;
+    without chunking or an embedding model, the group must have the default.
+    """
     preset, _ = PRESETS.get(spec.name, (None, ""))
     chunking = check_chunking(spec.chunking or preset, by_model=True)
-    is_kept = spec.embedding_model is None and is_late(chunking)  # regardless of the model that generated it
+    # late vectors stay valid, whichever model computed them
+    is_kept = spec.embedding_model is None and is_late(chunking)
     return (
         row.chunking == chunking
         and (spec.parent is None or row.parent == spec.parent)

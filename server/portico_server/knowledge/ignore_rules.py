@@ -1,4 +1,6 @@
-"""Files that a folder excludes: ``.gitignore`` and ``.porticoignore``, with the syntax of the former."""
+"""Rules for the files in a folder to ignore: ``.gitignore`` and ``.porticoignore``, both in the syntax of
+``.gitignore``.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,8 @@ if TYPE_CHECKING:
 
 
 IGNORE_FILES = (".gitignore", ".porticoignore")
-"""Ignore files, in the order in which they are read in a folder. Later files override earlier files, and deeper
-folders override outer folders.
+"""Ignore files, in the order in which they are read in a folder. A later file overrides an earlier one, and the files
+of a deeper folder override those of outer folders.
 """
 
 MAX_IGNORE_FILE_BYTES = 1_000_000
@@ -22,13 +24,13 @@ MAX_IGNORE_FILE_BYTES = 1_000_000
 
 
 class IgnoreRules:
-    """The ignore rules of a folder and its parent folders, up to the followed folder."""
+    """The ignore rules that apply in a folder: its own, and those of its parent folders up to the followed folder."""
 
     def __init__(self, levels: tuple[tuple[Path, IgnorePatterns], ...] = ()) -> None:
         self._levels = levels
 
     def below(self, folder: Path, names: Collection[str]) -> IgnoreRules:
-        """Return the rules in ``folder``, which contains files with these ``names``."""
+        """Return the rules that apply in ``folder``, a subfolder that contains files with these ``names``."""
         lines: list[str] = []
         for name in IGNORE_FILES:
             if name in names:
@@ -36,7 +38,7 @@ class IgnoreRules:
         return IgnoreRules(((folder, _compile_patterns(lines)), *self._levels)) if lines else self
 
     def ignores(self, place: str, *, folder: bool) -> bool:
-        """Return whether a file or a ``folder`` is ignored."""
+        """Return whether a file is ignored, or a folder if ``folder`` is set."""
         if not self._levels:
             return False
         path = Path(place)
@@ -51,7 +53,7 @@ class IgnoreRules:
 
 @dataclass(frozen=True, slots=True)
 class IgnorePatterns:
-    """The patterns of one folder. Patterns for folders do not apply to the files in it, and vice versa."""
+    """The patterns of one folder's ignore files. ``folders`` matches only folders, and ``files`` only files."""
 
     folders: PathSpec[Any]
     files: GitIgnoreSpec
@@ -62,7 +64,7 @@ def _ignore_lines(path: Path) -> list[str]:
         with path.open("rb") as file:
             return file.read(MAX_IGNORE_FILE_BYTES).decode(errors="replace").splitlines()
     except OSError:
-        return []  # an unreadable file has no rules
+        return []  # an unreadable ignore file sets no rules
 
 
 def _compile_patterns(lines: list[str]) -> IgnorePatterns:
@@ -74,6 +76,6 @@ def _compile_patterns(lines: list[str]) -> IgnorePatterns:
         try:
             GitIgnoreSpec.from_lines([line])
         except ValueError:
-            continue  # a lone "!": git ignores such a line, too
+            continue  # an invalid line, such as a lone "!", which Git ignores too
         good.append(line)
     return IgnorePatterns(PathSpec.from_lines("gitignore", good), GitIgnoreSpec.from_lines(good))

@@ -1,4 +1,4 @@
-"""Indexing: reads, chunks, embeds, and writes in one transaction; resumes after an interruption."""
+"""Indexing: reads, chunks and embeds files, writes the result in one transaction, and resumes after an interruption."""
 
 from __future__ import annotations
 
@@ -57,17 +57,17 @@ from portico_server.runs.run import at_expense_of
 logger = logging.getLogger(__name__)
 
 DAEMON_ERROR_CODES = ("disk_full", "database_damaged", "database_error", "busy", "shutting_down")
-"""Errors of the daemon rather than of one file: they end the run, and its files wait for the next run."""
+"""Codes of errors that the daemon causes, not a file. They end the run, and its files wait for the next run."""
 
 LONG_RUN_S = 5.0
-"""Seconds after which the memory of a run is considered worth releasing."""
+"""Duration, in seconds, after which a run is long enough for its memory to be worth releasing."""
 
 _PROBE = "water"
-"""Text embedded to check whether a failure of the embedding model was caused by the file."""
+"""Text that is embedded to check whether the embedding model fails for any text or only for the text of a file."""
 
 
 class _ModelFails(PorticoError):
-    """The embedding model fails for every text, so the file is not the cause, and no file can be indexed."""
+    """The embedding model fails for every text. The cause is therefore not the file, and no file can be indexed."""
 
 
 @dataclass(slots=True)
@@ -78,7 +78,7 @@ class IngestTally:
     failed: int = 0
     total: int = 0
     reading: dict[str, str] = field(default_factory=dict)
-    """What is being read, by file id: the file name, and for a long text the amount written."""
+    """The files being read, by file id: the file name, and for a long text the percentage that has been written."""
 
     def status(self) -> Progressed:
         """Return the progress of the run; the message names the file that has been read for longest."""
@@ -90,11 +90,11 @@ class Ingest:
     """Processes the ``in_progress`` files of a store, ``workers`` at a time.
 
     A file that cannot be read is marked ``failed`` with a message, and the others continue. If the embedding model
-    fails permanently, its file fails too, because a store with embeddings must not silently lose them for some files.
-    A store without an embedding model is indexed by words alone.
+    fails permanently for a file, the file fails too, because a store with an embedding model must not silently lack
+    vectors for some files. A store without an embedding model is indexed by words alone.
 
-    If the model fails even for a single word, all waiting files and the run fail, and the next sync retries them. The
-    same applies if no remote worker can be started.
+    If the model fails even for a single word, or no remote worker can be started, all waiting files and the run fail,
+    and the next sync retries them.
     """
 
     def __init__(
@@ -112,22 +112,25 @@ class Ingest:
         self._indexes = indexes
         self._workers = max(1, workers)
         self.ended: Counter[str] = Counter()
-        """Number of files read and indexed since startup, by result: ``completed`` or ``failed``."""
+        """Number of files processed since startup, by result: ``completed`` or ``failed``."""
         self.seconds = Histogram()
         """Time per file, in seconds."""
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._waiting_counts: Counter[str] = Counter()
-        """Number of waiters for the lock of each store."""
+        """Number of runs that wait for the lock of each store."""
         self._reread: Counter[str] = Counter()
-        """Stores of which all files are reread, at their owners' expense."""
+        """Number of active `rereading` contexts for each store, during which the store's owner pays for reading its
+        files.
+        """
 
     async def run(
         self, store: StoreRow, context: Context, *, has_changed: bool = False, is_mirrored: bool = False
     ) -> JSON:
-        """Index until no files wait and all can be found; return how many files were indexed and how many failed.
+        """Index until no files wait and searches find all files. Return how many files were indexed and how many
+        failed.
 
-        ``has_changed``: the caller has changed the store itself, so the indexes have changes to apply in any case.
-        ``is_mirrored``: index only mirrored files; other files are left to another run.
+        ``has_changed`` means that the caller has changed the store itself, so the indexes must be updated even if no
+        file waits. ``is_mirrored`` indexes only mirrored files and leaves other files to another run.
         """
         began = time.perf_counter()
         tally, in_groups = IngestTally(), IngestTally()
@@ -150,8 +153,8 @@ class Ingest:
 
     @contextmanager
     def rereading(self, store_id: str) -> Iterator[None]:
-        """While the context is active, do not charge the uploaders of files that are read again without a recent
-        upload.
+        """While the context is active, charge the owner of the store instead of the files' uploaders, because the
+        files are read again without a new upload.
         """
         self._reread[store_id] += 1
         try:
@@ -162,7 +165,7 @@ class Ingest:
                 del self._reread[store_id]
 
     def _at_expense(self, row: StoreFileRow, target: ChunkTarget, context: Context) -> Context:
-        """Return the context in which models are called for a file, see `ChunkTarget.payer`."""
+        """Return a context that charges model calls for a file to the key that pays for it; see `ChunkTarget.payer`."""
         key = target.owner if row.store_id in self._reread else target.payer(row)
         return at_expense_of(context, key or SYSTEM.id)
 
@@ -175,13 +178,15 @@ class Ingest:
         *,
         is_mirrored: bool,
     ) -> bool:
-        """Index while this run holds the store. Return whether files remain because another run waits for the store."""
+        """Index while this run holds the store's lock. Return whether files remain because another run waits for the
+        lock.
+        """
         async with self.writing(store.id):
             until = time.monotonic() + MAX_TURN_S
             now = await self._database.read(rows.get, store.id)
             if now is None:
-                return True  # the store was deleted, so no work remains
-            store = now  # re-read, because another run may have changed its embedding model
+                return True  # the store was deleted, which the caller detects
+            store = now  # read again, because another run may have changed the store's embedding model
             target = StoreTarget(store, self._database, self._indexes)
             gives_way = False
 
@@ -206,28 +211,29 @@ class Ingest:
             if gives_way and feed.left:
                 return True
             for group in await self._database.read(groups.of_store, store.id):
-                if not needs_model(group.chunking):  # `GroupGenerator` generates the others, in separate runs
+                # `GroupGenerator` generates groups that need a model, in separate runs
+                if not needs_model(group.chunking):
                     await self._fill_group(store, group, in_groups, context)
             await self._database.write(changes.compact, store.id)
             return False
 
     async def _fail_all(self, store_id: str, target: ChunkTarget, error: PorticoError) -> None:
-        """Fail every waiting file, so that no file stays in progress without being processed."""
+        """Mark every waiting file as failed, so that no file stays in progress without being processed."""
         while file_rows := await self._database.read(rows.waiting, store_id, 1_000):
             for row in file_rows:
                 await target.fail(row, "server_error", target.failure(row, error), keep=True)
 
     def write_lock(self, store_id: str) -> asyncio.Lock:
-        """The lock of the run that writes chunks or vectors of a store.
+        """Return the lock for writing the chunks or vectors of a store.
 
-        An ingest, a sync and a change of the embedding model may be requested at once and take turns. The lock exists
-        while a run uses it.
+        An ingest, a sync and a change of the embedding model may be requested concurrently; the lock lets only one of
+        them write at a time. The lock exists only while a run uses it.
         """
         return self._locks.setdefault(store_id, asyncio.Lock())
 
     @asynccontextmanager
     async def writing(self, store_id: str) -> AsyncIterator[None]:
-        """Hold `write_lock`; an ingest that has held it for long yields."""
+        """Hold `write_lock`. An ingest that has held the lock for long releases it for runs that wait here."""
         self._waiting_counts[store_id] += 1
         try:
             lock = self.write_lock(store_id)
@@ -244,13 +250,13 @@ class Ingest:
     async def _fill_group(
         self, store: StoreRow, group: GroupRow, tally: IngestTally, context: Context
     ) -> None:
-        """Create the chunks of a further group, for all files that it lacks."""
+        """Create the chunks of a group other than the default, for all files that the group lacks."""
         target = GroupTarget(group, store, self._database, self._indexes)
         done_count = tally.done
 
         async def find_waiting() -> Sequence[StoreFileRow]:
             if await self._database.read(groups.get, store.id, group.name) != group:
-                return ()  # removed or rebuilt: the next run handles the group
+                return ()  # the group was removed or rebuilt, so the next run handles it
             return await self._database.read(groups.waiting_files, group, MAX_WAITING_FILES)
 
         feed = FileFeed(find_waiting)
@@ -275,8 +281,8 @@ class Ingest:
     ) -> None:
         """Read the waiting files and new ones concurrently, and write the results in batches.
 
-        For each uploader, as many files are read at a time as there are readers, and the readers alternate between
-        uploaders: slow files delay only the other files of their uploader.
+        Each uploader may use all readers, and the readers alternate between uploaders. Slow files therefore delay only
+        other files of the same uploader.
         """
         gathering = WriteQueue()
         dropped_files: set[str] = set()
@@ -336,7 +342,8 @@ class Ingest:
         context: Context,
         partial: PartialFile | None = None,
     ) -> None:
-        """Read and chunk one file; an unreadable file is passed on with a message.
+        """Read and chunk one file, and pass the chunks on to be written. An unreadable file is passed on with a
+        message instead.
 
         For a ``partial`` file, only the chunks after the existing ones are passed on. Raises `ChunksDifferError`
         before anything is passed on.
@@ -379,8 +386,8 @@ class Ingest:
             await gathering.put(ReadChunks(row, began, first=first, code="server_error", message=message))
 
     async def _write(self, batch: Sequence[ReadChunks], target: ChunkTarget, context: Context) -> set[str]:
-        """Embed and write chunks that were read, and return the files that need no more chunks. Sets the messages of
-        failures.
+        """Embed and write the chunks of a batch, and record failures. Return the ids of the files for which no more
+        chunks need to be read.
         """
         dropped_files: set[str] = set()
         await self._take_room(batch, target)
@@ -397,8 +404,8 @@ class Ingest:
                 good.append(IndexedChunks(item.row, item.chunks, data, item.first, item.last, item.used))
                 continue
             logger.warning("store %s: %s", item.row.store_id, item.message)
-            # Existing chunks of the file are removed unless the next attempt can continue after them; none
-            # are added in any case.
+            # No chunks of a failed file are added. Its existing chunks are removed unless the next attempt
+            # can continue after them.
             good = [
                 indexed_chunks for indexed_chunks in good if indexed_chunks.row.file_id != item.row.file_id
             ]
@@ -410,7 +417,7 @@ class Ingest:
         return dropped_files
 
     def _by_payer(self, batch: Sequence[ReadChunks], target: ChunkTarget) -> Iterable[list[ReadChunks]]:
-        """Group the files that could be read by the key that pays for their embeddings."""
+        """Group the readable files of a batch by the key that pays for their embeddings."""
         chunks: dict[str | None, list[ReadChunks]] = {}
         for item in batch:
             if item.message is None:
@@ -418,7 +425,7 @@ class Ingest:
         return chunks.values()
 
     async def _take_room(self, batch: Sequence[ReadChunks], target: ChunkTarget) -> None:
-        """Fail the files if the owner of the store has exceeded its storage limit."""
+        """Mark the files as failed if their chunks would exceed the storage limit of the store's owner."""
         read = [item for item in batch if item.message is None]
         size = sum(len(chunk.text.encode()) for item in read for chunk in item.chunks)
         try:
@@ -430,7 +437,9 @@ class Ingest:
     async def _vectors(
         self, batch: Sequence[ReadChunks], target: ChunkTarget, context: Context
     ) -> Mapping[int, Sequence[bytes]]:
-        """Return the vectors of runs by the identity of each run; a run that cannot be embedded gets a message."""
+        """Return the vectors of each item of a batch by the ``id()`` of the item. An item that cannot be embedded gets
+        a message.
+        """
         if not target.model:
             return {}
         try:
@@ -438,10 +447,10 @@ class Ingest:
             flat = await embed_texts(texts, target.model, context)
         except PorticoError as error:
             if error.code in DAEMON_ERROR_CODES:
-                raise  # the next file would fail too, and the error of this one could not be stored
+                raise  # the next file would fail too, and the failure of this file could not be stored
             await _probe(target.model, error, context)
             if len({item.row.file_id for item in batch}) > 1:
-                # One run may cause the failure, so each is embedded separately.
+                # Only one of the files may cause the failure, so each item is embedded separately.
                 return {
                     key: data
                     for item in batch
@@ -459,7 +468,7 @@ class Ingest:
         return vectors_by_item
 
     async def _report(self, batch: Sequence[ReadChunks], tally: IngestTally, context: Context) -> None:
-        """Count the completed files, and report the progress."""
+        """Count the completed files, and report the progress of the run."""
         for item in batch:
             if item.last or item.message is not None:
                 tally.reading.pop(item.row.file_id, None)
@@ -476,7 +485,7 @@ class Ingest:
 
 
 def _progress(item: ReadChunks) -> str:
-    """Return the name of a partly written file; for a text also the percentage, by bytes."""
+    """Return the name of a partly written file, for a text file with the percentage of bytes written."""
     form = format_of(item.row.filename)
     if not item.row.bytes or (form is not None and not form.media_type.startswith("text/")):
         return item.row.filename
@@ -484,7 +493,7 @@ def _progress(item: ReadChunks) -> str:
 
 
 async def _probe(model: str, error: PorticoError, context: Context) -> None:
-    """Raise `_ModelFails` if ``model``, which failed with ``error``, fails even for a single word."""
+    """Raise `_ModelFails` if ``model``, which has failed with ``error``, fails even for a single word."""
     try:
         await embed_texts([_PROBE], model, context)
     except PorticoError as probe_error:
@@ -494,7 +503,7 @@ async def _probe(model: str, error: PorticoError, context: Context) -> None:
 
 
 def _failure(store: StoreRow, error: PorticoError) -> EngineFailed:
-    """Return the error with which the run fails."""
+    """Return the error with which the run fails if no file can be indexed."""
     reason = (
         "its embedding model failed"
         if isinstance(error, _ModelFails)

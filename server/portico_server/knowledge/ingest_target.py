@@ -1,6 +1,4 @@
-"""Targets for the chunks of files (a store's default group or a further group), and the state of interrupted
-ingests.
-"""
+"""Targets for the chunks of files (a store's default group or another group), and the state of interrupted ingests."""
 
 from __future__ import annotations
 
@@ -19,7 +17,9 @@ from portico_server.knowledge.index.manager import IndexManager
 
 
 class ChunkTarget(Protocol):
-    """A target for chunks. ``model`` computes the vectors, "" for none; ``owner`` is the owner of the store."""
+    """A group into which chunks are written. ``model`` computes the vectors, "" for none; ``owner`` is the owner of
+    the store.
+    """
 
     model: str
     owner: str | None
@@ -28,26 +28,28 @@ class ChunkTarget(Protocol):
         """Return the chunking strategy of a file."""
 
     def payer(self, row: StoreFileRow) -> str | None:
-        """Return the key that pays for reading and embedding a file, or ``None`` for the operator."""
+        """Return the id of the key that pays for reading and embedding a file, or ``None`` if the operator pays."""
 
     def failure(self, row: StoreFileRow, error: PorticoError) -> str:
         """Return the message that explains why a file could not be indexed."""
 
     async def put(self, batch: Sequence[IndexedChunks]) -> set[str]:
-        """Write runs of files in one transaction, and return the files that still exist."""
+        """Write consecutive chunks of files in one transaction. Return the ids of the files that still exist."""
 
     async def partial_files(self, file_rows: Sequence[StoreFileRow]) -> set[str]:
-        """Return the files that an interrupted attempt has partly indexed."""
+        """Return the ids of the files that an interrupted attempt has partly indexed."""
 
     def resume_after(self, row: StoreFileRow, weight: int) -> None:
-        """Continue a file after chunks whose vectors take ``weight`` bytes."""
+        """Record that a file continues after existing chunks, whose vectors take ``weight`` bytes."""
 
     async def fail(self, row: StoreFileRow, code: str, message: str, *, keep: bool = False) -> None:
-        """Record that a file could not be indexed. ``keep`` its chunks to continue from them."""
+        """Record that a file could not be indexed. ``keep`` keeps its existing chunks, so that the next attempt
+        continues after them.
+        """
 
 
 class StoreTarget:
-    """The default group of a store."""
+    """The default group of a store as a target."""
 
     def __init__(self, store: StoreRow, database: Database, indexes: IndexManager) -> None:
         self.model, self.owner = store.embedding_model, store.owner
@@ -56,7 +58,7 @@ class StoreTarget:
         self._database = database
         self._indexes = indexes
         self._vectors: dict[str, int] = {}
-        """Vector size, in bytes, of files that arrive in several runs."""
+        """Size of the vectors written so far, in bytes, for files whose chunks arrive in several parts."""
 
     def chunking(self, row: StoreFileRow) -> Mapping[str, Any]:
         return row.chunking
@@ -82,7 +84,7 @@ class StoreTarget:
         return kept_files
 
     def _weigh(self, item: IndexedChunks) -> int:
-        """Return the bytes of the vectors of a file up to the end of this run."""
+        """Return the size, in bytes, of the vectors of a file, including the vectors of this part."""
         before = 0 if item.first else self._vectors.pop(item.row.file_id, 0)
         weight = before + sum(map(len, item.data or ()))
         if not item.finished:
@@ -102,7 +104,7 @@ class StoreTarget:
 
 
 def with_links(store_id: str, batch: Sequence[IndexedChunks]) -> list[IndexedChunks]:
-    """Return runs of chunks with the terms that each chunk mentions. Call it in a worker thread."""
+    """Return the batch with the terms that each chunk mentions. Call it in a worker thread."""
     from portico_server.knowledge.links.rules import LinkSource, new_links
 
     def linked(item: IndexedChunks) -> IndexedChunks:
@@ -128,7 +130,9 @@ def with_links(store_id: str, batch: Sequence[IndexedChunks]) -> list[IndexedChu
 
 
 class GroupTarget:
-    """A further group. It records its own failures, because the file itself is in the store."""
+    """A group other than the default as a target. The group records failures itself, because the status of the file
+    belongs to the store.
+    """
 
     def __init__(self, group: GroupRow, store: StoreRow, database: Database, indexes: IndexManager) -> None:
         self.model, self.owner = group.model(store.embedding_model), store.owner

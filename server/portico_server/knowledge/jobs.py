@@ -1,4 +1,4 @@
-"""The runs of stores: ingest, sync, reindex, calibrate, link, change of the embedding model. Resumed at startup."""
+"""The runs of stores: ingest, sync, reindex, calibrate, link, and change of the embedding model. Resumed at startup."""
 
 from __future__ import annotations
 
@@ -30,15 +30,17 @@ from portico_server.knowledge.write_queue import MAX_WAITING_FILES
 from portico_server.runs.scheduler import Scheduler
 
 MAX_RUNNING_INGESTS = 8
-"""Maximum number of stores whose files are indexed at a time; half as many of the stores of one key."""
+"""Maximum number of stores whose files are indexed at the same time. The stores of one key use at most half of them."""
 
 MAX_RUNNING_CHANGES = 4
-"""Maximum number of stores that are reindexed, linked, calibrated, or given another embedding model at a time, for
-each of these operations; half as many of the stores of one key.
+"""Maximum number of stores that are reindexed at the same time. The same maximum applies separately to linking,
+calibrating, and changing the embedding model. The stores of one key use at most half of them.
 """
 
 MAX_RUNNING_SYNCS = 4
-"""Maximum number of stores compared with their sources at a time; half as many of the stores of one key."""
+"""Maximum number of stores that are compared with their sources at the same time. The stores of one key use at most
+half of them.
+"""
 
 
 class StoreJobs:
@@ -75,7 +77,7 @@ class StoreJobs:
         self._on_change = on_change
 
     async def start(self) -> list[str]:
-        """Resume interrupted work and sync followed sources again; return the ids of the runs.
+        """Resume interrupted work and sync followed sources again. Return the ids of the runs.
 
         The chunks of expired stores are deleted.
         """
@@ -89,7 +91,7 @@ class StoreJobs:
         )
         store_rows = await self._database.read(rows.visible, None, include_all=True)
         for store_id in await self._indexes.sweep({row.id for row in store_rows}):
-            # An interrupted import may have left chunks.
+            # The store is missing because its import was interrupted; the import may have left chunks.
             await self._database.write(archives.give_up, store_id)
         unfinished_stores = {
             *await self._database.read(rows.unfinished),
@@ -114,7 +116,8 @@ class StoreJobs:
         return run_ids
 
     async def change_model(self, row: StoreRow, model_name: str) -> str:
-        """Give a store the vectors of another model ("" for none), and return the id of the run that computes them.
+        """Change the embedding model of a store ("" for none), and return the id of the run that computes the new
+        vectors.
 
         Until the run is complete, searches use the old vectors.
         """
@@ -123,7 +126,7 @@ class StoreJobs:
         return await self._scheduler.ensure("embed", row.id, row.work)
 
     async def link(self, row: StoreRow, is_wanted: bool) -> str | None:
-        """Enable or disable links between passages of a store by the terms they mention.
+        """Enable or disable links between passages of a store that mention the same terms.
 
         Returns the id of the run that updates existing passages, or ``None`` if the setting is unchanged. Passages
         that are added in the meantime are linked when they are indexed.
@@ -136,9 +139,11 @@ class StoreJobs:
         return await self._scheduler.ensure(LINK_RUN_KIND, row.id, row.work)
 
     async def calibrate(self, row: StoreRow, caller: Principal, request: Mapping[str, Any]) -> str:
-        """Measure the value of a store's vectors, see `Calibration`; return the id of the run, which ``caller`` owns.
+        """Measure how much a store's vectors improve its search, see `Calibration`. Return the id of the run, which
+        ``caller`` owns.
 
-        ``request`` has ``questions`` or ``generate`` and ``model``, and ``apply``. Raises `InvalidRequest`.
+        ``request`` contains either ``questions``, or ``generate`` and ``model``, and optionally ``apply``. Raises
+        `InvalidRequest`.
         """
         self._calibration.check(row, request)
         run = await self._scheduler.begin("calibrate", row.id, {**request, "store": row.id}, caller)
@@ -169,7 +174,7 @@ class StoreJobs:
         for owner in {
             file_row.whose for file_row in await self._database.read(rows.waiting, row.id, MAX_WAITING_FILES)
         }:
-            await self._contents.queue(row, owner)  # indexes uploaded files if no other run does
+            await self._contents.queue(row, owner)  # queued only if no other run indexes the uploaded files
         await self._making.resume(row)
         return result
 

@@ -1,7 +1,7 @@
-"""Late chunking: computes the vector of a passage from its tokens in the context of the document.
+"""Late chunking: computes the vector of a passage from the passage's tokens in the context of the document.
 
-M. Günther et al., 2024, https://arxiv.org/abs/2409.04701: the vector of a passage that says "the city" is near the
-name of the city, which occurs earlier.
+Source: M. Günther et al., 2024, https://arxiv.org/abs/2409.04701. The vector of a passage that says "the city" is then
+near the name of the city, which occurs earlier in the document.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ CALL_CHARS = 50_000
 
 
 CONTEXT_CHARS = 8_000
-"""Characters of the document included on each side of the passages; a model reads as many as its context allows."""
+"""Maximum number of characters of the document included on each side of the passages, if the model's context allows."""
 
 
 @dataclass(frozen=True, slots=True)
 class PassageWindow:
-    """The passages ``first`` to ``last`` of a document: a text that contains them, and the position of each."""
+    """The passages ``first`` to ``last`` (exclusive) of a document: a text that contains them, and the position of
+    each in it.
+    """
 
     first: int
     last: int
@@ -36,7 +38,9 @@ class PassageWindow:
 async def late_vectors(
     pieces: Sequence[Part], model: str, context: Context, start: int = 0
 ) -> AsyncGenerator[tuple[int, list[Part], list[bytes]], None]:
-    """Yield, from the piece ``start``, the number of completed pieces, these pieces, and their vectors."""
+    """Yield pieces with their vectors, beginning with the piece ``start``: (number of pieces completed, pieces,
+    vectors).
+    """
     begin = start
     while begin < len(pieces):
         part = passage_window(pieces, begin)
@@ -48,7 +52,7 @@ async def late_vectors(
 
 
 def passage_window(pieces: Sequence[Part], first: int) -> PassageWindow:
-    """Return as many pieces from ``first`` as one call allows, with the surrounding text."""
+    """Return as many pieces as one call allows, beginning with the piece ``first``, with the surrounding text."""
     last, wide = first, 0
     while last < len(pieces) and (last == first or wide + len(pieces[last].text) <= CALL_CHARS):
         wide += len(pieces[last].text)
@@ -67,7 +71,9 @@ def passage_window(pieces: Sequence[Part], first: int) -> PassageWindow:
 
 
 def join_with_spans(pieces: Sequence[Part]) -> tuple[str, tuple[tuple[int, int], ...]]:
-    """Join consecutive pieces into one text without repeating overlaps, and return the position of each piece."""
+    """Join consecutive pieces into one text without repeating overlaps. Return the text and the position of each piece
+    in it.
+    """
     texts: list[str] = []
     spans: list[tuple[int, int]] = []
     length = 0
@@ -75,7 +81,9 @@ def join_with_spans(pieces: Sequence[Part]) -> tuple[str, tuple[tuple[int, int],
     for piece in pieces:
         shared_chars = 0 if last is None else last.place.end - piece.place.start
         if last is not None and not (shared_chars >= 0 and last.text.endswith(piece.text[:shared_chars])):
-            shared_chars = -1  # other text separates them, or they belong to two documents of one archive
+            shared_chars = (
+                -1
+            )  # other text separates the pieces, or they belong to two documents of one archive
         gap = "\n" if shared_chars < 0 else ""
         shared_chars = max(0, shared_chars)
         texts += (gap, piece.text[shared_chars:])

@@ -1,4 +1,4 @@
-"""Links the existing passages of a store after its setting has changed."""
+"""Links the existing passages of a store after its ``links`` setting has changed."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ LINK_RUN_KIND = "link"
 
 
 MAX_LINKED_CHUNKS = 500
-"""Number of chunks whose links are determined and written together."""
+"""Number of chunks whose links are computed and written together."""
 
 
 class LinkCatchUp:
-    """Creates or removes links according to `StoreRow.links`.
+    """Creates or removes links until all chunks match `StoreRow.links`.
 
-    The progress is stored in the store's row, so that an interrupted run continues from it.
+    The progress is stored in the store's row, so that an interrupted run can continue.
     """
 
     def __init__(
@@ -35,9 +35,11 @@ class LinkCatchUp:
         self._writing = writing
 
     async def run(self, store_id: str, context: Context) -> JSON:
-        """Update all chunks of a store to its setting, and return the number of chunks examined."""
+        """Create or remove the links of all chunks as the store's setting requires. Return the number of chunks
+        examined.
+        """
         async with self._writing(store_id):
-            pass  # ingests that began under the old setting have ended; later ones use the new setting
+            pass  # ingests that began under the old setting have ended, and later ingests use the new setting
         done_count = 0
         while (store := await self._database.read(rows.get, store_id)) and store.linked_to is not None:
             array = await self._database.read(chunks.ids, store_id)

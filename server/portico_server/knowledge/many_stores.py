@@ -20,25 +20,27 @@ from portico_server.knowledge.store_routing import choose_stores
 from portico_server.runs.runner import Runner
 
 MAX_STORES = 16
-"""Maximum number of stores that one question may search."""
+"""Maximum number of stores that one search may include."""
 
 MAX_WEIGHED_PASSAGES = 3
-"""Number of passages by which a store is judged."""
+"""Number of first passages by which a store is weighted."""
 
 MIN_STORE_WEIGHT = 0.1
-"""Minimum weight of a store whose passages contain no word of the question, because they may be in another language."""
+"""Minimum weight of a store whose first passages contain no word of the question, because they may be in another
+language.
+"""
 
 
 async def search_stores(
     stores: Sequence[StoreRow], request: Search, runner: Runner, caller: Principal, *, is_routed: bool = False
 ) -> SearchResult:
-    """Return the best passages of all ``stores``, ranked together. ``caller`` may read them.
+    """Return the best passages of all ``stores``, ranked together. ``caller`` must be allowed to read the stores.
 
-    ``is_routed``: the chat model ``writer`` of ``request`` first chooses the stores for the question.
+    With ``is_routed``, the chat model ``request.refine.writer`` first chooses the stores for the question.
 
-    The scores of one store are comparable only with each other: the best score of a store without an answer is high
-    too. Each store's scores are therefore scaled by the share of the question's words that its first passages and
-    their file names contain. Cosines and scores of a reranker are already comparable, and are not scaled.
+    Scores are comparable only within one store: even if a store contains no answer, its best score is high. The scores
+    of each store are therefore scaled by the share of the question's words that its first passages and their file
+    names contain. Cosines and the scores of a reranker are already comparable and not scaled.
     """
     if not 1 <= len(stores) <= MAX_STORES:
         raise InvalidRequest(f"Name 1 to {MAX_STORES} stores, not {len(stores)}.", param="stores")
@@ -58,7 +60,7 @@ async def search_stores(
                 sub_request = [
                     tasks.create_task(_search_one(store, request, context)) for store in store_rows
                 ]
-        except BaseExceptionGroup as errors:  # the other searches were cancelled with the first
+        except BaseExceptionGroup as errors:  # the first error cancelled the other searches
             raise errors.exceptions[0] from errors
         found_search_result = await _combine([task.result() for task in sub_request], request)
         return (
@@ -112,7 +114,8 @@ async def _combine(search_results: Sequence[SearchResult], request: Search) -> S
 
 
 def _weigh_stores(query: str, stores: Sequence[Sequence[str]]) -> list[float]:
-    # The analyser loads its dictionaries: import it in this worker thread, not when the daemon starts.
+    # Importing the analyser loads its dictionaries, so this worker thread imports it, not the daemon at its
+    # start.
     from portico_server.knowledge.analyse import analyse, analyse_question
 
     query_words = set(analyse_question(query).words)

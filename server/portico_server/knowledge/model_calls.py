@@ -1,4 +1,4 @@
-"""Model calls during indexing, with retries for temporary failures: embeddings of many texts, descriptions of images,
+"""Model calls during indexing, with retries for temporary failures: vectors of texts, descriptions of images, and
 transcripts of recordings.
 """
 
@@ -27,16 +27,16 @@ from portico_server.knowledge.parse import ocr
 from portico_server.knowledge.parse.formats import is_picture
 
 MAX_ATTEMPTS = 4
-"""Maximum number of attempts for a model that fails temporarily."""
+"""Maximum number of attempts for a call that fails temporarily."""
 
 FIRST_RETRY_S = 0.5
-"""Delay before the first retry in seconds; it doubles with each further retry."""
+"""Delay before the first retry, in seconds. It doubles with each further retry."""
 
 MAX_RETRY_S = 30.0
-"""Maximum delay before a retry in seconds, even if the model requests more."""
+"""Maximum delay before a retry, in seconds, even if the model asks for a longer delay."""
 
 CALL_TIMEOUT_S = 300.0
-"""Maximum duration of a call in seconds: a model that must first be loaded, on a machine without a GPU, takes
+"""Maximum duration of a call, in seconds. If a model must first be loaded on a machine without a GPU, a call takes
 minutes.
 """
 
@@ -44,9 +44,9 @@ minutes.
 async def call_model(
     context: Context, model: str, request: Request, *, timeout_s: float = CALL_TIMEOUT_S
 ) -> Result:
-    """Return the answer of ``model``, with ``timeout_s`` per attempt.
+    """Return the answer of ``model``. Each attempt may take ``timeout_s`` seconds.
 
-    Raises the model's permanent errors, or the last of its temporary ones.
+    Raises permanent errors of the model immediately, and the last temporary error after `MAX_ATTEMPTS`.
     """
     wait = FIRST_RETRY_S
     for attempt in range(1, MAX_ATTEMPTS + 1):
@@ -60,7 +60,7 @@ async def call_model(
             if attempt == MAX_ATTEMPTS or error.code == "shutting_down":
                 raise
             if isinstance(error, TooMany) and (error.retry_after or 0) > CALL_TIMEOUT_S:
-                raise  # a daily limit of the key
+                raise  # a key has reached its daily limit
             await asyncio.sleep(min(error.retry_after or wait, MAX_RETRY_S))
             wait *= 2
         except TimeoutError as error:
@@ -83,10 +83,10 @@ _PICTURE_TYPES = ((b"\x89PNG", "png"), (b"\xff\xd8\xff", "jpeg"), (b"GIF8", "gif
 
 
 class PictureDescriber:
-    """Describes images with a model. ``model_name`` names it; empty: the first shared vision model; ``none``: no
-    model.
+    """Describes images with a model. ``model_name`` is the name of the model, "" for the first shared vision model, or
+    ``none`` for no model.
 
-    ``languages`` are the languages for OCR if no vision model is available.
+    ``languages`` are the languages for OCR, which is used if no vision model is available.
     """
 
     def __init__(self, registry: Registry, model_name: str = "", languages: str = "") -> None:
@@ -99,7 +99,7 @@ class PictureDescriber:
         return self.model() is not None or ocr.is_available(self._languages)
 
     def model(self) -> str | None:
-        """Return the model that describes images, if any."""
+        """Return the name of the model that describes images, if any."""
         if self._model_name == "none":
             return None
         if self._model_name:
@@ -112,10 +112,10 @@ class PictureDescriber:
         return names[0] if names else None
 
     async def describe(self, path: Path, filename: str, context: Context) -> Part | None:
-        """Return the description of an image, or ``None`` for another kind of file, or if no model could see the
-        image.
+        """Return the description of an image. Return ``None`` if the file is not an image, or no vision model is
+        available.
 
-        In the latter case, OCR may extract its text.
+        Without a vision model, OCR can extract the text of the image.
         """
         if not is_picture(filename) or (model := self.model()) is None:
             return None
@@ -145,6 +145,6 @@ class PictureDescriber:
 
 
 def _head(path: Path) -> bytes:
-    """Return the bytes of a file, at most one more than `MAX_PICTURE_BYTES`."""
+    """Return the first bytes of a file, at most one byte more than `MAX_PICTURE_BYTES`."""
     with path.open("rb") as file:
         return file.read(MAX_PICTURE_BYTES + 1)

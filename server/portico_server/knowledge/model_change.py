@@ -1,4 +1,4 @@
-"""Gives a store another embedding model: searches use the old vectors while the new ones are computed."""
+"""Changes the embedding model of a store: searches use the old vectors while the new vectors are computed."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ MAX_BATCH_CHUNKS = 1_000
 
 
 class ModelChange:
-    """Computes the vectors of a store's ``next_embedding_model``, then replaces the old model by it.
+    """Computes vectors with a store's ``next_embedding_model``, then makes it the store's embedding model.
 
-    Until then, the vectors of both models are stored side by side, so that an interrupted run can continue.
+    Until then, the vectors of both models are stored, so that an interrupted run can continue.
     """
 
     def __init__(self, database: Database, ingest: Ingest) -> None:
@@ -27,19 +27,22 @@ class ModelChange:
         self._ingest = ingest
 
     async def run(self, store: StoreRow, context: Context) -> JSON:
-        """Embed, switch, and drop the old vectors; return how many vectors were computed."""
+        """Compute the new vectors, switch to the new model, and delete the old vectors. Return how many vectors were
+        computed.
+        """
         model = store.next_embedding_model
         if model is None:
             return {}
         vector_count = 0
         if model not in ("", store.embedding_model):
             vector_count = await self._fill(store, model, context)
-        # Chunks indexed in the meantime have vectors of the old model: no other writes may happen from this
-        # point.
+        # Chunks indexed so far have only vectors of the old model. The lock excludes other writes until the
+        # switch is complete.
         async with self._ingest.writing(store.id):
             now = await self._database.read(rows.get, store.id)
             if now is None or now.next_embedding_model != model:
-                return {"embedded": vector_count}  # deleted, or changed again: another run handles it
+                # the store was deleted or its model changed again, which another run handles
+                return {"embedded": vector_count}
             if model not in ("", now.embedding_model):
                 vector_count += await self._fill(now, model, context)
             values = {"embedding_model": model, "next_embedding_model": None}
@@ -49,7 +52,7 @@ class ModelChange:
         return {"embedded": vector_count}
 
     async def _fill(self, store: StoreRow, model: str, context: Context) -> int:
-        """Compute the vectors of ``model`` for every chunk without one, and return their number."""
+        """Compute the vectors of ``model`` for every chunk that has none, and return the number of computed vectors."""
         vector_count = 0
         chunk_ids = await self._chunks(store)
         for i in range(0, len(chunk_ids), MAX_BATCH_CHUNKS):
@@ -78,7 +81,7 @@ class ModelChange:
             )
 
     async def _chunks(self, store: StoreRow) -> list[int]:
-        """Return the chunks of all groups that use the store's own model."""
+        """Return the ids of the chunks in all groups that use the store's own model."""
         names = [DEFAULT_GROUP]
         for row in await self._database.read(groups.of_store, store.id):
             if row.embedding_model is None:

@@ -1,4 +1,4 @@
-"""Checks whether a model can create the requested chunks."""
+"""Checks whether a model can create the chunks of a chunking strategy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from portico_server.knowledge.chunk.chunkers import CHUNKERS, is_late
 MODEL_PARAM = "chunking_strategy.model"
 
 MAX_NAMED_MODELS = 10
-"""Maximum number of models named in an error."""
+"""Maximum number of models that an error lists."""
 
 LATE_MODEL_EXAMPLE = "hf://nomic-ai/modernbert-embed-base"
 """A model for late chunking: 8,192 tokens, mean pooling, and an architecture that transformers supports."""
@@ -22,7 +22,7 @@ LATE_MODEL_EXAMPLE = "hf://nomic-ai/modernbert-embed-base"
 async def check_model(
     chunking: Mapping[str, Any], embedding_model: str, registry: Registry, caller: Principal
 ) -> None:
-    """Check the model of a validated strategy; ``embedding_model`` is used if the strategy names none.
+    """Check the model of a validated strategy. ``embedding_model`` is checked if the strategy names no model.
 
     Raises `NotFound`, `Forbidden`, and `InvalidRequest` for a model of another kind.
     """
@@ -45,7 +45,7 @@ async def check_model(
     if late and "spans" not in servable.card.capabilities:
         raise await _late_unsupported(name, registry, caller)
     if servable.card.kind == "app" and not caller.admin:
-        # Chunks are created with the daemon's rights, but an app has the rights of its caller.
+        # Chunks are created with the daemon's rights, and an app would act with these rights.
         raise Forbidden(
             f"'{name}' is an app, and an app that creates chunks would have the operator's rights. Name a "
             "model, or ask the operator to create the group.",

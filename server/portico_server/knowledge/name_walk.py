@@ -1,4 +1,4 @@
-"""Chains of names that passages mention, followed by searching for the names."""
+"""Follows chains of names that passages mention, by searching for each name."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ from portico_server.knowledge.links.follow import (
 )
 
 MAX_READ_PASSAGES = 10
-"""Number of first passages in which the names of the question are looked for."""
+"""Number of first passages that are searched for the names of the question."""
 
 
 MAX_FAR_HITS = 2
-"""Maximum number of distant passages that may contain a term that counts as a name."""
+"""Maximum number of passages unrelated to the question that may contain a name. A term in more of them is not a
+name.
+"""
 
 
 MAX_NAMED_TERMS = 8
@@ -41,16 +43,18 @@ MAX_PASSAGE_TERMS, MAX_STEP_TERMS = 8, 24
 
 
 MAX_TERM_HITS = 24
-"""Maximum number of passages found by one term; a term with this many is not followed."""
+"""Maximum number of passages that a search for a term returns. A term that reaches this number is not followed."""
 
 
 FRESH_WEIGHT = 0.6
-"""Additional worth of a passage with a name that no other passage contains: it may be the last hop."""
+"""Value added to a passage that mentions a name no other passage mentions: the passage may be the last hop of a
+chain.
+"""
 
 
 @dataclass(slots=True)
 class _WalkedPassage:
-    """A passage: its text folded for comparing words, and the names it mentions with their worth, best first."""
+    """A passage: its text, folded for comparing words, and the names in the passage with their worth, best first."""
 
     text: str
     terms: dict[str, int]
@@ -58,8 +62,8 @@ class _WalkedPassage:
 
 @dataclass(slots=True)
 class NameWalk:
-    """A walk from the names in a question. ``texts`` contains the texts of known passages, and grows during the
-    walk.
+    """A walk from the names in a question. ``texts`` contains the texts of known passages, and the caller adds texts
+    during the walk.
     """
 
     question: str
@@ -74,7 +78,7 @@ class NameWalk:
     _stepped: set[int] = field(default_factory=set)
 
     def named_terms(self) -> list[str]:
-        """Return the terms that both the question and its first passages mention."""
+        """Return the terms that occur both in the question and in its first passages."""
         from portico_server.knowledge.analyse import fold
 
         folded_question = fold(self.question)
@@ -91,7 +95,9 @@ class NameWalk:
         return best
 
     def rows(self, names: Sequence[str], rankings: Sequence[Ranking]) -> dict[int, list[LinkRow]]:
-        """Return links to the passages that contain each name; a name that occurs everywhere has no links."""
+        """Return, for each name, links to the passages that contain the name. A name that occurs everywhere has no
+        links.
+        """
         rows: dict[int, list[LinkRow]] = {}
         for name, ranking in zip(names, rankings, strict=True):
             term = self._numbers[name]
@@ -103,7 +109,7 @@ class NameWalk:
         return rows
 
     def begin(self, link_rows: dict[int, list[LinkRow]]) -> None:
-        """Start at the passages that mention the names in the question, and at the best hits of the search."""
+        """Start at the passages that contain names of the question, and at the best hits of the search."""
         start(self.graph, link_rows, {term: self.texts_of_terms[term] for term in link_rows})
         for chunk, score in self.ranking[:MAX_HITS_ROWS]:
             if chunk in self.texts:
@@ -111,7 +117,7 @@ class NameWalk:
         self.graph.steps.append(list(self.graph.reached))
 
     def next_terms(self) -> dict[int, float]:
-        """Return the terms first mentioned in the last step's passages, with their worth, best first."""
+        """Return new terms in the passages that the last step reached, with their worth, best first."""
         prior = dict(self.ranking)
         chunk_values = self.graph.reached
         fresh = [chunk for chunk in chunk_values if chunk not in self._stepped]
@@ -128,16 +134,16 @@ class NameWalk:
         return {term: worth[term] for term in best[:MAX_STEP_TERMS]}
 
     def _is_common(self, text: str) -> bool:
-        """Return whether passages unrelated to the question contain the text."""
+        """Return whether more than `MAX_FAR_HITS` passages unrelated to the question contain the text."""
         hits = (chunk for chunk in self.far if chunk in self.texts and says(self._passage(chunk).text, text))
         return next(islice(hits, MAX_FAR_HITS, None), None) is not None
 
     def go(self, link_rows: dict[int, list[LinkRow]], worth: Mapping[int, float]) -> None:
-        """Take one step to the passages that contain those terms."""
+        """Take one step to the passages that contain the terms in ``worth``."""
         reach(self.graph, link_rows, worth)
 
     def chains(self) -> Ranking:
-        """Return the passages scored by the best chain that contains each."""
+        """Return the passages, each scored by the best chain that contains it."""
         seen_counts: dict[str, int] = {}
         for passage in self._passages.values():
             for text, weight in passage.terms.items():
@@ -159,7 +165,7 @@ class NameWalk:
         return fold(self.question)
 
     def fused(self, ranking: Ranking) -> Ranking:
-        """Return ``ranking`` fused with the chains."""
+        """Return ``ranking`` merged with the passages that chains reach."""
         return fuse_chains(ranking, self.chains())
 
     def _number(self, text: str, weight: int) -> int:
@@ -179,7 +185,7 @@ class NameWalk:
 
 
 def names_in(text: str) -> dict[str, int]:
-    """Return the names that a passage mentions, folded, with the worth of each, best first."""
+    """Return the names that a passage mentions, folded, each with its worth, best first."""
     from portico_server.knowledge.links.rules import LinkSource, short_names, terms
 
     weights = {

@@ -1,4 +1,4 @@
-"""Names of files and stores, validated on entry."""
+"""Names of files and stores, and functions that validate them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ MAX_FILENAME_BYTES = 1_024
 
 
 def check_filename(name: str, param: str = "file") -> str:
-    """Return the name unchanged if it is valid: a relative path in any script, emoji included.
+    """Return the name unchanged if it is valid: a relative path in any script, including emoji.
 
     Raises `InvalidRequest` for control characters and line breaks, ``..``, absolute paths, and names that are empty or
-    longer than 1,024 bytes, because such a name could mislead a person, a log or a file system.
+    longer than 1,024 bytes, because they could mislead a person, a log or a file system.
     """
     problem = _problem(name)
     if problem:
@@ -51,17 +51,17 @@ def _problem(name: str) -> str:
 
 
 def _is_control(character: str) -> bool:
-    # Cc: control characters; Zl and Zp: line and paragraph separators; the others override the writing
-    # direction.
+    # Cc are control characters, Zl and Zp line and paragraph separators; the listed characters override the
+    # writing direction.
     return (
         unicodedata.category(character) in ("Cc", "Zl", "Zp") or character in "\u202a\u202b\u202c\u202d\u202e"
     )
 
 
 def name_on_disk(relative: str) -> str:
-    """Return a path below a followed folder as a file name, with invalid characters percent-encoded.
+    """Return a path below a followed folder as a valid file name, with invalid characters percent-encoded.
 
-    Users cannot always rename the files of a folder, so no name in it is rejected.
+    Names are never rejected, because users cannot always rename the files of a folder.
     """
     text = relative.replace(os.sep, "/")
     if text.isprintable():  # contains no invalid characters
@@ -77,7 +77,7 @@ def _is_odd(character: str) -> bool:
 
 
 def is_store_name(name: str) -> bool:
-    """Return whether a store name is valid in scopes, URLs and model lists, and cannot be confused with an id."""
+    """Return whether a store name is valid in scopes, URLs and model lists, and cannot be mistaken for an id."""
     return is_name(name) and not name.startswith("vs_")
 
 
@@ -94,7 +94,9 @@ def check_store_name(name: str) -> str:
 
 
 def store_name(folder: str) -> str:
-    """Return the name of the store that mirrors a folder of this name, changed only as far as necessary."""
+    """Return the name for a store that mirrors a folder with this name. The folder's name is changed only as far as
+    necessary.
+    """
     name = "".join(
         character if character not in ":/\\" and is_plain(character) else "-" for character in folder
     )

@@ -9,8 +9,8 @@ from portico_server.knowledge.similarity import jaccard, shingles
 
 
 def drop_near_duplicates(candidates: Sequence[SearchCandidate], share: float) -> list[SearchCandidate]:
-    """Return the candidates that share less than ``share`` of their shingles with every better one. ``share`` is in
-    (0, 1].
+    """Return the candidates that are not near-duplicates of a better candidate: those that share less than ``share``
+    of their shingles with each of these. ``share`` is in (0, 1].
     """
     kept_items: list[tuple[SearchCandidate, frozenset[str]]] = []
     for item in candidates:
@@ -24,8 +24,8 @@ def drop_near_duplicates(candidates: Sequence[SearchCandidate], share: float) ->
 
 
 def drop_overlapping(candidates: Sequence[SearchCandidate]) -> list[SearchCandidate]:
-    """Drop candidates of which a better one contains more than half, because groups chunk the same text several
-    times.
+    """Drop candidates more than half of which lies within a better candidate. Such overlaps occur because groups chunk
+    the same text several times.
     """
     search_candidates: list[SearchCandidate] = []
     for item in candidates:

@@ -1,4 +1,4 @@
-"""The links of a store as a caller may see them: the neighbours of a passage, and the whole graph as GraphML."""
+"""The links of a store as a caller may see them: the neighbours of a passage, and the whole link graph as GraphML."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ MAX_NEIGHBOURS_ROWS = 100
 """Maximum number of neighbours in a page."""
 
 MAX_PAGE_CHUNKS = 100
-"""Number of passages of a graph that are written together."""
+"""Number of passages of a link graph that are written together."""
 
 
 @dataclass(frozen=True, slots=True)
 class NeighbourPage:
-    """One page of neighbours of the passage ``chunk``, with the neighbours by the rarest terms first."""
+    """One page of the neighbours of the passage ``chunk``. Neighbours that share the rarest terms come first."""
 
     chunk: int
     data: tuple[LinkedPassage, ...]
@@ -34,7 +34,8 @@ class NeighbourPage:
 
 
 class StoreLinks:
-    """Reads the links of a `StoreView`, which must come from `Stores.get` for ``read``.
+    """Reads the links of a store. The caller must get a `StoreView` from `Stores.get` for ``read``, which checks the
+    rights.
 
     Files that the view does not permit are neither shown nor counted.
     """
@@ -43,8 +44,8 @@ class StoreLinks:
         self._database = database
 
     async def chunk_at(self, store: StoreView, file_id: str, start: int) -> int:
-        """Return the passage of a file that contains the character ``start``, counted like `Place.start`. Raises
-        `NotFound`.
+        """Return the id of a file's passage that contains the character at ``start``, counted like `Place.start`.
+        Raises `NotFound`.
         """
         chunk_id = await self._database.read(chunks.id_at, store.id, file_id, start)
         if chunk_id is None or not await self._hits(store, [chunk_id]):
@@ -59,9 +60,9 @@ class StoreLinks:
     async def neighbours(
         self, store: StoreView, chunk: int, *, after: int = 0, limit: int = 20
     ) -> NeighbourPage:
-        """Return ``limit`` passages that share a term with the passage ``chunk``, after the first ``after``.
+        """Return up to ``limit`` passages that share a term with the passage ``chunk``, skipping the first ``after``.
 
-        Raises `NotFound`, `InvalidRequest` for a store without links.
+        Raises `NotFound` if the passage does not exist, and `InvalidRequest` for a store without links.
         """
         require_links(store)
         row = (await self._hits(store, [chunk])).get(chunk)
@@ -95,7 +96,7 @@ class StoreLinks:
         return NeighbourPage(chunk, data, len(link_rows) > after + limit)
 
     async def graph(self, store: StoreView) -> AsyncIterator[bytes]:
-        """Yield a GraphML document of all passages and the terms that link at least two of them, in pieces."""
+        """Yield a GraphML document, in pieces, with all passages and the terms that link at least two of them."""
         yield GRAPH_HEAD.encode()
         abstract_set = await self._permitted(store)
         ids = await self._database.read(chunks.ids, store.id)
@@ -123,7 +124,7 @@ class StoreLinks:
         }
 
     async def _permitted(self, store: StoreView) -> AbstractSet[str] | None:
-        """Return the files that the caller may read, or ``None`` for all files."""
+        """Return the ids of the files that the caller may read, or ``None`` if the caller may read all files."""
         if store.whole:
             return None
         file_attributes = await self._database.read(hits.attributes, store.id)
@@ -132,7 +133,7 @@ class StoreLinks:
     async def _naming(
         self, terms: Sequence[int], abstract_set: AbstractSet[str] | None
     ) -> dict[int, list[LinkRow]]:
-        """Return the links of terms to passages of those files."""
+        """Return the links of terms, limited to passages of the files in ``abstract_set`` if it is given."""
         link_rows: dict[int, list[LinkRow]] = {}
         for link in await self._database.read(links.naming, terms, with_files=abstract_set is not None):
             if abstract_set is None or link.file_id in abstract_set:
@@ -141,7 +142,7 @@ class StoreLinks:
 
 
 _TERMS_READ_ROWS = links.MAX_LINKS_READ_ROWS // links.MAX_TERM_CHUNKS
-"""Number of terms whose links fit into one SQL statement, however many links each term has."""
+"""Number of terms whose links can be read in one SQL statement, even if each term has the maximum number of links."""
 
 
 def require_links(store: StoreView) -> None:
@@ -156,8 +157,8 @@ def require_links(store: StoreView) -> None:
 
 
 def _texts(store_id: str, rows: Sequence[HitRow]) -> dict[int, str]:
-    """Return the texts behind the keys of terms. The texts are not stored, so they are extracted from the passages
-    again.
+    """Return the text of each term by the term's key. Texts are not stored, so they are extracted again from the
+    passages.
     """
     from portico_server.knowledge.links.rules import LinkSource, terms
 

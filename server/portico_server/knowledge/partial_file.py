@@ -1,4 +1,4 @@
-"""The remains of an interrupted ingest of a file: chunks with their vectors, which need not be computed again."""
+"""The chunks that an interrupted ingest has written for a file. They and their vectors need not be computed again."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ MAX_COMPARED_CHUNKS = 500
 
 
 class ChunksDifferError(PorticoError):
-    """The file now has different chunks, so the whole file is indexed again."""
+    """The chunks of the file have changed since the interruption, so the whole file is indexed again."""
 
 
 class PartialFile:
-    """The existing chunks of a file in the store's default group, compared with new chunks."""
+    """The existing chunks of a file in the store's default group, for comparison with new chunks."""
 
     def __init__(self, database: Database, row: StoreFileRow, count: int, weight: int) -> None:
         self.weight = weight
-        """Size of the vectors of these chunks, in bytes."""
+        """Size, in bytes, of the vectors of the existing chunks."""
         self._database = database
         self._row = row
         self._count = count
@@ -32,14 +32,16 @@ class PartialFile:
 
     @classmethod
     async def find(cls, database: Database, row: StoreFileRow, model: str) -> PartialFile | None:
-        """Return the existing chunks of a file, or ``None`` unless all of them have vectors of ``model``, if it is
-        set.
+        """Return the existing chunks of a file. Return ``None`` if it has none, or if ``model`` is set and a chunk has
+        no vector of it.
         """
         unfinished = await database.read(chunks.unfinished_chunks, row.store_id, row.file_id, model)
         return cls(database, row, *unfinished) if unfinished is not None else None
 
     async def missing(self, come: Sequence[NewChunk]) -> list[NewChunk]:
-        """Return those of the next chunks that do not exist yet. Raises `ChunksDifferError`."""
+        """Compare the next new chunks with the existing chunks. Return those that do not exist yet. Raises
+        `ChunksDifferError`.
+        """
         for number, chunk in enumerate(come):
             if self._next_chunk == self._count:
                 return list(come[number:])
@@ -62,6 +64,6 @@ class PartialFile:
         return []
 
     def end(self) -> None:
-        """Check that no existing chunks remain after the last new one. Raises `ChunksDifferError`."""
+        """Check that no existing chunk follows the last new chunk. Raises `ChunksDifferError`."""
         if self._next_chunk < self._count:
             raise ChunksDifferError("It is shorter now.")

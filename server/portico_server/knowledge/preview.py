@@ -22,20 +22,22 @@ from portico_server.knowledge.semantic_chunks import semantic_chunks
 from portico_server.runs.runner import Runner
 
 DEFAULT_EMBEDDING_MODEL = "default-embedding"
-"""The model that finds topic changes, unless the strategy names another."""
+"""The model that finds topic changes if the strategy names no model."""
 
 MAX_PREVIEW_PIECES = 8
-"""Maximum number of pieces for which a chat model writes in a preview, one call each."""
+"""Maximum number of pieces in a preview for which a chat model writes chunks, one call per piece."""
 
 MAX_PREVIEW_SENTENCES = 5_000
-"""Maximum number of sentences in which a preview finds topic changes; later sentences are left out."""
+"""Maximum number of sentences in a preview in which topic changes are found. Later sentences are left out."""
 
 MAX_PREVIEW_STRATEGIES = 10
 """Maximum number of strategies in a preview."""
 
 
 class Previews:
-    """Reads previews with the workers of the stores, within the same limits. Models are called as the caller."""
+    """Previews chunks. Documents are read with the workers of the stores, within the same limits. Models are called
+    with the caller's rights.
+    """
 
     def __init__(self, readers: ReaderPool, runner: Runner, registry: Registry) -> None:
         self._readers = readers
@@ -51,10 +53,11 @@ class Previews:
         *,
         limit: int,
     ) -> list[Cut]:
-        """Return the first ``limit`` chunks of a file by each of the checked ``strategies``.
+        """Return the first ``limit`` chunks of a file for each of the validated ``strategies``.
 
-        If a chat model writes the chunks, it does so only for the first `MAX_PREVIEW_PIECES` pieces, and ``total``
-        counts pieces. Raises `InvalidRequest` if the file cannot be read, and the errors of models that create chunks.
+        If a chat model writes the chunks, it does so only for the first `MAX_PREVIEW_PIECES` pieces, and ``total`` is
+        the number of pieces. Raises `InvalidRequest` if the file cannot be read, and the errors of models that create
+        chunks.
         """
         for strategy in strategies:
             if _asks(strategy):
@@ -69,7 +72,7 @@ class Previews:
     async def _generated(
         self, path: Path, filename: str, strategy: Mapping[str, Any], caller: Principal, limit: int
     ) -> Cut:
-        """Return chunks that require a model."""
+        """Return the chunks of a file by a strategy that calls a model."""
         form = chunk_prompt(strategy)
         pieces, piece_lengths = await self._pieces(
             path, filename, strategy, MAX_PREVIEW_SENTENCES if form is None else MAX_PREVIEW_PIECES
@@ -118,12 +121,16 @@ def _cut(strategy: Mapping[str, Any], chunks: Sequence[Part], lengths: Sequence[
 
 
 def _asks(strategy: Mapping[str, Any]) -> bool:
-    """Return whether chunking calls a model; the model of ``late`` only computes vectors of existing chunks."""
+    """Return whether a strategy calls a model to determine the chunks. For ``late``, a model computes only the vectors
+    of the chunks.
+    """
     return needs_model(strategy) and not is_late(strategy)
 
 
 def check_strategies(value: Any) -> list[dict[str, Any]]:
-    """Return strategies in their full form, given names or ``chunking_strategy`` objects. The default is ``auto``."""
+    """Return validated strategies in their full form. ``value`` is a list of names or ``chunking_strategy`` objects;
+    the default is ``auto``.
+    """
     if value is None:
         value = ["auto"]
     if not isinstance(value, list) or not 1 <= len(value) <= MAX_PREVIEW_STRATEGIES:

@@ -1,4 +1,4 @@
-"""Lets a chat model rewrite a question before the search: as further questions, or by choosing its stores."""
+"""Lets a chat model rewrite a question before the search, write further questions, or choose the stores to search."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from portico_server.core.request import Chat, ChatReply, Refine
 from portico_server.knowledge.chunk.prompts import answer_lines, answer_text
 
 MAX_FURTHER_QUESTIONS = 4
-"""Maximum number of further questions."""
+"""Maximum number of further questions that a model writes for a question."""
 
 MAX_FURTHER_QUESTION_CHARS = 2_000
 """Maximum length of a further question in characters."""
 
 REWRITE_TIMEOUT_S = 30.0
-"""Seconds after which a question is searched unchanged, if the model is optional."""
+"""Seconds after which a question is searched unchanged if the model has not answered. Applies only to ``replace``."""
 
 _REWRITE_PROMPTS: dict[Literal["rewrite", "decompose", "hyde", "replace"], str] = {
     "rewrite": "rewrite-query",
@@ -27,21 +27,22 @@ _REWRITE_PROMPTS: dict[Literal["rewrite", "decompose", "hyde", "replace"], str] 
     "decompose": "decompose-question",
     "hyde": "hypothetical-passage",
 }
-"""The prompt for each method of rewriting a question."""
+"""The name of the prompt for each method of rewriting a question."""
 
 
 @dataclass(frozen=True, slots=True)
 class SearchQueries:
-    """The queries to search, and a note for the trace."""
+    """The queries to search for, and a note for the trace."""
 
     queries: tuple[str, ...]
     note: str = ""
 
 
 async def rewrite_question(query: str, refine: Refine, context: Context) -> SearchQueries:
-    """Return the queries to search: ``query`` first, then the distinct queries written by the model.
+    """Return the queries to search for: ``query`` first, then the distinct queries that the model writes.
 
-    Raises the errors of the model, except for ``replace``, which keeps the query unchanged if the model fails.
+    For ``replace``, the model's query replaces ``query``; if the model fails, ``query`` stays unchanged. For other
+    methods, raises the errors of the model.
     """
     if refine.rewrite == "":
         return SearchQueries((query,))

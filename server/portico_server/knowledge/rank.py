@@ -22,20 +22,20 @@ from portico_server.knowledge.search_trace import SearchTrace
 from portico_server.runs.run import charge_call
 
 MAX_CANDIDATES = 100
-"""Number of candidates from each side before fusion."""
+"""Maximum number of candidates from each side, words and vectors, before fusion."""
 
 FUSION_WEIGHT_CJK = 0.0
-"""Weight of vectors (label ``fusion_weight_cjk``) for a question in Chinese, Japanese or Korean with enough word
-hits.
+"""Default weight of vectors for a question in Chinese, Japanese or Korean with enough word hits. The model's label
+``fusion_weight_cjk`` overrides the default.
 """
 
 MIN_WORD_HITS = 3
-"""Minimum number of word hits for which the CJK weight applies; with fewer, the general weight is used."""
+"""Minimum number of word hits for the CJK weight to apply. With fewer hits, the general weight is used."""
 
 
 @dataclass(frozen=True, slots=True)
 class FilteredFiles:
-    """The files that pass a filter, and the ids of their chunks as (first, last)."""
+    """The files that pass a filter, and the ids of their chunks as ranges (first, last)."""
 
     files: list[str]
     chunks: list[tuple[int, int]]
@@ -50,9 +50,10 @@ class RankedSides:
 
 
 class ChunkRanker:
-    """Ranks one group of one store. ``embedding_model`` is empty for a group without vectors.
+    """Ranks the chunks of one group of one store. ``embedding_model`` is empty for a group without vectors.
 
-    ``weight`` is the measured weight of the vectors in this store, which takes precedence over their model's profile.
+    ``weight`` is the weight of vectors that was measured for this store. It takes precedence over the labels of the
+    model.
     """
 
     def __init__(
@@ -84,10 +85,10 @@ class ChunkRanker:
         trace: SearchTrace,
         last_change: int | None = None,
     ) -> Ranking:
-        """Return the candidates for ``request.query``, best first, with scores in [0, 1]; only from ``files``, if
-        given.
+        """Return the candidates for ``request.query``, best first, with scores in [0, 1]. With ``files``, only chunks
+        of these files are considered.
 
-        ``last_change``: see `IndexHandle.catch_up`.
+        For ``last_change``, see `IndexHandle.catch_up`.
         """
         among = None
         if files is not None:
@@ -102,7 +103,9 @@ class ChunkRanker:
     async def by_words(
         self, texts: Sequence[str], limit: int, files: list[str] | None, context: Context
     ) -> list[Ranking]:
-        """Return, for each text, the chunks with its words, best first; only from ``files``, if given."""
+        """Return, for each text, the best chunks that contain its words, best first. With ``files``, only chunks of
+        these files are considered.
+        """
         async with self._indexes.use(self._store_id, self._model, self._group) as index:
             return [await index.search_words(text, limit, files) for text in texts]
 
@@ -160,7 +163,9 @@ class ChunkRanker:
         among: FilteredFiles | None,
         trace: SearchTrace,
     ) -> tuple[Ranking, Ranking]:
-        """Search both sides in one step, unless the words may make the vectors unnecessary."""
+        """Search by words and by vectors in one step, unless the result of the words may make the vectors
+        unnecessary.
+        """
         if not index.has_vectors:
             return await self._search_words(request, index, among, trace), []
         if request.ranker == "auto" and has_cjk(request.query):
@@ -182,7 +187,9 @@ class ChunkRanker:
         return sides.lexical, sides.dense
 
     def _dense_weight(self, request: Search, lexical: Ranking) -> float:
-        """Return the weight of vectors: from the request, as measured, or from their model's profile, in this order."""
+        """Return the weight of vectors: from the request, else as measured for the store, else from the labels of the
+        model.
+        """
         if request.vector_weight is not None:
             return request.vector_weight
         if self._weight is not None:
@@ -226,7 +233,9 @@ class ChunkRanker:
         among: FilteredFiles | None,
         trace: SearchTrace,
     ) -> Ranking:
-        """Search as `_search_vectors` does; if the model is unavailable, use words alone."""
+        """Search as `_search_vectors` does. If the model is unavailable, return no candidates, so that words alone
+        count.
+        """
         start_time = time.perf_counter()
         try:
             return await self._search_vectors(request, index, context, among, trace)
@@ -235,9 +244,9 @@ class ChunkRanker:
             return []
 
     async def _embed(self, query: str, context: Context, trace: SearchTrace) -> bytes:
-        """Return the question's vector.
+        """Return the vector of the question.
 
-        The right to read a store includes this use of its embedding model, so no other scope is needed.
+        The right to read a store includes this use of the store's embedding model, so the caller needs no other scope.
         """
         model = self._registry.get(self._model)
         if model is None:
@@ -261,5 +270,7 @@ class ChunkRanker:
 
 
 def _scaled_words(ranking: Ranking) -> Ranking:
-    """Scale BM25 scores to [0, 1]. In a complete list, a missing chunk has the true score 0."""
+    """Scale BM25 scores to [0, 1]. If the list is complete, 0 is the true score of a missing chunk, so 0 is the lower
+    end of the scale.
+    """
     return scale_scores(ranking, 0.0 if len(ranking) < MAX_CANDIDATES else None)

@@ -23,19 +23,22 @@ TRANSCRIBE_TIMEOUT_S = 3_600.0
 
 
 class RecordingTranscriber:
-    """Transcribes recordings with the model ``model_name``. If it is empty, recordings in folders are skipped."""
+    """Transcribes recordings with the model ``model_name``. If ``model_name`` is empty, recordings in folders are
+    skipped.
+    """
 
     def __init__(self, registry: Registry, model_name: str = "") -> None:
         self._registry = registry
         self._model_name = model_name
 
     def readable(self) -> bool:
-        """Return whether the model is available."""
+        """Return whether the transcription model is available."""
         servable = self._registry.get(self._model_name) if self._model_name else None
         return servable is not None and "transcription" in servable.card.capabilities
 
     async def write_down(self, path: Path, filename: str, context: Context) -> str | None:
-        """Return the transcript of a recording as subtitles, or ``None`` for another kind of file or without a model.
+        """Return the transcript of a recording as subtitles. Return ``None`` if the file is not a recording, or there
+        is no model.
 
         Raises `Unreadable`, and `PorticoError` if the daemon shuts down.
         """
@@ -61,7 +64,7 @@ class RecordingTranscriber:
 
 
 def _subtitles(segments: Sequence[Stretch]) -> str:
-    """Return SRT, which keeps the time of each sentence."""
+    """Return the transcript as SRT, which keeps the time of each sentence."""
     cues = (
         f"{number}\n{_clock(stretch.start)} --> {_clock(stretch.end)}\n{' '.join(stretch.text.split())}\n"
         for number, stretch in enumerate(segments, 1)

@@ -1,4 +1,6 @@
-"""The stages after ranking: decay, reranking, threshold, duplicates, diversity, expanded passages."""
+"""The stages after ranking: decay, reranking, threshold, removal of duplicates, diversity, and expansion of
+passages.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ from portico_server.knowledge.similarity import diversify
 
 @dataclass(frozen=True, slots=True)
 class Refiner:
-    """Refines the ranking of one store. ``parents`` maps each of its groups to its parent, "" for none."""
+    """Refines the ranking of one store. ``parents`` maps each group of the store to its parent group, "" for none."""
 
     store_id: str
     parents: Mapping[str, str]
@@ -33,8 +35,8 @@ class Refiner:
     async def refine(
         self, request: Search, ranking: Ranking, context: Context, trace: SearchTrace
     ) -> list[SearchCandidate]:
-        """Return at most ``max_num_results`` candidates, best first; with diversity, in the order of their added
-        value.
+        """Return at most ``max_num_results`` candidates, best first. With diversity, the order is that of the
+        information each candidate adds.
         """
         settings, limit = request.refine, request.max_num_results
         search_candidates = await self._read(ranking, trace)
@@ -76,7 +78,7 @@ class Refiner:
         )
         if settings.diversity:
             start_time = time.perf_counter()
-            # Expanded passages may merge into one, so extra passages are kept in reserve.
+            # Expanded passages may merge, so extra passages are kept to replace them.
             spare = limit if settings.parents or settings.neighbours else 0
             search_candidates = diversify(search_candidates, settings.diversity, limit + spare)
             trace.add(
@@ -97,7 +99,7 @@ class Refiner:
     async def _expand(
         self, request: Search, search_candidates: list[SearchCandidate], trace: SearchTrace
     ) -> list[SearchCandidate]:
-        """Expand the passages, and merge those that then have the same text."""
+        """Expand the passages, and merge passages whose texts are then the same."""
         settings = request.refine
         if settings.parents:
             start_time = time.perf_counter()

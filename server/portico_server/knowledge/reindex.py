@@ -1,4 +1,4 @@
-"""Rebuilds the indexes of a store from SQL; optionally reads its files again first."""
+"""Rebuilds the indexes of a store from SQL. It can first read the store's files again."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from portico_server.knowledge.ingest import Ingest
 
 
 class Reindex:
-    """Rebuilds indexes without loss, because they derive from SQL. Searches wait, or get an error that asks to
-    retry.
+    """Rebuilds indexes without loss, because they can be derived from SQL. Searches wait during the rebuild, or get an
+    error that asks the client to retry.
     """
 
     def __init__(self, database: Database, indexes: IndexManager, ingest: Ingest) -> None:
@@ -26,8 +26,8 @@ class Reindex:
     async def run(self, store: StoreRow, context: Context, *, files: bool) -> JSON:
         """Rebuild the indexes of all groups, and return the number of groups.
 
-        With ``files``, all files are read first: failed files, and files whose chunks would now differ, get new chunks
-        in the store's default group.
+        With ``files``, all files are read first. Files that had failed, and files whose chunks have changed, get new
+        chunks in the store's default group.
         """
         result: dict[str, JSON] = {}
         await self._indexes.reset(store.id)

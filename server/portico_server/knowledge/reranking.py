@@ -1,4 +1,4 @@
-"""Reranks the best candidates with a model that reads question and passage together."""
+"""Reranks the best candidates with a model that reads the question and the passage together."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from portico_server.core.request import Chat, ChatReply, Ranked, Rerank
 from portico_server.knowledge.search_candidate import SearchCandidate, order_candidates
 
 MAX_RERANKED = 50
-"""Maximum number of candidates for a reranking model, unless its card has the label ``candidates``."""
+"""Maximum number of candidates that a reranking model reads, unless its card has the label ``candidates``."""
 
 MAX_LABELLED_RERANKED = 100
 """Maximum value of the label ``candidates``."""
@@ -26,7 +26,7 @@ MAX_JUDGED = 20
 MAX_CONCURRENT_JUDGEMENTS = 4
 
 MAX_PASSAGE_CHARS = 4_000
-"""Maximum number of characters of a passage shown to a judge."""
+"""Maximum number of characters of a passage that a chat model sees when it judges the passage."""
 
 MAX_GRADE = 10
 
@@ -41,11 +41,11 @@ _GRADE_SCHEMA = {
 async def rerank(
     query: str, candidates: Sequence[SearchCandidate], model: str, registry: Registry, context: Context
 ) -> list[SearchCandidate]:
-    """Return the best candidates with the scores of ``model``, in [0, 1]; candidates that it does not read are left
+    """Return the best candidates with scores from ``model``, in [0, 1]. Candidates beyond the model's maximum are left
     out.
 
-    A model with the capability ``rerank`` is called once; a chat model grades each passage. Raises `InvalidRequest`
-    for any other model.
+    A model with the capability ``rerank`` is called once; a chat model grades each passage in a separate call. Raises
+    `InvalidRequest` for any other model.
     """
     servable = registry.get(model, context.caller)
     if servable is None:
@@ -89,7 +89,7 @@ async def _by_judge(
 
     async with asyncio.TaskGroup() as tasks:
         judging = [tasks.create_task(judge(item)) for item in candidates]
-    # Grades are coarse: a stable sort keeps the previous order of equal grades.
+    # Grades are coarse. The sort is stable, so candidates with equal grades keep their order.
     return sorted((task.result() for task in judging), key=lambda item: -item.score)
 
 
@@ -110,5 +110,5 @@ async def _grade(query: str, text: str, model: str, context: Context) -> float:
     try:
         grade = float(json.loads(reply.content)["grade"])
     except (ValueError, KeyError, TypeError):
-        return 0.0  # a judge without a valid answer has not confirmed the passage
+        return 0.0  # without a valid grade, the passage does not count as an answer
     return min(1.0, max(0.0, grade / MAX_GRADE))

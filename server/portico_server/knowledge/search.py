@@ -1,5 +1,5 @@
-"""Answers a question from a store: ranked in its groups, refined, read from SQL, with a trace; or from several
-stores.
+"""Answers a question from one store, or from several stores: ranks chunks in each group, refines the ranking, reads
+the passages from SQL, and records a trace.
 """
 
 from __future__ import annotations
@@ -40,24 +40,24 @@ MAX_QUERY_CHARS = 100_000
 MAX_RESULTS = 50
 
 MIN_OFFLOADED_COMPARISONS = 1_000
-"""Minimum number of files times filter comparisons that are evaluated off the event loop."""
+"""Minimum number of comparisons (files × comparisons in the filter) for which a filter is evaluated in a thread."""
 
 MAX_NEIGHBOURS = 10
-"""Maximum number of chunks on each side by which a passage may be expanded."""
+"""Maximum number of neighbouring chunks on each side that can be added to a passage."""
 
 
 _FileAttributes: TypeAlias = Sequence[tuple[str, Attributes]]
 """File ids with their attributes."""
 
 Condition: TypeAlias = Callable[[Principal], Filter | None]
-"""Returns the filter that a file must meet for a caller to read it, or ``None`` if there is no filter."""
+"""Returns the filter that files must meet for a caller to read them, or ``None`` if the caller has no filter."""
 
 
 class Searcher:
-    """Searches one store. ``embedding_model`` is empty for a store without vectors; ``weight``: see `ChunkRanker`.
+    """Searches one store. ``embedding_model`` is empty for a store without vectors. For ``weight``, see `ChunkRanker`.
 
-    ``links``: whether its passages are linked by the terms they mention. ``condition`` returns the filter bound to a
-    caller's key: other files are treated as nonexistent before anything is ranked.
+    ``links`` means that the store links passages that mention the same terms. ``condition`` returns the filter bound
+    to a caller's key; files that do not meet it are treated as nonexistent before anything is ranked.
     """
 
     def __init__(
@@ -84,12 +84,12 @@ class Searcher:
         self._registry = registry
 
     async def search(self, request: Search, context: Context, last_change: int | None = None) -> SearchResult:
-        """Return the best passages for ``request``, with scores in [0, 1]. ``last_change``: see
+        """Return the best passages for ``request``, with scores in [0, 1]. For ``last_change``, see
         `IndexHandle.catch_up`.
 
-        Scores compare the passages of one answer: the best of each side counts 1, see `fuse_weighted`. With the ranker
-        ``vector`` they are cosines, and with a reranker its scores. Raises `InvalidRequest`, and `Unavailable` while
-        an index is built.
+        Scores are comparable only within one result: the best chunk of each side scores 1, see `fuse_weighted`. With
+        the ranker ``vector``, scores are cosines; with a reranker, they are the reranker's scores. Raises
+        `InvalidRequest`, and `Unavailable` while an index is being built.
         """
         _check(request)
         if request.links and not self._links:
@@ -99,7 +99,7 @@ class Searcher:
                 code="links_off",
                 param="links",
             )
-        # The embedding model would reject lone surrogates, which JSON can represent but UTF-8 cannot.
+        # JSON can represent lone surrogates, but UTF-8 cannot, so the embedding model would reject them.
         request = replace(request, query=request.query.encode(errors="replace").decode())
         trace = SearchTrace()
         group_rows = await self._groups(request)
@@ -140,7 +140,7 @@ class Searcher:
         trace: SearchTrace,
         last_change: int | None,
     ) -> tuple[Passage, ...]:
-        """Return the best passages of ``files``, or of all files, ranked and refined."""
+        """Return the best passages, ranked and refined. With ``files``, only passages of these files are considered."""
         ranking = await self._rank(request, queries, group_rows, files, context, trace, last_change)
         if request.refine == Refine() and len(request.groups) < 2:
             return await self._read(request, ranking, condition, trace)
@@ -155,7 +155,7 @@ class Searcher:
         return tuple(self._passage(i, score, row) for i, (score, row) in enumerate(rows, 1))
 
     async def _groups(self, request: Search) -> Mapping[str, GroupRow]:
-        """Return the further groups of the store by name, if the request involves groups."""
+        """Return the store's groups other than the default, by name, if the request needs them."""
         if not request.groups and not request.refine.parents:
             return {}
         group_rows = {row.name: row for row in await self._database.read(groups.of_store, self._store_id)}
@@ -174,8 +174,8 @@ class Searcher:
     async def _filter(
         self, request: Search, condition: Filter | None, trace: SearchTrace
     ) -> tuple[_FileAttributes | None, list[str] | None]:
-        """Return the files that the caller may read, and those of them that meet the request's filter; ``None``
-        for all.
+        """Return the files that the caller may read, and those of them that meet the filter of the request. ``None``
+        means all files.
         """
         if request.filters is None and condition is None:
             return None, None
@@ -186,7 +186,8 @@ class Searcher:
             for condition_filter in (condition, request.filters)
             if condition_filter
         )
-        if len(rows) * parts > MIN_OFFLOADED_COMPARISONS:  # takes too long to block other requests
+        # evaluating the filter takes too long to block other requests
+        if len(rows) * parts > MIN_OFFLOADED_COMPARISONS:
             rows, files = await pools.SEARCH.run(_filter_files, rows, condition, request.filters)
         else:
             rows, files = _filter_files(rows, condition, request.filters)
@@ -196,9 +197,10 @@ class Searcher:
     async def _inferred(
         self, request: Search, rows: _FileAttributes | None, files: list[str] | None, trace: SearchTrace
     ) -> list[str] | None:
-        """Return those of ``files`` (``None`` for all) that meet the conditions in the question.
+        """Return the files that meet the conditions expressed in the question. ``files`` are considered, or all files
+        if ``None``.
 
-        Returns ``None`` if there are no conditions, or all files or none meet them.
+        Returns ``None`` if the question contains no conditions, or if all files or no files meet them.
         """
         if not request.infer_filters:
             return None
@@ -207,7 +209,7 @@ class Searcher:
             known_attributes: Sequence[Attributes] = await self._database.read(
                 hits.distinct_attributes, self._store_id
             )
-        else:  # the question cannot refer to files that the caller may not read
+        else:  # conditions are inferred only from files that the caller may read
             known_attributes = list({id(attributes): attributes for _, attributes in rows}.values())[
                 : hits.MAX_DISTINCT
             ]
@@ -245,7 +247,7 @@ class Searcher:
         trace: SearchTrace,
         last_change: int | None,
     ) -> Ranking:
-        """Return the candidates of all groups for all questions: each chunk with its best score."""
+        """Return the candidates of all groups for all queries. Each chunk has its best score."""
         group_names = list(dict.fromkeys(request.groups)) or [DEFAULT_GROUP]
         rankings: list[Ranking] = []
         for group in group_names:
@@ -289,8 +291,8 @@ class Searcher:
         return together
 
     def _follows_links(self, request: Search) -> bool:
-        """Return whether a search follows links: a one-sided ranker uses only its side, unless the request asks for
-        links.
+        """Return whether a search follows links: as the request says; by default, if the store has links and the
+        ranker is neither ``lexical`` nor ``vector``.
         """
         if request.links is None:
             return self._links and request.ranker not in ("lexical", "vector")
@@ -299,7 +301,9 @@ class Searcher:
     async def _follow(
         self, query: str, ranking: Ranking, files: list[str] | None, trace: SearchTrace
     ) -> Ranking:
-        """Return the candidates with passages linked to the names in the question, from the same files."""
+        """Return the candidates, with passages added that are linked to the names in the question. Only passages of
+        ``files`` are added.
+        """
         start_time = time.perf_counter()
         among = None if files is None else frozenset(files)
         followed_chunks, note = await self._database.read(follow_links, self._store_id, query, ranking, among)
@@ -316,7 +320,7 @@ class Searcher:
         context: Context,
         trace: SearchTrace,
     ) -> Ranking | None:
-        """Return the candidates with those of further searches in the same files; see `search_further`."""
+        """Return the candidates, with those of further searches in the same files added; see `search_further`."""
 
         async def by_words(texts: Sequence[str], limit: int) -> list[Ranking]:
             return await ranker.by_words(texts, limit, files, context)
@@ -335,12 +339,12 @@ class Searcher:
     async def _read(
         self, request: Search, ranking: Ranking, condition: Filter | None, trace: SearchTrace
     ) -> tuple[Passage, ...]:
-        """Return the passages of the best chunks; passages with the same text as a better one are left out."""
+        """Return the passages of the best chunks. A passage is left out if a better passage has the same text."""
         start_time = time.perf_counter()
         passages: list[Passage] = []
         seen_texts: set[str] = set()
         good = [item for item in ranking if item[1] >= request.score_threshold]
-        # A few more than requested, because some may be duplicates or already deleted.
+        # Reads a few more chunks than requested, because some may be duplicates or already deleted.
         step = request.max_num_results + 8
         for i in range(0, len(good), step):
             part = good[i : i + step]
@@ -380,9 +384,9 @@ class Searcher:
 def _filter_files(
     rows: _FileAttributes, condition: Filter | None, wanted_filter: Filter | None
 ) -> tuple[_FileAttributes, list[str]]:
-    """Return the files that meet the first filter, and those of them that meet both.
+    """Return the files that meet ``condition``, and those of them that also meet ``wanted_filter``.
 
-    The second filter is checked only against files that meet the first.
+    ``wanted_filter`` is checked only against files that meet ``condition``.
     """
     if condition is not None:
         rows = filters.permitted(condition, rows)
@@ -402,7 +406,9 @@ def _names(texts: Sequence[str]) -> tuple[tuple[str, ...], ...]:
 
 
 def _permits(condition: Filter | None, row: HitRow) -> bool:
-    """Return whether the caller may read a chunk: its file's attributes may have changed since it was ranked."""
+    """Return whether the caller may read a chunk. The attributes of its file may have changed since the chunk was
+    ranked.
+    """
     return condition is None or filters.permits(condition, row.attributes)
 
 

@@ -12,13 +12,15 @@ from portico_server.core.dataclass import dataclass
 
 @dataclass(frozen=True, slots=True)
 class SearchTrace:
-    """Stages in the order in which they ended. ``part`` names their group or question, if any."""
+    """The stages of a search in the order in which they ended. ``part`` is the group or the question that the stages
+    belong to, if any.
+    """
 
     stages: list[TraceStage] = field(default_factory=list)
     part: str = ""
 
     def of(self, part: str) -> SearchTrace:
-        """Return the same trace for the stages of one part."""
+        """Return a view of the same trace that records stages of one ``part``."""
         return SearchTrace(self.stages, part)
 
     def add(
@@ -30,7 +32,9 @@ class SearchTrace:
         *,
         end_time: float | None = None,
     ) -> None:
-        """Record a stage from ``start_time`` to ``end_time``, or to now, on the clock of `time.perf_counter`."""
+        """Record a stage that lasted from ``start_time`` to ``end_time`` (by default now), on the clock of
+        `time.perf_counter`.
+        """
         name = f"{name} ({self.part})" if self.part else name
         seconds = (time.perf_counter() if end_time is None else end_time) - start_time
         self.stages.append(TraceStage(name, seconds * 1e3, tuple(candidates), note))

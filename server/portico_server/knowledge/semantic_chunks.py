@@ -1,7 +1,7 @@
-"""Chunks of sentences on one topic: splits where the distance between neighbours is large.
+"""Chunks of sentences on one topic: splits the text where the distance between neighbouring sentences is large.
 
-Each sentence is embedded together with its neighbours. The text is split where consecutive windows are further apart
-than most (G. Kamradt, 5 Levels of Text Splitting, 2024).
+Each sentence is embedded together with its neighbours. The text is split where the vectors of consecutive sentences
+are further apart than most (G. Kamradt, 5 Levels of Text Splitting, 2024).
 """
 
 from __future__ import annotations
@@ -16,17 +16,19 @@ from portico_server.knowledge.document import Part
 from portico_server.knowledge.embedding import embed_texts
 
 NEIGHBOUR_SENTENCES = 1
-"""Number of neighbouring sentences on each side embedded with a sentence."""
+"""Number of sentences on each side that are embedded together with a sentence."""
 
 
 MIN_SENTENCES = 4
-"""Minimum number of sentences kept together, if they fit."""
+"""Minimum number of sentences in a chunk, if they fit."""
 
 
 async def semantic_chunks(
     sentences: Sequence[Part], size: int, percentile: int, model: str, context: Context
 ) -> list[Part]:
-    """Join sentences up to ``size`` columns, splitting at distances above the ``percentile`` of the document."""
+    """Join sentences into chunks of up to ``size`` columns. The text is split where the distance between sentences is
+    above the ``percentile`` of the document's distances.
+    """
     runs = [run for run in _adjacent_runs(sentences) if run]
     windows = [
         "".join(
@@ -44,7 +46,8 @@ async def semantic_chunks(
         if len(run) <= MIN_SENTENCES:
             parts.extend(_cut_at_distances(run, [0.0] * len(run), 1.0, size))
             continue
-        # The distance before each sentence; the first of a run has none.
+        # The distance from the previous sentence, for each sentence of the run. The first has no previous
+        # sentence.
         before = [0.0, *distances[at : at + len(run) - 1]]
         at += len(run)
         parts.extend(_cut_at_distances(run, before, _percentile_distance(before[1:], percentile), size))
@@ -52,7 +55,7 @@ async def semantic_chunks(
 
 
 def _adjacent_runs(sentences: Sequence[Part]) -> list[list[Part]]:
-    """Return runs of sentences without gaps, on one page and under one heading."""
+    """Return runs of adjacent sentences on one page and under one heading."""
     runs: list[list[Part]] = []
     for item in sentences:
         last = runs[-1][-1] if runs else None
@@ -70,7 +73,7 @@ def _location(part: Part) -> tuple[object, ...]:
 
 def _distances(vectors: Sequence[bytes]) -> list[float]:
     """Return the cosine distance from each vector to the next."""
-    import numpy as np  # imported in this worker thread, not when the daemon starts
+    import numpy as np  # imported here so that the daemon does not import it at its start
 
     rows = np.frombuffer(b"".join(vectors), dtype="<f4").reshape(len(vectors), -1)
     norms = np.linalg.norm(rows, axis=1)
@@ -79,7 +82,7 @@ def _distances(vectors: Sequence[bytes]) -> list[float]:
 
 
 def _percentile_distance(distances: Sequence[float], percentile: int) -> float:
-    """Return the distance above which the text is split: the percentile, interpolated between two ranks."""
+    """Return the distance above which the text is split: the given percentile, interpolated between two ranks."""
     sorted_distances = sorted(distances)
     rank = (len(sorted_distances) - 1) * percentile / 100
     low = int(rank)
@@ -101,7 +104,7 @@ def _cut_at_distances(run: Sequence[Part], before: Sequence[float], limit: float
 
 
 def _join_sentences(items: Sequence[Part]) -> Part:
-    """Join sentences into one chunk, without white space at its ends."""
+    """Join sentences into one chunk, without white space at the beginning and the end."""
     text = "".join(item.text for item in items)
     place = items[0].place
     stripped_text = text.lstrip()

@@ -1,4 +1,4 @@
-"""Stores as servables of the registry, with the time of their last use."""
+"""Serves stores through the registry, and records when each store was last used."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class ServedStores:
         """The ids of the stores whose use is being recorded."""
 
     async def find(self, key: str, owner: str | None) -> Servable | None:
-        """Return the store of this owner under ``store/NAME``; see `portico_server.core.registry.Source`."""
+        """Return the store ``store/NAME`` of this owner, or ``None``; see `portico_server.core.registry.Source`."""
         kind, _, name = key.partition("/")
         if kind != "store" or not is_store_name(name):
             return None
@@ -55,7 +55,7 @@ class ServedStores:
         return None if row is None else self.servable(row)
 
     async def by_id(self, key: str, caller: Principal) -> Servable | None:
-        """Return ``store/ID`` if the caller can see it."""
+        """Return the store ``store/ID`` if the caller can see it, otherwise ``None``."""
         kind, _, ref = key.partition("/")
         if kind != "store" or is_store_name(ref):
             return None
@@ -63,7 +63,7 @@ class ServedStores:
         return self.servable(row) if row is not None and caller.sees(row.owner) else None
 
     def servable(self, row: StoreRow) -> Servable:
-        """Return the servable that searches a store whose row is up to date."""
+        """Return the servable that searches a store. ``row`` must be up to date."""
         return StoreServable(
             store_card(row, scope_name(row)),
             row.id,
@@ -79,7 +79,7 @@ class ServedStores:
         )
 
     async def _touch(self, row: StoreRow) -> None:
-        """Record that a store is in use, without delaying the search. Raise `InvalidRequest` if the store has
+        """Record that a store was used, without delaying the search. Raise `InvalidRequest` if the store has
         expired.
         """
         if is_expired(row):

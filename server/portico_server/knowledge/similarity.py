@@ -25,20 +25,21 @@ def shingles(text: str) -> frozenset[str]:
 
 
 def jaccard(shingle_set: frozenset[str], other_set: frozenset[str]) -> float:
-    """Return the size of the intersection divided by the size of the union, in [0, 1]."""
+    """Return the size of the intersection of two sets divided by the size of their union, in [0, 1]."""
     shared_count = len(shingle_set & other_set)
     return shared_count / (len(shingle_set) + len(other_set) - shared_count) if shared_count else 0.0
 
 
-# Maximal marginal relevance: each passage is as good as possible and as different from the better ones as
-# possible. Carbonell and Goldstein, SIGIR 1998. Similarity compares words, so it needs no vectors.
+# Maximal marginal relevance: each next passage is as good as possible and as different from the previous
+# passages as possible. Carbonell and Goldstein, SIGIR 1998. Similarity compares words, so it needs no
+# vectors.
 
 
 def diversify(candidates: Sequence[SearchCandidate], diversity: float, limit: int) -> list[SearchCandidate]:
-    """Return at most ``limit`` candidates, ordered by ``(1 - diversity) · score - diversity · similarity to previous
-    ones``.
+    """Return at most ``limit`` candidates, ordered by ``(1 - diversity) · score - diversity · similarity``, where the
+    similarity is that to the candidates chosen before.
 
-    Only the order changes, not the scores. ``diversity`` is in [0, 1].
+    Only the order changes; the scores stay the same. ``diversity`` is in [0, 1].
     """
     remaining_candidates = list(candidates)
     texts = {item.row.id: shingles(item.row.text) for item in remaining_candidates}

@@ -7,7 +7,9 @@ from collections.abc import Awaitable, Callable
 
 
 class SourcePoll:
-    """Calls ``due`` with the id of a followed store every ``seconds``; never if ``seconds`` is 0."""
+    """Calls ``due`` every ``seconds`` with the id of each followed store. If ``seconds`` is 0, ``due`` is never
+    called.
+    """
 
     def __init__(self, due: Callable[[str], Awaitable[None]], seconds: float) -> None:
         self._due = due

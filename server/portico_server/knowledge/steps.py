@@ -1,8 +1,9 @@
-"""Further searches for what the first passages of a search lack: by a chat model that writes queries, or by rules.
+"""Further searches for information that the first passages of a search lack. Either a chat model writes the queries,
+or rules determine them.
 
-The rules follow names that these passages mention and the question does not. They need no links in the database: names
-are searched by their words, and the passages found continue a chain. Chains are scored as in
-`portico_server.knowledge.links.follow`. A model reads the passages and writes the next queries; if its answer is
+The rules follow names that the first passages mention and the question does not. They need no links in the database:
+they search for the words of each name, and the passages found continue a chain. Chains are scored as in
+`portico_server.knowledge.links.follow`. A model reads the passages and writes the next queries. If its answer is
 unusable, the rules continue.
 """
 
@@ -36,23 +37,25 @@ MAX_TOKENS, MAX_SECONDS, MAX_CALLS = 100_000, 120.0, 12
 """Maximum values of a budget."""
 
 ENOUGH_SHARE = 2 / 3
-"""Share of the question's words above which one of the first passages is sufficient, so that no automatic step
-follows.
+"""If one of the first passages contains more than this share of the question's words, it is sufficient and no
+automatic step follows.
 """
 
 MAX_SECOND_RATIO = 0.7
-"""Maximum ratio of the second passage's score to the first's at which the first is the clear answer, without a step."""
+"""Maximum ratio between the scores of the second and the first passage at which the first is clearly the answer. No
+automatic step follows then.
+"""
 
 MIN_LONG_WORDS = 5
-"""Minimum number of words in a question for an automatic step, because questions over several passages are longer."""
+"""Minimum number of words in a question for an automatic step. Shorter questions rarely need more than one passage."""
 
 
 FAR_PASSAGES = slice(20, 60)
-"""Candidates that represent the rest of the store."""
+"""The positions of candidates that represent passages unrelated to the question."""
 
 
 MAX_JUDGED_PASSAGES = 3
-"""Number of passages that are checked for being sufficient."""
+"""Number of first passages that may be sufficient."""
 
 MAX_QUESTION_CHARS = 2_000
 """Maximum number of characters of a question that the steps use."""
@@ -62,16 +65,16 @@ MAX_QUERIES = 3
 """Maximum number of queries that a model may request in one step."""
 
 MAX_QUERY_CHARS = 300
-"""Maximum length of such a query in characters."""
+"""Maximum length of a query from a model, in characters."""
 
 MAX_SHOWN_PASSAGES, MAX_SHOWN_CHARS = 8, 800
-"""Maximum number of passages shown to a model, and of characters of each."""
+"""Maximum number of passages shown to a model, and maximum number of characters of each."""
 
 MAX_ANSWER_TOKENS = 300
 """Maximum length of a model's answer in tokens."""
 
 STEP_FACTOR = 0.97
-"""Factor for the scores of further searches, raised to the power of their step."""
+"""Factor for the scores of the model's searches. It is applied once for each step after the first."""
 
 _ANSWER_SCHEMA = {
     "type": "object",
@@ -86,7 +89,7 @@ _ANSWER_SCHEMA = {
 
 
 def check_steps(steps: Steps) -> None:
-    """Raise `InvalidRequest` for a budget that exceeds its limits."""
+    """Raise `InvalidRequest` if a value of the budget exceeds its limits."""
     bounds: tuple[tuple[str, float, float, float], ...] = (
         ("steps", steps.limit, 0, MAX_STEPS),
         ("max_tokens", steps.max_tokens, 1, MAX_TOKENS),
@@ -103,7 +106,7 @@ def check_steps(steps: Steps) -> None:
 
 @dataclass(frozen=True, slots=True)
 class StepSearch:
-    """The store access of the steps: chunks by words, by a full search, and their texts."""
+    """The functions with which steps search a store: by words, by a full search, and for the texts of chunks."""
 
     by_words: Callable[[Sequence[str], int], Awaitable[Sequence[Ranking]]]
     by_question: Callable[[str, SearchTrace], Awaitable[Ranking]]
@@ -113,9 +116,10 @@ class StepSearch:
 async def search_further(
     question: str, steps: Steps, ranking: Ranking, search: StepSearch, context: Context, trace: SearchTrace
 ) -> Ranking | None:
-    """Return ``ranking`` with the results of further searches, scores in [0, 1]; ``None`` without such results.
+    """Return ``ranking`` with the results of further searches, with scores in [0, 1]. Return ``None`` if they find
+    nothing.
 
-    The first passage stays first. Searches beyond `Steps.max_seconds` are left out.
+    The first passage stays first. Searches that would begin after `Steps.max_seconds` are left out.
     """
     question = question[:MAX_QUESTION_CHARS]
     work = _FurtherSteps(question, steps, ranking, search, context, trace)
@@ -151,12 +155,12 @@ class _FurtherSteps:
         self._texts: dict[int, str] = {}
         self._walk: NameWalk | None = None
         self._further: list[tuple[int, Ranking]] = []
-        """Rankings of the model's searches, each with its step number."""
+        """The rankings of the model's searches, each with the number of its step."""
         self._useful: dict[int, None] = {}
-        """Passages that the model called useful, earliest first."""
+        """Ids of the passages that the model called useful, in that order."""
 
     async def take(self) -> None:
-        """Take all steps that are worthwhile."""
+        """Take the further steps, unless the first passages are sufficient."""
         if not self._first or self._limit < 2:
             return
         start_time = time.perf_counter()
@@ -177,13 +181,13 @@ class _FurtherSteps:
             await self._by_rules(step)
 
     def _lead(self) -> float:
-        """Return the ratio of the second passage's score to the first's."""
+        """Return the ratio between the scores of the second and the first passage."""
         (_, best), *other_candidates = self._first[:2]
         return other_candidates[0][1] / best if other_candidates and best else 0.0
 
     @property
     def has_found(self) -> bool:
-        """Return whether any step has found something."""
+        """Return whether any further step has found passages."""
         return bool(self._further or self._useful or self._walk)
 
     def result(self) -> Ranking:
@@ -221,7 +225,7 @@ class _FurtherSteps:
         terms = await pools.SEARCH.run(walk.named_terms)
         if not terms:
             self._trace.of(str(step)).add(
-                "step", start_time, note="the question contains no name that was found"
+                "step", start_time, note="no name in the question occurs in the first passages"
             )
             return
         walk.begin(await self._naming(walk, terms))
@@ -244,7 +248,7 @@ class _FurtherSteps:
             step, start_time = step + 1, time.perf_counter()
 
     async def _naming(self, walk: NameWalk, names: Sequence[str]) -> dict[int, list[LinkRow]]:
-        """Return the passages that contain each of ``names``, as links."""
+        """Return the passages that contain each of ``names``, in the form of links."""
         if not names:
             return {}
         rankings = await self._search.by_words(names, MAX_TERM_HITS)
@@ -252,8 +256,8 @@ class _FurtherSteps:
         return await pools.SEARCH.run(walk.rows, names, rankings)
 
     async def _by_model(self) -> int:
-        """Let the model choose searches; return the step at which the rules must continue, or a step beyond the
-        last.
+        """Let the model choose the searches. Return the step at which the rules must continue, or a step after the
+        last if they must not.
         """
         budget, tried_queries = self._steps, {" ".join(self._question.lower().split())}
         spent_tokens = 0
@@ -330,7 +334,9 @@ class _FurtherSteps:
 
 @dataclass(frozen=True, slots=True)
 class _ModelStep:
-    """A model's answer for a step: whether the passages are sufficient, which are useful, and what to search for."""
+    """A model's answer for one step: whether the passages are sufficient, which of them are useful, and the next
+    queries.
+    """
 
     enough: bool
     useful: tuple[int, ...]
@@ -341,7 +347,7 @@ _OBJECT = re.compile(r"\{.*\}", re.DOTALL)
 
 
 def _read_answer(answer: str) -> _ModelStep | None:
-    """Parse the JSON in a model's answer; return ``None`` if it has no JSON of that form."""
+    """Parse the JSON in a model's answer. Return ``None`` if the answer contains no JSON in the expected form."""
     match = _OBJECT.search(answer_text(answer, cut=False))
     try:
         verdict: Any = json.loads(match[0]) if match else None
@@ -361,8 +367,8 @@ def _read_answer(answer: str) -> _ModelStep | None:
 
 
 def _first_stays(ranking: Ranking, first: Ranking) -> Ranking:
-    """Return ``ranking`` with the best passage of the first search in front, so that no step makes the top result
-    worse.
+    """Return ``ranking`` with the best passage of the first search moved to the front, so that no step makes the top
+    result worse.
     """
     if not first or not ranking or ranking[0][0] == first[0][0]:
         return ranking
@@ -376,7 +382,9 @@ def _first_stays(ranking: Ranking, first: Ranking) -> Ranking:
 
 
 def covered_share(question: str, passages: Sequence[str]) -> tuple[float, int]:
-    """Return the largest share of a question's words in one of ``passages``, and the number of the question's words."""
+    """Return the largest share of the question's words that one of ``passages`` contains, and the number of words in
+    the question.
+    """
     from portico_server.knowledge.analyse import analyse, analyse_question
 
     question_words = set(analyse_question(question).words)

@@ -1,4 +1,4 @@
-"""One store: as a caller may see it (`StoreView`), and as a servable that answers searches."""
+"""One store: as a caller may see the store (`StoreView`), and as a servable that answers searches."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ from portico_server.knowledge.steps import MAX_STEPS, check_steps
 _SEARCH_FIELDS = ("steps", "max_tokens", "max_seconds", "max_calls")
 
 ANSWERS = ("auto", "write", "quote")
-"""How the app of a store may answer. ``auto`` depends on how its model was evaluated."""
+"""How the app of a store may answer. ``auto`` means that the self-test of its model decides."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoreInfo:
     """A store with information about its contents.
 
-    ``name`` is its name in the registry; ``usage_bytes`` the size of its chunks; ``problem`` explains why files could
-    not be indexed, with the message of one of them.
+    ``name`` is the store's name in the registry, and ``usage_bytes`` the size of its chunks. ``problem`` explains why
+    files could not be indexed, with the error message of one such file.
     """
 
     row: StoreRow
@@ -47,29 +47,29 @@ class StoreInfo:
     usage_bytes: int
     problem: str | None = None
     skipped: Mapping[str, int] = field(default_factory=dict)
-    """Number of files and folders that the last scan of its source skipped, by reason."""
+    """Number of files and folders that the last scan of the store's source skipped, by reason."""
 
     @property
     def status(self) -> str:
-        """``expired``, ``in_progress`` or ``completed``, as named by OpenAI."""
+        """The status, as OpenAI names it: ``expired``, ``in_progress`` or ``completed``."""
         if is_expired(self.row):
             return "expired"
         return "in_progress" if self.counts.in_progress else "completed"
 
 
 def is_expired(row: StoreRow) -> bool:
-    """Return whether the store has not been used for its expiry period."""
+    """Return whether the store has not been used for longer than its expiry period."""
     return row.expires_at is not None and row.expires_at <= time.time()
 
 
 class StoreServable:
-    """One store, created from its row on each request by name; it keeps nothing open itself.
+    """A servable for one store, created from the store's row for each request by name. It keeps no resources open.
 
-    ``embedding_model`` is the concrete name of the model of the store's vectors; empty if the store is searched by
-    words alone. ``weight`` is the measured weight of its vectors; ``links`` whether its passages are linked.
+    ``embedding_model`` is the concrete name of the model of the store's vectors; it is empty if the store is searched
+    by words alone. ``weight`` is the measured weight of the vectors, and ``links`` states whether passages are linked.
     ``last_change`` is the store's newest change when the row was read, which saves the first search a query.
-    ``condition`` returns the filter that a file must meet for a caller to read it. ``indexes`` is the daemon's
-    `IndexManager`. ``before`` is awaited before each search, and may reject it.
+    ``condition`` returns the filter that a file must meet for a caller to read the file. ``indexes`` is the daemon's
+    `IndexManager`. ``before`` is awaited before each search, and can reject the search.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class StoreServable:
         return self._card
 
     async def call(self, request: Request, context: Context) -> SearchResult:
-        """Answer `Search`; for errors see `Searcher.search`. Raise `InvalidRequest` for any other request."""
+        """Answer a `Search`; for errors see `Searcher.search`. Raise `InvalidRequest` for any other request."""
         if not isinstance(request, Search):
             raise InvalidRequest(
                 f"'{self._card.name}' is a store: it answers only searches, not requests of the kind "
@@ -131,7 +131,7 @@ class StoreServable:
         return search_result
 
     async def _with_file_counts(self, search_result: SearchResult, context: Context) -> SearchResult:
-        """Return ``search_result`` with the counts of files that the caller may read: searchable and waiting files."""
+        """Return ``search_result`` with the number of searchable and of waiting files that the caller may read."""
         condition = self._condition(context.caller)
         if condition is None:
             counts = await self._database.read(rows.counts, [self._store_id])
@@ -146,12 +146,14 @@ class StoreServable:
 
 
 def scope_name(row: StoreRow) -> str:
-    """Return the name of a store in scopes: its name, or its id if the name is only a title."""
+    """Return the name of a store in scopes: the store's name if the store has claimed it, otherwise the id."""
     return row.id if row.claim is None else row.name
 
 
 def name_stores(store_rows: Sequence[StoreRow], owner: str) -> list[tuple[StoreRow, str]]:
-    """Return stores with the names for a caller: its own and shared stores by name, all others by id."""
+    """Return stores with the names that a caller uses: names for the caller's own and for shared stores, ids for all
+    others.
+    """
     own_names = {row.name for row in store_rows if row.owner == owner and row.claim is not None}
     result = []
     for row in store_rows:
@@ -185,7 +187,7 @@ def store_card(row: StoreRow, name: str) -> Card:
 
 
 def check_answers(answers: str, *, app: bool = True) -> None:
-    """Raise `InvalidRequest` for an invalid ``answers`` value, or for one of a store without ``app``."""
+    """Raise `InvalidRequest` if the value of ``answers`` is invalid, or is set for a store without an app."""
     if answers not in ANSWERS:
         raise InvalidRequest(
             f"The store setting 'answers' is '{answers[:80]}', but must be one of {', '.join(ANSWERS)}."
@@ -201,7 +203,9 @@ def check_answers(answers: str, *, app: bool = True) -> None:
 
 
 def check_search(given_value: Any, *, app: bool = True) -> dict[str, Any]:
-    """Validate how the app of a store searches: ``steps`` and their budget, see `Steps`. Raises `InvalidRequest`."""
+    """Validate the setting that controls how a store's app searches: ``steps`` and their budget, see `Steps`. Raises
+    `InvalidRequest`.
+    """
     if not isinstance(given_value, Mapping):
         raise InvalidRequest('\'search\' must be an object, such as {"steps": "auto"}.', param="search")
     for name in given_value:
@@ -237,16 +241,16 @@ def check_search(given_value: Any, *, app: bool = True) -> dict[str, Any]:
     return settings
 
 
-# A store as one caller may see it: the only way from `portico_server.api` and the apps to the content of a
-# store. `Stores.get` returns a `StoreView`, and all code that reads content requires one. A filter bound to
-# the caller's key is applied only here and in `portico_server.knowledge.search`, which gets it from
-# `Stores.find`.
+# A store as one caller may see it. `portico_server.api` and the apps access the contents of a store only
+# through a view: `Stores.get` returns a `StoreView`, and all code that reads contents requires one. A filter
+# bound to the caller's key is applied only here and in `portico_server.knowledge.search`, which gets the
+# filter from `Stores.find`.
 
 
 @dataclass(frozen=True, slots=True)
 class StoreView(StoreRow):
-    """A store, and the ``condition`` that its files must meet for this caller; ``None`` if the caller may read all
-    files.
+    """A store, and the ``condition`` that files must meet for this caller to read them; ``None`` if the caller may
+    read all files.
     """
 
     condition: Filter | None = None
@@ -271,7 +275,7 @@ class StoreView(StoreRow):
             )
 
     def require_whole(self) -> None:
-        """Raise `Forbidden` if the caller cannot read all files, for operations that concern all of them."""
+        """Raise `Forbidden` if the caller cannot read all files of the store. For operations that concern all files."""
         if not self.whole:
             raise Forbidden(
                 f"This key can see only a part of the store '{self.name or self.id}', but the request "

@@ -1,4 +1,4 @@
-"""Tracks which store has which name, in the registry and among the private names of keys."""
+"""Records which store has claimed which name, both in the registry and among the private names of keys."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ class StoreClaims:
         self._database = database
         self._registry = registry
         self._private: set[str] | None = None
-        """The private names of keys, see `claim_of`; ``None`` until they are loaded."""
+        """The private names that keys have claimed, see `claim_of`; ``None`` until they are loaded."""
 
     async def load(self) -> None:
         """Load the private names from the database."""
         self._private = await self._database.read(rows.claims)
 
     def has(self, key: str, owner: str) -> bool:
-        """Return whether a key may have a private store under ``store/NAME``."""
+        """Return whether a key may have a private store named ``store/NAME``. True until the names are loaded."""
         if not self._private:
             return self._private is None
         kind, _, name = key.partition("/")
         return kind == "store" and claim_of(owner, name) in self._private
 
     def note(self, row: StoreRow) -> None:
-        """Record what a key has under a name."""
+        """Record the private name that a store has claimed."""
         if self._private is not None and row.owner is not None and row.claim is not None:
             self._private.add(row.claim)
 
     async def release(self, row: StoreRow) -> None:
-        """Release the name of a deleted or renamed store. If others have it as their title, the next of them gets the
-        name.
+        """Release the name of a deleted or renamed store. If other stores have this name as their title, the oldest of
+        them claims it.
         """
         if row.claim is None:
             return
@@ -59,7 +59,9 @@ class StoreClaims:
                     self.note(heir)
 
     async def insert(self, row: StoreRow) -> StoreRow:
-        """Write a new row with its name. Raise `Conflict` if the name is not available to its owner."""
+        """Write a new row, and claim the store's name. Raise `Conflict` if the name is not available to the store's
+        owner.
+        """
         row = replace(row, claim=claim_of(row.owner, row.name))
         async with self._registry.claims.hold(row.owner, *registry_keys(row)):
             if not await self._database.write(rows.add, row):
@@ -68,7 +70,7 @@ class StoreClaims:
         return row
 
     async def insert_titled(self, row: StoreRow) -> StoreRow:
-        """Write a new row whose name is a title, and claim the name if it is available to its owner."""
+        """Write a new row whose name is a title. Claim the name too if it is available to the store's owner."""
         if is_store_name(row.name):
             with suppress(Conflict):
                 return await self.insert(row)
@@ -76,7 +78,7 @@ class StoreClaims:
         return row
 
     async def change(self, row: StoreRow, new: StoreRow, changes: Mapping[str, Any]) -> StoreRow:
-        """Write the changes with the store's new name. Raise `Conflict` if the name is not available."""
+        """Write changes to a store, and claim its new name. Raise `Conflict` if the name is not available."""
         must = new.name != row.name and (row.owner is None or new.app)
         if must:
             check_store_name(new.name)
@@ -105,7 +107,7 @@ def registry_keys(row: StoreRow) -> tuple[str, ...]:
 
 
 def store_taken_error(name: str) -> Conflict:
-    """Return the error for an existing store name."""
+    """Return the error for a store name that is already in use."""
     return Conflict(
         f"A store '{name}' already exists. Choose another name, or delete that store first.",
         code="name_taken",

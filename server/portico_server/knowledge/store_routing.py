@@ -1,4 +1,4 @@
-"""Lets a chat model choose the stores for a question by their names and descriptions."""
+"""Lets a chat model choose the stores to search for a question, based on their names and descriptions."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from portico_server.core.request import Chat, ChatReply
 from portico_server.knowledge.chunk.prompts import answer_text
 
 ROUTE_TIMEOUT_S = 30.0
-"""Seconds after which all stores are searched."""
+"""Seconds that the model has to choose the stores. After that, all stores are searched."""
 
 MAX_ROUTED_STORES = 3
-"""Maximum number of stores that a question is sent to."""
+"""Maximum number of stores that the model may choose for a question."""
 
 MAX_SHOWN_QUESTION_CHARS = 2_000
 """Maximum number of characters of a question shown to the model."""
@@ -27,7 +27,7 @@ _NUMBER = re.compile(r"\d+")
 async def choose_stores(
     query: str, stores: Sequence[tuple[str, str]], writer: str, context: Context
 ) -> tuple[list[int], str]:
-    """Return the stores (name, description) to search, counted from 0, and a note for the trace.
+    """Return the numbers, from 0, of the ``stores`` (name, description) to search, and a note for the trace.
 
     Returns all stores if the model ``writer`` fails, takes too long or names none, because the search must not fail
     for this reason.

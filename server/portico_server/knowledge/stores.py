@@ -74,7 +74,8 @@ PASSAGE_PAGE_SIZE = 1_000
 def _to_visible(row: StoreView, caller: Principal) -> StoreRow:
     """Return a store without details that the caller need not know.
 
-    The source of the files reveals which exist, and its location on this machine is only for admins.
+    A filtered caller must not see the source, because it reveals which files exist. Only admins see where a folder is
+    on this machine.
     """
     if not row.whole:
         return replace(row, folder=None, source=None)
@@ -84,9 +85,9 @@ def _to_visible(row: StoreView, caller: Principal) -> StoreRow:
 class StoreService:
     """All stores of the daemon.
 
-    The composition root adds ``served`` to the registry and calls `start`. A reference to a store is its name or id: a
-    name refers to the caller's own store first, then to a shared one; an admin refers to other keys' stores by their
-    ids. The scope ``stores:{name}:read|write|manage`` determines what a caller may do.
+    The composition root adds ``served`` to the registry and calls `start`. A store can be referred to by its name or
+    its id. A name refers to the caller's own store first, then to a shared store. An admin refers to the stores of
+    other keys by their ids. The scope ``stores:{name}:read|write|manage`` determines what a caller may do.
     """
 
     def __init__(
@@ -107,10 +108,10 @@ class StoreService:
         self._claims = StoreClaims(database, registry)
         self._indexes = IndexManager(database, settings.indexes)
         self.served = ServedStores(database, registry, self._indexes, self._claims)
-        """The stores as the registry serves them."""
+        """The stores in the form in which the registry serves them."""
         self.filtered: Callable[..., Sequence[str]] = lambda *_stores: ()
-        """Returns the names of the keys with a filter on a store, given its name or id; injected by the
-        composition root.
+        """Function injected by the composition root. Given the name and the id of a store, it returns the names of the
+        keys that have a filter on the store.
         """
         pictures = PictureDescriber(registry, settings.picture_model, settings.ocr_languages)
         recordings = RecordingTranscriber(registry, settings.recording_model)
@@ -163,10 +164,10 @@ class StoreService:
             registry,
             self._on_change,
         )
-        """Store operations that execute as runs."""
+        """The operations on stores that are executed as runs."""
 
     def attachments(self, uploads: UploadedFiles) -> AttachmentReader:
-        """Return the reader of files attached to a question, given by their bytes or by their ids among the
+        """Return a reader for the files attached to a question, which contains their bytes or their ids among the
         ``uploads``.
         """
         return AttachmentReader(self._readers, uploads)
@@ -176,12 +177,12 @@ class StoreService:
         self._indexes.watch(watcher)
 
     async def start(self) -> list[str]:
-        """Resume interrupted work and sync followed sources again; return the ids of the runs."""
+        """Resume interrupted work and sync followed sources again. Return the ids of the runs."""
         await self._claims.load()
         return await self.jobs.start()
 
     async def close(self) -> None:
-        """Stop following and the processes that read documents, and close the indexes."""
+        """Stop following sources, stop the processes that read documents, and close the indexes."""
         await self._following.close()
         await self._readers.close()
         await self._indexes.close()
@@ -204,22 +205,27 @@ class StoreService:
         metadata: Mapping[str, str] | None = None,
         expires_after_days: int | None = None,
     ) -> StoreView:
-        """Create a store. ``unique`` gives it a unique name, which is shared if an administrator creates it.
+        """Create a store. ``unique`` requires a unique name; if an administrator creates the store, it is shared.
 
-        Otherwise, the name is a title as in OpenAI's API: if the caller may use that name and has not yet, the name
-        refers to the store too. ``embedding_model`` ``None`` means the default model, and ``""`` a store that is
-        searched by words alone. A store with ``app`` also answers as a chat app of its name; a store with a ``folder``
-        or another ``source`` mirrors it. Raises `InvalidRequest`, `Conflict` if the name is in use, `Forbidden`.
+        Without ``unique``, the name is a title, as in OpenAI's API. If the caller may use this name and has no store
+        with it yet, the name refers to the new store too. ``embedding_model`` ``None`` means the default model; ``""``
+        creates a store that is searched by words alone. With ``app``, the store also answers as a chat app of the same
+        name. With a ``folder`` or another ``source``, the store mirrors it. Raises `InvalidRequest`, `Conflict` if the
+        name is in use, and `Forbidden`.
         """
         if unique or app:
             check_store_name(name)
-        elif has_controls(name):  # a title beside an id: its markup is plain text, as in OpenAI's API
+        # the store has an id, so a title may contain any characters except control characters, as in
+        # OpenAI's API
+        elif has_controls(name):
             check_plain(name, "a store")
         check_answers(answers, app=app)
         search = None if search is None else check_search(search, app=app)
         caller.require(f"stores:{name if is_store_name(name) else '*'}:manage")
         if folder is not None:
-            caller.require("admin")  # a caller who names a folder of this machine can read its contents
+            caller.require(
+                "admin"
+            )  # because a caller who follows a folder of this machine can read its contents
             folder = existing_folder(folder)
         checked_source = None if source is None else self._check_source(source, folder, caller)
         now = time.time()
@@ -251,10 +257,11 @@ class StoreService:
     async def get(
         self, ref: str, caller: Principal, action: str = "read", *, is_whole: bool = False
     ) -> StoreView:
-        """Return the store that ``caller`` refers to by id or name, for ``read``, ``write`` or ``manage``.
+        """Return the store to which ``caller`` refers by id or name, for ``read``, ``write`` or ``manage``.
 
-        ``is_whole`` is for operations that concern all of its files, such as managing it. Raises `NotFound` if the
-        store does not exist for this caller, `Forbidden` if the caller may not do this.
+        ``is_whole`` is for operations that concern all files of the store, such as managing the store. Raises
+        `NotFound` if the store does not exist for this caller, and `Forbidden` if the caller may not perform the
+        action.
         """
         row = await self._find_row(ref, caller)
         if row is None:
@@ -302,17 +309,19 @@ class StoreService:
         ]
 
     def _without_model(self, row: StoreRow) -> str | None:
-        """Return the problem of a store whose embedding model is no longer available, if any."""
+        """Return a problem message if the embedding model of a store is no longer available, otherwise ``None``."""
         model = row.embedding_model
         if not model or self._registry.get(model) is not None:
             return None
         return (
-            f"Its embedding model '{model}' is not available: it is searched by words alone, and new files "
-            "cannot be indexed. Add the model, or give the store another model."
+            f"Its embedding model '{model}' is not available. Searches use words alone, and new files cannot "
+            "be indexed. Add the model, or give the store another model."
         )
 
     async def list_skipped(self, row: StoreView) -> SkippedRows:
-        """Return what the last scan of a store's source skipped. Raise `Forbidden` for callers who see only a part."""
+        """Return the files and folders that the last scan of a store's source skipped. Raise `Forbidden` if the caller
+        may not read all files of the store.
+        """
         row.require_whole()
         return (
             await self._database.read(store_skips.skips_of, row.id) if follows(row) else None
@@ -323,8 +332,8 @@ class StoreService:
 
         The columns are ``name``, ``metadata``, ``expires_after_days``, ``description``, ``app``, ``answers``,
         ``vector_weight``, ``keep_removed``, ``search``, and ``links``, which needs a run that `link` queues.
-        ``source`` replaces the source that the store follows. ``paused`` ignores changes of the source; a resumed
-        store is synced.
+        ``source`` replaces the source that the store follows. While ``paused`` is set, changes of the source are
+        ignored; when it is cleared, the store is synced.
         """
         row = await self.get(ref, caller, "manage")
         check_answers(changes.get("answers", "auto"), app=changes.get("app", row.app))
@@ -361,7 +370,7 @@ class StoreService:
         ):
             await self.sync(new)
         elif is_expired(row):
-            await self.contents.queue(row)  # its chunks may have been deleted
+            await self.contents.queue(row)  # the chunks of an expired store may have been deleted
         return await self.get(row.id, caller, "manage")
 
     async def serve_restored(self, row: StoreRow, model: str) -> str | None:
@@ -369,7 +378,9 @@ class StoreService:
         self._claims.note(row)
         self._on_change()
         self._indexes.note_change(row.id, row.embedding_model)
-        await self.contents.queue(row)  # files that were waiting to be indexed when the archive was written
+        await self.contents.queue(
+            row
+        )  # files may have been waiting to be indexed when the archive was written
         if row.linked_to is not None:
             await self._scheduler.ensure(LINK_RUN_KIND, row.id, row.work)
         return await self.jobs.change_model(row, model) if model else None
@@ -437,13 +448,13 @@ class StoreService:
         return await self._database.read(rows.waiting_files)
 
     async def sync(self, row: StoreRow) -> str:
-        """Queue a sync of a store, and return the id of the run, which ends when everything is indexed."""
+        """Queue a sync of a store, and return the id of the run. The run ends when everything is indexed."""
         return await self._following.sync(row)
 
     async def find_followed(self, ref: str, caller: Principal) -> StoreView:
-        """Return the store that ``caller`` refers to, for a sync.
+        """Return the store to which ``caller`` refers, for a sync.
 
-        Raises the errors of `get`, and `InvalidRequest` if the store mirrors nothing.
+        Raises the errors of `get`, and `InvalidRequest` if the store mirrors no source.
         """
         row = await self.get(ref, caller, "write", is_whole=True)
         if not follows(row):
@@ -476,7 +487,7 @@ class StoreService:
         return store_passages[:limit]
 
     async def plan(self, row: StoreRow) -> SyncPlan:
-        """Return what a sync would do now. Raises the errors of `sync`, and `Unavailable` if the source cannot be
+        """Return what a sync would change now. Raises the errors of `sync`, and `Unavailable` if the source cannot be
         read.
         """
         return await self._following.plan(row)
@@ -484,13 +495,15 @@ class StoreService:
     def _check_source(
         self, source: str | Sequence[str], folder: Path | None, caller: Principal
     ) -> Mapping[str, JSON]:
-        caller.require("admin")  # the source is fetched with the daemon's rights and keys
+        caller.require("admin")  # because the daemon fetches the source with its own rights and keys
         if folder is not None:
             raise InvalidRequest("A store can follow a folder or a source, but not both.", param="source")
         return self._following.check(source)
 
     async def _find_row(self, ref: str, caller: Principal) -> StoreRow | None:
-        """Return a store by its name, the caller's own before a shared one, or by its id."""
+        """Return the store with this name or id. The caller's own store takes precedence over a shared store of the
+        same name.
+        """
         if is_store_name(ref):
             row = self._database.read_now(own_or_shared, rows.named_now, ref, caller.id)
             return row or await self._database.read(own_or_shared, rows.by_name, ref, caller.id)

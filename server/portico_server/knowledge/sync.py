@@ -1,4 +1,4 @@
-"""Mirrors a source: applies additions, changes, moves and deletions to the store."""
+"""Mirrors a source: applies its additions, changes, moves and deletions to the store."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ BATCH_FILES = 128
 """Maximum number of files in a transaction."""
 
 MAX_BATCH_BYTES = 64 * 1024 * 1024
-"""Bytes after which a transaction is full."""
+"""Total size of files, in bytes, at which a transaction ends."""
 
 MANY_FILES = 10
-"""Number of files that are not removed all at once because their folder is empty."""
+"""Minimum number of files that are not removed when their folder is suddenly empty."""
 
 MAX_NAMED_FILES = 100
-"""Maximum number of files named individually in a result."""
+"""Maximum number of files that a result lists individually."""
 
 COMPARED_FILES = 32
-"""Number of files compared at a time before any changes."""
+"""Number of files that are compared with the source at a time."""
 
 WantedFile = tuple[SourceEntry, StoreFileRow | None]
 """A file to add or update, and its stored version."""
@@ -55,7 +55,7 @@ WantedFile = tuple[SourceEntry, StoreFileRow | None]
 
 @dataclass(slots=True)
 class SyncResult:
-    """The result of a sync, in numbers of files."""
+    """The result of a sync, as numbers of files."""
 
     added: int = 0
     changed: int = 0
@@ -63,28 +63,28 @@ class SyncResult:
     removed: int = 0
     unchanged: int = 0
     missed: list[dict[str, JSON]] = field(default_factory=list)
-    """The first `MAX_NAMED_FILES` files that could not be read, with reasons."""
+    """The first `MAX_NAMED_FILES` files that could not be read, each with the reason."""
 
 
 class SourceSync:
-    """Mirrors sources. A run ends when all its files are indexed."""
+    """Mirrors sources. A run of a sync ends when all its files are indexed."""
 
     def __init__(self, database: Database, files: FileStorage, ingest: Ingest, max_files: int) -> None:
         self._database = database
         self._files = files
         self._ingest = ingest
         self._max_files = max_files
-        """Maximum number of files of a source that lists only the latest, or whose files are kept after they disappear
-        from it.
+        """Maximum number of files in a store whose source lists only the latest files, or that keeps files which have
+        disappeared from the source.
         """
 
     async def run(self, store: StoreRow, source: StoreSource, context: Context) -> JSON:
-        """Mirror ``source`` in ``store``, then index the files; return counts of what was done, and of the files
-        examined.
+        """Mirror ``source`` in ``store``, then index the files. Return the numbers of files examined, added, changed
+        and removed.
 
         Raises `Unavailable` if an empty folder would cause the removal of many files. A file with unchanged size and
-        time is not read. A file with a changed time but the same bytes is not indexed; neither is a moved file, which
-        keeps its id, chunks and vectors.
+        time is not read. A file whose time changed but whose bytes did not is not indexed again. A moved file is not
+        indexed again either, and keeps its id, chunks and vectors.
         """
         await context.emit(Progressed("scan", source.address))
         walk = await self._scan(store, source)
@@ -125,7 +125,7 @@ class SourceSync:
         }
 
     async def plan(self, store: StoreRow, source: StoreSource) -> SyncPlan:
-        """Return what `run` would do now, without changing anything."""
+        """Return what `run` would change now, without changing anything."""
         walk = await self._scan(store, source)
         file_rows = await self._database.read(store_files.mirror, store.id)
         _require_some(source, walk, file_rows)
@@ -161,12 +161,14 @@ class SourceSync:
         return walk
 
     async def _remember(self, store: StoreRow, walk: Walk) -> None:
-        """Store what was skipped. A scan of individual paths replaces only the entries of these paths."""
+        """Store the list of skipped files. If only certain paths were scanned, only the entries of these paths are
+        replaced.
+        """
         now = SkippedRows(walk.skipped, walk.skipped_names, time.time())
         if walk.only is not None:
             before = await self._database.read(store_skips.skips_of, store.id)
             if before is None or not before.complete or not now.complete:
-                return  # existing entries are kept until the next full scan
+                return  # the existing list stays until the next full scan
             elsewhere = {
                 name: reason
                 for name, reason in before.names.items()
@@ -244,7 +246,9 @@ class SourceSync:
         file_rows: Mapping[str, StoreFileRow],
         untouched_names: set[str],
     ) -> set[str]:
-        """Return the touched files with unchanged bytes, as far as known without fetching them."""
+        """Return the files whose time has changed but whose bytes have not, as far as this is known without fetching
+        them.
+        """
         touched_files = [
             (source_entry, old)
             for name, source_entry in walk.files.items()
@@ -252,7 +256,7 @@ class SourceSync:
             and (old := file_rows.get(name)) is not None
             and self._files.holds(
                 old.sha256, old.bytes
-            )  # otherwise the copy is missing, and the file is read again
+            )  # otherwise the stored copy is missing, and the file is read again
         ]
         same_names: set[str] = set()
         for first in range(0, len(touched_files), COMPARED_FILES):
@@ -266,12 +270,13 @@ class SourceSync:
         return same_names
 
     async def _note(self, store: StoreRow, source_entry: SourceEntry, old: StoreFileRow) -> None:
-        """Record the new time of an unchanged file."""
+        """Record the new modification time of a file whose bytes are unchanged."""
         changes: dict[str, object] = {}
         if (old.source_mtime_ns, old.source_size) != (source_entry.mtime_ns, source_entry.size):
             changes = {"source_mtime_ns": source_entry.mtime_ns, "source_size": source_entry.size}
         if old.status == "failed" and old.error_code == "server_error":
-            # A file that failed because of the daemon (an unavailable model, a full disk) is retried.
+            # Retry a file that failed because of the daemon, for example because a model was unavailable or
+            # the disk was full.
             changes |= {"status": "in_progress", "error_code": None, "error_message": None}
         if changes:
             await self._database.write(rows.set_file, store.id, old.file_id, changes)
@@ -299,7 +304,9 @@ class SourceSync:
                 await self._note(store, source_entry, old)
                 result.unchanged += 1
             else:
-                assert isinstance(outcome, ReceivedFile), "only stored files can be unchanged"
+                assert isinstance(outcome, ReceivedFile), (
+                    "only a file that is already stored can be unchanged"
+                )
                 received_files.append((outcome, _mirrored(store, source_entry, old, outcome)))
                 result.added += old is None
                 result.changed += old is not None
@@ -351,7 +358,9 @@ def _require_some(source: StoreSource, walk: Walk, file_rows: Mapping[str, Store
 async def _moves(
     source: StoreSource, walk: Walk, file_rows: Mapping[str, StoreFileRow]
 ) -> list[tuple[StoreFileRow, SourceEntry]]:
-    """Return files that disappeared and reappeared under another name with the same bytes and format."""
+    """Return files that disappeared from the source and reappeared under another name with the same bytes and
+    format.
+    """
     removed_rows: dict[tuple[int, str], list[StoreFileRow]] = {}
     for name, row in file_rows.items():
         if walk.is_gone(name):

@@ -1,4 +1,4 @@
-"""Ranks tools for a query in memory, with the lexical index and exact vectors of stores."""
+"""Ranks tools for a query, using in-memory indexes of the kinds that stores use: a lexical index and exact vectors."""
 
 from __future__ import annotations
 
@@ -31,14 +31,16 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 VECTOR_WEIGHT: Final = 0.5
-"""Weight of vectors relative to words: descriptions are short, and questions use other words. Measured."""
+"""Weight of vectors relative to words. Descriptions are short, and questions use other words. The value was
+measured.
+"""
 
 MAX_KEPT_TOOLS: Final = 20_000
 """Total tools across the cached indexes. The least recently used index is evicted and rebuilt on demand."""
 
 
 MAX_MAKING: Final = 4
-"""Maximum number of tool lists indexed concurrently, one per key."""
+"""Maximum number of tool lists that are indexed concurrently. Each key may have one of them."""
 
 RETRY_S: Final = 60.0
 """Seconds for which tools are ranked by words alone after the embedding model has failed."""
@@ -46,9 +48,9 @@ RETRY_S: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class _Ranked:
-    """The index of one list of tools, without ``vectors`` if no embedding model works.
+    """The index of one list of tools. ``vectors`` is missing if no embedding model works.
 
-    ``until`` is the time at which it is rebuilt, in seconds of `time.monotonic`.
+    ``until`` is the time, on the clock of `time.monotonic`, at which the index is rebuilt.
     """
 
     words: LexicalIndex
@@ -75,8 +77,8 @@ class ToolIndex:
         *,
         charge: bool = False,
     ) -> list[int]:
-        """See `portico_server.core.tool_search.ToolSearch`. Raises `TooMany` if a key has too many lists indexed
-        at once.
+        """See `portico_server.core.tool_search.ToolSearch`. Raises `TooMany` if a key has too many tool lists indexed
+        concurrently.
         """
         if not tools or not query.strip():
             return []
@@ -90,7 +92,7 @@ class ToolIndex:
         texts = [tool.text for tool in tools]
         digest = blake2b("\0".join([name, *texts]).encode()).digest()
         lock = self._making.setdefault(digest, asyncio.Lock())
-        async with lock:  # searches of the same list wait until its index is built
+        async with lock:  # searches for the same list wait until the first one has built its index
             cached_index = self._cached_indexes.pop(digest, None)
             if cached_index is None or cached_index.until <= time.monotonic():
                 async with self._slots.hold(context.caller.id):
@@ -111,9 +113,9 @@ class ToolIndex:
         return servable if servable is not None and "embeddings" in servable.card.capabilities else None
 
     async def _embed(self, texts: Sequence[str], context: Context, *, charge: bool) -> list[bytes]:
-        """Return the vectors of texts; empty if no model works, so that words alone are used.
+        """Return the vectors of texts, or an empty list if no model works, so that tools are ranked by words alone.
 
-        The right to call a tool includes finding it, so no other scope is needed.
+        The right to call a tool includes finding it by search, so the caller needs no other scope.
         """
         model = self._model()
         if model is None:
@@ -135,8 +137,8 @@ class ToolIndex:
 
 
 def _index(heads: Sequence[str], texts: Sequence[str], vectors: Sequence[bytes], until: float) -> _Ranked:
-    # tantivy, NumPy and the dictionaries take half a second to import, which must not slow down the start of
-    # the daemon.
+    # Importing tantivy, NumPy and the dictionaries takes half a second, which must not delay the start of the
+    # daemon.
     import numpy as np
 
     from portico_server.knowledge.index.lexical import LexicalIndex

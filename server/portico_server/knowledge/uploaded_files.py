@@ -15,7 +15,7 @@ ARTIFACT_PREFIX = "art_"
 
 @dataclass(frozen=True, slots=True)
 class UploadedFiles:
-    """Both kinds of files behind one interface, as in ``/v1/files``."""
+    """Files that clients uploaded and files that runs created, behind one interface as in ``/v1/files``."""
 
     files: FileStorage
     artifacts: ArtifactStore
@@ -23,9 +23,10 @@ class UploadedFiles:
     async def read(
         self, file_id: str, caller: Principal, *, limit: int, param: str | None = None
     ) -> tuple[str, bytes]:
-        """Return the name and content of a file. Raises `NotFound`, and `TooLarge` for more than ``limit`` bytes.
+        """Return the name and content of a file. Raises `NotFound`, and `TooLarge` if the file has more than ``limit``
+        bytes.
 
-        ``param`` is the parameter that names the file, for the error.
+        ``param`` is the request parameter with the file id, for errors.
         """
         try:
             return await self._read(file_id, caller, limit)

@@ -1,4 +1,5 @@
-"""Files uploaded in parts: created, filled in any order and in parallel, then assembled into one file.
+"""Files uploaded in parts: a client creates an upload, sends its parts in any order and in parallel, and then
+completes it, which joins the parts into one file.
 
 Source: https://platform.openai.com/docs/api-reference/uploads
 """
@@ -28,10 +29,10 @@ from portico_server.knowledge.names import check_filename
 from portico_server.settings import MB_BYTES
 
 LIFETIME_S: Final = 3_600
-"""Seconds from the creation of an upload within which it must be completed."""
+"""Seconds after its creation within which an upload must be completed."""
 
 KEEP_ENDED_S: Final = 86_400
-"""Additional seconds for which an ended upload can still be queried."""
+"""Additional seconds for which an upload can be queried after it has ended."""
 
 MAX_PART_BYTES: Final = 64 * MB_BYTES
 """Maximum size of a part, in bytes."""
@@ -40,7 +41,9 @@ MAX_PARTS: Final = 1_000
 """Maximum number of parts of an upload."""
 
 MAX_REPEATED_RATIO: Final = 2
-"""Maximum ratio of the bytes of all parts to the announced bytes: a part whose response was lost is sent again."""
+"""Maximum total size of all parts relative to the announced size. It exceeds 1 because a client sends a part again if
+the response was lost.
+"""
 
 MAX_PENDING_UPLOADS: Final = 32
 """Maximum number of pending uploads of a key."""
@@ -56,7 +59,7 @@ _MEDIA_TYPE: Final = re.compile(r"[\w.+-]{1,100}/[\w.+-]{1,100}(?:\s*;[ -~]{0,20
 
 @dataclass(frozen=True, slots=True)
 class UploadState:
-    """An upload, its received parts, and its file once it is complete, while the file exists."""
+    """An upload and its received parts. After completion, it also contains the file, as long as the file exists."""
 
     row: UploadRow
     parts: Sequence[PartRow] = ()
@@ -64,7 +67,8 @@ class UploadState:
 
 
 class UploadStorage:
-    """Uploads of callers, who see only their own. After `add_part` returns, the part is on disk, bytes and row.
+    """The uploads of callers. Each caller sees only its own. When `add_part` returns, the bytes and the row of the
+    part are stored durably.
 
     ``max_bytes`` is the maximum size of a file.
     """
@@ -86,9 +90,9 @@ class UploadStorage:
         file_keep_s: int | None = None,
     ) -> UploadState:
         """Start an upload of ``size`` bytes. The file is kept for ``file_keep_s`` seconds, or indefinitely if
-        ``None``.
+        ``file_keep_s`` is ``None``.
 
-        Raises `InvalidRequest`, `TooLarge`, and `TooMany` for a key with too many pending uploads.
+        Raises `InvalidRequest`, `TooLarge`, and `TooMany` if the key has too many pending uploads.
         """
         check_filename(filename, "filename")
         check_purpose(purpose)
@@ -146,8 +150,8 @@ class UploadStorage:
             return
         _require_pending(rows.get(connection, row.id))
         raise TooLarge(
-            f"The upload announced {row.bytes:,} bytes and has reached the limit of {MAX_PARTS:,} parts, or "
-            "of twice as many bytes in total. Complete it, or cancel it.",
+            f"The upload announced {row.bytes:,} bytes. It has reached the limit of {MAX_PARTS:,} parts, or "
+            "its parts have more than twice as many bytes in total. Complete or cancel the upload.",
             code="too_many_parts",
             param="data",
         )
@@ -155,10 +159,10 @@ class UploadStorage:
     async def complete(
         self, upload_id: str, part_ids: Sequence[str], md5: str | None, caller: Principal
     ) -> UploadState:
-        """Create the file from the parts in this order. A completed upload is returned unchanged.
+        """Create the file from the parts in the given order. If the upload is already complete, return it unchanged.
 
-        Raises `InvalidRequest` unless the parts have the announced number of bytes and ``md5`` matches; then the
-        upload stays unchanged.
+        Raises `InvalidRequest` if the parts do not have the announced number of bytes in total or ``md5`` does not
+        match. The upload then stays unchanged.
         """
         row = await self._row(upload_id, caller)
         if row.status == "completed":
@@ -189,7 +193,9 @@ class UploadStorage:
         return UploadState(await self._row(upload_id, caller))
 
     async def expire(self, *, dry_run: bool = False) -> int:
-        """End expired uploads and delete those that ended long ago; return how many ended."""
+        """End uploads that have expired, and delete uploads that ended long ago. Return the number of uploads that
+        were ended.
+        """
         if dry_run:
             return await self._database.read(rows.count_expired)
         total = 0
@@ -273,7 +279,7 @@ class UploadStorage:
             upload_state = await self.get(row.id, caller)
             if upload_state.row.status != "completed":
                 raise
-            return upload_state  # completed by another call in the meantime
+            return upload_state  # another call has completed the upload in the meantime
         await self._files.release(digests)
         return UploadState(await self._row(row.id, caller), file=file)
 

@@ -1,4 +1,4 @@
-"""The contents of a folder: every readable file by its path in the folder."""
+"""The contents of a folder: finds all readable files, each named by its path in the folder."""
 
 from __future__ import annotations
 
@@ -23,10 +23,12 @@ from portico_server.knowledge.parse.formats import (
 )
 
 IGNORED_FOLDERS = frozenset({"node_modules", "__pycache__", "venv", "site-packages"})
-"""Folders that are never scanned, like hidden ones (``.git``, ``.venv`` …). They are not counted as skipped."""
+"""Folders that are never scanned, as is the case for hidden folders (``.git``, ``.venv`` …). They do not count as
+skipped.
+"""
 
 MAX_SKIPPED_NAMES = 1_000
-"""Maximum number of skipped files that are named; further files are only counted."""
+"""Maximum number of skipped files whose names are recorded. Further files are only counted."""
 
 UNKNOWN_KIND = "of an unsupported format"
 EMPTY_FILE = "empty"
@@ -35,11 +37,11 @@ IGNORED_BY_RULE = "ignored by .gitignore or .porticoignore"
 
 @dataclass(frozen=True, slots=True)
 class SourceEntry:
-    """A file of a source. ``name`` is its path in the source, as shown in the API.
+    """A file of a source. ``name`` is the path of the file in the source, as the API shows it.
 
-    ``at`` is where to read it from: a path on this machine, a key, a URL. ``mtime_ns`` is the time of its last change,
-    or a number that differs between states. If the time or the ``size`` is unknown before the file is read, they are
-    ``None`` and 0.
+    ``at`` is the location to read the file from: a path on this machine, a key or a URL. ``mtime_ns`` is the time of
+    the last change, or another number that changes with the file. If the time is unknown before the file is read, it
+    is ``None``; if the ``size`` is unknown, it is 0.
     """
 
     name: str
@@ -50,24 +52,26 @@ class SourceEntry:
 
 @dataclass(slots=True)
 class Walk:
-    """The result of a walk or a glance; ``skipped`` counts the files that are not read, by reason."""
+    """The files that a scan of a source found. ``skipped`` counts the files that are not read, by reason."""
 
     files: dict[str, SourceEntry] = field(default_factory=dict)
     skipped: dict[str, int] = field(default_factory=dict)
     skipped_names: dict[str, str] = field(default_factory=dict)
-    """The first `MAX_SKIPPED_NAMES` skipped files, with the reason for each."""
+    """The first `MAX_SKIPPED_NAMES` skipped files by name, each with the reason."""
     unknown: list[str] = field(default_factory=list)
-    """Files and folders that could not be checked, so that it is unknown whether they still exist."""
+    """Files and folders that could not be checked. Whether they still exist is unknown."""
     linked: bool = False
     """True if the folder contains links."""
     only: tuple[str, ...] | None = None
-    """The files and folders that were checked, or ``None`` if all were."""
+    """The files and folders that were checked, or ``None`` if the scan covered everything."""
     keeps_removed: bool = False
-    """True if no file counts as removed, because only the latest files are listed or removed files must be kept."""
+    """True if no file counts as removed, because the source lists only the latest files or the store keeps removed
+    files.
+    """
     max_files: int | None = None
-    """Maximum number of files if removed ones are kept, including older files."""
+    """Maximum number of files in the store, including older files, if removed files are kept."""
     bare: bool = False
-    """True if the folder is completely empty, even of hidden files, as when a disk is not mounted."""
+    """True if the folder does not even contain hidden files, as is the case when a disk is not mounted."""
 
     def skip(self, name: str, reason: str) -> None:
         """Count a file or folder that is not read."""
@@ -76,15 +80,15 @@ class Walk:
             self.skipped_names[name] = reason
 
     def is_gone(self, name: str) -> bool:
-        """Return whether a file no longer exists."""
+        """Return whether a file that the store has indexed no longer exists in the source."""
         if name in self.files or self.keeps_removed:
             return False
         return not any(name == folder or name.startswith(f"{folder}/") for folder in self.unknown)
 
 
 def is_looked_at(path: Path, root: Path) -> bool:
-    """Return whether a change of ``path`` in a followed folder may matter: it is not in a folder that is never
-    scanned.
+    """Return whether a change of ``path`` in a followed folder can matter, which is not so inside folders that are
+    never scanned.
     """
     *folders, name = path.relative_to(root).parts or ("",)
     hidden = name.startswith(".") and name not in IGNORE_FILES
@@ -94,9 +98,9 @@ def is_looked_at(path: Path, root: Path) -> bool:
 def walk(root: Path, *, max_bytes: int, pictures: bool = True, recordings: bool = False) -> Walk:
     """Find every file below ``root`` that can be read and is not ignored.
 
-    ``pictures`` and ``recordings`` are included only if wanted. Links are followed, but never out of the folder, and
-    never twice to the same place, so loops end. Raises `Unavailable` if the folder cannot be read, because removed
-    files are then unknown.
+    ``pictures`` and ``recordings`` state whether images and recordings are included. Links are followed, but never out
+    of the folder and never twice to the same place, so that loops end. Raises `Unavailable` if the folder cannot be
+    read, because it is then unknown which files were removed.
     """
     try:
         looking = _FolderWalk(root, max_bytes, pictures, recordings)
@@ -104,8 +108,8 @@ def walk(root: Path, *, max_bytes: int, pictures: bool = True, recordings: bool 
         looking.found.bare = not looking.found.files and _is_bare(root)
     except OSError as error:
         raise Unavailable(
-            f"The folder {error.filename or root} cannot be read ({error.strerror or error}). What was "
-            "indexed is kept; sync again when the folder is available.",
+            f"The folder {error.filename or root} cannot be read ({error.strerror or error}). The files "
+            "indexed so far are kept; sync again when the folder is available.",
             code="folder_unreadable",
         ) from error
     return looking.found
@@ -121,7 +125,8 @@ def glance(
 ) -> Walk | None:
     """Return what a `walk` would find at ``paths`` in ``root`` and below them.
 
-    Returns ``None`` if this requires a walk: if ignore files have changed, links are involved, or no files remain.
+    Returns ``None`` if only a walk can tell: if an ignore file has changed, a link is involved, or the folder is
+    empty.
     """
     try:
         looking = _FolderWalk(root, max_bytes, pictures, recordings)
@@ -182,7 +187,9 @@ class _FolderWalk:
                     )
 
     def at(self, path: PurePath, name: str) -> bool:
-        """Scan one path in the folder and everything below it; return whether this is possible without a full walk."""
+        """Scan one path in the folder and everything below it. Return false if this requires a walk through the whole
+        folder.
+        """
         if any(part.startswith(".") or part in IGNORED_FOLDERS for part in path.parts):
             return True  # never scanned
         above, rules = self._root, self._of(self._root, IgnoreRules())
@@ -191,7 +198,7 @@ class _FolderWalk:
             if above.is_symlink():
                 return False
             if rules.ignores(str(above), folder=True):
-                return True  # its contents are never read
+                return True  # the path lies in a folder that is never scanned
             rules = self._of(above, rules)
         place = above / path.name
         try:
@@ -215,7 +222,7 @@ class _FolderWalk:
         return True
 
     def _of(self, folder: Path, above: IgnoreRules) -> IgnoreRules:
-        """Return the rules in a folder."""
+        """Return the rules that apply in ``folder``."""
         rules = self._rules.get(folder)
         if rules is None:
             names = {name for name in IGNORE_FILES if os.path.lexists(folder / name)}
@@ -224,7 +231,7 @@ class _FolderWalk:
 
 
 def unfit_reason(name: str, size: int, *, max_bytes: int, pictures: bool, recordings: bool) -> str:
-    """Return why a file is skipped, judged by its name and size; an empty string if it is not."""
+    """Return the reason why a file is skipped, judged by its name and size, or "" if it is not skipped."""
     if size > max_bytes:
         return f"larger than {max_bytes // 2**20} MB"
     if len(name.encode()) > MAX_FILENAME_BYTES:
@@ -295,7 +302,9 @@ def _take(path: str, root: Path, max_bytes: int, found_walk: Walk, pictures: boo
 
 
 def no_text(path: Path) -> str:
-    """Return why an empty file, or one whose name does not reveal its format, cannot be read; "" if it is text."""
+    """Return the reason why a file that is empty, or whose name does not reveal its format, cannot be read; "" if it
+    is text.
+    """
     with path.open("rb") as file:
         head = file.read(8192)
     if not head:

@@ -1,4 +1,4 @@
-"""Collects the output of several readers for one writer: small files share a transaction, long files are split."""
+"""Collects the output of several readers for one writer. Small files share a transaction, and long files are split."""
 
 from __future__ import annotations
 
@@ -21,21 +21,23 @@ from portico_server.db.stores import StoreFileRow
 MAX_BATCH_CHUNKS = 2_000
 """Maximum number of chunks embedded and written in one transaction: about 2 MB of text and 2 MB of vectors.
 
-A file with up to this many chunks appears in searches all at once; a longer file appears in pieces. One transaction
-for a text of 200 MB would hold 200,000 chunks in memory and block all other writers for minutes.
+Searches find a file with up to this many chunks as a whole, and a longer file in parts. If a text of 200 MB were
+written in one transaction, 200,000 chunks would be in memory, and all other writers would wait for minutes.
 """
 
 MAX_BATCH_FILES = 128
-"""Maximum number of files in a transaction: a commit costs several fsyncs regardless of its size."""
+"""Maximum number of files in a transaction. A commit needs several fsyncs regardless of its size, so files share
+one.
+"""
 
 LINGER_S = 0.15
-"""Maximum time that a finished file waits for others to share its transaction, in seconds."""
+"""Maximum time that a finished file waits for other files to share its transaction, in seconds."""
 
 
 @dataclass(slots=True)
 class ReadChunks:
-    """A range of a file's chunks, possibly the ``last``, or the message that explains why the file could not be
-    read.
+    """A range of a file's chunks, which may be the ``last`` of the file, or the message that explains why the file
+    could not be read.
     """
 
     row: StoreFileRow
@@ -44,34 +46,34 @@ class ReadChunks:
     first: bool = True
     last: bool = True
     used: int = 0
-    """Bytes of text up to the end of this range."""
+    """Number of bytes of text up to the end of this range."""
     code: str = ""
     message: str | None = None
     keep: bool = False
-    """True if the next attempt continues from the existing chunks of a failed file."""
+    """True if a failed file keeps its chunks, so that the next attempt continues after them."""
 
 
 MAX_WAITING_FILES = 1_000
-"""Number of waiting files considered when choosing the next ones to read."""
+"""Number of waiting files from which the next files to read are chosen."""
 
 MAX_TURN_S = 5.0
-"""Seconds after which an indexing run starts no further file while another run waits for the store."""
+"""Seconds after which an indexing run starts no further file if another run waits for the store."""
 
 LOOK_INTERVAL_S = 1.0
-"""Interval at which new files are looked for, in seconds."""
+"""Minimum interval between two checks for new files, in seconds."""
 
 MAX_LOOK_SHARE = 0.05
-"""Maximum share of the time spent on looking for new files."""
+"""Maximum share of the time that is spent on checking for new files."""
 
 WaitingFiles: TypeAlias = Callable[[], Awaitable[Sequence[StoreFileRow]]]
-"""Returns up to `MAX_WAITING_FILES` waiting files, `stores.in_turns`."""
+"""A function that returns up to `MAX_WAITING_FILES` waiting files, ordered as by `stores.in_turns`."""
 
 
 class FileFeed:
     """Files that wait to be read, by owner, in rounds.
 
-    A round includes files that arrive while others are read, except a file that must be chunked differently, which is
-    in the next round.
+    A round also includes files that arrive while others are read. Only a file that is in the round already, and must
+    be chunked differently, waits for the next round.
     """
 
     def __init__(
@@ -80,19 +82,21 @@ class FileFeed:
         self._find_waiting = waiting_files
         self._is_over = is_over
         self.left = 0
-        """Number of files left for another run."""
+        """Number of files that are left for another run."""
         self._seen_files: set[tuple[str, str]] = set()
         self._in_round: set[str] = set()
         self._queues: dict[str, deque[StoreFileRow]] = {}
         self._next_look = 0.0
 
     async def begin(self) -> Sequence[StoreFileRow]:
-        """Begin a round after the previous files are written, and return the waiting files, if any."""
+        """Begin a round after the previous files have been written. Return the waiting files, if any."""
         self._in_round.clear()
         return await self.look()
 
     async def look(self) -> Sequence[StoreFileRow]:
-        """Return the files that arrived since the last call. They are looked for when none remain, and at intervals."""
+        """Return the files that have arrived since the last call. Checks only if no files remain, and otherwise at
+        intervals.
+        """
         began = time.monotonic()
         if self.left or (self._queues and began < self._next_look):
             return ()
@@ -111,9 +115,10 @@ class FileFeed:
         return fresh
 
     def take(self, reading: Collection[StoreFileRow], limit: int) -> Sequence[StoreFileRow]:
-        """Return the next files to read, so that ``limit`` files of each owner are being read.
+        """Return the next files to read, so that up to ``limit`` files of each owner are being read at the same time.
 
-        Returns none if the feed is over; that check receives whether any mirrored file is waiting or being read.
+        Returns no files once ``is_over`` returns true. ``is_over`` receives whether a mirrored file is waiting or
+        being read.
         """
         waiting_rows = (row for queue in self._queues.values() for row in queue)
         if self._is_over(any(row.mirrored for row in (*reading, *waiting_rows))):
@@ -130,7 +135,7 @@ class FileFeed:
 
 
 class WriteQueue:
-    """A queue bounded in chunks, from which one writer takes batches of the size of a transaction."""
+    """A queue with a maximum number of chunks. One writer takes batches that each fit into a transaction."""
 
     def __init__(self) -> None:
         self._items: list[ReadChunks] = []
@@ -142,7 +147,7 @@ class WriteQueue:
         self._has_space.set()
 
     async def put(self, item: ReadChunks) -> None:
-        """Add chunks; wait while the queue contains more than one transaction's worth."""
+        """Add chunks. Waits while the queue contains more chunks than fit into one transaction."""
         await self._has_space.wait()
         self._items.append(item)
         self._chunks += len(item.chunks)
@@ -158,7 +163,9 @@ class WriteQueue:
         self._has_room.set()
 
     async def take(self) -> list[ReadChunks]:
-        """Return the queued items in order, once they are enough or have waited `LINGER_S`; empty after the end."""
+        """Return the queued items in order, once they fill a transaction or have waited `LINGER_S`. Return an empty
+        list after the end of the input.
+        """
         await self._has_work.wait()
         try:
             async with asyncio.timeout(LINGER_S):

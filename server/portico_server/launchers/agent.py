@@ -1,7 +1,8 @@
-"""Runs beside a process that a scheduler has placed: ``python agent.py ORDER``. Standard library only.
+"""Runs next to a process that a scheduler has placed on a node: ``python agent.py ORDER``. Standard library only.
 
-It starts the process and provides its output, input, log and exit to the daemon over HTTP, protected by its own token.
-If the daemon sends no request for ``lease_s`` seconds, it counts as gone, and the process and its children are ended.
+The agent starts the process and gives the daemon access to its output, input, log and exit status over HTTP, protected
+by a token. If the daemon sends no request for ``lease_s`` seconds, the agent assumes that the daemon has gone, and
+ends the process and its children.
 """
 
 from __future__ import annotations
@@ -24,32 +25,34 @@ import urllib.parse
 from typing import Any
 
 KEPT_LINES = 8
-"""Number of last output lines kept for a restarted daemon; the last of them reports that an engine is ready."""
+"""Number of last output lines kept for a restarted daemon. The last line of an engine reports that the engine is
+ready.
+"""
 
 MAX_LOG_BYTES = 256 * 1024
-"""Number of bytes of the log kept for later requests."""
+"""Maximum number of bytes of the log that are kept for later requests."""
 
 MAX_INPUT_BYTES = 64 * 1024 * 1024
 """Maximum length of an input line in bytes."""
 
 MAX_WAIT_S = 30.0
-"""Maximum time that a request waits for news, in seconds."""
+"""Maximum time that a request waits for new output or an exit, in seconds."""
 
 MAX_CONNECTIONS = 32
 
 GRACE_S = 3.0
-"""Seconds between the request to end and the kill of the process."""
+"""Seconds between asking the process to end and killing it."""
 
 CANCEL_WAIT_S = 2.0
-"""Seconds to wait for the scheduler's signal after the process has ended: schedulers signal both in no defined
-order.
+"""Seconds to wait for the scheduler's signal after the process has ended: schedulers signal the process and its agent
+in no defined order.
 """
 
 CANCELLED_STATUSES = (-signal.SIGTERM, 128 + signal.SIGTERM)
 """Exit statuses of a process that a scheduler has asked to end."""
 
 LINGER_S = 30.0
-"""Seconds for which the exit of the process is kept for the daemon to query."""
+"""Seconds for which the agent waits, after the process has ended, until the daemon has queried the exit status."""
 
 CANNOT_START_STATUS = 127
 """Exit status for a command that cannot be started, as in shells."""
@@ -58,7 +61,7 @@ _PR_SET_PDEATHSIG_CODE = 1
 
 
 class Guarded:
-    """The process, its output, and the time of the daemon's last request."""
+    """The process that the agent has started, its output, and the time of the daemon's last request."""
 
     def __init__(self, order: dict[str, Any]) -> None:
         environment = {
@@ -69,12 +72,12 @@ class Guarded:
         self.asked_at = time.monotonic()
         self.delivered = False
         self.cancelled = threading.Event()
-        """Set once the scheduler has requested the end."""
+        """Set once the scheduler has asked the process to end."""
         self._is_stopped = False
         self.status: int | None = None
         self._condition = threading.Condition()
         self._lines: collections.deque[bytes] = collections.deque()
-        self._line = 0  # number of the first line in _lines
+        self._line = 0  # number of the first line in `_lines`, because earlier lines are dropped
         self._log = bytearray()
         self._log_at = 0
         self._input = threading.Lock()
@@ -125,10 +128,13 @@ class Guarded:
             self._condition.notify_all()
 
     def news(self, line: int, log: int, wait: float) -> dict[str, Any]:
-        """Return lines from number ``line``, the log from byte ``log``, and the status; wait until there is news."""
+        """Return the output from line ``line``, the log from byte ``log``, and the status. If there is nothing new,
+        wait up to ``wait`` seconds.
+        """
         deadline = time.monotonic() + min(wait, MAX_WAIT_S)
         with self._condition:
-            while len(self._lines) > KEPT_LINES and self._line < line:  # the daemon has received them
+            # the daemon has received the lines before this number
+            while len(self._lines) > KEPT_LINES and self._line < line:
                 self._lines.popleft()
                 self._line += 1
             while (
@@ -152,7 +158,7 @@ class Guarded:
         return news
 
     def write(self, line: bytes) -> None:
-        """Write to the standard input of the process."""
+        """Write a line to the standard input of the process."""
         assert self._process.stdin is not None
         with self._input, contextlib.suppress(OSError, ValueError):
             self._process.stdin.write(line)
@@ -174,12 +180,14 @@ class Guarded:
         self._kill()
 
     def cancel(self) -> None:
-        """End the process on behalf of the scheduler, as at a time limit."""
+        """End the process because the scheduler asks for it, for example at a time limit."""
         self.cancelled.set()
         self.stop(GRACE_S)
 
     def wait(self) -> int:
-        """Wait until the daemon knows that the process has ended, or the daemon is gone."""
+        """Wait until the daemon has learned that the process has ended, or the daemon has gone. Return the exit
+        status.
+        """
         with self._condition:
             while self.status is None and time.monotonic() - self.asked_at < self.lease_s:
                 self._condition.wait(min(1.0, self.lease_s))
@@ -193,7 +201,7 @@ class Guarded:
 
 
 class AgentServer(http.server.ThreadingHTTPServer):
-    """Serves only the daemon, with a limited number of threads."""
+    """An HTTP server for the daemon alone, with a limited number of threads."""
 
     daemon_threads = True
     guarded: Guarded
@@ -240,7 +248,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def do_GET(self) -> None:
-        """Handle ``/news``: return what has happened."""
+        """Handle ``/news``: return new output, the log and the status."""
         if not self._is_allowed():
             return
         path, query = self._query()
@@ -275,7 +283,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._answer({})
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Ignore requests, because the log of the job is for errors."""
+        """Do not log requests, because the log of the job is for errors."""
 
 
 def _node() -> str:
@@ -288,9 +296,10 @@ def _die_with_parent() -> None:
 
 
 def run(order: dict[str, Any]) -> int:
-    """Serve until the process has ended, and return its status.
+    """Serve until the process has ended, and return its exit status.
 
-    The address is written to the file ``address`` if the order has one; the order may have a ``port``.
+    If the order contains ``address``, the address of the agent is written to this file. The order can also contain a
+    ``port``.
     """
     name = socket.gethostname()
     try:
@@ -316,7 +325,7 @@ def run(order: dict[str, Any]) -> int:
 
 
 def _complain(words: str) -> None:
-    """Write to the log of the job."""
+    """Write a message to the log of the job."""
     print(f"portico: {words}", file=sys.stderr, flush=True)
 
 

@@ -1,4 +1,4 @@
-"""Kubernetes: each process is the Pod of a Job, and its agent is accessed at the Pod's address. Requires
+"""Kubernetes: each process is the Pod of a Job, and the daemon accesses its agent at the Pod's address. Requires
 ``kubectl``.
 """
 
@@ -35,24 +35,24 @@ from portico_server.subprocesses import output_of, own_interpreter, run_script
 PROGRAM: Final = "kubectl"
 
 REQUEST_TIMEOUT_S: Final = 10
-"""Timeout of the API server, in seconds."""
+"""Maximum time for a request to the API server, in seconds."""
 
 COMMAND_TIMEOUT_S: Final = REQUEST_TIMEOUT_S + 10
-"""Timeout of kubectl including its login helpers, in seconds."""
+"""Maximum time for a kubectl command, including its login helpers, in seconds."""
 
 NAMESPACE_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 """File with the namespace of the Pod in which the daemon runs."""
 
 LOG_LINES: Final = 20
-"""Number of last lines of a Pod's log that explain why it has ended."""
+"""Number of last lines of a Pod's log with which an error explains why the Pod has ended."""
 
 _HOPELESS: Final = frozenset({"ErrImageNeverPull", "ImagePullBackOff", "InvalidImageName"})
-"""Reasons for which a container waits indefinitely, or until somebody intervenes."""
+"""Reasons of a waiting container that do not go away until somebody intervenes."""
 
 _POD_DELETED: Final = "its Pod was deleted"
 
 MAX_LISTED_NODES: Final = 2_000
-"""Maximum number of nodes requested from the server."""
+"""Maximum number of nodes that one request lists."""
 
 _UNITS: Final = {
     "m": 1e-3,
@@ -64,7 +64,7 @@ _UNITS: Final = {
 _PLURALS: Final = {"Job": "jobs", "NetworkPolicy": "networkpolicies", "Secret": "secrets"}
 
 _SERVER_SAYS: Final = "Error from server"
-"""Beginning of kubectl's output if the server has rejected a request; the reason follows in brackets."""
+"""Beginning of kubectl's output if the API server has rejected a request. The reason follows in brackets."""
 
 _NO_LOGIN: Final = ("Unauthorized", "must be logged in", "getting credentials")
 
@@ -126,10 +126,10 @@ class RequestFailed(Unavailable):
 
 
 class KubernetesBackend:
-    """See `portico_server.launchers.remote.JobBackend`. Accesses the cluster through ``kubectl``, which supports all
-    logins.
+    """Runs jobs on Kubernetes; see `portico_server.launchers.remote.JobBackend`. Accesses the cluster through
+    ``kubectl``, which supports all kinds of logins.
 
-    ``namespace`` is by default that of the daemon.
+    ``namespace`` is by default the namespace of the daemon.
     """
 
     name = "kubernetes"
@@ -145,13 +145,13 @@ class KubernetesBackend:
         if not self._options.image:
             raise Unavailable(KUBERNETES_NEEDS_IMAGE, code="setting_invalid")
         given_order = orjson.loads(await pools.MODELS.run((folder / ORDER).read_bytes))
-        del given_order["address"]  # the Pod's address is used
+        del given_order["address"]  # the daemon uses the Pod's address instead
         given_order["port"] = AGENT_PORT
         command = run_script(AGENT_SCRIPT, f"{ORDER_FOLDER}/{ORDER_FILE}", python=own_interpreter())
         try:
             owner = await self._create(job_object(job, order, command, self._options, avoid))
             await self._create(policy_object(job, owner, self._options))
-            # Created last: without its order, the Pod does not start.
+            # The Secret with the order is created last. Until it exists, the Pod does not start.
             await self._create(secret_object(job, owner, orjson.dumps(given_order).decode()))
         except RequestFailed as error:
             if not error.refused:
@@ -168,7 +168,7 @@ class KubernetesBackend:
         look = read_pod(pods[0])
         if (
             look.state == "queued" and not look.reason
-        ):  # a volume that cannot be mounted is reported only by an event
+        ):  # Kubernetes reports only in an event that a volume cannot be mounted
             return JobLook("queued", await self._warning(pods[0]["metadata"]["name"]))
         if look.state == "ended" and pods[0]["status"].get("startTime"):
             words = await self._last_words(pods[0]["metadata"]["name"])
@@ -187,7 +187,7 @@ class KubernetesBackend:
         return read_job(found_job_object, await self._warning(job))
 
     async def _warning(self, name: str) -> str:
-        """Return the latest warning of Kubernetes about an object."""
+        """Return the message of the latest warning event of an object."""
         events = await self._list("events", fieldSelector=f"involvedObject.name={name},type=Warning")
         if not events:
             return ""
@@ -198,11 +198,11 @@ class KubernetesBackend:
         path = f"{await self._path('v1', 'pods')}/{pod}/log?tailLines={LOG_LINES}"
         try:
             return " ".join((await self._run("get", path)).split())[-MAX_REASON_CHARS:]
-        except RequestFailed:  # the log of a container that never ran
+        except RequestFailed:  # a container that never ran has no log
             return ""
 
     async def cancel(self, job: str) -> None:
-        """See `JobBackend`. Kubernetes also deletes the objects that the Job owns."""
+        """See `JobBackend`. Kubernetes deletes the Job together with the objects that the Job owns."""
         path = f"{await self._path('batch/v1', 'jobs')}/{job}?propagationPolicy=Background"
         try:
             await self._run("delete", path)
@@ -211,7 +211,7 @@ class KubernetesBackend:
                 raise
 
     async def nodes(self) -> Sequence[ClusterNode]:
-        """See `ListsNodes`. A node is busy if it runs Pods of this daemon; Pods of others are not visible."""
+        """See `ListsNodes`. A node is busy if it runs Pods of this daemon; the daemon does not see Pods of others."""
         try:
             node_list = orjson.loads(await self._run("get", f"/api/v1/nodes?limit={MAX_LISTED_NODES}"))
         except RequestFailed as error:
@@ -255,12 +255,12 @@ class KubernetesBackend:
         return response
 
     async def _run(self, method: str, path: str, *options: str, input_data: bytes = b"") -> str:
-        """Return the response of the API server. Raises `Unavailable`."""
+        """Send a request to the API server through kubectl, and return the response. Raises `Unavailable`."""
         command = [PROGRAM, method, f"--raw={path}", f"--request-timeout={REQUEST_TIMEOUT_S}s", *options]
         if self._context:
             command.append(f"--context={self._context}")
-        # Login helpers for a cloud may need secrets from the environment, so only the daemon's own variables
-        # are removed.
+        # Login helpers of a cloud may need secrets from the environment, so kubectl receives all variables
+        # except the daemon's own.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PORTICO_")}
         try:
             status, out, err = await output_of(command, environment, COMMAND_TIMEOUT_S, input_data=input_data)
@@ -288,7 +288,7 @@ def _own_namespace() -> str:
 
 
 def read_pod(pod: Mapping[str, Any]) -> JobLook:
-    """Return the state of a Pod as reported by Kubernetes. Pure."""
+    """Return the state of a Pod that Kubernetes has reported. Pure."""
     status = pod["status"]
     phase = status.get("phase", "Pending")
     containers = status.get("containerStatuses") or [{}]
@@ -306,7 +306,8 @@ def read_pod(pod: Mapping[str, Any]) -> JobLook:
             return JobLook("queued", _condition(status, "PodScheduled", "False"))
         return JobLook("queued", _words(waiting_state))
     if not containers[0].get("ready") or not status.get("podIP"):
-        # If a Pod was ready and no longer is, its agent is queried directly: its node may be lost.
+        # If a Pod that was ready is no longer ready, the daemon queries the Pod's agent directly, because the
+        # node may be lost.
         return JobLook("running", _condition(status, "Ready", "Unknown") or "it starts")
     return JobLook(
         "running",
@@ -318,15 +319,15 @@ def read_pod(pod: Mapping[str, Any]) -> JobLook:
 
 
 def read_job(job: Mapping[str, Any], warning: str) -> JobLook:
-    """Return the state of a Job without a Pod as reported by Kubernetes. Pure."""
+    """Return the state of a Job without a Pod, as Kubernetes has reported it. Pure."""
     status = job.get("status", {})
-    if failure := _condition(status, "Failed", "True"):  # a Pod that ended by itself would still exist
+    if failure := _condition(status, "Failed", "True"):  # a Pod that had ended by itself would still exist
         return JobLook("ended", _POD_DELETED if failure.startswith("BackoffLimitExceeded") else failure)
     return JobLook("queued", warning)
 
 
 def read_node(node: Mapping[str, Any], gpu_resource: str, gpu_label: str, *, busy: bool) -> ClusterNode:
-    """Return a node as reported by Kubernetes. Pure."""
+    """Return a node that Kubernetes has reported. Pure."""
     spec, status = node["spec"], node["status"]
     ready = any(
         condition["type"] == "Ready" and condition["status"] == "True"
@@ -369,7 +370,7 @@ def read_node(node: Mapping[str, Any], gpu_resource: str, gpu_label: str, *, bus
 
 
 def _quantity(text: str) -> float:
-    """Parse a quantity such as ``7910m`` or ``16Gi``.
+    """Parse a Kubernetes quantity such as ``7910m`` or ``16Gi``.
 
     https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/
     """
@@ -378,7 +379,7 @@ def _quantity(text: str) -> float:
 
 
 def _end_of(status: Mapping[str, Any], termination: Mapping[str, Any]) -> str:
-    """Return why a Pod has ended: the Pod was terminated, or its container ended."""
+    """Return why a Pod has ended: either the Pod was terminated, or its container ended."""
     reason = _words(status) or _condition(status, "DisruptionTarget", "True")
     exit_text = _words(termination)
     if "exitCode" in termination:
@@ -394,12 +395,12 @@ def _condition(status: Mapping[str, Any], kind: str, value: str) -> str:
 
 
 def _words(state: Mapping[str, Any]) -> str:
-    """Return the reason and message of a status, a condition or an event as one line."""
+    """Return the reason and the message of a status, a condition or an event as one line."""
     words = ": ".join(filter(None, [state.get("reason", ""), state.get("message", "")]))
     return " ".join(words.split())[:MAX_REASON_CHARS].rstrip(". ")
 
 
 def _deadline(pod: Mapping[str, Any]) -> float | None:
-    """Return when Kubernetes will end a Pod, or ``None``."""
+    """Return the time at which Kubernetes will end a Pod, or ``None`` if the Pod has no time limit."""
     seconds, start_time = pod["spec"].get("activeDeadlineSeconds"), pod["status"].get("startTime")
     return datetime.fromisoformat(start_time).timestamp() + seconds if seconds and start_time else None

@@ -1,4 +1,4 @@
-"""The launchers of a daemon by name; each is created when it is first needed."""
+"""The launchers of a daemon by name. Each launcher is created when it is first used."""
 
 from __future__ import annotations
 
@@ -23,19 +23,23 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 JOBS_FOLDER: Final = "jobs"
-"""Folder below the home with the files that nodes read for their jobs."""
+"""Folder below the home folder with files that nodes read for their jobs."""
 
 NODES_TIMEOUT_S: Final = 10.0
-"""Maximum time in seconds for a scheduler to list its nodes; joining a cluster may take longer."""
+"""Maximum time, in seconds, that a caller waits until a scheduler has listed its nodes. Joining a cluster may take
+longer.
+"""
 
 MAX_NODE_CHARS: Final = 100
 
 MAX_NAMED_NODES: Final = 10
-"""Maximum number of nodes named in an error."""
+"""Maximum number of nodes that an error lists."""
 
 
 class Launchers:
-    """The launchers of a daemon. `close` ends the processes they started, unless a later daemon takes them over."""
+    """The launchers of a daemon. `close` ends the processes that they started, except processes that the next daemon
+    can take over.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -45,19 +49,20 @@ class Launchers:
         self._looks: dict[str, asyncio.Task[Sequence[ClusterNode]]] = {}
 
     async def get(self, name: str = "") -> Launcher:
-        """Return a launcher by name; by default, the one in the settings. Raises `InvalidRequest`."""
+        """Return a launcher by name, by default the launcher in the settings. Raises `InvalidRequest`."""
         check_launcher(name)
         name = name or self._settings.launcher
         if name == LOCAL.name:
             return LOCAL
-        if self._finding is not None:  # processes of an earlier daemon must not be started twice
+        # until the processes of an earlier daemon are known, because they must not be started twice
+        if self._finding is not None:
             await asyncio.wait([self._finding])
         return await self._remote(name)
 
     async def _remote(self, name: str) -> RemoteLauncher:
         async with self._lock:
             if name not in self._launchers:
-                # aiohttp takes 0.3 s to import, so it is imported in a thread, and only if processes run on
+                # Importing aiohttp takes 0.3 s, so it is imported in a thread, and only if processes run on
                 # other machines.
                 module = await pools.LOADING.run(importlib.import_module, "portico_server.launchers.remote")
                 settings = self._settings
@@ -75,7 +80,7 @@ class Launchers:
         return job_backend
 
     def in_use(self, launcher_names: Iterable[str]) -> list[str]:
-        """Return the launchers that are configured in the settings, or named in ``launcher_names``."""
+        """Return the names of the launchers that the settings use or configure, and of those in ``launcher_names``."""
         settings = self._settings
         used_names = {
             LOCAL.name,
@@ -88,7 +93,7 @@ class Launchers:
         return [name for name in LAUNCHERS if name in used_names]
 
     def jobs(self) -> Sequence[ClusterJob]:
-        """Return the jobs of all launchers that have not ended."""
+        """Return the unfinished jobs of all launchers."""
         launchers: list[Launcher] = [LOCAL, *self._launchers.values()]
         return [job for launcher in launchers for job in launcher.jobs()]
 
@@ -115,7 +120,9 @@ class Launchers:
         def forget(look: asyncio.Task[Any]) -> None:
             del self._looks[name]
             if not look.cancelled():
-                look.exception()  # the waiters receive the error, unless all have given up
+                # marks the error as retrieved: waiting callers receive it, but all of them
+                # may have given up
+                look.exception()
 
         return forget
 
@@ -144,12 +151,14 @@ class Launchers:
         )
 
     async def draining(self, name: str) -> DrainsNodes:
-        """Return the launcher that drains its nodes. Raise `InvalidRequest` if it cannot."""
+        """Return the backend of a launcher for draining nodes. Raise `InvalidRequest` if the backend cannot drain
+        nodes.
+        """
         check_launcher(name)
         if name == LOCAL.name:
             raise InvalidRequest(
-                "The launcher 'local' is the daemon's own machine, which has no scheduler to drain it. "
-                "Unload its models ('portico models unload'), or stop the daemon ('portico down').",
+                "The launcher 'local' runs processes on the daemon's own machine, which has no scheduler to "
+                "drain it. Unload its models ('portico models unload'), or stop the daemon ('portico down').",
                 code="drain_unsupported",
                 param="launcher",
             )
@@ -163,14 +172,14 @@ class Launchers:
         return backend
 
     def start(self) -> None:
-        """Look for processes that an earlier daemon left on other machines, before any new process is started on
-        them.
+        """Start looking for processes that an earlier daemon left on other machines. No new process starts there until
+        they are known.
         """
         self._finding = asyncio.create_task(self._find(), name="what runs elsewhere")
 
     async def leftovers(self) -> Sequence[str]:
-        """Return the names of processes that are taken over when the same process is started again. Raises
-        `PorticoError`.
+        """Return the names of the processes that an earlier daemon left. Starting the same process again takes such a
+        process over. Raises `PorticoError`.
         """
         return await self._finding if self._finding is not None else ()
 
@@ -184,7 +193,7 @@ class Launchers:
         return names
 
     async def end_leftovers(self) -> None:
-        """End the leftover processes that were not taken over."""
+        """End the processes of an earlier daemon that were not taken over."""
         for launcher in self._launchers.values():
             await launcher.end_leftovers()
 
@@ -201,7 +210,7 @@ class Launchers:
 
 
 def _is_set_up(settings: Settings, name: str) -> bool:
-    """Return whether any setting specific to the launcher has a value."""
+    """Return whether a setting of this launcher has a value."""
     return any(
         getattr(settings, item.name) != item.default
         for item in fields(Settings)

@@ -1,4 +1,4 @@
-"""Child processes of the daemon, which end with it."""
+"""Child processes of the daemon, which end when the daemon ends."""
 
 from __future__ import annotations
 
@@ -24,11 +24,15 @@ if TYPE_CHECKING:
 MAX_LOG_LINES: Final = 1_000
 
 LOG_WAIT_S: Final = 1.0
-"""Seconds to wait for the log of a process that has ended, because a grandchild may keep the pipe open."""
+"""Seconds to wait for the rest of the log after a process has ended. Without a limit, a grandchild could keep the pipe
+open.
+"""
 
 
 class ExitProtocol(SubprocessStreamProtocol):
-    """Reports when the process has ended. `Process.wait` also waits for its pipes, which its children may keep open."""
+    """Reports that a process has ended. `Process.wait` would also wait for the pipes, which children of the process
+    may keep open.
+    """
 
     def __init__(self, limit: int, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(limit, loop)
@@ -50,7 +54,7 @@ class LocalProcess:
     def __init__(self, process: Process, event: asyncio.Event, order: LaunchOrder) -> None:
         self.token = secrets.token_hex(
             32
-        )  # it must not begin with a dash, because engines receive it as an argument
+        )  # must not begin with a dash, because engines receive it as an argument
         self.on_log: Callable[[str], None] | None = None
         self.name = order.name
         self._process = process
@@ -69,22 +73,25 @@ class LocalProcess:
             self.on_log(text)
 
     def on_end(self, hear: Callable[[LocalProcess], None]) -> None:
-        """Register a callback for the end of the process."""
+        """Register a callback that is called when the process ends."""
         self._reaper.add_done_callback(lambda _: hear(self))
 
     async def _reap(self) -> None:
-        """After the process has ended, end its remaining children."""
+        """After the process has ended, end its children that are still running."""
         await self._exited.wait()
         self._signal_group(signal.SIGKILL)
-        self._signal_children(signal.SIGKILL)  # a stopped process does not notice that its parent has ended
+        # kills also stopped children, which do not notice that their parent has ended
+        self._signal_children(signal.SIGKILL)
 
     def _signal_group(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
 
     def _signal_children(self, number: signal.Signals) -> None:
-        """Signal the children known since the last signal, if they still exist: psutil compares their start times."""
-        import psutil  # slow to import, and needed only for processes that start others
+        """Send a signal to the children found before, if they still exist. psutil compares start times to
+        recognize them.
+        """
+        import psutil  # slow to import, and needed only for processes that have children
 
         for child in self._children:
             with contextlib.suppress(psutil.Error):
@@ -124,9 +131,9 @@ class LocalProcess:
         if self._sessions and self.returncode is None:
             import psutil
 
-            # A stopped process neither starts nor reaps children, so their process ids cannot be reused.
+            # A stopped process starts no children and reaps none, so their process ids cannot be reused.
             self._signal_group(signal.SIGSTOP)
-            # The process may have been killed in the meantime.
+            # The process may have ended before it was stopped, so only children that still exist are kept.
             processes = {child for child in self._children if child.is_running()}
             with contextlib.suppress(psutil.NoSuchProcess):
                 processes.update(psutil.Process(self.pid).children(recursive=True))
@@ -183,7 +190,9 @@ class LocalLauncher:
             stdout=PIPE,
             stderr=PIPE,
             env={**inherited(*order.without), **order.environment},
-            start_new_session=True,  # Ctrl-C goes only to the daemon, which then ends its children in order
+            # Ctrl-C in the terminal reaches only the daemon, which then ends its children in an
+            # orderly way
+            start_new_session=True,
         )
         process = LocalProcess(Process(transport, protocol, loop), protocol.exited, order)
         self._running.add(process)
@@ -202,5 +211,5 @@ LOCAL: Final = LocalLauncher()
 
 
 async def this_machine(_name: str) -> Launcher:
-    """Return the local launcher, for use without any other launcher."""
+    """Return the local launcher, whatever the name. For code that uses no other launcher."""
     return LOCAL

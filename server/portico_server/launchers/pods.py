@@ -1,4 +1,4 @@
-"""Kubernetes objects for the launcher and for packages. Pure."""
+"""Manifests of Kubernetes objects for the launcher and for packages. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from portico_server.core.dataclass import dataclass
 from portico_server.launchers.protocol import LaunchOrder
 
 AGENT_PORT: Final = 8643
-"""Port of the agent in its Pod. The engine uses any other port."""
+"""Port of the agent in a Pod. The engine uses another port."""
 
 ORDER_FILE: Final = "order.json"
 ORDER_FOLDER: Final = "/run/portico"
@@ -19,13 +19,13 @@ JOB_LABEL: Final = "app.kubernetes.io/instance"
 _MANAGED_BY: Final = ("app.kubernetes.io/managed-by", "portico")
 
 OURS: Final = "=".join(_MANAGED_BY)
-"""Label selector for objects created by a launcher."""
+"""Label selector for the objects that launchers have created."""
 
 FINISHED_LIFETIME_S: Final = 60
-"""Seconds after which Kubernetes deletes a finished Job that no daemon has deleted."""
+"""Seconds after which Kubernetes deletes a finished Job if no daemon has deleted it."""
 
 STOP_TIMEOUT_S: Final = 10
-"""Seconds between the request to end and the kill of a Pod."""
+"""Seconds between asking a Pod to end and killing it."""
 
 START_TIMEOUT_S: Final = 300
 """Maximum time for the agent of a Pod to start listening, in seconds."""
@@ -39,7 +39,9 @@ CONTAINER_SECURITY: Final[Mapping[str, Any]] = {
 
 
 def pod_security(user: int, group: int) -> dict[str, Any]:
-    """Return a security context that runs as ``user``, who owns the files of its volumes."""
+    """Return a security context with which a Pod runs as ``user`` and ``group``. The group owns the files of the Pod's
+    volumes.
+    """
     return {
         "runAsNonRoot": user != 0,
         "runAsUser": user,
@@ -52,9 +54,9 @@ def pod_security(user: int, group: int) -> dict[str, Any]:
 def container_resources(
     cpus: int, memory_mb: int, gpus: int, *, gpu_resource: str = "nvidia.com/gpu"
 ) -> dict[str, Any]:
-    """Return the resources that a container requests, without zeros.
+    """Return the resources that a container requests, leaving out zeros.
 
-    CPUs have no limit, so that idle ones are available to any container.
+    CPUs have no limit, so that any container can use idle CPUs.
     """
     gpu = {gpu_resource: str(gpus)} if gpus else {}
     memory = {"memory": f"{memory_mb}Mi"} if memory_mb else {}
@@ -66,7 +68,7 @@ def container_resources(
 
 
 def new_object(kind: str, api: str, name: str, labels: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Return the common fields of an object."""
+    """Return a manifest with the fields that all objects have."""
     return {
         "apiVersion": api,
         "kind": kind,
@@ -76,10 +78,10 @@ def new_object(kind: str, api: str, name: str, labels: Mapping[str, str] | None 
 
 @dataclass(frozen=True, slots=True)
 class PodOptions:
-    """The options of every Pod, unless its resources override them.
+    """The options of every Pod, unless the resources of a job override them.
 
-    ``volumes``: claims by name and node folders by path, each with its mount path and whether it is read-only.
-    ``daemon``: who may access the Pod, as Pod labels or address ranges. The Pod runs as ``user`` of ``group``.
+    ``volumes`` are claims by name and node folders by path, each with its mount path and whether it is read-only.
+    ``daemon`` states who may access the Pod, as Pod labels or address ranges. The Pod runs as ``user`` and ``group``.
     """
 
     image: str
@@ -97,7 +99,7 @@ class PodOptions:
 def job_object(
     job: str, order: LaunchOrder, command: Sequence[str], options: PodOptions, avoid: Sequence[str]
 ) -> dict[str, Any]:
-    """Return a Job with one Pod that is never restarted, because its input comes from the daemon."""
+    """Return a Job with one Pod. The Pod is never restarted, because the daemon must send its input again."""
     labels = _labels(job)
     manifest = new_object("Job", "batch/v1", job, labels)
     manifest["metadata"]["annotations"] = {"portico-name": order.name}
@@ -112,7 +114,7 @@ def job_object(
 
 
 def secret_object(job: str, owner: Mapping[str, Any], order: str) -> dict[str, Any]:
-    """Return a Secret that only the Pod reads: its order contains the engine's token."""
+    """Return a Secret that only the Pod reads. It contains the order, which includes the engine's token."""
     return {
         **_owned_object("Secret", "v1", job, owner),
         "type": "Opaque",
@@ -122,9 +124,9 @@ def secret_object(job: str, owner: Mapping[str, Any], order: str) -> dict[str, A
 
 
 def policy_object(job: str, owner: Mapping[str, Any], options: PodOptions) -> dict[str, Any]:
-    """Return a NetworkPolicy that lets only the daemon access the Pod.
+    """Return a NetworkPolicy that allows only the daemon to access the Pod.
 
-    It allows any port, because the engine's port is unknown until it listens.
+    The policy allows any port, because the engine's port is unknown until the engine listens.
     """
     peers: list[dict[str, Any]] = [{"ipBlock": {"cidr": cidr}} for cidr in options.daemon_addresses]
     if options.daemon_labels:
@@ -140,13 +142,13 @@ def policy_object(job: str, owner: Mapping[str, Any], options: PodOptions) -> di
 
 
 def _labels(job: str) -> dict[str, str]:
-    # Different from the labels of the daemon's own Pods: the daemon's processes must not be mistaken for the
+    # These labels differ from those of the daemon's own Pod, so that a process is never mistaken for the
     # daemon.
     return dict([(JOB_LABEL, job), _MANAGED_BY])
 
 
 def _owned_object(kind: str, api: str, job: str, owner: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an object that Kubernetes deletes together with its Job."""
+    """Return a manifest of an object that Kubernetes deletes together with its Job."""
     manifest = new_object(kind, api, job, _labels(job))
     manifest["metadata"]["ownerReferences"] = [
         {
@@ -195,7 +197,7 @@ def _pod(
         "ports": [{"name": "agent", "containerPort": AGENT_PORT}],
         "volumeMounts": mounts,
         "securityContext": dict(CONTAINER_SECURITY),
-        # Ready once the agent listens; no other requests are sent before.
+        # The Pod is ready once the agent listens; the daemon sends no requests before that.
         "startupProbe": {**listens, "periodSeconds": 1, "failureThreshold": START_TIMEOUT_S},
         "livenessProbe": {**listens, "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6},
     }
@@ -222,9 +224,9 @@ def _pod(
         pod["serviceAccountName"] = options.service_account
     if resources.minutes:
         pod["activeDeadlineSeconds"] = resources.minutes * 60
-    if resources.gpus:  # nodes with GPUs use such a taint to reject other Pods
+    if resources.gpus:  # nodes with GPUs often have this taint, which keeps other Pods away
         pod["tolerations"] = [{"key": options.gpu_resource, "operator": "Exists", "effect": "NoSchedule"}]
-    if avoid:  # the cluster may consist only of those nodes
+    if avoid:  # a preference, not a requirement, because the cluster may have no other nodes
         elsewhere = {"key": "kubernetes.io/hostname", "operator": "NotIn", "values": list(avoid)}
         preference = {"weight": 100, "preference": {"matchExpressions": [elsewhere]}}
         pod["affinity"] = {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [preference]}}

@@ -1,7 +1,7 @@
-"""Interfaces for starting processes, and the information about them, wherever they run.
+"""Interfaces for starting processes, and for information about them, on whatever machine they run.
 
-A launcher does not place processes itself: a scheduler does, or there is only one machine. The daemon communicates
-with the running process.
+A launcher does not choose the machine of a process: a scheduler does, unless there is only one machine. The daemon
+communicates with the running process directly.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ LINE_BYTES: Final = 64 * 1024
 
 
 MAX_RESOURCE_COUNT: Final = 1_000_000_000
-"""Maximum amount of a resource, more than any scheduler has."""
+"""Maximum amount of a resource that can be requested, more than any scheduler has."""
 
 
 def check_launcher(name: str) -> None:
-    """Raise `InvalidRequest` unless the launcher exists; an empty name means the one in the settings."""
+    """Raise `InvalidRequest` unless the launcher exists. An empty name means the launcher in the settings."""
     if name and name not in LAUNCHERS:
         raise InvalidRequest(
             f"Unknown launcher '{name[:80]}'. Choose one of {', '.join(LAUNCHERS)}.{nearest(name, LAUNCHERS)}",
@@ -36,10 +36,10 @@ def check_launcher(name: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """The resources that a process requests from a scheduler; 0 or empty uses the scheduler's defaults.
+    """The resources that a process requests from a scheduler. 0 or an empty string selects the scheduler's default.
 
-    ``minutes`` is the maximum run time: a process that reaches its time limit is replaced. ``partition`` is for Slurm.
-    ``nodes`` is the number of nodes for a training; the other values are per node.
+    ``minutes`` is the maximum run time; a process that reaches it is replaced. ``partition`` is for Slurm. ``nodes``
+    is the number of nodes for a training; all other values are per node.
     """
 
     cpus: int = 0
@@ -80,13 +80,14 @@ class Resources:
 
 @dataclass(frozen=True, slots=True)
 class LaunchOrder:
-    """A process to start. ``name`` identifies it in errors; its standard error is written to the file ``log``.
+    """A process to start. ``name`` is the name of the process in errors. Its standard error is written to the file
+    ``log``.
 
-    ``environment`` is added to the inherited variables, except those with a prefix in ``without``. The files it reads
-    must exist under the same paths on its machine. ``line_bytes`` is the maximum length of its output lines.
-    ``fingerprint`` is equal for interchangeable processes; without a fingerprint, a later daemon never takes the
-    process over. ``sessions``: it starts processes in separate sessions, which receive its signals and end with it.
-    ``on_wait`` receives the reason why it does not run yet.
+    ``environment`` is added to the inherited variables, except those with a prefix in ``without``. The files that the
+    process reads must exist under the same paths on its machine. ``line_bytes`` is the maximum length of its output
+    lines. ``fingerprint`` is equal for interchangeable processes; without a fingerprint, a later daemon never takes
+    the process over. ``sessions`` means that the process starts children in separate sessions, which receive its
+    signals and end with it. ``on_wait`` receives the reason why the process is not running yet.
     """
 
     name: str
@@ -102,14 +103,14 @@ class LaunchOrder:
 
 
 class LaunchedProcess(Protocol):
-    """A started process: its standard input and output as lines, its log, its exit.
+    """A started process, with its standard input and output as lines, its log and its exit status.
 
-    ``host`` is the address on which it may listen and can be accessed. ``node`` is the scheduler's name of its
-    machine, empty for the daemon's own. ``token`` is a secret for this process only. ``adopted``: an earlier daemon
-    started it, so it has already received its input.
+    ``host`` is the address on which the process may listen and can be accessed. ``node`` is the scheduler's name of
+    the machine, empty for the daemon's own. ``token`` is a secret for this process only. ``adopted`` means that an
+    earlier daemon started the process, so the process has already received its input.
 
-    ``ends_at`` is when its scheduler will end it, in seconds since 1970. ``pid`` is its process id on this machine, or
-    ``None`` if it runs on another. ``on_log`` receives each piece of its log.
+    ``ends_at`` is the time at which the scheduler will end the process, in seconds since 1970. ``pid`` is the process
+    id on this machine, or ``None`` if the process runs on another machine. ``on_log`` receives each piece of the log.
     """
 
     host: str
@@ -124,10 +125,10 @@ class LaunchedProcess(Protocol):
 
     @property
     def returncode(self) -> int | None:
-        """``None`` while the process runs; negative if a signal ended it."""
+        """The exit status: ``None`` while the process runs, and negative if a signal ended it."""
 
     async def send(self, line: bytes) -> None:
-        """Write to the standard input of the process. Ignored if the process has ended."""
+        """Write a line to the standard input of the process. Has no effect if the process has ended."""
 
     def lines(self) -> AsyncIterator[bytes]:
         """Yield the lines of standard output until the process ends."""
@@ -136,7 +137,7 @@ class LaunchedProcess(Protocol):
         """Return the last lines of the log, oldest first."""
 
     def exit_description(self) -> str:
-        """Describe how the process ended, as the second half of a sentence."""
+        """Describe how the process ended, in words that complete a sentence about it."""
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the process and all its children."""
@@ -148,7 +149,7 @@ class LaunchedProcess(Protocol):
         """After the process has ended, wait briefly until its log is complete."""
 
     async def stop(self, grace_s: float) -> None:
-        """Ask the process and its children to end, and kill them after ``grace_s`` seconds. Returns when they have
+        """Ask the process and its children to end, and kill them after ``grace_s`` seconds. Returns once they have
         ended.
         """
 
@@ -183,19 +184,19 @@ class Launcher(Protocol):
 
     @property
     def here(self) -> bool:
-        """Return whether processes run on the daemon's machine; otherwise, the scheduler manages memory and GPUs."""
+        """Return whether processes run on the daemon's machine. If not, the scheduler manages memory and GPUs."""
 
     async def launch(self, order: LaunchOrder) -> LaunchedProcess:
-        """Start a process, and return once it runs. Raises `PorticoError`; a failed or cancelled start leaves nothing
-        behind.
+        """Start a process, and return once it runs. Raises `PorticoError`. If the start fails or is cancelled, nothing
+        is left behind.
         """
 
     def jobs(self) -> Sequence[ClusterJob]:
-        """Return its jobs that have not ended."""
+        """Return the jobs of this launcher that have not ended."""
 
 
 def describe_exit(code: int | None) -> str:
-    """Describe how a process ended, by its status, as the second half of a sentence."""
+    """Describe how a process with this exit status ended, in words that complete a sentence about it."""
     if code is None:
         return "is running"
     if code < 0:

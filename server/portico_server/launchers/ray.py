@@ -1,4 +1,6 @@
-"""Ray: each process belongs to a detached actor; a driver in an environment with Ray communicates with the cluster."""
+"""Ray: each process belongs to a detached actor. A separate process, the driver, runs in an environment with Ray and
+communicates with the cluster.
+"""
 
 from __future__ import annotations
 
@@ -34,22 +36,26 @@ from portico_server.subprocesses import run_script
 DRIVER_SCRIPT: Final = Path(__file__).with_name("ray_driver.py")
 
 REACH_TIMEOUT_S: Final = 5.0
-"""Maximum time for the head to accept a connection, in seconds. Ray itself retries for minutes."""
+"""Maximum time for the head node to accept a connection, in seconds. Without it, Ray would retry for minutes."""
 
 JOIN_TIMEOUT_S: Final = 20.0
 """Maximum time for the driver to join the cluster after importing Ray, in seconds."""
 
 START_TIMEOUT_S: Final = JOIN_TIMEOUT_S + 60.0
-"""Maximum time for the driver to import Ray and join, in seconds; imports from a shared file system are slow."""
+"""Maximum time for the driver to import Ray and join the cluster, in seconds. Imports from a shared file system
+are slow.
+"""
 
 ANSWER_TIMEOUT_S: Final = 30.0
 """Maximum time for later responses of the driver, in seconds."""
 
 RETRY_INTERVAL_S: Final = 5.0
-"""Seconds during which a cluster that could not be joined is not tried again: callers get the same error at once."""
+"""Seconds for which a cluster that could not be joined is not tried again. Callers receive the same error
+immediately.
+"""
 
 LOCAL_CLUSTER: Final = "auto"
-"""Stands for the cluster of which this machine is a node."""
+"""The address that means the cluster to which this machine belongs."""
 
 
 def backend(settings: Settings) -> RayBackend:
@@ -60,9 +66,9 @@ def backend(settings: Settings) -> RayBackend:
 
 
 class RayBackend:
-    """See `portico_server.launchers.remote.JobBackend`.
+    """Runs jobs on Ray; see `portico_server.launchers.remote.JobBackend`.
 
-    ``python`` is an interpreter with the cluster's version of Ray, ``log`` the file for Ray's output.
+    ``python`` is an interpreter with the same version of Ray as the cluster, and ``log`` the file for Ray's output.
     """
 
     name = "ray"
@@ -79,7 +85,7 @@ class RayBackend:
         self._failed_at = 0.0
 
     async def submit(self, job: str, order: LaunchOrder, folder: Path, avoid: Sequence[str]) -> None:
-        """See `JobBackend`. Ray itself moves an actor from a node on which it cannot start."""
+        """See `JobBackend`. If an actor cannot start on a node, Ray itself moves the actor to another node."""
         reply = await self._call(
             "submit",
             job=job,
@@ -162,8 +168,8 @@ class RayBackend:
     async def _connect(self) -> _Driver:
         if not self._python or not await pools.MODELS.run(Path(self._python).is_file):
             raise Unavailable(
-                "The launcher 'ray' needs the setting 'ray_python': an interpreter that has the cluster's version of "
-                f"Ray{f', which {self._python} is not' if self._python else ''}.",
+                "The launcher 'ray' needs the setting 'ray_python': an interpreter with the same version of "
+                f"Ray as the cluster{f', which {self._python} is not' if self._python else ''}.",
                 code="launcher_missing",
             )
         try:
@@ -179,7 +185,7 @@ class RayBackend:
             ) from error
 
     async def _reach(self) -> None:
-        """Raise `OSError` or `TimeoutError` unless the head's address accepts connections."""
+        """Raise `OSError` or `TimeoutError` unless the address of the head node accepts connections."""
         if self._address == LOCAL_CLUSTER:
             return
         try:
@@ -198,7 +204,7 @@ class RayBackend:
 
 
 class _Driver:
-    """The process that has joined the cluster and communicates with it."""
+    """The driver: a process that has joined the cluster and communicates with it."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
@@ -208,7 +214,7 @@ class _Driver:
 
     @classmethod
     async def start(cls, python: str, address: str, token: Mapping[str, str], log: Path) -> _Driver:
-        """Start the driver, and return once it has joined. Raises `OSError` or `TimeoutError`."""
+        """Start the driver, and return once it has joined the cluster. Raises `OSError` or `TimeoutError`."""
         await pools.MODELS.run(log.parent.mkdir, parents=True, exist_ok=True)
         with log.open("wb") as file:
             process = await asyncio.create_subprocess_exec(
@@ -230,7 +236,7 @@ class _Driver:
                 else {"error": f"the driver ended; see its last output in {log.name}"}
             )
             if "error" in response:
-                # Ray retries with an invalid token indefinitely, and reports it only in its log.
+                # With an invalid token, Ray retries indefinitely and reports the reason only in its log.
                 warning = (await pools.MODELS.run(last_words, log)).rpartition("] ")[2].partition(": ")[2]
                 raise ConnectionError("; ".join(filter(None, [response["error"], warning])))
             driver = cls(process)
@@ -244,7 +250,7 @@ class _Driver:
         return not self._reading.done()
 
     async def call(self, method: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the driver's response. Raise `ConnectionError` if it has ended."""
+        """Call a method of the driver and return its response. Raise `ConnectionError` if the driver has ended."""
         number = next(self._numbers)
         reply: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
         self._replies[number] = reply
@@ -271,7 +277,7 @@ class _Driver:
                     reply.set_exception(ConnectionError())
 
     async def stop(self) -> None:
-        """Stop the driver. Returns when it has ended."""
+        """Stop the driver. Returns once it has ended."""
         await _end(self._process)
         await asyncio.wait([self._reading])
 

@@ -1,7 +1,8 @@
-"""Communicates with a Ray cluster for the daemon: JSON lines in, JSON lines out, until standard input closes.
+"""Communicates with a Ray cluster for the daemon. Reads requests as JSON lines and writes responses as JSON lines,
+until standard input closes.
 
-``python ray_driver.py ADDRESS SECONDS`` needs only Ray and the standard library, and joins the cluster within the
-given seconds.
+``python ray_driver.py ADDRESS SECONDS`` needs only Ray and the standard library. It must join the cluster within the
+given number of seconds.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ except ImportError as missing:
 NAMESPACE = "portico"
 
 HEAD_RESOURCE = "node:__internal_head__"
-"""A resource that only the head has."""
+"""A resource that only the head node has."""
 
 DRAINED_REASONS = (3, 4)
-"""Reasons for the end of a drained node: ``NodeDeathInfo.Reason`` of Ray."""
+"""Reasons for the end of a node that mean it was drained: ``NodeDeathInfo.Reason`` of Ray."""
 
 LOOK_TIMEOUT_S = 0.5
-"""Seconds for an actor to respond before it counts as waiting."""
+"""Seconds that an actor has to respond before it counts as waiting."""
 
 MAX_THREADS_COUNT = 8
 
@@ -47,13 +48,15 @@ MAX_WORDS_CHARS = 500
 MB_BYTES = 1024 * 1024
 
 _TYPE_SHARE = 0.001
-"""Share of a node's accelerator type that is requested, so that Ray places the actor on such a node."""
+"""Amount of a node's accelerator type resource that an actor requests, so that Ray places the actor on a node of this
+type.
+"""
 
 _PR_SET_PDEATHSIG_CODE = 1
 
 
 class JobActor:
-    """Owns an agent and its engine: the actor ends with the agent, and the agent with the actor."""
+    """An actor that owns an agent and the agent's engine. If the actor or the agent ends, the other one ends too."""
 
     def __init__(self, command: list[str], log: str) -> None:
         environment = {
@@ -88,10 +91,10 @@ class JoinedCluster:
         ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, configure_logging=False)
         self._actor = ray.remote(JobActor)
         self._ready: dict[str, Any] = {}
-        """The pending answer of each job's actor, by job."""
+        """The pending response of each job's actor, by job."""
 
     def submit(self, job: str, command: list[str], log: str, resources: dict[str, Any]) -> dict[str, Any]:
-        """Let an actor run a command; ``refused`` explains why no node can."""
+        """Start an actor that runs a command. If no node can run it, ``refused`` in the result explains why."""
         requirements: dict[str, float] = {"CPU": resources["cpus"] or 1}
         if resources["gpus"]:
             requirements["GPU"] = resources["gpus"]
@@ -106,7 +109,7 @@ class JoinedCluster:
         self._actor.options(
             name=job,
             lifetime="detached",
-            max_restarts=0,  # the daemon resubmits a lost actor, whose agent then has another address
+            max_restarts=0,  # the daemon itself resubmits a lost job, because the new agent has another address
             num_cpus=requirements["CPU"],
             num_gpus=requirements.get("GPU", 0),
             memory=requirements.get("memory"),
@@ -115,7 +118,9 @@ class JoinedCluster:
         return {"refused": ""}
 
     def look(self, job: str) -> dict[str, Any]:
-        """Return whether the actor has ended, and why; otherwise, the reason why it may not have started."""
+        """Return whether the actor of a job has ended, and why. If it has not, return why it may not have started
+        yet.
+        """
         try:
             actor = ray.get_actor(job)
         except ValueError:
@@ -140,19 +145,21 @@ class JoinedCluster:
         return {"nodes": [_node(node, node["NodeID"] in draining, free) for node in ray.nodes()]}
 
     def drain(self, node: str, reason: str) -> dict[str, Any]:
-        """Stop placing actors on a node, which leaves once it is idle; ``refused`` explains a failure."""
+        """Stop placing actors on a node, which leaves the cluster once it is idle. If that fails, ``refused`` in the
+        result explains why.
+        """
         [ray_node] = [node_entry for node_entry in ray.nodes() if node_entry["NodeID"] == node]
         if HEAD_RESOURCE in ray_node["Resources"]:
-            return {"refused": "it is the head, which the cluster needs"}
+            return {"refused": "it is the head node, which the cluster needs"}
         if node == ray.get_runtime_context().get_node_id():
-            return {"refused": "this daemon is connected to the cluster through it"}
+            return {"refused": "this daemon is connected to the cluster through this node"}
         drain_result = ray._private.worker.global_worker.gcs_client.drain_node(
             node, DrainNodeReason.DRAIN_NODE_REASON_PREEMPTION, reason, 0
         )
         return {"refused": "" if drain_result[0] else drain_result[1]}
 
     def cancel(self, job: str) -> dict[str, Any]:
-        """End an actor, wherever it runs."""
+        """End the actor of a job, wherever it runs."""
         self._ready.pop(job, None)
         with contextlib.suppress(ValueError):
             ray.kill(ray.get_actor(job))
@@ -199,7 +206,7 @@ def _describe(resources: dict[str, float]) -> str:
 
 
 def _words(error: BaseException) -> str:
-    """Return the message of an error without Ray's tracebacks and lists of ids."""
+    """Return the message of an error, without the tracebacks and lists of ids that Ray adds."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return lines[-1 if "Traceback" in str(error) or "ray::" in lines[0] else 0][:MAX_WORDS_CHARS]
 
@@ -208,7 +215,7 @@ def main() -> None:
     """Join the cluster, and answer requests."""
     address, seconds = sys.argv[1], float(sys.argv[2])
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # output printed by libraries goes to the log
+    os.dup2(2, 1)  # text that libraries print goes to the log
     lock = threading.Lock()
 
     def reply(message: dict[str, Any]) -> None:

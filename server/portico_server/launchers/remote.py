@@ -1,5 +1,5 @@
-"""Processes on other machines: a scheduler places them, and an agent beside each communicates with the daemon. Imports
-aiohttp.
+"""Processes on other machines. A scheduler places each process, and an agent on the same machine communicates with the
+daemon. Imports aiohttp.
 """
 
 from __future__ import annotations
@@ -33,38 +33,38 @@ logger = logging.getLogger(__name__)
 AGENT_SCRIPT: Final = Path(__file__).with_name("agent.py")
 
 NEWS_WAIT_S: Final = 2.0
-"""Seconds that an agent waits for news before it responds."""
+"""Seconds that an agent waits for new output before it responds."""
 
 REQUEST_TIMEOUT_S: Final = 3.0
-"""Additional seconds for an agent's response."""
+"""Seconds for an agent's response, in addition to `NEWS_WAIT_S`."""
 
 MIN_LEASE_S: Final = 3.0
 """Minimum lease in seconds, longer than the interval between two requests to an agent."""
 
 LOST_S: Final = 3.0
-"""Seconds without a response after which a node counts as lost."""
+"""Seconds without a response of an agent after which its node counts as lost."""
 
 AVOID_S: Final = 120.0
-"""Seconds during which nothing is started on a lost node."""
+"""Seconds for which no process is started on a lost node."""
 
 RETRY_INTERVAL_S: Final = 0.3
 """Interval between attempts to reach an agent, in seconds."""
 
 LOOK_INTERVAL_S: Final = 0.5
-"""Initial interval for checking a queued job, in seconds."""
+"""Initial interval between two checks of a queued job, in seconds."""
 
 MAX_LOOK_INTERVAL_S: Final = 5.0
-"""Maximum interval for checking a queued job, in seconds."""
+"""Maximum interval between two checks of a queued job, in seconds."""
 
 MAX_LOG_LINES: Final = 1_000
 MAX_LINE_CHARS: Final = 65_536
-"""Maximum length of a log line in characters, so that an unterminated line does not grow indefinitely."""
+"""Maximum length of a log line, in characters, so that a line without an end does not grow indefinitely."""
 
 SILENT_S: Final = 60.0
-"""Seconds for which a scheduler may be unavailable while a job waits, because its controller may restart."""
+"""Seconds for which a scheduler may be unavailable while a job waits, for example because its controller restarts."""
 
 STOP_WAIT_S: Final = 5.0
-"""Seconds beyond the grace period for a job to end before the scheduler is asked to end it."""
+"""Seconds, in addition to the grace period, that a job has to end before the scheduler is asked to end it."""
 
 MAX_REASON_CHARS: Final = 500
 
@@ -72,8 +72,8 @@ RECORD: Final = "job.json"
 ORDER: Final = "order.json"
 ADDRESS: Final = "address.json"
 LOG: Final = "job.log"
-"""Files in a job's folder: the data for a later daemon, the agent's order and address, and the output of agent and
-scheduler.
+"""Files in a job's folder: the record for a later daemon, the agent's order and address, and the output of the agent
+and the scheduler.
 """
 
 CONNECTION_ERRORS: Final = (aiohttp.ClientError, ConnectionError, TimeoutError)
@@ -81,11 +81,11 @@ CONNECTION_ERRORS: Final = (aiohttp.ClientError, ConnectionError, TimeoutError)
 
 @dataclass(frozen=True, slots=True)
 class JobLook:
-    """The state of a job as reported by a scheduler.
+    """The state of a job that a scheduler has reported.
 
-    ``reason`` is why it waits or has ended, in the scheduler's words. ``host`` and ``port`` are the address of its
-    agent once the agent runs; ``node`` is the scheduler's name of its machine. ``ends_at`` is the time limit, in
-    seconds since 1970.
+    ``reason`` explains, in the scheduler's words, why the job waits or has ended. ``host`` and ``port`` are the
+    address of the agent once it runs. ``node`` is the scheduler's name of the machine. ``ends_at`` is the end of the
+    time limit, in seconds since 1970.
     """
 
     state: Literal["queued", "running", "ended"]
@@ -102,7 +102,7 @@ def agent_command(folder: Path) -> list[str]:
 
 
 def read_address(folder: Path) -> JobLook:
-    """Return the state of a running job, with the address that its agent has written. Blocks."""
+    """Return the state of a running job, with the address that its agent has written to ``folder``. Blocks."""
     try:
         place = orjson.loads((folder / ADDRESS).read_bytes())
     except (OSError, orjson.JSONDecodeError):
@@ -111,7 +111,7 @@ def read_address(folder: Path) -> JobLook:
 
 
 def last_words(log: Path) -> str:
-    """Return the end of a log as one line. Blocks."""
+    """Return the last lines of a log as one line. Blocks."""
     try:
         text = log.read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -120,26 +120,30 @@ def last_words(log: Path) -> str:
 
 
 class JobBackend(Protocol):
-    """A scheduler. Portico names the jobs; all methods raise `PorticoError` with the scheduler's own message."""
+    """A scheduler. Portico chooses the names of the jobs. All methods raise `PorticoError` with the scheduler's own
+    message.
+    """
 
     name: str
     title: str
     """Name of the scheduler in messages."""
 
     async def submit(self, job: str, order: LaunchOrder, folder: Path, avoid: Sequence[str]) -> None:
-        """Submit a job in which an agent runs ``order.json`` of ``folder``, on a node that is not in ``avoid``."""
+        """Submit a job in which an agent runs the order ``order.json`` in ``folder``, on a node that is not in
+        ``avoid``.
+        """
 
     async def look(self, job: str, folder: Path) -> JobLook: ...
 
     async def cancel(self, job: str) -> None:
-        """End a job, wherever it runs. Has no effect if it does not exist."""
+        """End a job, wherever it runs. Has no effect if the job does not exist."""
 
     async def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
-    """A job as stored on disk for a restarted daemon."""
+    """The record of a job, stored on disk for a restarted daemon."""
 
     job: str
     launcher: str
@@ -150,7 +154,7 @@ class JobRecord:
 
 
 class RemoteProcess:
-    """See `LaunchedProcess`. The process is followed until it has ended."""
+    """A process on another machine; see `LaunchedProcess`. A task follows the process until it has ended."""
 
     pid = None
 
@@ -198,8 +202,8 @@ class RemoteProcess:
         return self._reason or describe_exit(self._code)
 
     def signal(self, number: signal.Signals) -> None:
-        """See `LaunchedProcess`. Remote processes are not suspended, because that would free no resources on this
-        machine.
+        """See `LaunchedProcess`. Signals that suspend a process are ignored, because that would free no resources on
+        this machine.
         """
 
     async def wait(self) -> None:
@@ -245,7 +249,9 @@ class RemoteProcess:
             await self._launcher.discard(self.record)
 
     async def _take_news(self) -> None:
-        """Read the output of the process until it has ended; check its state if it does not respond."""
+        """Read the output of the process until it has ended. If the agent does not respond, ask the scheduler for the
+        job's state.
+        """
         line = log = 0
         failing_since: float | None = None
         while self._code is None:
@@ -255,7 +261,8 @@ class RemoteProcess:
                 now = asyncio.get_running_loop().time()
                 failing_since = failing_since or now
                 if not await self._examine(now - failing_since, error):
-                    await asyncio.sleep(RETRY_INTERVAL_S)  # the return of a node is not announced
+                    # retry at intervals, because nothing reports that a node is back
+                    await asyncio.sleep(RETRY_INTERVAL_S)
                 continue
             failing_since = None
             line, log = news["next"], news["log_next"]
@@ -286,7 +293,9 @@ class RemoteProcess:
             return orjson.loads(data)
 
     async def _examine(self, silent_s: float, error: Exception) -> bool:
-        """Return whether the scheduler reports that the process has ended, or it has been silent for too long."""
+        """Return whether the scheduler reports that the process has ended, or its agent has been silent for too
+        long.
+        """
         try:
             look = await self._launcher.look(self.record)
         except PorticoError as trouble:
@@ -312,14 +321,14 @@ class RemoteProcess:
 
 
 def split_log(remainder: str, text: str) -> list[str]:
-    """Return the lines of ``remainder`` and ``text``, keeping only the end of each long line; the last may be
+    """Split ``remainder`` and ``text`` into lines, keeping only the end of each long line. The last line may be
     incomplete.
     """
     return [line[-MAX_LINE_CHARS:] for line in (remainder + text).split("\n")]
 
 
 def _append(path: Path, text: str) -> None:
-    """Append to a log, ignoring a full disk, which must not end an engine. Blocks."""
+    """Append to a log. A full disk is ignored, because it must not end an engine. Blocks."""
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         full = path.exists() and path.stat().st_size > LOG_BYTES
@@ -330,8 +339,8 @@ def _append(path: Path, text: str) -> None:
 class RemoteLauncher:
     """Starts processes through a scheduler. See `Launcher`.
 
-    ``place`` is a folder that all nodes can access; ``lease_s`` is how long a process survives its daemon, at least
-    `MIN_LEASE_S`; ``queue_s`` is how long a job may wait in a queue.
+    ``place`` is a folder that all nodes can access. ``lease_s`` is the time that a process survives without its
+    daemon, at least `MIN_LEASE_S`. ``queue_s`` is the maximum time that a job may wait in the scheduler's queue.
     """
 
     here = False
@@ -349,7 +358,7 @@ class RemoteLauncher:
         self.session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
 
     async def look(self, record: JobRecord) -> JobLook:
-        """Return the state of a job as reported by its scheduler. Raises `PorticoError`."""
+        """Return the state of a job that its scheduler reports. Raises `PorticoError`."""
         return await self.backend.look(record.job, self.folder(record))
 
     def jobs(self) -> Sequence[ClusterJob]:
@@ -357,7 +366,7 @@ class RemoteLauncher:
         return list(self._jobs.values())
 
     def _note(self, record: JobRecord, look: JobLook) -> None:
-        """Record the state of a job for `jobs`."""
+        """Record the state of a job, which `jobs` returns."""
         state: Literal["queued", "starting", "running"] = "running"
         if not look.port:
             state = "starting" if look.state == "running" else "queued"
@@ -372,7 +381,7 @@ class RemoteLauncher:
         )
 
     def describe_end(self, look: JobLook) -> str:
-        """Describe why a job ended, as the second half of a sentence."""
+        """Describe why a job ended, in words that complete a sentence about it."""
         return f"was ended by {self.backend.title} ({look.reason or 'without a reason'})"
 
     def folder(self, record: JobRecord) -> Path:
@@ -380,14 +389,14 @@ class RemoteLauncher:
         return self._place / record.job
 
     def follow(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        """Start a task that `close` waits for."""
+        """Start a task for which `close` waits."""
         task = asyncio.create_task(work, name=name)
         self._end_tasks.add(task)
         task.add_done_callback(self._end_tasks.discard)
         return task
 
     def avoid(self, node: str) -> None:
-        """Avoid a node that was lost recently, which its scheduler may not know yet."""
+        """Avoid a lost node for `AVOID_S` seconds, because its scheduler may not know yet that the node is lost."""
         self._avoided_nodes[node] = time.monotonic() + AVOID_S
 
     def _avoided(self) -> Sequence[str]:
@@ -398,7 +407,7 @@ class RemoteLauncher:
         return sorted(self._avoided_nodes)
 
     async def launch(self, order: LaunchOrder) -> LaunchedProcess:
-        """See `Launcher`. An equivalent process of an earlier daemon is taken over."""
+        """See `Launcher`. If an earlier daemon left an equivalent process, it is taken over."""
         for remote_process in self._detached_processes:
             if (
                 order.fingerprint
@@ -425,7 +434,7 @@ class RemoteLauncher:
         return process
 
     def _write(self, record: JobRecord, order: LaunchOrder) -> None:
-        """Write the record first, so that a later daemon knows of the job."""
+        """Write the files of a job, with the record first, so that a later daemon knows about the job."""
         folder = self.folder(record)
         folder.mkdir(parents=True, mode=0o700)
         documents = {
@@ -442,7 +451,7 @@ class RemoteLauncher:
             path.write_bytes(orjson.dumps(value))
 
     async def _wait_for_start(self, record: JobRecord, order: LaunchOrder) -> JobLook:
-        """Wait until the agent of a job runs. Raise `Unavailable` with the scheduler's reason."""
+        """Wait until the agent of a job runs. If it does not start, raise `Unavailable` with the scheduler's reason."""
         title = self.backend.title
         loop = asyncio.get_running_loop()
         pause, reason = LOOK_INTERVAL_S, ""
@@ -469,8 +478,9 @@ class RemoteLauncher:
                 order.on_wait(f"waits for {title}{f' ({reason})' if reason else ''}")
             if loop.time() - start_time > self._queue_s:
                 raise Unavailable(
-                    f"The job of '{order.name}' was cancelled after waiting in {title} for {self._queue_s:g} "
-                    f"s ({look.reason or look.state}). Raise 'launcher_queue_timeout' to wait longer.",
+                    f"The job of '{order.name}' was cancelled after waiting for {title} for "
+                    f"{self._queue_s:g} s ({look.reason or look.state}). Raise 'launcher_queue_timeout' to "
+                    "wait longer.",
                     code="queue_timeout",
                 )
             await asyncio.sleep(pause)  # schedulers send no notifications
@@ -486,8 +496,8 @@ class RemoteLauncher:
         await pools.MODELS.run(shutil.rmtree, self.folder(record), ignore_errors=True)
 
     async def adopt(self) -> Sequence[str]:
-        """Follow the processes of an earlier daemon so that equivalent launches take them over, and return their
-        names.
+        """Follow the processes that an earlier daemon left, so that equivalent launches can take them over. Return
+        their names.
 
         Processes that cannot be taken over are ended.
         """
@@ -505,7 +515,7 @@ class RemoteLauncher:
         return [remote_process.record.name for remote_process in self._detached_processes]
 
     async def end_leftovers(self) -> None:
-        """End the processes that were not taken over."""
+        """End the processes of an earlier daemon that were not taken over."""
         remote_processes, self._detached_processes = self._detached_processes, []
         for process in remote_processes:
             logger.info("ending a process of '%s' left by an earlier daemon", process.record.name)
@@ -521,10 +531,11 @@ class RemoteLauncher:
         return job_records
 
     async def close(self) -> None:
-        """End the processes that were not taken over, and close the connections."""
+        """End the processes of an earlier daemon that were not taken over, and close the connections."""
         await self.end_leftovers()
         if self._end_tasks:
-            await asyncio.wait(self._end_tasks, timeout=STOP_WAIT_S)  # processes that ended by themselves
+            # wait for the cleanup after processes that have ended by themselves
+            await asyncio.wait(self._end_tasks, timeout=STOP_WAIT_S)
         for task in set(self._end_tasks):
             task.cancel()
             await asyncio.wait([task])

@@ -1,4 +1,4 @@
-"""Slurm: each process is an ``sbatch`` job, and its agent writes its address to a folder that all nodes can access."""
+"""Slurm: each process is an ``sbatch`` job. Its agent writes its address to a folder that all nodes can access."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from portico_server.settings import Settings
 from portico_server.subprocesses import output_of
 
 COMMAND_TIMEOUT_S: Final = 30.0
-"""Timeout of Slurm's commands, in seconds."""
+"""Maximum time for a Slurm command, in seconds."""
 
 SCRIPT_FILE: Final = "job.sh"
 
@@ -47,8 +47,8 @@ _MODULE: Final = re.compile(r"[\w.+/-]+")
 
 @dataclass(frozen=True, slots=True)
 class SlurmOptions:
-    """Default requests of every job, unless its resources override them. ``container`` is a prefix of its command
-    line.
+    """Default options of every job, unless the job's own resources override them. ``container`` is a prefix of the
+    job's command line.
     """
 
     partition: str = ""
@@ -75,7 +75,9 @@ class CommandFailed(Unavailable):
 
 
 class SlurmBackend:
-    """See `portico_server.launchers.remote.JobBackend`. Requires Slurm's commands, as on a login node."""
+    """Runs jobs on Slurm; see `portico_server.launchers.remote.JobBackend`. Requires Slurm's commands, as on a login
+    node.
+    """
 
     name = "slurm"
     title = "Slurm"
@@ -94,7 +96,7 @@ class SlurmBackend:
                 return
             except Unavailable as error:
                 if error.code != "launch_refused":
-                    raise  # the cluster may consist only of nodes to avoid
+                    raise  # retry without exclusions, because the cluster may have no other nodes
         await self._sbatch(order.name, *arguments)
 
     async def _sbatch(self, name: str, *arguments: str) -> None:
@@ -124,7 +126,7 @@ class SlurmBackend:
         return read_nodes(await self._run("scontrol", "--oneliner", "show", "nodes"))
 
     async def drain(self, node: str, reason: str) -> None:
-        """See `DrainsNodes`. Slurm allows this only to its operators."""
+        """See `DrainsNodes`. Slurm allows only its operators to drain nodes."""
         await self._update(node, "State=DRAIN", f"Reason={reason}")
 
     async def resume(self, node: str) -> None:
@@ -141,7 +143,8 @@ class SlurmBackend:
 
     async def _run(self, program: str, *arguments: str) -> str:
         """Return the output of a Slurm command. Raises `Unavailable`."""
-        # Slurm's variables of the current job must not be inherited by the jobs it starts.
+        # If the daemon itself runs in a Slurm job, the jobs that it submits must not inherit the variables of
+        # that job.
         environment = {
             **inherited("SBATCH_", "SLURM_JOB", "SLURM_STEP", "SLURM_TASK"),
             "SLURM_TIME_FORMAT": "%s",
@@ -166,7 +169,7 @@ class SlurmBackend:
 
 
 def job_options(job: str, resources: Resources, folder: Path, options: SlurmOptions) -> list[str]:
-    """Return the command line options for ``sbatch``, which take precedence over its environment. Pure."""
+    """Return the command line options for ``sbatch``, which take precedence over environment variables. Pure."""
     gpu = f":{resources.gpu_type}" if resources.gpu_type else ""
     asked_options = {
         "job-name": job,
@@ -184,7 +187,7 @@ def job_options(job: str, resources: Resources, folder: Path, options: SlurmOpti
     }
     return [
         *(f"--{name}={value}" for name, value in asked_options.items() if value),
-        "--no-requeue",  # the daemon resubmits a lost job, whose agent then has another address
+        "--no-requeue",  # the daemon itself resubmits a lost job, because the new agent has another address
         *_words_of("slurm_options", options.options),
     ]
 
@@ -209,7 +212,7 @@ def job_script(folder: Path, options: SlurmOptions) -> str:
 
 
 def _words_of(setting: str, text: str) -> list[str]:
-    """Split a text into words like a shell."""
+    """Split a text into words, as a shell does."""
     try:
         return shlex.split(text)
     except ValueError as error:
@@ -230,7 +233,8 @@ def read_nodes(listing: str) -> list[ClusterNode]:
 def _node(line: str) -> ClusterNode:
     facts: dict[str, str] = {}
     for name, value in re.findall(r"(?:^| )(\w+)=(\S*)", line):
-        facts.setdefault(name, value)  # user-written text (reason and comments) comes last
+        # the first value counts, because text written by users (reason and comments) comes last
+        facts.setdefault(name, value)
     detail = facts.get("State", "UNKNOWN")
     words = re.search(r" Reason=(.*?)(?: \[\S+@\S+\]|$)", line)
     sizes = re.findall(r"gpu(?::([\w.-]+))?:(\d+)", facts.get("Gres", ""))
@@ -270,7 +274,9 @@ def _number(text: str | None) -> int | None:
 
 
 def read_job(listing: str, folder: Path) -> JobLook:
-    """Return the state of a job from ``squeue``, with the address that its agent has written. Blocks."""
+    """Return the state of a job from the output of ``squeue``, with the address that the job's agent has written.
+    Blocks.
+    """
     rows = [line.split("|") for line in listing.splitlines() if line.count("|") == 3]
     if not rows:
         return JobLook("ended", last_words(folder / LOG) or "Slurm no longer knows the job")

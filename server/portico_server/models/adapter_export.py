@@ -1,4 +1,4 @@
-"""Exports adapters, unchanged or merged into their model, as safetensors or GGUF."""
+"""Exports adapters as safetensors or GGUF, either unchanged or merged into their models."""
 
 from __future__ import annotations
 
@@ -31,22 +31,25 @@ if TYPE_CHECKING:
     from portico_server.models.adapters.peft import Array
 
 
-# Merges an adapter into its model: a folder of safetensors that no longer needs the adapter. Blocks. Source:
-# Hu et al. 2021, section 4.1: W = W₀ + scaling · B · A.
+# Merging an adapter into its model results in a folder of safetensors that no longer needs the adapter.
+# Blocks. Source: Hu et al. 2021, section 4.1: W = W₀ + scaling · B · A.
 
 
 _CHUNK_BYTES = 8 * 1024 * 1024
 
 _LEFT_OUT = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx")
-"""Suffixes of weight files in formats that are not read, which would be inconsistent with the result."""
+"""Suffixes of weight files that are not copied to a merged model. Formats other than safetensors are not merged, so
+such files would still contain the old weights.
+"""
 
 
 def merge_adapter(base: Path, adapter: Path, target: Path, *, scale: float = 1.0) -> None:
-    """Merge a PEFT adapter into the model in ``base``, and write the result to the new folder ``target`` completely or
-    not at all.
+    """Merge a PEFT adapter into the model in ``base``, and write the result to the new folder ``target``, completely
+    or not at all.
 
-    Numbers keep their format from ``base``; only one tensor at a time is in memory. Raises `InvalidRequest` if the
-    adapter does not fit or the model is quantised, `Conflict` if ``target`` exists, `Unavailable` if the disk is full.
+    The numbers keep the format that they have in ``base``. Only one tensor at a time is in memory. Raises
+    `InvalidRequest` if the adapter does not fit or the model is quantised, `Conflict` if ``target`` exists, and
+    `Unavailable` if the disk is full.
     """
     peft_adapter = peft.read_peft(adapter)
     if target.exists():
@@ -74,7 +77,7 @@ def merge_adapter(base: Path, adapter: Path, target: Path, *, scale: float = 1.0
 
 
 def _weight(shards: list[Safetensors], adapter: PeftAdapter, pair: LoraPair) -> str:
-    """Return the name of the tensor to which a pair is added."""
+    """Return the name of the tensor to which a pair of matrices is added."""
     name = f"{pair.module}.weight"
     tensor = next((shard.tensors[name] for shard in shards if name in shard.tensors), None)
     if tensor is None:
@@ -97,7 +100,7 @@ def _weight(shards: list[Safetensors], adapter: PeftAdapter, pair: LoraPair) -> 
 def _write(
     shard: Safetensors, adapter: PeftAdapter, pairs: dict[str, LoraPair], path: Path, scale: float
 ) -> None:
-    """Write a file with the same tensors in the same order and format."""
+    """Write a merged shard with the same tensors in the same order and format."""
     with shard.path.open("rb") as source, path.open("wb") as output:
         (length,) = struct.unpack("<Q", source.read(8))
         output.write(struct.pack("<Q", length) + source.read(length))
@@ -139,15 +142,15 @@ BITS_PER_NUMBER: Final[Mapping[str, float]] = {
 """Number types of a merged GGUF file, with their approximate bits per number."""
 
 WORKER_PACKAGE: Final = Path(__file__).parent / "engines" / "transformers" / "worker"
-"""The package that reads and writes GGUF files, in an environment with its dependencies."""
+"""The package that reads and writes GGUF files. It runs in an environment that contains its dependencies."""
 
 MIN_FREE_BYTES: Final = 64 * 1024 * 1024
-"""Bytes that must remain free on the disk."""
+"""Number of bytes that must remain free on the disk."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExportRequest:
-    """An adapter to export, with the target path, the format, and whether to include its model.
+    """An adapter to export: the target path, the format, and whether the adapter is merged into its model.
 
     ``type`` is the number type of a GGUF file.
     """
@@ -238,7 +241,7 @@ class AdapterExports:
     async def _fold(
         self, adapter: AdapterScale, base: BaseModel, target: Path, kind: str, report: StepReport
     ) -> None:
-        # Small models keep more of their tensors in 8 bits than the type suggests.
+        # In small models, more tensors stay in 8 bits than the number type suggests.
         needed_bytes = int(base.parameters * max(BITS_PER_NUMBER[kind], 8.5) / 8)
         await pools.MODELS.run(_check_room, target, needed_bytes)
         header = await pools.MODELS.run(gguf_adapter.GgufBase.read, base.path)
@@ -281,7 +284,7 @@ def _check_room(target: Path, needed_bytes: int) -> None:
 
 
 def _copy(adapter: AdapterScale, base: BaseModel, target: Path, form: ExportForm) -> None:
-    """Copy only the adapter, completely or not at all."""
+    """Copy the adapter alone, without its model, completely or not at all."""
     draft = target.with_name(f".{target.name}.{uuid4().hex}.new")
     try:
         if form == "gguf":

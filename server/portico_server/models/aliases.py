@@ -32,12 +32,12 @@ class ModelAliases:
         """Aliases that are stored in the database."""
 
     async def start(self) -> None:
-        """Register the aliases in the database."""
+        """Register the aliases that are stored in the database."""
         for name, target in (await self._database.read(rows.list_aliases)).items():
             await self._point(name, target)
 
     async def refresh(self) -> None:
-        """Apply changes of aliases that other daemons on the same database set or removed."""
+        """Apply the changes of other daemons on the same database, which may have set or removed aliases."""
         before = set(self._set)
         aliases = await self._database.read(rows.list_aliases)
         for name in before - aliases.keys():
@@ -49,7 +49,7 @@ class ModelAliases:
             self._set.add(name)
 
     async def _point(self, name: str, target: str) -> None:
-        """Point an alias to its target in the database."""
+        """Store an alias and its target in the database."""
         try:
             behind = await self._registry.version(target)
         except PorticoError as error:
@@ -61,7 +61,7 @@ class ModelAliases:
     async def set(self, name: str, target: str) -> None:
         """Make ``name`` an alias of the model, app or app version ``target``, from now on and after a restart.
 
-        Raises `Conflict` while its calls are split by a canary.
+        Raises `Conflict` while a canary splits the calls of the alias.
         """
         check_name(name, "name")
         if name in self._deployments or self._adapters.has(name):
@@ -78,19 +78,21 @@ class ModelAliases:
             self._registry.aliases.set(name, target, behind)
 
     def names(self) -> list[str]:
-        """Return the aliases that were set, without those defined by a model or required by the daemon."""
+        """Return the aliases that were set. Aliases that a model defines or that the daemon requires are not
+        included.
+        """
         specs = (*BUILT_IN, *(deployment.spec for deployment in self._deployments.values()))
         return sorted(self._set.difference(*(spec.aliases for spec in specs)))
 
     async def remove(self, name: str) -> None:
-        """Remove an alias that was set. Raise `Conflict` while its calls are split by a canary."""
+        """Remove an alias that was set. Raise `Conflict` while a canary splits the calls of the alias."""
         await self._database.write(rows.remove_alias, name)
         self._set.discard(name)
         self._registry.aliases.remove(name)
 
     async def check_target(self, name: str, target: str) -> Servable | None:
-        """Return the app version that is the target of an alias, or ``None`` for other targets. Raise `NotFound` if
-        missing.
+        """Return the app version to which an alias refers, or ``None`` if the target is a model or an app. Raise
+        `NotFound` if the target does not exist.
         """
         behind = await self._registry.version(target)
         if behind is None and target not in self._deployments and not await self._chats(target):
@@ -103,7 +105,7 @@ class ModelAliases:
         return behind
 
     async def _chats(self, name: str) -> bool:
-        """Return whether this is the name of a model or an app, including the chat app of a store."""
+        """Return whether ``name`` is the name of a model or an app, including the chat app of a store."""
         try:
             card = (await self._registry.resolve(name, LOCAL)).card
         except NotFound:

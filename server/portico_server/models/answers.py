@@ -1,4 +1,4 @@
-"""Parses an engine's OpenAI responses into Portico's own values, for `Deployment.call`."""
+"""Converts an engine's responses in OpenAI's format into Portico's own values, for `Deployment.call`."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from portico_server.models.embedding_wire import shorten, vector_of
 
 
 class RelayingModel(Servable, Relays, Protocol):
-    """The interface of a model for this module."""
+    """The methods of a model that this module uses."""
 
 
 async def read_reply(model: RelayingModel, request: Chat, context: Context) -> ChatReply:
-    """Stream the answer: send events to ``context`` as they arrive, and return the whole answer at the end.
+    """Read a streamed answer. Send its events to ``context`` as they arrive, and return the whole answer at the end.
 
-    If there are several choices, return the first.
+    If the answer has several choices, return the first.
     """
     body = {
         **request.options,
@@ -54,7 +54,7 @@ async def read_reply(model: RelayingModel, request: Chat, context: Context) -> C
         for called_tool in reader.calls():
             await context.emit(ToolCalled(called_tool.id, called_tool.name, called_tool.arguments))
     finally:
-        await context.emit(relay_response.usage)  # also for an interrupted answer
+        await context.emit(relay_response.usage)  # reports the usage also if the answer was interrupted
     return ChatReply(
         "".join(reader.text),
         reader.finish_reason,
@@ -66,7 +66,7 @@ async def read_reply(model: RelayingModel, request: Chat, context: Context) -> C
 
 
 async def read_vectors(model: RelayingModel, request: Embed, context: Context) -> Vectors:
-    """Return one vector per text or span, in order."""
+    """Return one vector for each text or span, in the order of the request."""
     if request.spans is not None and "spans" not in model.card.capabilities:
         raise InvalidRequest(
             f"'{model.card.name}' does not return vectors of parts of a text. Models with the capability "
@@ -106,7 +106,7 @@ async def read_vectors(model: RelayingModel, request: Embed, context: Context) -
 
 
 async def read_ranking(model: RelayingModel, request: Rerank, context: Context) -> Ranked:
-    """Return the documents ranked by how well they answer the question, best first; scores in [0, 1]."""
+    """Return the documents ranked by how well they answer the question, best first, with scores in [0, 1]."""
     if not request.documents:
         return Ranked((), Usage(), model.card.name)
     body: dict[str, Any] = {
@@ -134,7 +134,7 @@ async def read_ranking(model: RelayingModel, request: Rerank, context: Context) 
 
 
 async def read_moderation(model: RelayingModel, request: Moderate, context: Context) -> Moderated:
-    """Return a moderation model's result for texts, unchanged."""
+    """Return the result of a moderation model for texts, unchanged."""
     body = {"model": model.card.name, "input": request.input}
     data, _, usage = await whole_answer(model, Relay("moderations", body), context)
     try:
@@ -148,7 +148,7 @@ async def read_moderation(model: RelayingModel, request: Moderate, context: Cont
 
 
 async def single_chunk(data: bytes) -> AsyncIterator[bytes]:
-    """Return an iterator over one value."""
+    """Yield the data as a single chunk."""
     yield data
 
 
@@ -160,7 +160,7 @@ async def close_chunks(chunks: AsyncIterator[bytes]) -> None:
 
 
 class _ReplyReader:
-    """Reads the frames of a chat stream, for its first choice."""
+    """Reads the frames of a streamed chat answer. Only the first choice is read."""
 
     def __init__(self) -> None:
         self.text: list[str] = []
@@ -198,7 +198,7 @@ class _ReplyReader:
 
 
 async def whole_answer(model: RelayingModel, request: Relay, context: Context) -> tuple[bytes, str, Usage]:
-    """Return the bytes of a complete answer, their media type, and the usage of the call."""
+    """Return the bytes of a complete answer, its media type, and the usage of the call."""
     relay_response = await model.relay(request, context)
     try:
         data = b"".join([chunk async for chunk in relay_response.chunks])

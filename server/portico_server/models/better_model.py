@@ -1,4 +1,6 @@
-"""Offers a larger model that this machine can run: once, then downloads it in the background and deploys it."""
+"""Offers a larger model that this machine can run. If the user accepts, the model is downloaded in the background and
+deployed. The offer is made only once.
+"""
 
 from __future__ import annotations
 
@@ -28,16 +30,16 @@ PROBE_TIMEOUT_S = 5.0
 
 SPEED_TIMEOUT_S = 3.0
 SPEED_BYTES = 2 * MB_BYTES
-"""Maximum number of bytes read from a source to estimate the duration of the download."""
+"""Maximum number of bytes read from a source to estimate how long the download takes."""
 
 MAX_PROGRESS_EVENTS = 100
 """Approximate maximum number of progress events of one download."""
 
 UNREACHABLE_INTERVAL_S = 86_400.0
-"""Seconds for which a model is not offered after none of its sources could be reached."""
+"""Seconds for which a model is not offered again after none of its sources could be reached."""
 
 DECISION_FILE = "better-model.json"
-"""File in the home folder that records the decision."""
+"""File in the home folder that records the user's decision."""
 
 State: TypeAlias = Literal["none", "available", "unreachable", "fetching", "declined"]
 
@@ -51,7 +53,7 @@ class ReplacesModel(Protocol):
 
 
 class BetterModelOffer:
-    """Looks for the model, downloads it in a durable run, and points ``default`` to it once it is loaded."""
+    """Looks for a better model, downloads it in a durable run, and points ``default`` to it once it is loaded."""
 
     def __init__(
         self,
@@ -80,7 +82,7 @@ class BetterModelOffer:
 
     @property
     def tiny_answers(self) -> bool:
-        """Return whether ``default`` still refers to the tiny model."""
+        """Return whether ``default`` still refers to the tiny built-in model."""
         return self._models.source_of("default") == self.tiny.source
 
     @property
@@ -90,18 +92,20 @@ class BetterModelOffer:
 
     @property
     def is_unreachable(self) -> bool:
-        """Return whether none of its sources could be reached recently."""
+        """Return whether none of the model's sources could be reached recently."""
         at = self._unreachable_at
         return isinstance(at, int | float) and time.time() - at < UNREACHABLE_INTERVAL_S
 
     @property
     def recommended(self) -> Recommendation | None:
-        """The better model, unless its sources could not be reached recently."""
+        """The better model, or ``None`` if none is recommended or its sources could not be reached recently."""
         return None if self.is_unreachable else self._machine.recommended
 
     @property
     def hint(self) -> str | None:
-        """A one-line hint beside an answer: what the tiny model is, and how to get the better one."""
+        """A one-line hint to show next to an answer. It says that the tiny model answered, and how to get the better
+        model.
+        """
         if not self.tiny_answers:
             return None
         better = self._machine.recommended
@@ -117,7 +121,7 @@ class BetterModelOffer:
         return f"{introduction} Better: portico up --model auto ({better.name}, {better.size_gb:g} GB)."
 
     async def offer(self) -> BetterModel:
-        """Return the model that is available now. Checks the sources one after another, up to `PROBE_TIMEOUT_S`
+        """Return the model that can be downloaded now. Checks the sources one after another, up to `PROBE_TIMEOUT_S`
         seconds each.
         """
         better = await self._machine.better()
@@ -155,8 +159,8 @@ class BetterModelOffer:
         )
 
     async def accept(self, caller: Principal) -> str:
-        """Start downloading and deploying the model, and return the id of the run. Raise `Conflict` if there is
-        none.
+        """Start downloading and deploying the model, and return the id of the run. Raise `Conflict` if no model can be
+        offered.
         """
         better = await self._machine.better()
         if better is None or not self.tiny_answers:
@@ -180,7 +184,7 @@ class BetterModelOffer:
         return self._fetcher.find_cached(parse_source(source)) is not None
 
     async def _probe(self, text: str) -> tuple[int, float | None]:
-        """Return the size of a source's model, and the estimated seconds of its download, if known."""
+        """Return the size of the model at a source, and the estimated duration of the download in seconds, if known."""
         source = parse_source(text)
         path = self._fetcher.find_cached(source)
         if path is not None:
@@ -210,15 +214,15 @@ class BetterModelOffer:
             spec = ModelSpec(name=str(payload["name"]), source=source)
             await self._models.put_in_place(spec, "default")
         except PorticoError:
-            self._note.unlink(missing_ok=True)  # allow offering the model again
+            self._note.unlink(missing_ok=True)  # so that the model can be offered again
             raise
         finally:
             self._run = None
         return {"model": payload["name"], "source": source}
 
     async def _fetch_first(self, name: str, sources: Sequence[str], context: Context) -> str:
-        """Return the first source that was downloaded completely. Raise `Unavailable` with the reason for each
-        failure.
+        """Download the model from the first source that works, and return this source. Raise `Unavailable` with the
+        reason for each failure.
         """
         reported_share = -1.0
 
@@ -241,7 +245,7 @@ class BetterModelOffer:
         raise Unavailable(f"{name} could not be downloaded. {' '.join(reasons)}", code="no_source")
 
     async def _under_way(self) -> str | None:
-        """Return the run that downloads the model, including one that a previous start began and that is not
+        """Return the id of the run that downloads the model. The run may have begun before the last restart and not be
         resumed yet.
         """
         if self._run is not None:
@@ -267,8 +271,9 @@ class BetterModelOffer:
 
 
 def sources_of(better: Recommendation) -> tuple[str, ...]:
-    """Return the sources of a recommended model in order: Hugging Face and its mirrors, then ModelScope.
+    """Return the sources of a recommended model in the order in which they are tried: Hugging Face and its mirrors,
+    then ModelScope.
 
-    Both use the same repository names; ModelScope reports a missing repository when it is queried.
+    Both hubs use the same repository names. If ModelScope does not have the repository, it says so when it is queried.
     """
     return better.source, better.source.replace("hf://", "modelscope://", 1)

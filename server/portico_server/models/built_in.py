@@ -1,4 +1,4 @@
-"""The models of every daemon, and the aliases that must always have a target."""
+"""The models that every daemon has, and the aliases that must always refer to a model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BUILT_IN = (
         task="chat",
         aliases=("default",),
         description="SmolLM2 135M Instruct, a very small model that runs on any machine",
-        # Longer output repeats itself until the end of the context.
+        # Longer answers of this model repeat themselves until the context is full.
         defaults={"max_completion_tokens": 512},
     ),
     ModelSpec(
@@ -27,11 +27,11 @@ BUILT_IN = (
         description="wordllama, static word vectors of 256 dimensions",
     ),
 )
-"""The models available in every daemon without configuration; their files are downloaded on first use."""
+"""The models that every daemon offers without configuration. Their files are downloaded on first use."""
 
 
 class BuiltInModels:
-    """Offers each built-in model while no other model uses its alias."""
+    """Offers each built-in model as long as no other model uses its alias."""
 
     def __init__(self, registry: Registry, deployments: Deployments, factory: DeploymentFactory) -> None:
         self._registry = registry
@@ -43,7 +43,9 @@ class BuiltInModels:
         self._deployments.enter(self._factory.make(spec, None, time.time()))
 
     def restore(self, name: str) -> None:
-        """Remove the aliases of a removed model, except those that must always have a target."""
+        """Remove the aliases of a removed model. An alias that must always refer to a model returns to its built-in
+        model.
+        """
         for alias in [alias for alias, target in self._registry.aliases.items() if target == name]:
             self._registry.aliases.remove(alias)
         for spec in BUILT_IN:
@@ -54,7 +56,7 @@ class BuiltInModels:
                     self._registry.aliases.set(alias, spec.name)
 
     async def retire(self, names: set[str]) -> None:
-        """Stop offering a built-in model whose alias another model uses as its name or alias."""
+        """Stop offering a built-in model if another model uses its alias as a name or alias."""
         for spec in BUILT_IN:
             if names & set(spec.aliases) and spec.name in self._deployments and spec.name not in names:
                 deployment = self._deployments[spec.name]

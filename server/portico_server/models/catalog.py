@@ -29,7 +29,9 @@ _CLASSES: Mapping[str, str] = {
 
 
 class _BuiltInEngines(Mapping[str, Engine]):
-    """The engines of this package. A module is imported when a model first needs it, so a start imports only two."""
+    """The engines of this package. The module of an engine is imported when a model first needs the engine, so the
+    start of the daemon imports only two.
+    """
 
     def __init__(self) -> None:
         self._engines: dict[str, Engine] = {}
@@ -58,7 +60,8 @@ def _accept(candidate: Any) -> Engine:
 ENGINES = PluginTable("engine", _BuiltInEngines(), _accept, reserved_names=("auto", *FORMS))
 """All engines by name, including those of plugins."""
 
-# Any other source is a file: GGUF is for llama.cpp, a folder with safetensors for vLLM or transformers.
+# Any other source is a file or folder: llama.cpp runs GGUF files, and vLLM or transformers run folders with
+# safetensors.
 _BY_SCHEME = {
     **{name: name for name in ("fake", "static", "remote")},
     **dict.fromkeys(("http", "https"), "remote"),
@@ -67,18 +70,19 @@ _BY_SCHEME = {
 
 
 _CONFIGURATIONS = ("config.json", "model_index.json")
-"""Configuration files that a folder with safetensors contains."""
+"""Configuration files of which a folder with safetensors contains one."""
 
 
 _NEVER_LLAMA = ("speech", "transcription", "image")
 """Tasks for which no GGUF files exist."""
 
 _OURS = ("rerank", *_NEVER_LLAMA)
-"""Tasks of model folders that only the engine `transformers` supports."""
+"""Tasks that only the engine `transformers` supports for model folders."""
 
 
 def engine_for(spec: ModelSpec, path: Path | None = None) -> Engine:
-    """Return the engine named in a spec, or the engine for its source; ``path`` is set if its files are downloaded.
+    """Return the engine that a spec names, or the engine for its source. ``path`` is the location of the files if they
+    are downloaded.
 
     Raises `InvalidRequest` with the valid names.
     """
@@ -106,13 +110,17 @@ def engine_for(spec: ModelSpec, path: Path | None = None) -> Engine:
 
 
 def engines_that(ability: type) -> str:
-    """Return the engines that implement an optional protocol, for messages: ``llamacpp, vllm and fake``."""
+    """Return the names of the engines that implement an optional protocol, for messages: ``llamacpp, vllm and
+    fake``.
+    """
     names = [engine.name for engine in ENGINES.usable() if isinstance(engine, ability)]
     return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
 def _for_files(spec: ModelSpec, path: Path | None) -> str:
-    """Return the engine for the files of a model, judged by its name until they are downloaded."""
+    """Return the name of the engine for the files of a model. Until they are downloaded, the name of the model
+    decides.
+    """
     if path is None:
         return "transformers" if _announced(spec) in _NEVER_LLAMA else "llamacpp"
     folder = any((path / name).is_file() for name in _CONFIGURATIONS)
@@ -120,7 +128,7 @@ def _for_files(spec: ModelSpec, path: Path | None) -> str:
 
 
 def _announced(spec: ModelSpec) -> str:
-    """Return the task of a model, as far as its spec or name reveals it."""
+    """Return the task of a model that its spec states or its name reveals, or ""."""
     if spec.task != "auto":
         return spec.task
     model_profile = profile_of(spec.source)
@@ -128,12 +136,14 @@ def _announced(spec: ModelSpec) -> str:
 
 
 def _for_folder(spec: ModelSpec, path: Path) -> str:
-    """Return a GPU server that can run and supports the task, otherwise transformers, as decided by `plan`."""
+    """Return the first GPU server that supports the task and whose `plan` succeeds on this machine, otherwise
+    transformers.
+    """
     if RECIPES["vllm"].unsuited():
         return "transformers"
     if ENGINES["transformers"].describe(_without_parameters(spec), path).task in _OURS:
         return "transformers"
-    # psutil must not slow down the start of the daemon.
+    # Importing psutil must not slow down the start of the daemon.
     from portico_server.models.hardware import this_machine
     from portico_server.models.plan.planned_parameters import gpu_engine
 
@@ -146,5 +156,5 @@ def gpu_engines() -> list[PlansGpus]:
 
 
 def _without_parameters(spec: ModelSpec) -> ModelSpec:
-    """Return the spec without parameters, which the chosen engine validates."""
+    """Return the spec without parameters, because the chosen engine validates them later."""
     return replace(spec, parameters={})

@@ -1,4 +1,6 @@
-"""Measures the cost of keeping a model in memory, which determines how long others leave it loaded."""
+"""Measures how much time it takes to load and unload a model. The result determines how long other models leave it
+loaded.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +9,11 @@ from collections.abc import Callable
 
 
 class ChangeCost:
-    """Seconds spent on a model's last start, on its first answers, which process whole prompts, and on its last stop.
+    """The seconds that a model's last start took, plus its first answers, which process whole prompts, plus its last
+    stop.
 
-    The first answers are those to calls that waited for the start; their time counts at most as much as the start
-    itself. ``clock`` counts seconds.
+    The first answers are those to calls that waited for the start. They count for at most as long as the start itself.
+    ``clock`` returns the time in seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -20,12 +23,10 @@ class ChangeCost:
         self._ready = 0.0
         self._answered_at: float | None = None
         self._due = 0
-        """Number of first answers that are outstanding."""
+        """Number of first answers that are not complete yet."""
 
     def record_start(self, since: float, calls: int) -> None:
-        """Record that the process is ready, that its start began at ``since``, and that ``calls`` calls waited for
-        it.
-        """
+        """Record that the process is ready. Its start began at ``since``, and ``calls`` calls waited for it."""
         self._ready = self._clock()
         self._start = self._ready - since
         self._due = calls
@@ -38,12 +39,14 @@ class ChangeCost:
             self._answered_at = self._clock()
 
     def record_end(self, since: float) -> None:
-        """Record that the process has ended, and that its stop began without calls at ``since``."""
+        """Record that the process has ended. Its stop began at ``since``, when no calls were in progress."""
         self._end = self._clock() - since
 
     @property
     def in_use_since(self) -> float:
-        """When the first answers were complete; the current time if they are not yet."""
+        """The time at which the first answers were complete, or the current time if they are not complete yet. It is
+        never later than the duration of the start after the process was ready.
+        """
         return min(
             self._clock() if self._answered_at is None else self._answered_at, self._ready + self._start
         )

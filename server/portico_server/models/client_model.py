@@ -1,4 +1,4 @@
-"""The model `client`: the caller's own model, lent to the apps and tools it calls."""
+"""The model named `client`: the model of the calling client, which lends it to the apps and tools it calls."""
 
 from __future__ import annotations
 
@@ -37,11 +37,13 @@ ANSWER_SCHEMA: Final[Mapping[str, Any]] = {
     },
     "required": ["content"],
 }
-"""Schema of an answer to a ``chat`` question, whose arguments are OpenAI's ``messages`` and ``options``."""
+"""Schema of a client's answer to a ``chat`` question. The arguments of the question are OpenAI's ``messages`` and
+``options``.
+"""
 
 
 class ClientModel:
-    """Asks the client that started the run. If no client lends a model, the run refuses to ask, with status 400."""
+    """Asks the client that started the run. If this client lends no model, the call fails with status 400."""
 
     card = Card(
         CLIENT_MODEL_NAME,
@@ -83,7 +85,9 @@ class ClientModel:
 
 
 class ClientModels:
-    """The source of this one name, after all others: a model or app of the same name takes precedence. Not listed."""
+    """Provides the model named `client`. It is searched last, so a model or app of the same name takes precedence. Not
+    listed.
+    """
 
     def __init__(self) -> None:
         self._model = ClientModel()

@@ -1,4 +1,4 @@
-"""Machines: the daemons on one database, the nodes of each launcher, and their processes."""
+"""Machines: the daemons that share a database, the nodes of each launcher, and the processes on these nodes."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ FORGET_S: Final = 3600.0
 MAX_DAEMONS: Final = 100
 
 MAX_ANNOUNCED_BYTES: Final = 4_000
-"""Maximum size of the jobs in an announcement, in bytes: a PostgreSQL notification has less than 8,000."""
+"""Maximum size of the jobs in an announcement, in bytes. A PostgreSQL notification must have less than 8,000 bytes."""
 
 MAX_URL_CHARS: Final = 300
 
 MAX_NODES: Final = 2_000
-"""Maximum number of nodes of a launcher in a response."""
+"""Maximum number of nodes per launcher in a response."""
 
 MAX_REASON_CHARS: Final = 200
 
@@ -61,14 +61,14 @@ class _Heard:
     info: ClusterDaemon
     jobs: tuple[ClusterJob, ...]
     at: float
-    """Time of the announcement, by `time.monotonic`."""
+    """Time of the announcement, on the clock of `time.monotonic`."""
 
 
 class ClusterService:
     """Reports the status of the cluster.
 
-    ``holder`` is the name under which this daemon holds runs, and its id in the cluster; ``feed`` connects it to the
-    other daemons.
+    ``holder`` is both the name under which this daemon locks runs and its id in the cluster. ``feed`` connects this
+    daemon to the other daemons.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class ClusterService:
         )
 
     async def drain(self, launcher: str, node: str, reason: str, *, dry_run: bool = False) -> DrainedNode:
-        """Stop starting processes on a node, and move its models to another. Raises `PorticoError`."""
+        """Stop starting processes on a node, and move the node's models to other nodes. Raises `PorticoError`."""
         reason = " ".join(reason.split())
         if not reason or len(reason) > MAX_REASON_CHARS or _UNPRINTABLE.search(reason):
             raise InvalidRequest(
@@ -183,7 +183,7 @@ class ClusterService:
         )
 
     async def resume(self, launcher: str, node: str) -> ClusterNode:
-        """Return a drained node to use. Raises `PorticoError`."""
+        """Make a drained node available again. Raises `PorticoError`."""
         scheduler = await self._launchers.draining(launcher)
         cluster_node = await self._launchers.node(launcher, node)
         if cluster_node.state not in ("draining", "drained"):
@@ -244,5 +244,5 @@ class ClusterService:
 
 
 def _read_known(kind: type[_Told], values: Mapping[str, Any]) -> _Told:
-    """Build the value without fields that only another version knows."""
+    """Build an announced value. Fields that only another version of Portico knows are ignored."""
     return kind(**{item.name: values[item.name] for item in fields(kind) if item.name in values})

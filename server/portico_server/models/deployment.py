@@ -1,4 +1,4 @@
-"""A model on an engine, as seen by the rest of the daemon: its card, its state, and its answers."""
+"""A model on an engine, as the rest of the daemon uses it: its card, its state, and its answers."""
 
 from __future__ import annotations
 
@@ -35,20 +35,23 @@ from portico_server.models.startup_progress import unheard
 from portico_server.models.token_usage import estimate_tokens
 
 _USES = ("chat", "embeddings", "rerank", "moderation", "speech", "transcription", "image")
-"""The tasks of models in messages, one word each."""
+"""Words that describe the tasks of models in messages, one word per task."""
 
 MAX_TOKENIZED_CHARS = 4_000_000
-"""Maximum number of characters tokenized per request, because the daemon reads and forwards a number for each token."""
+"""Maximum number of characters tokenized per request, because the daemon must parse and forward a number for each
+token.
+"""
 
 COMMENT_INTERVAL_S = 5.0
-"""Seconds of loading after which a stream starts with comments, and the interval between comments."""
+"""Seconds of loading after which comments are sent in the stream, and the interval between comments."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelOrigin:
     """The source of one process of a model.
 
-    ``fetch`` downloads its files, and then ``site`` is evaluated; ``tariff`` is the price of its answers, if known.
+    ``fetch`` downloads the model's files; then ``site`` determines where the process runs. ``tariff`` is the price of
+    the model's answers, if known.
     """
 
     spec: ModelSpec
@@ -63,11 +66,12 @@ _LENGTHS = ("max_tokens", "max_completion_tokens")
 
 
 class Deployment:
-    """A `Servable` that also `Relays`.
+    """A model as a `Servable` that also `Relays`.
 
-    ``origins`` has one entry per process; the first is the model's own source, whose description applies to the model.
-    ``path`` returns where its files are if they are downloaded; ``on_change`` is called when the card changes.
-    ``queue_limit`` is the default for the spec. ``files`` returns the reader of files for models that read only text.
+    ``origins`` has one entry per process. The first is the model's own source, from which the model's card is derived.
+    ``path`` returns the location of the files if they are downloaded, and ``on_change`` is called when the card
+    changes. ``queue_limit`` applies if the spec sets none. ``files`` returns the reader of attached files, for models
+    that read only text.
     """
 
     def __init__(
@@ -160,7 +164,7 @@ class Deployment:
         return self.pool.running
 
     def info(self, aliases: tuple[str, ...] = ()) -> DeploymentInfo:
-        """Return the deployment as shown by the API."""
+        """Return the deployment as the API shows it."""
         pool = self.pool
         error = pool.error
         return DeploymentInfo(
@@ -189,7 +193,9 @@ class Deployment:
         )
 
     def log(self, lines: int) -> list[str]:
-        """Return the last lines of its engine's log, or of the last engine if none runs."""
+        """Return the last lines of the log of the model's engine. If no engine runs, they are those of the last
+        engine.
+        """
         return self.pool.log(lines)
 
     async def call(self, request: Request, context: Context) -> Result:
@@ -219,7 +225,7 @@ class Deployment:
         )
 
     async def _read(self, request: Tokenize | Detokenize, context: Context) -> Result:
-        """Convert a text to the model's tokens, or the reverse."""
+        """Convert a text to the model's tokens, or tokens to text."""
         if isinstance(request, Tokenize) and (chars := _chars_of(request)) > MAX_TOKENIZED_CHARS:
             raise InvalidRequest(
                 f"The text has {chars:,} characters; at most {MAX_TOKENIZED_CHARS:,} can be tokenized per "
@@ -246,7 +252,7 @@ class Deployment:
     async def relay(self, request: Relay, context: Context) -> RelayResponse:
         """See `portico_server.core.servable.Relays`. Loads the model first if necessary.
 
-        Raises `TooMany` if too many calls are waiting for it.
+        Raises `TooMany` if too many calls are waiting for the model.
         """
         self._check(request)
         if request.operation == "chat/completions" and holds_files(request.body["messages"]):
@@ -280,7 +286,7 @@ class Deployment:
             )
 
     async def _with_text(self, request: Relay, context: Context) -> Relay:
-        """Return the chat with the text of its files, for a model that does not accept files."""
+        """Return the chat with the text of its attached files, if the model does not accept files."""
         files = self._files()
         if files is None or FILES_CAPABILITY in self._card.capabilities:
             return request
@@ -290,7 +296,7 @@ class Deployment:
         return replace(request, body={**request.body, "messages": messages}, original=None)
 
     def _with_defaults(self, request: Relay) -> Relay:
-        """Return the request with this model's options as defaults."""
+        """Return the request with the options of this model as defaults."""
         if not self.spec.defaults or request.operation in ("embeddings", "rerank", "moderations"):
             return request
         fields = {name: value for name, value in request.body.items() if value is not None}
@@ -300,12 +306,12 @@ class Deployment:
                 defaults.pop(name, None)
         if (
             request.operation == "completions"
-        ):  # completions have their own length option, see `prepare_completion`
+        ):  # completions have a length option of their own, see `prepare_completion`
             defaults.pop("max_completion_tokens", None)
         return replace(request, body={**defaults, **fields}, original=None)
 
     def _with_prompt(self, request: Relay) -> Relay:
-        """Return the chat with this model's fixed prompt."""
+        """Return the chat with the fixed prompt of this model."""
         if self._prompt is None or request.operation != "chat/completions":
             return request
         return replace(request, body=self._prompt.render(self.spec.name, request.body), original=None)
@@ -324,7 +330,7 @@ class Deployment:
         def on_end(error: BaseException | None) -> None:
             lease.leave(running, error)
             if answer.pieces and not answer.complete and relay_response.usage == Usage():
-                # Interrupted: the engine has not reported the usage, but the work counts nevertheless.
+                # The answer was interrupted, so the engine has not reported the usage. The work still counts.
                 relay_response.usage = Usage(estimate_tokens(request.body), answer.pieces)
             if lease.process.tariff is not None:
                 relay_response.usage = lease.process.tariff.priced(relay_response.usage)
@@ -333,7 +339,7 @@ class Deployment:
         return relay_response
 
     async def _wait_briefly(self, lease: ReplicaLease, context: Context) -> RunningEngine | None:
-        """Return the running engine, or ``None`` if it is not running within `COMMENT_INTERVAL_S`."""
+        """Return the running engine, or ``None`` if the engine does not run after `COMMENT_INTERVAL_S`."""
         try:
             async with asyncio.timeout(COMMENT_INTERVAL_S) as timeout:
                 return await lease.engine(context.emit)
@@ -345,7 +351,7 @@ class Deployment:
     async def _relay_when_loaded(
         self, request: Relay, context: Context, lease: ReplicaLease, relay_response: RelayResponse
     ) -> AsyncIterator[bytes]:
-        """Yield the stream of a client that waits for a slow start: comments, then the answer."""
+        """Yield the stream for a client that waits until the model is loaded: comments first, then the answer."""
         yield self._comment(lease.process)
         try:
             while (running := await self._wait_briefly(lease, context)) is None:
@@ -382,23 +388,22 @@ class Deployment:
         return f": {word} {self.spec.name}{progress}\n\n".encode()
 
     async def load(self) -> RunningEngine:
-        """Download and start the model unless it runs; concurrent callers share one start."""
+        """Download and start the model unless it is running. Concurrent callers share one start."""
         return await self.pool.load(unheard)
 
     async def unload(self, *, drain: float | None = DRAIN_S) -> None:
-        """Free its memory once the calls in progress have ended, or after ``drain`` seconds."""
+        """Free the model's memory once its calls in progress have ended, or after ``drain`` seconds."""
         await self.pool.unload(drain=drain)
 
     async def try_adapter(self, adapter: AdapterScale) -> None:
-        """Test whether an adapter can be loaded, beside the running process. Downloads the model. Raises
-        `PorticoError`.
-        """
+        """Test in a separate process whether an adapter can be loaded. Downloads the model. Raises `PorticoError`."""
         await self.process.launch.try_adapter(adapter)
 
     async def attach(self, adapter: AdapterScale) -> None:
         """Attach an adapter to every running process. Raises `PorticoError`.
 
-        Processes that cannot attach it while running restart one after another, each after its calls in progress.
+        If a process cannot attach the adapter while running, it restarts after its calls in progress. Such processes
+        restart one after another.
         """
         for process in self.pool.processes:
             await attachment.attach(process, adapter)
@@ -413,12 +418,12 @@ class Deployment:
         return all(attachment.takes(process, adapter) for process in self.pool.processes)
 
     async def close(self) -> None:
-        """End the deployment immediately and permanently, including calls in progress."""
+        """End the deployment immediately and permanently. Calls in progress end too."""
         await self.pool.close()
 
 
 def _ignore(_description: ModelDescription) -> None:
-    """Ignore the description of a further process, because the first describes the model."""
+    """Ignore the description of an additional process, because the first process describes the model."""
 
 
 def _chars_of(request: Tokenize) -> int:

@@ -81,7 +81,7 @@ class DeploymentFactory:
     def _origins(self, spec: ModelSpec, path: Path | None) -> Sequence[ModelOrigin]:
         """Return an origin for each process of a model.
 
-        Other sources use the model's task, and its parameters if they run on the same engine.
+        Processes from other sources use the model's task. They use its parameters too if they run on the same engine.
         """
         engine = engine_for(spec, path)
         origins = [self._origin(spec, engine, 1)]
@@ -123,10 +123,10 @@ class DeploymentFactory:
         return ModelOrigin(spec, engine, fetch, site, tariff)
 
     async def load_transport(self) -> EngineTransport:
-        """Return the connections to engines. Imports the modules that the first call to a model needs."""
+        """Return the connections to engines. Imports the modules that the first call of a model needs."""
         async with self._transport_lock:
             if self._transport is None:
-                # aiohttp takes 0.3 s to import, so it is imported in a thread, and only when a model is
+                # Importing aiohttp takes 0.3 s, so it is imported in a thread, and only when a model is
                 # needed.
                 module = await pools.LOADING.run(importlib.import_module, "portico_server.models.transport")
                 transport: EngineTransport = module.EngineTransport()

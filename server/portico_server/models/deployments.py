@@ -12,7 +12,9 @@ from portico_server.models.process import ModelProcess
 
 
 class Deployments(Mapping[str, Deployment]):
-    """Deployments by their own names. Entered deployments can be called through the registry, also by alias."""
+    """Deployments by their own names. A deployment that was entered can be called through the registry, also by its
+    aliases.
+    """
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
@@ -28,7 +30,7 @@ class Deployments(Mapping[str, Deployment]):
         return len(self._by_name)
 
     def find(self, name: str) -> Deployment | None:
-        """Return a deployment by name or alias, or ``None``."""
+        """Return a deployment by name or alias, or ``None`` if none has this name."""
         return self._by_name.get(name) or self._by_name.get(self._registry.aliases.get(name, ""))
 
     def require(self, name: str) -> Deployment:
@@ -60,7 +62,7 @@ class Deployments(Mapping[str, Deployment]):
             self._registry.aliases.set(alias, spec.name)
 
     def withdraw(self, deployment: Deployment) -> None:
-        """Unregister a deployment; its process continues."""
+        """Unregister a deployment. Its processes continue to run."""
         self._registry.remove(deployment.spec.name, deployment.owner)
         self._by_name.pop(deployment.spec.name, None)
 

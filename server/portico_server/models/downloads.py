@@ -16,7 +16,7 @@ from portico_server.models.sources.receipt import DownloadReceipt
 from portico_server.runs.scheduler import Scheduler
 
 MAX_PROGRESS_EVENTS = 100
-"""Approximate maximum number of progress events of one download."""
+"""Approximate maximum number of progress events per download."""
 
 
 class ModelDownloads:
@@ -31,7 +31,8 @@ class ModelDownloads:
     async def pull(self, source: str, caller: Principal) -> str:
         """Download a source, or the source of a deployment, in a durable run.
 
-        Return the id of the run, or of the run already in progress. Raises `InvalidRequest`.
+        Return the id of the run. If the source is already being downloaded, return the id of that run. Raises
+        `InvalidRequest`.
         """
         deployment = self._deployments.find(source)
         if deployment is not None:
@@ -41,7 +42,7 @@ class ModelDownloads:
         return await self._scheduler.ensure("pull", source, {"source": source}, caller=caller)
 
     def missing(self, name: str) -> str | None:
-        """Return the source of a model whose file must still be downloaded, or ``None`` if it exists or is not
+        """Return the source of a model whose files must still be downloaded, or ``None`` if they exist or are not
         needed.
         """
         deployment = self._deployments.find(name)
@@ -55,7 +56,9 @@ class ModelDownloads:
         return self._fetcher.receipt(source)
 
     async def bucket_problem(self) -> PorticoError | None:
-        """Return the error of the bucket with model files, if a bucket is configured and does not respond."""
+        """Return the error of the bucket with model files if a bucket is configured and does not respond, otherwise
+        ``None``.
+        """
         return await self._fetcher.problem()
 
     async def _pull(self, payload: Mapping[str, Any], context: Context) -> Any:

@@ -1,4 +1,4 @@
-"""Common rules of embeddings endpoints: the input, the number of dimensions, the encoding. Pure."""
+"""Rules that all embeddings endpoints share: for the input, the number of dimensions and the encoding. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_EMBEDDING_INPUTS = 16_384
 def texts_of(body: Mapping[str, Any]) -> list[str]:
     """Return the texts of an embeddings request, in order.
 
-    Raises `InvalidRequest` that explains what to send instead.
+    Raises `InvalidRequest` with an explanation of what to send instead.
     """
     value = body.get("input")
     texts = [value] if isinstance(value, str) else value
@@ -43,7 +43,9 @@ def texts_of(body: Mapping[str, Any]) -> list[str]:
 
 
 def dimensions_of(body: Mapping[str, Any], full: int | None) -> int | None:
-    """Return the requested number of dimensions, if any. ``full`` is the model's number. Raises `InvalidRequest`."""
+    """Return the requested number of dimensions, if any. ``full`` is the model's own number of dimensions. Raises
+    `InvalidRequest`.
+    """
     dimensions = body.get("dimensions")
     if dimensions is None:
         return None
@@ -78,7 +80,7 @@ def shorten(vector: bytes, dimensions: int | None) -> bytes:
 
 
 def document(vectors: Sequence[bytes], encoding: str, model: str, usage: Usage) -> dict[str, Any]:
-    """Return OpenAI's response; each vector is a little-endian float32 buffer."""
+    """Return a response in OpenAI's format. Each of the ``vectors`` is a little-endian float32 buffer."""
     return {
         "object": "list",
         "data": [
@@ -97,7 +99,7 @@ def document(vectors: Sequence[bytes], encoding: str, model: str, usage: Usage) 
 
 
 def vector_of(value: Any) -> bytes:
-    """Return a vector from a response of any encoding as a little-endian float32 buffer."""
+    """Convert a vector in a response, in any encoding, to a little-endian float32 buffer."""
     return base64.b64decode(value) if isinstance(value, str) else array("f", value).tobytes()
 
 

@@ -12,7 +12,7 @@ from portico_server.core.dataclass import dataclass
 class Endpoint:
     """The address of an OpenAI-compatible server.
 
-    ``url`` ends before ``/chat/completions``; ``model`` is the server's name for the model.
+    ``url`` is the part before ``/chat/completions``. ``model`` is the server's name for the model.
     """
 
     url: str
@@ -20,4 +20,4 @@ class Endpoint:
     key: str = field(default="", repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     direct: bool = False
-    """True if the server must be accessed without a proxy, like the engines that Portico starts."""
+    """True if the server must be accessed without a proxy, as is the case for engines that Portico starts."""

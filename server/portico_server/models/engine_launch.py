@@ -1,4 +1,4 @@
-"""The start of one model's engine: its files, its memory and its process, with pauses after failures."""
+"""Starts the engine of one model: obtains its files and memory, starts its process, and pauses after failures."""
 
 from __future__ import annotations
 
@@ -36,11 +36,12 @@ ChooseEngine = Callable[[ModelSpec, Path | None], Engine]
 
 
 class EngineLaunch:
-    """Fills the ``slot`` of a model with a running engine; concurrent callers share one start.
+    """Fills the ``slot`` of a model with a running engine. Concurrent callers share one start.
 
-    ``fetch`` downloads the model's files, ``choose`` selects their engine, ``site`` is evaluated at the start, and
-    ``describe`` is called whenever more is known about the model. ``on_ready`` is called with the engine and the
-    `time.monotonic` at which its start began; ``on_end`` after each start, including failed ones.
+    ``fetch`` downloads the model's files, ``choose`` selects the engine for them, ``site`` determines at the start
+    where the engine runs, and ``describe`` is called whenever more is known about the model. ``on_ready`` is called
+    with the engine and the time at which its start began (`time.monotonic`). ``on_end`` is called after each start,
+    including failed starts.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class EngineLaunch:
     ) -> None:
         self._spec = spec
         self.kind = engine
-        """The engine. While the model's files are missing, the likely engine."""
+        """The engine. While the model's files are missing, this is the engine that will probably be chosen."""
         self._slot = slot
         self._reservation = reservation
         self._choose = choose
@@ -70,31 +71,33 @@ class EngineLaunch:
         self._on_end = on_end
         self.progress = StartupProgress(spec.name)
         self.state: State = "cold"
-        """The state after the last step of a start or stop, whatever has happened to the process since."""
+        """The state after the last step of a start or a stop. It does not change if the process ends by itself."""
         self.task: asyncio.Task[RunningEngine] | None = None
         """The start in progress."""
         self.begun: tuple[Path | None, LaunchContext] | None = None
-        """The path and the launch context from which the running process was started."""
+        """The path and the launch context with which the running process was started."""
         self.error: PorticoError | None = None
         self._failures = 0
         self._retry_at = 0.0
 
     @property
     def pause_s(self) -> float:
-        """Seconds until a start may be retried after a failure."""
+        """Seconds until the next start is allowed after a failure."""
         if self.error is None:
             return 0.0
         return max(0.0, self._retry_at - asyncio.get_running_loop().time())
 
     def begin(self, *, spare: bool = False) -> asyncio.Task[RunningEngine]:
-        """Return the start in progress, or begin a new one. No memory is freed for a ``spare`` engine."""
+        """Return the start in progress, or begin a new start. For a ``spare`` engine, no memory of other models is
+        freed.
+        """
         if self.task is None:
             self.task = asyncio.create_task(self._start(spare=spare), name=f"load {self._spec.name}")
             self.task.add_done_callback(self._on_done)
         return self.task
 
     async def wait(self, task: asyncio.Task[RunningEngine]) -> RunningEngine:
-        """Return the result of a start that other callers may share."""
+        """Wait for a start, which other callers may share, and return its result."""
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -107,7 +110,8 @@ class EngineLaunch:
         self.task = None
         self.progress.finish()
         self._on_end()
-        if task.cancelled() or task.exception() is not None:  # the waiters receive the error; info() shows it
+        # marks the error as retrieved: the waiting callers receive it, and info() shows it
+        if task.cancelled() or task.exception() is not None:
             self._reservation.release()
 
     async def _start(self, *, spare: bool) -> RunningEngine:
@@ -166,7 +170,7 @@ class EngineLaunch:
         )
 
     async def try_adapter(self, adapter: AdapterScale) -> None:
-        """Test whether the model can be loaded with an adapter. Downloads its files. Raises `PorticoError`."""
+        """Test whether the model can be loaded with an adapter. Downloads the model's files. Raises `PorticoError`."""
         path = await self._fetch(_quietly) if self.kind.fetches else None
         kind = self._choose(self._spec, path)
         site = await self._site()
@@ -203,17 +207,17 @@ class EngineLaunch:
         logger.warning("%s", self.error.message)
 
     def _back_off(self) -> None:
-        """Increase the pause: none after a first failure, then 1, 2, 4 … seconds."""
+        """Increase the pause before the next start: no pause after the first failure, then 1, 2, 4 … seconds."""
         self._failures += 1
         pause = 0.0 if self._failures == 1 else min(MAX_PAUSE_S, 2.0 ** (self._failures - 2))
         self._retry_at = asyncio.get_running_loop().time() + pause
 
     def record_answer(self) -> None:
-        """Reset the count of consecutive failures after an answered call."""
+        """Reset the number of consecutive failures, because a call was answered."""
         self._failures = 0
 
     def reset_failures(self) -> None:
-        """Allow the next call to start the engine at once, regardless of failures."""
+        """Allow the next call to start the engine immediately, regardless of earlier failures."""
         self.error, self._failures, self._retry_at = None, 0, 0.0
 
 
@@ -222,6 +226,6 @@ async def _quietly(_done_bytes: int, _total: int | None) -> None:
 
 
 def _unloadable(name: str, error: PorticoError) -> PorticoError:
-    """Convert a 4xx about the model's own source, which is not the caller's error."""
+    """Convert a 4xx error about the model's own source into a server error, because the caller did not cause it."""
     code = "model_not_found" if isinstance(error, NotFound) else "model_not_loadable"
     return Unavailable(f"The model '{name}' cannot be loaded. {error.message}", code=code)

@@ -1,4 +1,4 @@
-"""The running engine of one model, with its replacement, loss and stop, and its log."""
+"""The running engine of one model and its log. Handles the replacement, the loss and the stop of the engine."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ KEEP_TIMEOUT_S = 5.0
 """Maximum time for saving prompts before a process is ended, in seconds."""
 
 KEPT_LOG_LINES = 1_000
-"""Number of log lines kept of a process that has ended."""
+"""Number of log lines that are kept after a process has ended."""
 
 
 class EngineSlot:
-    """Holds the running engine of a model, and information about the previous one."""
+    """Contains the running engine of a model, and information about the previous engine."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self.current: RunningEngine | None = None
-        """The engine that was started last. Its process may have exited by itself since."""
+        """The engine that was started last. Its process may have exited in the meantime."""
         self.loaded_at: float | None = None
         self.starts = 0
         """Number of times the process was started."""
@@ -44,19 +44,19 @@ class EngineSlot:
         return running.process.pid if running and running.process else None
 
     def log(self, lines: int) -> list[str]:
-        """Return the last lines of its engine's log, or of the last engine if none runs."""
+        """Return the last lines of the engine's log. If no engine runs, they are those of the last engine."""
         current = self.current
         return current.process.lines(lines) if current and current.process else self._last_log[-lines:]
 
     def fill(self, running: RunningEngine) -> None:
-        """Use a started engine for all further calls."""
+        """Use a started engine for all calls from now on."""
         self.current = running
         self.loaded_at = time.time()
         self.starts += 1
 
     def lose(self) -> str | None:
-        """Remove an engine whose process has ended unexpectedly. Return how it ended, or ``None`` if it has no
-        process.
+        """Remove an engine whose process has ended unexpectedly. Return how the process ended, or ``None`` if the
+        engine has no process.
         """
         current = self.current
         if current is None or current.process is None:
@@ -67,7 +67,7 @@ class EngineSlot:
         return current.process.exit_description()
 
     async def end(self) -> bool:
-        """Stop the engine after it has saved its processed prompts. Return whether it had a process."""
+        """Let the engine save its processed prompts, then stop it. Return whether the engine had a process."""
         running, self.current = self.current, None
         if running is None or running.process is None:
             return False

@@ -1,4 +1,4 @@
-"""Finds the reason of a program's exit at the end of its log. Pure."""
+"""Finds the reason for a program's exit at the end of its log. Pure."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable, Iterable
 
 MAX_REASON_CHARS = 500
-"""Maximum characters of a reason that are quoted."""
+"""Maximum length of a quoted reason, in characters."""
 
 MAX_REASON_LINES = 1_000
-"""Number of last lines of a log that are searched for a reason."""
+"""Number of lines at the end of a log that are searched for a reason."""
 
 ReportStage = Callable[[str, int | None], None]
 """Callback for a stage of a start, and its percentage if known."""
@@ -19,7 +19,7 @@ _POINTS = re.compile(
     r"|background process|initiali[sz]ation failed|died unexpectedly",
     re.IGNORECASE,
 )
-"""Phrases of a program with several processes about an error that another process has already reported."""
+"""Phrases with which one process of a program refers to an error that another process has already reported."""
 
 _ERROR = re.compile(r"\b[A-Z]\w*(?:Error|Exception): .+")
 
@@ -33,7 +33,9 @@ _ASIDE = re.compile(
 
 
 def exit_reason(lines: Iterable[str]) -> str:
-    """Return the last informative line, or the earlier error to which it points; empty if there is none."""
+    """Return the last informative line, or the earlier error that this line refers to; empty if no line is
+    informative.
+    """
     output_lines = [line.strip() for line in lines if line.strip()]
     telling_lines = [line for line in output_lines if not _ASIDE.search(line)] or output_lines
     if not telling_lines:

@@ -20,14 +20,13 @@ from portico_server.models.spec import ModelSpec
 logger = logging.getLogger(__name__)
 
 FALLBACK_STATUSES = frozenset({401, 402, 403, 404, 408, 429})
-"""Refusals that concern the provider instead of the request: another provider may well answer."""
+"""Statuses of refusals that concern the provider and not the request, so that another provider may well answer."""
 
 
 class WithFallback:
-    """A `Servable` that also `Relays`: it calls ``first``, then each of ``other_names`` by name.
+    """A `Servable` that also `Relays`: it calls ``first``, and if that fails, the models in ``other_names`` in order.
 
-    The fallback lists of the others are ignored: this list is the whole chain. If all of them fail, the caller gets
-    the error of the first.
+    The fallback lists of these other models are ignored. If all models fail, the caller gets the error of the first.
     """
 
     def __init__(self, first: RelayingModel, other_names: Sequence[str], registry: Registry) -> None:
@@ -67,7 +66,9 @@ class WithFallback:
         elif isinstance(servable, GuardedModel) and isinstance(servable.inner, WithFallback):
             servable = servable.over(servable.inner.first)
         if servable is self.first or not isinstance(servable, Relays):
-            raise InvalidRequest(f"'{name}' is not another model, so it cannot be a fallback.")
+            raise InvalidRequest(
+                f"'{name}' is not a model, or is the model itself, so it cannot be a fallback."
+            )
         body = {**request.body, "model": servable.card.name}
         relay_response = await servable.relay(replace(request, body=body), context)
         relay_response.answered_by = servable.card.name

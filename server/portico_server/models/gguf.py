@@ -43,7 +43,7 @@ _FORMATS: dict[int, struct.Struct] = {
 }  # fmt: skip
 _U32, _U64 = struct.Struct("<I"), struct.Struct("<Q")
 
-# ggml type -> (name, elements in a block, bytes of a block)
+# ggml type -> (name, elements per block, bytes per block)
 _TENSOR_TYPES: dict[int, tuple[str, int, int]] = {
     0: ("F32", 1, 4), 1: ("F16", 1, 2), 2: ("Q4_0", 32, 18), 3: ("Q4_1", 32, 20), 6: ("Q5_0", 32, 22),
     7: ("Q5_1", 32, 24), 8: ("Q8_0", 32, 34), 9: ("Q8_1", 32, 36), 10: ("Q2_K", 256, 84),
@@ -65,8 +65,8 @@ _FILE_TYPES: dict[int, str] = {
 }  # fmt: skip
 
 _FULL_EVERY = {"gemma2": 2, "gemma3": 6, "gemma3n": 5, "gpt-oss": 2, "cohere2": 4, "exaone4": 4, "olmo2": 4}
-"""Every n-th layer keeps every token; the others keep a sliding window (``set_swa_pattern`` in llama.cpp's
-``src/llama-model.cpp``).
+"""For each architecture, n: every n-th layer keeps every token; the other layers keep a sliding window
+(``set_swa_pattern`` in llama.cpp's ``src/llama-model.cpp``).
 """
 
 _POOLING = {0: "none", 1: "mean", 2: "cls", 3: "last", 4: "rank"}
@@ -97,12 +97,12 @@ class Gguf:
     split_count: int
     """Number of files into which the model is split; 1 for a single file."""
     end_offset: int
-    """Number of bytes that the file needs for its last tensor to be complete."""
+    """Minimum size of a complete file, in bytes: the end of the last tensor."""
     file_size: int
     values: Mapping[str, Scalar]
     """Every scalar and short string of the header, by key."""
     layer_heads: tuple[int, ...] = ()
-    """Key-value heads of each layer, if the layers differ: 0 for a layer without a cache."""
+    """Number of key-value heads of each layer, if the layers differ; 0 for a layer without a cache."""
 
     @property
     def truncated(self) -> bool:
@@ -111,9 +111,9 @@ class Gguf:
 
     @property
     def kv_bytes_per_token(self) -> int:
-        """Return the memory of one token of context in a 16-bit key-value cache, in bytes.
+        """Return the bytes of one token of context in a 16-bit key-value cache.
 
-        Counts the layers that keep every token.
+        Counts only the layers that keep every token.
         """
         return sum(self._heads_that_keep()) * self._head_bytes
 
@@ -125,14 +125,16 @@ class Gguf:
 
     @property
     def window_bytes_per_token(self) -> int:
-        """Return the memory of one token in the layers with a sliding window, in bytes."""
+        """Return the bytes of one token in the cache of the layers with a sliding window."""
         if not self.window_tokens:
             return 0
         return sum(self._heads()) * self._head_bytes - self.kv_bytes_per_token
 
     @property
     def state_bytes(self) -> int:
-        """Return the memory of each call in layers without a cache (Mamba, linear attention), in 32 bits."""
+        """Return the bytes that each call needs for the 32-bit states of layers without a cache (Mamba, linear
+        attention).
+        """
         inner, depth = self._number("ssm.inner_size"), self._number("ssm.state_size")
         mixed_width = inner + 2 * self._number("ssm.group_count") * depth
         layer = inner * depth + max(0, self._number("ssm.conv_kernel") - 1) * mixed_width
@@ -147,13 +149,13 @@ class Gguf:
         if not self.head_count:
             return 0
         latent = self._number("attention.kv_lora_rank")
-        if latent and self.head_count_kv == 1:  # one small vector instead of keys and values
+        if latent and self.head_count_kv == 1:  # the cache has one small vector instead of keys and values
             return 2 * (latent + self._number("rope.dimension_count"))
         width = self.embedding_length // self.head_count
         return 2 * sum(self._number(f"attention.{part}_length") or width for part in ("key", "value"))
 
     def _heads(self) -> tuple[int, ...]:
-        """Return the key-value heads of each layer with its own cache."""
+        """Return the number of key-value heads of each layer that has its own cache."""
         heads = self.layer_heads or (self.head_count_kv,) * self.block_count
         return heads[: len(heads) - self._number("attention.shared_kv_layers")]
 
@@ -186,7 +188,9 @@ def read_gguf(path: Path) -> Gguf:
 
 @lru_cache(maxsize=32)
 def _read(path: Path, size: int, _modified_ns: int) -> Gguf:
-    """Read each state of a file once: a large vocabulary takes 0.1 s, and a start reads it several times."""
+    """Read each version of a file only once. A large vocabulary takes 0.1 s, and a model's start reads its header
+    several times.
+    """
     with path.open("rb", buffering=1024 * 1024) as file:
         return _Reader(file, path, size).read()
 
@@ -220,7 +224,7 @@ def read_header(data: bytes, path: Path, size: int) -> Gguf:
 
 
 class _Reader:
-    """A cursor over one file that refuses values that no real model has."""
+    """A cursor over one file that rejects values that no real model has."""
 
     def __init__(self, file: BinaryIO, path: Path, size: int) -> None:
         self._file = file
@@ -267,7 +271,7 @@ class _Reader:
 
         def number(key: str) -> int:
             value = values.get(f"{architecture}.{key}")
-            if value is None:  # some models have a value per layer: the largest one decides
+            if value is None:  # some models have a value per layer; the largest value is used
                 items = arrays.get(f"{architecture}.{key}", (0, ()))[1]
                 value = max((item for item in items if isinstance(item, int)), default=0)
             return value if isinstance(value, int) else 0
@@ -303,7 +307,9 @@ class _Reader:
         )
 
     def _tensors(self, count: int, values: Mapping[str, Scalar]) -> tuple[int, int, dict[str, int]]:
-        """Return the parameters, the end of the last tensor in the file, and the elements by tensor type."""
+        """Return the number of parameters, the end of the last tensor in the file, and the number of elements of each
+        type.
+        """
         parameters, last = 0, 0
         types: dict[str, int] = {}
         for _ in range(count):
@@ -318,7 +324,8 @@ class _Reader:
             kind, offset = self._u32(), self._u64()
             if elements > 1 << 48 or offset > 1 << 56:
                 raise self._bad("has a tensor larger than any machine's memory: it is damaged")
-            # A type newer than this table still has an offset, so everything but its own bytes is checked.
+            # The size of a tensor whose type is newer than this table is unknown, but its offset is still
+            # checked.
             name, block, size = _TENSOR_TYPES.get(kind, (f"type {kind}", 1, 0))
             parameters += elements
             types[name] = types.get(name, 0) + elements
@@ -344,7 +351,7 @@ class _Reader:
         return value
 
     def _array(self, depth: int) -> tuple[int, tuple[Scalar, ...]]:
-        """Return the array's length, and its values if they are few numbers; skip everything else."""
+        """Return the array's length, and its values if it is a short array of numbers; skip all other values."""
         kind, count = self._u32(), self._u64()
         self._items += count
         if self._items > _MAX_ITEMS or depth > _MAX_DEPTH:
@@ -387,7 +394,7 @@ class _Reader:
     def _skip(self, count: int, limit: int) -> None:
         if count > limit:
             raise self._bad(f"has a header value of {count} bytes: it is damaged")
-        if count <= 256:  # a read from the buffer is cheaper than a seek for the many short tokens
+        if count <= 256:  # for the many short tokens, reading from the buffer is cheaper than seeking
             self._take(count)
         elif self._file.seek(count, 1) > self._size:
             raise self._cut()

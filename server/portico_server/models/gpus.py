@@ -20,7 +20,7 @@ GB = 1024**3
 
 @dataclass(frozen=True, slots=True)
 class GpuShare:
-    """A model's GPU requirement: ``memory`` bytes on each of ``count``."""
+    """A model's GPU requirement: ``memory`` bytes on each of ``count`` GPUs."""
 
     count: int = 0
     memory: int = 0
@@ -35,7 +35,7 @@ def choose_gpus(
     want: GpuShare,
     elsewhere: Mapping[int, int] | None = None,
 ) -> tuple[int, ...] | None:
-    """Return the numbers of the emptiest GPUs with room for ``want``, or ``None`` if there are too few.
+    """Return the numbers of the emptiest GPUs with room for ``want``, or ``None`` if too few GPUs have room.
 
     ``model_holdings`` is the memory of other models, ``elsewhere`` the memory of other programs: bytes by GPU number.
     """
@@ -52,7 +52,7 @@ def choose_gpus(
 
 
 def check_gpus(name: str, gpus: Sequence[Gpu], want: GpuShare, elsewhere: Mapping[int, int]) -> None:
-    """Raise `Unavailable` if the GPUs would be too small even without any of our models."""
+    """Raise `Unavailable` if the GPUs would be too small even if this daemon had no other model loaded."""
     if choose_gpus(gpus, (), want) is None:
         largest = max((gpu.memory_bytes for gpu in gpus), default=0)
         raise Unavailable(
@@ -73,7 +73,7 @@ def check_gpus(name: str, gpus: Sequence[Gpu], want: GpuShare, elsewhere: Mappin
 def fully_used(
     name: str, gpus: Sequence[Gpu], want: GpuShare, other_models: Iterable[str], elsewhere: Mapping[int, int]
 ) -> Unavailable:
-    """Return the error for the case that no model can be unloaded."""
+    """Return the error to raise if no model can be unloaded."""
     staying = ", ".join(sorted(set(other_models)))
     programs = f"; {_of_other_programs(gpus, elsewhere)}" if any(elsewhere.values()) else ""
     return Unavailable(
@@ -89,9 +89,9 @@ def holdings(
 ) -> tuple[Sequence[Mapping[int, int]], Mapping[int, int]]:
     """Return the GPU memory of each of our models, and of other programs: bytes by GPU number.
 
-    ``models`` has the reserved memory of each model and its processes; none while it starts. A model counts with its
-    reservation or with the driver's count, whichever is more. If the driver lists none of the processes, as in a
-    container, they are assumed to use what was reserved.
+    ``models`` contains each model's reserved memory and process ids; the ids are empty while the model starts. A model
+    counts with its reservation or with the driver's count, whichever is larger. If the driver lists none of our
+    processes, as in a container, each model is assumed to use its reservation.
     """
     measured_use = [used_bytes(use, pids) for _, pids in models]
     is_named = any(measured_use)
@@ -110,7 +110,7 @@ def holdings(
 
 
 def used_bytes(use: GpuUse, pids: Iterable[int]) -> Mapping[int, int]:
-    """Return the bytes by GPU number that the driver counts for these processes together."""
+    """Return the bytes, by GPU number, that the driver counts for the given processes together."""
     bytes_by_gpu: dict[int, int] = {}
     for pid in pids:
         for number, size in use.processes.get(pid, {}).items():
@@ -128,9 +128,9 @@ def _of_other_programs(gpus: Sequence[Gpu], elsewhere: Mapping[int, int]) -> str
 
 
 def gpu_environment(numbers: Sequence[int]) -> dict[str, str]:
-    """Return variables that restrict a process to these GPUs; empty if it was given none.
+    """Return environment variables that restrict a process to the GPUs in ``numbers``; empty if ``numbers`` is empty.
 
-    If the daemon itself sees only some GPUs, the numbers refer to those.
+    If the daemon itself sees only some GPUs, the numbers refer to the visible GPUs.
     """
     if not numbers:
         return {}

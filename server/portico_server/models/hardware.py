@@ -19,7 +19,7 @@ import psutil
 from portico_server.core.dataclass import dataclass
 
 _COMMAND_TIMEOUT_S = 5.0
-"""Timeout of a driver's tool, in seconds; a GPU that does not respond within it is not used."""
+"""Timeout of a driver's tool, in seconds. If the tool does not respond in time, its GPUs are not used."""
 _MIB = 1024 * 1024
 _SMI = re.compile(r"(.+?), *(\d+|\[N/A\]|\[Not Supported\])(?:, *(\d+\.\d+))?(?:, *\[N/A\])?")
 _CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
@@ -29,9 +29,9 @@ METAL_SHARE = 0.7
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One GPU. ``shared`` memory is the machine's own, which the CPU also uses.
+    """One GPU. ``shared``: its memory is the machine's memory, which the CPU also uses.
 
-    ``capability`` is NVIDIA's compute capability; 0 if it is unknown or does not exist.
+    ``capability`` is NVIDIA's compute capability; 0 if it is unknown or the GPU is not from NVIDIA.
     """
 
     name: str
@@ -87,7 +87,7 @@ def free_gpu_memory() -> tuple[int, ...]:
 
 @cache
 def this_machine() -> Hardware:
-    """Call `detect` once: hardware does not change while a daemon runs."""
+    """Return the result of `detect`, which is called only once: hardware does not change while a daemon runs."""
     return detect()
 
 
@@ -110,17 +110,17 @@ def parse_nvidia_smi(text: str, memory_bytes: int) -> tuple[Gpu, ...]:
 
 @dataclass(frozen=True, slots=True)
 class GpuUse:
-    """Used bytes: on each GPU with its own memory, and by process (its number) on each."""
+    """GPU memory in use, in bytes: on each GPU with its own memory, and for each process id on each of these GPUs."""
 
     used: tuple[int, ...] = ()
     processes: Mapping[int, Mapping[int, int]] = field(default_factory=dict)
 
 
 def gpu_use() -> GpuUse:
-    """Return the driver's memory usage of its GPUs, in the order of `Hardware.gpus`; blocks while its tool runs.
+    """Return the memory usage that the driver reports, in the order of `Hardware.gpus`. Blocks while its tool runs.
 
-    No response means that no memory is used. In a container the driver may list processes under other numbers, or
-    none.
+    If the tool does not respond, no memory counts as used. In a container, the driver may list processes under other
+    ids, or list none.
     """
     if sys.platform == "darwin" or not shutil.which("nvidia-smi"):
         return GpuUse()
@@ -131,12 +131,14 @@ def gpu_use() -> GpuUse:
 
 
 def parse_gpu_use(cards: str, programs: str, names: Sequence[str] | None) -> GpuUse:
-    """Parse lines of ``UUID, MIB, MIB`` (total and used) of GPUs, and of ``UUID, PID, MIB`` of programs."""
+    """Parse lines of ``UUID, MIB, MIB`` (total and used memory of a GPU) and of ``UUID, PID, MIB`` (memory of a
+    program).
+    """
     rows = [[part.strip() for part in line.split(",")] for line in cards.splitlines()]
     visible_rows = left_visible(tuple(row for row in rows if len(row) == 3), names)
     own_rows = [
         row for row in visible_rows if row[1].isdecimal() and row[2].isdecimal()
-    ]  # other GPUs share the machine's memory
+    ]  # GPUs without their own memory share the machine's
     numbers = {row[0]: number for number, row in enumerate(own_rows)}
     processes: dict[int, dict[int, int]] = {}
     for line in programs.splitlines():
@@ -159,9 +161,9 @@ _Listed = TypeVar("_Listed")
 
 
 def left_visible(gpus: tuple[_Listed, ...], names: Sequence[str] | None) -> tuple[_Listed, ...]:
-    """Return the GPUs that ``CUDA_VISIBLE_DEVICES`` leaves visible, in its order; the driver's tool lists all.
+    """Return the GPUs that ``CUDA_VISIBLE_DEVICES`` leaves visible, in the order of ``names``.
 
-    If ``names`` is ``None``, return all.
+    ``gpus`` are all GPUs, as the driver's tool lists them. If ``names`` is ``None``, return all.
     """
     if names is None:
         return gpus
@@ -179,15 +181,13 @@ def parse_sysctl(text: str, memory_bytes: int) -> tuple[Gpu, ...]:
 
 
 def parse_memory_limit(text: str, memory_bytes: int) -> int:
-    """Return the smaller of the machine's memory and a control group's limit (``max`` or a huge number: none)."""
+    """Return the machine's memory, or the limit of a control group if that is smaller. ``max`` means no limit."""
     text = text.strip()
     return min(int(text), memory_bytes) if text.isdecimal() else memory_bytes
 
 
 def usable_cores(physical: int | None, logical: int, allowed_cores: int) -> int:
-    """Return the physical cores among the logical cores that this process can use; all of those if physical is
-    unknown.
-    """
+    """Return the number of physical cores that this process can use, or of logical cores if ``physical`` is unknown."""
     if physical is None or physical < 1 or logical < physical:
         return max(1, allowed_cores)
     return max(1, min(physical, allowed_cores * physical // logical or 1))

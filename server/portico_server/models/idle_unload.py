@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 
 
 class IdleUnload:
-    """Unloads idle models; ``keep_alive``, in seconds, is the default for specs without their own, 0 for ever."""
+    """Unloads idle models. ``keep_alive``, in seconds, applies to specs that set none; 0 means never."""
 
     def __init__(self, deployments: Deployments, keep_alive: float) -> None:
         self._deployments = deployments
@@ -28,7 +28,9 @@ class IdleUnload:
             await asyncio.wait([self._sweeping])
 
     async def _sweep(self) -> None:
-        """Unload models that have been idle for their ``keep_alive``, or for the setting of that name."""
+        """Unload models that have been idle for the ``keep_alive`` of their spec or, if it sets none, of the
+        settings.
+        """
         while True:
             now, shortest = time.monotonic(), 60.0
             for name, deployment in list(self._deployments.items()):
@@ -44,5 +46,5 @@ class IdleUnload:
                 if since and now - since >= limit and name in self._deployments:
                     logger.info("unloading model %s after %g s idle", name, limit)
                     await deployment.unload()
-            # No event announces that time has passed.
+            # Only time passes; no event can be awaited.
             await asyncio.sleep(max(1.0, shortest / 4))

@@ -1,4 +1,4 @@
-"""Calls in flight: one of a model's calls, and the answer that keeps it in flight until it is read."""
+"""Calls in flight. A call stays in flight until its answer has been read."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class InFlight:
 
 
 class CallTurns:
-    """The calls of a model, by the unload that waits for them."""
+    """The calls of a model, grouped by the unload that waits for them."""
 
     def __init__(self) -> None:
         self.current = InFlight()
@@ -88,14 +88,14 @@ class InFlightCall:
 
 
 _PIECE = b'"choices":[{'
-"""Occurs once in each frame of a stream, and never within a text, where its quotes are escaped."""
+"""Bytes that occur once in each frame of a stream, and never within a text, where quotes are escaped."""
 
 
 class HeldAnswer:
     """Chunks that count as a call in flight until they end or are closed, even if they were never read.
 
-    ``leave`` is called once, with the error that ended them or ``None``. At that time ``pieces`` of the answer have
-    arrived, and ``complete`` is whether all of them have.
+    ``leave`` is called once, with the error that ended the chunks, or ``None``. By then, ``pieces`` is the number of
+    pieces that have arrived, and ``complete`` is whether the answer has ended normally.
     """
 
     def __init__(self, chunks: AsyncIterator[bytes], leave: Callable[[BaseException | None], None]) -> None:

@@ -1,4 +1,4 @@
-"""Knowledge about particular models: measured profiles, and which open model suits a machine."""
+"""Knowledge about particular models: measured profiles, and the recommended open model for a machine."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ModelProfile:
-    """The profile of a model. ``fusion_weight`` in [0, 1] weighs an embedding model's scores against the lexical
-    ones.
+    """The profile of a model. ``fusion_weight`` in [0, 1] is the weight of an embedding model's scores against lexical
+    scores.
     """
 
     task: Task
@@ -88,10 +88,11 @@ def profile_of(source: str) -> ModelProfile | None:
     return next((model_profile for key, model_profile in PROFILES.items() if key in lower), None)
 
 
-# Recommends an open model for a machine, from ``recommended.json``, best model first. In it, ``gpu_gb`` and
-# ``cpu.memory_gb`` are the GiB that a machine needs for the GGUF and a context of a few thousand tokens;
-# ``cpu.cores`` is enough to keep a streamed reply readable; ``gguf_gb`` and ``safetensors_gb`` are downloads
-# in 10^9 bytes. ``null``: not recommended on that hardware.
+# Recommends an open model for a machine, from ``recommended.json``, best model first. In this file,
+# ``gpu_gb`` and ``cpu.memory_gb`` are the GiB that a machine needs for the GGUF and a context of a few
+# thousand tokens; ``cpu.cores`` is the number of cores that keeps a streamed reply readable; ``gguf_gb`` and
+# ``safetensors_gb`` are downloads in 10^9 bytes. ``null`` means that the model is not recommended on that
+# hardware.
 
 
 _GIB = 1024**3
@@ -115,8 +116,8 @@ class ModelCandidate:
 def recommend(hardware: Hardware, *, is_accelerated: bool = True) -> Recommendation | None:
     """Return the best model that fits, or None if the machine is too small for any.
 
-    A GPU with enough memory decides; without a GPU, or without an engine that uses it (``is_accelerated=False``),
-    memory and cores decide.
+    First, the GPU's memory decides. If no model fits it, or no engine can use the GPU (``is_accelerated=False``), the
+    machine's memory and cores decide.
     """
     gpu, memory = hardware.gpu_bytes / _GIB, hardware.memory_bytes / _GIB
     if is_accelerated:

@@ -1,6 +1,7 @@
-"""The machine of the daemon: the memory for its models, and which model would suit it better.
+"""The machine of the daemon: the memory for its models, and whether another model would suit it better.
 
-`portico_server.models.hardware` imports psutil and runs tools of the GPU vendors: in a thread, on first use.
+`portico_server.models.hardware` imports psutil and runs tools of the GPU vendors, so it is imported in a thread, on
+first use.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class LocalMachine:
         self._looking = asyncio.create_task(self._search(), name="recommend a model")
 
     async def better(self) -> Recommendation | None:
-        """Return `recommended` after the search that `start` began."""
+        """Return `recommended` once the search that `start` began has finished."""
         if self._looking is not None:
             await asyncio.wait([self._looking])
         return self.recommended
@@ -50,7 +51,7 @@ class LocalMachine:
         )
 
     async def gpus(self) -> Sequence[Gpu]:
-        """Return the GPUs with their own memory; others share the machine's memory and its budget."""
+        """Return the GPUs with their own memory. Other GPUs share the machine's memory and its budget."""
         return [gpu for gpu in (await self.hardware()).gpus if not gpu.shared]
 
     async def free_memory(self) -> int:

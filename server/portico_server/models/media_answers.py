@@ -1,4 +1,4 @@
-"""Parses audio, transcripts and images from a model's response into our own values."""
+"""Parses audio, transcripts and images from a model's response into Portico's own types."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def read_transcript(model: RelayingModel, request: Transcribe, context: Co
         try:
             return await _stream_transcript(model, replace(relay, body={**body, "stream": True}), context)
         except PorticoError as error:
-            # Models without streaming refuse the field before they transcribe.
+            # Models that cannot stream reject the field 'stream' before they transcribe.
             if error.status not in (400, 422) or "stream" not in f"{error.param} {error.message}":
                 raise
     data, _, usage = await whole_answer(model, relay, context)
@@ -79,7 +79,7 @@ async def _stream_transcript(model: RelayingModel, relay: Relay, context: Contex
     try:
         if not relay_response.media_type.startswith(
             "text/event-stream"
-        ):  # the model does not stream, and does not report it
+        ):  # the model ignores 'stream' and returns a whole document
             return _transcript_of(
                 model, b"".join([chunk async for chunk in relay_response.chunks]), relay_response.usage
             )
@@ -134,7 +134,7 @@ async def read_images(model: RelayingModel, request: Draw, context: Context) -> 
     try:
         data, _, usage = await whole_answer(model, relay, context)
     except PorticoError as error:
-        # Models with a single response format refuse the field.
+        # Models with a single response format reject the field 'response_format'.
         if error.status not in (400, 422) or "response_format" not in f"{error.param} {error.message}":
             raise
         del body["response_format"]

@@ -1,9 +1,9 @@
 """Decides which models are in memory at the same time: a budget, and which model is unloaded for another.
 
 The least recently used model is unloaded first, and idle models before busy ones. No call is interrupted: a busy model
-finishes its current calls, while later calls wait for its next turn. A model in use stays loaded for about twice the
-time that its start took, including its first answers and its end, so that models that share too little memory do more
-than start.
+finishes its current calls, while later calls wait until the model is loaded again. A model in use stays loaded for
+about twice the time that loading took, including its first answers and its unloading. Without this rule, models that
+do not fit together would spend most of their time loading.
 """
 
 from __future__ import annotations
@@ -38,21 +38,23 @@ MAX_STAY_S = 300.0
 """Maximum seconds that a model stays while others wait."""
 
 MAX_STAYS = 3
-"""Maximum number of stays that a model waits: if more models wait, each stay is shorter."""
+"""Maximum time that a model waits, in stays of other models. If more models wait, each stay is shorter."""
 
 IDLE_SHARE, MAX_IDLE_S = 0.1, 5.0
-"""Share of its stay, and maximum seconds, after which a model without a call is not in use."""
+"""Share of its stay, and maximum seconds, after which a model without calls counts as idle."""
 
 MIN_PAUSE_S, START_PAUSE_S = 0.01, 0.1
-"""Minimum seconds between checks whether a model can be unloaded, and seconds between them while it starts."""
+"""Minimum seconds between checks whether a model can be unloaded, and seconds between checks while the model starts."""
 
 RELEASE_PAUSE_S, RELEASE_LOOKS = 0.25, 20
-"""Seconds between checks whether a driver has freed the memory of an ended process, and the number of checks."""
+"""Seconds between checks whether a driver has freed the memory of an ended process, and the maximum number of
+checks.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryBudget:
-    """Bytes that all models can use together; ``None`` for no limit.
+    """The bytes that all models can use together; ``None`` means no limit.
 
     A ``chosen`` limit is always enforced. Otherwise the limit is an estimate for the machine: a larger model can still
     be tried alone, unless it is larger than ``machine``, the total memory.
@@ -68,20 +70,20 @@ def require_possible(name: str, need: int, budget: MemoryBudget) -> None:
     smaller = "set a smaller 'context_length' or fewer 'slots' of the model, or choose a smaller model"
     if budget.chosen and budget.limit is not None and need > budget.limit:
         raise Unavailable(
-            f"'{name}' needs about {_mb(need)}, but all models together can use {_mb(budget.limit)}. Raise "
-            f"'memory_budget_mb', or {smaller}.",
+            f"'{name}' needs about {_mb(need)}, but all models together can use at most {_mb(budget.limit)}. "
+            f"Raise 'memory_budget_mb', or {smaller}.",
             code="memory_budget",
         )
     if not budget.chosen and budget.machine is not None and need > budget.machine:
         raise Unavailable(
             f"'{name}' needs about {_mb(need)}, more than the {_mb(budget.machine)} of this machine: "
-            f"{smaller}. To try it anyway, raise 'memory_budget_mb' to that size.",
+            f"{smaller}. To try this model anyway, raise 'memory_budget_mb' to that size.",
             code="memory_budget",
         )
 
 
 class MemoryHolder(Protocol):
-    """A model that holds memory or is about to."""
+    """A model that uses memory or is about to use memory."""
 
     @property
     def name(self) -> str: ...
@@ -99,21 +101,23 @@ class MemoryHolder(Protocol):
 
     @property
     def ready_since(self) -> float | None:
-        """Return when the model had answered the calls that waited for its start, by `time.monotonic`; ``None``
-        without a process.
+        """Return when the model had answered the calls that waited for its start, in `time.monotonic` seconds;
+        ``None`` without a process.
         """
 
     @property
     def load_seconds(self) -> float:
-        """Return the seconds that loading took: its start after it had memory, the first answers, and its last end."""
+        """Return the seconds that loading takes: the start once memory is free, the first answers, and the last
+        unloading.
+        """
 
     @property
     def starting(self) -> bool:
-        """Return whether its process is starting."""
+        """Return whether the model's process is starting."""
 
     @property
     def holds(self) -> int:
-        """Return the model's memory in bytes: its reservation while it loads, its process's actual use afterwards."""
+        """Return the model's memory in bytes: reserved memory while the model loads, memory in use afterwards."""
 
     @property
     def gpus(self) -> Mapping[int, int]:
@@ -121,7 +125,7 @@ class MemoryHolder(Protocol):
 
     @property
     def pid(self) -> int | None:
-        """Return the id of its process, if there is one."""
+        """Return the id of the model's process, or ``None`` without a process."""
 
     async def vacate(self) -> None:
         """Finish the current work, then free the memory."""
@@ -130,8 +134,8 @@ class MemoryHolder(Protocol):
 class Residency:
     """Admits models to memory one at a time, in order of arrival.
 
-    ``gpus`` are the GPUs with their own memory; ``gpu_use`` returns their current use. ``clock`` counts seconds as
-    `MemoryHolder.last_used` does, and ``pause`` waits.
+    ``gpus`` returns the GPUs with their own memory, ``gpu_use`` their current use. ``clock`` is the clock of
+    `MemoryHolder.last_used`, and ``pause`` waits.
     """
 
     def __init__(
@@ -149,11 +153,11 @@ class Residency:
         self._clock = clock
         self._pause = pause
         self._places: list[int] = []
-        """For each waiter, the number of waiters when it arrived, including itself."""
+        """For each waiting model, the number of waiting models when it arrived, including the model itself."""
         self._lock = asyncio.Lock()
         self._holders: set[MemoryHolder] = set()
         self.evictions = 0
-        """Number of evictions since the daemon started, each to make room for another model."""
+        """Number of models that were unloaded since the daemon started to make room for another model."""
 
     @property
     def used(self) -> int:
@@ -173,8 +177,8 @@ class Residency:
     ) -> Mapping[int, int]:
         """Wait until ``need`` bytes and the ``share`` of GPUs are free for ``newcomer``; return its bytes by GPU.
 
-        Other models can be unloaded for it, unless it is a ``spare`` process. Raise `Unavailable` if no wait would be
-        enough.
+        Other models are unloaded if necessary, unless ``newcomer`` is a ``spare`` process. Raise `Unavailable` if
+        waiting cannot help.
         """
         place = len(self._places) + 1
         if not spare:
@@ -198,7 +202,7 @@ class Residency:
     async def _place_on_gpus(
         self, newcomer: MemoryHolder, share: GpuShare, *, spare: bool
     ) -> tuple[int, ...]:
-        """Return the GPUs; unload other models until enough GPUs have room."""
+        """Choose the GPUs for ``newcomer``, and unload other models until enough GPUs have room."""
         machine = await self._gpus()
         before: Mapping[int, int] | None = None
         looks = 0
@@ -234,8 +238,9 @@ class Residency:
         return gpus.holdings(await self._gpu_use(), list(zip(promised_bytes, pids, strict=True)))
 
     async def gpu_memory(self) -> Sequence[tuple[str, int, int]]:
-        """Return the model name, the GPU number, and the bytes that its processes use on it, as reported by the
-        driver.
+        """Return the model name, the GPU number, and the bytes that the model's processes use on that GPU.
+
+        The driver reports the bytes.
         """
         if not await self._gpus():
             return ()
@@ -252,8 +257,8 @@ class Residency:
         if need > free:
             raise Unavailable(
                 f"No room for another process of '{newcomer.name}': it needs about {_mb(need)}, and "
-                f"{_mb(max(0, free))} of {_mb(limit)} are free. No other model is unloaded for it; raise "
-                "'memory_budget_mb', or lower 'replicas'.",
+                f"{_mb(max(0, free))} of {_mb(limit)} are free. Portico does not unload another model for an "
+                "additional process; raise 'memory_budget_mb', or lower 'replicas'.",
                 code="memory_budget",
             )
 
@@ -276,7 +281,9 @@ class Residency:
             memory_holders = self._holders - {newcomer}
 
     async def _evict_one_of(self, movable: Sequence[MemoryHolder], newcomer: MemoryHolder) -> None:
-        """Unload the least needed model after its calls, or wait briefly if none can be unloaded yet."""
+        """Unload the least needed model once its calls have finished, or wait briefly if no model can be unloaded
+        yet.
+        """
         leaving = min(movable, key=self._miss_key)
         pause = self._stay_left(leaving)
         if pause > 0:
@@ -288,7 +295,7 @@ class Residency:
         self._holders.discard(leaving)
 
     def _miss_key(self, holder: MemoryHolder) -> tuple[bool, bool, float, float]:
-        """Return how much a model is needed: starting models the most, idle ones less than busy ones."""
+        """Return a sort key for how much a model is needed: starting models most, then busy models, then idle ones."""
         remaining_s = self._stay_left(holder) if holder.busy else 0.0
         return holder.starting, holder.busy, remaining_s, holder.last_used
 
@@ -314,9 +321,9 @@ def _mb(size: int) -> str:
 def resident_bytes(pid: int, *, children: bool = False) -> int | None:
     """Return the memory of a process in bytes, or ``None`` if it has ended; with ``children``, include its children.
 
-    Memory that they share, such as files and shared memory segments, counts once.
+    Memory that the processes share, such as files and shared memory segments, counts once.
     """
-    # psutil takes a moment to import, and the start does not need it.
+    # Importing psutil takes a moment, and the daemon's start does not need it.
     import psutil
 
     try:
@@ -343,5 +350,5 @@ def _of_children(root: psutil.Process) -> Iterator[Any]:
     import psutil
 
     for process in root.children(recursive=True):
-        with suppress(psutil.Error):  # it has ended in the meantime
+        with suppress(psutil.Error):  # the process has ended in the meantime
             yield process.memory_info()

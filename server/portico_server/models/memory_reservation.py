@@ -1,4 +1,4 @@
-"""The memory that one process of a model holds: machine memory, and shares of its GPUs."""
+"""The memory of one process of a model: machine memory, and shares of its GPUs."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from portico_server.settings import MB_BYTES
 class MemoryReservation:
     """The memory that is reserved for, and used by, one process of a model.
 
-    Memory is reserved before a start, by the last measurement or an estimate; afterwards the system's count applies.
-    GPUs are reserved until the process ends.
+    Before a start, memory is reserved: the spec's ``memory_mb``, the last measurement, or an estimate. Afterwards, the
+    memory that the system reports counts. GPU memory stays reserved until the process ends.
     """
 
     def __init__(self, spec: ModelSpec, residency: Residency, holder: MemoryHolder) -> None:
@@ -30,7 +30,7 @@ class MemoryReservation:
         """Reserved bytes, by GPU number."""
 
     def measure(self, pid: int | None) -> int | None:
-        """Return the bytes that its process and child processes use according to the system; ``None`` without a
+        """Return the bytes that the process and its children use according to the system; ``None`` without a
         process.
         """
         size = resident_bytes(pid, children=True) if pid else None
@@ -38,13 +38,13 @@ class MemoryReservation:
         return size
 
     def holds(self, pid: int | None, *, loading: bool) -> int:
-        """Return the bytes of machine memory; queries the system if necessary."""
+        """Return the process's machine memory in bytes; ask the system if necessary."""
         if self._spec.memory_mb is not None:
             return self._spec.memory_mb * MB_BYTES if self._promised or pid is not None else 0
         return self._promised if loading else self.measure(pid) or 0
 
     async def take(self, kind: Engine, path: Path | None, *, spare: bool, waits: Callable[[], None]) -> None:
-        """Reserve the measured or estimated memory of this model. ``waits`` is called if it needs any.
+        """Reserve the measured or estimated memory of the model. ``waits`` is called first if the model needs memory.
 
         Raise `Unavailable`, or `InvalidRequest` for a model that fits no GPU of this machine.
         """

@@ -11,11 +11,11 @@ from portico.wire import ErrorBody
 from portico_server.core.errors import EngineFailed, PorticoError, Unavailable
 
 MAX_MESSAGE_CHARS = 2_000
-"""Maximum characters that are passed on of an upstream's message."""
+"""Maximum length, in characters, of an engine's message that is passed on."""
 
 
 class EngineRefused(PorticoError):
-    """An upstream's 4xx, with its own status, type, code and param."""
+    """An engine's 4xx response, with the engine's own status, type, code and param."""
 
     def __init__(self, status: int, body: ErrorBody, retry_after: float | None = None) -> None:
         super().__init__(body.message, param=body.param, retry_after=retry_after)
@@ -25,7 +25,7 @@ class EngineRefused(PorticoError):
 
 
 class UpstreamFailed(EngineFailed):
-    """An upstream's 5xx; ``upstream`` is its status."""
+    """An engine's 5xx response; ``upstream`` is the engine's status."""
 
     def __init__(self, message: str, upstream: int, retry_after: float | None = None) -> None:
         super().__init__(message, retry_after=retry_after)
@@ -36,23 +36,23 @@ _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit
 
 
 def type_of(status: int) -> str:
-    """Return OpenAI's ``type`` of an error with this status."""
+    """Return the ``type`` of OpenAI's errors with this status."""
     return _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
 
 
 def error_of(status: int, data: bytes, name: str, retry_after: float | None = None) -> PorticoError:
-    """Return the error with which the engine of ``name`` responded, from ``status`` and the body."""
+    """Return the error for a response of the engine of ``name``, from ``status`` and the body."""
     try:
         document: Any = orjson.loads(data)
     except orjson.JSONDecodeError:
         text = data[:MAX_MESSAGE_CHARS].decode("utf-8", "replace").strip()
-        # An HTML page is useless to a program.
+        # The text of an HTML page is useless to a program.
         document = {} if text.startswith("<") else {"message": text}
     return error_from_json(status, document, name, retry_after)
 
 
 def error_from_json(status: int, document: Any, name: str, retry_after: float | None = None) -> PorticoError:
-    """Return the error from a parsed body: OpenAI's format, FastAPI's ``detail``, or ``{"error": "text"}``."""
+    """Return the error from a parsed body in OpenAI's format, as FastAPI's ``detail``, or as ``{"error": "text"}``."""
     error = document.get("error", document) if isinstance(document, dict) else document
     fields = error if isinstance(error, dict) else {"message": error}
     message = fields.get("message") or fields.get("detail") or fields.get("error")
@@ -64,7 +64,7 @@ def error_from_json(status: int, document: Any, name: str, retry_after: float | 
         body = ErrorBody(
             text,
             kind if isinstance(kind, str) else type_of(status),
-            # Some servers put the HTTP status here; clients expect a word.
+            # Some servers put the HTTP status into 'code'; clients expect a word.
             code if isinstance(code, str) and not code.isdigit() else None,
             param if isinstance(param, str) else None,
         )

@@ -1,6 +1,6 @@
 """Prices of online models in US dollars, from the lists of genai-prices, and from ``prices.json`` for other providers.
 
-An operator's own file takes precedence over both.
+An operator's own price file takes precedence over these lists.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _FIELDS = ("model", "input", "cached", "output", "above")
 class Price:
     """A price in dollars per million tokens.
 
-    ``model`` is PROVIDER/MODEL, or HOST:PORT/MODEL for any other server; ``*`` matches anything. ``cached`` is for
-    prompt tokens that the provider had already cached; ``above`` is the number of prompt tokens from which the price
-    applies.
+    ``model`` is PROVIDER/MODEL, or HOST:PORT/MODEL for any other server; ``*`` matches anything. ``cached`` is the
+    price of prompt tokens that the provider had already cached; ``above`` is the number of prompt tokens from which
+    the price applies.
     """
 
     model: str
@@ -49,8 +49,9 @@ class Price:
 
 
 class Tariff:
-    """The prices of the model ``name``, those for the longest prompts first. ``prices`` rows take precedence over the
-    lists.
+    """The prices of the model ``name``, prices for the longest prompts first.
+
+    ``prices`` are the operator's rows, which take precedence over the lists.
     """
 
     def __init__(self, name: str, prices: Sequence[Price] = ()) -> None:
@@ -59,8 +60,8 @@ class Tariff:
 
     @cached_property
     def prices(self) -> tuple[Price, ...]:
-        """Return the prices, empty if none is known. The first call reads the lists, which blocks for a few tenths of
-        a second.
+        """Return the prices; empty if no price is known. The first call reads the lists, which blocks for a few tenths
+        of a second.
         """
         for candidate in (self._name, _DATED.sub("", self._name)):
             if prices := _matching(self._own_prices, candidate):
@@ -70,7 +71,7 @@ class Tariff:
         return tuple(sorted(prices, key=lambda price: -price.above))
 
     def priced(self, usage: Usage) -> Usage:
-        """Return the usage with its cost, if known."""
+        """Return the usage with its cost, if a price is known."""
         price = next((price for price in self.prices if usage.prompt_tokens > price.above), None)
         if price is None:  # no price is known, or nothing was used
             return usage
@@ -84,7 +85,7 @@ class Tariff:
 
 
 class Prices:
-    """The price lists, preceded by the operator's ``prices`` rows."""
+    """The operator's ``prices``, followed by the price lists."""
 
     def __init__(self, prices: Sequence[Price] = ()) -> None:
         self._own_prices = tuple(prices)
@@ -107,7 +108,7 @@ def priced_name(source: str) -> str | None:
 
 
 def _matching(rows: Iterable[Price], name: str) -> list[Price]:
-    """Return the rows with the first pattern that matches ``name``: one row for each prompt length."""
+    """Return the rows with the first pattern that matches ``name``. They differ in the prompt length."""
     pattern = ""
     prices = []
     for row in rows:
@@ -118,13 +119,14 @@ def _matching(rows: Iterable[Price], name: str) -> list[Price]:
 
 
 def _list_prices(name: str) -> list[Price]:
-    """Return what the lists of genai-prices say about PROVIDER/MODEL today."""
-    from genai_prices.data_snapshot import get_snapshot  # only users of an online model pay for this import
+    """Return today's prices of PROVIDER/MODEL in the lists of genai-prices."""
+    # imported here, so that only users of online models pay for the import
+    from genai_prices.data_snapshot import get_snapshot
     from genai_prices.types import TieredPrices
 
     provider, _, model = name.partition("/")
     snapshot = get_snapshot()
-    # The library would guess a provider from parts of a name, but "openai-proxy.lan" is not OpenAI.
+    # The library would guess a provider from parts of a name: it would take "openai-proxy.lan" for OpenAI.
     providers = {listed.id: listed for listed in snapshot.providers}
     listed_provider = providers.get(_LISTED_PROVIDERS.get(provider, provider))
     if listed_provider is None:
@@ -165,7 +167,7 @@ def _list_prices(name: str) -> list[Price]:
 
 @cache
 def price_table() -> tuple[Price, ...]:
-    """Return the rows of ``prices.json``, whose lists name their source and date."""
+    """Return the rows of ``prices.json``. The file gives the source and the date of each list."""
     document = json.loads((files("portico_server.models") / "prices.json").read_text("utf-8"))
     return tuple(
         Price(**{**row, "model": f"{group['provider']}/{row['model']}"})
@@ -175,8 +177,8 @@ def price_table() -> tuple[Price, ...]:
 
 
 def read_prices(path: Path) -> Prices:
-    """Read the operator's file, YAML or JSON: a list of objects with `Price`'s fields. Raise `InvalidRequest`."""
-    import yaml  # only users of a price file pay for the parser
+    """Read the operator's file, YAML or JSON: a list of objects with the fields of `Price`. Raise `InvalidRequest`."""
+    import yaml  # imported here, so that only users of a price file pay for the import
 
     try:
         document = yaml.safe_load(path.read_text("utf-8"))
@@ -192,7 +194,8 @@ def read_prices(path: Path) -> Prices:
 def _price(row: Any, at: str) -> Price:
     if not isinstance(row, Mapping):
         raise InvalidRequest(
-            f"{at} must be an object with some of these fields: {', '.join(_FIELDS)}.", param="prices"
+            f"{at} must be an object with these fields, some of which are optional: {', '.join(_FIELDS)}.",
+            param="prices",
         )
     for name, value in row.items():
         if name not in _FIELDS:

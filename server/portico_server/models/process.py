@@ -1,5 +1,5 @@
-"""One model process: started once for all waiting calls, restarted with pauses after crashes, stopped after its
-calls.
+"""One process of a model: all waiting calls share one start; crashes lead to pauses; the current calls end before
+a stop.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from portico_server.models.spec import ModelSpec, State
 from portico_server.models.startup_progress import EmitEvent
 
 DRAIN_S = 30.0
-"""Seconds that an unload waits for calls before it stops them."""
+"""Seconds that an unload waits for calls before it interrupts them."""
 
 
 class ModelProcess:
@@ -67,7 +67,7 @@ class ModelProcess:
         self._is_closed = False
         self.used_at: float | None = None
         self.last_used = 0.0
-        """When a call or a start last used the process, by `time.monotonic`; 0 if never."""
+        """When a call or a start last used the process, in `time.monotonic` seconds; 0 if never."""
         self._cost = ChangeCost()
 
     @property
@@ -84,8 +84,8 @@ class ModelProcess:
 
     @property
     def ready_since(self) -> float | None:
-        """Return when the calls that waited for its process had their answers, by `time.monotonic`; ``None`` without a
-        process.
+        """Return when the calls that waited for the start had their answers, in `time.monotonic` seconds; ``None``
+        without a process.
         """
         return self._cost.in_use_since if self.running is not None else None
 
@@ -96,12 +96,12 @@ class ModelProcess:
 
     @property
     def running(self) -> RunningEngine | None:
-        """Return the engine that currently runs, if any."""
+        """Return the engine that currently runs, or ``None``."""
         return self.slot.running
 
     @property
     def state(self) -> State:
-        # The next call restarts a process that has crashed since.
+        # If the process has crashed since its start, the model is cold: the next call restarts the process.
         return "cold" if self.launch.state == "ready" and self.running is None else self.launch.state
 
     @property
@@ -110,7 +110,7 @@ class ModelProcess:
 
     @property
     def memory(self) -> int | None:
-        """Return the bytes that its process and child processes use according to the system; ``None`` without a
+        """Return the bytes that the process and its children use according to the system; ``None`` without a
         process.
         """
         return self._reservation.measure(self.pid)
@@ -125,20 +125,20 @@ class ModelProcess:
 
     @property
     def idle_since(self) -> float | None:
-        """Return since when (`time.monotonic`) its process has been idle; ``None`` if it is busy or does not exist."""
+        """Return since when the process has been idle (`time.monotonic`); ``None`` if it is busy or does not exist."""
         running = self.running
         if running is None or running.process is None or self.busy or self._stopping:
             return None
         return self.last_used
 
     def enter(self) -> InFlightCall:
-        """Return a place for a new call; the caller must `leave` it."""
+        """Register a new call. The caller must pass the call to `leave`."""
         self.used_at, self.last_used = time.time(), time.monotonic()
         return InFlightCall(self.turns.current)
 
     @property
     def is_ready(self) -> bool:
-        """Return whether a new call is answered without waiting for a start."""
+        """Return whether a new call can be answered without waiting for a start."""
         return self.running is not None and self._stopping is None
 
     @property
@@ -146,7 +146,9 @@ class ModelProcess:
         return self.launch.task is not None
 
     def wake(self) -> None:
-        """Start the process with the free memory, without a waiting call. Do nothing if it runs or pauses."""
+        """Start the process if free memory suffices, without a waiting call. Do nothing if the process runs, starts,
+        or pauses after a crash.
+        """
         if not (self._is_closed or self.launch.pause_s or self.starting or self._stopping or self.running):
             self.launch.begin(spare=True)
 
@@ -194,7 +196,7 @@ class ModelProcess:
         self.replacement.watch_time_limit(running)
 
     async def close(self) -> None:
-        """Stop the process immediately and for good, including calls in flight."""
+        """Stop the process immediately and permanently, including calls in flight."""
         self._is_closed = True
         await self.unload(drain=0)
 

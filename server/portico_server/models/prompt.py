@@ -1,4 +1,4 @@
-"""The beginning of every chat with a model, on any engine. Pure.
+"""The prompt that a model's spec puts at the beginning of every chat, on any engine. Pure.
 
 It has a system message, examples, a template for the question, and arguments that are filled in.
 """
@@ -16,18 +16,18 @@ from portico_server.core.template import Piece, fill, pieces
 PROMPT_FIELDS = ("system", "examples", "user", "arguments")
 
 INPUT_ARGUMENT = "input"
-"""The argument for the caller's question."""
+"""The template argument for the caller's question."""
 
 ARGUMENTS_FIELD = "prompt_arguments"
-"""The request field with the prompt's arguments. It is not passed on."""
+"""The request field with the prompt's arguments. It is not passed on to the engine."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelPrompt:
     """The prompt of a model.
 
-    ``user`` is the template for the last question; ``arguments`` are default values, ``None`` for arguments that every
-    call must give.
+    ``user`` is the template for the last question. ``arguments`` are default values, ``None`` for arguments that every
+    call must set.
     """
 
     system: tuple[Piece, ...] = ()
@@ -62,8 +62,9 @@ class ModelPrompt:
             for text, is_name in template:
                 if is_name and (text not in known_names or (role == "system" and text == INPUT_ARGUMENT)):
                     raise InvalidRequest(
-                        f"'{role}' in the prompt of the model '{model}' uses {{{text}}}, which is not among "
-                        "its 'arguments'. Add it with a default, or with null if every call must give it.",
+                        f"'{role}' in the prompt of the model '{model}' uses {{{text}}}, which is missing in "
+                        "its 'arguments'. Add the argument with a default, or with null if every call must "
+                        "set it.",
                         param=f"prompt.{role}",
                     )
         if self.user and (INPUT_ARGUMENT, True) not in self.user:
@@ -73,10 +74,10 @@ class ModelPrompt:
             )
 
     def render(self, model: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a chat's body with this prompt: one system message, ours before the caller's, then the examples.
+        """Return a chat's body with this prompt: one system message, the examples, and the caller's other messages.
 
-        The earlier messages and the last question in its template follow. Raise `InvalidRequest` for an invalid
-        argument.
+        The system message contains the prompt's text, then the caller's system messages. The caller's last question is
+        put into the template. Raise `InvalidRequest` for an invalid argument.
         """
         values = self._values(model, body.get(ARGUMENTS_FIELD) or {})
         messages = list(body.get("messages") or ())
@@ -104,7 +105,9 @@ class ModelPrompt:
         return {**other_fields, "messages": [*head, *shots, *later_messages]}
 
     def _put(self, content: Any, values: Mapping[str, str]) -> Any:
-        """Return the question in its template; if it has several parts, apply the template to the first text."""
+        """Return the question inside its template. If the question has several parts, the template applies to the
+        first text.
+        """
         if isinstance(content, str):
             return fill(self.user, {**values, INPUT_ARGUMENT: content})
         parts = list(content or ())

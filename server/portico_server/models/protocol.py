@@ -1,7 +1,8 @@
-"""The interface of an engine, which turns a model's spec into something that answers OpenAI requests.
+"""The interface of an engine, which turns a model's spec into a client that answers OpenAI requests.
 
-The deployment around an engine knows only this interface. To add an engine: create a folder with an `engine.py` that
-has a class with these methods, and one line in `portico_server.models.catalog`; or write a plugin (docs/plugins.md).
+The deployment around an engine knows only this interface. To add an engine, create a folder with an `engine.py` that
+contains a class with these methods, and add one line in `portico_server.models.catalog`; or write a plugin
+(docs/plugins.md).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from portico_server.models.transport import EngineTransport
 
 MEMORY_SHARE = 0.75
-"""Default share of a machine's memory that all its models can use together."""
+"""Default share of a machine's memory that all models can use together."""
 
 CHAT = frozenset({"chat", "completions"})
 EMBEDDINGS = frozenset({"embeddings"})
@@ -59,7 +60,9 @@ _OF_TASK: Mapping[Task, frozenset[str]] = {
 
 
 AdapterFormat: TypeAlias = Literal["weights", "script"]
-"""``weights``: low-rank matrices in the format of PEFT or llama.cpp; ``script``: the answers, as YAML."""
+"""Format of an adapter: ``weights`` are low-rank matrices in PEFT's or llama.cpp's format; ``script`` is answers
+in YAML.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +73,16 @@ class ModelDescription:
     - ``vision`` is whether it accepts images in a chat; ``files`` whether it accepts files in a chat unchanged.
     - ``spans`` is whether it returns vectors of parts of a text (see `Embed`).
     - ``messages`` is whether it accepts a request of Anthropic's Messages API in its original form.
-    - ``edits`` is whether an image model can also edit images; ``voices`` are those of a speech model, the default
+    - ``edits`` is whether an image model can also edit images; ``voices`` are the voices of a speech model, the
+      default
       first.
-    - ``words`` is whether its vectors are made from vectors of single words, so that hundreds of them cost almost
+    - ``words`` is whether its vectors are made from vectors of single words, so that hundreds of texts cost almost
       nothing.
-    - ``answers`` is ``write`` for a chat model that answers from passages without having been tested for it.
+    - ``answers`` is ``write`` for a chat model that may answer from passages without a self-test.
     - ``long_prompts`` is whether it reads thousands of tokens without a noticeable wait, as on a GPU or at a provider.
     - ``thoughts`` is whether its template supports earlier reasoning, and a setting for the amount of reasoning.
-    - ``hosted`` is whether it runs at a provider, so that its calls use nothing of this machine.
-    - ``description`` is its own description; ``labels`` are further facts.
+    - ``hosted`` is whether it runs at a provider, so that its calls use no resources of this machine.
+    - ``description`` is the model's own description; ``labels`` are further facts.
     """
 
     task: Task
@@ -116,8 +120,8 @@ class EngineClient(Protocol):
     async def relay(self, request: Relay, deadline: float | None) -> RelayResponse:
         """Relay OpenAI JSON and return OpenAI bytes, as `portico_server.core.relay.RelayResponse` specifies.
 
-        Returns once the first byte is known; raises `PorticoError` before that. After it, an error is yielded as a
-        frame ``data: {"error": …}`` and then raised. ``deadline`` is a time on the event loop's clock.
+        Returns once the first byte is known; raises `PorticoError` before that. A later error is yielded as a frame
+        ``data: {"error": …}`` and then raised. ``deadline`` is a time on the event loop's clock.
         """
 
 
@@ -133,7 +137,7 @@ class Tokenizer(Protocol):
 class RunningEngine:
     """A running model: its client, its description, its process if it is local, and its tokenizer if known.
 
-    ``remembers`` means that it keeps state between requests, so that it must know the owner of each request.
+    ``remembers`` means that the engine keeps state between requests, so that it must know the owner of each request.
     """
 
     client: EngineClient
@@ -147,9 +151,8 @@ class RunningEngine:
 class LaunchContext:
     """The resources with which an engine starts a model.
 
-    They include the log file, a timeout in seconds, connections, the folder of environments, and the adapters.
-
-    The engine skips and logs an unusable adapter, because the model itself must start.
+    They include the log file, a timeout in seconds, connections, the folder of environments, and the adapters. The
+    engine logs and skips an adapter that it cannot use, because the model itself must start.
     """
 
     log: Path
@@ -162,26 +165,27 @@ class LaunchContext:
     described: Callable[[ModelDescription], None] | None = None
     """Callback for changes of the model's description while it runs."""
     gpus: tuple[int, ...] = ()
-    """The numbers of the GPUs that it can use; empty if GPUs are not managed."""
+    """The numbers of the GPUs that the model can use; empty if GPUs are not managed."""
     prompts: Path | None = None
-    """The folder for prompts that outlive a process; ``None`` if prompts are not kept."""
+    """The folder for prompts that are kept after their process ends; ``None`` if prompts are not kept."""
     prompts_bytes: int = 0
-    """Maximum size of that folder for all models, in bytes."""
+    """Maximum size of the ``prompts`` folder for all models, in bytes."""
     launcher: Launcher = LOCAL
-    """The launcher of its process."""
+    """The launcher that starts the model's process."""
     resources: Resources = Resources()
     """The resources that the launcher requests from a scheduler."""
     waits: Callable[[str], None] | None = None
-    """Callback for the scheduler's reason why the process does not run yet."""
+    """Callback for the scheduler's reason why the process is not running yet."""
     replace_s: float = 300.0
-    """Seconds before the end of a job's time limit at which its process is replaced."""
+    """Seconds before the end of a job's time limit at which the job's process is replaced."""
 
     def machine(self) -> Hardware:
-        """Return the hardware for its process: this machine, or the resources requested from a scheduler. Blocks.
+        """Return the hardware for the model's process: this machine, or the resources requested from a scheduler.
+        Blocks.
 
         On other machines the GPUs are unknown until the process runs, so the plan does not use them.
         """
-        # psutil is or may be imported by now; this module is imported before it.
+        # Imported in the function, so that importing this module does not load psutil.
         from portico_server.models.hardware import Hardware, this_machine
 
         hardware = this_machine()
@@ -192,7 +196,7 @@ class LaunchContext:
         )
 
     furnish: Callable[[str, Callable[[Progressed], None]], Awaitable[None]] | None = None
-    """Builds the environment of the engine with this name if it does not exist yet; reports its progress."""
+    """Callback that builds the environment of the named engine if it does not exist yet, and reports the progress."""
 
 
 @runtime_checkable
@@ -204,23 +208,24 @@ class Engine(Protocol):
 
     @property
     def fetches(self) -> bool:
-        """Return whether the source must be on this machine before `start`."""
+        """Return whether the model's source must be on this machine before `start`."""
 
     def describe(self, spec: ModelSpec, path: Path | None) -> ModelDescription:
-        """Describe the model before it runs, without network access. ``path`` is set if its files are on this machine.
+        """Describe the model before it runs, without network access. ``path`` is set if the model's files are on this
+        machine.
 
-        Raise `InvalidRequest` if this engine cannot interpret the spec.
+        Raise `InvalidRequest` if this engine does not support the spec.
         """
 
     async def start(self, spec: ModelSpec, path: Path | None, site: LaunchContext) -> RunningEngine:
         """Start the model and wait until it responds.
 
-        Raise `PorticoError`; leave nothing behind on an error or cancellation.
+        Raise `PorticoError`. On an error or cancellation, leave no process behind.
         """
 
 
 class EngineOption(Protocol):
-    """One of an engine's parameters: the type of its value, and its purpose."""
+    """One parameter of an engine: the type of its value, and its purpose."""
 
     @property
     def kind(self) -> str: ...
@@ -231,7 +236,7 @@ class EngineOption(Protocol):
 
 @runtime_checkable
 class NamesOptions(Protocol):
-    """Optional, for an engine whose parameters can be listed without a model."""
+    """Optional, for an engine that can list its parameters without a model."""
 
     @property
     def options(self) -> Mapping[str, EngineOption]: ...
@@ -257,7 +262,7 @@ class OccupiesGpus(Protocol):
     """Optional, for an engine whose processes use GPUs."""
 
     def occupies(self, spec: ModelSpec, path: Path | None) -> GpuShare:
-        """Return the GPU share that the model needs; none on a machine without GPUs. Blocks.
+        """Return the GPU share that the model needs; no share on a machine without GPUs. Blocks.
 
         Raise `InvalidRequest` for a model that cannot fit.
         """
@@ -267,15 +272,15 @@ class OccupiesGpus(Protocol):
 class GpuTraits:
     """How an engine that serves safetensors uses GPUs, for plans. Compute capabilities are NVIDIA's.
 
-    ``weights``: the capability that a kind of quantised weights needs beyond ``min_capability``. ``online``: how
+    ``weights``: the capability that each kind of quantised weights needs beyond ``min_capability``. ``online``: how
     weights can be quantised while they load, and the resulting share of 16 bits. ``cache_parameter``: the parameter
     that makes the key-value cache smaller; ``cache_factors``: its values, the 8-bit value first, with their share of
     16 bits; ``cache_capability``: the capability that the first value needs.
 
-    ``architectures``: those of the models for which the engine is chosen; empty for all. ``frees_windows``: tokens
-    outside a sliding window are freed. ``share_covers``: the meaning of its ``memory_share``: ``all`` memory that it
-    uses, ``static`` for weights and cache only, or ``free`` for only the cache, as a share of the memory that the
-    weights leave free. ``cpu_build``: builds of it without a GPU exist.
+    ``architectures``: the models for which the engine can be chosen; empty for all. ``frees_windows``: the engine
+    frees tokens outside a sliding window. ``share_covers``: the meaning of the engine's ``memory_share``: ``all``
+    memory that it uses, ``static`` for weights and cache only, or ``free`` for only the cache, as a share of the
+    memory that the weights leave free. ``cpu_build``: builds of the engine without a GPU exist.
     """
 
     title: str
@@ -293,7 +298,9 @@ class GpuTraits:
 
 @runtime_checkable
 class PlansGpus(Engine, Protocol):
-    """Optional, for an engine that serves folders of safetensors on GPUs: plans consider it and can choose it."""
+    """Optional, for an engine that serves folders of safetensors on GPUs. Plans consider the engine and can choose
+    it.
+    """
 
     @property
     def gpu_traits(self) -> GpuTraits: ...
@@ -315,7 +322,7 @@ class TriesAdapters(Protocol):
 
     @property
     def adapter_format(self) -> AdapterFormat:
-        """Return the format of an adapter."""
+        """Return the adapter format that the engine accepts."""
 
     async def try_adapter(
         self, spec: ModelSpec, path: Path | None, adapter: AdapterScale, site: LaunchContext
@@ -328,7 +335,7 @@ class TriesAdapters(Protocol):
 
 @runtime_checkable
 class KeepsPrompts(Protocol):
-    """Optional, for an `EngineClient` of an engine that can restore prompts read by an earlier process."""
+    """Optional, for an `EngineClient` of an engine that can restore prompts that an earlier process read."""
 
     async def keep_prompts(self, deadline: float) -> None:
         """Save the prompts that no call uses, before the process ends. Raise `PorticoError`."""
@@ -339,13 +346,13 @@ class AttachesAdapters(Protocol):
     """Optional, for an `EngineClient` of an engine that supports adapters."""
 
     def fits(self, adapter: AdapterScale) -> bool:
-        """Return whether the running process can use the adapter; otherwise it must be restarted."""
+        """Return whether the running process can use the adapter. If it cannot, it must be restarted."""
 
     async def attach(self, adapter: AdapterScale) -> None:
-        """Load an adapter that fits under its name, replacing another one of that name. Raise `PorticoError`.
+        """Load an adapter that fits under its name, replacing any other adapter of that name. Raise `PorticoError`.
 
-        A call whose ``adapter`` fits and is not loaded yet attaches it automatically.
+        If a call's ``adapter`` fits and is not loaded yet, the call attaches it automatically.
         """
 
     async def detach(self, name: str) -> bool:
-        """Unload an adapter. Return whether it is gone; otherwise the process must be restarted for that."""
+        """Unload an adapter. Return whether it is unloaded; if not, only a restart of the process unloads it."""

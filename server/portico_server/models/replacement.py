@@ -1,4 +1,4 @@
-"""Replaces a process by another: before its job's time limit, or because its node is drained."""
+"""Replaces a process with another: before its job's time limit, or because its node is drained."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 class ProcessReplacement:
-    """Starts a successor of the running process; current calls end on the old process."""
+    """Starts a successor of the running process. Current calls are finished by the old process."""
 
     def __init__(self, name: str, slot: EngineSlot, launch: EngineLaunch, turns: CallTurns) -> None:
         self._name = name
@@ -26,27 +26,29 @@ class ProcessReplacement:
         self._launch = launch
         self._turns = turns
         self.leaving = False
-        """True if the process must be unloaded once it is idle, whatever requested this."""
+        """True if the process must be unloaded once it is idle, regardless of ``keep_alive`` and ``pin``."""
         self._replacing: asyncio.Task[None] | None = None
-        """The task that waits for the time limit of its process's job, or that moves the process away from its node."""
+        """The task that replaces the process before its job's time limit, or that moves the process away from its
+        node.
+        """
         self._moving: asyncio.Task[None] | None = None
         self._succeeding = False
         """True while a successor of the running process is starting."""
         self._leaves: set[tuple[str, str]] = set()
-        """Launchers and nodes that a starting process leaves once it is ready."""
+        """The (launcher, node) pairs that a starting process leaves once it is ready."""
         self._endings: set[asyncio.Task[None]] = set()
-        """Tasks that each wait for the calls of a replaced process."""
+        """Tasks that wait until the calls of a replaced process have ended, one task for each process."""
 
     def tasks(self) -> Iterator[asyncio.Task[None]]:
-        """Yield the running tasks, which must end with the process."""
+        """Yield the running tasks, which must be stopped together with the process."""
         if self._replacing is not None:
             yield self._replacing
         yield from self._endings
 
     def watch_time_limit(self, running: RunningEngine) -> None:
-        """Replace a started engine in time, if the job of its process has a time limit."""
+        """Schedule the replacement of a started engine, if the job of its process has a time limit."""
         if self._replacing is not None and self._replacing is not asyncio.current_task():
-            self._replacing.cancel()  # it waits for the end of a process that is already gone
+            self._replacing.cancel()  # the task waits for the end of a process that no longer exists
         if running.process is not None and running.process.ends_at is not None:
             ends_at = running.process.ends_at
             self._replace_by(self._replace_in_time(running, ends_at), f"replace {self._name}")
@@ -60,7 +62,7 @@ class ProcessReplacement:
         """Start another process before the job of the current one reaches its time limit."""
         assert self._launch.begun is not None
         remaining_s = ends_at - time.time()
-        # If the limit is shorter than the replacement time, half of it remains for work.
+        # If the job's limit is shorter than the replacement time, half of the limit remains for calls.
         await asyncio.sleep(max(remaining_s - self._launch.begun[1].replace_s, remaining_s / 2, 0.0))
         if self._slot.current is not running:
             return
@@ -68,7 +70,7 @@ class ProcessReplacement:
         await self._replace(running, ends_at)
 
     def runs_at(self, launcher: str, node: str) -> bool:
-        """Return whether its process runs on that node through that launcher."""
+        """Return whether the process runs on the node ``node``, started through ``launcher``."""
         running, launch_state = self._slot.running, self._launch.begun
         if running is None or running.process is None or launch_state is None:
             return False
@@ -82,15 +84,15 @@ class ProcessReplacement:
             self._leaves.add((launcher, node))
 
     def leave_nodes(self) -> None:
-        """Leave the drained nodes after a start has finished or failed."""
+        """After a start has finished or failed, leave the nodes that were drained in the meantime."""
         leaves, self._leaves = self._leaves, set()
         if any(self.runs_at(launcher, node) for launcher, node in leaves):
             self.move()
 
     def move(self) -> None:
-        """Have the launcher start another process, and stop this one after its current calls.
+        """Start another process through the launcher, and stop this process after its current calls.
 
-        If the launcher cannot start one, this process keeps answering until it is idle.
+        If the launcher cannot start another process, this process keeps answering until it is idle.
         """
         running = self._slot.running
         moves = self._moving is not None and not self._moving.done()
@@ -107,16 +109,18 @@ class ProcessReplacement:
             self.watch_time_limit(running)
 
     async def _replace(self, running: RunningEngine, ends_at: float | None) -> bool:
-        """Start another process; current calls end on the old one. Return whether another process exists."""
+        """Start another process; current calls are finished by the old one. Return whether the replacement
+        succeeded.
+        """
         self._succeeding = True
         try:
             successor = await self._launch.start_another()
-        except PorticoError as error:  # the next call after the end starts a process
+        except PorticoError as error:  # the next call after the process's end starts a new process
             logger.warning("model %s could not be replaced: %s", self._name, error.message)
             return False
         finally:
             self._succeeding = False
-        if self._slot.current is not running:  # it was unloaded or lost in the meantime
+        if self._slot.current is not running:  # the process was unloaded or lost in the meantime
             await _end(successor)
             return False
         ending = self._turns.renew()

@@ -1,4 +1,4 @@
-"""The replicas of one deployment: which process handles a call, and how they appear as one."""
+"""The replicas of one deployment: chooses which process handles a call, and presents all processes as one."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ QUEUE_FULL_RETRY_S = 2.0
 """Seconds after which a caller can retry when the queue is full."""
 
 MAX_EXTRA_CALLS = 2
-"""Maximum number of calls by which the process of a conversation can be busier than the least busy one."""
+"""Number of additional calls that a conversation's own process can have, compared with the least busy process."""
 
 MAX_CONVERSATIONS = 4_096
-"""Maximum number of conversations whose process is remembered."""
+"""Maximum number of conversations for which the pool remembers the process."""
 
 OPENING_CHARS = 2_000
 """Number of characters of a message that identify a conversation."""
@@ -31,12 +31,12 @@ _BEST_FIRST: tuple[State, ...] = ("ready", "loading", "downloading", "failed", "
 
 
 class ReplicaPool:
-    """One or more `ModelProcess`, in the order of the spec. ``queue_limit`` applies to all of them; 0 means no limit.
+    """One or more `ModelProcess`, in the order of the spec. ``queue_limit`` applies to all together; 0 means no limit.
 
     A call goes to the least busy running process. A chat goes to the process that answered its beginning, which has
-    that beginning in its prompt cache, unless that process has `MAX_EXTRA_CALLS` more calls. The first call starts one
-    process with the memory it needs. Once that process runs, the others are started with the free memory, and no call
-    waits for them.
+    that beginning in its prompt cache, unless that process has more than `MAX_EXTRA_CALLS` additional calls. The first
+    call starts one process with the memory it needs. Once that process runs, the others are started if free memory
+    suffices, and no call waits for them.
     """
 
     def __init__(self, name: str, model_processes: Sequence[ModelProcess], queue_limit: int) -> None:
@@ -51,10 +51,13 @@ class ReplicaPool:
         return sum(process.turns.calls for process in self.processes)
 
     def enter(self, request: Relay) -> ReplicaLease:
-        """Return a lease for a new call; the caller must `ReplicaLease.leave` it. Raise `TooMany`."""
+        """Return a lease for a new call. The caller must call `ReplicaLease.leave` at the end.
+
+        Raise `TooMany` if the queue is full.
+        """
         if self._queue_limit and (calls := self.calls) >= self._queue_limit:
             raise TooMany(
-                f"'{self._name}' already has {calls} calls, the maximum of its queue. Try again later, or "
+                f"'{self._name}' already has {calls} calls, the limit of its queue. Try again later, or "
                 "raise 'queue_limit'.",
                 code="queue_full",
                 retry_after=QUEUE_FULL_RETRY_S,
@@ -81,13 +84,13 @@ class ReplicaPool:
         return chosen_model_process
 
     def wake(self) -> None:
-        """Start all processes once one of them runs."""
+        """Start all processes once one of them is running."""
         if len(self.processes) > 1 and any(process.is_ready for process in self.processes):
             for process in self.processes:
                 process.wake()
 
     def _candidates(self) -> list[ModelProcess]:
-        """Return the processes that can answer soonest: running ones, else starting ones, else the first."""
+        """Return the processes that can answer soonest: running ones, otherwise starting ones, otherwise the first."""
         running = [process for process in self.processes if process.is_ready]
         return running or [process for process in self.processes if process.starting] or [self.processes[0]]
 
@@ -97,7 +100,7 @@ class ReplicaPool:
         return min(running, key=lambda process: process.turns.calls, default=None)
 
     async def load(self, emit: EmitEvent) -> RunningEngine:
-        """Start all processes and wait until none is starting any more. Raise an error if none runs then."""
+        """Start all processes and wait until every start has ended. Raise the error if the first start fails."""
         running = await self._candidates()[0].load(emit)
         self.wake()
         starts = [process.launch.task for process in self.processes if process.launch.task is not None]
@@ -110,12 +113,12 @@ class ReplicaPool:
         await asyncio.gather(*(process.unload(drain=drain) for process in self.processes))
 
     async def close(self) -> None:
-        """Stop all processes immediately and for good."""
+        """Stop all processes immediately and permanently."""
         await asyncio.gather(*(process.close() for process in self.processes))
 
     @property
     def state(self) -> State:
-        """Return the best state of any process."""
+        """Return the best state among all processes."""
         states = {process.state for process in self.processes}
         return next(state for state in _BEST_FIRST if state in states)
 
@@ -136,7 +139,7 @@ class ReplicaPool:
 
     @property
     def error(self) -> PorticoError | None:
-        """Return the error of the first process that does not run."""
+        """Return the first process's error, in the order of the spec, or ``None``."""
         return next(
             (process.launch.error for process in self.processes if process.launch.error is not None), None
         )
@@ -147,7 +150,7 @@ class ReplicaPool:
 
     @property
     def loaded_at(self) -> float | None:
-        """Return when the first of the running processes was loaded."""
+        """Return when the first of the running processes was loaded, or ``None``."""
         return min(
             (
                 process.slot.loaded_at
@@ -173,13 +176,13 @@ class ReplicaPool:
         return sum(process.slot.crashes for process in self.processes)
 
     def replicas(self) -> tuple[Replica, ...]:
-        """Return each process separately, or nothing if there is only one."""
+        """Return information about each process; empty if there is only one process."""
         if len(self.processes) == 1:
             return ()
         return tuple(_replica(process) for process in self.processes)
 
     def log(self, lines: int) -> list[str]:
-        """Return the last lines of the logs, prefixed with the process number if there are several."""
+        """Return the last lines of the logs, prefixed with the process number if there are several processes."""
         if len(self.processes) == 1:
             return self.processes[0].slot.log(lines)
         return [

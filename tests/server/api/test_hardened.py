@@ -168,17 +168,17 @@ async def test_head_of_a_stream_ends(daemon: ApiServer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "field", "more"),
+    ("path", "field", "more", "words"),
     [
-        ("/v1/chat/completions", "messages", {}),
-        ("/v1/messages", "messages", {"max_tokens": 1}),
-        ("/v1/responses", "input", {}),
+        ("/v1/chat/completions", "messages", {}, "at most 10000"),
+        ("/v1/messages", "messages", {"max_tokens": 1}, "at most 10000"),
+        ("/v1/responses", "input", {}, "the maximum is 10000"),
     ],
 )
 async def test_a_conversation_has_a_longest_length(
-    daemon: ApiServer, path: str, field: str, more: dict[str, Any]
+    daemon: ApiServer, path: str, field: str, more: dict[str, Any], words: str
 ) -> None:
     turns = [{"role": "user", "content": "a"}] * 10_001
     answer = await daemon.client.post(path, json={"model": "teller", field: turns, **more})
     assert answer.status_code == 400
-    assert "at most 10000" in answer.json()["error"]["message"]
+    assert words in answer.json()["error"]["message"]

@@ -278,7 +278,7 @@ async def test_the_worth_of_the_vectors_is_measured_shown_and_used(seen: Seen) -
     assert "Line 2 is not JSON" in await page.until(text("#calibrateform .trouble"))
     await put(page, "questions", '{"question": "What?", "file": "nowhere.md"}')
     await click(page, "Measure")
-    assert "The store answers none of the questions" in await page.until(
+    assert "The search finds no answer to any of the questions" in await page.until(
         text("main .trouble")
     )  # by the run, which reports why it failed
     await sound(seen)

@@ -64,7 +64,10 @@ CONFIGURATION = {
 }
 
 
-TARGET = "(() => { const it = document.querySelector('#model')?.innerText; return !it?.startsWith('No model') && it; })()"
+TARGET = (
+    "(() => { const it = document.querySelector('#model')?.innerText; "
+    "return !it?.startsWith('No model') && it; })()"
+)
 """The chosen model or app, once the page has loaded its list."""
 
 

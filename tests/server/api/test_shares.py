@@ -456,7 +456,7 @@ async def test_what_is_made_synced_indexed_and_imported_counts_on_the_disk(tmp_p
                 pass
             ends.append(end)
         assert [end["status"] for end in ends] == ["completed", "completed", "failed", "failed"]
-        assert "keeps" in ends[-1]["last_error"]["message"]
+        assert "of its storage limit of 1 MB" in ends[-1]["last_error"]["message"]
         assert await stored("reader") == 289_000 + sum(end["usage_bytes"] for end in ends)
 
         archive = (await api.client.get("/api/stores/one/export", headers=headers)).content

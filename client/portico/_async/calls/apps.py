@@ -18,7 +18,7 @@ class Apps(Group):
     async def list(self, *, everyone: bool | None = None) -> Sequence[App]:
         """List the apps that the caller may call.
 
-        ``everyone``: For admins: include the deployed apps of other keys, by their ids.
+        ``everyone``: For admins: include the deployed apps of other keys, listed by id.
         """
         return await self._transport.request("GET", "/api/apps", list[App], query=without_none(all=everyone))
 
@@ -37,11 +37,11 @@ class Apps(Group):
     ) -> AppVersion:
         """Change parts of a deployed app, or its limits. Runs and sessions in progress continue.
 
-        A change to an app. ``set`` maps places in the specification (``outline.system``) to new values; null
+        A change to an app. ``set`` maps paths in the specification (``outline.system``) to new values; null
         removes a field.
 
-        The result is a new version, otherwise unchanged. ``limits`` replace the limits of the app and create
-        no version.
+        The result is a new version; all other fields stay unchanged. ``limits`` replace the app's limits and
+        create no version.
         """
         return await self._transport.request(
             "PATCH",
@@ -51,9 +51,10 @@ class Apps(Group):
         )
 
     async def drawing(self, name: str, format: str | None = None) -> str:
-        """Draw a deployed app: as the text of a Mermaid flowchart, or as SVG.
+        """Draw a deployed app as the text of a Mermaid flowchart, or as SVG.
 
-        Callers that may call the app but not read its specification see its steps without their conditions.
+        Callers that may call the app but not read its specification see the app's steps without their
+        conditions.
 
         ``format``: ``mermaid`` | ``svg`` (default: ``mermaid``).
         """
@@ -65,8 +66,8 @@ class Apps(Group):
         )
 
     async def versions(self, name: str) -> Sequence[AppVersion]:
-        """List the versions of a deployed app with their specifications, newest first: of the caller's own apps;
-        for an admin, of any.
+        """List the versions of a deployed app with their specifications, newest first. An admin can list the
+        versions of any app, other callers only of their own apps.
         """
         return await self._transport.request(
             "GET", at("api", "apps", check_path_name(name, "an app"), "versions"), list[AppVersion]
@@ -75,7 +76,7 @@ class Apps(Group):
     async def roll_back(self, name: str, version: int | None = None) -> AppVersion:
         """Restore an earlier version.
 
-        ``version`` is the version to restore; by default the version before the current one.
+        The version to restore; by default the version before the current one.
         """
         return await self._transport.request(
             "POST",
@@ -95,7 +96,7 @@ class Agents(Group):
     """Undeployed agents, as JSON. `portico.agent` builds them."""
 
     async def check(self, spec: Mapping[str, Any]) -> CheckedSpec:
-        """Check a whole agent, and whether everything it names exists, without running it.
+        """Check an agent and that everything it names exists, without running the agent.
 
         An agent to check without running it.
         """

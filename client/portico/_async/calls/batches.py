@@ -26,7 +26,7 @@ class Batches(Group):
         return await self._transport.request("GET", at("v1", "batches", by_id(batch_id, "a batch")), Batch)
 
     async def cancel(self, batch_id: str) -> Batch:
-        """Cancel a batch. Lines answered before the cancellation are written to its output file."""
+        """Cancel a batch. Answers to lines that were processed before the cancellation are in the output file."""
         return await self._transport.request(
             "POST", at("v1", "batches", by_id(batch_id, "a batch"), "cancel"), Batch
         )

@@ -29,14 +29,15 @@ class Canaries(Group):
     ) -> Canary:
         """Split the calls of an alias from now on.
 
-        If the current canary has the same target, change its weight and rules and keep its counts.
+        If the current canary has the same target, its weight and rules change and its counts stay.
 
         A canary to set. ``target`` is the alias's possible next target, a model or ``APP@VERSION``.
 
-        ``weight`` is its share of calls; ``keys``, by name or id, always get it. ``sticky`` is the unit that
-        stays on its side: a ``session`` (a conversation), a ``caller`` (a key) or a ``request``. ``eval``
-        judges the share ``sample`` of the answers. The canary is promoted when all conditions of ``promote``
-        are met, and rolled back when any condition of ``rollback`` is not met.
+        ``weight`` is the target's share of calls; all calls of ``keys``, given by name or id, go to the
+        target. ``sticky`` is the unit whose calls all go to the same side: a ``session`` (a conversation), a
+        ``caller`` (a key) or a ``request``. ``eval`` judges the share ``sample`` of the answers. The canary
+        is promoted when all conditions of ``promote`` are met, and rolled back when any condition of
+        ``rollback`` is not met.
 
         ``sticky``: ``session`` | ``caller`` | ``request``.
         """
@@ -57,7 +58,7 @@ class Canaries(Group):
         )
 
     async def list(self) -> Sequence[Canary]:
-        """List the newest canary of each alias, sorted by alias, even if it has ended."""
+        """List the newest canary of each alias, sorted by alias. The list includes canaries that have ended."""
         return await self._transport.request("GET", "/api/canaries", list[Canary])
 
     async def get(self, alias: str) -> Canary:
@@ -75,7 +76,7 @@ class Canaries(Group):
     async def promote(self, alias: str, *, reason: str | None = None) -> Canary:
         """Point the alias to the canary's target, for all calls from now on.
 
-        The reason for ending the canary, recorded in its journal.
+        The reason for ending the canary. The canary's journal records it.
         """
         return await self._transport.request(
             "POST",
@@ -85,10 +86,10 @@ class Canaries(Group):
         )
 
     async def rollback(self, alias: str, *, reason: str | None = None) -> Canary:
-        """Point the alias back to its previous target, for all calls from now on. Calls in progress finish on
-        their side.
+        """Point the alias back to its previous target, for all calls from now on. Calls in progress finish with
+        the target they started with.
 
-        The reason for ending the canary, recorded in its journal.
+        The reason for ending the canary. The canary's journal records it.
         """
         return await self._transport.request(
             "POST",

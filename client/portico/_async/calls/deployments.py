@@ -46,12 +46,13 @@ class Deployments(Group):
         launcher: str | None = None,
         resources: Mapping[str, int | str] | None = None,
     ) -> Deployment:
-        """Register a model. It is fetched and loaded at its first call, or by ``load``.
+        """Register a model. The model is fetched and loaded at its first call or by ``load``.
 
         A model to register; ``engine`` and ``task`` are detected unless set.
 
         ``replicas`` is a number of processes, or the sources of the additional processes. ``launcher`` starts
-        them; if empty, the launcher from the settings. ``resources`` are what they request from a scheduler.
+        the processes; if empty, the launcher from the settings starts them. ``resources`` are requested from
+        a scheduler for each process.
 
         ``engine``: (default: ``auto``).
 
@@ -88,7 +89,8 @@ class Deployments(Group):
         )
 
     async def change(self, name: str, parameters: Mapping[str, Any]) -> Deployment:
-        """Set parameters of a model's engine. The model is unloaded and starts with them at its next call.
+        """Set parameters of a model's engine. The model is unloaded and starts with the new parameters at its
+        next call.
 
         Parameters to set. A null value removes the parameter; parameters not listed stay unchanged.
         """
@@ -100,7 +102,7 @@ class Deployments(Group):
         )
 
     async def remove(self, name: str) -> None:
-        """Delete a deployment; the files of its model stay."""
+        """Delete a deployment. The model's files stay on disk."""
         return await self._transport.request(
             "DELETE", at("api", "deployments", check_path_name(name, "a model")), None
         )
@@ -121,7 +123,7 @@ class Deployments(Group):
         )
 
     async def logs(self, name: str, lines: int | None = None) -> Sequence[str]:
-        """Return the last lines of the engine's log.
+        """Return the last lines of the log of a deployment's engine.
 
         ``lines``: (default: ``100``).
         """

@@ -14,7 +14,9 @@ class Engines(Group):
     """Programs that run models, and the environments of the heavy ones."""
 
     async def list(self) -> Sequence[Engine]:
-        """List all engines by name. Engines with an environment report whether it is installed."""
+        """List all engines by name. If an engine has an environment, its entry says whether the environment is
+        installed.
+        """
         return await self._transport.request("GET", "/api/engines", list[Engine])
 
     async def install(self, name: str, *, rebuild: bool | None = None) -> str:
@@ -31,7 +33,7 @@ class Engines(Group):
         )
 
     async def parameters(self, name: str) -> Sequence[EngineParameter]:
-        """List the parameters of an engine, if the engine lists them."""
+        """List the parameters of an engine, if the engine publishes them."""
         return await self._transport.request(
             "GET",
             at("api", "engines", check_path_name(name, "an engine"), "parameters"),

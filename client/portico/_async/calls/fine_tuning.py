@@ -13,7 +13,8 @@ class Tuning(Group):
     """Fine-tuning jobs: models trained on your examples, locally or at their provider."""
 
     async def list(self, *, after: str | None = None, limit: int | None = None) -> Page[TuningJob]:
-        """Return the caller's fine-tuning jobs, newest first; with ``metadata[k]=v``, only jobs with that value.
+        """Return the caller's fine-tuning jobs, newest first. With ``metadata[k]=v``, return only jobs whose
+        metadata contains the value.
 
         ``limit``: (default: ``20``).
         """
@@ -28,7 +29,7 @@ class Tuning(Group):
         )
 
     async def check(self, job_id: str) -> TuningAppCheck:
-        """Call the app of a job again with some of its examples, and compare the prompts. No chat model is
+        """Call the app of a job again with some of the job's examples, and compare the prompts. No chat model is
         called.
         """
         return await self._transport.request(
@@ -45,7 +46,7 @@ class Tuning(Group):
         )
 
     async def pause(self, job_id: str) -> TuningJob:
-        """Pause a fine-tuning job after its last checkpoint."""
+        """Pause a fine-tuning job. A resumed job continues from its last checkpoint."""
         return await self._transport.request(
             "POST", at("v1", "fine_tuning", "jobs", by_id(job_id, "a fine-tuning job"), "pause"), TuningJob
         )

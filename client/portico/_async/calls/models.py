@@ -48,7 +48,7 @@ class Models(Group):
         return await self._transport.request("GET", "/v1/models", list[Model])
 
     async def pull(self, source: str) -> str:
-        """Fetch the files of a model source, in a durable run.
+        """Download the files of a model source, in a durable run.
 
         A model source, such as ``hf://ORG/REPO/FILE``.
         """
@@ -61,8 +61,8 @@ class Models(Group):
     ) -> Plan:
         """Plan how a model would run on this or other hardware, without running it.
 
-        A model's name or source, and what to plan for; ``hardware`` is the name of a preset, empty for this
-        machine.
+        A model's name or source, and the conditions to plan for; ``hardware`` is the name of a preset, empty
+        for this machine.
         """
         return await self._transport.request(
             "POST",
@@ -72,11 +72,13 @@ class Models(Group):
         )
 
     async def better(self) -> BetterModel:
-        """Return a better model for this machine than the tiny default, and its source. Takes some seconds."""
+        """Return a better model for this machine than the tiny default model, and its source. This takes some
+        seconds.
+        """
         return await self._transport.request("GET", "/api/models/better", BetterModel, slow=True)
 
     async def alias(self, name: str, target: str) -> None:
-        """Point a name to a model or app, from now on and after restarts.
+        """Point a name to a model or app. The alias takes effect immediately and survives restarts.
 
         The model or app that an alias points to.
         """

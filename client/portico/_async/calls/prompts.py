@@ -16,7 +16,7 @@ class Prompts(Group):
     async def list(self, *, everyone: bool | None = None) -> Sequence[Prompt]:
         """List the newest version of each prompt, by name.
 
-        ``everyone``: For admins: include the prompts of other keys, by their ids.
+        ``everyone``: For admins: include the prompts of other keys, listed by id.
         """
         return await self._transport.request(
             "GET", "/api/prompts", list[Prompt], query=without_none(all=everyone)
@@ -33,7 +33,8 @@ class Prompts(Group):
         """Import prompts from files, or from a Git repository (``admin`` only). All of them are imported, or
         none.
 
-        Prompts to import: ``files``, a map from path to text, or ``url``, a Git repository on https.
+        Prompts to import: ``files``, which maps paths to texts, or ``url``, the https address of a Git
+        repository.
         """
         return await self._transport.request(
             "POST",

@@ -25,9 +25,10 @@ class Runs(Group):
         )
 
     async def prune(self, *, days: float | None = None, dry_run: bool | None = None) -> Pruned:
-        """Remove old runs that have ended, with their data, as the daemon does every hour.
+        """Remove old runs that have ended, together with their data, as the daemon does every hour.
 
-        ``days``: another age than the setting ``keep_runs_days``; ``dry_run`` only counts.
+        ``days``: minimum age of the runs to remove, instead of the setting ``keep_runs_days``; ``dry_run``:
+        only count the runs.
         """
         return await self._transport.request(
             "POST", "/api/runs/prune", Pruned, json=without_none(days=days, dry_run=dry_run), slow=True
@@ -39,8 +40,8 @@ class Runs(Group):
         """Return the steps of a flow run. ``full``: outputs are not truncated. ``mermaid``: a Gantt chart of the
         steps.
 
-        ``svg``: the diagram of the flow at the start of the run; the box of each step has its path as
-        ``data-step``. For a run in memory, it is the diagram of the deployed app.
+        ``svg``: the flow's diagram as it was when the run started; the box of each step has its path as
+        ``data-step``. For a run that exists only in memory, the diagram is that of the deployed app.
 
         ``format``: ``json`` | ``mermaid`` | ``svg`` (default: ``json``).
         """
@@ -53,7 +54,7 @@ class Runs(Group):
         )
 
     async def resume(self, run_id: str, *, start: str | None = None) -> Run:
-        """Resume a durable run that has ended, after its last finished step or from a given step.
+        """Resume a durable run that has ended: after its last finished step, or from a given step.
 
         ``from``: the path or name of the step to repeat, with all steps after it.
         """

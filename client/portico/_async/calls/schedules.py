@@ -28,9 +28,9 @@ class Schedules(Group):
         overlap: str | None = None,
         pause_after: int | None = None,
     ) -> Schedule:
-        """Create a schedule. Each run has the rights that the caller's key has at that time.
+        """Create a schedule. Each run has the rights that the caller's key has when the run starts.
 
-        A schedule to create: an ``app`` with its ``input``, or a ``store`` to sync; with ``cron`` or
+        A schedule to create: an ``app`` to run with its ``input``, or a ``store`` to sync; with ``cron`` or
         ``every``.
 
         ``missed``: ``skip`` | ``once`` | ``all``.
@@ -58,7 +58,7 @@ class Schedules(Group):
     async def list(self, *, everyone: bool | None = None) -> Sequence[Schedule]:
         """List the caller's schedules and the shared schedules, by name.
 
-        ``everyone``: For admins: include the schedules of other keys, by their ids.
+        ``everyone``: For admins: include the schedules of other keys, listed by id.
         """
         return await self._transport.request(
             "GET", "/api/schedules", list[Schedule], query=without_none(all=everyone)
@@ -87,8 +87,8 @@ class Schedules(Group):
     ) -> Schedule:
         """Change the given fields of a schedule. If its times change, intervals are counted from now.
 
-        The fields to change: see `Schedule`. ``cron`` and ``every`` replace each other, as do ``app`` and
-        ``store``.
+        The fields to change: see `Schedule`. Setting ``cron`` removes ``every`` and vice versa; the same is
+        true for ``app`` and ``store``.
 
         ``missed``: ``skip`` | ``once`` | ``all``.
 
@@ -125,7 +125,7 @@ class Schedules(Group):
         )
 
     async def resume(self, schedule: str) -> Schedule:
-        """Resume a schedule from its next time on. Missed runs are not made up."""
+        """Resume a schedule, starting with its next due time. Missed runs are not made up."""
         return await self._transport.request(
             "POST", at("api", "schedules", check_path_name(schedule, "a schedule"), "resume"), Schedule
         )
@@ -137,7 +137,7 @@ class Schedules(Group):
         )
 
     async def next(self, schedule: str, *, count: int | None = None) -> Sequence[float]:
-        """Return when a schedule is due next, or would be if it were not paused.
+        """Return the next times at which a schedule is due, or would be due if it were not paused.
 
         ``count``: (default: ``5``).
         """
@@ -156,9 +156,9 @@ class Schedules(Group):
         timezone: str | None = None,
         count: int | None = None,
     ) -> Sequence[float]:
-        """Return when a schedule would be due if it were created now. Nothing is created.
+        """Return the times at which a schedule would be due if it were created now. Nothing is created.
 
-        ``cron`` in a ``timezone``, or ``every``, and the number of times to return.
+        ``cron`` in a ``timezone``, or ``every``, and the number of due times to return.
 
         ``count``: (default: ``5``).
         """

@@ -24,7 +24,8 @@ class Sessions(Group):
     ) -> Session:
         """Return the session with this name, creating it if it does not exist.
 
-        A session to open. Without a ``name``, its id is its name; an existing session stays unchanged.
+        A session to open. Without a ``name``, the session's id becomes its name. If the session exists, it
+        stays unchanged.
         """
         return await self._transport.request(
             "POST",
@@ -48,10 +49,10 @@ class Sessions(Group):
         correction: str | None = None,
         note: str | None = None,
     ) -> SessionMessage:
-        """Rate an answer by the number of its message, replacing an existing rating.
+        """Rate an answer, identified by its message number. A new rating replaces the existing rating.
 
-        Your rating of an answer. ``correction`` is the answer that you wanted, only for ``corrected``, where
-        it is required.
+        Your rating of an answer. ``correction`` is the answer that you wanted; it is required for the rating
+        ``corrected`` and not allowed for other ratings.
 
         ``value``: ``good`` | ``bad`` | ``corrected``.
         """
@@ -85,10 +86,10 @@ class Sessions(Group):
         )
 
     async def add(self, session_id: str, messages: Sequence[Any], agent: str | None = None) -> Session:
-        """Append messages to a session, such as those of an agent that runs at a client.
+        """Append messages to a session, such as messages of an agent that a client runs.
 
-        Messages for the memory of the agent at the path ``agent``, empty for the root: texts, parts or
-        messages.
+        Messages for the memory of the agent at the path ``agent``, which is empty for the root agent: texts,
+        parts or messages.
         """
         return await self._transport.request(
             "POST",
@@ -98,7 +99,7 @@ class Sessions(Group):
         )
 
     async def reset(self, session_id: str) -> Session:
-        """Delete all messages of a session, of every agent of the tree."""
+        """Delete all messages of a session, for all agents in its tree."""
         return await self._transport.request(
             "POST", at("api", "sessions", by_id(session_id, "a session"), "reset"), Session
         )
@@ -106,7 +107,7 @@ class Sessions(Group):
     async def fork(self, session_id: str, name: str | None = None) -> Session:
         """Copy a session. The copy is independent from then on.
 
-        The name of the copy, by default its id.
+        The name of the copied session; by default the copy's id.
         """
         return await self._transport.request(
             "POST",

@@ -18,7 +18,7 @@ class Skills(Group):
         )
 
     async def set_default(self, skill: str, version: str) -> Skill:
-        """Make another version the default.
+        """Change the default version of a skill.
 
         The new default version.
         """

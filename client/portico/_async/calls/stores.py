@@ -41,12 +41,12 @@ class Stores(Group):
         search: Mapping[str, Any] | None = None,
         links: bool | None = None,
     ) -> Store:
-        """Create a store. A store with a folder or a source becomes an app unless declined.
+        """Create a store. A store with a folder or a source also becomes an app, unless ``app`` is false.
 
-        A store to create. With ``app`` it is a chat app, whose ``answers`` are ``auto``, ``write`` or
-        ``quote``.
+        A store to create. With ``app``, the store also becomes a chat app, whose ``answers`` are ``auto``,
+        ``write`` or ``quote``.
 
-        With ``folder`` (on the daemon's machine) or ``source`` it mirrors that location:
+        With ``folder`` (on the daemon's machine) or ``source``, the store mirrors that location. A source is
         ``s3://BUCKET/PREFIX``, ``git+https://HOST/PATH[@REF][#subdirectory=FOLDER]``,
         ``webdav+https://HOST/PATH``, ``imaps://HOST/FOLDER``, the address of a sitemap, a feed, a list, a
         directory index or a document, or a list of document addresses.
@@ -86,12 +86,12 @@ class Stores(Group):
         links: bool | None = None,
     ) -> Store:
         """Change a store: its description, embedding model, vector weight, answer mode, or links between its
-        passages; or pause or resume following its source.
+        passages. Or pause or resume following its source.
 
         Changes to a store; omitted fields stay unchanged.
 
-        ``source`` replaces the previous source. ``embedding_model`` is changed in the background, ``""``
-        means none. ``vector_weight`` is the weight of the vectors relative to the words, as `calibrate`
+        ``source`` replaces the previous source. ``embedding_model`` changes in the background; ``""`` means
+        none. ``vector_weight`` is the weight of the vector score relative to the word score, as `calibrate`
         measures it. ``links`` are created or removed in the background.
         """
         return await self._transport.request(
@@ -112,7 +112,7 @@ class Stores(Group):
         )
 
     async def remove(self, name: str) -> None:
-        """Delete a store; its folder and uploaded files stay."""
+        """Delete a store. Its folder and the uploaded files are kept."""
         return await self._transport.request(
             "DELETE", at("api", "stores", check_path_name(name, "a store")), None
         )
@@ -126,7 +126,7 @@ class Stores(Group):
     async def reindex(self, name: str, *, files: bool | None = None) -> str:
         """Rebuild the indexes of a store from scratch.
 
-        ``files``: read all files again first.
+        ``files``: before rebuilding the indexes, read all files again.
         """
         return await self._transport.request(
             "POST",
@@ -137,7 +137,7 @@ class Stores(Group):
         )
 
     async def plan(self, name: str) -> SyncPlan:
-        """Return what a sync would do now, without doing it."""
+        """Return the changes that a sync would make now, without making them."""
         return await self._transport.request(
             "GET", at("api", "stores", check_path_name(name, "a store"), "sync", "plan"), SyncPlan, slow=True
         )
@@ -160,8 +160,8 @@ class Stores(Group):
     ) -> LinkedPassages:
         """List the passages linked to a passage by shared terms.
 
-        The passage is a ``chunk``, as in the trace of a search, or the passage of a ``file`` (its id) that
-        contains the character ``start``, as in a passage's place. ``after`` skips that many passages.
+        Specify the passage by ``chunk``, its number in the trace of a search, or by ``file`` and ``start``:
+        the file's id and the position of a character in the passage. ``after`` skips that many passages.
 
         ``limit``: (default: ``20``).
         """
@@ -173,7 +173,7 @@ class Stores(Group):
         )
 
     async def groups(self, name: str) -> Sequence[ChunkGroup]:
-        """List the groups of a store, its own group first."""
+        """List the chunk groups of a store, its default group first."""
         return await self._transport.request(
             "GET", at("api", "stores", check_path_name(name, "a store"), "groups"), list[ChunkGroup]
         )
@@ -187,9 +187,9 @@ class Stores(Group):
         parent: str | None = None,
         embedding_model: str | None = None,
     ) -> str:
-        """Create a group of all files in the background; meanwhile the store serves as before.
+        """Add all files of the store to a new group in the background; meanwhile searches work as before.
 
-        A group to create. ``CoarseChunk``, ``MediumChunk`` and ``FineChunk`` need only their name.
+        A group to create. For ``CoarseChunk``, ``MediumChunk`` and ``FineChunk``, the name is enough.
         """
         return await self._transport.request(
             "POST",
@@ -213,7 +213,9 @@ class Stores(Group):
         )
 
     async def retry_groups(self, name: str) -> Sequence[str]:
-        """Retry the files that could not be added to a group. Text that a model wrote about them is kept."""
+        """Retry the files that could not be added to a group. Text that a model already wrote about these files
+        is reused.
+        """
         return await self._transport.request(
             "POST",
             at("api", "stores", check_path_name(name, "a store"), "groups", "retry"),
@@ -248,7 +250,7 @@ class Stores(Group):
     ) -> Page[FileChunk]:
         """List the chunks of a file in order, starting after number ``after``, with their positions in the file.
 
-        ``group``: one of the store's groups; by default its own.
+        ``group``: a chunk group of the store; by default the default group.
 
         ``after``: (default: ``-1``).
 
@@ -264,8 +266,8 @@ class Stores(Group):
         )
 
     async def page(self, name: str, file_id: str, page: int, passage: str | None = None) -> bytes:
-        """Draw a page of a PDF as an image (PNG, at most 1,600 pixels long) with a passage marked at its
-        position.
+        """Draw a page of a PDF as a PNG image of at most 1,600 pixels on its longer side, with a passage marked
+        at its position.
 
         A page of a file, counted from 1, and the passage to mark on it.
         """
@@ -297,7 +299,7 @@ class Stores(Group):
         )
 
     async def detach(self, store_id: str, file_id: str) -> None:
-        """Remove a file from a vector store. The file itself stays."""
+        """Remove a file from a vector store. The uploaded file is kept."""
         return await self._transport.request(
             "DELETE",
             at("v1", "vector_stores", by_id(store_id, "a store"), "files", by_id(file_id, "a file")),

@@ -15,7 +15,7 @@ class Adapters(Group):
     """Small sets of weights that extend a model, each with its own model name."""
 
     def list(self, base: str | None = None) -> Sequence[Adapter]:
-        """List all adapters by name, or the adapters of one base model."""
+        """List all adapters, or the adapters of one base model, sorted by name."""
         return self._transport.request("GET", "/api/adapters", list[Adapter], query=without_none(base=base))
 
     def get(self, name: str) -> Adapter:
@@ -25,9 +25,9 @@ class Adapters(Group):
         )
 
     def add(self, base: str, path: str | Path, name: str, *, scale: float | None = None) -> Adapter:
-        """Copy an adapter, test it with its base, and serve it. Calls in progress are completed.
+        """Copy an adapter, test it with its base model, and serve it. Calls in progress are completed.
 
-        An adapter at ``path`` on the daemon's machine, to be served as ``name``.
+        An adapter at ``path`` on the daemon's machine, and the ``name`` under which it is served.
 
         ``scale``: (default: ``1.0``).
         """
@@ -40,9 +40,9 @@ class Adapters(Group):
         )
 
     def scale(self, name: str, scale: float) -> Adapter:
-        """Change the scale of an adapter, from the next call on.
+        """Change the scale of an adapter. The new scale applies from the next call on.
 
-        A new scale: 0 is the base alone, 1 the scale that the adapter was trained for.
+        A new scale: 0 is the base model alone, 1 the scale for which the adapter was trained.
         """
         return self._transport.request(
             "PATCH",
@@ -61,11 +61,12 @@ class Adapters(Group):
         format: str | None = None,
         type: str | None = None,
     ) -> str:
-        """Write an adapter, or its model merged with it, to a path on the daemon's machine, in a durable run.
+        """Write an adapter, or its base model merged with it, to a path on the daemon's machine, in a durable
+        run.
 
         Where to write an adapter on the daemon's machine; ``path`` must not exist yet.
 
-        ``merged``: fold the adapter into its model. ``type`` is the number format of a GGUF file.
+        ``merged``: merge the adapter into its base model. ``type`` is the number format of a GGUF file.
 
         ``format``: ``safetensors`` | ``gguf`` (default: ``safetensors``).
 

@@ -31,8 +31,8 @@ class Artifacts(Group):
         )
 
     def content(self, artifact_id: str) -> bytes:
-        """Return the bytes of an artifact. Made by model-written code, it is never shown as a page of the
-        daemon.
+        """Return the bytes of an artifact. Code written by a model may have made the artifact, so browsers never
+        show it as a page of the daemon.
         """
         return self._transport.request(
             "GET", at("api", "artifacts", by_id(artifact_id, "an artifact"), "content"), bytes, slow=True

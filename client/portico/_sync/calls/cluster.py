@@ -13,16 +13,17 @@ class Cluster(Group):
 
     def status(self) -> ClusterStatus:
         """Return the daemons on this database, the nodes of each launcher in use, and the processes of models
-        and training jobs with their nodes. If a scheduler does not respond, its launcher has an ``error``.
+        and training jobs with their nodes. If a scheduler does not respond, the entry of its launcher has an
+        ``error``.
         """
         return self._transport.request("GET", "/api/cluster", ClusterStatus)
 
     def drain(self, launcher: str, node: str, reason: str, *, dry_run: bool | None = None) -> DrainedNode:
-        """Stop starting processes on a node, given by its name or address.
+        """Start no more processes on a node, which is given by its name or address.
 
-        Models on the node are started elsewhere first and then stopped; training jobs run to completion.
+        Models on the node are started on other nodes first and then stopped; training jobs run to completion.
 
-        The reason for draining a node, shown in its scheduler. ``dry_run``: only report what would be done.
+        The reason for draining a node; the node's scheduler shows it. ``dry_run``: only report the effects.
         """
         return self._transport.request(
             "POST",

@@ -18,7 +18,7 @@ class Containers(Group):
         )
 
     def remove(self, container_id: str) -> None:
-        """Delete a container with its files. Files made by a response stay at `/v1/files`."""
+        """Delete a container with its files. Files made by a response are kept at ``/v1/files``."""
         return self._transport.request(
             "DELETE", at("v1", "containers", by_id(container_id, "a container")), None
         )
@@ -32,7 +32,7 @@ class Containers(Group):
         )
 
     def content(self, container_id: str, file_id: str) -> bytes:
-        """Return the bytes of a file."""
+        """Return the bytes of a file in a container."""
         return self._transport.request(
             "GET",
             at(

@@ -13,7 +13,7 @@ class Plugins(Group):
     """Extensions of the daemon from installed distributions."""
 
     def list(self) -> Sequence[Plugin]:
-        """List what installed distributions add: engines, chunkers, tools and providers. This imports all of
+        """List the engines, chunkers, tools and providers that installed distributions add. This imports all of
         them.
         """
         return self._transport.request("GET", "/api/plugins", list[Plugin])

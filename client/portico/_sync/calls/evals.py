@@ -120,9 +120,9 @@ class Evals(Group):
         )
 
     def apply(self, eval_id: str, search_id: str, *, trial: str | None = None) -> EvalApplied:
-        """Deploy the changes of the best trial to apps, as a new version of each.
+        """Deploy the best trial's changes to apps, as a new version of each app.
 
-        The trial to deploy; by default the best.
+        The id of the trial to deploy; by default the best trial.
         """
         return self._transport.request(
             "POST",

@@ -15,7 +15,7 @@ class Keys(Group):
     """Who can call the daemon, and what they can do."""
 
     def list(self, *, blocked: bool | None = None) -> Sequence[Key]:
-        """List all keys, oldest first. ``blocked``: list the blocked users who sign in instead."""
+        """List all keys, oldest first. ``blocked``: list the users whose sign-in is blocked instead."""
         return self._transport.request("GET", "/api/keys", list[Key], query=without_none(blocked=blocked))
 
     def add(
@@ -26,14 +26,14 @@ class Keys(Group):
         limits: Mapping[str, Any] | None = None,
         filters: Mapping[str, Any] | None = None,
     ) -> NewKey:
-        """Create a key. The response contains the secret, which is not stored. A filter on a store whose name
-        nearly matches an existing store is refused.
+        """Create a key. The response contains the secret, which is not stored. A filter whose store does not
+        exist is refused if its name nearly matches an existing store.
 
         A key to create. ``limits``: concurrency, requests_per_minute, tokens_per_minute, tokens_per_day,
         storage_mb.
 
-        ``filters`` map a store, by its name or id or ``*`` for any, to a condition on file attributes, in the
-        form of the ``filters`` of a search. The key reads only files that meet it.
+        ``filters`` maps stores, by name or id (``*`` for any store), to conditions on file attributes, in the
+        format of the ``filters`` of a search. The key can read only files that meet the condition.
         """
         return self._transport.request(
             "POST",
@@ -53,10 +53,10 @@ class Keys(Group):
         """Change the scopes, filters or limits of a key immediately.
 
         If the key loses rights, its calls, streams and runs end as if it were revoked. If only limits change,
-        they continue, and past usage counts.
+        they continue, and the key's past usage counts towards the new limits.
 
-        New values for ``scopes``, ``filters`` or ``limits``, each replacing the old value entirely. Omitted
-        fields stay unchanged; ``{}`` removes all filters or limits.
+        New values for ``scopes``, ``filters`` or ``limits``. Each new value replaces the old value entirely.
+        Omitted fields stay unchanged; ``{}`` removes all filters or limits.
         """
         return self._transport.request(
             "PATCH",
@@ -66,9 +66,11 @@ class Keys(Group):
         )
 
     def revoke(self, key_id: str) -> None:
-        """Revoke a key immediately. A user who signs in is blocked from then on, whatever token they present."""
+        """Revoke a key immediately. If the key belongs to a user who signs in, the user stays blocked, whatever
+        token they present.
+        """
         return self._transport.request("DELETE", at("api", "keys", by_id(key_id, "a key")), None)
 
     def unblock(self, key_id: str) -> Key:
-        """Unblock a user who signs in. Their next token defines their rights."""
+        """Unblock a user who signs in. The user's next token defines their rights."""
         return self._transport.request("POST", at("api", "keys", by_id(key_id, "a key"), "unblock"), Key)

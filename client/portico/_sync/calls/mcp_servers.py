@@ -36,7 +36,7 @@ class Mcp(Group):
         )
 
     def logs(self, name: str, lines: int | None = None) -> Sequence[str]:
-        """The last lines that a server wrote to standard error.
+        """Return the last lines that a server wrote to standard error.
 
         ``lines``: (default: ``100``).
         """
@@ -48,7 +48,7 @@ class Mcp(Group):
         )
 
     def resources(self, name: str) -> Sequence[McpResource]:
-        """List the resources of a server, URI templates last."""
+        """List the resources of a server, followed by its URI templates."""
         return self._transport.request(
             "GET",
             at("api", "mcp", "servers", check_path_name(name, "an MCP server"), "resources"),
@@ -79,9 +79,9 @@ class Mcp(Group):
     def render(
         self, name: str, prompt: str, arguments: Mapping[str, str] | None = None
     ) -> Sequence[McpPromptMessage]:
-        """Return the messages of a prompt, with its arguments filled in by the server.
+        """Return the messages of a prompt after the server has filled in the arguments.
 
-        A prompt by its name on the server, and its ``arguments``.
+        A prompt, identified by its name on the server, and its ``arguments``.
         """
         return self._transport.request(
             "POST",

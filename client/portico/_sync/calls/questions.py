@@ -17,7 +17,7 @@ class Questions(Group):
     def list(
         self, *, status: str | None = None, run: str | None = None, limit: int | None = None
     ) -> Sequence[Question]:
-        """List the questions of the caller's runs, newest first; for an admin, of all runs.
+        """List the questions of the caller's runs, newest first. Admins see the questions of all runs.
 
         ``status``: ``pending`` | ``answered`` | ``expired`` | ``cancelled``.
 
@@ -44,12 +44,12 @@ class Questions(Group):
         note: str | None = None,
         worker: str | None = None,
     ) -> Question:
-        """Answer a question; the run continues immediately. Only the first answer counts: a second is refused
-        with 409.
+        """Answer a question; the run continues immediately. Only the first answer counts; a second answer is
+        refused with 409.
 
-        An answer. ``value`` is the requested value, ``note`` a remark for the run and a model behind it.
+        An answer. ``value`` is the requested value, ``note`` a remark for the run and its model.
 
-        ``worker`` is the name under which a function was claimed.
+        ``worker`` is the name of the worker that claimed the function call.
         """
         return self._transport.request(
             "POST",

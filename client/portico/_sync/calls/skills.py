@@ -16,7 +16,7 @@ class Skills(Group):
         return self._transport.request("GET", at("v1", "skills", check_path_name(skill, "a skill")), Skill)
 
     def set_default(self, skill: str, version: str) -> Skill:
-        """Make another version the default.
+        """Change the default version of a skill.
 
         The new default version.
         """

@@ -17,14 +17,14 @@ class Tools(Group):
     def list(
         self, *, group: str | None = None, search: str | None = None, limit: int | None = None
     ) -> Sequence[Tool]:
-        """List the tools that the caller may call. A search matches words and meaning, as an agent's search
-        does.
+        """List the tools that the caller may call. The search compares words and meaning, as an agent's search
+        for tools does.
 
-        ``group``: Only the tools of this group.
+        ``group``: Only tools in this group.
 
-        ``search``: Only the tools that match this best, best first.
+        ``search``: Only tools that match this text, best match first.
 
-        ``limit``: Maximum number of search results (default: ``5``).
+        ``limit``: Maximum number of matching tools (default: ``5``).
         """
         return self._transport.request(
             "GET", "/api/tools", list[Tool], query=without_none(group=group, search=search, limit=limit)
@@ -33,16 +33,16 @@ class Tools(Group):
     def call(
         self, name: str, arguments: Mapping[str, Any] | None = None, *, wait: bool | None = None
     ) -> ToolResult:
-        """Call a tool. An error of the tool itself is a response with ``is_error``. If the client leaves, the
-        call is cancelled.
+        """Call a tool. If the tool itself fails, the response has ``is_error``. If the client leaves, the call
+        is cancelled.
 
-        For a tool that requires approval, the response arrives after approval. With ``wait=false``, the call
-        is a run to follow at ``/api/runs/{id}/events``, which continues when the client leaves.
+        If the tool requires approval, the response is sent after approval. With ``wait=false``, the response
+        contains a run whose events are at ``/api/runs/{id}/events``; the run continues when the client
+        leaves.
 
         The arguments of a call.
 
-        ``wait``: Whether to respond with the result; otherwise the run is returned immediately (default:
-        ``True``).
+        ``wait``: Whether to wait for the result; otherwise the response contains the run (default: ``True``).
         """
         return self._transport.request(
             "POST",
@@ -58,7 +58,7 @@ class Tools(Group):
         return self._transport.request("GET", at("api", "tools", check_path_name(name, "a tool")), Tool)
 
     def sources(self) -> Sequence[ToolSource]:
-        """List the added tools by name: commands, functions, APIs and databases."""
+        """List the added tool sources by name: commands, functions, APIs and databases."""
         return self._transport.request("GET", "/api/tool-sources", list[ToolSource])
 
     def source(self, name: str) -> ToolSource:

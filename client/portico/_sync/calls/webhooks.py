@@ -38,10 +38,10 @@ class Webhooks(Group):
         url: str | None = None,
         disabled: bool | None = None,
     ) -> Webhook:
-        """Change the given fields of a webhook. A disabled webhook is re-enabled.
+        """Change the given fields of a webhook. A change re-enables a disabled webhook.
 
         Changes to a webhook; ``event_types`` replaces the whole list. ``disabled``, Portico's addition, stops
-        deliveries until the next change.
+        deliveries until the webhook is changed again.
         """
         return self._transport.request(
             "POST",
@@ -53,7 +53,8 @@ class Webhooks(Group):
     def rotate(self, webhook_id: str, *, keep_old: bool | None = None) -> NewWebhook:
         """Replace the secret of a webhook. The new secret is shown only in this response.
 
-        True if events of the next 24 hours are also signed with the previous secret.
+        Options for rotating a secret. ``keep_old_secret_active_for_24_hours``: for 24 hours, events are also
+        signed with the previous secret.
         """
         return self._transport.request(
             "POST",
@@ -63,9 +64,9 @@ class Webhooks(Group):
         )
 
     def test(self, webhook_id: str, event_type: str) -> int:
-        """Send a sample event once, immediately, whatever the webhook subscribes to.
+        """Send a sample event once and immediately, even if the webhook does not subscribe to its type.
 
-        The type of the event to send.
+        A test of a webhook: the type of the event to send.
         """
         return self._transport.request(
             "POST",
@@ -83,13 +84,13 @@ class Webhooks(Group):
         )
 
     def event_types(self) -> Sequence[str]:
-        """Return the events that a webhook can subscribe to. ``run`` events are Portico's additions."""
+        """Return the types of events that a webhook can subscribe to. ``run`` events are Portico's additions."""
         return self._transport.request("GET", "/v1/webhook_event_types", list[str])
 
     def deliveries(
         self, webhook_id: str, *, after: str | None = None, limit: int | None = None
     ) -> Page[WebhookDelivery]:
-        """List past and pending deliveries of a webhook, newest first.
+        """List the past and pending deliveries of a webhook, newest first.
 
         ``limit``: (default: ``20``).
         """
@@ -101,7 +102,9 @@ class Webhooks(Group):
         )
 
     def redeliver(self, webhook_id: str, delivery_id: str) -> WebhookDelivery:
-        """Send an event again with the full number of attempts, whatever its status."""
+        """Send the event of a delivery again with the full number of attempts, whatever the status of the
+        delivery.
+        """
         return self._transport.request(
             "POST",
             at(

@@ -28,7 +28,7 @@ from portico_server.core.words import whole_number
 
 PREFIX: Final = "/a2a/"
 DEFAULT: Final = "default"
-"""The agent that the card at the root describes."""
+"""The agent that the root's agent card describes."""
 
 A2A_JSON: Final[RawHeaders] = [(b"content-type", b"application/a2a+json")]
 
@@ -62,7 +62,7 @@ _FLAGS: Final = {"true": True, "false": False}
 
 
 async def serve(exchange: Exchange, services: ApiServices) -> None:
-    """Answer a request to one of the paths of this adapter."""
+    """Answer a request to any path of this adapter."""
     path: str = exchange.scope["path"]
     method: str = exchange.scope["method"]
     if path == CARD_PATH:
@@ -201,7 +201,7 @@ async def _plain(exchange: Exchange, services: ApiServices, name: str, method_pa
 
 
 async def _body(exchange: Exchange) -> dict[str, Any]:
-    """Return the body, which is optional: cancelling a task needs none."""
+    """Return the request body, or an empty mapping without one: cancelling a task needs no body."""
     if exchange.header(b"content-length") in (None, b"0") and exchange.header(b"transfer-encoding") is None:
         return {}
     return await exchange.json()
@@ -230,7 +230,7 @@ async def _frames(
     to_frame: Callable[[dict[str, Any]], dict[str, Any]],
     to_error_frame: Callable[[PorticoError], dict[str, Any]],
 ) -> AsyncIterator[bytes]:
-    """Yield the updates as frames written by ``to_frame``. An error on the way becomes a frame by
+    """Yield the updates as frames written by ``to_frame``. If an error occurs, the last frame is written by
     ``to_error_frame``.
     """
     async with aclosing(updates):

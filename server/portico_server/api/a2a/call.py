@@ -11,7 +11,9 @@ from portico_server.core.servable import Card
 
 @dataclass(frozen=True, slots=True)
 class AgentCall:
-    """A call to one agent. ``name`` is the name that the client used, ``base`` the address of the daemon."""
+    """A call to one agent. ``name`` is the name that the client used for the agent; ``base`` is the daemon's
+    address.
+    """
 
     services: ApiServices
     caller: Principal

@@ -20,7 +20,7 @@ _OUTPUTS: Final = ("text/plain", "application/octet-stream", "image/png")
 def agent_card(card: Card, name: str, base: str, cards: Sequence[Card], *, is_keyed: bool) -> dict[str, Any]:
     """Return the agent card for ``name``.
 
-    ``cards`` are the agents that the card lists as skills; ``is_keyed`` is whether a key is required.
+    ``cards`` are the other agents that the card lists as skills; ``is_keyed`` is whether the daemon requires a key.
     """
     url = f"{base}/a2a/{quote(name)}"
     document: dict[str, Any] = {
@@ -56,7 +56,9 @@ def _about(card: Card) -> str:
 
 
 def _skill(card: Card, url: str) -> dict[str, Any]:
-    """Return an agent's skill. ``url`` is the agent's own address if the skill is on another agent's card."""
+    """Return the skill entry for an agent. ``url`` is the agent's own address if the entry appears on another agent's
+    card.
+    """
     elsewhere = f" It is a separate agent at {url}." if url else ""
     return {
         "id": card.name,

@@ -39,7 +39,7 @@ _KINDS: Final[Mapping[str, ErrorKind]] = {
     "invalid_rpc": ErrorKind(-32600, "INVALID_REQUEST", 400, "INVALID_ARGUMENT"),
     "invalid_json": ErrorKind(-32700, "INVALID_REQUEST", 400, "INVALID_ARGUMENT"),
 }
-"""Error kinds by Portico's error code. The JSON-RPC codes are those of section 5.4 of the specification."""
+"""Error kinds, keyed by Portico's error code. Section 5.4 of the specification defines the JSON-RPC codes."""
 
 _BY_STATUS: Final[Mapping[int, str]] = {
     401: "UNAUTHENTICATED",
@@ -88,12 +88,14 @@ def rpc_error(error: PorticoError, request_id: Any = None) -> dict[str, Any]:
 
 
 def rpc_status(error: PorticoError) -> int:
-    """Return the HTTP status of a JSON-RPC error: 200 if the message was read, otherwise the status of the error."""
+    """Return the HTTP status of a JSON-RPC error: 200 if the protocol maps the error to 400 or 404 and the model
+    exists, otherwise the error's own status.
+    """
     return 200 if kind_of(error).http in (400, 404) and error.code != "model_not_found" else error.status
 
 
 def http_error(error: PorticoError) -> dict[str, Any]:
-    """Return the ``google.rpc.Status`` of an error."""
+    """Return an error as a ``google.rpc.Status``."""
     kind = kind_of(error)
     details = _details(error, kind)
     return {"error": {"code": kind.http, "status": kind.status, "message": error.message, "details": details}}
@@ -118,7 +120,7 @@ RPC: Final = Shape(
     _IDS,
     _KEEP_ALIVE,
 )
-"""Format of errors for requests refused before their message is read."""
+"""Error format over JSON-RPC, for requests refused before their message is read."""
 
 HTTP: Final = Shape(
     "A2A",
@@ -128,4 +130,4 @@ HTTP: Final = Shape(
     _IDS,
     _KEEP_ALIVE,
 )
-"""Format of errors over plain HTTP."""
+"""Error format over plain HTTP."""

@@ -17,8 +17,8 @@ MAX_PARTS: Final = 100
 """Maximum number of parts in one message."""
 
 MAX_BESIDE_BYTES: Final = 16 * 1024
-"""Maximum size, in bytes of JSON, of a message without the contents of its parts. It includes the metadata, for
-example: the task stores it.
+"""Maximum size of a message without the contents of its parts, in bytes of JSON. The metadata counts, for example,
+because the task stores it.
 """
 
 _CONTENTS: Final = ("text", "raw", "url", "data")
@@ -56,7 +56,7 @@ def check_message(message: Any, at: str = "message") -> None:
         wrong(
             at,
             f"has {size:,} bytes in addition to the contents of its parts; at most {MAX_BESIDE_BYTES:,} "
-            "are allowed",
+            "bytes are allowed",
         )
 
 
@@ -101,7 +101,7 @@ def _content(part: Mapping[str, Any], at: str) -> dict[str, Any]:
         try:
             text = data.decode()
         except UnicodeDecodeError:
-            wrong(at, "has bytes that are not text and no 'mediaType'", code=_NOT_TAKEN)
+            wrong(at, "has bytes that are not text; set 'mediaType'", code=_NOT_TAKEN)
         return {"type": "input_text", "text": f"{name}:\n{text}" if name else text}
     return {
         "type": "input_file",
@@ -114,6 +114,6 @@ _NOT_TAKEN: Final = "content_type_not_supported"
 
 
 def answer_of(message: Mapping[str, Any]) -> TaskAnswer:
-    """Return a message as the answer to a question of a task."""
+    """Return a message as the answer to a task's question."""
     data = next((part["data"] for part in message["parts"] if "data" in part), None)
     return TaskAnswer("\n".join(part["text"] for part in message["parts"] if "text" in part), data)

@@ -81,7 +81,7 @@ NEVER_STATES: Final = ("TASK_STATE_REJECTED", "TASK_STATE_AUTH_REQUIRED")
 
 
 async def _send(call: AgentCall, params: Mapping[str, Any]) -> TaskView:
-    """Start a task with a message, or answer the question of a task."""
+    """Start a task with a message, or answer an existing task's question."""
     SENT.check(params)
     message = params["message"]
     check_message(message)
@@ -124,7 +124,7 @@ async def send_streaming_message(
 async def subscribe_to_task(
     call: AgentCall, params: Mapping[str, Any]
 ) -> AsyncGenerator[dict[str, Any], None]:
-    """Stream the updates of an unfinished task from its beginning."""
+    """Stream the updates of an unfinished task, starting with its first update."""
     _NAMED.check(params)
     view = await call.task(params["id"])
     if view.ended:

@@ -16,8 +16,8 @@ from portico_server.db.webhooks import WebhookRow
 MAX_HEADER_CHARS: Final = 4_096
 
 MAX_ID_CHARS: Final = 256
-"""Maximum length, in characters, of a client's id for a call or an address. Each frame of a call's stream repeats
-its id.
+"""Maximum length, in characters, of the id that a client gives a call or an address. Each frame of a call's stream
+repeats the call's id.
 """
 
 MAX_URL_CHARS: Final = 2_048
@@ -45,7 +45,7 @@ _CONFIGS_LISTED: Final = RequestBody({"taskId": _ID}, {})
 
 
 def push_headers(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return the headers by which a receiver identifies the sender. Raises `InvalidRequest`."""
+    """Return the headers by which the receiver of a notification recognises its sender. Raises `InvalidRequest`."""
     found_push_headers = {"content-type": "application/a2a+json"}
     if config.get("token"):
         found_push_headers["x-a2a-notification-token"] = config["token"]
@@ -65,7 +65,7 @@ def push_headers(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 async def watch(call: AgentCall, view: TaskView, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Subscribe the address of a configuration to a task. Return the configuration as clients see it."""
+    """Subscribe the address in a configuration to a task's updates. Return the configuration as clients see it."""
     row = await call.services.webhooks.watch_task(
         view.row.id,
         config.get("id") or "",
@@ -117,7 +117,7 @@ async def list_configs(call: AgentCall, params: Mapping[str, Any]) -> dict[str, 
 
 
 async def delete_config(call: AgentCall, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Delete a push notification configuration, if it still exists. Raise `NotFound` for an unknown task."""
+    """Delete a push notification configuration if it exists. Raise `NotFound` for an unknown task."""
     try:
         await call.services.webhooks.unwatch(await _find(call, params))
     except NotFound as error:

@@ -16,8 +16,8 @@ from portico_server.db.agent_tasks import timestamp
 def task_document(
     view: TaskView, base: str, *, history: int | None = None, artifacts: bool = True
 ) -> dict[str, Any]:
-    """Return the document of a task. ``history`` limits the number of messages; ``base`` is the address for file
-    links.
+    """Return a task as a document. ``history`` limits the number of messages; ``base`` is the daemon's address for
+    links to files.
     """
     document = orjson.loads(view.response.document)
     task: dict[str, Any] = {
@@ -37,7 +37,7 @@ def task_document(
 
 
 def _status(view: TaskView, document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the state of a task with its question or its reason for ending. ``document`` is its response."""
+    """Return a task's state with its question or the reason why it ended. ``document`` is the task's response."""
     status: dict[str, Any] = {
         "state": f"TASK_STATE_{view.state.upper()}",
         "timestamp": timestamp(view.changed_at),
@@ -122,9 +122,9 @@ def status_update(view: TaskView) -> dict[str, Any]:
 def artifact_updates(
     events: Sequence[Event], view: TaskView, seen_ids: set[str], base: str
 ) -> list[dict[str, Any]]:
-    """Return the events of a response as updates of a task's artifacts. Words that arrive together become one update.
+    """Return the events of a response as updates of a task's artifacts. Consecutive pieces of text become one update.
 
-    ``seen_ids`` are the ids of items already sent in part.
+    ``seen_ids`` are the ids of items already sent in part; new ids are added.
     """
     updates: list[dict[str, Any]] = []
     for event in events:
@@ -145,7 +145,7 @@ def artifact_updates(
             if whole is None:
                 continue
             is_known = item["id"] in seen_ids
-            if is_known:  # its text was already sent
+            if is_known:  # the item's text was already sent
                 whole["parts"] = whole["parts"][1:] or [{"text": ""}]
             updates.append(_update(view, whole, append=is_known, last=True))
     return updates

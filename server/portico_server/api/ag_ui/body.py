@@ -1,4 +1,4 @@
-"""The input of a run, converted to a chat completion. Pure."""
+"""Converts the input of an AG-UI run to a chat completion request. Pure."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from portico_server.core.fields import RequestBody
 from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
 
 MAX_ID_CHARS: Final = 256
-"""Maximum length, in characters, of a thread or run id from a front end. The first and last events of a run repeat the
-id.
+"""Maximum length, in characters, of a thread id or run id from a front end. The first and last events of a run repeat
+both ids.
 """
 
 _CONTEXT: Final = fields.mapping({"description": fields.text(), "value": fields.text()})
@@ -31,7 +31,7 @@ ASKED: Final = RequestBody(
     },
     example={"threadId": "t", "runId": "r", "messages": [{"id": "1", "role": "user", "content": "Hello"}]},
 )
-"""``RunAgentInput``. Unknown fields are ignored, as the protocol requires."""
+"""Fields of a ``RunAgentInput``. Unknown fields are ignored, as the protocol requires."""
 
 _SAID: Final = ("developer", "system", "user", "assistant", "tool")
 
@@ -40,7 +40,7 @@ _SHOWN: Final = ("activity", "reasoning")
 
 
 def chat_of(name: str, body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the input of a run as a chat completion. Raises `InvalidRequest`."""
+    """Return the input of a run as a chat completion request. Raises `InvalidRequest`."""
     messages = [
         _message(message, f"messages[{number}]")
         for number, message in enumerate(body["messages"])

@@ -25,7 +25,9 @@ VERSION: Final = "1.0"
 
 
 class AgUiEvents:
-    """The events of one run. As the protocol requires, it closes an open message before anything else begins."""
+    """Translates the events of one run. As the protocol requires, an open message is closed before any other event
+    begins.
+    """
 
     def __init__(self, body: Mapping[str, Any], run: Run) -> None:
         self._ids = {"threadId": body["threadId"], "runId": body["runId"]}
@@ -77,7 +79,7 @@ class AgUiEvents:
         return []
 
     def _to_citations(self, passages: Sequence[Any]) -> list[dict[str, Any]]:
-        """Return the passages as part of the state."""
+        """Return the events that add the passages to the front end's state."""
         if self._state is None:
             self._state = {}
             return [{"type": "STATE_SNAPSHOT", "snapshot": {"citations": passages}}]
@@ -114,7 +116,7 @@ class AgUiEvents:
         return [{"type": "TEXT_MESSAGE_END", "messageId": message_id}]
 
     def _settle(self) -> list[dict[str, Any]]:
-        """Close everything that is open."""
+        """Return the events that close the open message and all open steps."""
         steps = [{"type": "STEP_FINISHED", "stepName": path} for path in reversed(self._steps)]
         self._steps.clear()
         return [*self.close(), *steps]

@@ -1,4 +1,4 @@
 """Anthropic's Messages API as a protocol adapter: it translates requests into chats and answers into messages.
 
-Imports `openai.relay` and what every protocol adapter imports.
+This package imports `openai.relay` and the modules that every protocol adapter imports.
 """

@@ -31,10 +31,10 @@ Block = dict[str, Any]
 
 
 class Head:
-    """The fields that stay the same throughout an answer: its id and its model.
+    """The fields that stay the same throughout an answer: the answer's id and the model.
 
-    The model is the name in the request, or the name of the model that answered in its place. ``stops`` are the stop
-    sequences of the request.
+    ``model`` is the name in the request or, if another model answered instead, that model's name. ``stops`` are the
+    stop sequences of the request.
     """
 
     def __init__(self, model: str, stops: Sequence[str] = ()) -> None:
@@ -60,8 +60,8 @@ class Head:
     def end(self, finish: str | None, hit: Any, *, is_called: bool) -> tuple[str, str | None]:
         """Return ``stop_reason`` and ``stop_sequence``.
 
-        ``hit`` is the stop sequence that the engine reports, if it reports one. ``is_called`` is whether the answer
-        has tool calls, whatever finish reason the engine gives.
+        ``hit`` is the stop sequence that the engine reports, if any. ``is_called`` is whether the answer has tool
+        calls, whatever finish reason the engine gives.
         """
         if is_called:
             return "tool_use", None
@@ -111,7 +111,7 @@ def thoughts_in(message: Mapping[str, Any]) -> str:
 
 
 def counts(usage: Usage) -> dict[str, int]:
-    """Return the counts in Anthropic's format, where input tokens exclude those read from a cache."""
+    """Return the token counts in Anthropic's format, where input tokens exclude those read from a cache."""
     return {
         "input_tokens": max(0, usage.prompt_tokens - usage.cached_tokens),
         "cache_creation_input_tokens": 0,
@@ -123,8 +123,8 @@ def counts(usage: Usage) -> dict[str, int]:
 def citation(passage: Passage) -> dict[str, Any]:
     """Return a passage that supports an answer, as a citation.
 
-    ``document_index`` is the passage's number in the text minus one. The offsets refer to the text of the file;
-    ``store`` and ``score`` are Portico's additions.
+    ``document_index`` is the passage's citation number in the text, minus one. The offsets refer to the text of the
+    file; ``store`` and ``score`` are Portico's additions.
     """
     return {
         "type": "char_location",
@@ -140,7 +140,7 @@ def citation(passage: Passage) -> dict[str, Any]:
 
 
 def input_of(arguments: Any) -> dict[str, Any]:
-    """Return the arguments of a call, as the model wrote them, as an object."""
+    """Return the arguments of a tool call, which the model wrote as text, as an object."""
     if not isinstance(arguments, str) or not arguments.strip():
         return {}
     try:

@@ -12,7 +12,7 @@ from portico_server.core import json_values
 from portico_server.core.invalid import missing, wrong_type
 
 Block: TypeAlias = Mapping[str, Any]
-"""An object in the request with a ``type``."""
+"""A request object that has a ``type``."""
 
 
 def blocks(value: Any, path: str) -> list[Block]:

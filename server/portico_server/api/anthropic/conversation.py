@@ -1,4 +1,4 @@
-"""The messages of a Messages request, converted to chat messages. Pure.
+"""Converts the messages of a Messages request to chat messages. Pure.
 
 Source: https://platform.claude.com/docs/en/api/messages.
 """
@@ -27,7 +27,7 @@ SOURCES = ("base64", "url", "text", "content")
 
 BILLING = "x-anthropic-billing-header:"
 """Prefix of a block in Claude Code's system prompt that is meant for Anthropic's billing and differs from call to
-call. In a prompt, it would force a model to process everything again.
+call. If it stayed in the prompt, the model would have to process the whole prompt again.
 """
 
 MAX_MESSAGES: Final = 10_000
@@ -120,7 +120,7 @@ class _Talk:
                 case "tool_use":
                     calls.append(self._call(block, at))
                 case "redacted_thinking":
-                    pass  # only the model that wrote it can read it
+                    pass  # only the model that wrote redacted thoughts can read them
                 case kind if not _of_a_server(kind) and not self._target.speaks:
                     not_one_of(f"{at}.type", kind, ASSISTANT_BLOCKS)
         last = self.messages[-1] if self.messages else None
@@ -226,7 +226,7 @@ def _source(block: Block, at: str) -> tuple[Block, str]:
 
 
 def _search_texts(block: Block, at: str) -> Iterator[str]:
-    """Yield the results of a client's search: title, source and texts."""
+    """Yield the texts of a client's search result: title, source and content."""
     for name in ("title", "source"):
         if isinstance(block.get(name), str):
             yield block[name]
@@ -258,8 +258,8 @@ PROTOCOL = "messages"
 """Capability of a model that accepts a Messages request in its original form."""
 
 THOUGHTS = "thoughts"
-"""Capability of a model whose template receives the model's earlier thoughts and how much to think. Other providers
-may refuse such fields, so they remain a hint.
+"""Capability of a model whose template receives the model's earlier thoughts and a thinking effort. Other providers
+may refuse fields for thoughts and effort, so requests send them only as a hint.
 """
 
 
@@ -267,8 +267,8 @@ may refuse such fields, so they remain a hint.
 class Target:
     """The capabilities of the target of a request.
 
-    ``speaks``: content without a translation reaches it in its original form. ``thinks``: it receives earlier thoughts
-    and how much to think. ``context_length``: maximum tokens per call, ``None`` if unknown.
+    ``speaks``: the target receives untranslatable content in its original form. ``thinks``: the target receives
+    earlier thoughts and a thinking effort. ``context_length``: maximum tokens per call, ``None`` if unknown.
     """
 
     speaks: bool = False
@@ -277,7 +277,7 @@ class Target:
 
     @classmethod
     def of(cls, card: Card) -> Target:
-        """Return the target for a model or an app from its card, without calling it."""
+        """Return the target described by the card of a model or an app, without calling the model or app."""
         length = card.labels.get("context_length")
         return cls(
             PROTOCOL in card.capabilities,

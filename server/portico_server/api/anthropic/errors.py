@@ -1,4 +1,4 @@
-"""Errors in Anthropic's format, with its types and statuses. Pure.
+"""Errors in Anthropic's format, with Anthropic's error types and statuses. Pure.
 
 Source: https://platform.claude.com/docs/en/api/errors.
 """
@@ -29,11 +29,11 @@ TYPES: Mapping[int, str] = {
     504: "timeout_error",
     STATUS_OVERLOADED: "overloaded_error",
 }
-"""Error types by status. Any other 4xx is an ``invalid_request_error``, any other 5xx an ``api_error``."""
+"""Error types, keyed by HTTP status. Any other 4xx is an ``invalid_request_error``, any other 5xx an ``api_error``."""
 
 
 def is_versioned(scope: Mapping[str, Any]) -> bool:
-    """Return whether a request has the header that Anthropic's clients always send."""
+    """Return whether a request has the ``anthropic-version`` header, which Anthropic's clients always send."""
     return any(name == VERSION for name, _value in scope["headers"])
 
 
@@ -44,7 +44,7 @@ def status_of(error: PorticoError) -> int:
 
 
 def body_of(error: PorticoError, request_id: str) -> bytes:
-    """Return the JSON document of an error."""
+    """Return an error as a JSON document."""
     status = status_of(error)
     kind = TYPES.get(status) or ("invalid_request_error" if status < 500 else "api_error")
     detail = {"type": kind, "message": error.message}

@@ -1,5 +1,5 @@
-"""``POST /v1/messages`` and ``/v1/messages/count_tokens``: models through the relay, apps through the events of their
-runs.
+"""``POST /v1/messages`` and ``/v1/messages/count_tokens``. The relay forwards requests for models; answers of apps are
+translated from the events of their runs.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from portico_server.core.servable import Relays, relays
 from portico_server.runs.run import Run
 
 _OURS = ("model", "messages", "stream")
-"""Fields that the protocol adapter handles and that are not options of the app."""
+"""Fields that the protocol adapter handles itself. All other fields are options of the app."""
 
 FORWARDED = ("anthropic-beta", "anthropic-version")
-"""Headers that change how a model that speaks this protocol reads the request."""
+"""Headers that change how a model that speaks this protocol interprets the request."""
 
 
 async def create(exchange: Exchange, services: ApiServices) -> None:
-    """Answer a conversation, either whole or as a stream."""
+    """Answer a conversation, either with a complete message or with a stream."""
     body = await exchange.json()
     name = required_text(body, "model", "", empty=False)
     servable = await find(services, name, "chat/completions", caller_of(exchange))
@@ -48,7 +48,7 @@ async def create(exchange: Exchange, services: ApiServices) -> None:
 
 
 async def count_tokens(exchange: Exchange, services: ApiServices) -> None:
-    """Count the tokens of a conversation, tools included, for the model. This loads the model."""
+    """Count the tokens of a conversation, including its tools, for a model. This loads the model."""
     body = await exchange.json()
     name = required_text(body, "model", "", empty=False)
     servable = await find(services, name, "chat/completions", caller_of(exchange))
@@ -58,7 +58,7 @@ async def count_tokens(exchange: Exchange, services: ApiServices) -> None:
     tools = tools_of(body, target).get("tools", ())
     if not relays(servable):
         raise InvalidRequest(
-            f"'{name}' is an app and has no tokenizer; count with the model behind it.",
+            f"'{name}' is an app and has no tokenizer; count the tokens with the app's model.",
             code="tokens_unsupported",
             param="model",
         )
@@ -98,7 +98,9 @@ async def _model(
 
 
 async def _relayed(relay_response: RelayResponse, stream: Stream) -> AsyncIterator[bytes]:
-    """Yield the chunks of a chat as events. Chunks of a model that speaks this protocol pass through unchanged."""
+    """Yield the chunks of a relayed chat as message events. Chunks from a model that speaks this protocol pass through
+    unchanged.
+    """
     try:
         async for chunk in relay_response.chunks:
             if relay_response.protocol == "anthropic":
@@ -112,7 +114,7 @@ async def _relayed(relay_response: RelayResponse, stream: Stream) -> AsyncIterat
 
 
 def _events(chunk: bytes, stream: Stream) -> bytes:
-    """Translate chat frames into events. An error frame yields nothing here, because the error is raised next."""
+    """Translate chat frames into events. An error frame yields nothing, because the caller raises its error next."""
     frames = b""
     for line in chunk.split(b"\n"):
         if line.startswith(b"data:"):
@@ -157,7 +159,7 @@ async def _native_frames(services: ApiServices, run: Run, stream: Stream) -> Asy
                 case Delta(text=text) if text:
                     yield stream.text(text)
                     has_started = True
-        reply = _reply(await services.runner.wait(run), run.name)  # raises the error of a failed run
+        reply = _reply(await services.runner.wait(run), run.name)  # raises the run's error if the run failed
         if reply.content and not has_started:
             yield stream.text(reply.content)
         citation_frames = stream.citation_frames(reply.citations or passages)

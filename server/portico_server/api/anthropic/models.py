@@ -1,5 +1,5 @@
-"""``GET /v1/models`` for clients that send ``anthropic-version``: list what answers Messages requests, in Anthropic's
-format.
+"""``GET /v1/models`` for clients that send ``anthropic-version``: list the models and apps that answer Messages
+requests, in Anthropic's format.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ MAX_MODELS = 1_000
 
 
 class Versioned(ParsedRoute):
-    """A route for requests with the version header. Other requests continue to the next route of the path."""
+    """A route for requests with the ``anthropic-version`` header. Other requests continue to the next route with the
+    same path.
+    """
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         return super().matches(scope) if is_versioned(scope) else (Match.NONE, {})
@@ -33,7 +35,9 @@ router = APIRouter(prefix="/v1/models", route_class=Versioned, include_in_schema
 
 
 class ModelInfo(BaseModel):
-    """A name for the ``model`` field. ``max_input_tokens`` is the limit of one call, including its answer."""
+    """A model, app or alias that the ``model`` field accepts. ``max_input_tokens`` is the limit of one call, including
+    its answer.
+    """
 
     type: Literal["model"] = "model"
     id: str
@@ -45,7 +49,7 @@ class ModelInfo(BaseModel):
 
 
 class ModelPage(BaseModel):
-    """A page of models in order. Pass its ``last_id`` as ``after_id`` of the next request."""
+    """A page of the ordered list of models. To get the next page, pass ``last_id`` as ``after_id``."""
 
     data: list[ModelInfo]
     first_id: str | None

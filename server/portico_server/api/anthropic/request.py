@@ -1,4 +1,4 @@
-"""A Messages request, converted to a chat. Pure."""
+"""Converts a Messages request to a chat. Pure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ EFFORTS: Mapping[str, str] = {
 
 
 _LITTLE, _MUCH = 4_096, 16_384
-"""Thresholds of ``thinking.budget_tokens``: below the first the effort is low, from the second on it is high."""
+"""Thresholds of ``thinking.budget_tokens``: the effort is low below the first threshold, and high from the second
+on.
+"""
 
 
 MAX_TOOLS: Final = 1_000
@@ -88,14 +90,14 @@ CREATED: Final = RequestBody(
 
 
 def chat_of(body: Mapping[str, Any], target: Target) -> dict[str, Any]:
-    """Return the chat to relay. Raise `InvalidRequest` with the field that is invalid or cannot be honoured.
+    """Return the chat to relay. Raise `InvalidRequest` for a field that is invalid or cannot be honoured.
 
     Fields meant for Anthropic itself (``metadata``, ``cache_control``, ``service_tier``, ``container`` …) are dropped.
     """
     CREATED.check(body)
     chat = {"model": body["model"], "messages": messages_of(body, target)}
     limit = body["max_tokens"]
-    # A limit beyond the context length cannot be reached, and some engines refuse it.
+    # No answer can reach a limit beyond the context length, and some engines refuse such a limit.
     if target.context_length is None or limit < target.context_length:
         chat["max_tokens"] = limit
     options = {name: body.get(name) for name in ("temperature", "top_p", "top_k")}
@@ -107,7 +109,7 @@ def chat_of(body: Mapping[str, Any], target: Target) -> dict[str, Any]:
 
 
 def tools_of(body: Mapping[str, Any], target: Target) -> dict[str, Any]:
-    """Return the client's own tools and which of them may be called. Tools defined by Anthropic are omitted."""
+    """Return the client's own tools and the tool choice. Tools defined by Anthropic are omitted."""
     given_tools = body.get("tools") or []
     tools = [
         function
@@ -133,7 +135,8 @@ def tools_of(body: Mapping[str, Any], target: Target) -> dict[str, Any]:
         if not target.speaks:
             wrong(
                 "tool_choice",
-                "is 'any', but no tool in 'tools' has an 'input_schema'; other tools cannot run here",
+                "is 'any', but no tool in 'tools' has an 'input_schema'; tools without an 'input_schema' "
+                "cannot run here",
             )
         tool_choice = "auto"
     if not tools:
@@ -191,7 +194,7 @@ def _output(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _thinking(body: Mapping[str, Any], target: Target) -> dict[str, Any]:
-    """Return how much to think, for a model whose engine has such a setting."""
+    """Return the thinking effort, for a model whose engine has such a setting."""
     thinking = body.get("thinking")
     config = body.get("output_config") or {}
     if not target.thinks:

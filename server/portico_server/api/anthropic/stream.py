@@ -28,10 +28,10 @@ _EMPTY: Mapping[Kind, dict[str, Any]] = {
 
 @dataclass(slots=True)
 class _Call:
-    """A tool call that is being written.
+    """A tool call that the model is still writing.
 
-    ``arguments``: everything written so far; ``sent_chars``: how many of its characters are sent; ``has_block``: its
-    block has started.
+    ``arguments``: the text written so far; ``sent_chars``: how many characters of ``arguments`` were sent;
+    ``has_block``: whether the call's block has started.
     """
 
     number: str = ""
@@ -42,7 +42,7 @@ class _Call:
 
     @property
     def is_complete(self) -> bool:
-        """Return whether the arguments are complete JSON, so that nothing more follows."""
+        """Return whether the arguments are complete JSON, so that no more text follows."""
         try:
             orjson.loads(self.arguments)
         except orjson.JSONDecodeError:
@@ -51,7 +51,8 @@ class _Call:
 
 
 class Stream:
-    """The blocks of a message, one after another and numbered without gaps, whatever order an engine writes them in.
+    """The blocks of a message, sent one after another and numbered without gaps, in whatever order the engine writes
+    them.
 
     The message starts with the first content; `end` must be the last call.
     """
@@ -92,7 +93,7 @@ class Stream:
         )
 
     def end(self, usage: Usage, finish: str | None = None) -> bytes:
-        """Return the frames that end the message. Counts and reason come from a chunk unless passed."""
+        """Return the frames that end the message. Without ``finish``, the reason comes from the last chunk."""
         frames = self._start() + self._rest()
         if self._block < 0:
             # An answer without blocks would break clients that read the first block.
@@ -122,7 +123,9 @@ class Stream:
         return frames
 
     def _piece(self, kind: Kind, delta: Mapping[str, Any]) -> bytes:
-        """Return the frames for a piece of text or thoughts, in the open block if it has the same kind."""
+        """Return the frames for a piece of text or thoughts. The piece extends the open block if that block has the
+        same kind.
+        """
         frames = b"" if self._open == kind else self._begin(kind, _EMPTY[kind])
         return frames + self._delta(delta)
 
@@ -137,7 +140,8 @@ class Stream:
         current = None if self._writing is None else self._calls[self._writing]
         if call is current:
             return self._arguments(call)
-        # A closed block cannot be continued, so a call that is still being written is completed first.
+        # A closed block cannot be reopened, so the call whose block is open must be complete before another
+        # call's block starts.
         if not call.name or call.has_block or (current is not None and not current.is_complete):
             return b""
         return self._use(index, call)
@@ -153,7 +157,7 @@ class Stream:
         return self._delta({"type": "input_json_delta", "partial_json": part}) if part else b""
 
     def _rest(self) -> bytes:
-        """Return the frames for calls that had to wait for others."""
+        """Return the frames for the calls that waited for another call to finish."""
         frames = b""
         for index, call in sorted(self._calls.items()):
             if not call.has_block:

@@ -1,4 +1,4 @@
 """Authentication: API keys, issuer tokens, browser sign-ins and client secrets.
 
-Every protocol adapter gets its callers from this package. It imports no framework.
+This package gives every protocol adapter its callers. It imports no framework.
 """

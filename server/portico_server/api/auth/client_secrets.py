@@ -1,6 +1,6 @@
-"""Client secrets, with which a key lets a browser open a Realtime session for a limited time.
+"""Client secrets. With a client secret, a browser can open a Realtime session for a limited time on behalf of a key.
 
-Secrets are not stored: each is signed and contains its session.
+Secrets are not stored: each secret is signed and contains its session.
 """
 
 from __future__ import annotations
@@ -28,18 +28,20 @@ MAX_LIFE_S: Final = 7_200
 LIFE_S: Final = 600
 
 MAX_SECRET_CHARS: Final = 7_500
-"""Maximum length of a secret, in characters. A header with the secret must fit into a WebSocket header line."""
+"""Maximum length of a secret, in characters. A header that contains the secret must fit into a WebSocket header
+line.
+"""
 
 MAX_BYTES: Final = 2**20
-"""Maximum size of a secret, in bytes, before its signature is verified."""
+"""Maximum decompressed size of a secret's payload, in bytes, before its signature is verified."""
 
 
 def minted(
     auth: Auth, caller: Principal, session: Mapping[str, Any], life_s: int, until: float = 0.0
 ) -> tuple[str, int]:
-    """Return a new client secret of the caller for a session, and when the secret expires.
+    """Return a new client secret of the caller for a session, and the time when the secret expires.
 
-    ``until`` is when the token of a signed-in caller expires; neither secret nor session outlasts it. Raise
+    ``until`` is the time when a signed-in caller's token expires; neither secret nor session outlasts the token. Raise
     `InvalidRequest` if the session is too large.
     """
     ends_at = int(time.time()) + life_s
@@ -53,7 +55,7 @@ def minted(
         raise InvalidRequest(
             "The session is too large for a client secret, which contains it: this secret would have "
             f"{len(value):,} characters, and at most {MAX_SECRET_CHARS:,} are allowed. Let the client send "
-            "the rest with session.update, or reference a prompt.",
+            "the rest of the session with session.update, or reference a prompt.",
             code="string_above_max_length",
             param="session",
         )
@@ -61,15 +63,15 @@ def minted(
 
 
 def open_secret(auth: Auth, secret: str) -> tuple[Principal, dict[str, Any], float]:
-    """Return the caller of a secret, its session, and when the session ends (0 if it does not end). Raises
+    """Return a secret's caller, its session, and the time when the session ends (0 if it does not end). Raises
     `Unauthenticated`.
     """
     payload, signature = (_bytes(part) for part in secret.removeprefix(PREFIX).partition(".")[::2])
     if len(secret) > MAX_SECRET_CHARS:
         raise _unknown()
     try:
-        # The payload names the key that must have signed it. It is trusted only after verification, and
-        # limited in size until then.
+        # The payload names the key that must have signed the secret. Until the signature is verified, the
+        # payload is not trusted and its size is limited.
         claims = orjson.loads(zlib.decompressobj().decompress(payload, MAX_BYTES))
         owner, ends_at, session = claims["key"], claims["ends"], claims["session"]
         until, rights = claims.get("until", 0.0), claims.get("rights")
@@ -80,24 +82,24 @@ def open_secret(auth: Auth, secret: str) -> tuple[Principal, dict[str, Any], flo
         raise _unknown()
     if ends_at <= time.time():
         raise Unauthenticated(
-            "This client secret has expired. The owner of the key can create another at POST "
+            "This client secret has expired. The owner of the key can create a new client secret at POST "
             "/v1/realtime/client_secrets.",
             code="client_secret_expired",
         )
     caller = auth.keys.principal(owner)
     if rights not in (None, _rights(caller)):
-        # A newer token defines the caller's current rights, which may exceed those of the token that created
-        # this secret.
+        # A newer token defines the caller's current rights, which may exceed the rights of the token that
+        # created this secret.
         raise Unauthenticated(
-            "The rights of the creator of this client secret have changed. Create another at POST "
-            "/v1/realtime/client_secrets.",
+            "The rights of the creator of this client secret have changed. Create a new client secret at "
+            "POST /v1/realtime/client_secrets.",
             code="invalid_client_secret",
         )
     return caller, session, until
 
 
 def offered_key(subprotocols: Sequence[str]) -> str | None:
-    """Return the key among the subprotocols of a WebSocket."""
+    """Return the key that a WebSocket's subprotocols contain, if any."""
     return next((word.removeprefix(OFFERED) for word in subprotocols if word.startswith(OFFERED)), None)
 
 
@@ -119,6 +121,7 @@ def _bytes(text: str) -> bytes:
 def _unknown() -> Unauthenticated:
     return Unauthenticated(
         "Unknown client secret: it was altered in transit, its key was revoked, or the daemon that created "
-        "it has stopped. The owner of the key can create another at POST /v1/realtime/client_secrets.",
+        "it has stopped. The owner of the key can create a new client secret at POST "
+        "/v1/realtime/client_secrets.",
         code="invalid_client_secret",
     )

@@ -1,4 +1,4 @@
-"""The sign-in cookies, and the requests for which they are valid."""
+"""The sign-in cookies, and the check that a request comes from the daemon's own page."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 STARTED: Final = "portico-signing-in"
-"""Cookie of a browser that was sent to an issuer."""
+"""Cookie of a browser that was sent to an issuer to sign in."""
 
 SIGNED_IN: Final = "portico-signed-in"
 """Cookie of a browser in which a user is signed in."""
@@ -15,14 +15,16 @@ MAX_COOKIE_CHARS: Final = 4_096
 
 
 def cookie_name(name: str, *, secure: bool) -> str:
-    """Return the name of a cookie that no other host can set if the browser reaches the daemon over https."""
+    """Return the full name of a cookie. If ``secure`` (the browser uses https), no other host can set a cookie with
+    this name.
+    """
     return f"__Host-{name}" if secure else name
 
 
 def set_cookie(name: str, value: str, *, secure: bool, same_site: str, life_s: int | None = None) -> str:
     """Return the header that sets a cookie hidden from scripts.
 
-    The cookie lasts until the browser closes; a lifetime of 0 deletes it.
+    Without ``life_s``, the cookie lasts until the browser closes; 0 deletes it.
     """
     life = "" if life_s is None else f"; Max-Age={life_s}"
     tail = "; Secure" if secure else ""
@@ -42,8 +44,8 @@ def cookie(headers: Mapping[bytes, bytes], name: str, *, secure: bool) -> str | 
 def is_of_our_page(headers: Mapping[bytes, bytes], method: str, *, socket: bool = False) -> bool:
     """Return whether a request comes from a page of the daemon's own origin.
 
-    Browsers state this for requests over https and to this machine. Elsewhere they send the origin, except when a page
-    reads from its own origin.
+    Browsers state the relation of the origins in requests over https and in requests to this machine. In other
+    requests they send the page's origin, except when a page reads from its own origin.
     """
     site = headers.get(b"sec-fetch-site")
     if site is not None:

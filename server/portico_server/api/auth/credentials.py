@@ -15,7 +15,7 @@ PLACEHOLDER = "local"
 """Placeholder that OpenAI clients, which require a key, may send to a daemon that needs none."""
 
 OPERATOR = Principal("operator", frozenset({"admin"}))
-"""The caller that presents the key from the settings."""
+"""The caller that presents the API key from the settings."""
 
 
 def presented(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
@@ -45,5 +45,5 @@ def presented(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
 
 
 def hash_of(secret: str) -> str:
-    """Return the hash that identifies a secret, in memory and in the database."""
+    """Return the hash of a secret. The hash identifies the secret in memory and in the database."""
     return sha256(secret.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Callers with issuer tokens. Each identity is also a key, whose row is created with its first token."""
+"""Callers with issuer tokens. Each identity is also a key; its row is created when its first token arrives."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ MAX_TOKENS = 10_000
 """Maximum number of verified tokens kept in memory."""
 
 TOKEN_TTL_S = 600.0
-"""Seconds for which a verified token counts as valid before it is checked again."""
+"""Time for which a verified token counts as valid before it is checked again, in seconds."""
 
 SIGN_IN_INTERVAL_S = 3_600.0
-"""Seconds after which a newer token of an identity is recorded even if it grants the same rights as the previous
-token.
+"""Time after which a newer token of an identity is recorded even if it grants the same rights as the previous token,
+in seconds.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class SignedIn:
-    """The caller that presents a token, the caller's role, the token's expiry, and when the token must be checked
-    again.
+    """The caller that presents a token, the caller's role, the time when the token expires, and the time when it must
+    be checked again.
     """
 
     caller: Principal
@@ -48,7 +48,7 @@ class SignedIn:
 
 
 class Identities:
-    """Finds the caller of a token. The row of an identity records what its newest token granted."""
+    """Finds the caller for a token. The row of an identity records the rights that its newest token granted."""
 
     def __init__(self, database: Database, table: KeyTable, tokens: TokenVerifier) -> None:
         self._database = database
@@ -56,7 +56,7 @@ class Identities:
         self._tokens = tokens
         self._roles: Sequence[Role] = ()
         self._signed_in: OrderedDict[str, SignedIn] = OrderedDict()
-        """Signed-in callers, by the hash of their token."""
+        """Signed-in callers, keyed by the hash of their token."""
 
     @property
     def issuers(self) -> Collection[str]:
@@ -64,7 +64,7 @@ class Identities:
         return self._tokens.issuers
 
     def start(self, roles: Sequence[Role]) -> None:
-        """Set the roles of users who sign in. Raise `InvalidRequest` for roles that no user could get."""
+        """Set the roles of users who sign in. Raise `InvalidRequest` for a role that no user could get."""
         self._tokens.check()
         if bool(roles) != bool(self._tokens.issuers):
             raise InvalidRequest(
@@ -80,15 +80,15 @@ class Identities:
             if role.issuer and role.issuer not in self._tokens.issuers:
                 raise InvalidRequest(
                     f"The role '{role.name}' is for the issuer '{role.issuer[:200]}', which oidc_issuer does "
-                    f"not list, so no user would get it.{nearest(role.issuer, self._tokens.issuers)} Write "
-                    "the issuer exactly as in oidc_issuer, or omit it so that the role applies to all "
+                    f"not list, so no user would get this role.{nearest(role.issuer, self._tokens.issuers)} "
+                    "Write the issuer exactly as in oidc_issuer, or omit it so that the role applies to all "
                     "issuers.",
                     param="roles",
                 )
         self._roles = roles
 
     def is_token(self, secret: str | None) -> TypeGuard[str]:
-        """Return whether a secret is a token for `sign_in`."""
+        """Return whether a secret is an issuer token that `sign_in` accepts."""
         return secret is not None and bool(self._tokens.issuers) and is_token(secret)
 
     async def sign_in(self, token: str) -> SignedIn:
@@ -116,12 +116,14 @@ class Identities:
         return signed_in
 
     def forget(self, key_id: str) -> None:
-        """Force the tokens of an identity to be checked again."""
+        """Forget the verified tokens of an identity, so that they are checked again."""
         for token in [token for token, signed_in in self._signed_in.items() if signed_in.caller.id == key_id]:
             del self._signed_in[token]
 
     async def _identity(self, token: VerifiedToken, role: Role | None) -> Principal:
-        """Return the caller of a token with the rights of its role. Record the token if it changes something."""
+        """Return the caller of a token with the rights of its role. Record the token if it changes what the
+        database has.
+        """
         identity_hash = sha256(f"{token.issuer}\0{token.subject}".encode()).hexdigest()
         row = KeyRow(
             id=IDENTITY_PREFIX + identity_hash[:32],
@@ -156,13 +158,16 @@ class Identities:
 
 def _expiry_error() -> Forbidden:
     return Forbidden(
-        "The operator has revoked your access, whatever token you present. Ask the operator to restore it.",
+        "The operator has revoked your access, and a new token does not restore it. Ask the operator to "
+        "restore it.",
         code="key_revoked",
     )
 
 
 def _is_news(row: KeyRow, key: KeyRow) -> bool:
-    """Return whether a newer token grants an identity different rights than recorded, or was issued much later."""
+    """Return whether a newer token grants an identity rights that differ from the recorded rights, or was issued much
+    later.
+    """
     later = (row.signed_in_at or 0) - (key.signed_in_at or 0)
     is_unchanged = (row.name, row.scopes, row.limits, row.filters) == (
         key.name,

@@ -40,7 +40,7 @@ MAX_AT_ONCE: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class IssuedTokens:
-    """Tokens from an issuer. Either may be empty."""
+    """Tokens from an issuer. Each token may be empty."""
 
     id_token: str = field(repr=False)
     refresh_token: str = field(repr=False)
@@ -61,7 +61,7 @@ class IssuerClient:
         return self._client.id
 
     async def address(self, secret: str, back: str) -> str:
-        """Return the address at the issuer for the browser that holds ``secret``. Raises `Unavailable`."""
+        """Return the issuer's sign-in address for the browser that has ``secret``. Raises `Unavailable`."""
         query = {
             "response_type": "code",
             "client_id": self._client.id,
@@ -80,7 +80,9 @@ class IssuerClient:
         return (await self._keys.document()).get("authorization_response_iss_parameter_supported") is True
 
     async def exchange(self, code: str, secret: str, back: str) -> IssuedTokens:
-        """Exchange a code for tokens. Raise `Unauthenticated` if the issuer refuses the code, or `Unavailable`."""
+        """Exchange an authorization code for tokens. Raise `Unauthenticated` if the issuer refuses the code, or
+        `Unavailable`.
+        """
         form = {
             "grant_type": "authorization_code",
             "code": code,
@@ -94,21 +96,23 @@ class IssuerClient:
         return await self._tokens({"grant_type": "refresh_token", "refresh_token": refresh_token})
 
     async def revoke(self, refresh_token: str) -> None:
-        """Revoke a refresh token at the issuer, if it has an endpoint for that. Failures are logged."""
+        """Revoke a refresh token at the issuer, if the issuer has a revocation endpoint. Failures are logged."""
         try:
             document = await self._keys.document()
             if refresh_token and document.get("revocation_endpoint"):
                 form = {"token": refresh_token, "token_type_hint": "refresh_token"}
                 await self._ask("revocation_endpoint", form)
         except PorticoError as error:
-            logger.warning("the issuer %s has not revoked a sign-in: %s", self._client.issuer, error.message)
+            logger.warning(
+                "the issuer %s did not revoke a refresh token: %s", self._client.issuer, error.message
+            )
 
     async def _tokens(self, form: Mapping[str, str]) -> IssuedTokens:
         status, tokens = await self._ask("token_endpoint", form)
         if status != 200:
             error_text = str(tokens.get("error"))[:100]
             logger.warning(
-                "the issuer %s issues no tokens: HTTP %d, %r", self._client.issuer, status, error_text
+                "the issuer %s issued no tokens: HTTP %d, %r", self._client.issuer, status, error_text
             )
             if status == 429 or status >= 500:
                 raise self._unavailable()
@@ -119,7 +123,7 @@ class IssuerClient:
         return IssuedTokens(*token_values)
 
     async def _ask(self, endpoint: str, form: Mapping[str, str]) -> tuple[int, Mapping[str, Any]]:
-        """Post a form as this client. Return the status and the JSON object of the response."""
+        """Post a form to an issuer's endpoint as this client. Return the status and the JSON object of the response."""
         document = await self._keys.document()
         headers = {"content-type": "application/x-www-form-urlencoded", "accept": "application/json"}
         fields = dict(form)
@@ -149,7 +153,7 @@ class IssuerClient:
                         raise self._unavailable()
                 status = arrival.status
         except (TimeoutError, PorticoError) as error:
-            logger.warning("the issuer %s does not answer: %s", self._client.issuer, error)
+            logger.warning("the issuer %s did not answer: %s", self._client.issuer, error)
             raise self._unavailable() from error
         try:
             found_document = orjson.loads(data)
@@ -158,13 +162,13 @@ class IssuerClient:
         return status, found_document if isinstance(found_document, dict) else {}
 
     def _place(self, document: Mapping[str, Any], name: str) -> str:
-        """Return an endpoint of the issuer. Raise `Unavailable` if the endpoint must not receive secrets."""
+        """Return an issuer's endpoint. Raise `Unavailable` if it is not safe to send secrets to the endpoint."""
         place = published_address(document, name)
         try:
             self._fetcher.check(place, secure=True)
         except InvalidRequest as error:
             raise Unavailable(
-                f"The '{name}' of the issuer {self._client.issuer[:200]} is not used: {error.message}",
+                f"The '{name}' of the issuer {self._client.issuer[:200]} cannot be used: {error.message}",
                 code="issuer_unavailable",
             ) from error
         return place
@@ -178,5 +182,5 @@ class IssuerClient:
 
 
 def derived(secret: str, purpose: str) -> str:
-    """Return a value derived from a secret that must not be exposed itself: ``state``, ``nonce``, ``verifier``."""
+    """Return a value derived from a secret that must not be exposed: a ``state``, ``nonce`` or ``verifier``."""
     return base64url(hmac.digest(secret.encode(), purpose.encode(), sha256))

@@ -21,9 +21,9 @@ from portico_server.runs.quotas import MINUTE_S, Quotas
 
 
 class KeyTable:
-    """The rows of the keys and their callers. ``quotas`` enforces the limits of the keys.
+    """The rows of the active keys and their callers. ``quotas`` enforces the limits of the keys.
 
-    The database is only read, to find out what a key used before it got its limits.
+    The table only reads the database, to find out what a key used before it got its limits.
     """
 
     def __init__(self, database: Database, quotas: Quotas) -> None:
@@ -31,9 +31,9 @@ class KeyTable:
         self._quotas = quotas
         self._rows: dict[str, KeyRow] = {}
         self._callers: dict[str, Principal] = {}
-        """Callers, by the hash of their key."""
+        """Callers, keyed by the hash of their key."""
         self.changes_count = 0
-        """How often keys were created or revoked on this daemon."""
+        """Number of times a key was created or revoked on this daemon."""
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -63,31 +63,34 @@ class KeyTable:
                 return principal
         row = self._rows.get(owner)
         if row is None:
-            raise Forbidden(f"The key '{owner}' that owns this was revoked.", code="key_revoked")
+            raise Forbidden(f"The key '{owner}', which owns this resource, was revoked.", code="key_revoked")
         return self._callers[row.hash]
 
     def filtered(self, *stores: str) -> Sequence[str]:
-        """Return the names of the keys with a filter on any of the ``stores``, given by name or id."""
+        """Return the names of the keys that have a filter on any of the ``stores``, given by name or id."""
         return [row.name for row in self._rows.values() if not row.filters.keys().isdisjoint(stores)]
 
     def admit(self, row: KeyRow) -> bool:
-        """Add a row. Return whether its past usage must be counted towards its limits."""
+        """Add a row to the table. Return whether the key's past usage must be counted towards its limits."""
         begins = self.hold(row)
         self._rows[row.id] = row
         self._callers[row.hash] = _principal(row)
         return begins
 
     def update(self, row: KeyRow) -> bool:
-        """Apply the limits of a row as the database has it now, or the whole row if it is new or signed in again.
+        """Apply the limits of a row that was read from the database. If the row is new or its user signed in again,
+        apply the whole row.
 
-        Return whether its past usage must be counted towards its limits.
+        Return whether the key's past usage must be counted towards its limits.
         """
         key = self._rows.get(row.id)
         new = key is None or key.signed_in_at != row.signed_in_at
         return self.admit(row) if new else self.hold(row)
 
     def hold(self, row: KeyRow) -> bool:
-        """Apply the limits that a row is about to get. Return whether past usage must be counted towards them."""
+        """Apply the limits that a row is about to get. Return whether the key's past usage must be counted towards
+        them.
+        """
         key = self._rows.get(row.id)
         if key is not None and key.limits == row.limits:
             return False
@@ -113,7 +116,7 @@ class KeyTable:
             self._quotas.forget(row.id)
 
     async def resume(self, rows: Iterable[KeyRow]) -> None:
-        """Count what keys used before they got their limits: in the last minute, and today."""
+        """Count what keys used in the last minute and today, before they got their limits."""
         now = time.time()
         for row in rows:
             meter = self._quotas.of(row.id)
@@ -135,9 +138,10 @@ def _principal(row: KeyRow) -> Principal:
 def checked_filters(
     filters: Mapping[str, Any] | None, scopes: Sequence[str], param: str = "filters"
 ) -> dict[str, Any]:
-    """Return the filters of a key in normal form: for each store, by name or id or ``*``, a filter on attributes.
+    """Return the filters of a key in normal form: an attribute filter for each store, given by name, id or ``*``.
 
-    Raise `InvalidRequest` for an invalid filter, and for filters of an administrator, whom no filter would restrict.
+    Raise `InvalidRequest` for an invalid filter, and for any filter of an administrator, whom a filter cannot
+    restrict.
     """
     bound_filters = parse_bound(filters, param)
     if bound_filters and "admin" in scopes:

@@ -1,7 +1,7 @@
 """Tokens of OpenID Connect issuers: which tokens are accepted, and their claims.
 
-Sources: OpenID Connect Core and Discovery 1.0, RFC 7517 (keys), RFC 7519 (claims), RFC 8725 (what not to trust).
-Imports PyJWT when the first token arrives.
+Sources: OpenID Connect Core and Discovery 1.0, RFC 7517 (keys), RFC 7519 (claims), RFC 8725 (best practices). The
+first token triggers the import of PyJWT.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ _KEY_TYPES: Final = {
     "ES512": ("EC", "P-521"),
     "EdDSA": ("OKP", "Ed25519"),
 }
-"""Algorithms that may be allowed, all with a public key, and the key type and curve of each."""
+"""Algorithms that may be allowed, with the key type and curve of each. All of them use a public key."""
 
 _TOKEN_TYPES: Final = frozenset({"", "jwt", "at+jwt"})
-"""Types of access and ID tokens. Other tokens of the same issuer, such as logout tokens, do not identify a caller (RFC
-8725, 3.11).
+"""``typ`` values of access and ID tokens. Other tokens of the same issuer, such as logout tokens, do not identify a
+caller (RFC 8725, 3.11).
 """
 
 MAX_TOKEN_CHARS: Final = 16_384
@@ -51,14 +51,16 @@ MAX_NAME_CHARS: Final = 100
 MAX_SUBJECT_CHARS: Final = 255
 
 MAX_TIME: Final = 2**40
-"""A time in the far future, in seconds since 1970."""
+"""Latest expiry of a token, in seconds since 1970. Later times count as this time."""
 
 FETCH_TIMEOUT_S: Final = 5.0
 MAX_FETCHES: Final = 6
-"""Maximum number of key requests to an issuer per minute, whatever tokens arrive."""
+"""Maximum number of fetches of an issuer's keys per minute, whatever tokens arrive."""
 
 KEYS_TTL_S: Final = 3_600.0
-"""Seconds after which keys are fetched again. A key that the issuer has withdrawn is not accepted for longer."""
+"""Seconds after which keys are fetched again. The daemon accepts a key that its issuer has withdrawn for at most this
+long.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ class VerifiedToken:
 
 @dataclass(frozen=True, slots=True)
 class OidcClient:
-    """The client registration of this daemon at an issuer. Without a ``secret`` it is a public client."""
+    """The registration of this daemon as a client of an issuer. A client without a ``secret`` is a public client."""
 
     issuer: str
     id: str
@@ -104,7 +106,7 @@ def terminal_clients(settings: Settings) -> Sequence[OidcClient]:
 
 
 def _in_order(text: str) -> Sequence[str]:
-    """Return the comma-separated words, including empty words."""
+    """Return the words of a comma-separated list in order, including empty words."""
     return [word.strip() for word in text.split(",")] if text.strip() else []
 
 
@@ -143,8 +145,8 @@ class TokenVerifier:
                 self._fetcher.check(issuer, secure=True)
             except InvalidRequest as error:
                 raise InvalidRequest(
-                    f"The issuer {issuer[:200]} is not used: {error.message} To allow a private host, name "
-                    "it in the setting oidc_hosts (PORTICO_OIDC_HOSTS).",
+                    f"The issuer {issuer[:200]} cannot be used: {error.message} To allow a private host, "
+                    "name it in the setting oidc_hosts (PORTICO_OIDC_HOSTS).",
                     code=error.code,
                     param="oidc_issuer",
                 ) from error
@@ -163,7 +165,7 @@ class TokenVerifier:
                 )
         if self._settings.oidc_client_secret and not self._settings.oidc_client_id:
             raise InvalidRequest(
-                "A client secret is set without a client. Set oidc_client_id (PORTICO_OIDC_CLIENT_ID).",
+                "A client secret is set without a client id. Set oidc_client_id (PORTICO_OIDC_CLIENT_ID).",
                 param="oidc_client_id",
             )
         terminal = terminal_clients(self._settings)
@@ -182,7 +184,7 @@ class TokenVerifier:
                 )
         if (terminal or page_clients(self._settings)) and "openid" not in self._settings.oidc_scopes.split():
             raise InvalidRequest(
-                "Without the scope openid, an issuer does not identify the user who signs in. Add it to "
+                "Without the scope openid, an issuer does not identify the user who signs in. Add openid to "
                 "oidc_scopes.",
                 param="oidc_scopes",
             )
@@ -202,7 +204,7 @@ class TokenVerifier:
             raise _refusal("it is neither an access token nor an ID token")
         if "crit" in header or not isinstance(key_id, str | None):
             raise _refusal("its header cannot be parsed")
-        issuer = claims.get("iss")  # trusted only once the signature is verified as that issuer's
+        issuer = claims.get("iss")  # trusted only after the signature is verified with this issuer's key
         keys = self.issuers.get(issuer) if isinstance(issuer, str) else None
         if keys is None:
             raise _refusal("its issuer is not configured for this daemon")
@@ -237,8 +239,8 @@ class TokenVerifier:
         )
 
     def _is_ours(self, audience: str) -> bool:
-        """Return whether tokens for this audience are for this daemon. An address also covers the MCP endpoints
-        below it.
+        """Return whether tokens for this audience are for this daemon. If an audience of this daemon is an address,
+        the MCP endpoints below that address are audiences too.
         """
         return any(
             audience.rstrip("/") == own_audience.rstrip("/")
@@ -251,7 +253,7 @@ class TokenVerifier:
 
 
 class IssuerKeys:
-    """The keys that one issuer publishes. Known keys stay in use while the issuer does not respond."""
+    """The keys that one issuer publishes. Fetched keys stay in use while the issuer does not respond."""
 
     def __init__(self, issuer: str, fetcher: Fetcher, now: Callable[[], float]) -> None:
         self.issuer = issuer
@@ -264,11 +266,11 @@ class IssuerKeys:
         self._fetching = asyncio.Lock()
         self._fetches_count = 0
         self._problem: PorticoError | None = None
-        """Why the last fetch failed; ``None`` if it succeeded."""
+        """The error of the last fetch; ``None`` if the fetch succeeded."""
 
     async def find(self, key_id: str | None, algorithm: str) -> Mapping[str, Any]:
-        """Return the key that a token names as its signing key. Raise `Unauthenticated`, or `Unavailable` if the keys
-        cannot be fetched.
+        """Return the issuer's key with which a token says it is signed. Raise `Unauthenticated`, or `Unavailable` if
+        the keys cannot be fetched.
         """
         key = self._find(key_id, algorithm)
         if key is None or (self._now() >= self._due_at and not self._fetching.locked()):
@@ -300,7 +302,7 @@ class IssuerKeys:
         return fitting[0] if len(fitting) == 1 else None
 
     async def _renew(self) -> None:
-        """Fetch the issuer's keys, unless they were fetched a moment ago or the issuer was asked too often."""
+        """Fetch the issuer's keys, unless another caller fetched them meanwhile or the issuer was asked too often."""
         before = self._fetches_count
         async with self._fetching:
             now = self._now()
@@ -313,7 +315,7 @@ class IssuerKeys:
             except PorticoError as error:
                 self._problem = error
                 logger.warning("cannot fetch the keys of the issuer %s: %s", self.issuer, error.message)
-            # After a failure, retry in a minute with the known keys in use, so that calls do not wait for
+            # After a failure, wait a minute and use the keys fetched earlier, so that calls do not wait for
             # every attempt.
             self._due_at = now + (KEYS_TTL_S if self._problem is None else 60.0)
             self._fetches_count += 1
@@ -322,7 +324,7 @@ class IssuerKeys:
         document = await self._fetch_document()
         keys = (await self._read(published_address(document, "jwks_uri"))).get("keys")
         if not isinstance(keys, list) or len(keys) > MAX_KEYS:
-            raise Unavailable(f"It does not publish a list of at most {MAX_KEYS} keys.")
+            raise Unavailable(f"The issuer does not publish a list of at most {MAX_KEYS} keys.")
         self._document = document
         return [key for key in keys if isinstance(key, dict)]
 
@@ -342,8 +344,8 @@ class IssuerKeys:
         document = await self._read(f"{self.issuer.rstrip('/')}/.well-known/openid-configuration")
         if document.get("issuer") != self.issuer:
             raise Unavailable(
-                f"It identifies itself as '{str(document.get('issuer'))[:200]}'; set oidc_issuer to exactly "
-                "this value."
+                f"The issuer identifies itself as '{str(document.get('issuer'))[:200]}'; set oidc_issuer to "
+                "exactly this value."
             )
         return document
 
@@ -417,10 +419,10 @@ def _refusal(reason: str) -> Unauthenticated:
 
 
 def base64url(data: bytes) -> str:
-    """Encode without padding, as in tokens and addresses."""
+    """Return data in base64url without padding, as used in tokens and URLs."""
     return base64.urlsafe_b64encode(data).decode().rstrip("=")
 
 
 def from_base64url(text: str) -> bytes:
-    """Decode the output of `base64url`, with or without padding. Raises `ValueError`."""
+    """Return the data that a base64url text encodes, with or without padding. Raises `ValueError`."""
     return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)

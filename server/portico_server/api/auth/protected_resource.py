@@ -24,8 +24,8 @@ def is_protected(path: str) -> bool:
 
 
 def address(settings: Settings, scheme: str, host: str | None) -> str:
-    """Return the daemon's address as clients see it, without a trailing slash: from the settings, or from this
-    request.
+    """Return the daemon's address as clients see it, without a trailing slash. It comes from the setting
+    ``public_url``, or from the request.
     """
     if settings.public_url:
         return settings.public_url.rstrip("/")
@@ -38,7 +38,7 @@ def metadata_url(base: str, path: str) -> str:
 
 
 def metadata(settings: Settings, base: str, path: str) -> Mapping[str, Any]:
-    """Return the metadata of the resource at ``path``: an MCP endpoint, or an empty path for the whole daemon.
+    """Return the metadata of the resource at ``path``: an MCP endpoint, or the whole daemon if the path is empty.
 
     ``authorization_servers`` is omitted, as the RFC allows, if only the operator creates keys. Raises `NotFound`.
     """
@@ -59,7 +59,9 @@ def metadata(settings: Settings, base: str, path: str) -> Mapping[str, Any]:
 
 
 def _sign_in(settings: Settings) -> Sequence[Mapping[str, Any]]:
-    """Return the issuers for signing in, with the daemon's client for the web page and the client for terminals."""
+    """Return the issuers through which users can sign in, each with the daemon's client for the web page or for
+    terminals.
+    """
     return [
         *(
             {"issuer": oidc_client.issuer, "client_id": oidc_client.id, "page": True}

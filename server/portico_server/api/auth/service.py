@@ -1,4 +1,4 @@
-"""API keys: create, change and revoke them, and decide when none is needed."""
+"""API keys: create, change and revoke keys, and decide when a caller needs no key."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class GivenKey(Protocol):
 
 
 class Auth:
-    """The keys in memory, backed by rows. `create` and `revoke` take effect before they return."""
+    """The keys in memory, backed by database rows. `create` and `revoke` take effect before they return."""
 
     def __init__(self, database: Database, settings: Settings, quotas: Quotas, tokens: TokenVerifier) -> None:
         self._database = database
@@ -72,21 +72,22 @@ class Auth:
         self.identities = Identities(database, self.keys, tokens)
         self._settings = settings
         self._operator = hash_of(settings.api_key) if settings.api_key else ""
-        # Derived from the operator's key, which is not in the database, so that daemons that share both
-        # accept each other's signatures.
+        # Derived from the operator's key, which the database does not contain. Daemons that share the
+        # operator's key and the database accept each other's signatures.
         self._pepper = settings.api_key.encode() or secrets.token_bytes(32)
         self._issued_ids: set[str] = set()
         self.revoked: list[Callable[[str], Awaitable[None]]] = []
         """Callbacks that receive the id of a key that was revoked or lost rights. They run concurrently, before
-        `revoke` or `change` returns. Each ends what one part of the daemon does for that key.
+        `revoke` or `change` returns. Each callback ends the key's work in one part of the daemon.
         """
         self._ending: set[asyncio.Task[Any]] = set()
-        """Tasks that end keys. The caller that requested the end may disconnect, or lose its own key in the
-        meantime.
+        """Tasks that end the work of keys. A task outlasts the caller that started it, who may disconnect or lose its
+        own key in the meantime.
         """
 
     async def start(self, given_keys: Iterable[GivenKey] = (), roles: Sequence[Role] = ()) -> None:
-        """Load the keys, add those of the configuration, and refuse an open bind (`refuse_open_bind`).
+        """Load the keys, add the keys from the configuration file, and refuse to listen beyond loopback without a key
+        (`refuse_open_bind`).
 
         ``roles`` are the roles of users who sign in.
         """
@@ -110,9 +111,13 @@ class Auth:
         refuse_open_bind(self._settings, has_keys=bool(self.identities.issuers or self.keys))
 
     async def refresh(self) -> None:
-        """Apply the key changes of other daemons on the same database, and end the calls of keys that they revoked."""
+        """Apply the key changes of other daemons on the same database, and end the calls of keys that those daemons
+        revoked.
+        """
         known_keys, changes = None, -1
-        while changes != self.keys.changes_count:  # keys created here in the meantime must not look deleted
+        while (
+            changes != self.keys.changes_count
+        ):  # keys created in this daemon while reading must not look deleted
             changes = self.keys.changes_count
             known_keys = {row.id: row for row in await self._database.read(keys.living)}
         assert known_keys is not None
@@ -120,7 +125,8 @@ class Auth:
             row_id for row_id in self.keys if row_id not in known_keys and row_id not in self._issued_ids
         ]
         limited_keys = [row for row in known_keys.values() if self.keys.update(row)]
-        # Apply all changes before the first await: a change made here in the meantime is newer.
+        # Apply all changes before the first await: a change that this daemon makes later is newer than the
+        # rows that were read.
         narrowed_ids = [row_id for row_id, row in known_keys.items() if self.keys.take_over(row)]
         failures: list[PorticoError] = []
         for row_id, end in (
@@ -129,7 +135,7 @@ class Auth:
         ):
             try:
                 await end(row_id)
-            except PorticoError as error:  # the other calls end all the same
+            except PorticoError as error:  # the calls of the other keys must end too
                 failures.append(error)
         await self.keys.resume(limited_keys)
         if failures:
@@ -174,8 +180,8 @@ class Auth:
     ) -> KeyRow:
         """Change the scopes, filters or limits of a key immediately; ``None`` leaves a value unchanged.
 
-        Unless the key keeps all its rights, its work in progress is ended as by `revoke`, because it began with rights
-        that the key no longer has. Raise `NotFound` if no key has this id.
+        Unless the key keeps all its rights, its work in progress ends as it does in `revoke`, because the work began
+        with rights that the key no longer has. Raise `NotFound` if no key has this id.
         """
         return await self._to_the_end(self._change(key_id, scopes, filters, limits))
 
@@ -192,8 +198,8 @@ class Auth:
             raise _unknown(key_id)
         if row.issuer:
             raise Conflict(
-                f"'{key_id}' is a user who signs in: the roles of the configuration file define the user's "
-                "rights. Change the roles and restart the daemon, or revoke the user's access here."
+                f"'{key_id}' is a user who signs in: the roles in the configuration file define the user's "
+                "rights. Change the roles and restart the daemon, or revoke the user's access."
             )
         new_scopes = row.scopes if scopes is None else _checked_scopes(scopes)
         bound = checked_filters(row.filters if filters is None else filters, new_scopes)
@@ -215,8 +221,8 @@ class Auth:
         return row
 
     async def revoke(self, key_id: str) -> None:
-        """Revoke a key immediately. Raise `NotFound` if no key has this id, or `Unavailable` if some of its work did
-        not end.
+        """Revoke a key immediately. Raise `NotFound` if no key has this id, or `Unavailable` if some of the key's work
+        did not end.
         """
         await self._to_the_end(self._revoke(key_id))
 
@@ -237,7 +243,7 @@ class Auth:
         """
         if not await self._database.write(keys.unblock, key_id):
             raise NotFound(
-                f"No blocked user has the id '{key_id}'. A revoked key cannot be restored; create another.",
+                f"No blocked user has the id '{key_id}'. A revoked key cannot be restored; create a new key.",
                 code="key_not_found",
                 param="id",
             )
@@ -251,12 +257,12 @@ class Auth:
     def _require_changeable(self, key_id: str) -> None:
         if key_id in self._issued_ids:
             raise Conflict(
-                f"The key '{key_id}' comes from the configuration file; change it in the file and restart "
-                "the daemon."
+                f"The key '{key_id}' comes from the configuration file; change the key in the file and "
+                "restart the daemon."
             )
 
     async def _expel(self, key_id: str) -> None:
-        """End the work in progress of a revoked key."""
+        """Forget a revoked key and end its work in progress."""
         self.keys.remove(key_id)
         await self._end(key_id)
 
@@ -268,8 +274,8 @@ class Auth:
             logger.error("some work of the key %s could not be ended", key_id, exc_info=failure)
         if failures:
             raise Unavailable(
-                "The key has no more rights, but some of its work in progress could not be ended; the log "
-                "gives the reason. Restart the daemon to end the rest.",
+                "The key no longer has its previous rights, but some of its work in progress could not be "
+                "ended; the log gives the reason. Restart the daemon to end the rest.",
                 code="not_all_ended",
             )
 
@@ -281,11 +287,11 @@ class Auth:
         return await asyncio.shield(task)
 
     def identify(self, secret: str | None) -> Principal:
-        """Return the caller that presents ``secret`` or no secret. Raises `Unauthenticated`.
+        """Return the caller that presents ``secret``, or no secret. Raises `Unauthenticated`.
 
         On loopback no key is needed unless the settings require one: a process that can connect can also read the home
-        folder. A wrong key is refused even on loopback, so that a revoked key is noticed. Before the first key is
-        created, any word that does not look like a Portico key counts as no key.
+        folder. An unknown key is refused even on loopback, so that clients notice when their key was revoked. Before
+        the first key is created, any word that does not look like a Portico key counts as no key.
         """
         if secret:
             digest = hash_of(secret)
@@ -308,9 +314,9 @@ class Auth:
         return LOCAL
 
     def signing_key(self, owner: str) -> bytes:
-        """Return the signing secret of the key with this id, valid until the key is revoked.
+        """Return the secret with which the key with this id signs. It is valid until the key is revoked.
 
-        It cannot be derived from the database alone. Raises `Forbidden` as `principal` does.
+        The secret cannot be derived from the database alone. Raises `Forbidden` as `KeyTable.principal` does.
         """
         self.keys.principal(owner)
         row = self.keys.get(owner)
@@ -327,11 +333,11 @@ class Auth:
         return (row.limits.get("storage_mb") or self._settings.storage_per_key_mb) * MB_BYTES
 
     async def stored_bytes(self) -> Mapping[str, int]:
-        """Return how many bytes each key stores on disk, by key id."""
+        """Return how many bytes each key stores on disk, keyed by key id."""
         return await self._database.read(files.stored_by_owner)
 
     def _unknown_key(self) -> str:
-        """Return why a word sent as a key is refused, and what to send."""
+        """Return why a secret sent as a key is refused, and what to send instead."""
         make = "'portico keys create --name NAME --scope chat'"
         if not (self.keys or self._needs_key):
             return f"Unknown API key; it may have been revoked. The operator creates keys with {make}."
@@ -376,7 +382,7 @@ def refuse_open_bind(settings: Settings, *, has_keys: bool) -> None:
     raise InvalidRequest(
         f"Listening on {settings.host} exposes the daemon to other machines, and no key exists yet. Set "
         "PORTICO_API_KEY, or create a key with 'portico keys create' while the daemon listens on 127.0.0.1, "
-        "and restart it.",
+        "and restart the daemon.",
         code="open_bind",
         param="host",
     )

@@ -1,4 +1,4 @@
-"""Browser sign-in through an issuer: the daemon gets the tokens, and the browser keeps a random secret in a cookie.
+"""Browser sign-in through an issuer: the daemon gets the tokens, and the browser stores a random secret in a cookie.
 
 Sources: OpenID Connect Core 1.0, RFC 6749 with RFC 9700 (threats), RFC 7636 (PKCE), RFC 7009 (revocation), RFC 9207
 (the issuer in a response), RFC 6265bis (cookies).
@@ -61,29 +61,29 @@ START_LIFE_S: Final = 600
 """Seconds within which a user must return from the issuer."""
 
 MAX_PER_IDENTITY: Final = 20
-"""Maximum number of browsers in which one identity is signed in. The least recently used sign-in is evicted."""
+"""Maximum number of browsers in which one identity is signed in. Beyond it, the least recently used sign-in ends."""
 
 MAX_KNOWN: Final = 10_000
 """Maximum number of sign-ins kept in memory."""
 
 READ_TTL_S: Final = 5.0
-"""Seconds after which a sign-in is read again, because another daemon may have ended it."""
+"""Seconds after which a sign-in is read from the database again, because another daemon may have ended it."""
 
 USE_INTERVAL_S: Final = 60.0
-"""Seconds after which another use of a sign-in is recorded."""
+"""Minimum interval, in seconds, between two recorded uses of a sign-in."""
 
 RENEW_AHEAD_S: Final = 60.0
-"""Seconds before its expiry at which a token is renewed; at most half of its lifetime."""
+"""Seconds before a token's expiry at which the token is renewed; at most half of the token's remaining lifetime."""
 
 RENEWAL_S: Final = 30.0
-"""Seconds that one daemon may take for a renewal, and after which a failed renewal is retried."""
+"""Seconds that one daemon may take to renew a token, and after which a failed renewal is retried."""
 
 MAX_PARAMETER_CHARS: Final = 4_096
 
 
 class SignInFailed(PorticoError):
-    """An error for a user who returned from an issuer without being signed in. ``code`` is the reason, a word that the
-    page knows.
+    """An error for a user who returned from an issuer without being signed in. ``code`` is the reason, as a word that
+    the sign-in page understands.
     """
 
     status = 400
@@ -92,8 +92,8 @@ class SignInFailed(PorticoError):
 
 @dataclass(slots=True)
 class _Known:
-    """A sign-in in memory, with its tokens. ``read_at`` is on the monotonic clock, other times in seconds since
-    1970.
+    """A sign-in in memory, with its tokens. ``read_at`` is a time on the monotonic clock; the other times are in
+    seconds since 1970.
     """
 
     row: SignInRow
@@ -105,11 +105,11 @@ class _Known:
 
 
 class SignIns:
-    """Tracks who is signed in in which browser. A sign-in has the rights of its token, which is checked like any other
-    token.
+    """Tracks which user is signed in in which browser. A sign-in has the rights of its token, which is checked like
+    any other token.
 
-    The browser's secret is not stored: the database has its hash, and the tokens encrypted with a key derived from it.
-    So access to the database is not enough to make calls or renew tokens.
+    The browser's secret is not stored: the database contains the secret's hash, and the tokens encrypted with a key
+    derived from the secret. So access to the database is not enough to make calls or renew tokens.
     """
 
     def __init__(
@@ -124,20 +124,21 @@ class SignIns:
             for client in page_clients(settings)
             if client.issuer in tokens.issuers
         }
-        """The issuers with which people can sign in to this daemon, by issuer."""
+        """This daemon's clients of the issuers with which users can sign in, keyed by issuer."""
         self._sign_ins: OrderedDict[str, _Known] = OrderedDict()
-        """Sign-ins, by the hash of the browser's secret."""
+        """Sign-ins, keyed by the hash of the browser's secret."""
         self._renewals: dict[str, asyncio.Task[_Known]] = {}
         self.ended: list[Callable[[str, str], Awaitable[None]]] = []
-        """Callbacks that receive an owner and the hash of an ended sign-in of that owner. Each ends the calls of that
-        sign-in.
+        """Callbacks that receive the owner and the hash of an ended sign-in. Each callback ends calls that were made
+        with that sign-in.
         """
         auth.revoked.append(self._forget_all)
 
     async def start(self, issuer: str | None, back: str) -> tuple[str, str]:
         """Return the issuer's sign-in address, and the secret that the browser keeps until the user returns.
 
-        Nothing is stored in the daemon. Raise `InvalidRequest` if the issuer is unknown, or `Unavailable`.
+        The daemon stores nothing. Raise `InvalidRequest` if the issuer is unknown, `NotFound` if no client is
+        configured, or `Unavailable`.
         """
         if not self.clients:
             raise NotFound(
@@ -154,7 +155,8 @@ class SignIns:
         return await client.address(secret, back), secret
 
     async def finish(self, secret: str, answer: Mapping[str, str], back: str) -> str:
-        """Return the secret of a new sign-in, for a browser that left with ``secret`` and came back with ``answer``.
+        """Return the secret of a new sign-in, for a browser that left with ``secret`` and came back with the issuer's
+        ``answer``.
 
         Raise `SignInFailed` and log the reason.
         """
@@ -175,17 +177,17 @@ class SignIns:
         state = answer.get("state", "")
         if not issuer or not hmac.compare_digest(state.encode(), derived(secret, "state").encode()):
             raise SignInFailed(
-                "This browser did not start this sign-in, or it took too long.", code="expired"
+                "This browser did not start this sign-in, or the sign-in took too long.", code="expired"
             )
         client = self.clients[issuer]
         answered_issuer = answer.get("iss")
         if answered_issuer != issuer and (answered_issuer is not None or await client.requires_issuer()):
             raise SignInFailed(
-                "The response comes from a different issuer than the request went to.", code="failed"
+                "The response comes from another issuer than the one the browser was sent to.", code="failed"
             )
         if "error" in answer:
             is_denied = answer["error"] == "access_denied"
-            logger.warning("the issuer %s refuses sign-ins: %r", issuer, answer["error"][:100])
+            logger.warning("the issuer %s refused a sign-in: %r", issuer, answer["error"][:100])
             raise SignInFailed("The issuer refused the sign-in.", code="denied" if is_denied else "failed")
         code = answer.get("code", "")
         if not 0 < len(code) <= MAX_PARAMETER_CHARS:
@@ -199,7 +201,7 @@ class SignIns:
         return await self._add(issuer, signed_in, tokens, verified_token)
 
     def _require_ours(self, verified_token: VerifiedToken, client: IssuerClient, issuer: str) -> None:
-        """Raise `Unauthenticated` if the issuer gave the token to another client."""
+        """Raise `Unauthenticated` if the issuer issued the token to another client."""
         audience = verified_token.claims["aud"]
         party = verified_token.claims.get("azp", client.id)
         if verified_token.issuer != issuer or client.id not in (audience, *audience) or party != client.id:
@@ -219,8 +221,8 @@ class SignIns:
         return secret
 
     async def caller(self, secret: str) -> SignedIn:
-        """Return the caller of a browser's secret, with the current token. Raise `Unauthenticated` if the sign-in has
-        ended, and otherwise as `Auth.sign_in` does.
+        """Return the caller for a browser's secret, with the current token. Raise `Unauthenticated` if the sign-in has
+        ended, and otherwise as `Identities.sign_in` does.
         """
         sign_in = await self._find(secret)
         if sign_in.refresh_token and time.time() >= sign_in.renew_at:
@@ -254,14 +256,14 @@ class SignIns:
         return self._keep(sign_in)
 
     async def _open_tokens(self, secret: str, row: SignInRow) -> _Known:
-        """Return a database row with its tokens, decrypted with the browser's secret."""
+        """Return a database row as a sign-in, with its tokens decrypted with the browser's secret."""
         tokens = await _unsealed(secret, row.sealed)
         return _to_sign_in(row, tokens, await self._verified(tokens.id_token))
 
     async def _verified(self, token: str) -> VerifiedToken | None:
         try:
             return await self._verifier.verify(token)
-        except Unauthenticated:  # it has expired, or the issuer has withdrawn its key
+        except Unauthenticated:  # the token has expired, or the issuer has withdrawn its key
             return None
 
     def _keep(self, sign_in: _Known) -> _Known:
@@ -274,8 +276,8 @@ class SignIns:
     async def _renewed(self, secret: str, sign_in: _Known) -> _Known:
         """Return the sign-in with new tokens.
 
-        All waiting callers share the renewal. A caller that leaves does not cancel it, because the issuer accepts a
-        refresh token only once.
+        All waiting callers share one renewal. A caller that disconnects does not cancel the renewal, because the
+        issuer accepts a refresh token only once.
         """
         row_hash = sign_in.row.hash
         task = self._renewals.get(row_hash)
@@ -287,7 +289,7 @@ class SignIns:
             def on_end(task: asyncio.Task[_Known]) -> None:
                 self._renewals.pop(row_hash, None)
                 if not task.cancelled():
-                    task.exception()  # the waiting callers received it
+                    task.exception()  # the waiting callers received the exception
 
             task.add_done_callback(on_end)
         return await asyncio.shield(task)
@@ -310,7 +312,7 @@ class SignIns:
             return await self._renewed_elsewhere(secret, sign_in)
         client = self.clients.get(row.issuer)
         try:
-            if client is None:  # the operator removed it from the settings
+            if client is None:  # the operator removed the client from the settings
                 raise _over()
             tokens = await client.renew(sign_in.refresh_token)
             verified_token = await self._verifier.verify(tokens.id_token) if tokens.id_token else None
@@ -341,12 +343,14 @@ class SignIns:
         )
         if (
             verified_token is None
-        ):  # the issuer gives no other ID token, so this one stays valid until it expires
+        ):  # the issuer sent no new ID token, so the old ID token stays valid until it expires
             renewed_sign_in.expires_at = renewed_sign_in.renew_at = sign_in.expires_at
         return self._keep(renewed_sign_in)
 
     async def _renewed_elsewhere(self, secret: str, sign_in: _Known) -> _Known:
-        """Return a sign-in that another daemon renews: unchanged while its token is valid, otherwise renewed."""
+        """Return a sign-in that another daemon is renewing: unchanged while its token is valid, otherwise after the
+        renewal.
+        """
         if time.time() < sign_in.expires_at:
             sign_in.renew_at = time.time() + READ_TTL_S
             return sign_in

@@ -1,6 +1,8 @@
-"""Answers clients that accept only JSON or only event streams, or send no ``Accept``, in the format they accept.
+"""Answers clients that accept only JSON or only event streams, or send no ``Accept`` header, in a format that they
+accept.
 
-The protocol requires both in ``Accept``; many clients send one, and a 406 sends them looking for a login instead.
+The protocol requires clients to accept both formats. Many accept only one, and respond to a 406 by looking for a
+login.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ _BOTH: Final = f"{JSON}, {EVENTS}".encode()
 
 
 class AcceptEither:
-    """ASGI middleware for POST requests: it widens ``Accept`` and translates the response back to the accepted type."""
+    """ASGI middleware that widens the ``Accept`` header. For POST requests, it translates the response back to the
+    accepted type.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -59,7 +63,7 @@ def _accept(scope: Scope) -> str:
 
 
 class _Translated:
-    """A ``send`` that converts a successful response from the other media type to the accepted one."""
+    """A ``send`` callable that converts successful responses in the other media type to the accepted one."""
 
     def __init__(self, send: Send, media_type: str) -> None:
         self._send = send
@@ -108,5 +112,5 @@ def answer_of(stream: bytes) -> bytes:
 
 
 def event_of(document: bytes) -> bytes:
-    """Return a JSON document as an event stream of one message."""
+    """Return a JSON document as an event stream with one message."""
     return b"event: message\r\ndata: " + document + b"\r\n\r\n"

@@ -55,8 +55,8 @@ MAX_ID_CHARS: Final = 256
 """Maximum length, in characters, of a client's request id and progress token."""
 
 MAX_SESSIONS = 1_000
-"""Maximum number of open sessions. A session is closed after half an hour without use, or earlier if others need the
-capacity.
+"""Maximum number of open sessions. A session is closed after half an hour without use, or earlier if new sessions need
+its place.
 """
 
 INSTRUCTIONS = (
@@ -67,7 +67,9 @@ INSTRUCTIONS = (
 
 
 class _Server(Server[dict[str, Any]]):
-    """A server that declares in the handshake that lists may change; the package leaves this to its caller."""
+    """A server that declares in the handshake that its lists may change. The ``mcp`` package leaves this declaration
+    to its user.
+    """
 
     def create_initialization_options(
         self,
@@ -84,9 +86,10 @@ class _Server(Server[dict[str, Any]]):
 class McpAdapter:
     """Serves requests while `lifespan` is open. Each request's scope must contain the caller as ``portico.caller``.
 
-    ``patience``: seconds after which a call may become a task; ``feed``: reaches the daemons that share the database,
-    if it can be shared; ``sessions``: maximum number of open sessions; ``models``: models offered as tools, ``*`` for
-    all; ``find``: when tools are searched instead of listed; ``view_calls``: the tools of hosts that show views.
+    ``patience``: seconds after which a call may become a task; ``feed``: connects the daemons that share the database,
+    ``None`` for a single daemon; ``sessions``: maximum number of open sessions; ``models``: models offered as tools,
+    ``*`` for all; ``find``: whether clients search for tools instead of listing all; ``view_calls``: the tools for
+    hosts that show views.
     """
 
     def __init__(
@@ -140,7 +143,8 @@ class McpAdapter:
         server.add_request_handler("tasks/cancel", TaskParams, tasks.cancel)
         self._manager = SessionManager(
             server,
-            # The gateway has checked Host and Origin; a second list here could only contradict it.
+            # The gateway has checked Host and Origin; a second list of allowed hosts could only contradict
+            # the gateway's list.
             security_settings=TransportSecuritySettings(enable_dns_rebinding_protection=False),
             max_request_body_size=max_body,
             max_sessions=sessions,
@@ -151,7 +155,7 @@ class McpAdapter:
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        """Run sessions and notifications. Enter and leave this context in the same task."""
+        """Run sessions and notifications. The same task must enter and leave this context."""
         await self._task_store.start()
         async with self._manager.run():
             working = [
@@ -173,7 +177,7 @@ class McpAdapter:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope = dict(scope)
-        # HTTP allows white space around a value; httptools keeps trailing white space.
+        # HTTP allows white space around a header value; httptools keeps trailing white space.
         scope["headers"] = [(name, value.strip(b" \t")) for name, value in scope["headers"]]
         if scope["method"] == "GET" and _header(scope, b"mcp-session-id") is None:
             # Nothing can be streamed outside a session; the protocol requires a 405 here.
@@ -199,7 +203,7 @@ class McpAdapter:
 
 
 def build(services: ApiServices) -> ProtocolAdapter:
-    """Build the protocol adapter over the services of the daemon."""
+    """Build the protocol adapter for the daemon's services."""
     library = StoreLibrary(services.registry, services.stores, services.files, services.artifacts)
     adapter = McpAdapter(
         services.registry,
@@ -227,7 +231,7 @@ def _server(
     library: Library,
     changes: Changes,
 ) -> _Server:
-    """Return the package's server with Portico's handlers."""
+    """Return the server of the ``mcp`` package with Portico's handlers."""
     server = _Server(
         "portico",
         version=__version__,
@@ -246,20 +250,20 @@ def _server(
         on_completion=Completions(registry, library, prompts).complete,
         on_subscriptions_listen=changes.listen,
     )
-    # Registered the general way: a result may be a task, and the package treats log levels as obsolete.
+    # Registered as a generic handler: a result may be a task, and the package treats log levels as obsolete.
     server.add_request_handler("tools/call", types.CallToolRequestParams, tools.call)
     server.add_request_handler("logging/setLevel", types.SetLevelRequestParams, follow.set_level)
     server.add_notification_handler(
         "notifications/initialized", types.NotificationParams, changes.on_initialized
     )
     server.extensions = {EXTENSION: {}, SKILLS: {}, VIEWS: {}}
-    # Drops the package's own spans: a call is a run, and runs are traced.
+    # This removes the package's own spans: a call is a run, and runs are traced.
     server.middleware[:] = [_with_short_ids]
     return server
 
 
 async def _with_short_ids(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
-    """Refuse a request with a long id or progress token, because each progress notification repeats it."""
+    """Refuse a request with a long id or progress token, because each progress notification repeats both."""
     token = progress_token_from_params(ctx.params)
     for name, value in (("id", ctx.request_id), ("_meta.progressToken", token)):
         if isinstance(value, str) and len(value) > MAX_ID_CHARS:
@@ -275,7 +279,7 @@ def _header(scope: Scope, name: bytes) -> str | None:
 
 
 async def _no_stream(scope: Scope, receive: Receive, send: Send) -> None:
-    message = "Send MCP messages to this address by POST; a stream by GET requires a session."
+    message = "Send MCP messages to this address by POST; a GET stream requires a session."
     response = _error(405, types.INVALID_REQUEST, message)
     response.headers["allow"] = "POST, GET, DELETE"
     await response(scope, receive, send)
@@ -284,9 +288,10 @@ async def _no_stream(scope: Scope, receive: Receive, send: Send) -> None:
 async def _refuse_version(version: str, scope: Scope, receive: Receive, send: Send) -> None:
     message = (
         f"'{version[:40]}' is not a supported MCP version. Supported versions: "
-        f"{', '.join(KNOWN_PROTOCOL_VERSIONS)}; those before {MODERN_PROTOCOL_VERSIONS[0]} within a session."
+        f"{', '.join(KNOWN_PROTOCOL_VERSIONS)}. Versions before {MODERN_PROTOCOL_VERSIONS[0]} require a "
+        "session."
     )
-    # As in `server/discover`: other versions are negotiated in the handshake of a session.
+    # As in `server/discover`: the handshake of a session negotiates the other versions.
     data = {"supported": list(MODERN_PROTOCOL_VERSIONS), "requested": version[:40]}
     response = _error(
         400, types.UNSUPPORTED_PROTOCOL_VERSION, message, data, await _id_of(Request(scope, receive))
@@ -295,7 +300,7 @@ async def _refuse_version(version: str, scope: Scope, receive: Receive, send: Se
 
 
 async def _id_of(request: Request) -> str | int | None:
-    """Return the id of the JSON-RPC request in a body, if it has one."""
+    """Return the id of the JSON-RPC request in a body, or ``None`` if it has no id."""
     try:
         body = await request.json()
     except (ValueError, ClientDisconnect):
@@ -311,6 +316,6 @@ def _error(
     data: Mapping[str, Any] | None = None,
     request_id: str | int | None = None,
 ) -> JSONResponse:
-    """Return a JSON-RPC error for a request that does not reach the package."""
+    """Return a JSON-RPC error for a request that the ``mcp`` package does not process."""
     error = {"code": code, "message": message, **({"data": data} if data else {})}
     return JSONResponse({"jsonrpc": "2.0", "id": request_id, "error": error}, status_code=status)

@@ -1,4 +1,6 @@
-"""Apps and models as MCP tools, with their own input and output schemas, or with text in and out if they have none."""
+"""Apps and models as MCP tools. A tool has the app's input and output schemas, or takes and returns text if the app
+has none.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +12,17 @@ from portico_server.core.request import AppInput, Chat, Request
 from portico_server.core.servable import Card
 
 INPUT: Final = "input"
-"""The single argument of tools that take a text or an input that is not an object."""
+"""Name of the only argument of a tool whose input is a text or another value that is not an object."""
 
 _EARLIER_NAMES: Final = ("question", "message")
-"""Earlier names of that argument, still accepted."""
+"""Earlier names of the argument `INPUT`; clients may still use them."""
 
 RESULT: Final = "result"
-"""The field for an output that is not an object."""
+"""Name of the result field for an output that is not an object."""
 
 
 def _conversation(description: str) -> dict[str, Any]:
-    """Return a schema of one text and the preceding turns."""
+    """Return a schema for one text and the preceding turns."""
     return {
         "type": "object",
         "properties": {
@@ -96,7 +98,7 @@ def schemas(card: Card) -> tuple[Mapping[str, Any], Mapping[str, Any] | None]:
 
 
 def request(card: Card, arguments: Mapping[str, Any]) -> Request:
-    """Return the request for arguments that were checked against the schema."""
+    """Return the request that an app's tool makes of its arguments, which were checked against the schema."""
     if card.labels.get("app") != "flow" or not has_schema(card):
         return _chat(arguments)
     if card.input_schema is None:
@@ -126,14 +128,14 @@ def as_object(value: Any) -> Mapping[str, Any]:
 
 
 def changes_nothing(card: Card) -> bool:
-    """Return whether calling an app certainly changes nothing: an app over a store only reads; a flow may do
-    anything.
+    """Return whether calling an app certainly changes nothing. An app over a store only reads; a flow may change
+    something.
     """
     return card.kind == "app" and not card.labels.get("app")
 
 
 def has_schema(card: Card) -> bool:
-    """Return whether an app declares its input or output. An app that does not has a conversation."""
+    """Return whether an app declares its input or output. An app without such a declaration is a conversation."""
     return card.input_schema is not None or card.output_schema is not None
 
 

@@ -1,4 +1,4 @@
-"""Notifications that a list or a file has changed, for clients of both protocol eras."""
+"""Notifications that a list or a file has changed, for clients of the session-based protocol and of 2026-07-28."""
 
 from __future__ import annotations
 
@@ -40,17 +40,19 @@ MAX_WATCHED_FILES: Final = 1_000
 """Maximum number of files that one client may watch."""
 
 MAX_UNREAD_NOTICES: Final = 1_024
-"""Maximum number of unread notifications of a stream. A slower stream ends, and the client reconnects."""
+"""Maximum number of unread notifications in a stream. A stream with more unread notifications ends, and its client
+reconnects.
+"""
 
 COLLECT_INTERVAL_S: Final = 0.2
-"""Seconds for which changes are collected, so that reading a folder sends one notification instead of thousands."""
+"""Seconds for which changes are collected, so that importing a folder sends one notification instead of thousands."""
 
 _TOOLS: Final[frozenset[Kind]] = frozenset({"app", "tool", "store"})
 
 
 @dataclass(eq=False, slots=True)
 class _Watching:
-    """One listener: the files it watches, with their versions at the last notification."""
+    """One listener and the files it watches. Each file has its version at the last notification."""
 
     caller: Principal
     files: dict[str, str | None] = field(default_factory=dict)
@@ -58,7 +60,7 @@ class _Watching:
 
 @dataclass(eq=False, slots=True)
 class _Stream:
-    """One notification stream of the later era."""
+    """One notification stream for clients of 2026-07-28."""
 
     watching: _Watching
     kinds: frozenset[type[ServerEvent]]
@@ -78,13 +80,14 @@ class _Stream:
 class Changes:
     """Sends change notifications to clients: through their session, or through `listen` for clients of 2026-07-28.
 
-    List notifications contain no names, so that every client may receive them, whatever it may see.
+    Notifications about lists contain no names, so that clients may receive them whatever their rights are.
     """
 
     def __init__(self, resources: ResourceOffers, tasks: TaskCalls) -> None:
         self._resources = resources
         self._tasks = tasks
-        # The transport keeps a connection as long as its session exists, and has no event for its end.
+        # The transport keeps a connection while its session exists, and reports no event when the session
+        # ends.
         self._sessions: WeakKeyDictionary[Connection, _Watching] = WeakKeyDictionary()
         self._streams: set[_Stream] = set()
         self._changed_kinds: set[type[ServerEvent]] = set()
@@ -92,23 +95,23 @@ class Changes:
         self._has_changes = asyncio.Event()
 
     def names(self, kind: Kind) -> None:
-        """Note that a name was added or removed."""
+        """Record that a name was added or removed."""
         if kind in _TOOLS:
             self._note(ToolsListChanged)
         if kind == "store":
             self._note(ResourcesListChanged)
 
     def prompts(self) -> None:
-        """Note that a prompt was added, removed or changed."""
+        """Record that a prompt was added, removed or changed."""
         self._note(PromptsListChanged)
 
     def store(self, _store_id: str) -> None:
-        """Note that the files of a store changed."""
+        """Record that the files of a store changed."""
         self._files = True
         self._note(ResourcesListChanged)
 
     def task(self, held_run: HeldRun) -> None:
-        """Note that the state of a task changed."""
+        """Record that the state of a task changed."""
         for stream in self._streams:
             if held_run.id in stream.tasks:
                 stream.put(held_run)
@@ -183,13 +186,15 @@ class Changes:
     async def _open_stream(
         self, context: ServerRequestContext[Any], subscription_filter: types.SubscriptionFilter
     ) -> tuple[_Stream, types.SubscriptionFilter]:
-        """Return a stream for what this caller may receive, and the filter as acknowledged to the client."""
+        """Return a stream of the notifications that this caller may receive, and the filter that the client gets as
+        acknowledgement.
+        """
         watching = _Watching(caller_of(context))
         for uri in (subscription_filter.resource_subscriptions or ())[:MAX_WATCHED_FILES]:
             try:
                 watching.files[uri] = await self._resources.version(context, uri)
             except MCPError:
-                continue  # not honored: the acknowledgement omits it
+                continue  # not honored: the acknowledgement omits this file
         task_ids = (subscription_filter.model_extra or {}).get("taskIds")
         tasks: list[str] = []
         if isinstance(task_ids, list):
@@ -224,7 +229,7 @@ class Changes:
         await context.session.send_notification(notice, related_request_id=context.request_id)
 
     async def run(self) -> None:
-        """Send changes until cancelled. Changes that occur together become one notification."""
+        """Send notifications until cancelled. Changes that occur together become one notification."""
         while True:
             await self._has_changes.wait()
             await asyncio.sleep(COLLECT_INTERVAL_S)
@@ -242,7 +247,7 @@ class Changes:
                     await session.send_resource_updated(uri)
 
     async def _changed_files(self, watching: _Watching) -> Iterable[str]:
-        """Yield the files that changed since the last notification to the listener."""
+        """Yield the files that changed since the listener's last notification."""
         uris = []
         for uri, before in tuple(watching.files.items()):
             now = await self._resources.state(watching.caller, uri)

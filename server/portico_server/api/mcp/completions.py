@@ -25,7 +25,7 @@ _MAX_FILES: Final = 1_000
 
 
 class Completions:
-    """Handler of ``completion/complete`` for the template of resources and for prompts."""
+    """Handler of ``completion/complete`` for the resource template and for prompts."""
 
     def __init__(self, registry: Registry, library: Library, prompts: PromptOffers) -> None:
         self._registry = registry
@@ -35,7 +35,7 @@ class Completions:
     async def complete(
         self, context: ServerRequestContext[Any], params: types.CompleteRequestParams
     ) -> types.CompleteResult:
-        """Return the names that begin with the typed text, then those that contain it."""
+        """Return the names that begin with the typed text, followed by other names that contain the text."""
         ref, argument = params.ref, params.argument
         names: list[str] = []
         if isinstance(ref, types.ResourceTemplateReference) and ref.uri == TEMPLATE:

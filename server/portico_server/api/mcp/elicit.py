@@ -1,4 +1,4 @@
-"""A run's question to a person as a form of the client, and the client's answer."""
+"""Converts a run's question to a form that the client shows, and the form's result to an answer."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ElicitedAnswer:
 
 
 def can_elicit(context: ServerRequestContext[Any]) -> bool:
-    """Return whether the client of this request shows forms."""
+    """Return whether the client of this request can show forms."""
     capabilities = context.session.client_capabilities
     elicitation_capability = None if capabilities is None else capabilities.elicitation
     return elicitation_capability is not None and (
@@ -42,7 +42,9 @@ def can_elicit(context: ServerRequestContext[Any]) -> bool:
 
 
 def form(question: Asked) -> types.ElicitRequest | None:
-    """Return the form for a question, or ``None`` for a client function or an answer that no form can represent."""
+    """Return the form for a question, or ``None`` if the question calls a client function or no form can represent its
+    answer.
+    """
     schema = _NOTE if question.kind == "approval" else _schema(question) if question.kind == "input" else None
     if schema is None:
         return None
@@ -74,8 +76,8 @@ def _message(question: Asked) -> str:
 
 
 def _schema(question: Asked) -> Mapping[str, Any] | None:
-    """Return the schema of a form. Forms of the protocol are objects of plain fields; any other plain field becomes
-    the field ``value``.
+    """Return the schema of a form. In the protocol, a form is an object of plain fields; a schema of one plain value
+    becomes the field ``value``.
     """
     schema = question.answer_schema or {"type": "string"}
     if schema.get("type") == "object":
@@ -89,7 +91,7 @@ def _schema(question: Asked) -> Mapping[str, Any] | None:
 
 
 def _is_field(schema: Any) -> bool:
-    """Return whether a form can have a field for this schema: one plain value, or several from a list of words."""
+    """Return whether a form can have a field for this schema: one plain value, or several words from a list."""
     if not isinstance(schema, Mapping):
         return False
     items = schema.get("items")

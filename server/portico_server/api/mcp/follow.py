@@ -1,7 +1,8 @@
-"""A request that waits for its run. Events become progress and log messages; questions become requests to the client.
+"""A request that waits for its run. The run's events become progress notifications and log messages; its questions
+become requests to the client.
 
-Log messages go to clients that request them: through ``logging/setLevel`` in sessions, or through a field in each
-request since 2026-07-28.
+Log messages go to clients that request them: through ``logging/setLevel`` in a session, or since 2026-07-28 through a
+field in each request.
 """
 
 from __future__ import annotations
@@ -42,15 +43,18 @@ from portico_server.runs.questions import QuestionService
 from portico_server.runs.run import Run
 
 PROGRESS_INTERVAL_S: Final = 0.25
-"""Minimum seconds between two progress notifications about text. All other progress is reported immediately."""
+"""Minimum interval between two progress notifications about text, in seconds. All other progress is reported
+immediately.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class ClientGone:
-    """The run continues without the request, which reported its events up to ``seen``; ``message`` is the last
-    message.
+    """The outcome for a request that ends before its run. The request reported the run's events up to number ``seen``;
+    ``message`` is the last message.
 
-    ``questions``: the client must answer these in a separate request. Without questions, the run took too long.
+    ``questions``: questions that the client must answer in a separate request. Without questions, the run took too
+    long.
     """
 
     seen: int
@@ -59,7 +63,7 @@ class ClientGone:
 
 
 class RunFollower:
-    """Follows one run for one request."""
+    """Follows one run on behalf of one request."""
 
     def __init__(
         self, context: ServerRequestContext[Any], run: Run, questions: QuestionService, event_number: int = 0
@@ -74,9 +78,11 @@ class RunFollower:
         self._may_ask_now = context.protocol_version not in MODERN_PROTOCOL_VERSIONS
 
     async def wait(self, timeout_s: float = math.inf) -> Result | ClientGone:
-        """Return the run's result, or `ClientGone` if it has none after ``timeout_s`` seconds or needs an answer.
+        """Return the run's result, or `ClientGone` if the run takes longer than ``timeout_s`` seconds or needs an
+        answer in another request.
 
-        Raise the `PorticoError` that ended the run. Cancelling this call does not end the run; its owner does.
+        Raise the `PorticoError` that ended the run. Cancelling this call does not end the run; the run's owner ends
+        it.
         """
         run = self._run
         assert run.task is not None
@@ -86,13 +92,16 @@ class RunFollower:
             questions = (self._question,) if self._question is not None else ()
             return ClientGone(self._last_seen, self._notices.last, questions)
         await asyncio.wait([run.task])
-        if run.task.cancelled():  # cancelled by another caller: our own caller is still waiting for an answer
+        # another caller cancelled the run, and this request's caller is still waiting for an answer
+        if run.task.cancelled():
             raise PorticoError("The run was cancelled before it produced an answer.", code="cancelled")
         result: Result = run.task.result()
         return result
 
     async def _until_ended(self, timeout_s: float) -> bool:
-        """Return whether the run ended within ``timeout_s``, without a question that another request must answer."""
+        """Return whether the run ended within ``timeout_s`` seconds and asked no question that needs another
+        request.
+        """
         asking: dict[str, asyncio.Task[None]] = {}
         try:
             with anyio.move_on_after(timeout_s):
@@ -111,7 +120,7 @@ class RunFollower:
                         elif isinstance(event, Answered) and event.id in asking:
                             asking[
                                 event.id
-                            ].cancel()  # another client answered first, or the question is resolved
+                            ].cancel()  # another client answered first, or the question was withdrawn
                 return True
             return False
         finally:
@@ -122,14 +131,14 @@ class RunFollower:
                     await asyncio.wait(asking.values())
 
     async def _ask(self, question: Asked, request: types.InputRequest) -> None:
-        """Ask the client and pass the answer on. If the client fails to answer, leave the question to other clients,
-        if any.
+        """Ask the client and pass its answer on. If the client fails to answer, leave the question to other clients.
 
-        A question for the client's model has no other recipient, so a refusal is its answer.
+        A question for the client's model has no other recipient, so a refusal counts as its answer.
         """
         try:
             try:
-                # Uses the id of the question, so that any daemon on the database can match the answer to it.
+                # The request has the question's id, so that any daemon on the database can match the answer
+                # to the question.
                 result = inquiry.read(question, await ask_client(self._context, request, question.id))
             except (MCPError, ValidationError) as error:
                 if question.kind != "chat":
@@ -170,7 +179,9 @@ async def answer_all(
     held_run: HeldRun,
     responses: Mapping[str, types.InputResponse],
 ) -> None:
-    """Pass on the answers that a run waits for. Ignore answers to other questions and late answers."""
+    """Pass the client's responses to a run that waits for answers. Ignore responses to other questions and late
+    responses.
+    """
     for question, response in responses.items():
         open_question = held_run.questions.get(question)
         if open_question is None or inquiry.answer_in(open_question, response) is None:
@@ -183,7 +194,7 @@ async def answer_all(
 
 
 class _Notices:
-    """Events as progress notifications, whose number only increases, and as log messages."""
+    """Sends events as progress notifications, whose number only increases, and as log messages."""
 
     def __init__(self, context: ServerRequestContext[Any], run: str) -> None:
         self._context = context
@@ -235,7 +246,7 @@ class _Notices:
 _LEVELS: Final[tuple[types.LoggingLevel, ...]] = get_args(types.LoggingLevel)
 _KEY: Final = "portico.log"
 _UNASKED: Final[types.LoggingLevel] = "warning"
-"""Minimum log level of a session that has set none."""
+"""Minimum log level of a session that has set no level."""
 
 
 async def set_level(
@@ -249,7 +260,9 @@ async def set_level(
 async def send_log(
     context: ServerRequestContext[Any], level: types.LoggingLevel, run: str, message: str
 ) -> None:
-    """Send a log message about a run with the answer to this request, if the client wants such messages."""
+    """Send a log message about a run as part of the response to this request, if the client wants messages of this
+    level.
+    """
     if not wants(context, level):
         return
     params = types.LoggingMessageNotificationParams(

@@ -1,4 +1,4 @@
-"""Runs that outlive the request that started them, kept until their caller returns."""
+"""Runs that outlive the request that started them. They are kept until the client fetches their result."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ RESULT_LIFETIME_S: Final = 3600.0
 """Seconds for which the result of a run can be fetched after the run ends."""
 
 MAX_HELD_RUNS: Final = 1_000
-"""Maximum number of runs kept at once. At this limit, requests wait for their calls as usual."""
+"""Maximum number of runs kept at the same time. At this limit, a request waits until its call ends."""
 
 
 class HeldRun:
     """A run that outlives its request.
 
-    ``event_number`` is the number of the last event recorded here or sent to the client, ``message`` its text.
-    ``at_end`` runs before the end is announced; a run with ``at_end`` is a task.
+    ``event_number`` is the number of the last event recorded here or sent to the client; ``message`` is that event's
+    text. ``at_end`` is called before the end is announced; a run with ``at_end`` is a task.
     """
 
     def __init__(
@@ -46,14 +46,14 @@ class HeldRun:
         self.message = message
         self.at_end = at_end
         self.settled = False
-        """True once the run has ended and its final steps are done."""
+        """True after the run has ended and ``at_end`` is done."""
         self.updated_at = time.time()
         self.questions = {question.id: question for question in questions}
-        """The questions that the run waits for, by id."""
+        """The questions whose answers the run waits for, keyed by id."""
 
     @property
     def expires_at(self) -> float | None:
-        """Return the expiry in seconds since 1970, or ``None`` before the run ends."""
+        """Return the time when the result expires, in seconds since 1970, or ``None`` before the run ends."""
         return None if self.run.finished_at is None else self.run.finished_at + RESULT_LIFETIME_S
 
     def note(self, event: Event) -> bool:
@@ -80,8 +80,8 @@ AtEnd: TypeAlias = Callable[[HeldRun], Awaitable[None]]
 
 
 class HeldRuns:
-    """All runs that outlive their request. A separate task watches each run; ``changed`` is called whenever the state
-    of a run changes.
+    """All runs that outlive their request. An asyncio task watches each run; the callbacks added with `watch` are
+    called whenever the state of a run changes.
     """
 
     def __init__(self) -> None:
@@ -94,7 +94,7 @@ class HeldRuns:
         self._watchers.append(watcher)
 
     def full(self, caller: Principal) -> bool:
-        """Return whether no further run of this caller fits. A caller may have half of the total."""
+        """Return whether there is no place for another run of this caller. One caller may have half of the maximum."""
         self._sweep()
         if len(self._runs) >= MAX_HELD_RUNS:
             return True
@@ -103,12 +103,12 @@ class HeldRuns:
         )
 
     def require_room(self, caller: Principal) -> None:
-        """Raise `TooMany` if no further run of this caller fits."""
+        """Raise `TooMany` if there is no place for another run of this caller."""
         if self.full(caller):
             raise TooMany(
                 f"No room for another waiting call: this API key may have {MAX_HELD_RUNS // 2} calls that "
-                f"wait for an answer or continue as tasks, all keys together {MAX_HELD_RUNS}. Answer or "
-                "cancel some calls.",
+                f"wait for an answer or continue as tasks; all keys together may have {MAX_HELD_RUNS}. "
+                "Answer or cancel some calls.",
                 code="too_many_at_once",
             )
 
@@ -126,9 +126,9 @@ class HeldRuns:
         at_end: AtEnd | None = None,
         held_id: str = "",
     ) -> HeldRun:
-        """Keep a run whose events the client has received up to ``event_number``, including the ``questions``.
+        """Keep a run whose events the client has received up to number ``event_number``, including the ``questions``.
 
-        ``held_id`` is its existing name, if it has one.
+        ``held_id`` is the run's existing id here, if it has one.
         """
         held_run = HeldRun(run, event_number, message, questions, at_end, held_id)
         self._runs[held_run.id] = held_run
@@ -169,7 +169,7 @@ class HeldRuns:
         try:
             if held_run.at_end is not None:
                 await held_run.at_end(held_run)
-        except Exception:  # whatever the error, the client learns of the end
+        except Exception:  # after any error, the client must still learn that the run ended
             logger.exception("the end of run %s could not be stored", held_run.run.id)
         held_run.settled = True
         held_run.updated_at = held_run.run.finished_at or time.time()

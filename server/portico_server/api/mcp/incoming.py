@@ -1,5 +1,6 @@
-"""What an MCP request carries: its caller, which the gateway stores in the scope; whether it shows a single object
-(``/mcp/stores/NAME``, ``/mcp/apps/NAME``); and the position at which a list continues.
+"""What an MCP request contains besides its message: the caller, which the gateway stores in the scope; the single
+object that the endpoint shows, if any (``/mcp/stores/NAME``, ``/mcp/apps/NAME``); and the position at which a list
+continues.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ _KEY = "portico.caller"
 
 
 def caller_of(context: ServerRequestContext[Any]) -> Principal:
-    """Return the caller of the HTTP request that carries this message. Each request is checked, with or without a
-    session.
+    """Return the caller of the HTTP request that contains this message. The gateway authenticates each request, with
+    or without a session.
     """
     assert context.request is not None, "the protocol adapter is served over HTTP only"
     caller: Principal = context.request.scope[_KEY]
@@ -36,7 +37,7 @@ def caller_of(context: ServerRequestContext[Any]) -> Principal:
 
 
 def bind(scope: Scope) -> None:
-    """Pass the caller to the transport, so that a session answers only the key that opened it."""
+    """Pass the caller to the transport, so that a session answers only requests with the key that opened it."""
     caller: Principal = scope[_KEY]
     scope["user"] = AuthenticatedUser(
         AccessToken(token="", client_id=caller.id, scopes=sorted(caller.scopes))  # no secret
@@ -44,9 +45,10 @@ def bind(scope: Scope) -> None:
 
 
 def connection_of(context: ServerRequestContext[Any]) -> Connection:
-    """Return the connection of a message. In the protocol eras with sessions, it lasts as long as its session.
+    """Return the connection of a message. In protocol revisions with sessions, the connection lasts as long as its
+    session.
 
-    The package gives handlers a proxy for one message; the connection behind it has no public name.
+    The ``mcp`` package gives handlers a proxy for one message; the connection behind the proxy has no public name.
     """
     return context.session._connection
 
@@ -56,7 +58,8 @@ async def ask_client(
 ) -> dict[str, Any]:
     """Ask the client while it waits for the response to its own request. Return the client's result.
 
-    The package chooses its own ids in every method with a public name. Raises `MCPError`.
+    Uses a private method, because every public method of the ``mcp`` package chooses the request id itself. Raises
+    `MCPError`.
     """
     data = request.model_dump(by_alias=True, mode="json", exclude_none=True)
     outbound = context.session._request_outbound
@@ -64,7 +67,7 @@ async def ask_client(
 
 
 def extension_of(context: ServerRequestContext[Any], identifier: str) -> bool:
-    """Return whether the client of this request has declared an extension."""
+    """Return whether the client of this request has declared the extension."""
     capabilities = context.session.client_capabilities
     return capabilities is not None and identifier in (capabilities.extensions or {})
 
@@ -92,12 +95,12 @@ def key_of(path: str) -> str | None:
 
 
 def narrow(scope: Scope, key: str | None) -> None:
-    """Record in the request scope the only key that it may see."""
+    """Record in the request scope the only registry key that the request may see."""
     scope[_ENDPOINT_KEY] = key
 
 
 def shows(context: ServerRequestContext[Any], card: Card) -> bool:
-    """Return whether the endpoint of this request shows the card."""
+    """Return whether the endpoint of this request shows the object with this card."""
     only = only_of(context)
     return only is None or card.key == only
 
@@ -110,15 +113,15 @@ def is_narrow(context: ServerRequestContext[Any]) -> bool:
 def store_of(context: ServerRequestContext[Any]) -> str | None:
     """Return the store whose files the endpoint of this request shows: the store itself, or the store of an app.
 
-    An app answers from the store of its own name, so its citations point to the files of that store.
+    An app answers from the store with the same name, so its citations point to files in that store.
     """
     only = only_of(context)
     return None if only is None else only.removeprefix("store/")
 
 
 def only_of(context: ServerRequestContext[Any]) -> str | None:
-    """Return the registry key of the single object that the endpoint of this request shows; ``None`` if it shows
-    all.
+    """Return the registry key of the single object that the endpoint of this request shows; ``None`` if the endpoint
+    shows all objects.
     """
     assert context.request is not None, "the protocol adapter is served over HTTP only"
     only: str | None = context.request.scope.get(_ENDPOINT_KEY)
@@ -131,8 +134,8 @@ T = TypeVar("T")
 def page(items: Sequence[tuple[str, T]], cursor: str | None, size: int) -> tuple[list[T], str | None]:
     """Return up to ``size`` items after the ``cursor``, and the cursor of the next page if there is one.
 
-    ``items`` are sorted by their names, from which cursors are built: a page begins where the previous page ended,
-    even if items were added or removed in between.
+    ``items`` are sorted by name. A cursor contains a name, so a page begins where the previous page ended, even if
+    items were added or removed in between.
     """
     after = None if cursor is None else read(cursor)
     if after is not None and not isinstance(after, str):
@@ -144,12 +147,12 @@ def page(items: Sequence[tuple[str, T]], cursor: str | None, size: int) -> tuple
 
 
 def write(place: Any) -> str:
-    """Return a JSON-compatible position as an opaque cursor."""
+    """Encode a JSON-compatible position as an opaque cursor."""
     return base64.urlsafe_b64encode(json.dumps(place).encode()).decode()
 
 
 def read(cursor: str) -> Any:
-    """Return the position that was passed to `write`. Raise `MCPError` for a foreign cursor."""
+    """Return the position that `write` encoded. Raise `MCPError` for a cursor from another server."""
     try:
         return json.loads(base64.urlsafe_b64decode(cursor.encode()))
     except (ValueError, TypeError, binascii.Error, RecursionError) as error:

@@ -1,5 +1,5 @@
-"""Questions of a run to its client in MCP terms: to a person by a form, or to the client's own model by a conversation
-(`portico_server.models.client_model` asks those).
+"""A run's questions in MCP terms: a form for a person, or a conversation for the client's own model
+(`portico_server.models.client_model` asks the latter).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from portico_server.api.mcp.sampling import client_model_features, sampled_answe
 
 
 def can_ask(context: ServerRequestContext[Any]) -> bool:
-    """Return whether the client of this request can be asked anything."""
+    """Return whether the client of this request can answer questions, through a person or through its model."""
     return can_elicit(context) or bool(client_model_features(context))
 
 
@@ -28,13 +28,13 @@ def request(context: ServerRequestContext[Any], question: Asked) -> types.InputR
 
 
 def requests(context: ServerRequestContext[Any], questions: Iterable[Asked]) -> dict[str, types.InputRequest]:
-    """Return the requests for the questions that this client can answer, by question id."""
+    """Return the requests for the questions that this client can answer, keyed by question id."""
     input_requests = {question.id: request(context, question) for question in questions}
     return {key: input_request for key, input_request in input_requests.items() if input_request is not None}
 
 
 def answer_in(question: Asked, result: types.InputResponse) -> ElicitedAnswer | None:
-    """Return a client's answer, or ``None`` if it answers something else."""
+    """Return a client's answer to the question, or ``None`` if the result is of another kind than the question."""
     match result:
         case types.CreateMessageResult() | types.CreateMessageResultWithTools() if question.kind == "chat":
             return ElicitedAnswer(True, sampled_answer(result))
@@ -44,7 +44,7 @@ def answer_in(question: Asked, result: types.InputResponse) -> ElicitedAnswer | 
 
 
 def read(question: Asked, response: dict[str, Any]) -> types.InputResponse:
-    """Parse an answer from its JSON. Raises pydantic's `ValidationError`."""
+    """Parse the JSON response to a question. Raises pydantic's `ValidationError`."""
     if question.kind == "chat":
         return types.CreateMessageResultWithTools.model_validate(response)
     return types.ElicitResult.model_validate(response)

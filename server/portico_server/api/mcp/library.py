@@ -1,4 +1,4 @@
-"""Readable files: the files of the stores that a caller may search."""
+"""The files that an MCP client can read: files in the stores that the caller may search, and files made by runs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from portico_server.knowledge.stores import StoreService
 
 LARGEST: Final = 16 * MB_BYTES
-"""Maximum size, in bytes, of a file sent in one message. A larger file is fetched over HTTP."""
+"""Maximum size, in bytes, of a file sent in one message. Clients must fetch larger files over HTTP."""
 
 _TEXTS: Final = frozenset(
     {
@@ -39,8 +39,8 @@ _TEXTS: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """One file of one store. ``name`` identifies it within the store: its file name, or its id if a newer file has
-    that name.
+    """One file of one store. ``name`` identifies the file within the store: it is the file name, or the file's id if a
+    newer file has the same name.
     """
 
     store: str
@@ -69,14 +69,14 @@ class Position:
 
 
 class Library(Protocol):
-    """Files, addressed by the names of store and file."""
+    """Files, addressed by store name and file name."""
 
     async def files(
         self, caller: Principal, start: Position | None, limit: int, *, only: str | None = None
     ) -> tuple[Sequence[StoredFile], Position | None]:
         """Return up to ``limit`` files from ``start`` on, and the start of the next page if there is one.
 
-        ``only`` restricts the list to one store.
+        ``only``: the store to which the list is restricted.
         """
 
     async def read(self, caller: Principal, store: str, name: str) -> tuple[StoredFile, bytes]:
@@ -84,14 +84,14 @@ class Library(Protocol):
 
     async def version(self, caller: Principal, store: str, name: str) -> str | None:
         """Return a value that changes whenever the file changes, or ``None`` if the file does not exist. Raise
-        `NotFound` or `Forbidden` for the store.
+        `NotFound` or `Forbidden` if the caller cannot read the store.
         """
 
     async def read_artifact(self, caller: Principal, artifact_id: str) -> tuple[Artifact, bytes]:
         """Return a file made by a run, and its bytes. Raises `NotFound`, `TooLarge`."""
 
     async def made_in(self, caller: Principal, run_id: str) -> Sequence[Artifact]:
-        """Return the files made by the caller's run, oldest first."""
+        """Return the files that the caller's run made, oldest first."""
 
 
 class StoreLibrary:
@@ -123,7 +123,7 @@ class StoreLibrary:
     async def _page(
         self, card: Card, caller: Principal, after: str | None, limit: int
     ) -> tuple[list[tuple[StoredFile, str]], bool]:
-        """Return a page of a store's files with their ids, and whether the store has more."""
+        """Return a page of a store's files with their ids, and whether more files follow."""
         store = await self._stores.get(str(card.labels["id"]), caller, "read")
         contents = self._stores.contents
         try:
@@ -150,8 +150,9 @@ class StoreLibrary:
             )
         if row.bytes > LARGEST:
             raise TooLarge(
-                f"'{row.filename}' has {row.bytes // MB_BYTES} MB, more than the {LARGEST // MB_BYTES} MB that one "
-                f"message carries. Fetch it from /v1/files/{row.file_id}/content, or search the store.",
+                f"'{row.filename}' has {row.bytes // MB_BYTES} MB; a message can contain at most "
+                f"{LARGEST // MB_BYTES} MB. Fetch the file from /v1/files/{row.file_id}/content, or search "
+                "the store.",
                 param="uri",
             )
         async with self._files.open(row.sha256) as path:
@@ -163,7 +164,7 @@ class StoreLibrary:
         return None if row is None else row.sha256
 
     async def _find(self, store: StoreView, name: str) -> StoreFileRow | None:
-        """Return the newest file with that name, or the file with that id."""
+        """Return the newest file with the name, or the file whose id is ``name``."""
         contents = self._stores.contents
         file_row = (await contents.by_name(store, [name])).get(name)
         if file_row is not None:
@@ -177,9 +178,8 @@ class StoreLibrary:
         artifact = to_artifact(await self._artifacts.get(artifact_id, caller))
         if artifact.bytes > LARGEST:
             raise TooLarge(
-                f"'{artifact.name}' has {artifact.bytes // MB_BYTES} MB, more than the {LARGEST // MB_BYTES} MB that "
-                f"one message "
-                f"carries. Fetch it from {artifact.link}.",
+                f"'{artifact.name}' has {artifact.bytes // MB_BYTES} MB; a message can contain at most "
+                f"{LARGEST // MB_BYTES} MB. Fetch the file from {artifact.link}.",
                 param="uri",
             )
         return artifact, await self._artifacts.read(artifact_id, caller)

@@ -16,7 +16,7 @@ from portico_server.core.errors import NotFound, PorticoError
 from portico_server.core.prompts.argument import PromptArgument
 
 PAGE_SIZE: Final = 100
-"""Prompts in one page of a list."""
+"""Number of prompts on one page of a list."""
 
 
 class PromptOffers:
@@ -37,9 +37,9 @@ class PromptOffers:
     async def get(
         self, context: ServerRequestContext[Any], params: types.GetPromptRequestParams
     ) -> types.GetPromptResult:
-        """Return the messages of a prompt, filled with the arguments, which arrive as text.
+        """Return the messages of a prompt with the arguments filled in. All arguments arrive as text.
 
-        MCP has no system messages, so they become user messages.
+        MCP has no system messages, so system messages become user messages.
         """
         try:
             if incoming.is_narrow(context):
@@ -60,7 +60,7 @@ class PromptOffers:
         )
 
     async def values(self, context: ServerRequestContext[Any], name: str, argument: str) -> Sequence[str]:
-        """Return the possible values of a prompt's argument, if it has a list of them."""
+        """Return the possible values of a prompt's argument; empty if any value is allowed."""
         if incoming.is_narrow(context):
             return []
         try:
@@ -84,9 +84,7 @@ def _offer(prompt: StoredPrompt) -> types.Prompt:
 
 
 def _describe(argument: PromptArgument) -> str:
-    """Return the description of an argument with its possible values, because the protocol has no types for
-    arguments.
-    """
+    """Return the description of an argument together with its possible values, because MCP arguments have no types."""
     words = [
         "" if argument.type == "string" else f"{argument.type.capitalize()}.",
         argument.description,

@@ -1,4 +1,4 @@
-"""Files of stores as MCP resources, under ``portico://stores/{store}/files/{file}``, and files of skills."""
+"""Files of stores as MCP resources, with URIs ``portico://stores/{store}/files/{file}``, and files of skills."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from portico_server.core.errors import Forbidden, NotFound, PorticoError
 from portico_server.core.principal import Principal
 
 PAGE_SIZE: Final = 100
-"""Resources in one page of a list."""
+"""Number of resources on one page of a list."""
 
 TEMPLATE: Final = "portico://stores/{store}/files/{file}"
 
@@ -32,12 +32,12 @@ _ARTIFACT = re.compile(r"portico://artifacts/([A-Za-z0-9_-]{1,64})")
 
 
 def uri_of(store: str, file: str) -> str:
-    """Return the URI of a file from the names of store and file. A slash in a name is encoded too."""
+    """Return the URI of a file from its store name and file name. Slashes in the names are encoded too."""
     return f"portico://stores/{quote(store, safe='')}/files/{quote(file, safe='')}"
 
 
 def parse_uri(uri: str) -> tuple[str, str]:
-    """Return the store and file of a URI. Raise `MCPError` for a foreign URI."""
+    """Return the store name and file name in a URI. Raise `MCPError` for a URI of another server."""
     match = _URI.fullmatch(uri)
     if match is None:
         raise MCPError(
@@ -57,7 +57,7 @@ class ResourceOffers:
     async def list(
         self, context: ServerRequestContext[Any], params: types.PaginatedRequestParams | None
     ) -> types.ListResourcesResult:
-        """List the skills, and the files of every store that the caller may read, store by store."""
+        """List the skills, and the files of all stores that the caller may read, one store after another."""
         start = _position(params.cursor if params else None)
         files, following = await self._library.files(
             caller_of(context), start, PAGE_SIZE, only=incoming.store_of(context)
@@ -90,7 +90,7 @@ class ResourceOffers:
     async def read(
         self, context: ServerRequestContext[Any], params: types.ReadResourceRequestParams
     ) -> types.ReadResourceResult:
-        """Return the file as text if it is text, otherwise as bytes."""
+        """Return a file's content as text if the file is text, otherwise as bytes."""
         view = views.view_at(params.uri)
         if view is not None:
             return views.read(view)
@@ -120,7 +120,7 @@ class ResourceOffers:
         return types.ReadResourceResult(contents=[contents])
 
     async def version(self, context: ServerRequestContext[Any], uri: str) -> str | None:
-        """Return the current version of a file for a client that wants to watch it; ``None`` if it does not exist yet.
+        """Return the current version of a file that a client wants to watch; ``None`` if the file does not exist yet.
 
         Raise `MCPError` unless this caller may read the file at this endpoint.
         """
@@ -143,7 +143,9 @@ class ResourceOffers:
             raise _to_mcp_error(error, uri) from error
 
     async def state(self, caller: Principal, uri: str) -> str | None:
-        """Return the version of a watched file; ``None`` once the caller may no longer read it."""
+        """Return the version of a watched file; ``None`` if the file no longer exists or the caller may no longer read
+        it.
+        """
         if _ARTIFACT.fullmatch(uri) is not None:
             return ""
         skill = parse_skill_uri(uri)
@@ -171,7 +173,7 @@ def _resource(file: StoredFile) -> types.Resource:
 
 
 def _as_text(file: StoredFile, data: bytes) -> str | None:
-    """Return the text of a file with a text media type and UTF-8 bytes."""
+    """Return the text of a file, or ``None`` unless the media type is text and the bytes are UTF-8."""
     if not file.is_text:
         return None
     try:
@@ -181,7 +183,7 @@ def _as_text(file: StoredFile, data: bytes) -> str | None:
 
 
 def _position(cursor: str | None) -> Position | None:
-    """Return the position at which a list continues. Raise `MCPError` for a foreign cursor."""
+    """Return the position at which a list continues. Raise `MCPError` for a cursor from another server."""
     if cursor is None:
         return None
     match incoming.read(cursor):

@@ -1,4 +1,4 @@
-"""The answer of a run as the result of a tool."""
+"""A run's result, converted to the result of an MCP tool."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ SOUNDS: Final = ("audio/wav", "audio/x-wav", "audio/mpeg", "audio/ogg", "audio/f
 """Audio types that assistants play."""
 
 MAX_INLINE_BYTES: Final = 2 * 1024 * 1024
-"""Maximum size, in bytes, of an image or sound included in a result. A larger one becomes a link."""
+"""Maximum size, in bytes, of an image or sound included in a result. Larger files become links."""
 
 
 async def result_of(result: Result, run: str, caller: Principal, library: Library) -> types.CallToolResult:
-    """Return the result of a run with its images, and links to its other files."""
+    """Return the result of a run with its small images and sounds, and with links to its other files."""
     answer = _plain(result)
     for item in await _artifacts(result, run, caller, library):
         answer.content.append(await _to_content(item, caller, library))
@@ -38,7 +38,7 @@ async def result_of(result: Result, run: str, caller: Principal, library: Librar
 
 
 async def to_stored(result: Result, run: str, caller: Principal, library: Library) -> dict[str, Any]:
-    """Return the result in a form to store; it names the files that the run made."""
+    """Return the result of a run as JSON to store. Files that the run made are stored as references."""
     answer = _plain(result).model_dump(by_alias=True, mode="json", exclude_none=True)
     return {
         "answer": answer,
@@ -47,7 +47,7 @@ async def to_stored(result: Result, run: str, caller: Principal, library: Librar
 
 
 async def restored(document: Mapping[str, Any], caller: Principal, library: Library) -> types.CallToolResult:
-    """Return a stored result as `result_of` returned it."""
+    """Return the tool result from a document of `to_stored`, as `result_of` returned it."""
     answer = types.CallToolResult.model_validate(document["answer"])
     for item in document["artifacts"]:
         answer.content.append(
@@ -57,7 +57,7 @@ async def restored(document: Mapping[str, Any], caller: Principal, library: Libr
 
 
 async def _artifacts(result: Result, run: str, caller: Principal, library: Library) -> Sequence[Artifact]:
-    """Return the files made by a tool, or by all tools of an app."""
+    """Return the files made by a tool, or by all tools of an app's run."""
     if isinstance(result, ToolResult):
         return result.artifacts
     return await library.made_in(caller, run) if isinstance(result, AppOutput | ChatReply) else ()
@@ -99,7 +99,7 @@ def _plain(result: Result) -> types.CallToolResult:
 
 
 async def _to_content(artifact: Artifact, caller: Principal, library: Library) -> types.ContentBlock:
-    """Return a small image or sound inline, anything else as a link to a resource."""
+    """Return a small image or sound inline, and any other file as a resource link."""
     kind = artifact.media_type
     if kind in (*PICTURES, *SOUNDS) and artifact.bytes <= MAX_INLINE_BYTES:
         _artifact, data = await library.read_artifact(caller, artifact.id)

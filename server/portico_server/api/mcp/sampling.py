@@ -13,7 +13,7 @@ from mcp.server.context import ServerRequestContext
 from portico.wire import Asked
 
 DEFAULT_MAX_TOKENS: Final = 4_096
-"""Token limit of an answer if the call sets none, because the protocol requires a number."""
+"""Token limit of an answer if the chat sets no limit, because the protocol requires a number."""
 
 
 _DATA: Final = re.compile(r"data:([\w.+-]+/[\w.+-]+);base64,(.+)", re.DOTALL)
@@ -23,7 +23,7 @@ _FINISHED: Final = {"maxTokens": "length", "toolUse": "tool_calls"}
 
 
 def client_model_features(context: ServerRequestContext[Any]) -> frozenset[str]:
-    """Return the client's model features: see `portico_server.runs.run.Run.client_model_features`."""
+    """Return which features the client's model supports: see `portico_server.runs.run.Run.client_model_features`."""
     capabilities = context.session.client_capabilities
     sampling_capability = None if capabilities is None else capabilities.sampling
     if sampling_capability is None:
@@ -36,9 +36,7 @@ def sampling_request(question: Asked) -> types.CreateMessageRequest:
     options: Mapping[str, Any] = question.arguments.get("options") or {}
     functions = [tool["function"] for tool in options.get("tools") or () if tool.get("type") == "function"]
     choice = options.get("tool_choice")
-    if isinstance(
-        choice, Mapping
-    ):  # a specific tool: the protocol can only express that some tool must be called
+    if isinstance(choice, Mapping):  # a specific tool: the protocol can only require that some tool is called
         function_name = (choice.get("function") or {}).get("name")
         functions, choice = [tool for tool in functions if tool["name"] == function_name], "required"
     system, messages = _conversation(question.arguments.get("messages") or ())

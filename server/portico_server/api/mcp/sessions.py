@@ -1,8 +1,8 @@
-"""MCP sessions: limits for new sessions, and sessions shared between daemons on the same database.
+"""MCP sessions: a limit for open sessions, and sessions shared between daemons on the same database.
 
-Each session has a row with its owner and the requests that define its state. A daemon without the session reopens it
-from them. Questions of a call go through the database, so the client's answer may arrive at any daemon. The feed
-passes on cancellations, changes and the end of a session.
+Each session has a row with its owner and the requests that define its state. A daemon that does not have the session
+reopens it from this row. A call's questions are stored in the database, so the client's answer may arrive at any
+daemon. The feed tells other daemons about cancellations, changes and the end of a session.
 """
 
 from __future__ import annotations
@@ -33,39 +33,45 @@ from portico_server.runs.questions import QuestionService, asked_event
 logger = logging.getLogger(__name__)
 
 IDLE_TIMEOUT_S: Final = 30 * 60.0
-"""Seconds after which an unused session is closed; the default of the package."""
+"""Seconds after which an unused session is closed; the default of the ``mcp`` package."""
 
 RENEW_INTERVAL_S: Final = 60.0
-"""Seconds between two database updates of recently used sessions."""
+"""Interval, in seconds, at which the use of sessions is recorded in the database."""
 
 TAKE_OVER_TIMEOUT_S: Final = 30.0
 """Seconds within which a daemon must reopen a session of another daemon."""
 
 MAX_NOTED_BYTES: Final = 1024 * 1024
-"""Maximum bytes of a message that concerns other daemons, mostly an answer to a question of one of them."""
+"""Maximum size, in bytes, of a message whose content is read for other daemons. Most such messages answer a question
+that another daemon asked.
+"""
 
 MAX_KEPT_BYTES: Final = 64 * 1024
-"""Maximum bytes of a stored request. A session opened by a larger request exists only on its daemon."""
+"""Maximum size of a stored request, in bytes. A session opened by a larger request exists only on the daemon that
+opened it.
+"""
 
 MAX_KEPT_REQUESTS: Final = 256
-"""Maximum number of stored requests per session: its opening, its log level, and its watched files."""
+"""Maximum number of stored requests per session: the opening request, the log level, and the watched files."""
 
 MAX_UNSENT_NOTICES: Final = 1_000
-"""Maximum number of queued notifications for other daemons. Beyond it, the oldest are dropped."""
+"""Maximum number of queued notifications for other daemons. Beyond it, the oldest notifications are dropped."""
 
 _SESSION: Final = MCP_SESSION_ID_HEADER.encode("ascii")
 _VERSION: Final = b"mcp-protocol-version"
 _OPENING: Final = "initialize"
 _NOTED: Final = (b"cancelled", b"setLevel", b"subscribe")
-"""Each message with a method that concerns other daemons contains one of these."""
+"""Every message whose method concerns other daemons contains one of these words."""
 _INITIALIZED: Final = {"jsonrpc": "2.0", "method": "notifications/initialized"}
 
 _taken_over: ContextVar[str] = ContextVar("taken_over", default="")
-"""The id of the session that is being reopened, in place of the id that the package would assign."""
+"""The id of the session that is being reopened. It replaces the id that the ``mcp`` package would assign."""
 
 
 class SessionManager(StreamableHTTPSessionManager):
-    """The package's sessions, extended so that a session of another daemon can be reopened under its id."""
+    """The session manager of the ``mcp`` package, extended so that a session from another daemon can be reopened with
+    the same id.
+    """
 
     def has(self, session: str) -> bool:
         """Return whether a session exists on this daemon."""
@@ -84,12 +90,15 @@ class SessionManager(StreamableHTTPSessionManager):
 
 
 class McpSessions:
-    """ASGI middleware around the package's session manager that refuses sessions beyond ``max_sessions``.
+    """ASGI middleware around the session manager that limits the number of open sessions to ``max_sessions``.
 
-    Assistants that are closed abruptly leave their sessions behind. The least recently used session of the key with
-    the most sessions is ended as if its client had ended it. Its id then returns 404, upon which a client begins a new
-    session. A session with a request or stream in progress is never ended; if all are busy, the package refuses with a
-    503. Sessions that are in ``sessions`` are reopened instead.
+    Assistants that are closed abruptly leave their sessions behind. When a new session needs room, the least recently
+    used session
+    of the key with the most sessions is ended as if its client had ended it. Its id then returns 404, upon which the
+    client begins a
+    new session. A session with a request or stream in progress is never ended; if all are busy, the ``mcp`` package
+    refuses with a
+    503. A session that is stored in ``sessions`` is reopened when its client returns.
     """
 
     def __init__(
@@ -100,18 +109,20 @@ class McpSessions:
         self._max_sessions = max_sessions
         self._store = sessions
         self._idle: dict[str, None] = {}
-        """Sessions that nobody uses now, least recently used first."""
+        """Sessions without a request or stream in progress, least recently used first."""
         self._use_counts: Counter[str] = Counter()
         self._scopes: dict[str, Scope] = {}
-        """The scope of each session's last request, which identifies its user. Nobody else can end the session."""
+        """The scope of each session's last request, which identifies the session's user. Only this user can end the
+        session.
+        """
         self._opening = 0
         self._taking_over = asyncio.Lock()
         self._messages: dict[str, dict[str, Any]] = {}
-        """The requests that each stored session has received on this daemon."""
+        """Stored requests that this daemon has applied to each session."""
         self._renewed_sessions: set[str] = set()
 
     def take_used(self) -> frozenset[str]:
-        """Return the sessions that were used on this daemon since the last call, or are in use."""
+        """Return the sessions that were used on this daemon since the last call, or that are in use."""
         used_sessions, self._renewed_sessions = self._renewed_sessions | self._use_counts.keys(), set()
         return frozenset(used_sessions)
 
@@ -131,7 +142,7 @@ class McpSessions:
 
     async def _use(self, session: str, scope: Scope, receive: Receive, send: Send) -> None:
         if session not in self._idle and session not in self._use_counts:
-            await self._app(scope, receive, send)  # unknown here, or no longer a session
+            await self._app(scope, receive, send)  # the session is unknown on this daemon, or has ended
             return
         is_own = _key(scope) == _key(self._scopes[session])
         body = _Body(receive)
@@ -157,7 +168,7 @@ class McpSessions:
             self._forget(session)
 
     async def _note(self, session: str, sessions: KeptSessions, scope: Scope, body: bytes) -> None:
-        """Record what other daemons must know of a request, before its client gets the response."""
+        """Record the parts of a request that concern other daemons, before its client gets the response."""
         if scope["method"] == "DELETE":
             await sessions.end(session)
         elif scope["method"] == "POST":
@@ -173,7 +184,7 @@ class McpSessions:
             nonlocal session
             if message["type"] == "http.response.start" and message["status"] < 400:
                 session = dict(message["headers"]).get(_SESSION, b"").decode("latin-1")
-                if session:  # before its client learns of it
+                if session:  # register the session before its client learns the id
                     self._take(session)
                     self._scopes[session] = _kept_scope(scope)
                     self._opening -= 1
@@ -194,7 +205,9 @@ class McpSessions:
                 self._opening -= 1
 
     async def _take_over(self, session: str, sessions: KeptSessions, scope: Scope) -> None:
-        """Reopen a session of another daemon here, if it belongs to this caller. Before a stream, catch up."""
+        """Reopen a session from another daemon on this daemon, if it belongs to this caller. Before a stream, apply
+        the requests that other daemons received.
+        """
         if self._manager.has(session) and scope["method"] != "GET":
             return
         try:
@@ -213,12 +226,11 @@ class McpSessions:
                 await self._catch_up(session, row, _kept_scope(scope))
         except TimeoutError:
             raise Unavailable(
-                f"The session could not be continued on this daemon within {TAKE_OVER_TIMEOUT_S:g} s. Try "
-                "again."
+                f"This daemon could not continue the session within {TAKE_OVER_TIMEOUT_S:g} s. Try again."
             ) from None
 
     async def _catch_up(self, session: str, row: McpSessionRow, scope: Scope) -> None:
-        """Repeat what the client requested on other daemons, and subscribe the session to changes."""
+        """Apply the session's requests that other daemons received."""
         await self._repeat(session, scope, _INITIALIZED)
         applied_messages = self._messages.setdefault(session, {})
         for name, request in row.requests.items():
@@ -234,7 +246,9 @@ class McpSessions:
         await self._app(*_internal(scope, request, session))
 
     async def hear(self, notice: Mapping[str, Any]) -> None:
-        """Handle a notification from another daemon about a client's message in a session that also exists here."""
+        """Handle a notification from another daemon about a client's message in a session that also exists on this
+        daemon.
+        """
         session = str(notice["session"])
         scope = self._scopes.get(session)
         if self._store is None or scope is None or not self._manager.has(session):
@@ -265,7 +279,7 @@ class McpSessions:
             await self._end(session)
 
     async def _end(self, session: str) -> None:
-        """End a session as the package does when its client ends it."""
+        """End a session as the ``mcp`` package does when a client ends its session."""
         scope = self._scopes.pop(session)
         self._messages.pop(session, None)
         await self._app(*_internal(scope, None, session, "DELETE"))
@@ -289,7 +303,7 @@ class McpSessions:
 
 
 class KeptSessions:
-    """The rows of sessions, and the notifications about them between daemons on one database."""
+    """The database rows of sessions, and the notifications about sessions between daemons on one database."""
 
     def __init__(self, database: Database, questions: QuestionService, feed: Feed, max_sessions: int) -> None:
         self._database = database
@@ -301,7 +315,9 @@ class KeptSessions:
         feed.receive("mcp", self._hear)
 
     async def open(self, session: str, owner: str, body: bytes) -> dict[str, Any]:
-        """Store a new session and return its stored requests. If that fails, the session exists only on this daemon."""
+        """Store a new session and return its stored requests. If storing fails, the session exists only on this
+        daemon.
+        """
         message = _message(body)
         if message.get("method") != _OPENING or len(body) > MAX_KEPT_BYTES:
             return {}
@@ -318,7 +334,7 @@ class KeptSessions:
         return row if row is not None and row.owner == owner else None
 
     async def note(self, session: str, body: bytes, caller: Principal) -> dict[str, Any] | None:
-        """Pass on what a session message means for other daemons. Return the request if it is stored."""
+        """Notify other daemons if a session's message concerns them. Return the request if it is stored."""
         if b'"method"' in body and not any(word in body for word in _NOTED):
             return None
         message = _message(body)
@@ -345,7 +361,7 @@ class KeptSessions:
         try:
             await self._database.write(rows.change_session, session, name, request, MAX_KEPT_REQUESTS)
         except PorticoError as error:
-            logger.warning("other daemons do not receive a change of an MCP session: %s", error.message)
+            logger.warning("a change of an MCP session was not stored for other daemons: %s", error.message)
         self._tell({"session": session, "what": "changed"})
         return None if request is None else {name: request}
 
@@ -354,11 +370,11 @@ class KeptSessions:
         try:
             await self._database.write(rows.end_session, session)
         except PorticoError as error:
-            logger.warning("other daemons do not learn of the end of an MCP session: %s", error.message)
+            logger.warning("the end of an MCP session was not stored for other daemons: %s", error.message)
         self._tell({"session": session, "what": "ended"})
 
     async def _answer(self, message: Mapping[str, Any], caller: Principal) -> None:
-        """Accept the answer to a question of a call on another daemon; its id is that of the question."""
+        """Accept the answer to a question that a call on another daemon asked. The message has the question's id."""
         question_id = message.get("id")
         if not isinstance(question_id, str) or self._questions.is_awaited_here(question_id):
             return
@@ -368,7 +384,7 @@ class KeptSessions:
                 return
             question = asked_event(row)
             if "error" in message:
-                if question.kind == "chat":  # only this client has the model
+                if question.kind == "chat":  # no other client has this model
                     note = str((message["error"] or {}).get("message"))[:1_000]
                     await self._questions.answer(question_id, caller, is_accepted=False, note=note)
                 return
@@ -399,7 +415,9 @@ class KeptSessions:
                 self._notices.put_nowait(notice)
 
     async def run(self, sessions: McpSessions) -> None:
-        """Follow the session notifications of other daemons, and record which sessions are used, until cancelled."""
+        """Handle other daemons' notifications about sessions, and record which sessions are used. Runs until
+        cancelled.
+        """
         loop = asyncio.get_running_loop()
         renew_at = loop.time() + RENEW_INTERVAL_S
         while True:
@@ -424,7 +442,7 @@ class KeptSessions:
 
 
 class _Body:
-    """Records the first bytes of a request body as they pass."""
+    """Records the first bytes of a request body while the application receives it."""
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
@@ -460,7 +478,7 @@ def _kept_scope(scope: Scope) -> Scope:
 def _internal(
     scope: Scope, message: Mapping[str, Any] | None, session: str = "", method: str = "POST"
 ) -> tuple[Scope, Receive, Send]:
-    """Return an internal request to the package; its response is discarded."""
+    """Return an internal request to the ``mcp`` package, which discards the response."""
     headers = [(b"content-type", b"application/json"), (b"accept", b"application/json, text/event-stream")]
     if session:
         headers.append((_SESSION, session.encode("latin-1")))
@@ -480,5 +498,5 @@ def _internal(
 
 
 def _key(scope: Scope) -> str:
-    """Return the id of the key that makes a request."""
+    """Return the id of the key with which a request was made."""
     return str(getattr(scope.get("user"), "username", ""))

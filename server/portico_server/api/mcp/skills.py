@@ -30,7 +30,7 @@ _URI: Final = re.compile(r"skill://([a-z0-9-]{1,64})/([^?#]{1,1024})")
 
 
 class SkillParams(types.RequestParams):
-    """Parameters that identify a skill by the URI of its SKILL.md."""
+    """Parameters that contain the URI of a skill's SKILL.md."""
 
     uri: str
 
@@ -41,13 +41,13 @@ def uri_of(skill: str, path: str = SKILL_FILE) -> str:
 
 
 def parse_uri(uri: str) -> tuple[str, str] | None:
-    """Return the skill and path of a URI, or ``None`` if it is not the URI of a skill."""
+    """Return the skill and path in a URI, or ``None`` if the URI does not belong to a skill."""
     match = _URI.fullmatch(uri)
     return None if match is None else (match[1], unquote(match[2]))
 
 
 class SkillOffers:
-    """Handlers of ``skills/list`` and ``skills/get``, and the skills in the resource lists.
+    """Handlers of ``skills/list`` and ``skills/get``, and the resources for skills.
 
     An endpoint for a single object shows no skills.
     """
@@ -69,7 +69,9 @@ class SkillOffers:
             raise MCPError(types.INVALID_PARAMS, error.message, {"uri": params.uri}) from error
 
     async def resources(self, context: ServerRequestContext[Any]) -> list[types.Resource]:
-        """Return the SKILL.md of each skill. It names the other files, which are read by their URIs."""
+        """Return the SKILL.md of each skill as a resource. SKILL.md names the skill's other files; clients read them
+        by URI.
+        """
         skill_rows = [] if incoming.is_narrow(context) else await self._skills.list(caller_of(context))
         return [
             types.Resource(
@@ -91,14 +93,18 @@ class SkillOffers:
         return StoredFile("", path, path.rpartition("/")[2], len(data)), data
 
     async def version(self, caller: Principal, skill: str, path: str) -> str | None:
-        """Return the digest of a watched file, or ``None`` if it does not exist. Raise `NotFound` for the skill."""
+        """Return the digest of a watched file, or ``None`` if the file does not exist. Raise `NotFound` if the skill
+        does not exist.
+        """
         stored_skill = await self._skills.version(skill, caller)
         return next((digest for at, _size, digest in stored_skill.version.files if at == path), None)
 
     async def list(
         self, context: ServerRequestContext[Any], params: types.PaginatedRequestParams | None
     ) -> dict[str, Any]:
-        """Handle ``skills/list``: list the skills that names resolve to for the caller, sorted by name."""
+        """Handle ``skills/list``: list the skills that the caller can use, sorted by name. If several have a name,
+        list the skill that the name resolves to.
+        """
         caller = caller_of(context)
         found_skill_rows = [] if incoming.is_narrow(context) else await self._skills.list(caller)
         after = _decode_cursor(params.cursor if params else None)

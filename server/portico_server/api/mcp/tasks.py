@@ -1,8 +1,8 @@
 """Long calls as tasks: the extension ``io.modelcontextprotocol/tasks`` of revision 2026-07-28.
 
-The server decides whether a call becomes a task, for clients that declare the extension. A task is a run: its states
-are the run's, the run's questions are its ``inputRequests``, and only the caller that started it sees it. Its end is a
-row, announced once the row is written. https://github.com/modelcontextprotocol/ext-tasks
+For clients that declare the extension, the server decides whether a call becomes a task. A task is a run: it has the
+run's state, the run's questions are its ``inputRequests``, and only the caller that started it can see it. How a task
+ended is stored in its row, and announced after the row is written. https://github.com/modelcontextprotocol/ext-tasks
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class TaskParams(types.RequestParams):
 
 
 class UpdateParams(TaskParams):
-    """Answers to the questions of a task, by the keys of its ``inputRequests``."""
+    """Answers to the questions of a task, under the same keys as in its ``inputRequests``."""
 
     input_responses: dict[str, dict[str, Any]]
 
@@ -87,7 +87,7 @@ class TaskCalls:
         self._questions = questions
 
     def is_supported_by(self, context: ServerRequestContext[Any]) -> bool:
-        """Return whether the client of this request accepts a task as an answer."""
+        """Return whether the client of this request accepts a task as the response to a call."""
         return context.protocol_version in MODERN_PROTOCOL_VERSIONS and extension_of(context, EXTENSION)
 
     def require(self, context: ServerRequestContext[Any]) -> None:
@@ -151,7 +151,7 @@ class TaskCalls:
         return {}
 
     async def describe(self, context: ServerRequestContext[Any], task: HeldRun | TaskRow) -> dict[str, Any]:
-        """Return a task with the details of its status: the result, its questions, or the error."""
+        """Return a task with the details of its status: its result, its questions, or its error."""
         if isinstance(task, TaskRow):
             return await self._task_of_row(task, caller_of(context))
         state = _state(context, task)
@@ -164,7 +164,7 @@ class TaskCalls:
         return state
 
     async def visible(self, context: ServerRequestContext[Any], task_id: str) -> HeldRun | TaskRow | None:
-        """Return a task if it belongs to this caller."""
+        """Return a task if it belongs to this caller, otherwise ``None``."""
         caller = caller_of(context)
         held_run = self._held_runs.get(task_id, caller)
         if held_run is not None:
@@ -174,7 +174,8 @@ class TaskCalls:
             return row
         run = self._runner.get(row.run_id)
         if run is not None and run.durable:
-            # The task was resumed here. Another request may have noticed that in the meantime.
+            # The task was resumed on this daemon. While this request read the database, another request may
+            # have found that out.
             again = self._held_runs.get(task_id, caller)
             return again or self._held_runs.hold(run, 0, at_end=self._end, held_id=task_id)
         run_row = await self._task_store.run_of(row.run_id)
@@ -199,7 +200,7 @@ class TaskCalls:
             await run.recorded.wait()
             row = await self._task_store.run_of(run.id)
             if row is not None and row.finished_at is None:
-                return  # interrupted by the daemon's shutdown: the run will be resumed, and the task with it
+                return  # the daemon's shutdown interrupted the run: the run and its task will be resumed
         outcome = run.error if run.error is not None else self._outcome(run.name, run.result, run.caller)
         await self._note(held_run.id, run.id, outcome, run.caller, held_run.message)
 
@@ -217,7 +218,7 @@ class TaskCalls:
             await self._task_store.end(task_id, "completed", outcome.message, failure_document)
 
     def _ending(self, row: RunRow, caller: Principal) -> ErrorBody | Result:
-        """Return how a durable run ended, from its row."""
+        """Return how a durable run ended, according to its row."""
         if row.status == "completed":
             return self._outcome(row.name, row.result, caller)
         error = row.error or {}
@@ -227,7 +228,9 @@ class TaskCalls:
         )
 
     def _outcome(self, name: str, outcome: Any, caller: Principal) -> Result:
-        """Return the outcome of a run. A resumed run has only the plain output of its flow."""
+        """Return the outcome of a run as a result. After a resumed run, the outcome is only the plain output of
+        its flow.
+        """
         if isinstance(outcome, AppOutput | SearchResult | ChatReply | ToolResult):
             return outcome
         app = self._registry.get(name, caller)
@@ -236,7 +239,7 @@ class TaskCalls:
         return ChatReply(outcome if isinstance(outcome, str) else json.dumps(outcome, ensure_ascii=False))
 
     async def _task_of_row(self, row: TaskRow, caller: Principal) -> dict[str, Any]:
-        """Return a task of which only the row remains, or that runs on another daemon."""
+        """Return a task that runs on another daemon, or whose row is all that remains."""
         state = _fields(row.id, row.status, row.created_at, row.finished_at, row.run_id, row.message)
         if row.status == "failed":
             state["error"] = {"code": types.INTERNAL_ERROR, "message": row.message}
@@ -258,7 +261,7 @@ class TaskCalls:
 
 
 def _state(context: ServerRequestContext[Any], held_run: HeldRun) -> dict[str, Any]:
-    """Return the state of a task without the details of its status. It has ended once its row says so."""
+    """Return the state of a task without the details of its status. The task has ended once its row is written."""
     run = held_run.run
     status = "working"
     if held_run.settled:
@@ -293,7 +296,7 @@ def _require_local(row: TaskRow) -> None:
         raise MCPError(
             types.INVALID_REQUEST,
             "This daemon is not running the task at the moment: the task is about to be resumed, or another "
-            "daemon on the same database runs it. Try again, or ask the other daemon.",
+            "daemon on the same database runs it. Try again, or send the request to the other daemon.",
         )
 
 
@@ -312,14 +315,14 @@ def _iso_time(seconds: float) -> str:
 logger = logging.getLogger(__name__)
 
 LEASE_S: Final = 30.0
-"""Seconds after which the tasks of an unresponsive daemon are lost, if several daemons share a database."""
+"""Seconds after which the tasks of an unresponsive daemon count as lost, if several daemons share a database."""
 
 
 RETRY_S: Final = 1.0
 
 
 class KeptTasks:
-    """The rows of all tasks. ``is_alone``: no other daemon shares the database."""
+    """The rows of all tasks. ``is_alone`` is whether no other daemon shares the database."""
 
     def __init__(self, database: Database, held_runs: HeldRuns, *, is_alone: bool) -> None:
         self._database = database
@@ -330,8 +333,8 @@ class KeptTasks:
         """Mark the tasks that were running when their daemon stopped as failed, because their runs existed only in
         that daemon.
 
-        If the database cannot be written, MCP waits until it can: otherwise a task started before would be mistaken
-        for an abandoned one.
+        Wait until the database can be written, and only then serve MCP: otherwise a task that is started before would
+        be mistaken for an abandoned task.
         """
         while True:
             try:
@@ -343,7 +346,9 @@ class KeptTasks:
             await asyncio.sleep(RETRY_S)
 
     async def run(self) -> None:
-        """Renew the leases of the tasks that run here, until cancelled. Do nothing if no other daemon exists."""
+        """Renew the leases of the tasks that run on this daemon, until cancelled. Do nothing if no other daemon shares
+        the database.
+        """
         while not self._alone:
             await asyncio.sleep(LEASE_S / 3)
             working = [held_run.id for held_run in self._held_runs.tasks if not held_run.settled]
@@ -362,19 +367,21 @@ class KeptTasks:
     async def end(
         self, task_id: str, status: TaskStatus, message: str, result: Mapping[str, Any] | None = None
     ) -> None:
-        """Store how a task ended, before the client learns of it. If that fails, the result is only in memory."""
+        """Store how a task ended, before the client learns of it. If storing fails, the result exists only in
+        memory.
+        """
         try:
             await self._database.write(rows.end, task_id, status, message, result)
         except PorticoError as error:
             logger.error("the end of an MCP task was not stored: %s", error.message)
 
     async def run_of(self, run_id: str) -> RunRow | None:
-        """Return the row of the run behind a task, if the run is durable."""
+        """Return the row of the task's run, if the run is durable."""
         return await self._database.read(runs.get, run_id)
 
     async def find(self, task_id: str, caller: Principal) -> TaskRow | None:
-        """Return a task that this caller started, on this daemon before its last start or on another daemon. Tasks
-        that ended too long ago are not returned.
+        """Return a task that this caller started on another daemon, or on this daemon before its last restart. Return
+        ``None`` for tasks that ended too long ago.
         """
         row = await self._database.read(rows.get, task_id)
         if row is not None and row.status == "working" and await self._database.read(rows.is_left, task_id):

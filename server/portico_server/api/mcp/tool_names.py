@@ -10,7 +10,9 @@ from portico_server.api.mcp import views
 from portico_server.core.servable import Card
 
 MAX_NAME_CHARS = 64
-"""MCP allows 128 characters; the APIs of most models that receive the tools allow 64."""
+"""Maximum length of a name, in characters. MCP allows 128 characters; the APIs of most models that receive the tools
+allow 64.
+"""
 
 
 _FOREIGN = re.compile(r"[^A-Za-z0-9_-]+")
@@ -23,7 +25,7 @@ _PREFIXES = {"store": "search_", "model": "ask_"}
 
 
 def is_plain(name: str) -> bool:
-    """Return whether a tool keeps this name unchanged."""
+    """Return whether a tool with this name keeps the name unchanged."""
     return (
         0 < len(name) <= MAX_NAME_CHARS
         and name == name.strip("_")
@@ -33,11 +35,12 @@ def is_plain(name: str) -> bool:
 
 
 def tool_names(cards: Sequence[Card]) -> dict[str, Card]:
-    """Return a name for each card: its own, ``search_NAME`` for a store, ``ask_NAME`` for a model.
+    """Return the cards, keyed by tool name: the card's own name, ``search_NAME`` for a store, or ``ask_NAME`` for a
+    model.
 
-    A name that had to be changed, is too long, is in `views.NAMES` or is already used gets a suffix of six letters
-    from a hash of the card's key. So it stays the same whatever other cards exist. Tools take precedence over apps,
-    and apps over stores.
+    A name that had to be changed, is too long, is in `views.NAMES` or is already used gets a suffix of six digits from
+    a hash of the card's key. So the name stays the same whatever other cards exist. If names collide, tools take
+    precedence over apps, and apps over stores.
     """
     named_cards: dict[str, Card] = {}
     for card in sorted(cards, key=lambda card: (_ORDER.index(card.kind), card.key)):

@@ -1,5 +1,5 @@
-"""Tools over MCP: which tools a caller is offered, either listed or through a pair of search tools, and how a call
-becomes a run and its result.
+"""Tools over MCP: which tools a caller can use, whether they are listed or found with a pair of search tools, and how
+a call becomes a run and its result.
 """
 
 from __future__ import annotations
@@ -72,28 +72,30 @@ PAIR: Final = (
         annotations=types.ToolAnnotations(title="Call a tool", read_only_hint=False),
     ),
 )
-"""The tools that are listed in place of all others."""
+"""The pair of tools that is listed instead of all others: one finds tools, one calls them."""
 
 
 @dataclass(frozen=True, slots=True)
 class FoundTools:
-    """When and how tools are searched: if there are more than ``above``; never if ``above`` is 0."""
+    """When the pair of search tools replaces the list: if there are more than ``above`` tools; never if ``above``
+    is 0.
+    """
 
     tool_search: ToolSearch | None = None
     above: int = 0
 
     def instead_of(self, named_tools: Sized) -> bool:
-        """Return whether the pair replaces this number of tools."""
+        """Return whether the pair replaces these tools."""
         return 0 < self.above < len(named_tools)
 
     def is_one(self, name: str) -> bool:
-        """Return whether a called name may belong to the pair."""
+        """Return whether a called name may be the name of a tool in the pair."""
         return self.above > 0 and name in (FIND_TOOLS, CALL_TOOL)
 
     def search(
         self, tools: Mapping[str, types.Tool], arguments: Mapping[str, Any]
     ) -> Callable[[Context], Awaitable[ToolResult]]:
-        """Return a search in ``tools``, which are the tools that the caller may call. Raises `InvalidRequest`."""
+        """Return a search in ``tools``, the tools that the caller may call. Raises `InvalidRequest`."""
         Checker(FIND_TOOLS, QUERY_ARGUMENTS).check(arguments)
         searched_tools = [
             SearchedTool(tool.name, tool.description or "", tool.input_schema, tool.title or "")
@@ -119,14 +121,16 @@ class FoundTools:
 
 
 LISTED: Final = FoundTools()
-"""Tools are listed, whatever their number."""
+"""All tools are listed, whatever their number."""
 
 
 OPERATION: Final = "mcp"
 """Operation name in usage rows for runs started over MCP."""
 
 PAGE_SIZE: Final = 250
-"""Number of tools per page of a list: more than an assistant gets, so that clients without paging see everything."""
+"""Number of tools per page of a list: more than assistants usually have, so that clients without paging see all
+tools.
+"""
 
 TASK_AFTER_SECONDS: Final = 1.0
 """Seconds after which a call becomes a task, for clients that support tasks."""
@@ -156,9 +160,11 @@ class ToolOffer:
 
 
 def request_of(name: str, card: Card, arguments: Mapping[str, Any]) -> Request:
-    """Return the request for a call of the tool ``name``. Raise `InvalidRequest` if the arguments do not fit."""
+    """Return the request for a call of the tool ``name``. Raise `InvalidRequest` if the arguments do not match its
+    schema.
+    """
     if card.kind == "tool":
-        return ToolCall(arguments)  # the tool checks them itself
+        return ToolCall(arguments)  # the tool checks the arguments itself
     schema = offer(name, card).tool.input_schema
     arguments = apps.rename_input(schema, arguments)
     Checker(name, schema).check(arguments)
@@ -254,12 +260,14 @@ class ToolCalls:
     async def call(
         self, context: ServerRequestContext[Any], params: types.CallToolRequestParams
     ) -> HandlerResult:
-        """Run a tool. An unknown name is a protocol error; an error during the call is a result.
+        """Run a tool. An unknown name is a protocol error; an error during the call is part of the result.
 
         A call that needs the client's answer first, or takes long, continues in another request.
         """
         caller = caller_of(context)
-        if context.request is not None:  # the task belongs to the session, which other requests share
+        # this handler runs in the session's asyncio task, whose trace context may belong to another
+        # request
+        if context.request is not None:
             trace.CURRENT.set(trace.of_headers(context.request.scope["headers"]))
         if params.request_state is not None:
             return await self._resume(context, params)
@@ -279,14 +287,16 @@ class ToolCalls:
             except PorticoError as error:
                 return failure(error.message)
             if name not in cards:
-                return failure(f"There is no tool '{name[:100]}' here.{nearest(name, cards)} Find one first.")
+                return failure(
+                    f"The tool '{name[:100]}' does not exist.{nearest(name, cards)} Find a tool first."
+                )
         try:
             card = cards[name] if name in cards else await self._find(context, name)
             request = request_of(name, card, arguments)
         except PorticoError as error:
             return failure(error.message)
         run = self._runner.start(OPERATION, card.key, request, caller)
-        # The run has not started yet: that takes an iteration of the event loop.
+        # The run has not started yet: it starts in the next iteration of the event loop.
         run.client_model_features = client_model_features(context)
         return await self._follow(context, run, 0)
 
@@ -309,7 +319,9 @@ class ToolCalls:
         return await self._follow(context, held_run.run, held_run.seen)
 
     async def _follow(self, context: ServerRequestContext[Any], run: Run, event_number: int) -> HandlerResult:
-        """Return the run's result, or its placeholder. If this call ends, so does a run that it still owns."""
+        """Return the run's result, or a response with which the client continues the call. If this request ends,
+        cancel the run unless the run outlives it.
+        """
         caller = caller_of(context)
         is_kept = False
         may_become_task = self._tasks.is_supported_by(context) and not self._held_runs.full(caller)
@@ -335,8 +347,8 @@ class ToolCalls:
                     await run.leave()
 
     async def _find(self, context: ServerRequestContext[Any], name: str) -> Card:
-        """Return the card behind a name. Raise `MCPError` if the caller sees no such card."""
-        # Most calls use a tool's own name, which does not have to be distinguished from all other names.
+        """Return the card of the tool called ``name``. Raise `MCPError` if the caller can see no such card."""
+        # Most calls use a tool's own name, which is found without computing the names of all cards.
         caller = caller_of(context)
         plain = self._registry.get(f"tool/{name}", caller) if is_plain(name) else None
         card = None if plain is None else plain.card
@@ -370,17 +382,17 @@ class ToolCalls:
             ]
         named_cards = tool_names(
             cards
-        )  # names of all cards, so that each has the same name at every endpoint
+        )  # names are computed for all cards, so that each card has the same name at every endpoint
         return {name: card for name, card in named_cards.items() if incoming.shows(context, card)}
 
     def schema(self, name: str) -> Mapping[str, Any] | None:
-        """Return the schema of a tool's arguments, without I/O, for the headers that repeat some of them; ``None`` if
-        the tool cannot be called.
+        """Return the schema of a tool's arguments, or ``None`` if the tool cannot be called. Performs no I/O; the
+        schema is used to check the headers that repeat arguments.
         """
         servable = self._registry.get(f"tool/{name}")
         return None if servable is None else servable.card.input_schema
 
 
 def _asks(held_run: HeldRun, requests: types.InputRequests) -> types.InputRequiredResult:
-    """Return what the client must find out before it calls again."""
+    """Return the questions that the client must answer before it calls again."""
     return types.InputRequiredResult(input_requests=requests, request_state=held_run.id)

@@ -1,8 +1,9 @@
-"""Small pages that a host shows beside a call: citations with the document's page, questions of a call, and charts.
+"""Small pages that a host shows next to a call: citations with the document's page, a call's questions, and charts.
 Also the tools that these views call, and the tools whose results they draw.
 
 Only hosts that declare the extension learn of views. A page contains no data and no key: the host gives it the call
-and its result, and passes on its tool calls, including those to `ViewTools`. Built from ``page/src/views``.
+and its result, and passes on the page's tool calls, including calls of `ViewTools`. The pages are built from
+``page/src/views``.
 
 Source: SEP-1865, the extension ``io.modelcontextprotocol/ui``, 2026-01-26.
 """
@@ -50,7 +51,7 @@ _CLOSED: Final = {
     "csp": {"connectDomains": [], "resourceDomains": [], "frameDomains": [], "baseUriDomains": []},
     "prefersBorder": True,
 }
-"""Content security policy of a view: it may reach nothing."""
+"""Content security policy of a view: the view may not connect to anything."""
 
 
 def uri_of(view: View) -> str:
@@ -66,7 +67,7 @@ def view_at(uri: str) -> View | None:
 
 
 def shows_views(context: ServerRequestContext[Any]) -> bool:
-    """Return whether the host of this request shows views."""
+    """Return whether the host of this request can show views."""
     capabilities = context.session.client_capabilities
     extension = (capabilities.extensions or {}).get(EXTENSION) if capabilities is not None else None
     media_types = extension.get("mimeTypes") if isinstance(extension, Mapping) else None
@@ -90,7 +91,7 @@ def _html(view: View) -> str:
 
 
 def linked(tool: types.Tool, card: Card) -> types.Tool:
-    """Return the tool of a card, linked to the view of its calls if it has one."""
+    """Return the MCP tool of a card, linked to the view that shows its calls, if any."""
     view = _view_of(card)
     return tool if view is None else tool.model_copy(update={"meta": link(view)})
 
@@ -194,21 +195,21 @@ _FINETUNE_TOOL: Final = _tool(
     link("chart"),
 )
 _CHARTS: Final = ((_EVAL_TOOL, "chat"), (_FINETUNE_TOOL, "finetune"))
-"""Each chart tool with the scope that its data requires."""
+"""Each chart tool, with the scope that its data requires."""
 
 
 MAX_RUNS: Final = 100
 """Maximum number of evaluation runs in one chart."""
 
 MAX_STEPS: Final = 1_000
-"""Maximum number of steps of a fine-tuning job in one chart; the last steps are shown."""
+"""Maximum number of training steps in the chart of a fine-tuning job; the chart shows the last steps."""
 
 _MEASURED: Final = ("train_loss", "valid_loss", "reward")
 
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """Lines of points ``(x, y)`` by name, and a table with the same data and more."""
+    """Named lines of points ``(x, y)``, and a table with the same and additional data."""
 
     title: str
     x: str
@@ -217,7 +218,7 @@ class Drawing:
     rows: Sequence[Sequence[str | float | None]]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the drawing for the view."""
+        """Return the drawing as JSON for the view."""
         lines = [
             {"name": name, "points": [{"x": x, "y": y} for x, y in points]}
             for name, points in self.lines.items()
@@ -250,8 +251,8 @@ class Drawings:
         return await stores.contents.page(await stores.get(store, caller), file, number, passage)
 
     async def scores(self, caller: Principal, ref: str) -> Drawing:
-        """Return the mean scores of an evaluation's runs. ``ref`` is its id or name; empty means the newest
-        evaluation.
+        """Return the mean scores of an evaluation's runs. ``ref`` is the evaluation's id or name; empty means the
+        newest evaluation.
         """
         from portico_server.evals import statistics
 
@@ -307,7 +308,7 @@ def _rounded(value: float | None) -> float | None:
 
 
 class ViewTools:
-    """The tools that views call, and the tools whose results they show, for hosts that show views."""
+    """The tools that views call, and the tools whose results views show. Only hosts that show views get these tools."""
 
     def __init__(self, drawings: Drawings, questions: QuestionService, runner: Runner) -> None:
         self._drawings = drawings
@@ -315,8 +316,8 @@ class ViewTools:
         self._runner = runner
 
     def list(self, context: ServerRequestContext[Any]) -> Sequence[types.Tool]:
-        """Return the tools that the caller may call at this endpoint. At an endpoint for a single object, only views
-        call them.
+        """Return the view tools that the caller may call at this endpoint. At an endpoint for a single object, they
+        are hidden from the model.
         """
         if incoming.is_narrow(context):
             return [_PAGE_TOOL, _HIDDEN_QUESTIONS, _ANSWER_TOOL]
@@ -331,7 +332,7 @@ class ViewTools:
         arguments: Mapping[str, Any],
         find: Callable[[ServerRequestContext[Any], str], Awaitable[Card]],
     ) -> types.CallToolResult:
-        """Call a view tool. ``find`` returns the card behind the name of another tool."""
+        """Call a view tool. ``find`` returns the card for another tool's name."""
         tool = next((tool for tool in self.list(context) if tool.name == name), None)
         if tool is None:
             raise MCPError(
@@ -373,8 +374,8 @@ class ViewTools:
     async def _open(
         self, context: ServerRequestContext[Any], caller: Principal, about: Card | None
     ) -> types.CallToolResult:
-        """Return the open questions of the caller's calls to a person, either of one tool or of the single object of
-        this endpoint.
+        """Return the open questions that the caller's calls ask a person. They are limited to one tool, or to the
+        single object of this endpoint.
         """
         page = await self._questions.list(caller, status="pending", limit=MAX_QUESTIONS)
         question_rows = [

@@ -1,4 +1,4 @@
-"""``/api/adapters``: small sets of weights on top of a model, each under its own model name."""
+"""``/api/adapters``: adapters, which are small sets of weights on top of a model, each with its own model name."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ router = new_router(prefix="/api/adapters", tags=["Models"])
 
 
 class AdapterRequest(BaseModel, extra="forbid"):
-    """An adapter at ``path`` on the daemon's machine, to be served as ``name``."""
+    """An adapter at ``path`` on the daemon's machine, and the ``name`` under which it is served."""
 
     base: str
     path: str
@@ -28,7 +28,7 @@ class AdapterRequest(BaseModel, extra="forbid"):
 
 
 class AdapterChange(BaseModel, extra="forbid"):
-    """A new scale: 0 is the base alone, 1 the scale that the adapter was trained for."""
+    """A new scale: 0 is the base model alone, 1 the scale for which the adapter was trained."""
 
     scale: float
 
@@ -36,7 +36,7 @@ class AdapterChange(BaseModel, extra="forbid"):
 class AdapterExportRequest(BaseModel, extra="forbid"):
     """Where to write an adapter on the daemon's machine; ``path`` must not exist yet.
 
-    ``merged``: fold the adapter into its model. ``type`` is the number format of a GGUF file.
+    ``merged``: merge the adapter into its base model. ``type`` is the number format of a GGUF file.
     """
 
     path: str
@@ -49,14 +49,14 @@ class AdapterExportRequest(BaseModel, extra="forbid"):
 async def list_adapters(
     services: TheServices, caller: ModelsReader, base: Annotated[str | None, Query()] = None
 ) -> Listed[Adapter]:
-    """List all adapters by name, or the adapters of one base model."""
+    """List all adapters, or the adapters of one base model, sorted by name."""
     adapter_infos = services.models.adapters.list(base)
     return Listed(data=[_adapter(info) for info in adapter_infos if caller.sees(info.owner)])
 
 
 @router.post("")
 async def create_adapter(body: AdapterRequest, services: TheServices, _caller: Admin) -> Adapter:
-    """Copy an adapter, test it with its base, and serve it. Calls in progress are completed."""
+    """Copy an adapter, test it with its base model, and serve it. Calls in progress are completed."""
     path = Path(body.path)
     if not path.is_absolute():
         raise InvalidRequest(
@@ -69,7 +69,7 @@ async def create_adapter(body: AdapterRequest, services: TheServices, _caller: A
 async def export_adapter(
     name: str, body: AdapterExportRequest, services: TheServices, caller: Admin
 ) -> StartedRun:
-    """Write an adapter, or its model merged with it, to a path on the daemon's machine, in a durable run."""
+    """Write an adapter, or its base model merged with it, to a path on the daemon's machine, in a durable run."""
     export = ExportRequest(name, body.path, body.merged, body.format, body.type)
     return StartedRun(run=await services.models.exports.begin(export, caller))
 
@@ -85,7 +85,7 @@ async def retrieve_adapter(name: str, services: TheServices, caller: ModelsReade
 
 @router.patch("/{name:path}")
 async def change_adapter(name: str, body: AdapterChange, services: TheServices, _caller: Admin) -> Adapter:
-    """Change the scale of an adapter, from the next call on."""
+    """Change the scale of an adapter. The new scale applies from the next call on."""
     return _adapter(await services.models.adapters.scale(name, body.scale))
 
 

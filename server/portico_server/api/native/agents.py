@@ -1,4 +1,4 @@
-"""``/api/agents``: run an agent that is not deployed, such as one composed with the SDK."""
+"""``/api/agents``: run an agent that is not deployed, such as an agent composed with the SDK."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class SessionName(BaseModel, extra="forbid"):
 class AgentInput(BaseModel, extra="forbid"):
     """An agent (docs/agents.md) and its input: text, parts, or a message.
 
-    ``session`` is where the agent remembers, under ``path``, its position in a tree of agents. Without a session it
-    remembers nothing. ``variables`` fill the instructions.
+    The agent remembers the conversation in ``session``, under ``path``, its position in a tree of agents. Without a
+    session it remembers nothing. ``variables`` are inserted into the instructions.
     """
 
     agent: dict[str, Any]
@@ -47,7 +47,7 @@ class AgentToCheck(BaseModel, extra="forbid"):
 
 @agent_router.post("/api/agents/check")
 async def check_agent(body: AgentToCheck, services: TheServices, caller: Caller) -> CheckedSpec:
-    """Check a whole agent, and whether everything it names exists, without running it."""
+    """Check an agent and that everything it names exists, without running the agent."""
     try:
         spec = read.agent(body.agent)
         await services.agents.exists(spec, caller)
@@ -70,7 +70,7 @@ async def agent_schema() -> dict[str, Any]:
 async def run_agent(body: AgentInput, services: TheServices, caller: Caller) -> EventStream:
     """Run an agent on one message and stream its events; the last event contains the answer as a message.
 
-    If the client leaves, the turn is cancelled and nothing of it is stored.
+    If the client leaves, the turn is cancelled and none of it is stored.
     """
     spec = read.agent(body.agent)
     run = services.agents.begin(

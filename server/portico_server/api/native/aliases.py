@@ -25,7 +25,7 @@ class Alias(BaseModel):
 
 @router.get("")
 async def list_aliases(services: TheServices, caller: ModelsReader) -> Listed[Alias]:
-    """List all aliases by name, except those of models trained by other keys."""
+    """List all aliases by name, except aliases of models that other keys trained."""
     pairs = [
         (name, target)
         for name, target in sorted(services.registry.aliases.items())
@@ -36,6 +36,6 @@ async def list_aliases(services: TheServices, caller: ModelsReader) -> Listed[Al
 
 @router.put("/{name:path}")
 async def set_alias(name: str, body: AliasTarget, services: TheServices, _caller: Admin) -> Alias:
-    """Point a name to a model or app, from now on and after restarts."""
+    """Point a name to a model or app. The alias takes effect immediately and survives restarts."""
     await services.models.aliases.set(name, body.target)
     return Alias(name=name, target=services.registry.aliases[name])

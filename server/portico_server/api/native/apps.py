@@ -44,7 +44,7 @@ router = new_router(prefix="/api/apps", tags=["Apps"])
 
 
 class RunInput(BaseModel):
-    """The input of a run: ``input`` according to the app's input schema, or ``messages``, a conversation with the
+    """The input of a run: ``input``, which must match the app's input schema, or ``messages``, a conversation with the
     options of a chat completion. ``session`` names a conversation that the app remembers.
     """
 
@@ -56,9 +56,9 @@ class RunInput(BaseModel):
 
 
 class DeployedApp(BaseModel, extra="forbid"):
-    """An app to deploy. ``expected_version``: refuse with 409 if the current version is a different one.
+    """An app to deploy. If the current version is not ``expected_version``, the request is refused with 409.
 
-    ``serve_later``: the flow may call client functions that no worker serves yet; otherwise it is refused with 409.
+    ``serve_later``: allow client functions that no worker serves yet; without it, such a flow is refused with 409.
     """
 
     name: str
@@ -70,10 +70,11 @@ class DeployedApp(BaseModel, extra="forbid"):
 
 
 class Update(BaseModel, extra="forbid"):
-    """A change to an app. ``set`` maps places in the specification (``outline.system``) to new values; null removes a
+    """A change to an app. ``set`` maps paths in the specification (``outline.system``) to new values; null removes a
     field.
 
-    The result is a new version, otherwise unchanged. ``limits`` replace the limits of the app and create no version.
+    The result is a new version; all other fields stay unchanged. ``limits`` replace the app's limits and create no
+    version.
     """
 
     set: dict[str, Any] = Field(default_factory=dict)
@@ -83,7 +84,7 @@ class Update(BaseModel, extra="forbid"):
 
 
 class RollBack(BaseModel, extra="forbid"):
-    """``version`` is the version to restore; by default the version before the current one."""
+    """The version to restore; by default the version before the current one."""
 
     version: int | None = None
 
@@ -92,7 +93,7 @@ class RollBack(BaseModel, extra="forbid"):
 class TargetSettings(TargetOptions):
     """Where the package runs.
 
-    ``image`` is the name of the image, ``base`` the Python image that it is built on, ``host`` the name of an Ingress.
+    ``image`` is the name of the image to build, ``base`` its Python base image, ``host`` the host name of an Ingress.
     Several ``replicas`` share a PostgreSQL; ``partition``, ``account``, ``time`` and ``gres`` are options of sbatch.
     """
 
@@ -106,9 +107,10 @@ class TargetSettings(TargetOptions):
 
 
 class PackageOrder(BaseModel, extra="forbid"):
-    """A package to create: of a ``version`` (by default the current one), for ``targets``, with ``stores`` as archives
-    or by their sources, with ``models`` by their sources or with files of the daemon's machine, and with the
-    additional names in ``include``.
+    """A package to create. ``version`` is the app's version, by default the current one; ``targets`` are the places
+    where the package can run. ``stores`` selects whether stores are packed as archives or as their sources, and
+    ``models`` whether models are packed as their sources or as files on the daemon's machine. ``include`` lists
+    additional names.
     """
 
     version: int | None = Field(None, ge=1)
@@ -119,7 +121,7 @@ class PackageOrder(BaseModel, extra="forbid"):
     options: TargetSettings = TargetSettings()
 
     def request(self) -> PackageRequest:
-        """Return the order as the daemon's internal value."""
+        """Return the order as a `PackageRequest`."""
         return PackageRequest(
             self.version,
             tuple(dict.fromkeys(self.targets)),
@@ -135,7 +137,7 @@ async def list_apps(
     services: TheServices,
     caller: Caller,
     all: Annotated[
-        bool, Query(description="For admins: include the deployed apps of other keys, by their ids")
+        bool, Query(description="For admins: include the deployed apps of other keys, listed by id")
     ] = False,
 ) -> Listed[App]:
     """List the apps that the caller may call."""
@@ -152,7 +154,7 @@ async def list_apps(
 
 @router.post("")
 async def deploy_app(body: DeployedApp, services: TheServices, caller: Caller) -> AppVersion:
-    """Deploy an app, or a new version of it, for all later calls. Deploying an identical app changes nothing."""
+    """Deploy an app, or a new version of an app, for all later calls. Deploying an identical app changes nothing."""
     if body.kind == "flow" and not body.serve_later:
         await services.flows.refuse_unserved(body.name, body.spec, caller)
     row, version = await services.apps.deploy(
@@ -170,7 +172,8 @@ async def retrieve_app(name: str, services: TheServices, caller: Caller) -> App:
 @router.patch("/{name}")
 async def update_app(name: str, body: Update, services: TheServices, caller: Caller) -> AppVersion:
     """Change parts of a deployed app, or its limits. Runs and sessions in progress continue."""
-    # An error in one part must not leave the other part applied.
+    # Parse the limits first: if they are invalid, the changes to the specification must not be applied
+    # either.
     limits = UsageLimits.parse(body.limits) if body.limits is not None else None
     row, version = services.apps.index.find(name, caller)
     if body.set:
@@ -190,9 +193,9 @@ async def update_app(name: str, body: Update, services: TheServices, caller: Cal
 async def draw_app(
     name: str, services: TheServices, caller: Caller, format: Literal["mermaid", "svg"] = "mermaid"
 ) -> Response:
-    """Draw a deployed app: as the text of a Mermaid flowchart, or as SVG.
+    """Draw a deployed app as the text of a Mermaid flowchart, or as SVG.
 
-    Callers that may call the app but not read its specification see its steps without their conditions.
+    Callers that may call the app but not read its specification see the app's steps without their conditions.
     """
     row, version = services.apps.index.find(name, caller)
     if row.kind == "flow":
@@ -239,8 +242,8 @@ async def remove_app(name: str, services: TheServices, caller: Caller) -> None:
 
 @router.get("/{name}/versions")
 async def list_versions(name: str, services: TheServices, caller: Caller) -> Listed[AppVersion]:
-    """List the versions of a deployed app with their specifications, newest first: of the caller's own apps; for an
-    admin, of any.
+    """List the versions of a deployed app with their specifications, newest first. An admin can list the versions of
+    any app, other callers only of their own apps.
     """
     row, _current = services.apps.index.readable(name, caller)
     return Listed(
@@ -266,14 +269,14 @@ async def run_app(
     services: TheServices,
     caller: Caller,
     request: HttpRequest,
-    stream: Annotated[bool, Query(description="false for one JSON answer")] = True,
+    stream: Annotated[bool, Query(description="false for a single JSON response")] = True,
     keep: Annotated[bool, Query(description="true: the run continues when the client leaves")] = False,
 ) -> Response:
-    """Run an app and stream its events; the header ``x-portico-run`` names the run. If the client leaves, the run is
-    cancelled.
+    """Run an app and stream its events; the header ``x-portico-run`` contains the run id. If the client leaves, the
+    run is cancelled.
 
     With ``keep``, or if the app is a durable flow, the run continues when the client leaves. Without ``stream``, the
-    answer is ``{"run": …, "output": …}``.
+    response is ``{"run": …, "output": …}``.
     """
     servable = await _resolve(services, name, caller)
     asked_request = _request(body)
@@ -295,7 +298,7 @@ async def run_app(
 
 
 async def _output(runner: Runner, run: Run, *, stay: bool) -> Any:
-    """Return the output of the run, or raise its error. ``stay``: the run outlives the request that waits."""
+    """Return the output of the run, or raise its error. ``stay``: the run continues if the waiting request ends."""
     if stay:
         async for _event in run.log.follow():
             pass
@@ -350,7 +353,7 @@ def _app(card: Card, services: ApiServices, caller: Principal) -> App:
 
 
 def _deployed(row: AppRow, version: VersionRow, services: ApiServices, caller: Principal) -> AppVersion:
-    """Return the version that is now current, with what it still requires."""
+    """Return the version that is now current, with what it still lacks before it can run."""
     answers = services.registry.get(row.id, caller)
     flow, agent = getattr(answers, "flow", None), getattr(answers, "spec", None)
     needs = (

@@ -19,7 +19,7 @@ router = new_router(prefix="/api/stores", tags=["Stores"])
 
 
 class Imported(BaseModel):
-    """The imported store. ``run``, if set, creates the vectors missing from the archive."""
+    """The imported store. ``run``, if set, is the run that creates the vectors missing from the archive."""
 
     store: Store
     run: str | None
@@ -29,7 +29,7 @@ class Imported(BaseModel):
 async def export_store(
     store: str, services: TheServices, caller: Caller, vectors: bool = True
 ) -> StreamingResponse:
-    """Return a zip archive of the files, the chunks and, unless declined, the vectors of a store."""
+    """Return a zip archive of a store's files and chunks, and of its vectors unless ``vectors`` is false."""
     row = await services.stores.get(store, caller, is_whole=True)
     await services.stores.portable.require_portable(row)
     name = quote(f"{row.name or row.id}.zip")
@@ -51,7 +51,9 @@ _ARCHIVE = upload.declare_form(
 
 @router.post("/import", openapi_extra=_ARCHIVE)
 async def import_store(request: Request, services: TheServices, caller: Caller) -> Imported:
-    """Import a store from an archive: a form with the ``file``, and with a ``name`` to rename the store."""
+    """Import a store from an archive. The form contains the archive as ``file``, and optionally a new ``name`` for the
+    store.
+    """
     form = await upload.read(request, services.files)
     try:
         row, run = await services.stores.portable.restore(

@@ -38,7 +38,9 @@ async def retrieve_artifact(artifact_id: str, services: TheServices, caller: Cal
 
 @router.get("/{artifact_id}/content", response_class=FileResponse)
 async def read_artifact(artifact_id: str, services: TheServices, caller: Caller) -> FileResponse:
-    """Return the bytes of an artifact. Model-written code made it, so it is never shown as a page of the daemon."""
+    """Return the bytes of an artifact. Code written by a model may have made the artifact, so browsers never show it
+    as a page of the daemon.
+    """
     return artifact_response(services.artifacts, await services.artifacts.get(artifact_id, caller))
 
 

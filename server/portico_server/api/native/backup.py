@@ -1,6 +1,4 @@
-"""``/api/backup`` and ``/api/vacuum``: the home folder of a daemon as one archive, and the release of unused disk
-space.
-"""
+"""``/api/backup`` and ``/api/vacuum``: a daemon's home folder as one archive, and the release of unused disk space."""
 
 from __future__ import annotations
 
@@ -21,7 +19,7 @@ router = new_router(prefix="/api", tags=["Daemon"])
 
 
 class _Held(StreamingResponse):
-    """A response that releases its resources when sending ends, even if it never started."""
+    """A response that releases its resources when sending ends, even if sending never started."""
 
     def __init__(self, stack: AsyncExitStack, pieces: Blocks, **options: Any) -> None:
         super().__init__(pieces, **options)
@@ -33,7 +31,7 @@ class _Held(StreamingResponse):
 
 
 async def _archive_blocks(new_backup: Backup, stack: AsyncExitStack) -> Blocks:
-    """Yield the archive. The last piece follows once everything is released, so that the next backup can start."""
+    """Yield the archive. Its last piece follows after all resources are released, so that the next backup can start."""
     last = b""
     async for piece in new_backup.pieces():
         if last:
@@ -45,7 +43,7 @@ async def _archive_blocks(new_backup: Backup, stack: AsyncExitStack) -> Blocks:
 
 @router.get("/backup", response_class=StreamingResponse)
 async def back_up(services: TheServices, _caller: Admin, models: bool = False) -> StreamingResponse:
-    """Return a zip archive of all data of the daemon, as of one moment; ``models`` adds the model files."""
+    """Return a zip archive of all data of the daemon at one moment. ``models`` adds the model files."""
     settings = services.settings
     check_here(settings)
     stack = AsyncExitStack()

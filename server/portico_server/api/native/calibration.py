@@ -1,4 +1,4 @@
-"""``/api/stores/{store}/calibrate``: measure on questions how useful the vectors of a store are."""
+"""``/api/stores/{store}/calibrate``: measure, with questions, how useful the vectors of a store are."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ router = new_router(prefix="/api/stores/{store}/calibrate", tags=["Stores"])
 
 
 class CalibrationRequest(BaseModel, extra="forbid"):
-    """``questions`` with the ``file`` or ``passage`` that answers each, or the number of questions for a chat
-    ``model`` to ask.
+    """``questions``, each with the ``file`` or ``passage`` that answers it, or the number of questions that a chat
+    ``model`` writes.
     """
 
     questions: list[dict[str, Any]] | None = None
     generate: int | None = Field(default=None, ge=1, le=500)
     model: str = "default"
     apply: bool = False
-    """Whether to use the best weight from now on."""
+    """Whether the store uses the best weight from now on."""
 
 
 @router.post("")

@@ -24,10 +24,10 @@ Outcome = Literal["promoted", "rolled_back"]
 
 
 class CanaryRuleRequest(BaseModel, extra="forbid"):
-    """Conditions checked once the canary has ``after`` calls: its mean score, its maximum distance below the
-    baseline's score, its errors per call, and the ratio of its mean duration to the baseline's.
+    """Conditions that are checked after a canary has had ``after`` calls: its mean score, the maximum distance of its
+    score below the baseline's score, its errors per call, and the ratio of its mean duration to the baseline's.
 
-    Scores count from ``min_samples`` judged answers on (20).
+    Scores count once ``min_samples`` answers are judged (default 20).
     """
 
     after: Annotated[int | None, Field(ge=1)] = None
@@ -41,10 +41,10 @@ class CanaryRuleRequest(BaseModel, extra="forbid"):
 class CanaryRequest(BaseModel, extra="forbid"):
     """A canary to set. ``target`` is the alias's possible next target, a model or ``APP@VERSION``.
 
-    ``weight`` is its share of calls; ``keys``, by name or id, always get it. ``sticky`` is the unit that stays on its
-    side: a ``session`` (a conversation), a ``caller`` (a key) or a ``request``. ``eval`` judges the share ``sample``
-    of the answers. The canary is promoted when all conditions of ``promote`` are met, and rolled back when any
-    condition of ``rollback`` is not met.
+    ``weight`` is the target's share of calls; all calls of ``keys``, given by name or id, go to the target. ``sticky``
+    is the unit whose calls all go to the same side: a ``session`` (a conversation), a ``caller`` (a key) or a
+    ``request``. ``eval`` judges the share ``sample`` of the answers. The canary is promoted when all conditions of
+    ``promote`` are met, and rolled back when any condition of ``rollback`` is not met.
     """
 
     target: Name
@@ -58,14 +58,14 @@ class CanaryRequest(BaseModel, extra="forbid"):
 
 
 class CanaryEnd(BaseModel, extra="forbid"):
-    """The reason for ending the canary, recorded in its journal."""
+    """The reason for ending the canary. The canary's journal records it."""
 
     reason: Annotated[str, Field(max_length=MAX_REASON_CHARS)] = ""
 
 
 @router.get("")
 async def list_canaries(services: TheServices, caller: Admin) -> Listed[Canary]:
-    """List the newest canary of each alias, sorted by alias, even if it has ended."""
+    """List the newest canary of each alias, sorted by alias. The list includes canaries that have ended."""
     return Listed(data=[_canary(view) for view in await services.canaries.list(caller)])
 
 
@@ -85,7 +85,7 @@ async def canary_history(alias: str, services: TheServices, caller: Admin) -> Li
 async def set_canary(alias: str, body: CanaryRequest, services: TheServices, caller: Admin) -> Canary:
     """Split the calls of an alias from now on.
 
-    If the current canary has the same target, change its weight and rules and keep its counts.
+    If the current canary has the same target, its weight and rules change and its counts stay.
     """
     spec = parse(body.model_dump(exclude_unset=True))
     return _canary(await services.canaries.set(alias, spec, caller))
@@ -99,8 +99,8 @@ async def promote_canary(alias: str, body: CanaryEnd, services: TheServices, cal
 
 @router.post("/{alias}/rollback")
 async def rollback_canary(alias: str, body: CanaryEnd, services: TheServices, caller: Admin) -> Canary:
-    """Point the alias back to its previous target, for all calls from now on. Calls in progress finish on their
-    side.
+    """Point the alias back to its previous target, for all calls from now on. Calls in progress finish with the target
+    they started with.
     """
     return _canary(await services.canaries.end(alias, "rolled_back", body.reason, caller))
 

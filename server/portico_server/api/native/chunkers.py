@@ -24,11 +24,11 @@ from portico_server.knowledge.preview import check_strategies
 router = new_router(prefix="/api", tags=["Chunkers"])
 
 LIMIT = 1_000
-"""Maximum number of chunks shown per strategy."""
+"""Maximum number of chunks that a preview shows per strategy."""
 
 
 class ChunkingRequest(BaseModel, extra="forbid"):
-    """A text to split; ``filename`` determines its format."""
+    """A text to split; the extension of ``filename`` determines its format."""
 
     text: str
     filename: str = "text.txt"
@@ -40,7 +40,10 @@ _BODY = upload.declare_form(
     ["file"],
     {
         "file": upload.FILE,
-        "strategies": {"type": "string", "description": "A JSON list of names or objects"},
+        "strategies": {
+            "type": "string",
+            "description": "A JSON list of strategies, each a name or an object",
+        },
         "limit": {"type": "integer", "minimum": 1, "maximum": LIMIT},
     },
     json=ChunkingRequest.model_json_schema(),
@@ -97,7 +100,7 @@ async def _json(request: Request) -> Any:
 
 
 def _fields(fields: Mapping[str, str]) -> dict[str, Any]:
-    """Return the form fields other than the file; the list of strategies is JSON."""
+    """Return the form fields other than the file. The field ``strategies`` is parsed as a JSON list."""
     options: dict[str, Any] = {
         name: value for name, value in fields.items() if name in ("strategies", "limit")
     }
@@ -118,5 +121,5 @@ def _chunking_request(value: Any) -> ChunkingRequest:
 
 
 async def _bytes(text: str) -> AsyncIterator[bytes]:
-    # JSON can contain a lone surrogate, UTF-8 cannot.
+    # JSON can contain a lone surrogate, but UTF-8 cannot.
     yield text.encode("utf-8", "replace")

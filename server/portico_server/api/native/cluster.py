@@ -14,7 +14,7 @@ router = new_router(prefix="/api/cluster", tags=["Cluster"])
 
 
 class DrainRequest(BaseModel, extra="forbid"):
-    """The reason for draining a node, shown in its scheduler. ``dry_run``: only report what would be done."""
+    """The reason for draining a node; the node's scheduler shows it. ``dry_run``: only report the effects."""
 
     reason: Annotated[str, Field(max_length=MAX_REASON_CHARS)]
     dry_run: bool = False
@@ -23,7 +23,7 @@ class DrainRequest(BaseModel, extra="forbid"):
 @router.get("")
 async def cluster_status(services: TheServices, _caller: Admin) -> ClusterStatus:
     """Return the daemons on this database, the nodes of each launcher in use, and the processes of models and training
-    jobs with their nodes. If a scheduler does not respond, its launcher has an ``error``.
+    jobs with their nodes. If a scheduler does not respond, the entry of its launcher has an ``error``.
     """
     return await services.cluster.status()
 
@@ -32,9 +32,9 @@ async def cluster_status(services: TheServices, _caller: Admin) -> ClusterStatus
 async def drain_node(
     launcher: str, node: str, body: DrainRequest, services: TheServices, _caller: Admin
 ) -> DrainedNode:
-    """Stop starting processes on a node, given by its name or address.
+    """Start no more processes on a node, which is given by its name or address.
 
-    Models on the node are started elsewhere first and then stopped; training jobs run to completion.
+    Models on the node are started on other nodes first and then stopped; training jobs run to completion.
     """
     return await services.cluster.drain(launcher, node, body.reason, dry_run=body.dry_run)
 

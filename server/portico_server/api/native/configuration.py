@@ -20,8 +20,8 @@ class ApplyRequest(BaseModel, extra="forbid"):
     """A configuration to apply.
 
     ``configuration``: the contents of a configuration file (docs/configuration.md) with its variables replaced.
-    ``folder``: the base of its relative paths, on the daemon's machine. ``prune``: kinds (``apps``, ``tools`` …) of
-    which everything that the configuration does not name is removed.
+    ``folder``: the folder on the daemon's machine to which relative paths refer. ``prune``: kinds (``apps``, ``tools``
+    …) of objects to remove if the configuration does not name them.
     """
 
     configuration: dict[str, Any]
@@ -32,7 +32,9 @@ class ApplyRequest(BaseModel, extra="forbid"):
 
 @router.post("/api/apply")
 async def apply_configuration(body: ApplyRequest, services: TheServices, caller: Admin) -> Applied:
-    """Check a whole configuration, then create and change what differs. Applying it again changes nothing."""
+    """Check a whole configuration, then create missing objects and change those that differ. Applying it again changes
+    nothing.
+    """
     for kind in body.prune:
         if kind not in PRUNABLE:
             raise InvalidRequest(

@@ -22,7 +22,7 @@ router = new_router(prefix="/api", tags=["Daemon"])
 
 
 class Stopping(BaseModel):
-    """The daemon stops after this response."""
+    """Confirmation that the daemon stops after this response."""
 
     stopping: bool = True
 
@@ -70,7 +70,7 @@ async def shut_down(services: TheServices, _caller: Admin) -> Stopping:
 
 @router.get("/plugins")
 async def list_plugins(services: TheServices, _caller: Admin) -> Listed[Plugin]:
-    """List what installed distributions add: engines, chunkers, tools and providers. This imports all of them."""
+    """List the engines, chunkers, tools and providers that installed distributions add. This imports all of them."""
     return Listed(data=list(await services.plugins.list()))
 
 
@@ -93,7 +93,7 @@ async def list_guards(services: TheServices, _caller: Admin) -> Listed[Configure
 
 
 async def _problems(services: ApiServices) -> list[Problem]:
-    """Return the problems of the configuration and of the buckets, then the plugins that cannot be used."""
+    """Return the problems of the configuration and of the buckets, followed by the plugins that cannot be used."""
     problems = list(await services.problems.current())
     if (wrong := await services.places.problem()) is not None:
         problems.append(Problem(name="", place="settings.files", reason=wrong.message))
@@ -122,7 +122,7 @@ def _small_model(services: ApiServices, apps: Sequence[Card]) -> SmallModel | No
 
 
 def _apps_using(names: Set[str], apps: Sequence[Card]) -> tuple[str, ...]:
-    """Return the apps that call one of the models ``names``, directly or through another app."""
+    """Return the apps that call any of the models ``names``, directly or through another app."""
     uses = {card.name: {*card.labels.get("uses", ()), card.labels.get("model")} for card in apps}
     dependents: set[str] = set()
     while new_dependents := {

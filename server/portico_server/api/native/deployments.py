@@ -1,4 +1,4 @@
-"""``/api/deployments`` and ``/api/models/pull``: the models of this daemon and their processes."""
+"""``/api/deployments`` and ``/api/models/pull``: the models of this daemon and the processes that run them."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ router = new_router(prefix="/api", tags=["Models"])
 class DeploymentRequest(BaseModel, extra="forbid"):
     """A model to register; ``engine`` and ``task`` are detected unless set.
 
-    ``replicas`` is a number of processes, or the sources of the additional processes. ``launcher`` starts them; if
-    empty, the launcher from the settings. ``resources`` are what they request from a scheduler.
+    ``replicas`` is a number of processes, or the sources of the additional processes. ``launcher`` starts the
+    processes; if empty, the launcher from the settings starts them. ``resources`` are requested from a scheduler for
+    each process.
     """
 
     name: str
@@ -60,7 +61,9 @@ class PullRequest(BaseModel, extra="forbid"):
 
 
 class PlanRequest(BaseModel, extra="forbid"):
-    """A model's name or source, and what to plan for; ``hardware`` is the name of a preset, empty for this machine."""
+    """A model's name or source, and the conditions to plan for; ``hardware`` is the name of a preset, empty for this
+    machine.
+    """
 
     model: str
     hardware: str = ""
@@ -68,7 +71,9 @@ class PlanRequest(BaseModel, extra="forbid"):
 
 
 class Estimate(BaseModel):
-    """Bytes by purpose, per GPU if there are several. ``available`` is the memory that models may use."""
+    """Memory in bytes by purpose, per GPU if the machine has several. ``available`` is the memory that models may
+    use.
+    """
 
     device: Literal["cpu", "gpu"]
     weights: int
@@ -80,7 +85,7 @@ class Estimate(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Plan(deployments.Plan):
-    """What would run, and why. If the model does not fit, ``nearest`` is the nearest plan that does."""
+    """How a model would run, and why. If the model does not fit, ``nearest`` is the most similar plan that fits."""
 
     estimate: Estimate  # type: ignore[assignment]  # the SDK has it as a JSON object
 
@@ -92,7 +97,7 @@ class BetterDecision(BaseModel, extra="forbid"):
 
 
 class BetterDecided(BaseModel):
-    """The run that fetches the better model and starts using it; null if the offer was declined."""
+    """The run that fetches the better model and then switches to it; null if the offer was declined."""
 
     run: str | None
 
@@ -105,7 +110,7 @@ async def list_deployments(services: TheServices, caller: ModelsReader) -> Liste
 
 @router.post("/deployments")
 async def create_deployment(body: DeploymentRequest, services: TheServices, _caller: Admin) -> Deployment:
-    """Register a model. It is fetched and loaded at its first call, or by ``load``."""
+    """Register a model. The model is fetched and loaded at its first call or by ``load``."""
     check_defaults(body.name, body.defaults)
     fields = body.model_dump() | {"aliases": tuple(body.aliases)}
     if isinstance(body.replicas, list):
@@ -117,7 +122,7 @@ async def create_deployment(body: DeploymentRequest, services: TheServices, _cal
 async def deployment_logs(
     name: str, services: TheServices, _caller: Admin, lines: Annotated[int, Query(ge=1, le=10_000)] = 100
 ) -> Listed[str]:
-    """Return the last lines of the engine's log."""
+    """Return the last lines of the log of a deployment's engine."""
     return Listed(data=services.models.logs(name, lines))
 
 
@@ -148,13 +153,13 @@ async def retrieve_deployment(name: str, services: TheServices, caller: ModelsRe
 async def change_deployment(
     name: str, body: DeploymentChange, services: TheServices, _caller: Admin
 ) -> Deployment:
-    """Set parameters of a model's engine. The model is unloaded and starts with them at its next call."""
+    """Set parameters of a model's engine. The model is unloaded and starts with the new parameters at its next call."""
     return _deployment(await services.models.change(name, body.parameters))
 
 
 @router.delete("/deployments/{name:path}")
 async def delete_deployment(name: str, services: TheServices, _caller: Admin) -> RemovedName:
-    """Delete a deployment; the files of its model stay."""
+    """Delete a deployment. The model's files stay on disk."""
     await services.models.remove(name)
     return RemovedName(name=name)
 
@@ -168,13 +173,13 @@ async def plan_model(body: PlanRequest, services: TheServices, _caller: Admin) -
 
 @router.get("/models/better")
 async def better_model(services: TheServices, _caller: Admin) -> BetterModel:
-    """Return a better model for this machine than the tiny default, and its source. Takes some seconds."""
+    """Return a better model for this machine than the tiny default model, and its source. This takes some seconds."""
     return await services.models.better.offer()
 
 
 @router.post("/models/better")
 async def decide_better_model(body: BetterDecision, services: TheServices, caller: Admin) -> BetterDecided:
-    """Fetch the better model in the background and point `default` to it, or stop offering it."""
+    """Fetch the better model in the background and point `default` to it, or decline the offer."""
     if body.accept:
         return BetterDecided(run=await services.models.better.accept(caller))
     await services.models.better.decline()
@@ -183,7 +188,7 @@ async def decide_better_model(body: BetterDecision, services: TheServices, calle
 
 @router.post("/models/pull")
 async def pull_model(body: PullRequest, services: TheServices, caller: Admin) -> StartedRun:
-    """Fetch the files of a model source, in a durable run."""
+    """Download the files of a model source, in a durable run."""
     return StartedRun(run=await services.models.downloads.pull(body.source, caller))
 
 

@@ -23,7 +23,9 @@ class Building(BaseModel, extra="forbid"):
 
 @router.get("")
 async def list_engines(services: TheServices, _caller: Admin) -> Listed[Engine]:
-    """List all engines by name. Engines with an environment report whether it is installed."""
+    """List all engines by name. If an engine has an environment, its entry says whether the environment is
+    installed.
+    """
     apart = {info.name: info for info in services.models.environments.list()}
     plugins = await pools.LOADING.run(ENGINES.plugins)
     inside = {
@@ -38,7 +40,7 @@ async def list_engines(services: TheServices, _caller: Admin) -> Listed[Engine]:
 
 @router.get("/{name}/parameters")
 async def engine_parameters(name: str, _caller: Admin) -> Listed[EngineParameter]:
-    """List the parameters of an engine, if the engine lists them."""
+    """List the parameters of an engine, if the engine publishes them."""
     engine = await pools.LOADING.run(ENGINES.get, name)
     if engine is None:
         raise NotFound(

@@ -27,11 +27,11 @@ MAX_SHOWN_SETTINGS_COUNT = 20
 
 @dataclass(frozen=True, slots=True)
 class Trial(EvalTrial):
-    """One combination of settings. It is a run of the evaluation, identified by its ``id``.
+    """One combination of settings. A trial is a run of the evaluation, identified by its ``id``.
 
-    ``status``: ``queued``, ``in_progress``, ``completed``, ``stopped`` (abandoned for better trials), ``canceled``,
-    ``failed``. ``score`` is the mean of the objective over the items that are ``done``; ``cost`` in US dollars;
-    ``seconds`` is the time of all items, one after another.
+    ``status``: ``queued``, ``in_progress``, ``completed``, ``stopped`` (abandoned because other trials were better),
+    ``canceled``, ``failed``. ``score`` is the mean of the objective over the number of items in ``done``; ``cost`` is
+    in US dollars; ``seconds`` is the sum of the times of all items.
     """
 
     error: EvalError | None  # type: ignore[assignment]  # the SDK has its message
@@ -39,10 +39,11 @@ class Trial(EvalTrial):
 
 @dataclass(frozen=True, slots=True)
 class EvalSearch(evals.EvalSearch):
-    """A search over settings. ``trials`` are sorted best first; ``best`` is the id of the best trial once the search
-    has ended.
+    """A search over settings. ``trials`` are sorted by score, best first; ``best`` is the id of the best trial once
+    the search has ended.
 
-    ``spec`` is the requested search, ``items`` the number of items, ``run_id`` the durable run with its events.
+    ``spec`` is the requested search, ``items`` the number of items, ``run_id`` the durable run with the search's
+    events.
     """
 
     created_at: Moment
@@ -53,7 +54,7 @@ class EvalSearch(evals.EvalSearch):
 
 
 class TrialChoice(BaseModel, extra="forbid"):
-    """The trial to deploy; by default the best."""
+    """The id of the trial to deploy; by default the best trial."""
 
     trial: str | None = None
 
@@ -62,9 +63,9 @@ class TrialChoice(BaseModel, extra="forbid"):
 async def search_settings(
     eval_id: str, body: Annotated[dict[str, Any], Body()], services: TheServices, caller: Caller
 ) -> EvalSearch | EvalPlan:
-    """Try combinations of settings: ``data_source`` as in a run, ``parameters`` with lists of values by path, such as
-    ``model``, ``sampling_params.temperature`` or ``apps.NAME.STEP.system``. ``dry_run`` only returns what the
-    search would require.
+    """Try combinations of settings: ``data_source`` as in a run, and ``parameters``, which maps paths to lists of
+    values. Paths are, for example, ``model``, ``sampling_params.temperature`` or ``apps.NAME.STEP.system``.
+    ``dry_run`` only returns the plan of the search.
     """
     if body.get("dry_run"):
         search_cost = await services.searches.plan(eval_id, body, caller)
@@ -106,7 +107,7 @@ async def cancel_search(eval_id: str, search_id: str, services: TheServices, cal
 async def apply_search(
     eval_id: str, search_id: str, choice: TrialChoice, services: TheServices, caller: Caller
 ) -> EvalApplied:
-    """Deploy the changes of the best trial to apps, as a new version of each."""
+    """Deploy the best trial's changes to apps, as a new version of each app."""
     trial, versions, unchanged = await services.searches.apply(eval_id, search_id, choice.trial, caller)
     return EvalApplied(trial=trial.id, versions=dict(versions), left=dict(unchanged))
 

@@ -1,6 +1,4 @@
-"""``/api/facts``: what agents remember from conversations for later ones. Facts of other keys are invisible to a
-caller.
-"""
+"""``/api/facts``: facts that agents remember from conversations for later ones. A caller sees only its own facts."""
 
 from __future__ import annotations
 
@@ -35,7 +33,7 @@ async def list_facts(
     agent: str | None = None,
     limit: Limit = 100,
 ) -> Listed[Fact]:
-    """List the caller's facts, optionally of one ``store`` or learnt by one ``agent``."""
+    """List the caller's facts, optionally only facts in one ``store`` or facts learnt by one ``agent``."""
     learnt_facts = await services.agents.facts.list(caller, store=store, agent=agent, limit=limit)
     return Listed(data=[_fact(item) for item in learnt_facts])
 
@@ -63,7 +61,7 @@ async def remove_fact(fact_id: str, services: TheServices, caller: Caller) -> No
 
 
 def _fact(learnt: LearntFact) -> Fact:
-    """Return a fact with its origin."""
+    """Return a learnt fact with its origin."""
     message = learnt.message
     return shaped(
         Fact,

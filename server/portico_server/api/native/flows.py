@@ -35,8 +35,8 @@ router = new_router(tags=["Flows"])
 class FlowInput(BaseModel, extra="forbid"):
     """A flow (docs/flow-spec.md) and its input. ``history``: earlier messages, oldest first.
 
-    ``functions``: the client functions that the listener of the events executes and answers. By default, these are all
-    that no worker serves. All other functions go to the workers.
+    ``functions``: the client functions that the client reading the events executes and answers. By default, these are
+    all functions that no worker serves. Workers execute all other functions.
     """
 
     flow: dict[str, Any]
@@ -52,7 +52,7 @@ class FlowToCheck(BaseModel, extra="forbid"):
 
 
 class RunTrace(BaseModel):
-    """The steps of a run in the order in which they ended, and their total usage."""
+    """The steps of a run in the order in which they ended, and the run's total usage."""
 
     run: str
     usage: RunTokens
@@ -66,7 +66,7 @@ class Again(BaseModel, extra="forbid"):
 
 
 class RunFork(BaseModel, extra="forbid"):
-    """A new run based on another run: with another ``input``, or with the results of all steps before ``from``."""
+    """A new run based on another run: it has another ``input``, or reuses the results of all steps before ``from``."""
 
     start: str = Field("", alias="from")
     input: Any = None
@@ -75,7 +75,7 @@ class RunFork(BaseModel, extra="forbid"):
 
 @router.post("/api/flows/check")
 async def check_flow(body: FlowToCheck, services: TheServices, caller: Caller) -> CheckedSpec:
-    """Check a whole flow without running it."""
+    """Check a flow without running it."""
     try:
         flow = await services.flows.read(body.flow, caller)
     except PorticoError as error:
@@ -95,9 +95,9 @@ async def flow_schema() -> dict[str, Any]:
     responses={200: {"content": {"text/event-stream": {}}, "description": "The events of the run, in order"}},
 )
 async def run_flow(body: FlowInput, services: TheServices, caller: Caller) -> EventStream:
-    """Run a flow and stream its events; the header ``x-portico-run`` names the run.
+    """Run a flow and stream its events; the header ``x-portico-run`` contains the run id.
 
-    If the client leaves, the run is cancelled. A durable flow continues, with its events at ``/api/runs/{id}/events``.
+    If the client leaves, the run is cancelled. A durable flow continues; its events are at ``/api/runs/{id}/events``.
     """
     flow = await services.flows.read(body.flow, caller)
     function_names = None if body.functions is None else frozenset(body.functions)
@@ -110,8 +110,8 @@ async def run_flow(body: FlowInput, services: TheServices, caller: Caller) -> Ev
 
 
 async def events_of(runner: Runner, run: Run, *, stay: bool) -> AsyncIterator[bytes]:
-    """Yield all events of a run. A run that fails immediately is an error with a status. ``stay``: the run outlives
-    the listener.
+    """Yield all events of a run. If the run fails immediately, raise its error, so that the response has an error
+    status. ``stay``: the run continues if the client leaves.
     """
     try:
         async for events in run.log.batches():
@@ -119,7 +119,9 @@ async def events_of(runner: Runner, run: Run, *, stay: bool) -> AsyncIterator[by
             if number == 1 and isinstance(event, Failed):
                 await runner.wait(run)
             if isinstance(event, ENDINGS) and run.recorded is not None:
-                await run.recorded.wait()  # a client that learns of the end can resume or fork the run
+                await (
+                    run.recorded.wait()
+                )  # a client that sees the last event can resume or fork the run immediately
             yield b"".join(event_frame(number, event) for number, event in events)
     finally:
         if not stay:
@@ -136,8 +138,8 @@ async def run_trace(
 ) -> RunTrace | Response:
     """Return the steps of a flow run. ``full``: outputs are not truncated. ``mermaid``: a Gantt chart of the steps.
 
-    ``svg``: the diagram of the flow at the start of the run; the box of each step has its path as ``data-step``. For a
-    run in memory, it is the diagram of the deployed app.
+    ``svg``: the flow's diagram as it was when the run started; the box of each step has its path as ``data-step``. For
+    a run that exists only in memory, the diagram is that of the deployed app.
     """
     found_run = await find_run(services, run_id, caller)
     if format == "svg":
@@ -163,7 +165,7 @@ async def run_trace(
 async def resume_run(
     run_id: str, services: TheServices, caller: Caller, body: Again | None = None
 ) -> RunDescription:
-    """Resume a durable run that has ended, after its last finished step or from a given step."""
+    """Resume a durable run that has ended: after its last finished step, or from a given step."""
     await services.flows.resume(run_id, caller, start=body.start if body else "")
     return await retrieve_run(run_id, services, caller)
 
@@ -189,7 +191,7 @@ def _diagram(services: ApiServices, caller: Principal, found_run: FoundRun) -> D
 
 
 def _result(services: ApiServices, row: RunRow | None, living: Run | None) -> Any:
-    """Return the result of a flow as stored in its run, or ``None`` if it has no result yet."""
+    """Return the result of a flow from its run's row or from memory, or ``None`` if it has no result yet."""
     run = row or living
     if run is None or run.kind != FLOW_KIND or run.status != "completed":
         return None
@@ -197,7 +199,7 @@ def _result(services: ApiServices, row: RunRow | None, living: Run | None) -> An
 
 
 def _with_result(rows: Sequence[StepRow], result: Any) -> Sequence[StepRow]:
-    """Return the steps, and add the flow's result to the outermost step. The result is stored only once, with the
+    """Return the steps, with the flow's result added to the outermost step. The result is stored only once, in the
     run.
     """
     if not rows or result is None:
@@ -219,7 +221,7 @@ def _step(row: StepRow, full: bool) -> TraceStep:
 
 
 MAX_OUTPUT_CHARS = 4_000
-"""Maximum characters of an output in a trace."""
+"""Maximum length of a step's output in a trace, in characters."""
 
 
 def _cut(text: str | None) -> str | None:

@@ -1,4 +1,4 @@
-"""``/api/stores/{store}/groups``: the same files split in other ways, as a tree of chunk groups."""
+"""``/api/stores/{store}/groups``: chunk groups, which split a store's files in several ways and form a tree."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ router = new_router(prefix="/api/stores/{store}/groups", tags=["Stores"])
 
 
 class GroupRequest(BaseModel, extra="forbid"):
-    """A group to create. ``CoarseChunk``, ``MediumChunk`` and ``FineChunk`` need only their name."""
+    """A group to create. For ``CoarseChunk``, ``MediumChunk`` and ``FineChunk``, the name is enough."""
 
     name: str
     chunking_strategy: dict[str, Any] | None = None
     parent: str | None = None
     """The group whose chunks contain the chunks of this group."""
     embedding_model: str | None = None
-    """Embedding model of the group; by default the store's own, none if empty."""
+    """Embedding model of the group; by default the store's model; an empty string means none."""
 
 
 class Retried(BaseModel):
-    """The ids of the runs that retry, none if nothing had failed."""
+    """The ids of the runs that retry the files; empty if no file had failed."""
 
     runs: list[str]
 
 
 @router.get("")
 async def list_groups(store: str, services: TheServices, caller: Caller) -> Listed[ChunkGroup]:
-    """List the groups of a store, its own group first."""
+    """List the chunk groups of a store, its default group first."""
     row = await services.stores.get(store, caller)
     [info] = await services.stores.describe([row], caller)
     chunk_groups = await services.stores.groups.list(row, info.counts.completed)
@@ -41,7 +41,7 @@ async def list_groups(store: str, services: TheServices, caller: Caller) -> List
 
 @router.post("")
 async def add_group(store: str, body: GroupRequest, services: TheServices, caller: Caller) -> StartedRun:
-    """Create a group of all files in the background; meanwhile the store serves as before."""
+    """Add all files of the store to a new group in the background; meanwhile searches work as before."""
     row = await services.stores.get(store, caller, "manage")
     model = body.embedding_model
     _, run = await services.stores.groups.add(
@@ -57,7 +57,9 @@ async def add_group(store: str, body: GroupRequest, services: TheServices, calle
 
 @router.post("/retry")
 async def retry_groups(store: str, services: TheServices, caller: Caller) -> Retried:
-    """Retry the files that could not be added to a group. Text that a model wrote about them is kept."""
+    """Retry the files that could not be added to a group. Text that a model already wrote about these files is
+    reused.
+    """
     row = await services.stores.get(store, caller, "manage")
     return Retried(runs=await services.stores.groups.retry(row))
 

@@ -1,5 +1,5 @@
-"""``/api/fine_tuning`` and ``/api/batches``: what OpenAI's API does not cover: checks before a job starts, and the
-events of a job as they arrive.
+"""``/api/fine_tuning`` and ``/api/batches``: functions that OpenAI's API lacks, namely checks before a job starts and
+a live stream of a job's events.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ batch_router = new_router(prefix="/api/batches", tags=["Batches"])
 class TuningPlan(fine_tuning.TuningPlan):
     """The plan of a job.
 
-    ``recipe`` has each setting, with the reasons for its value under ``reasons``. ``command`` starts the training,
-    with ``python`` for the interpreter of its environment and ``ORDER`` for the file that describes the training.
+    ``recipe`` contains each setting; ``reasons`` explains the values. ``command`` starts the training: in it,
+    ``python`` stands for the interpreter of the training environment and ``ORDER`` for the file that describes the
+    training.
     """
 
     data: DataFacts  # type: ignore[assignment]  # the SDK has it as a JSON object
@@ -46,7 +47,7 @@ class TuningPlanRequest(FineTuningJobRequest, extra="forbid"):
 async def plan_fine_tuning(
     body: TuningPlanRequest, request: Request, services: TheServices, caller: Caller
 ) -> TuningPlan:
-    """Check the files and choose the recipe, without training."""
+    """Check the files and choose the recipe without training."""
     caller.require("finetune")
     job_plan = await while_present(request, services.tuning.plan(body.spec(), caller))
     return TuningPlan(
@@ -63,14 +64,16 @@ async def plan_fine_tuning(
 async def check_fine_tuning_app(
     job_id: str, request: Request, services: TheServices, caller: Caller
 ) -> TuningAppCheck:
-    """Call the app of a job again with some of its examples, and compare the prompts. No chat model is called."""
+    """Call the app of a job again with some of the job's examples, and compare the prompts. No chat model is called."""
     return await while_present(request, services.tuning.check_app(job_id, caller))
 
 
 @router.get(
     "/jobs/{job_id}/follow",
     response_class=EventStream,
-    responses={200: {"content": {"text/event-stream": {}}, "description": "Events in order, then the job"}},
+    responses={
+        200: {"content": {"text/event-stream": {}}, "description": "The events in order, then the job"}
+    },
 )
 async def follow_fine_tuning_job(
     job_id: str,
@@ -78,8 +81,8 @@ async def follow_fine_tuning_job(
     caller: Caller,
     after: Seen,
 ) -> EventStream:
-    """Stream the events of a job, from the first event or from the event after ``Last-Event-ID``, and finally the
-    job.
+    """Stream the events of a job, starting with the first event or with the event after ``Last-Event-ID``, and finally
+    the job itself.
     """
     await services.tuning.get(job_id, caller)
     return EventStream(_frames(services, job_id, caller, after))
@@ -96,7 +99,7 @@ async def _frames(services: ApiServices, job_id: str, caller: Principal, after: 
 
 
 class BatchFileRequest(BaseModel, extra="forbid"):
-    """An uploaded file, and the endpoint of its requests."""
+    """An uploaded file, and the endpoint to which its requests are addressed."""
 
     input_file_id: str = Field(min_length=1, max_length=200)
     endpoint: str = Field(min_length=1, max_length=200)
@@ -104,6 +107,6 @@ class BatchFileRequest(BaseModel, extra="forbid"):
 
 @batch_router.post("/check")
 async def check_batch_file(body: BatchFileRequest, services: TheServices, caller: Caller) -> CheckedBatch:
-    """Check each line of a file as a batch would."""
+    """Check each line of a file as a batch would check it."""
     lines = await services.batches.check(body.input_file_id, body.endpoint, caller)
     return CheckedBatch(total=lines.total, model=lines.model or None, errors=tuple(lines.problems))

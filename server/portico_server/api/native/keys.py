@@ -22,8 +22,8 @@ router = new_router(prefix="/api/keys", tags=["Keys"])
 class KeyRequest(BaseModel, extra="forbid"):
     """A key to create. ``limits``: concurrency, requests_per_minute, tokens_per_minute, tokens_per_day, storage_mb.
 
-    ``filters`` map a store, by its name or id or ``*`` for any, to a condition on file attributes, in the form of the
-    ``filters`` of a search. The key reads only files that meet it.
+    ``filters`` maps stores, by name or id (``*`` for any store), to conditions on file attributes, in the format of
+    the ``filters`` of a search. The key can read only files that meet the condition.
     """
 
     name: str
@@ -33,8 +33,8 @@ class KeyRequest(BaseModel, extra="forbid"):
 
 
 class KeyChange(BaseModel, extra="forbid"):
-    """New values for ``scopes``, ``filters`` or ``limits``, each replacing the old value entirely. Omitted fields stay
-    unchanged; ``{}`` removes all filters or limits.
+    """New values for ``scopes``, ``filters`` or ``limits``. Each new value replaces the old value entirely. Omitted
+    fields stay unchanged; ``{}`` removes all filters or limits.
     """
 
     scopes: list[str] | None = None
@@ -44,7 +44,7 @@ class KeyChange(BaseModel, extra="forbid"):
 
 @router.get("")
 async def list_keys(auth: TheAuth, _caller: Admin, blocked: bool = False) -> Listed[Key]:
-    """List all keys, oldest first. ``blocked``: list the blocked users who sign in instead."""
+    """List all keys, oldest first. ``blocked``: list the users whose sign-in is blocked instead."""
     stored_bytes = await auth.stored_bytes()
     return Listed(
         data=[
@@ -55,8 +55,8 @@ async def list_keys(auth: TheAuth, _caller: Admin, blocked: bool = False) -> Lis
 
 
 async def _require_meant(filters: Mapping[str, Any], services: ApiServices, caller: Principal) -> None:
-    """Raise `InvalidRequest` if a name matches no store but nearly matches one: the filter would not restrict that
-    store. Stores with other names may be created later.
+    """Raise `InvalidRequest` if a name matches no store but nearly matches an existing store: the filter would not
+    restrict that store. Other unknown names are allowed, because their stores may be created later.
     """
     for name in filters:
         try:
@@ -80,8 +80,8 @@ async def _require_meant(filters: Mapping[str, Any], services: ApiServices, call
 
 @router.post("")
 async def create_key(body: KeyRequest, auth: TheAuth, services: TheServices, caller: Admin) -> NewKey:
-    """Create a key. The response contains the secret, which is not stored. A filter on a store whose name nearly
-    matches an existing store is refused.
+    """Create a key. The response contains the secret, which is not stored. A filter whose store does not exist is
+    refused if its name nearly matches an existing store.
     """
     await _require_meant(body.filters, services, caller)
     row, secret = await auth.create(body.name, body.scopes, KeyLimits.parse(body.limits), body.filters)
@@ -95,7 +95,7 @@ async def change_key(
     """Change the scopes, filters or limits of a key immediately.
 
     If the key loses rights, its calls, streams and runs end as if it were revoked. If only limits change, they
-    continue, and past usage counts.
+    continue, and the key's past usage counts towards the new limits.
     """
     if body.scopes is None and body.filters is None and body.limits is None:
         raise InvalidRequest(
@@ -111,12 +111,14 @@ async def change_key(
 
 @router.delete("/{key_id}")
 async def revoke_key(key_id: str, auth: TheAuth, _caller: Admin) -> RemovedId:
-    """Revoke a key immediately. A user who signs in is blocked from then on, whatever token they present."""
+    """Revoke a key immediately. If the key belongs to a user who signs in, the user stays blocked, whatever token they
+    present.
+    """
     await auth.revoke(key_id)
     return RemovedId(id=key_id)
 
 
 @router.post("/{key_id}/unblock")
 async def unblock_key(key_id: str, auth: TheAuth, _caller: Admin) -> Key:
-    """Unblock a user who signs in. Their next token defines their rights."""
+    """Unblock a user who signs in. The user's next token defines their rights."""
     return shaped(Key, await auth.unblock(key_id))

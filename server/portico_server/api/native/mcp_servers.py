@@ -34,9 +34,9 @@ class NewServer(BaseModel, extra="forbid"):
     """A server to add: either a ``command`` to start or a ``url`` to connect to.
 
     ``env`` and ``headers`` may contain secrets and are never shown again. ``allow`` and ``deny`` are patterns of tool
-    names. ``prefix`` precedes the names of its tools; by default it is the server's name and an underscore.
-    ``approval``: when a call needs approval; if empty, according to the setting ``tool_approval``. ``sampling``: the
-    model that the server itself may call; by default none.
+    names. ``prefix`` precedes the names of the server's tools; by default it is the server's name and an underscore.
+    ``approval``: when a call needs approval; if empty, the setting ``tool_approval`` decides. ``sampling``: the model
+    that the server itself may call; by default none.
     """
 
     name: str
@@ -60,7 +60,7 @@ class WantedResource(BaseModel, extra="forbid"):
 
 
 class WantedPrompt(BaseModel, extra="forbid"):
-    """A prompt by its name on the server, and its ``arguments``."""
+    """A prompt, identified by its name on the server, and its ``arguments``."""
 
     name: str = Field(min_length=1, max_length=MAX_URI_CHARS)
     arguments: dict[str, str] = Field({}, max_length=MAX_ARGUMENTS)
@@ -74,7 +74,7 @@ async def list_mcp_servers(services: TheServices, _caller: Admin) -> Listed[McpS
 
 @router.post("")
 async def add_mcp_server(body: NewServer, services: TheServices, caller: Admin) -> McpServer:
-    """Add a server. The response arrives when the server has started or failed; a failed start is retried."""
+    """Add a server. The response is sent when the server has started or failed to start; a failed start is retried."""
     server_fields: dict[str, Any] = body.model_dump()
     return await services.mcp.add(parse(server_fields, "server"), caller.id)
 
@@ -102,13 +102,13 @@ async def restart_mcp_server(name: str, services: TheServices, _caller: Admin) -
 async def read_mcp_server_log(
     name: str, services: TheServices, _caller: Admin, lines: Annotated[int, Query(ge=1, le=1000)] = 100
 ) -> Listed[str]:
-    """The last lines that a server wrote to standard error."""
+    """Return the last lines that a server wrote to standard error."""
     return Listed(data=await services.mcp.log(name, lines))
 
 
 @router.get("/{name}/resources")
 async def list_mcp_resources(name: str, services: TheServices, _caller: Admin) -> Listed[McpResource]:
-    """List the resources of a server, URI templates last."""
+    """List the resources of a server, followed by its URI templates."""
     return Listed(data=await services.mcp.resources(name))
 
 
@@ -130,5 +130,5 @@ async def list_mcp_prompts(name: str, services: TheServices, _caller: Admin) -> 
 async def render_mcp_prompt(
     name: str, body: WantedPrompt, services: TheServices, _caller: Admin
 ) -> Listed[McpPromptMessage]:
-    """Return the messages of a prompt, with its arguments filled in by the server."""
+    """Return the messages of a prompt after the server has filled in the arguments."""
     return Listed(data=await services.mcp.prompt(name, body.name, body.arguments))

@@ -25,7 +25,7 @@ MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 async def prometheus_metrics(services: TheServices, _caller: Admin) -> Response:
-    """Return calls, tokens, durations, models and memory in Prometheus format."""
+    """Return metrics of calls, tokens, durations, models and memory in Prometheus format."""
     page = _Page()
     _daemon(page, services)
     _calls(page, services)
@@ -37,7 +37,7 @@ async def prometheus_metrics(services: TheServices, _caller: Admin) -> Response:
 
 
 class _Page:
-    """Metrics in order: each with its description, followed by its samples."""
+    """A page of metrics in order: each metric's description is followed by its samples."""
 
     def __init__(self) -> None:
         self._lines: list[str] = []
@@ -139,7 +139,8 @@ def _answers(page: _Page, services: ApiServices) -> None:
     page.metric(
         "portico_http_requests_total",
         "counter",
-        "Number of requests by method, route and response status; 0: the client left before the response.",
+        "Number of requests by method, route and response status; status 0: the client left before the "
+        "response.",
         [
             ({"method": method, "route": route, "status": str(status)}, count)
             for (method, route, status), count in sorted(signals.answers.items())
@@ -147,7 +148,7 @@ def _answers(page: _Page, services: ApiServices) -> None:
     )
     page.histogram(
         "portico_http_request_seconds",
-        "Seconds from a request to the end of its response, including streams.",
+        "Time from a request to the end of its response, including streams.",
         [({"route": route}, histogram) for route, histogram in sorted(signals.durations.items())],
     )
     page.histogram(
@@ -158,7 +159,7 @@ def _answers(page: _Page, services: ApiServices) -> None:
     page.metric(
         "portico_event_loop_lag_max_seconds",
         "gauge",
-        "The longest lag since this page was last read.",
+        "The longest lag since these metrics were last read.",
         [({}, signals.take_worst())],
     )
 
@@ -172,19 +173,19 @@ def _database(page: _Page, services: ApiServices) -> None:
     )
     page.histogram(
         "portico_database_wait_seconds",
-        "Time that transactions waited for a thread and its connection.",
+        "Time that transactions waited for a thread and its database connection.",
         [(labels, timings.waited) for labels, timings in load],
     )
     page.metric(
         "portico_database_waiting",
         "gauge",
-        "Transactions waiting for a connection of their pool.",
+        "Number of transactions waiting for a connection from their pool.",
         [(labels, timings.waiting) for labels, timings in load],
     )
     page.metric(
         "portico_database_running",
         "gauge",
-        "Transactions in progress or waiting.",
+        "Number of transactions in progress or waiting.",
         [(labels, timings.running) for labels, timings in load],
     )
 
@@ -195,7 +196,7 @@ async def _queues(page: _Page, services: ApiServices) -> None:
     page.metric(
         "portico_run_queue",
         "gauge",
-        "Unfinished durable runs of all daemons on this database.",
+        "Number of unfinished durable runs of all daemons on this database.",
         [({"kind": kind, "status": status}, count) for kind, status, count, _ in pending],
     )
     page.metric(
@@ -212,14 +213,14 @@ async def _queues(page: _Page, services: ApiServices) -> None:
     page.metric(
         "portico_ingest_files_total",
         "counter",
-        "Store files that were indexed, or failed.",
+        "Number of store files that were indexed, or failed.",
         [({"status": status}, ingest.ended[status]) for status in ("completed", "failed")],
     )
     page.histogram("portico_ingest_seconds", "Time to index a file.", [({}, ingest.seconds)])
     page.metric(
         "portico_ingest_waiting_files",
         "gauge",
-        "Store files waiting to be indexed.",
+        "Number of store files waiting to be indexed.",
         [({}, await services.stores.count_waiting())],
     )
 
@@ -233,7 +234,7 @@ async def _models(page: _Page, services: ApiServices) -> None:
         [(labels, info.state == "ready") for labels, info in infos],
     )  # fmt: skip
     page.metric(
-        "portico_model_calls", "gauge", "Calls in progress or waiting for a model.",
+        "portico_model_calls", "gauge", "Number of calls in progress or waiting for a model.",
         [(labels, info.calls) for labels, info in infos],
     )  # fmt: skip
     page.metric(
@@ -245,7 +246,7 @@ async def _models(page: _Page, services: ApiServices) -> None:
         [(labels, info.crashes) for labels, info in infos],
     )  # fmt: skip
     page.metric(
-        "portico_evictions_total", "counter", "Number of times a model was evicted from memory for another.",
+        "portico_evictions_total", "counter", "Number of models evicted from memory to make room for another model.",
         [({}, residency.evictions)],
     )  # fmt: skip
     page.metric(

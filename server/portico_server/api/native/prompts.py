@@ -24,14 +24,14 @@ router = new_router(prefix="/api/prompts", tags=["Prompts"])
 
 
 class PromptMessage(BaseModel):
-    """A message; ``{name}`` marks an argument, ``{{`` and ``}}`` are literal braces."""
+    """A message of a prompt; ``{name}`` marks an argument, ``{{`` and ``}}`` are literal braces."""
 
     role: Literal["system", "user", "assistant"]
     content: str
 
 
 class Example(BaseModel):
-    """An example question and its answer, verbatim."""
+    """An example question and its answer, inserted verbatim."""
 
     user: str
     assistant: str
@@ -40,9 +40,9 @@ class Example(BaseModel):
 class Prompt(BaseModel):
     """One version of a prompt.
 
-    ``origin`` is where it was imported from: empty if it was created here, ``portico`` if it came with Portico. ``id``
-    always refers to this prompt. ``shared``: its name refers to it for every key. ``owner``: otherwise the key that
-    owns the name, as an admin sees it.
+    ``origin`` is the source of an imported prompt; it is empty if the prompt was created here, and ``portico`` if it
+    came with Portico. ``id`` always refers to this prompt. ``shared``: for every key, the name refers to this prompt.
+    ``owner``: for a prompt that is not shared, the key that owns it; only admins see this field.
     """
 
     id: str
@@ -82,7 +82,7 @@ class NewPrompt(BaseModel):
 
 
 class PromptFiles(BaseModel, extra="forbid"):
-    """Prompts to import: ``files``, a map from path to text, or ``url``, a Git repository on https."""
+    """Prompts to import: ``files``, which maps paths to texts, or ``url``, the https address of a Git repository."""
 
     files: dict[str, str] = {}
     url: str = ""
@@ -91,21 +91,21 @@ class PromptFiles(BaseModel, extra="forbid"):
 
 
 class PromptArguments(BaseModel, extra="forbid"):
-    """The arguments by name, and the version, by default the newest."""
+    """The arguments by name, and the version of the prompt, by default the newest."""
 
     arguments: dict[str, Any] = {}
     version: int | None = None
 
 
 class PromptDocument(BaseModel):
-    """A prompt as a file: the file name and its text."""
+    """A prompt as a file: the name and the text of the file."""
 
     filename: str
     text: str
 
 
 class Rendered(BaseModel):
-    """Messages in the format of a chat model."""
+    """A prompt's messages in the format of a chat model."""
 
     name: str
     version: int
@@ -117,7 +117,7 @@ async def list_prompts(
     services: TheServices,
     caller: Caller,
     all: Annotated[
-        bool, Query(description="For admins: include the prompts of other keys, by their ids")
+        bool, Query(description="For admins: include the prompts of other keys, listed by id")
     ] = False,
 ) -> Listed[Prompt]:
     """List the newest version of each prompt, by name."""
@@ -149,8 +149,8 @@ async def import_prompts(body: PromptFiles, services: TheServices, caller: Calle
         specs = await pools.DOCUMENTS.run_for(caller.id, folder.read_texts, body.files)
     if not specs:
         raise InvalidRequest(
-            "No prompts found; supported are .yaml, .md with front matter between two lines of ---, "
-            ".prompty, .prompt, and the .json of LangChain.",
+            "No prompts found. Supported files: .yaml, .md with front matter between two lines of ---, "
+            ".prompty, .prompt, and LangChain's .json.",
             code="no_prompts",
             param="url" if body.url else "files",
         )
@@ -163,11 +163,12 @@ async def export_prompt(
     services: TheServices,
     caller: Caller,
     format: Annotated[
-        str, Query(description="markdown, yaml, prompty, dotprompt or langchain; the first two are lossless")
+        str,
+        Query(description="markdown, yaml, prompty, dotprompt or langchain; markdown and yaml are lossless"),
     ] = "markdown",
     version: int | None = None,
 ) -> PromptDocument:
-    """Export a prompt as the text of a file, in a format of other tools."""
+    """Export a prompt as the text of a file, in Portico's own format or in that of another tool."""
     prompt = await services.prompts.get(name, caller, version)
     filename, text = formats.write_prompt(prompt.spec, format)
     return PromptDocument(filename=filename, text=text)
@@ -175,7 +176,7 @@ async def export_prompt(
 
 @router.get("/{name:path}/versions")
 async def list_prompt_versions(name: str, services: TheServices, caller: Caller) -> Listed[Prompt]:
-    """List every version of a prompt, newest first."""
+    """List all versions of a prompt, newest first."""
     prompt_rows = await services.prompts.history(name, caller)
     return Listed(data=[Prompt.of(prompt, caller) for prompt in prompt_rows])
 

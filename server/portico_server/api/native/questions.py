@@ -21,11 +21,12 @@ MAX_WAIT_S = 30.0
 
 
 class QuestionDescription(BaseModel, from_attributes=True):
-    """What a run waits for. Times are in seconds since 1970; ``answer_schema`` is the JSON Schema of a value.
+    """A question whose answer a run waits for. Times are in seconds since 1970; ``answer_schema`` is the JSON Schema
+    of the answer's ``value``.
 
-    ``accepted``, ``value``, ``note``, ``answered_by`` and ``answered_at`` are the answer. ``worker`` is the client
-    that has claimed a function, until ``lease_expires``. ``key`` stays the same when an interrupted run asks the same
-    question again.
+    ``accepted``, ``value``, ``note``, ``answered_by`` and ``answered_at`` describe the answer. ``worker`` is the
+    client that has claimed a function call, until ``lease_expires``. ``key`` stays the same when an interrupted run
+    asks the same question again.
     """
 
     id: str
@@ -49,9 +50,9 @@ class QuestionDescription(BaseModel, from_attributes=True):
 
 
 class QuestionAnswer(BaseModel, extra="forbid"):
-    """An answer. ``value`` is the requested value, ``note`` a remark for the run and a model behind it.
+    """An answer. ``value`` is the requested value, ``note`` a remark for the run and its model.
 
-    ``worker`` is the name under which a function was claimed.
+    ``worker`` is the name of the worker that claimed the function call.
     """
 
     accepted: bool
@@ -61,10 +62,10 @@ class QuestionAnswer(BaseModel, extra="forbid"):
 
 
 class Claim(BaseModel, extra="forbid"):
-    """What a worker can do: functions called one of ``names``, of one ``run`` if it is set.
+    """What a worker can execute: calls of the functions ``names``, of a single ``run`` if it is set.
 
-    Up to ``limit`` are claimed for ``lease_seconds`` each; ``holding`` are ids claimed earlier, renewed for the same
-    time. If no function is available, wait up to ``wait`` seconds for the first.
+    Up to ``limit`` calls are claimed for ``lease_seconds`` each; ``holding`` are ids of calls claimed earlier, whose
+    lease is renewed for the same time. If no call is available, the request waits up to ``wait`` seconds for one.
     """
 
     kind: Literal["function"] = "function"
@@ -78,8 +79,8 @@ class Claim(BaseModel, extra="forbid"):
 
 
 class Claims(BaseModel):
-    """The functions that the worker has claimed. ``lost`` are those of ``holding`` that it no longer owns: stop
-    working on them.
+    """The function calls that the worker has claimed. ``lost`` are the ids in ``holding`` that the worker no longer
+    owns: it must stop working on these calls.
     """
 
     data: list[QuestionDescription]
@@ -94,7 +95,7 @@ async def list_questions(
     run: Annotated[str | None, Query(description="Only questions of this run.")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> ListedPart[QuestionDescription]:
-    """List the questions of the caller's runs, newest first; for an admin, of all runs."""
+    """List the questions of the caller's runs, newest first. Admins see the questions of all runs."""
     page = await services.questions.list(caller, status=status, run_id=run, limit=limit)
     data = [QuestionDescription.model_validate(row) for row in page.data]
     return ListedPart(data=data, has_more=page.has_more)
@@ -104,19 +105,24 @@ async def list_questions(
     "/events",
     response_class=EventStream,
     responses={
-        200: {"content": {"text/event-stream": {}}, "description": "Questions as they are asked and end"}
+        200: {
+            "content": {"text/event-stream": {}},
+            "description": "Each question when it is asked and when it ends",
+        }
     },
 )
 async def question_events(services: TheServices, caller: Caller) -> EventStream:
-    """Stream all open questions, then each question as it is asked, answered or ends. Events are named by its
-    status.
+    """Stream all open questions, then each question when it is asked, is answered or ends. An event's name is the
+    question's status.
     """
     return EventStream(_changes(services.questions, caller))
 
 
 @router.post("/claim")
 async def claim_questions(body: Claim, services: TheServices, caller: Caller, request: Request) -> Claims:
-    """Claim functions to execute. A function that is not answered before its lease expires goes to another worker."""
+    """Claim function calls to execute. If a call is not answered before its lease expires, another worker can
+    claim it.
+    """
     claim_result = await while_present(
         request,
         services.questions.claim(
@@ -146,7 +152,9 @@ async def retrieve_question(question_id: str, services: TheServices, caller: Cal
 async def answer_question(
     question_id: str, reply: QuestionAnswer, services: TheServices, caller: Caller
 ) -> QuestionDescription:
-    """Answer a question; the run continues immediately. Only the first answer counts: a second is refused with 409."""
+    """Answer a question; the run continues immediately. Only the first answer counts; a second answer is refused with
+    409.
+    """
     row = await services.questions.answer(
         question_id,
         caller,

@@ -28,7 +28,7 @@ from portico_server.runs.run import Run
 router = new_router(prefix="/api/runs", tags=["Runs"])
 
 PAGE_SIZE = 500
-"""Number of journalled events read at once."""
+"""Number of journal events that are read in one query."""
 
 POLL_INTERVAL_S = 1.0
 """Seconds between two checks of a run that is waiting, or that another daemon on the same database executes."""
@@ -37,7 +37,7 @@ ENDINGS = (Failed.type, Finished.type)
 
 
 class RunTokens(BaseModel):
-    """Tokens of one run; ``cost`` in US dollars, null if no price is known."""
+    """Token counts of one run; ``cost`` is in US dollars, null if no price is known."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -47,7 +47,9 @@ class RunTokens(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class RunDescription(schemas.Run):
-    """One execution. Times are in seconds since 1970; ``error`` is in OpenAI's format, ``last_event`` a number."""
+    """One run. Times are in seconds since 1970; ``error`` is in OpenAI's format, ``last_event`` is the number of the
+    last event.
+    """
 
     status: Literal["queued", "running", "waiting", "completed", "failed", "cancelled"]
     error: dict[str, Any] | None  # type: ignore[assignment]  # the SDK has it as an `ErrorBody`
@@ -64,7 +66,7 @@ async def list_runs(
     """List the newest runs of the caller: all durable runs, and the runs in memory that are active or ended recently.
 
     If ``has_more`` is true, pass the last id as ``after`` to get the next page. The individual requests of a batch are
-    not listed; the run of the batch represents them.
+    not listed, only the run of the batch.
     """
     if after is not None and not is_id(after, "run_"):
         raise NotFound(f"The run '{after[:80]}' in 'after' does not exist.", param="after")
@@ -85,7 +87,9 @@ async def list_runs(
 
 
 class PruneRequest(BaseModel, extra="forbid"):
-    """``days``: another age than the setting ``keep_runs_days``; ``dry_run`` only counts."""
+    """``days``: minimum age of the runs to remove, instead of the setting ``keep_runs_days``; ``dry_run``: only count
+    the runs.
+    """
 
     days: float | None = Field(default=None, ge=0, le=36_500)
     dry_run: bool = False
@@ -93,7 +97,7 @@ class PruneRequest(BaseModel, extra="forbid"):
 
 @router.post("/prune")
 async def prune_runs(body: PruneRequest, services: TheServices, _caller: Admin) -> Pruned:
-    """Remove old runs that have ended, with their data, as the daemon does every hour."""
+    """Remove old runs that have ended, together with their data, as the daemon does every hour."""
     pruned_counts = await services.retention.prune(runs_days=body.days, dry_run=body.dry_run)
     return shaped(Pruned, pruned_counts, dry_run=body.dry_run)
 
@@ -124,7 +128,7 @@ async def cancel_run(run_id: str, services: TheServices, caller: Caller) -> RunD
     row, living = found_run.row, found_run.living
     if found_run.elsewhere is not None:
         while (description := await found_run.elsewhere.ask(services, "cancel"))["finished_at"] is None:
-            continue  # each question waits there for the run
+            continue  # each query waits on the other daemon for the run to end
         return _elsewhere(description)
     if living is not None:
         await living.cancel()
@@ -146,7 +150,9 @@ async def run_events(
     caller: Caller,
     after: Seen,
 ) -> EventStream:
-    """Stream the events of a run until it ends, from the first event or from the event after ``Last-Event-ID``."""
+    """Stream the events of a run until it ends, starting with the first event or with the event after
+    ``Last-Event-ID``.
+    """
     found_run = await find_run(services, run_id, caller)
     if found_run.elsewhere is not None:
         return EventStream(_events_elsewhere(services, found_run.elsewhere, after))
@@ -158,22 +164,22 @@ async def run_events(
 
 @dataclass(frozen=True, slots=True)
 class RunElsewhere:
-    """A run in the memory of another daemon on this database, identified by the daemon's name in the feed."""
+    """A run in the memory of another daemon on this database. ``daemon`` is that daemon's name in the feed."""
 
     daemon: str
     description: RunDescription
 
     async def ask(self, services: ApiServices, do: str, **arguments: Any) -> Any:
-        """Return the answer of the daemon that executes the run. Raise `Unavailable` if that daemon does not answer,
-        or has stopped, and the run with it.
+        """Return the reply of the daemon that executes the run. Raise `Unavailable` if that daemon does not reply, or
+        if it has stopped and the run is lost.
         """
         run_id = self.description.id
         question = {"do": do, "run": run_id, **arguments}
         reply = await services.feed.ask(internal.RUN_QUESTION, question, self.daemon)
         if reply is None:
             raise Unavailable(
-                f"The daemon that had the run '{run_id}' in memory has stopped or forgotten it, so the run "
-                "is lost. Durable runs outlive their daemon.",
+                f"The daemon that had the run '{run_id}' in memory has stopped or forgotten the run, so the "
+                "run is lost. Durable runs outlive their daemon.",
                 code="run_lost",
                 param="id",
             )
@@ -182,7 +188,7 @@ class RunElsewhere:
 
 @dataclass(frozen=True, slots=True)
 class FoundRun:
-    """The row of a durable run, the run itself if it is on this daemon, or the run in the memory of another daemon."""
+    """The row of a durable run, the run itself if it is on this daemon, or a run in the memory of another daemon."""
 
     row: RunRow | None
     living: Run | None
@@ -190,8 +196,8 @@ class FoundRun:
 
 
 async def find_run(services: ApiServices, run_id: str, caller: Principal) -> FoundRun:
-    """Return a run that the caller may see. Raise `NotFound`, or `Unavailable` if a daemon that may have the run does
-    not respond.
+    """Return a run that the caller may see. Raise `NotFound`, or `Unavailable` if a daemon that may be executing the
+    run does not respond.
     """
     living = services.runner.get(run_id)
     row = await services.database.read(runs.get, run_id)
@@ -228,7 +234,9 @@ async def _live_events(run: Run, after: int) -> AsyncIterator[bytes]:
 
 
 async def _durable_events(services: ApiServices, run_id: str, after: int) -> AsyncIterator[bytes]:
-    """Yield the journal, then the events of the active run; repeat if the run is interrupted and resumed."""
+    """Yield the events in the journal, then the events of the active run; repeat this if the run is interrupted and
+    resumed.
+    """
     yield b": %s\n\n" % run_id.encode()
     run: Run | None = None
     end = after + 1
@@ -237,7 +245,8 @@ async def _durable_events(services: ApiServices, run_id: str, after: int) -> Asy
         while batch := await services.database.read(runs.events, run_id, after, PAGE_SIZE):
             for number, event in batch:
                 after = number
-                # An ending in the middle belongs to an interrupted attempt; the last ending is sent below.
+                # An end event before the end of the journal belongs to an interrupted attempt; the code below
+                # sends the last end event.
                 kind = str(event.get("type"))
                 end = number if kind in ENDINGS else number + 1
                 if kind not in (*ENDINGS, runs.TAKEN_UP):
@@ -248,13 +257,15 @@ async def _durable_events(services: ApiServices, run_id: str, after: int) -> Asy
             yield event_frame(end, _ending(row))
             return
         if services.scheduler.stopping:
-            return  # the run is put back into the queue: the next request gets the rest
+            return  # the run is queued again: the client's next request gets the remaining events
         arrived_run = await services.runner.arrival(run_id, POLL_INTERVAL_S, after=run)
         if arrived_run is None:
             continue
         run = arrived_run
         async for number, live in run.log.follow(after):
-            if not isinstance(live, Finished | Failed):  # the ending is sent once the row contains it
+            if not isinstance(
+                live, Finished | Failed
+            ):  # the end event is sent after the run's row contains the end
                 after, end = number, number + 1
                 yield event_frame(number, live)
         await services.scheduler.wait_for_end(run_id)
@@ -289,5 +300,5 @@ def tokens(usage: Usage) -> RunTokens:
 
 
 def _describe(row: RunRow, living: Run | None) -> RunDescription:
-    """Return the description of a durable run: its status from the row, its progress from the active run."""
+    """Return the description of a durable run: its status comes from the row, its progress from the active run."""
     return shaped(RunDescription, row, usage=None, last_event=living.log.last if living else 0)

@@ -32,7 +32,9 @@ Count = Annotated[int, Query(ge=1, le=MAX_TIMES)]
 
 
 class ScheduleChange(BaseModel, extra="forbid"):
-    """The fields to change: see `Schedule`. ``cron`` and ``every`` replace each other, as do ``app`` and ``store``."""
+    """The fields to change: see `Schedule`. Setting ``cron`` removes ``every`` and vice versa; the same is true for
+    ``app`` and ``store``.
+    """
 
     name: Name | None = None
     app: Target | None = None
@@ -47,13 +49,15 @@ class ScheduleChange(BaseModel, extra="forbid"):
 
 
 class ScheduleRequest(ScheduleChange):
-    """A schedule to create: an ``app`` with its ``input``, or a ``store`` to sync; with ``cron`` or ``every``."""
+    """A schedule to create: an ``app`` to run with its ``input``, or a ``store`` to sync; with ``cron`` or
+    ``every``.
+    """
 
     name: Name
 
 
 class TimingRequest(BaseModel, extra="forbid"):
-    """``cron`` in a ``timezone``, or ``every``, and the number of times to return."""
+    """``cron`` in a ``timezone``, or ``every``, and the number of due times to return."""
 
     cron: CronText | None = None
     every: IntervalText | None = None
@@ -72,7 +76,7 @@ async def list_schedules(
     services: TheServices,
     caller: Caller,
     all: Annotated[
-        bool, Query(description="For admins: include the schedules of other keys, by their ids")
+        bool, Query(description="For admins: include the schedules of other keys, listed by id")
     ] = False,
 ) -> Listed[Schedule]:
     """List the caller's schedules and the shared schedules, by name."""
@@ -84,14 +88,14 @@ async def list_schedules(
 
 @router.post("")
 async def create_schedule(body: ScheduleRequest, services: TheServices, caller: Caller) -> Schedule:
-    """Create a schedule. Each run has the rights that the caller's key has at that time."""
+    """Create a schedule. Each run has the rights that the caller's key has when the run starts."""
     spec = parse(body.model_dump(exclude_unset=True))
     return _schedule(await services.schedules.create(spec, caller), caller)
 
 
 @router.post("/next")
 async def preview_schedule(body: TimingRequest, services: TheServices, _caller: Caller) -> ScheduleMoments:
-    """Return when a schedule would be due if it were created now. Nothing is created."""
+    """Return the times at which a schedule would be due if it were created now. Nothing is created."""
     timing = Timing.parse(body.cron, body.every, body.timezone)
     return ScheduleMoments(data=list(await services.schedules.preview(timing, body.count)))
 
@@ -125,7 +129,7 @@ async def pause_schedule(schedule: str, services: TheServices, caller: Caller) -
 
 @router.post("/{schedule}/resume")
 async def resume_schedule(schedule: str, services: TheServices, caller: Caller) -> Schedule:
-    """Resume a schedule from its next time on. Missed runs are not made up."""
+    """Resume a schedule, starting with its next due time. Missed runs are not made up."""
     return _schedule(await services.schedules.resume(schedule, caller), caller)
 
 
@@ -139,7 +143,7 @@ async def run_schedule(schedule: str, services: TheServices, caller: Caller) -> 
 async def next_times(
     schedule: str, services: TheServices, caller: Caller, count: Count = 5
 ) -> ScheduleMoments:
-    """Return when a schedule is due next, or would be if it were not paused."""
+    """Return the next times at which a schedule is due, or would be due if it were not paused."""
     return ScheduleMoments(data=list(await services.schedules.next(schedule, caller, count)))
 
 

@@ -1,5 +1,5 @@
-"""``/api/search``: search several stores with one question. Also the parameters shared by every search of this
-adapter.
+"""``/api/search``: search several stores with one question. The module also defines the parameters that all searches
+of the native API share.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ _REFINING: Final = set(Refine.__dataclass_fields__)
 
 
 class SearchRequest(BaseModel, extra="forbid"):
-    """A search. ``score_threshold`` applies to the final score; ``docs/retrieval.md`` lists the stages in order."""
+    """A search. ``score_threshold`` applies to the final score; ``docs/retrieval.md`` lists the stages of a search in
+    order.
+    """
 
     query: str
     max_num_results: int = Field(default=10, ge=1, le=50)
@@ -32,38 +34,46 @@ class SearchRequest(BaseModel, extra="forbid"):
     ranker: Literal["auto", "lexical", "vector", "hybrid", "rrf"] = "auto"
     trace: bool = False
     vector_weight: float | None = Field(default=None, ge=0, le=1)
-    """Weight of the vectors relative to the words; by default from the profile of their model."""
+    """Weight of the vector score relative to the word score; by default from the profile of the embedding model."""
     infer_filters: bool = False
     """Search only files whose attributes match conditions in the question, such as "since 2024"."""
     links: bool | None = None
-    """Whether to follow links between passages; by default according to the store."""
+    """Whether to follow links between passages; by default, the store decides."""
     steps: Literal["off", "auto"] | Annotated[int, Field(ge=2, le=4)] = "off"
-    """Maximum number of searches, each for what the earlier passages lack; ``auto``: only if they lack much."""
+    """Maximum number of searches. Each further search looks for what the earlier passages lack; ``auto``: only if they
+    lack much.
+    """
     steps_model: str = ""
-    """A chat model that determines the next search; without a model, rules do."""
+    """A chat model that chooses the next search; without a model, rules choose it."""
     groups: list[str] = Field(default=[], max_length=16)
-    """Chunk groups to search; if empty, the store's own."""
+    """Chunk groups to search; if empty, the store's default group."""
     rewrite: Literal["rewrite", "decompose", "hyde", "replace"] | None = None
-    """Also search for a chat model's rewrite of the question; with ``replace``, only for the rewrite."""
+    """How a chat model rewrites the question. The search looks for both the question and the rewrite; with
+    ``replace``, only for the rewrite.
+    """
     writer: str = "default"
     """The chat model that rewrites the question."""
     half_life_days: float = Field(default=0.0, ge=0, le=1e6)
-    """Days in which a score halves; 0: never."""
+    """Days after which a score has halved; 0: scores do not decay."""
     decay_by: str = ""
-    """Attribute with the time from which a score decays; if empty, the time when the file was added to the store."""
+    """Attribute that contains the time from which a score decays; if empty, the time when the file was added to the
+    store.
+    """
     reranker: str = ""
-    """A model that scores the best candidates: a reranker or a chat model."""
+    """A model that reranks the best candidates: a reranker or a chat model."""
     near_duplicates: float = Field(default=0.0, ge=0, le=1)
-    """Share of common words from which two passages count as duplicates; 0: only if their text is identical."""
+    """Minimum share of common words at which two passages count as duplicates; 0: only identical texts are
+    duplicates.
+    """
     diversity: float = Field(default=0.0, ge=0, le=1)
     """Penalty for similarity to higher-ranked passages."""
     parents: str = ""
-    """Group whose chunks are returned instead of the matching chunks; ``*``: the parent of each."""
+    """Group whose chunks are returned instead of the matching chunks; ``*``: each matching chunk's parent."""
     neighbours: int = Field(default=0, ge=0, le=10)
     """Number of neighbouring chunks added before and after each chunk."""
 
     def search(self) -> Search:
-        """Return the search as the core's value. Raise `InvalidRequest` for an invalid filter."""
+        """Return the search as a `Search`. Raise `InvalidRequest` for an invalid filter."""
         return Search(
             self.query,
             self.max_num_results,
@@ -83,7 +93,7 @@ class SearchRequest(BaseModel, extra="forbid"):
 
 
 class MultiSearchRequest(SearchRequest):
-    """A search of several stores, by name or id."""
+    """A search of several stores, which are given by name or id."""
 
     stores: list[str] = Field(min_length=1, max_length=many_stores.MAX_STORES)
     route: bool = False
@@ -91,7 +101,7 @@ class MultiSearchRequest(SearchRequest):
 
 
 class SearchAnswer(BaseModel):
-    """Passages in rank order, and, if requested, the stages that led to them."""
+    """Passages in rank order, and the stages that led to them if a trace was requested."""
 
     data: list[dict[str, Any]]
     trace: list[dict[str, Any]]
@@ -111,7 +121,7 @@ async def search_stores(
 
 
 def answer(search_result: SearchResult) -> SearchAnswer:
-    """Return a search result in this protocol adapter's format."""
+    """Return a search result in the native API's format."""
     return SearchAnswer(
         data=[asdict(passage) for passage in search_result.passages],
         trace=[

@@ -1,4 +1,4 @@
-"""``/api/sessions``: the conversations of agents. Sessions of other keys are invisible to a caller."""
+"""``/api/sessions``: the conversations of agents. A caller sees only its own sessions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ MessageNumber = Annotated[int, Path(ge=1, le=2**31 - 1)]
 
 
 class NewSession(BaseModel, extra="forbid"):
-    """A session to open. Without a ``name``, its id is its name; an existing session stays unchanged."""
+    """A session to open. Without a ``name``, the session's id becomes its name. If the session exists, it stays
+    unchanged.
+    """
 
     app: str = Field(min_length=1, max_length=256)
     name: str = ""
@@ -41,13 +43,15 @@ class SessionChange(BaseModel, extra="forbid"):
 
 
 class SessionFork(BaseModel, extra="forbid"):
-    """The name of the copy, by default its id."""
+    """The name of the copied session; by default the copy's id."""
 
     name: str = ""
 
 
 class AddedMessages(BaseModel, extra="forbid"):
-    """Messages for the memory of the agent at the path ``agent``, empty for the root: texts, parts or messages."""
+    """Messages for the memory of the agent at the path ``agent``, which is empty for the root agent: texts, parts or
+    messages.
+    """
 
     messages: list[Any] = Field(min_length=1, max_length=1000)
     agent: str = Field("", max_length=512)
@@ -64,8 +68,8 @@ class SessionMessages(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class NewRating(AnswerRating):
-    """Your rating of an answer. ``correction`` is the answer that you wanted, only for ``corrected``, where it is
-    required.
+    """Your rating of an answer. ``correction`` is the answer that you wanted; it is required for the rating
+    ``corrected`` and not allowed for other ratings.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -74,7 +78,7 @@ class NewRating(AnswerRating):
 
 
 class RatedMessage(BaseModel):
-    """A message in the format of a model."""
+    """A message in the format of a chat model."""
 
     role: Literal["system", "user", "assistant"]
     content: str | list[dict[str, Any]]
@@ -82,10 +86,11 @@ class RatedMessage(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class RatedAnswer(Rating):
-    """A rated answer: message number ``message`` of ``session``, by ``model``; ``rated_at`` in seconds since 1970.
+    """A rated answer: message number ``message`` of ``session``, written by ``model``; ``rated_at`` is in seconds
+    since 1970.
 
-    ``messages`` is the conversation before it, at most 200 messages in the format of a model; ``answer`` is the
-    model's answer.
+    ``messages`` is the conversation before the answer, at most 200 messages in the format of a chat model; ``answer``
+    is the model's answer.
     """
 
     value: RatingValue
@@ -93,7 +98,9 @@ class RatedAnswer(Rating):
 
     @classmethod
     def of(cls, row: RatedRow) -> RatedAnswer:
-        """Convert a row, with the conversation up to the answer. Clients may have put anything into ``extra_info``."""
+        """Convert a row, with the conversation up to the answer. ``extra_info`` may contain anything, because clients
+        write it.
+        """
         message = message_of(row.message.message)
         about = message.extra_info or {}
         rating = about[RATING]
@@ -143,11 +150,11 @@ async def list_sessions(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     after: Annotated[str | None, Query(max_length=200)] = None,
 ) -> ListedPart[Session]:
-    """List the caller's sessions, most recently used first, optionally of one ``app``, with one ``name``, or
-    containing ``search``.
+    """List the caller's sessions, most recently used first. ``app``, ``name`` and ``search`` limit the list to
+    sessions of one app, with one name, or containing a text.
 
-    If ``has_more`` is true, pass the last id as ``after`` to get the next page. A session used in the meantime moves
-    to the beginning.
+    If ``has_more`` is true, pass the last id as ``after`` to get the next page. A session that is used in the meantime
+    moves to the beginning of the list.
     """
     page = await services.agents.sessions.list(
         caller, app=app, name=name, search=search, after=after, limit=limit
@@ -196,9 +203,10 @@ async def list_session_messages(
     after: Annotated[int, Query(ge=0)] = 0,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
 ) -> SessionMessages:
-    """List messages in order, optionally only those in the memory of one ``agent`` (its path, empty for the root).
+    """List messages in order, optionally only messages in the memory of one ``agent`` (the agent's path, empty for the
+    root agent).
 
-    A page ends at ``limit``, or before the message that would take it above 8,000,000 characters.
+    A page ends at ``limit`` messages, or before the message with which it would exceed 8,000,000 characters.
     """
     page = await services.agents.sessions.messages(session_id, caller, agent=agent, after=after, limit=limit)
     return SessionMessages(
@@ -210,7 +218,7 @@ async def list_session_messages(
 async def add_session_messages(
     session_id: str, body: AddedMessages, services: TheServices, caller: Caller
 ) -> Session:
-    """Append messages to a session, such as those of an agent that runs at a client."""
+    """Append messages to a session, such as messages of an agent that a client runs."""
     messages = [message_of(item) for item in body.messages]
     return shaped(Session, await services.agents.sessions.add(session_id, caller, messages, agent=body.agent))
 
@@ -219,7 +227,7 @@ async def add_session_messages(
 async def rate_answer(
     session_id: str, seq: MessageNumber, body: NewRating, services: TheServices, caller: Caller
 ) -> SessionMessage:
-    """Rate an answer by the number of its message, replacing an existing rating."""
+    """Rate an answer, identified by its message number. A new rating replaces the existing rating."""
     row = await services.agents.sessions.rate(session_id, seq, caller, body)
     return shaped(SessionMessage, row, run=row.run_id)
 
@@ -243,7 +251,7 @@ async def list_ratings(
     after: Annotated[str, Query(max_length=256)] = "",
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> Ratings:
-    """List the caller's rated answers with the conversation before them, for training and evaluation."""
+    """List the caller's rated answers, each with the conversation before it, for training and evaluation."""
     page = await services.agents.sessions.ratings(
         caller, app=app, model=model, value=value, after=after, limit=limit
     )
@@ -252,7 +260,7 @@ async def list_ratings(
 
 @router.post("/{session_id}/reset")
 async def reset_session(session_id: str, services: TheServices, caller: Caller) -> Session:
-    """Delete all messages of a session, of every agent of the tree."""
+    """Delete all messages of a session, for all agents in its tree."""
     return shaped(Session, await services.agents.sessions.reset(session_id, caller))
 
 
@@ -274,5 +282,5 @@ async def session_state(session_id: str, services: TheServices, caller: Caller) 
 async def load_session_state(
     session_id: str, body: Mapping[str, Any], services: TheServices, caller: Caller
 ) -> Session:
-    """Replace all messages with a state dict. If the dict cannot be parsed, nothing changes."""
+    """Replace all messages of a session with those in a state dict. If the dict cannot be parsed, nothing changes."""
     return shaped(Session, await services.agents.sessions.load_state_dict(session_id, caller, body))

@@ -1,4 +1,6 @@
-"""``/api/sign-in``: sign-in through an issuer on the web page. ``/api/whoami``: the caller, however authenticated."""
+"""``/api/sign-in``: sign-in through an issuer on the web page. ``/api/whoami``: the caller, whatever the means of
+authentication.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +25,11 @@ from portico_server.core.principal import LOCAL
 router = new_router(tags=["Keys"])
 
 _PRIVATE: Mapping[str, str] = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
-"""Headers of responses that set cookies, and of an address that contains a code."""
+"""Headers of responses that set cookies or contain an address with a code."""
 
 
 class SignInRequest(BaseModel, extra="forbid"):
-    """``issuer``: where to sign in; optional if only one issuer is configured."""
+    """``issuer``: the issuer with which to sign in; optional if only one issuer is configured."""
 
     issuer: str | None = None
 
@@ -46,7 +48,7 @@ class SignedOut(BaseModel):
 
 @router.get("/api/whoami")
 async def get_whoami(request: Request, caller: Caller, auth: TheAuth) -> Whoami:
-    """Return the caller and the caller's rights."""
+    """Return the caller, with the caller's rights."""
     exchange: Exchange = request.scope["portico.exchange"]
     row = auth.keys.get(caller.id)
     names = {LOCAL.id: "this machine", OPERATOR.id: "operator"}
@@ -68,7 +70,7 @@ async def get_whoami(request: Request, caller: Caller, auth: TheAuth) -> Whoami:
 async def start_sign_in(
     body: SignInRequest, request: Request, response: Response, services: TheServices
 ) -> StartedSignIn:
-    """Start signing in with an issuer. Only for the daemon's own page, which then goes to the returned address."""
+    """Start signing in with an issuer. Only the daemon's own page may call this; it then opens the returned address."""
     _require_page(request)
     base = _base(request, services)
     address, secret = await services.sign_ins.start(body.issuer, base + CALLBACK)
@@ -79,7 +81,7 @@ async def start_sign_in(
 
 @router.get(CALLBACK, include_in_schema=False)
 async def finish_sign_in(request: Request, services: TheServices) -> Response:
-    """Handle the issuer's redirect. It continues to the page, which shows any error."""
+    """Handle the redirect from the issuer. Redirect to the web page, which shows any error."""
     base = _base(request, services)
     exchange: Exchange = request.scope["portico.exchange"]
     start_cookie = cookies.cookie(exchange.headers, STARTED, secure=base.startswith("https:")) or ""
@@ -95,7 +97,7 @@ async def finish_sign_in(request: Request, services: TheServices) -> Response:
 
 @router.delete(START)
 async def sign_out(request: Request, response: Response, services: TheServices) -> SignedOut:
-    """Sign out this browser, in the daemon and at the issuer. Only for the daemon's own page."""
+    """Sign out this browser, in the daemon and at the issuer. Only the daemon's own page may call this."""
     _require_page(request)
     base = _base(request, services)
     exchange: Exchange = request.scope["portico.exchange"]
@@ -116,14 +118,15 @@ def _require_page(request: Request) -> None:
     exchange: Exchange = request.scope["portico.exchange"]
     if not cookies.is_of_our_page(exchange.headers, exchange.scope["method"]):
         raise Forbidden(
-            "Only the page of this daemon may call this. Programs send a key or a token with each call.",
+            "Only this daemon's own page may call this endpoint. Programs send a key or a token with each "
+            "call.",
             code="origin_not_allowed",
         )
 
 
 def _set_cookie(response: Response, base: str, name: str, value: str, life_s: int | None) -> None:
-    # The return from the issuer is a cross-site request; no other cross-site request needs a cookie of the
-    # daemon.
+    # The redirect back from the issuer is a cross-site request. No other cross-site request needs one of the
+    # daemon's cookies.
     same_site = "Lax" if name == STARTED else "Strict"
     secure = base.startswith("https:")
     cookie: Any = cookies.set_cookie(name, value, secure=secure, same_site=same_site, life_s=life_s)

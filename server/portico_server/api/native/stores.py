@@ -1,4 +1,4 @@
-"""``/api/stores``: named stores, their sources, their files, and search with a trace."""
+"""``/api/stores``: named stores, their sources and files, and searches with a trace."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ from portico_server.knowledge.store import FileStatus, StoreFileRow, StoreInfo, 
 router = new_router(prefix="/api/stores", tags=["Stores"])
 
 MAX_NUMBER: Final = 2**53
-"""Largest number of a chunk or a character: the largest integer that JSON represents exactly."""
+"""Largest chunk number or character position: the largest integer that JSON numbers represent exactly."""
 
 MAX_CHUNKS: Final = 1_000
-"""Maximum number of chunks of a file in one list."""
+"""Maximum number of chunks on one page of a file's chunks."""
 
 
 MAX_READ_PASSAGES: Final = 500
@@ -42,11 +42,13 @@ MAX_READ_PASSAGES: Final = 500
 
 
 class StoreRequest(BaseModel, extra="forbid"):
-    """A store to create. With ``app`` it is a chat app, whose ``answers`` are ``auto``, ``write`` or ``quote``.
+    """A store to create. With ``app``, the store also becomes a chat app, whose ``answers`` are ``auto``, ``write`` or
+    ``quote``.
 
-    With ``folder`` (on the daemon's machine) or ``source`` it mirrors that location: ``s3://BUCKET/PREFIX``,
-    ``git+https://HOST/PATH[@REF][#subdirectory=FOLDER]``, ``webdav+https://HOST/PATH``, ``imaps://HOST/FOLDER``, the
-    address of a sitemap, a feed, a list, a directory index or a document, or a list of document addresses.
+    With ``folder`` (on the daemon's machine) or ``source``, the store mirrors that location. A source is
+    ``s3://BUCKET/PREFIX``, ``git+https://HOST/PATH[@REF][#subdirectory=FOLDER]``, ``webdav+https://HOST/PATH``,
+    ``imaps://HOST/FOLDER``, the address of a sitemap, a feed, a list, a directory index or a document, or a list of
+    document addresses.
     """
 
     name: str
@@ -59,25 +61,25 @@ class StoreRequest(BaseModel, extra="forbid"):
     keep_removed: bool = False
     """Whether to keep files that were removed from the source."""
     search: dict[str, Any] | None = None
-    """How its app searches: ``steps`` is ``off``, ``auto`` or a number from 2 to 4, see ``SearchRequest``;
-    ``max_tokens``, ``max_seconds``, ``max_calls`` limit the model usage of these steps.
+    """How the store's app searches: ``steps`` is ``off``, ``auto`` or a number from 2 to 4, see ``SearchRequest``;
+    ``max_tokens``, ``max_seconds``, ``max_calls`` limit how much these steps use models.
     """
     links: bool = False
-    """Link passages by the terms they share, for questions whose answer spans several passages."""
+    """Link passages by the terms they share, for questions whose answers span several passages."""
 
 
 class StoreFileList(BaseModel):
-    """One page of files; ``after=LAST_ID`` returns the next page."""
+    """One page of files; pass the last id as ``after`` to get the next page."""
 
     data: list[StoreFile]
     has_more: bool
 
 
 class SkippedFiles(BaseModel):
-    """What the last scan skipped: ``reasons`` counts all files, ``data`` names the first thousand.
+    """Files that the last scan skipped: ``reasons`` counts all of them, ``data`` names the first thousand.
 
-    ``looked_at`` is in seconds since 1970, null before the first scan. Hidden files and folders of packages
-    (``node_modules``, ``venv`` …) are never scanned or counted.
+    ``looked_at`` is the time of the scan, in seconds since 1970, null before the first scan. Hidden files and package
+    folders (``node_modules``, ``venv`` …) are never scanned or counted.
     """
 
     data: list[SkippedFile]
@@ -89,9 +91,9 @@ class SkippedFiles(BaseModel):
 class StoreChange(BaseModel, extra="forbid"):
     """Changes to a store; omitted fields stay unchanged.
 
-    ``source`` replaces the previous source. ``embedding_model`` is changed in the background, ``""`` means none.
-    ``vector_weight`` is the weight of the vectors relative to the words, as `calibrate` measures it. ``links`` are
-    created or removed in the background.
+    ``source`` replaces the previous source. ``embedding_model`` changes in the background; ``""`` means none.
+    ``vector_weight`` is the weight of the vector score relative to the word score, as `calibrate` measures it.
+    ``links`` are created or removed in the background.
     """
 
     description: str | None = Field(default=None, max_length=2_000)
@@ -114,7 +116,7 @@ async def list_stores(services: TheServices, caller: Caller) -> Listed[Store]:
 
 @router.post("")
 async def create_store(body: StoreRequest, services: TheServices, caller: Caller) -> Store:
-    """Create a store. A store with a folder or a source becomes an app unless declined."""
+    """Create a store. A store with a folder or a source also becomes an app, unless ``app`` is false."""
     row = await services.stores.create(
         body.name,
         caller,
@@ -141,7 +143,7 @@ async def retrieve_store(store: str, services: TheServices, caller: Caller) -> S
 async def change_store(
     store: str, change: StoreChange, services: TheServices, caller: Caller
 ) -> StoreChanged:
-    """Change a store: its description, embedding model, vector weight, answer mode, or links between its passages; or
+    """Change a store: its description, embedding model, vector weight, answer mode, or links between its passages. Or
     pause or resume following its source.
     """
     row = await services.stores.get(store, caller, "manage")
@@ -163,7 +165,7 @@ async def change_store(
 
 @router.delete("/{store}")
 async def delete_store(store: str, services: TheServices, caller: Caller) -> RemovedId:
-    """Delete a store; its folder and uploaded files stay."""
+    """Delete a store. Its folder and the uploaded files are kept."""
     return RemovedId(id=(await services.stores.delete(store, caller)).id)
 
 
@@ -176,7 +178,7 @@ async def sync_store(store: str, services: TheServices, caller: Caller) -> Start
 
 
 class Reindexing(BaseModel, extra="forbid"):
-    """``files``: read all files again first."""
+    """``files``: before rebuilding the indexes, read all files again."""
 
     files: bool = False
 
@@ -192,7 +194,7 @@ async def reindex_store(
 
 @router.get("/{store}/sync/plan")
 async def plan_sync(store: str, services: TheServices, caller: Caller) -> SyncPlan:
-    """Return what a sync would do now, without doing it."""
+    """Return the changes that a sync would make now, without making them."""
     return await services.stores.plan(await services.stores.get(store, caller, "write", is_whole=True))
 
 
@@ -220,8 +222,8 @@ SEARCH_PATH: Final = f"{router.prefix}/{{store}}/search"
 
 
 async def search_directly(exchange: Exchange, services: ApiServices) -> bool:
-    """Handle `search_store` without the framework, whose overhead exceeds the search. Return ``False``, without doing
-    anything, if the request is not a search or its body is invalid.
+    """Handle `search_store` without FastAPI, whose overhead exceeds the time of the search. If the request is not a
+    search or its body is invalid, do nothing and return ``False``.
     """
     path: str = exchange.scope["path"]
     store = path.removeprefix(f"{router.prefix}/").removesuffix("/search")
@@ -242,9 +244,10 @@ async def search_directly(exchange: Exchange, services: ApiServices) -> bool:
 
 @router.get("/{store}/questions")
 async def propose_questions(store: str, services: TheServices, caller: Caller) -> Listed[str]:
-    """Return up to three questions that the documents of a store answer. Each was searched for and judged.
+    """Return up to three questions that a store's documents can answer. Each question was tested with a search whose
+    result was judged.
 
-    A key that reads only a part of the store gets none, because the judgement covers all documents.
+    A key that can read only a part of the store gets no questions, because all documents were used to judge them.
     """
     row = await services.stores.get(store, caller)
     if not row.whole:
@@ -290,7 +293,7 @@ async def list_file_chunks(
 ) -> ListedPart[FileChunk]:
     """List the chunks of a file in order, starting after number ``after``, with their positions in the file.
 
-    ``group``: one of the store's groups; by default its own.
+    ``group``: a chunk group of the store; by default the default group.
     """
     row = await services.stores.get(store, caller)
     chunk_rows, has_more = await services.stores.contents.chunks(row, file_id, group, after, limit)
@@ -316,7 +319,9 @@ class PageRequest(BaseModel, extra="forbid"):
 async def draw_page(
     store: str, file_id: str, body: PageRequest, services: TheServices, caller: Caller
 ) -> Response:
-    """Draw a page of a PDF as an image (PNG, at most 1,600 pixels long) with a passage marked at its position."""
+    """Draw a page of a PDF as a PNG image of at most 1,600 pixels on its longer side, with a passage marked at its
+    position.
+    """
     row = await services.stores.get(store, caller)
     picture = await services.stores.contents.page(row, file_id, body.page, body.passage)
     return Response(picture, media_type="image/png", headers={"Cache-Control": "private, no-store"})
@@ -335,8 +340,8 @@ async def list_neighbours(
 ) -> NeighbourPage:
     """List the passages linked to a passage by shared terms.
 
-    The passage is a ``chunk``, as in the trace of a search, or the passage of a ``file`` (its id) that contains the
-    character ``start``, as in a passage's place. ``after`` skips that many passages.
+    Specify the passage by ``chunk``, its number in the trace of a search, or by ``file`` and ``start``: the file's id
+    and the position of a character in the passage. ``after`` skips that many passages.
     """
     row = await services.stores.get(store, caller)
     if (chunk is None) == (file is None):
@@ -367,9 +372,7 @@ async def list_skipped_files(store: str, services: TheServices, caller: Caller) 
 
 
 def to_store(info: StoreInfo, services: ApiServices, caller: Principal) -> Store:
-    """Return a store as this protocol adapter describes it to a caller. Only admins see problems of the
-    configuration.
-    """
+    """Return a store as the native API describes it to a caller. Only admins see problems of the configuration."""
     row = info.row
     wrong = services.problems.of_store(row.name) if caller.admin and row.owner is None else None
     return shaped(

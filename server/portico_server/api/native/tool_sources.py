@@ -1,4 +1,4 @@
-"""``/api/tool-sources``: the tools that the operator has added."""
+"""``/api/tool-sources``: the sources of tools that the operator has added."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ router = new_router(prefix="/api/tool-sources", tags=["Tools"])
 
 
 class NewSource(BaseModel, extra="forbid"):
-    """A tool to add: exactly one of ``command``, ``function``, ``openapi`` and ``database``.
+    """A tool source to add: exactly one of ``command``, ``function``, ``openapi`` and ``database``.
 
     ``command``: program and arguments, with ``{name}`` as the placeholder of an argument. ``function``:
-    ``module:function``, imported from ``folder``, with the packages ``requirements``; ``module:*`` stands for all
-    public functions of a module. ``openapi``: URL or path of an OpenAPI 3 document, each of whose operations becomes a
-    tool. ``database``: ``postgresql://…`` or the path of a SQLite or DuckDB file, which is only read.
+    ``module:function``, imported from ``folder``, with the packages in ``requirements``; ``module:*`` stands for all
+    public functions of a module. ``openapi``: URL or path of an OpenAPI 3 document; each of its operations becomes a
+    tool. ``database``: ``postgresql://…`` or the path of a SQLite or DuckDB file, which is opened for reading only.
 
     ``group``: a heading for lists. ``cost``: US dollars per call. ``env`` and ``headers`` may contain secrets and are
-    never shown again. ``approval``: when a call needs approval; if empty, according to the setting ``tool_approval``.
+    never shown again. ``approval``: when a call needs approval; if empty, the setting ``tool_approval`` decides.
     """
 
     name: str
@@ -51,13 +51,13 @@ class NewSource(BaseModel, extra="forbid"):
 
 @router.get("")
 async def list_tool_sources(services: TheServices, _caller: Admin) -> Listed[ToolSource]:
-    """List the added tools by name: commands, functions, APIs and databases."""
+    """List the added tool sources by name: commands, functions, APIs and databases."""
     return Listed(data=list(services.added.every()))
 
 
 @router.post("")
 async def add_tool_source(body: NewSource, services: TheServices, caller: Admin) -> ToolSource:
-    """Add a tool. A tool that cannot be prepared immediately is refused."""
+    """Add a tool source. If its tools cannot be prepared immediately, it is refused."""
     return await services.added.add(parse(body.model_dump()), caller.id)
 
 

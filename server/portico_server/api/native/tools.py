@@ -50,15 +50,18 @@ class ToolArguments(BaseModel, extra="forbid"):
 async def list_tools(
     services: TheServices,
     caller: Caller,
-    group: Annotated[str, Query(description="Only the tools of this group.")] = "",
+    group: Annotated[str, Query(description="Only tools in this group.")] = "",
     search: Annotated[
-        str, Query(max_length=MAX_QUERY_CHARS, description="Only the tools that match this best, best first.")
+        str,
+        Query(max_length=MAX_QUERY_CHARS, description="Only tools that match this text, best match first."),
     ] = "",
     limit: Annotated[
-        int, Query(ge=1, le=100, description="Maximum number of search results.")
+        int, Query(ge=1, le=100, description="Maximum number of matching tools.")
     ] = MAX_FOUND_TOOLS,
 ) -> Listed[Tool]:
-    """List the tools that the caller may call. A search matches words and meaning, as an agent's search does."""
+    """List the tools that the caller may call. The search compares words and meaning, as an agent's search for tools
+    does.
+    """
     cards = [
         card
         for card in await services.registry.cards(caller, "tool")
@@ -85,7 +88,10 @@ async def get_tool(name: str, services: TheServices, caller: Caller) -> Tool:
     "/{name}/call",
     response_model=schemas.ToolResult,
     responses={
-        202: {"model": StartedRun, "description": "The call has started; its run has events and a result"}
+        202: {
+            "model": StartedRun,
+            "description": "The call has started; its events and result are in the run",
+        }
     },
 )
 async def call_tool(
@@ -96,19 +102,17 @@ async def call_tool(
     request: Request,
     wait: Annotated[
         bool,
-        Query(description="Whether to respond with the result; otherwise the run is returned immediately"),
+        Query(description="Whether to wait for the result; otherwise the response contains the run"),
     ] = True,
 ) -> schemas.ToolResult | Response:
-    """Call a tool. An error of the tool itself is a response with ``is_error``. If the client leaves, the call is
+    """Call a tool. If the tool itself fails, the response has ``is_error``. If the client leaves, the call is
     cancelled.
 
-    For a tool that requires approval, the response arrives after approval. With ``wait=false``, the call is a run to
-    follow at ``/api/runs/{id}/events``, which continues when the client leaves.
+    If the tool requires approval, the response is sent after approval. With ``wait=false``, the response contains a
+    run whose events are at ``/api/runs/{id}/events``; the run continues when the client leaves.
     """
     if not wait:
-        await services.registry.resolve(
-            f"tool/{name}", caller
-        )  # so that a wrong name is an error of this request
+        await services.registry.resolve(f"tool/{name}", caller)  # so that this request reports a wrong name
         run = services.runner.start("tools/call", f"tool/{name}", ToolCall(body.arguments), caller)
         return JSONResponse({"run": run.id}, HTTPStatus.ACCEPTED)
     call = services.runner.call("tools/call", f"tool/{name}", ToolCall(body.arguments), caller)

@@ -1,4 +1,4 @@
-"""``/api/usage``: calls and tokens by name, operation and the model that answered."""
+"""``/api/usage``: calls and tokens, by requested name, operation, and model that answered."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ router = new_router(prefix="/api/usage", tags=["Usage"])
 
 
 class Total(BaseModel):
-    """Calls of one operation on one name that one model answered.
+    """Total of the calls of one operation on one name that one model answered.
 
-    ``milliseconds`` is the mean duration, ``cost`` in US dollars for the calls with a known price, null if no price is
-    known.
+    ``milliseconds`` is the mean duration. ``cost`` is in US dollars for the calls with a known price, null if no price
+    is known.
 
-    ``name`` is the requested name. ``model`` is the own name of the model that answered, also behind an alias or as a
-    fallback. If all models failed, it is the requested model. It is empty for apps and stores, and where it is
-    unknown, as for calls from before it was recorded.
+    ``name`` is the requested name. ``model`` is the actual name of the model that answered, even if it was requested
+    by an alias or answered as a fallback. If all models failed, it is the requested model. It is empty for apps and
+    stores, and if the model is unknown, as for calls before models were recorded.
     """
 
     name: str
@@ -43,7 +43,7 @@ async def usage_totals(
     caller: Caller,
     since: Annotated[float, Query(ge=0, description="Seconds since 1970")] = 0.0,
 ) -> Listed[Total]:
-    """Return the usage since a given time: by all keys for an admin, otherwise by the caller's key."""
+    """Return the usage since a given time. Admins see the usage of all keys, other callers only their own."""
     key_id = None if caller.admin else caller.id
     await services.usage.flush()
     rows = await services.database.read(usage.totals, since, key_id)
@@ -51,14 +51,14 @@ async def usage_totals(
 
 
 MAX_COURSE_S = {"hour": 14 * 86_400.0, "day": 400 * 86_400.0}
-"""How far back usage over time reaches, by the length of a step."""
+"""How far back usage over time reaches, in seconds, by length of a step."""
 
 
 class UsagePoint(BaseModel):
     """The usage of one hour or day that begins ``at``, in seconds since 1970.
 
     ``series`` is the model, the id of the key, or the requested name; ``name`` is its display name. Both are null for
-    the combined series with few calls.
+    the point that combines the series with few calls.
     """
 
     at: float
@@ -79,8 +79,8 @@ async def usage_course(
     step: Literal["hour", "day"] = "day",
     by: Literal["model", "key", "name"] = "model",
 ) -> Listed[UsagePoint]:
-    """Return the usage over time: by all keys for an admin, otherwise by the caller's key. Hours go back two weeks,
-    days 400 days; days are in UTC.
+    """Return the usage over time. Admins see the usage of all keys, other callers only their own. Hours go back two
+    weeks, days 400 days; days are in UTC.
     """
     key_id = None if caller.admin else caller.id
     await services.usage.flush()

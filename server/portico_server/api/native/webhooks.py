@@ -23,7 +23,7 @@ async def list_deliveries(
     after: Annotated[str | None, Query(max_length=200)] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> Page[WebhookDelivery]:
-    """List past and pending deliveries of a webhook, newest first."""
+    """List the past and pending deliveries of a webhook, newest first."""
     page = await services.webhooks.deliveries(webhook_id, caller, after=after, limit=limit)
     return Page.of([_delivery(row) for row in page.data], page.has_more)
 
@@ -32,7 +32,7 @@ async def list_deliveries(
 async def redeliver(
     webhook_id: str, delivery_id: str, services: TheServices, caller: Caller
 ) -> WebhookDelivery:
-    """Send an event again with the full number of attempts, whatever its status."""
+    """Send the event of a delivery again with the full number of attempts, whatever the status of the delivery."""
     return _delivery(await services.webhooks.redeliver(webhook_id, delivery_id, caller))
 
 

@@ -1,4 +1,6 @@
-"""``/api/workers``: clients whose functions are served as tools. They claim the calls and answer them."""
+"""``/api/workers``: clients whose functions are served as tools. Workers claim the calls of these functions and answer
+them.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ Named = Annotated[str, Path(min_length=1, max_length=200, description="The name 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedFunction(ServedFunctionSpec):
-    """A function of a client. ``timeout``: seconds that a call may take, including the wait for a free worker."""
+    """A function that a worker offers. ``timeout``: seconds that a call may take, including the wait for a free
+    worker.
+    """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
     description: Annotated[str, Field(max_length=20_000)] = ""
@@ -30,7 +34,9 @@ class ServedFunction(ServedFunctionSpec):
 
 
 class Joining(BaseModel, extra="forbid"):
-    """A worker and all its functions. It chooses its own name, unique among the workers of its key."""
+    """A worker and all its functions. The worker chooses its own name, which must be unique among the workers of
+    its key.
+    """
 
     worker: str = Field(min_length=1, max_length=200)
     functions: list[ServedFunction] = Field(min_length=1, max_length=1_000)
@@ -44,9 +50,10 @@ class Joined(BaseModel):
 
 
 class NextCalls(BaseModel, extra="forbid"):
-    """Claim up to ``limit`` calls for ``lease_seconds`` each, and renew ``holding`` for the same time.
+    """Claim up to ``limit`` calls for ``lease_seconds`` each, and renew the leases of the calls in ``holding`` for the
+    same time.
 
-    As for ``/api/questions/claim``. A worker that claims nothing for 45 seconds is considered gone.
+    The fields work as for ``/api/questions/claim``. A worker that claims nothing for 45 seconds is considered gone.
     """
 
     lease_seconds: float = Field(30.0, gt=0, le=MAX_LEASE_S)
@@ -64,15 +71,17 @@ class LeftWorker(BaseModel):
 
 @router.get("")
 async def list_workers(services: TheServices, caller: Caller) -> Listed[WorkerInfo]:
-    """List the caller's workers; for an admin, all workers."""
+    """List the caller's workers. Admins see all workers."""
     return Listed(data=list(services.served.every(caller)))
 
 
 @router.post("")
 async def join(body: Joining, services: TheServices, caller: Caller) -> Joined:
-    """Offer functions as tools while this worker claims their calls. Requires ``tools:NAME:call`` for each.
+    """Offer functions as tools for as long as this worker claims their calls. Requires the scope ``tools:NAME:call``
+    for each function.
 
-    The functions of an admin are available to every key with that scope, those of another key to that key only.
+    An admin's functions are available to every key with that scope; another key's functions are available only to that
+    key.
     """
     return Joined(worker=body.worker, tools=services.served.join(caller, body.worker, body.functions))
 
@@ -81,9 +90,9 @@ async def join(body: Joining, services: TheServices, caller: Caller) -> Joined:
 async def claim_calls(
     worker: Named, body: NextCalls, services: TheServices, caller: Caller, request: Request
 ) -> Claims:
-    """Claim calls of this worker's functions, to answer at ``/api/questions/{id}/answer``.
+    """Claim calls of this worker's functions. The worker answers them at ``/api/questions/{id}/answer``.
 
-    404 with the code ``worker_not_found``: join again.
+    If the response is 404 with the code ``worker_not_found``, the worker must join again.
     """
     try:
         claim_result = await while_present(
@@ -111,7 +120,9 @@ async def claim_calls(
 
 @router.delete("/{worker}")
 async def leave(worker: Named, services: TheServices, caller: Caller) -> LeftWorker:
-    """Leave: functions that no other worker serves disappear, and unanswered calls go to other workers."""
+    """Remove a worker. Functions that no other worker serves disappear, and other workers can take the worker's
+    unanswered calls.
+    """
     services.served.leave(caller, worker)
     await services.questions.let_go(caller, worker)
     return LeftWorker(worker=worker)

@@ -1,4 +1,5 @@
-"""Ollama's API, for programs that support no other: ``/api/chat``, ``/api/generate``, ``/api/embed``, ``/api/tags`` …
+"""Ollama's API, for programs that support no other API: ``/api/chat``, ``/api/generate``, ``/api/embed``,
+``/api/tags`` …
 
 Configure these programs with the daemon's address, without a path. Models are added and removed with Portico's
 commands. Source: https://github.com/ollama/ollama/blob/main/docs/api.md.

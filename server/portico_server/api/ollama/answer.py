@@ -1,4 +1,4 @@
-"""Answers in Ollama's format: lines of JSON, or one document."""
+"""Answers in Ollama's format: JSON lines for a stream, or one JSON document."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NDJSON: Final[RawHeaders] = [(b"content-type", b"application/x-ndjson")]
 
 @dataclass(slots=True)
 class OllamaAnswer:
-    """An answer as it arrives: its calls, its finish reason, and its usage."""
+    """An answer while it arrives: its tool calls, its finish reason, and its usage."""
 
     model: str
     started: float = field(default_factory=time.perf_counter)
@@ -49,7 +49,7 @@ class OllamaAnswer:
             call["arguments"] += function.get("arguments") or ""
 
     def called(self) -> list[dict[str, Any]]:
-        """Return the calls, whose arguments are objects in Ollama's API."""
+        """Return the tool calls. Their arguments are objects, as Ollama's API requires."""
         return [
             {"function": {"name": call["name"], "arguments": _arguments(call["arguments"])}}
             for _index, call in sorted(self.calls.items())
@@ -86,7 +86,9 @@ Piece = tuple[str, str]
 async def pieces_of_model(
     services: ApiServices, servable: Relays, body: dict[str, Any], caller: Principal, answer: OllamaAnswer
 ) -> AsyncGenerator[Piece, None]:
-    """Yield a model's answer as it arrives. Calls, the end and the tokens are recorded in ``answer``."""
+    """Yield a model's answer as it arrives. Tool calls, the finish reason and the token counts are recorded in
+    ``answer``.
+    """
     operation: Any = "completions" if "prompt" in body else "chat/completions"
     relay_response = await services.runner.relay(servable, body["model"], Relay(operation, body), caller)
     if relay_response.answered_by:
@@ -135,7 +137,7 @@ async def pieces_of_app(
 
 
 def parsed_answer(data: bytes) -> Any:
-    """Parse the JSON of a model. Raise `EngineFailed` for anything else."""
+    """Parse a model's answer as JSON. Raise `EngineFailed` if it is not valid."""
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError as error:
@@ -143,7 +145,7 @@ def parsed_answer(data: bytes) -> Any:
 
 
 Write = Callable[[str, str, list[dict[str, Any]]], dict[str, Any]]
-"""Returns text, thoughts and calls as the fields of a line."""
+"""Converts text, thoughts and tool calls to the fields of a line."""
 
 
 def chat_fields(text: str, thoughts: str, calls: list[dict[str, Any]]) -> dict[str, Any]:

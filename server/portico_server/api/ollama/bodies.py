@@ -1,4 +1,4 @@
-"""Validation of request bodies in Ollama's format. Pure."""
+"""Validates request bodies in Ollama's format. Pure."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _COMMON: Final = {
     "options": _OPTIONS,
     "think": fields.any_value(oneOf=[{"type": "boolean"}, {"enum": ["low", "medium", "high"]}]),
     "keep_alive": fields.any_value(
-        description="0 without messages unloads the model; otherwise the daemon decides"
+        description="0 without messages unloads the model; all other values are ignored, because the daemon decides"
     ),
 }
 
@@ -46,7 +46,7 @@ CHATTED: Final = RequestBody(
     },
     example={"model": "default", "messages": [{"role": "user", "content": "Hello"}]},
 )
-"""``POST /api/chat``. The contents of messages are checked after conversion to a chat completion."""
+"""``POST /api/chat``. The contents of messages are checked after the body is converted to a chat completion."""
 
 GENERATED: Final = RequestBody(
     {"model": _NAME},
@@ -70,10 +70,10 @@ EMBEDDED: Final = RequestBody(
 """``POST /api/embed``."""
 
 EMBEDDED_ONE: Final = RequestBody({"model": _NAME, "prompt": fields.text()}, {})
-"""``POST /api/embeddings``, used by programs that are older than ``/api/embed``."""
+"""``POST /api/embeddings``, for programs that do not use the newer ``/api/embed``."""
 
 SHOWN: Final = RequestBody({}, {"model": fields.text(), "name": fields.text()}, example={"model": "default"})
-"""``POST /api/show``; older programs send ``name``."""
+"""``POST /api/show``; older programs send the model as ``name``."""
 
 BODIES: Final[Mapping[str, RequestBody]] = {
     "/api/chat": CHATTED,
@@ -82,4 +82,4 @@ BODIES: Final[Mapping[str, RequestBody]] = {
     "/api/embeddings": EMBEDDED_ONE,
     "/api/show": SHOWN,
 }
-"""Bodies by path. Unknown fields are ignored, as in Ollama."""
+"""Request bodies, keyed by path. Unknown fields are ignored, as in Ollama."""

@@ -40,7 +40,7 @@ async def _answer(
     servable: Servable,
     write: Write,
 ) -> None:
-    """Answer ``chat`` in lines, or as one document."""
+    """Answer the chat completion request ``chat`` with JSON lines, or with one document."""
     caller, answer = caller_of(exchange), OllamaAnswer(body["model"])
     chat |= {"stream": True, "stream_options": {"include_usage": True}}
     (COMPLETION if "prompt" in chat else CHAT).check(chat)
@@ -72,7 +72,7 @@ async def _load(
     servable: Servable,
     write: Write,
 ) -> None:
-    """Load the model for a request without a prompt, or unload it if ``keep_alive`` is 0."""
+    """Load the model for a request without a prompt, or unload the model if ``keep_alive`` is 0."""
     caller, reason = caller_of(exchange), "load"
     if body.get("keep_alive") in (0, "0", "0s"):
         caller.require("admin")
@@ -104,7 +104,7 @@ async def chat(exchange: Exchange, services: ApiServices) -> None:
 
 
 async def generate(exchange: Exchange, services: ApiServices) -> None:
-    """Answer a prompt, or continue it if it is ``raw`` or has a ``suffix``."""
+    """Answer a prompt. If the prompt is ``raw`` or has a ``suffix``, continue it instead."""
     body = await exchange.json()
     GENERATED.check(body)
     for name in ("context", "template"):

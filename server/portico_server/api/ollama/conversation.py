@@ -1,4 +1,4 @@
-"""Ollama requests, converted to chat completions. Pure."""
+"""Converts Ollama requests to chat completions. Pure."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _PICTURES: Final = {"iVBOR": "png", "/9j/": "jpeg", "R0lG": "gif", "UklGR": "web
 
 
 def chat_options(body: Mapping[str, Any], card: Card) -> dict[str, Any]:
-    """Return the options of a chat completion or a completion. Options that place a model in memory are left to the
-    daemon.
+    """Return the options of a chat completion or a completion. Options that concern the placement of a model in memory
+    are dropped, because the daemon decides them.
     """
     options = body.get("options") or {}
     names = ("temperature", "top_p", "top_k", "min_p", "seed", "presence_penalty", "frequency_penalty")
@@ -48,8 +48,8 @@ def chat_options(body: Mapping[str, Any], card: Card) -> dict[str, Any]:
 
 
 def chat_messages(body: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return messages in the format of a chat completion: calls get ids, and tool results the ids of the preceding
-    calls.
+    """Return messages in the format of a chat completion. Tool calls get ids, and each tool result gets the id of the
+    call that it answers.
     """
     found_chat_messages: list[dict[str, Any]] = []
     pending_calls: list[tuple[str, str]] = []
@@ -83,7 +83,7 @@ def chat_messages(body: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _asked_call(call: Any, call_id: str, at: str) -> dict[str, Any]:
     function = call.get("function") if isinstance(call, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        wrong(at, "must be an object with a 'function' that has a 'name'")
+        wrong(at, "must be an object with a 'function' that contains a 'name'")
     arguments = orjson.dumps(function.get("arguments") or {}).decode()
     return {"id": call_id, "type": "function", "function": {"name": function["name"], "arguments": arguments}}
 

@@ -53,7 +53,7 @@ async def embed_one(exchange: Exchange, services: ApiServices) -> None:
 
 
 async def _embed(exchange: Exchange, services: ApiServices, body: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the answer in the format of OpenAI's API."""
+    """Return the answer in the format of OpenAI's API, with vectors as numbers."""
     caller = caller_of(exchange)
     request_body = {
         name: body[name] for name in ("model", "input", "dimensions") if body.get(name) is not None

@@ -21,11 +21,11 @@ from portico_server.core.invalid import wrong
 from portico_server.core.servable import Card
 
 API_VERSION: Final = "0.13.0"
-"""The supported version of Ollama's API. Programs query it before they use new features."""
+"""The version of Ollama's API that Portico supports. Programs query the version before they use new features."""
 
 
 async def tags(exchange: Exchange, services: ApiServices) -> None:
-    """List every name that a request may use: models, apps and aliases."""
+    """List all names that a request may use: models, apps and aliases."""
     caller = caller_of(exchange)
     cards = {card.name: card for card in await services.registry.cards(caller, "model", "app")}
     named_cards = list(cards.items())
@@ -82,7 +82,7 @@ async def show(exchange: Exchange, services: ApiServices) -> None:
     for label, at in (("context_length", "context_length"), ("dimensions", "embedding_length")):
         if isinstance(card.labels.get(label), int):
             model_facts[f"{card.kind}.{at}"] = card.labels[label]
-    # Portico enables tool calls for every chat model.
+    # The daemon handles tool calls for every chat model.
     words = {"chat": ("completion", "tools"), "embeddings": ("embedding",), THOUGHTS: ("thinking",)}
     capable = [
         word
@@ -107,12 +107,12 @@ async def show(exchange: Exchange, services: ApiServices) -> None:
 
 
 async def version(exchange: Exchange, _services: ApiServices) -> None:
-    """Return the version of Ollama's API, and Portico's own."""
+    """Return the version of Ollama's API and the version of Portico."""
     await exchange.answer(200, orjson.dumps({"version": API_VERSION, "portico": __version__}))
 
 
 def _to_model(name: str, card: Card) -> dict[str, Any]:
-    # Programs compare digests to detect whether a model has changed.
+    # Programs compare digests to find out whether a model has changed.
     identity = f"{card.name} {card.labels.get('source', '')} {card.created}"
     return {
         "name": name,

@@ -1,4 +1,4 @@
-"""Model names as Ollama's programs send them."""
+"""Finds models by the names that Ollama's programs send."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LATEST: Final = ":latest"
 async def named_servable(
     services: ApiServices, name: str, operation: Any, caller: Principal
 ) -> tuple[str, Servable]:
-    """Return the model's name on this daemon, and the model."""
+    """Return the model's name on this daemon, without the suffix `LATEST` if necessary, and the model."""
     try:
         return name, await find(services, name, operation, caller)
     except NotFound:

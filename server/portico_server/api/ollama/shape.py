@@ -1,4 +1,4 @@
-"""The format of errors and keep-alives in Ollama's API."""
+"""The formats of errors and keep-alives in Ollama's API."""
 
 from __future__ import annotations
 
@@ -25,13 +25,15 @@ def _frame(error: PorticoError, request_id: str) -> bytes:
 
 
 def _shape(write: Write) -> Shape:
-    # A line without content, because programs parse every line as JSON.
+    # A JSON line with empty text: programs parse every line as JSON, so a blank line would break them.
     quiet = json_line({**write("", "", []), "done": False})
     return Shape("Ollama", lambda error: error.status, _body, _frame, (b"x-request-id",), quiet)
 
 
 SHAPE: Final = _shape(chat_fields)
-"""The format of errors and keep-alives, also for unknown paths, since only the operator manages models."""
+"""The format of errors and keep-alives at ``/api/chat`` and other paths, including paths for managing models, which
+Portico does not serve.
+"""
 
 GENERATE_SHAPE: Final = _shape(generate_fields)
-"""The format at ``/api/generate``."""
+"""The format of errors and keep-alives at ``/api/generate``."""

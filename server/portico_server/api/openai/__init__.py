@@ -1,1 +1,3 @@
-"""The OpenAI protocol adapter, one file per resource: hot resources over an `Exchange`, others as FastAPI routers."""
+"""The OpenAI protocol adapter, one file per resource. Resources on the hot path use an `Exchange`, others are FastAPI
+routers.
+"""

@@ -38,14 +38,14 @@ async def transcribe(exchange: Exchange, services: ApiServices) -> None:
 
 
 async def translate(exchange: Exchange, services: ApiServices) -> None:
-    """``POST /v1/audio/translations``: into English."""
+    """``POST /v1/audio/translations``: translate speech into English text."""
     await _transcribe(exchange, services, "audio/translations", TRANSLATION)
 
 
 async def _transcribe(
     exchange: Exchange, services: ApiServices, operation: Operation, request_body: RequestBody
 ) -> None:
-    # Imported with the first form, so that the daemon starts without its parser.
+    # Imported with the first form, so that the daemon starts without the form parser.
     from portico_server.api.openai import form
 
     multipart_form = await form.read(
@@ -89,7 +89,7 @@ def _list_of(*allowed_values: str) -> BodyField:
 
 
 def _format(*allowed_values: str) -> BodyField:
-    """Return a field for one of the given words. A form may also leave it empty."""
+    """Return a field that accepts one of ``allowed_values``. In a form, the value may also be empty."""
 
     def check(value: Any, path: str) -> None:
         if not isinstance(value, str):
@@ -112,7 +112,9 @@ def _recording(*formats: str) -> RequestBody:
     return RequestBody(
         {"model": bodies.MODEL},
         {
-            "language": fields.text().annotate(description="As ISO 639-1; detected by default"),
+            "language": fields.text().annotate(
+                description="ISO 639-1 code of the language; detected by default"
+            ),
             "prompt": fields.text(),
             "response_format": _format(*formats),
             "temperature": fields.number(0, 1),

@@ -23,7 +23,7 @@ router = new_router(prefix="/v1/batches", tags=["OpenAI: batches"])
 
 
 class OutputExpiry(BaseModel):
-    """How long the output files are kept, counted from their creation."""
+    """How long the output files are kept, in seconds from their creation."""
 
     anchor: Literal["created_at"]
     seconds: Annotated[int, Field(ge=MIN_LIFETIME_S, le=MAX_LIFETIME_S)]
@@ -51,7 +51,9 @@ class BatchRequest(BaseModel):
 
 
 class RequestCounts(BaseModel):
-    """Counts of the requests in the file. Requests neither completed nor failed have not been processed."""
+    """Counts of the requests in the file. Requests that are neither completed nor failed have not been processed
+    yet.
+    """
 
     total: int
     completed: int
@@ -65,7 +67,7 @@ class InputDetails(BaseModel):
 
 
 class OutputDetails(BaseModel):
-    """Output tokens used for reasoning; not counted by Portico."""
+    """Output tokens used for reasoning. Portico does not count these tokens."""
 
     reasoning_tokens: int = 0
 
@@ -153,7 +155,7 @@ _MOMENTS: Final = (
 
 @router.post("")
 async def create_batch(body: BatchRequest, services: TheServices, caller: Caller) -> Batch:
-    """Start a batch. The lines of its file are checked in the background; check its status for the result."""
+    """Start a batch. The lines of its file are checked in the background; the batch's status shows the result."""
     row = await services.batches.create(body.input_file_id, body.endpoint, body.spec(), caller)
     return _batch(row)
 
@@ -179,5 +181,5 @@ async def retrieve_batch(batch_id: str, services: TheServices, caller: Caller) -
 
 @router.post("/{batch_id}/cancel")
 async def cancel_batch(batch_id: str, services: TheServices, caller: Caller) -> Batch:
-    """Cancel a batch. Lines answered before the cancellation are written to its output file."""
+    """Cancel a batch. Answers to lines that were processed before the cancellation are in the output file."""
     return _batch(await services.batches.cancel(batch_id, caller))

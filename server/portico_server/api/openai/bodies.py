@@ -1,4 +1,4 @@
-"""Validation of chat completion, completion and embedding requests, before they reach a model. Pure."""
+"""Validates chat completion, completion and embedding requests before they reach a model. Pure."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ STREAM = fields.boolean().annotate(default=False)
 
 
 def _metadata(value: Any, path: str) -> None:
-    """Check that metadata has at most 16 pairs with a name of 64 characters and a value of 512, as OpenAI requires."""
+    """Check that metadata has at most 16 entries, with names of at most 64 and values of at most 512 characters, as
+    OpenAI requires.
+    """
     if not isinstance(value, dict):
         wrong_type(path, "an object", value)
     if len(value) > MAX_METADATA:
@@ -52,8 +54,8 @@ def _metadata(value: Any, path: str) -> None:
 
 
 def _texts_or_tokens(*, empty: bool) -> BodyField:
-    """Return a field for a string, or a list of strings, of token ids, or of token id lists. The model decides which
-    it accepts.
+    """Return a field for a string, or for a list of strings, of token ids, or of token id lists. The model decides
+    which of them it accepts.
     """
 
     def check(value: Any, path: str) -> None:
@@ -179,7 +181,7 @@ CHAT = RequestBody(
         "metadata": METADATA,
         "store": fields.boolean().annotate(default=False),
         "unsupported": fields.choice(*UNSUPPORTED).annotate(
-            description="For apps over a store: how to treat sentences without evidence in its documents"
+            description="For apps over a store: how to treat sentences that the store's documents do not support"
         ),
     },
     rule=_chat_rule,

@@ -1,4 +1,6 @@
-"""``POST /v1/chat/completions``: models through the relay, apps by translating run events into OpenAI's frames."""
+"""``POST /v1/chat/completions``. The relay forwards requests for models; answers of apps are translated from run
+events into OpenAI's frames.
+"""
 
 from __future__ import annotations
 
@@ -22,16 +24,16 @@ from portico_server.core.servable import relays
 from portico_server.runs.run import Run
 
 _OURS = ("model", "messages", "stream", "stream_options", "n")
-"""Fields that the protocol adapter handles and that are not options of the app."""
+"""Fields that the protocol adapter handles itself. All other fields are options of the app."""
 
 
 async def create(exchange: Exchange, services: ApiServices) -> None:
-    """Answer a conversation, either whole or as a stream."""
+    """Answer a conversation, either with a complete document or with a stream."""
     body = await exchange.json()
     CHAT.check(body)
     caller = caller_of(exchange)
     recorder = services.chats.record(dict(body), caller) if body.get("store") else None
-    if "store" in body:  # this daemon stores the completion, not a provider behind it
+    if "store" in body:  # this daemon stores the completion; a provider must not store it too
         del body["store"]
         body.pop("metadata", None)
     servable = await find(services, body["model"], "chat/completions", caller)
@@ -78,7 +80,7 @@ async def _app(
 async def _frames(
     services: ApiServices, run: Run, completion: _Completion, include_usage: bool
 ) -> AsyncIterator[bytes]:
-    """Yield the events of a run as chunks. Closing this generator cancels the run."""
+    """Yield the events of a run as chunks of a stream. Closing this generator cancels the run."""
     passages: tuple[Passage, ...] = ()
     has_started = False
     usage = Usage()
@@ -95,7 +97,9 @@ async def _frames(
                     has_started = True
                 case Usage():
                     usage = event
-        reply = _reply(await services.runner.wait(run), completion.model)  # raises the error of a failed run
+        reply = _reply(
+            await services.runner.wait(run), completion.model
+        )  # raises the run's error if the run failed
         if closing_frames := completion.rest(reply, has_started=has_started):
             yield closing_frames
         cited_passages = reply.citations or passages
@@ -109,9 +113,11 @@ async def _frames(
 
 
 async def _artifact_annotations(services: ApiServices, run: Run) -> list[dict[str, Any]]:
-    """Return the files made by an app's tools as OpenAI file paths; their bytes are at ``/v1/files/ID/content``."""
+    """Return the files made by an app's tools as OpenAI file path annotations; the files' bytes are at
+    ``/v1/files/ID/content``.
+    """
     if services.registry.get(run.name, run.caller) is None:
-        return []  # the chat of a store, which makes no files
+        return []  # the chat app of a store makes no files
     rows = await services.artifacts.list(run.caller, run_id=run.id)
     return [
         {
@@ -134,7 +140,7 @@ def _reply(result: Any, name: str) -> ChatReply:
 
 
 class _Completion:
-    """One answer. Its id, timestamp and model are the same in every chunk."""
+    """One answer. Its id, timestamp and model are the same in all chunks."""
 
     def __init__(self, model: str, created_at: int) -> None:
         self.model = model
@@ -155,14 +161,15 @@ class _Completion:
         return {**self._head("chat.completion"), "choices": [choice], "usage": _usage(reply.usage)}
 
     def chunk(self, delta: Mapping[str, Any], *, first: bool = False, finish: str | None = None) -> bytes:
-        """Return one ``chat.completion.chunk``. The role precedes the ``first`` chunk."""
+        """Return one ``chat.completion.chunk``. The ``first`` chunk is preceded by a chunk with the role."""
         before = self._frame({"role": "assistant", "content": ""}, None) if first else b""
         return before + self._frame(delta, finish)
 
     def rest(self, reply: ChatReply, *, has_started: bool) -> bytes:
-        """Return what was not streamed: the text of an app that answered without events, and the calls for the client.
+        """Return the parts that were not streamed: the text of an app that answered without events, and the tool calls
+        for the client.
 
-        `ToolCalled` events are not passed on, because the client must not answer the tool calls of an app itself.
+        `ToolCalled` events are not passed on, because the app itself answers these calls, not the client.
         """
         frames = b"" if has_started else self.chunk({"content": reply.content}, first=True)
         for index, call in enumerate(reply.tool_calls):
@@ -170,7 +177,7 @@ class _Completion:
         return frames
 
     def usage(self, usage: Usage) -> bytes:
-        """Return the chunk without choices that ``include_usage`` requests."""
+        """Return the chunk with the usage and without choices, which ``include_usage`` requests."""
         document = {**self._head("chat.completion.chunk"), "choices": [], "usage": _usage(usage)}
         return b"data: " + orjson.dumps(document) + b"\n\n"
 
@@ -184,7 +191,8 @@ class _Completion:
 
 
 def file_citations(passages: Sequence[Passage]) -> list[dict[str, Any]]:
-    """Return the passages that support an answer as OpenAI file citations; ``index`` is the number in the text.
+    """Return the passages that support an answer as OpenAI file citations; ``index`` is the passage's citation number
+    in the text.
 
     ``quote``, ``place`` and ``score`` are Portico's additions.
     """

@@ -1,4 +1,4 @@
-"""``/v1/containers``: sandbox folders shared by the code of several responses, and their files.
+"""``/v1/containers``: sandbox folders that the code of several responses shares, and their files.
 
 Source: the types ``Container…`` and ``File…`` of ``containers`` in OpenAI's client.
 """
@@ -41,20 +41,22 @@ MemoryLimit = Literal["1g", "4g", "16g", "64g"]
 
 
 class ContainerExpiry(BaseModel):
-    """How long a container is kept after its last use."""
+    """How long a container is kept after it was last used."""
 
     anchor: Literal["last_active_at"]
     minutes: int = Field(ge=1, le=MAX_MINUTES)
 
 
 class NetworkPolicy(BaseModel):
-    """What code may access on the network: nothing."""
+    """The network access of code in a container: none."""
 
     type: Literal["disabled"] = "disabled"
 
 
 class SkillReference(BaseModel):
-    """A skill stored on the daemon: a version number, ``latest``, or by default the default version."""
+    """A skill stored on the daemon. ``version`` is a number or ``latest``; without it, the skill's default version is
+    used.
+    """
 
     type: Literal["skill_reference"]
     skill_id: str = Field(min_length=1, max_length=100)
@@ -120,7 +122,7 @@ class ContainerDeleted(RemovedObject):
 
 
 class ContainerFileObject(BaseModel):
-    """A file of a container; ``path`` is its location for code."""
+    """A file in a container; ``path`` is the file's location as code in the container sees it."""
 
     id: str
     object: Literal["container.file"] = "container.file"
@@ -189,7 +191,7 @@ async def retrieve_container(container_id: str, services: TheServices, caller: C
 
 @router.delete("/{container_id}")
 async def delete_container(container_id: str, services: TheServices, caller: Caller) -> ContainerDeleted:
-    """Delete a container with its files. Files made by a response stay at `/v1/files`."""
+    """Delete a container with its files. Files made by a response are kept at ``/v1/files``."""
     return ContainerDeleted(id=(await services.containers.remove(container_id, caller)).id)
 
 
@@ -197,7 +199,7 @@ async def delete_container(container_id: str, services: TheServices, caller: Cal
 async def create_container_file(
     container_id: str, request: Request, services: TheServices, caller: Caller
 ) -> ContainerFileObject:
-    """Add a file to a container: a file in the form, or, with JSON, a copy of an uploaded file."""
+    """Add a file to a container: a file from a form, or a copy of an uploaded file named in a JSON body."""
     await services.containers.get(container_id, caller)
     if request.headers.get("content-type", "").startswith("application/json"):
         path, data = await _read_upload(services, _file_id(await request.body()), caller, "file_id")
@@ -237,7 +239,7 @@ async def retrieve_container_file(
 async def read_container_file(
     container_id: str, file_id: str, services: TheServices, caller: Caller
 ) -> FileResponse:
-    """Return the bytes of a file."""
+    """Return the bytes of a file in a container."""
     row = await services.containers.content(container_id, file_id, caller)
     return artifact_response(services.artifacts, row)
 

@@ -43,7 +43,7 @@ async def update_conversation(
 
 @router.delete("/{conversation_id}", responses=DOCUMENT, response_class=Response)
 async def delete_conversation(conversation_id: str, services: TheServices, caller: Caller) -> Response:
-    """Delete a conversation with its items. Responses created in it stay."""
+    """Delete a conversation with its items. Responses that belong to it are kept."""
     await services.conversations.delete(conversation_id, caller)
     return answer({"id": conversation_id, "object": "conversation.deleted", "deleted": True})
 

@@ -1,4 +1,4 @@
-"""Evaluations, their runs and output items in OpenAI's format.
+"""Evaluations, their runs and their output items in OpenAI's format.
 
 Source: https://platform.openai.com/docs/api-reference/evals.
 """
@@ -26,7 +26,7 @@ _ITEM: Final = re.compile(r"outputitem_([0-9a-f]+)_(\d{1,9})")
 
 
 class EvalRequest(BaseModel):
-    """An evaluation to create. Its parts are validated separately, with their own errors."""
+    """An evaluation to create. Its data source and criteria are validated separately, with their own errors."""
 
     name: str = Field("", max_length=300)
     data_source_config: dict[str, Any]
@@ -50,7 +50,7 @@ class EvalRunRequest(BaseModel):
 
 
 class EvalObject(BaseModel):
-    """The definition of a test: the schema of the items, and the graders."""
+    """The definition of an evaluation: the schema of its items, and its graders."""
 
     object: Literal["eval"] = "eval"
     id: str
@@ -90,11 +90,13 @@ class ModelUsage(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class CriterionResult(CriterionScore):
-    """How many items passed a criterion. ``mean`` and ``standard_error`` of its scores are Portico's additions."""
+    """How many items passed a criterion. ``mean`` and ``standard_error`` of the criterion's scores are Portico's
+    additions.
+    """
 
 
 class EvalCounts(BaseModel):
-    """Numbers of finished items, by outcome."""
+    """Numbers of finished items by outcome."""
 
     total: int
     passed: int
@@ -105,8 +107,8 @@ class EvalCounts(BaseModel):
 class EvalRun(BaseModel):
     """A run of an evaluation.
 
-    Portico's additions are ``items``, ``run_id`` (the durable run with its events), ``search_id`` and ``settings`` (of
-    a trial), ``score`` with ``standard_error``, ``cost`` and ``seconds`` (of all items, one after another).
+    Portico's additions are ``items``; ``run_id``, the durable run with its events; ``search_id`` and ``settings`` of a
+    trial; ``score`` with ``standard_error``; ``cost``; and ``seconds``, the sum of the times of all items.
     """
 
     object: Literal["eval.run"] = "eval.run"
@@ -162,8 +164,8 @@ class OutputItem(BaseModel):
 
 
 def evaluation(found_evaluation: Evaluation) -> EvalObject:
-    """Return an evaluation in the format of responses: the schema in OpenAI's form, including the sample if
-    requested.
+    """Return an evaluation in OpenAI's response format. Its schema contains the schema of the sample if the evaluation
+    includes samples.
     """
     row = found_evaluation.row
     config = row.spec["data_source_config"]
@@ -186,7 +188,7 @@ def evaluation(found_evaluation: Evaluation) -> EvalObject:
 
 
 def run(row: EvalRunRow, url: str) -> EvalRun:
-    """Return a run in the format of responses; ``url`` is the daemon's address."""
+    """Return a run in OpenAI's response format; ``url`` is the daemon's address."""
     tally = row.tally
     mean = statistics.of(tally, "score")
     return shaped(
@@ -234,7 +236,7 @@ def _criterion(name: str, criterion: Mapping[str, Any]) -> CriterionResult:
 
 
 def output(output_row: OutputRow, item: ItemRow, row: EvalRunRow) -> OutputItem:
-    """Return the result of one item in the format of responses."""
+    """Return the result of one item in OpenAI's response format."""
     options = row.source.get("sampling_params") or {}
     sample = {
         "error": None,

@@ -1,4 +1,4 @@
-"""``/v1/evals``: evaluations of models, apps and stores, as OpenAI defines them."""
+"""``/v1/evals``: evaluations of models, apps and stores, in OpenAI's format."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Order = Literal["asc", "desc"]
 
 @router.post("", status_code=201)
 async def create_eval(body: EvalRequest, services: TheServices, caller: Caller) -> EvalObject:
-    """Create an evaluation: the schema of its items, and the criteria for the answers."""
+    """Create an evaluation from the schema of its items and the criteria for the answers."""
     metadata = check_metadata(body.metadata)
     return evaluation(
         await services.evals.create(

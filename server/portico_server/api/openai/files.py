@@ -64,7 +64,9 @@ _FORM = upload.declare_form(
 
 @router.post("", openapi_extra=_FORM)
 async def create_file(request: Request, services: TheServices, caller: Caller) -> File:
-    """Upload a file. The key must be able to use it: in a store, in a chat or batch, or for fine-tuning."""
+    """Upload a file. The key must have a scope that can use the file: in a store, in a chat or batch, or for
+    fine-tuning.
+    """
     require_upload(caller)
     await services.files.require_room(caller.id, 1)
     form = await upload.read(request, services.files)
@@ -123,10 +125,10 @@ async def read_file(file_id: str, services: TheServices, caller: Caller) -> File
 
 
 def require_upload(caller: Principal) -> None:
-    """Raise `Forbidden` unless the caller could use an uploaded file."""
+    """Raise `Forbidden` unless the caller has a scope that can use uploaded files."""
     if not (caller.allows_some("stores", "write") or caller.allows("chat") or caller.allows("finetune")):
         raise Forbidden(
-            "This key cannot upload files: it lacks every scope that could use them ('stores:NAME:write', "
+            "This key cannot upload files: it has none of the scopes that can use them ('stores:NAME:write', "
             "'chat' and 'finetune'). Ask the operator for a key with one of these scopes."
         )
 
@@ -137,7 +139,7 @@ def to_file(row: FileRow) -> File:
 
 
 def _to_file(row: ArtifactRow) -> File:
-    """Return a file made by a run in OpenAI's format for code interpreter files."""
+    """Return a file made by a run, in the format that OpenAI uses for code interpreter files."""
     return shaped(File, row, filename=row.name, purpose="assistants_output")
 
 

@@ -1,4 +1,4 @@
-"""``/v1/fine_tuning/jobs``: model training, as OpenAI defines it."""
+"""``/v1/fine_tuning/jobs``: model training, in OpenAI's format."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Limit = Annotated[int, Query(ge=1, le=1_000)]
 async def create_fine_tuning_job(
     body: FineTuningJobRequest, services: TheServices, caller: Caller
 ) -> FineTuningJob:
-    """Start a fine-tuning job. Its files are checked in the background; follow its events."""
+    """Start a fine-tuning job. Its files are checked in the background; the job's events show the result."""
     caller.require("finetune")
     return shapes.job(await services.tuning.create(body.spec(), caller, ignored_notes=body.ignored()))
 
@@ -34,7 +34,9 @@ async def create_fine_tuning_job(
 async def list_fine_tuning_jobs(
     request: Request, services: TheServices, caller: Caller, after: str | None = None, limit: Limit = 20
 ) -> PartialList[FineTuningJob]:
-    """Return the caller's fine-tuning jobs, newest first; with ``metadata[k]=v``, only jobs with that value."""
+    """Return the caller's fine-tuning jobs, newest first. With ``metadata[k]=v``, return only jobs whose metadata
+    contains the value.
+    """
     metadata = {
         name.removeprefix("metadata[").removesuffix("]"): value
         for name, value in request.query_params.multi_items()
@@ -58,7 +60,7 @@ async def cancel_fine_tuning_job(job_id: str, services: TheServices, caller: Cal
 
 @router.post("/{job_id}/pause")
 async def pause_fine_tuning_job(job_id: str, services: TheServices, caller: Caller) -> FineTuningJob:
-    """Pause a fine-tuning job after its last checkpoint."""
+    """Pause a fine-tuning job. A resumed job continues from its last checkpoint."""
     return shapes.job(await services.tuning.pause(job_id, caller))
 
 

@@ -35,7 +35,7 @@ Multiplier = Annotated[float, Field(gt=0, le=1_000, allow_inf_nan=False)]
 
 
 class HyperparametersRequest(BaseModel, extra="forbid"):
-    """Hyperparameters of any method; ``auto`` leaves a value to the recipe."""
+    """Hyperparameters of all methods; for ``auto``, the recipe chooses the value."""
 
     n_epochs: Auto | Annotated[int, Field(ge=1, le=1_000)] | None = None
     batch_size: Auto | Annotated[int, Field(ge=1, le=4_096)] | None = None
@@ -54,7 +54,7 @@ class HyperparametersRequest(BaseModel, extra="forbid"):
 
 
 class MethodDetail(BaseModel, extra="forbid"):
-    """The settings of one method."""
+    """The settings of one training method."""
 
     hyperparameters: HyperparametersRequest | None = None
     grader: dict[str, Any] | None = None
@@ -63,7 +63,7 @@ class MethodDetail(BaseModel, extra="forbid"):
 
 class MethodRequest(BaseModel, extra="forbid"):
     """The training method: examples, preferences, or graded answers. ``embedding`` and ``rerank``, Portico's
-    additions, train on questions to a store.
+    additions, train a model to find the passages that answer questions to a store.
     """
 
     type: Literal["supervised", "dpo", "reinforcement", "embedding", "rerank"]
@@ -75,7 +75,7 @@ class MethodRequest(BaseModel, extra="forbid"):
 
 
 class QuestionsRequest(BaseModel, extra="forbid"):
-    """Questions generated from a store's passages: from their headings and sentences, or by the chat ``model``."""
+    """How questions are generated from a store's passages: from headings and sentences, or by the chat ``model``."""
 
     count: int = Field(default=DEFAULT_QUESTION_COUNT, ge=MIN_QUESTIONS, le=MAX_QUESTIONS)
     model: str | None = Field(default=None, min_length=1, max_length=300)
@@ -84,10 +84,10 @@ class QuestionsRequest(BaseModel, extra="forbid"):
 class FineTuningJobRequest(BaseModel):
     """A job to start.
 
-    Portico's additions are ``recipe``, settings by name that the recipe must not choose; ``launcher``, which starts
-    the training; ``resources``, requested from a scheduler; ``app``, whose prompts the examples get; and ``store``,
-    whose passages an embedding model or a reranker is trained on, with the questions of the training file or with
-    generated ``questions``.
+    Portico's additions are ``recipe``, which maps names of settings to values that override the recipe's;
+    ``launcher``, which starts the training; ``resources``, requested from a scheduler; ``app``, whose prompts are
+    added to the examples; and ``store``. An embedding model or a reranker is trained on the passages of ``store``,
+    with the questions in the training file or with generated ``questions``.
     """
 
     model: str = Field(min_length=1, max_length=300)
@@ -112,7 +112,7 @@ class FineTuningJobRequest(BaseModel):
         detail = (getattr(self.method, method) if self.method else None) or MethodDetail()
         if self.hyperparameters is not None and detail.hyperparameters is not None:
             raise InvalidRequest(
-                "'hyperparameters' are given both next to 'method' and inside it; give them once.",
+                "'hyperparameters' are given both next to 'method' and inside it; give them only once.",
                 param="hyperparameters",
             )
         check_launcher(self.launcher)
@@ -139,14 +139,15 @@ class FineTuningJobRequest(BaseModel):
         )
 
     def ignored(self) -> tuple[str, ...]:
-        """Return sentences about the options that are ignored."""
+        """Return a sentence about each option that is ignored."""
         names = [
             str(integration.get("type", "?"))[:40]
             for integration in self.integrations or ()
             if isinstance(integration, dict)
         ]
         warnings = [
-            f"The integration '{name}' is not supported and was ignored; metrics are in the events."
+            f"The integration '{name}' is not supported and was ignored; the job's events contain the "
+            "metrics."
             for name in names
         ]
         if self.method and self.method.reinforcement and self.method.reinforcement.response_format:
@@ -163,8 +164,8 @@ class FineTuningJobRequest(BaseModel):
 
 
 def spec_of(body: Mapping[str, Any], param: str) -> FineTuningSpec:
-    """Return a job's specification from JSON that did not arrive as a request. Raise `InvalidRequest` with
-    ``param``.
+    """Return a job's specification from JSON, for example from a configuration file instead of a request. Raise
+    `InvalidRequest` with ``param``.
     """
     hyperparameters = body.get("hyperparameters")
     for at, value, fields in (
@@ -213,7 +214,7 @@ class RankingMeasures(SearchMeasures):
 
 @dataclass(frozen=True, slots=True)
 class RankingEvaluation(SearchEvaluation):
-    """A search model compared with its base on held-out questions. ``better`` is measured by nDCG@10."""
+    """A search model compared with its base model on held-out questions. ``better`` compares nDCG@10."""
 
     before: RankingMeasures
     after: RankingMeasures
@@ -223,8 +224,8 @@ class FineTuningJob(BaseModel):
     """A fine-tuning job.
 
     ``run_id``, ``step``, ``total_steps``, ``recipe``, ``app``, ``store``, ``evaluation`` and ``cost`` are Portico's
-    additions. The recipe is set once the files are checked. ``cost`` is in US dollars, for a job trained by a provider
-    with a known price.
+    additions. The recipe is set once the files are checked. ``cost`` is in US dollars and is set if a provider with a
+    known price trains the job.
     """
 
     object: Literal["fine_tuning.job"] = "fine_tuning.job"
@@ -258,7 +259,7 @@ class FineTuningJob(BaseModel):
 
 
 class JobEvent(BaseModel):
-    """An event of a job: a message, or the measurements of a step in ``data``."""
+    """An event of a job: a message, or the measurements of a training step in ``data``."""
 
     object: Literal["fine_tuning.job.event"] = "fine_tuning.job.event"
     id: str
@@ -272,8 +273,8 @@ class JobEvent(BaseModel):
 class JobCheckpoint(BaseModel):
     """A state of the model from which training can continue.
 
-    ``served``, Portico's addition, is whether its name can be called. This is true for the checkpoint that became the
-    result, and for the other checkpoint kept on disk.
+    ``served``, Portico's addition, is whether requests can use the checkpoint's name as a model. This is true for the
+    checkpoint that became the result, and for the other checkpoint kept on disk.
     """
 
     object: Literal["fine_tuning.job.checkpoint"] = "fine_tuning.job.checkpoint"
@@ -336,7 +337,7 @@ def _evaluation(values: Mapping[str, float]) -> RankingEvaluation | None:
 
 
 def _hyperparameters(found_job: Job) -> dict[str, Any]:
-    """Return the chosen hyperparameters, ``auto`` until they are chosen."""
+    """Return the hyperparameters; each is ``auto`` until its value is chosen."""
     hyperparameters, recipe = found_job.spec.hyperparameters, found_job.state.get("recipe")
     numbers: dict[str, Any] = {
         "n_epochs": hyperparameters.n_epochs or (recipe["epochs"] if recipe else "auto"),

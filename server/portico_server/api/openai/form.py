@@ -1,4 +1,4 @@
-"""A multipart form held in memory, for audio and images sent to a model. Larger files use `upload`.
+"""A multipart form in memory, for audio and images that are sent to a model. Larger files use `upload`.
 
 Source: RFC 7578; lists and objects as OpenAI's clients write them (``name[]``, ``name[key]``).
 """
@@ -23,13 +23,13 @@ from portico_server.core.media import Attachment
 from portico_server.settings import MB_BYTES
 
 MAX_FIELD_BYTES: Final = 256 * 1024
-"""Maximum bytes of one field that is not a file."""
+"""Maximum size of a field that is not a file, in bytes."""
 
 MAX_PARTS: Final = 100
 """Maximum number of parts in one form."""
 
 MAX_LARGE_FILES: Final = 4
-"""Maximum total size of the files in one form, in multiples of the largest file."""
+"""Maximum total size of the files in one form, as a multiple of the maximum size of one file."""
 
 _INDEXED: Final = re.compile(r"([^\[\]]+)\[([^\[\]]*)\]")
 _MEDIA_TYPE: Final = re.compile(r"[A-Za-z0-9.+-]+/[A-Za-z0-9.+-]+")
@@ -40,7 +40,7 @@ _UNFIT: Final = re.compile(r"[\x00-\x1f\x7f\"\\/]")
 class MultipartForm:
     """The contents of a form. A field is a string; ``name[]`` fields become a list, ``name[key]`` fields an object.
 
-    The ``field`` of a file is its name in the form without brackets.
+    The ``field`` of a file is the name of its form field without brackets.
     """
 
     fields: dict[str, Any]
@@ -49,8 +49,8 @@ class MultipartForm:
     def to_json(self, request_body: RequestBody) -> dict[str, Any]:
         """Return the fields as JSON values.
 
-        A value that does not parse as its type stays text, for `RequestBody.check`. An empty field counts as absent
-        unless its type is text.
+        A value that does not parse as the type of its field stays text, and `RequestBody.check` reports it. An empty
+        field counts as absent unless its type is text.
         """
         fields = {}
         for name, value in self.fields.items():
@@ -69,13 +69,13 @@ class MultipartForm:
 async def read(
     exchange: Exchange, *, files: Collection[str], limit: int, max_files: int = 1, folder: bool = False
 ) -> MultipartForm:
-    """Return the form in the body of ``exchange``, with at most ``max_files`` of ``limit`` bytes in the fields
-    ``files``.
+    """Return the form in the body of ``exchange``, with at most ``max_files`` files of ``limit`` bytes each in the
+    fields ``files``.
 
-    ``folder``: the size limit of one file applies to all files together, file names keep their folders, and files may
-    be empty.
+    ``folder``: the form uploads a folder. All files together may have ``limit`` bytes, file names keep their folders,
+    and files may be empty.
 
-    Raise `InvalidRequest` for a body that is not a form or has a file elsewhere, `TooLarge`, or `ClientLeft`.
+    Raise `InvalidRequest` if the body is not a form or has a file in another field, `TooLarge`, or `ClientLeft`.
     """
     kind, options = parse_options_header(exchange.header(b"content-type") or b"")
     boundary = options.get(b"boundary")
@@ -98,7 +98,9 @@ async def read(
 
 
 def one_file(form: MultipartForm, field: str) -> Attachment:
-    """Return the file in ``field``. Raise `InvalidRequest` that names the field if the file is missing or empty."""
+    """Return the file in ``field``. If the file is missing or empty, raise `InvalidRequest` with the field as its
+    ``param``.
+    """
     file = next((file for file in form.files if file.field == field), None)
     if file is None:
         missing(field)
@@ -106,7 +108,7 @@ def one_file(form: MultipartForm, field: str) -> Attachment:
 
 
 class _PartReader:
-    """The parsing state of one form: the current part, and the parts before it."""
+    """The parsing state of one form: the current part and the parsed parts."""
 
     def __init__(
         self, boundary: bytes, files: Collection[str], limit: int, max_files: int, *, folder: bool
@@ -157,7 +159,9 @@ class _PartReader:
             )
         if len(self._files) >= self._max_files:
             limit_text = "one file" if self._max_files == 1 else f"{self._max_files} files"
-            raise InvalidRequest(f"The form has more than {limit_text}, the maximum here.", param=field)
+            raise InvalidRequest(
+                f"The form has more than {limit_text}, the maximum for this endpoint.", param=field
+            )
 
     def _on_data(self, data: bytes, start: int, end: int) -> None:
         self._data += data[start:end]
@@ -170,8 +174,9 @@ class _PartReader:
         elif len(self._data) > self._limit:
             field = self._field.removesuffix("[]")
             raise TooLarge(
-                f"The file in '{field}' is larger than {self._limit // MB_BYTES} MB, the maximum here. Send "
-                "a smaller or more strongly compressed file; the setting max_media_mb defines the limit.",
+                f"The file in '{field}' is larger than {self._limit // MB_BYTES} MB, the maximum for this "
+                "endpoint. Send a smaller or more strongly compressed file; the setting max_media_mb defines "
+                "the limit.",
                 param=field,
             )
 
@@ -197,7 +202,7 @@ class _PartReader:
         kind = list if not key or key.isdecimal() else dict
         field_value = self._fields.setdefault(name, kind())
         if not isinstance(field_value, kind):
-            raise InvalidRequest(f"The form has '{name}' twice, in different forms.", param=name)
+            raise InvalidRequest(f"The form has '{name}' twice, in different notations.", param=name)
         if isinstance(field_value, list):
             field_value.append(value)
         else:
@@ -205,7 +210,7 @@ class _PartReader:
 
 
 def _plain(name: str) -> str:
-    """Return the last part of a file name, safe for use in a header."""
+    """Return the last part of a file name, in a form that is safe in a header."""
     return _UNFIT.sub("_", PurePosixPath(name.replace("\\", "/")).name)[:255]
 
 

@@ -1,4 +1,4 @@
-"""The parts of a multipart form, as they arrive."""
+"""Parses the parts of a multipart form as they arrive."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from portico_server.core.errors import InvalidRequest
 
 
 class FormParser:
-    """Calls ``on_part`` with the headers of each part, and ``on_data`` with pieces: bytes, start and end.
+    """Calls ``on_part`` with the headers of each part. Calls ``on_data`` with each piece of its data: bytes, start and
+    end.
 
     Every method raises `InvalidRequest` if the data is not a form.
     """

@@ -1,4 +1,4 @@
-"""Validation of image requests, before they reach a model. Pure: values in, `InvalidRequest` out.
+"""Validates image requests before they reach a model. Pure: values in, `InvalidRequest` out.
 
 Source: https://platform.openai.com/docs/api-reference/images.
 """
@@ -23,7 +23,7 @@ MAX_RESULTS: Final = 10
 
 
 MAX_PARTIAL_IMAGES: Final = 3
-"""Maximum number of partial images before a streamed image."""
+"""Maximum number of partial images that are streamed before the final image."""
 
 
 def _size(value: Any, path: str) -> None:
@@ -55,7 +55,7 @@ IMAGE: Final = RequestBody(
                 "type": "string",
                 "pattern": "^(auto|[0-9]+x[0-9]+)$",
                 "default": "auto",
-                "description": "auto or WIDTHxHEIGHT in pixels",
+                "description": "auto, or WIDTHxHEIGHT in pixels",
             },
         ),
         "quality": fields.choice("auto", "low", "medium", "high", "xhigh", "max", "standard", "hd").annotate(
@@ -91,7 +91,7 @@ EDIT: Final = RequestBody(
     IMAGE.rule,
     files={"image": {"type": "array", "maxItems": media.MAX_IMAGES, "items": _FILE}},
 )
-"""``POST /v1/images/edits`` as a form."""
+"""Body of ``POST /v1/images/edits`` as a form."""
 
 
 def _images(value: Any, path: str) -> None:
@@ -117,4 +117,4 @@ REFERRING_EDIT: Final = RequestBody(
     {**IMAGE.optional, "mask": fields.any_value(**_REFERENCE)},
     IMAGE.rule,
 )
-"""``POST /v1/images/edits`` as JSON, which references its images."""
+"""Body of ``POST /v1/images/edits`` as JSON, which references its images."""

@@ -35,9 +35,9 @@ async def generate(exchange: Exchange, services: ApiServices) -> None:
 
 
 async def edit(exchange: Exchange, services: ApiServices) -> None:
-    """``POST /v1/images/edits``: a form with the images, or JSON that references them."""
+    """``POST /v1/images/edits``: edit images from a form, or images that a JSON body references."""
     if exchange.is_form:
-        # Imported with the first form, so that the daemon starts without its parser.
+        # Imported with the first form, so that the daemon starts without the form parser.
         from portico_server.api.openai import form
 
         names = ("image", "mask")
@@ -57,7 +57,7 @@ async def edit(exchange: Exchange, services: ApiServices) -> None:
 
 
 async def vary(exchange: Exchange, services: ApiServices) -> None:
-    """``POST /v1/images/variations``, which OpenAI has discontinued."""
+    """``POST /v1/images/variations``: refuse the request. OpenAI has discontinued this endpoint."""
     raise InvalidRequest(
         "Variations are not supported; OpenAI has discontinued them as well. Send the image to "
         "/v1/images/edits, with a prompt that describes the changes.",
@@ -90,7 +90,8 @@ async def _answer(exchange: Exchange, services: ApiServices, request: Relay) -> 
         try:
             relay_response = await services.runner.relay(servable, name, request, caller)
         except PorticoError as error:
-            # Models with a single response format refuse this option; the other format is produced below.
+            # Models with a single response format refuse this option; the code below converts their images to
+            # the requested format.
             if error.status not in (400, 422) or error.param != "response_format":
                 raise
             plain = {field: value for field, value in fields.items() if field != "response_format"}
@@ -112,7 +113,7 @@ async def _answer(exchange: Exchange, services: ApiServices, request: Relay) -> 
 async def _events(
     relay_response: RelayResponse, event: str, exchange: Exchange, services: ApiServices
 ) -> AsyncIterator[bytes]:
-    """Yield the requested stream from a model that answers with a single response."""
+    """Yield the events that a client requested, from a model that answers with a single response."""
     data = b"".join([chunk async for chunk in relay_response.chunks])
     document = orjson.loads(await in_wanted_form(data, "b64_json", exchange, services, relay_response.run))
     kind = f"{event}.completed"

@@ -1,4 +1,4 @@
-"""Validation of the messages of a chat completion. Pure."""
+"""Validates the messages of a chat completion. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_MESSAGES = 10_000
 ROLES = ("developer", "system", "user", "assistant", "tool", "function")
 
 
-_TALKERS = ("user", "assistant", "system", "developer")  # roles whose messages only need text
+_TALKERS = ("user", "assistant", "system", "developer")  # messages with these roles only need text
 
 
 PARTS = ("text", "image_url", "input_audio", "file", "refusal")
@@ -58,8 +58,8 @@ def _messages(messages: Any, path: str) -> None:
             if answered_id not in call_ids:
                 wrong(
                     f"{path}[{index}].tool_call_id",
-                    f"is '{answered_id[: fields.MAX_SHOWN_CHARS]}', which no earlier message calls. Send the "
-                    "assistant's message with its 'tool_calls' first",
+                    f"is '{answered_id[: fields.MAX_SHOWN_CHARS]}', but no earlier message has a call with "
+                    "this id. Send the assistant's message with its 'tool_calls' first",
                 )
 
 
@@ -90,7 +90,7 @@ def _file(file: Any, path: str) -> None:
         if file.get(name) is not None and not isinstance(file[name], str):
             wrong_type(f"{path}.{name}", "a string", file[name])
     if bool(file.get("file_data")) == bool(file.get("file_id")):
-        wrong(path, "needs either 'file_data' or 'file_id'", code="missing_required_parameter")
+        wrong(path, "must contain either 'file_data' or 'file_id'", code="missing_required_parameter")
 
 
 def _tool_calls(calls: Any, path: str) -> None:
@@ -144,4 +144,6 @@ MESSAGES = BodyField(
         },
     },
 )
-"""A conversation. Only assistant messages may omit the content; tool messages need a ``tool_call_id``."""
+"""The messages of a conversation. Only assistant messages may omit the content; tool messages need a
+``tool_call_id``.
+"""

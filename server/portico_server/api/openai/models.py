@@ -1,4 +1,4 @@
-"""``GET /v1/models``: every name that a chat or embedding request may use: models, apps and aliases."""
+"""``GET /v1/models``: models, apps and aliases, which are all names that a chat or embedding request may use."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ router = new_router(prefix="/v1/models", tags=["OpenAI: models"])
 
 
 class Model(BaseModel):
-    """A name for the ``model`` field. ``kind``, ``title``, ``capabilities`` and ``labels`` are Portico's additions."""
+    """A model, app or alias that the ``model`` field accepts. ``kind``, ``title``, ``capabilities`` and ``labels`` are
+    Portico's additions.
+    """
 
     id: str
     object: Literal["model"] = "model"

@@ -1,4 +1,4 @@
-"""``POST /v1/moderations``: classify whether texts and images are harmful, as OpenAI defines it.
+"""``POST /v1/moderations``: classify whether texts and images are harmful, in OpenAI's format.
 
 Source: https://developers.openai.com/api/reference/resources/moderations.
 """
@@ -17,15 +17,17 @@ router = new_router(tags=["Models"])
 
 
 class ModerationRequest(BaseModel):
-    """A text, several texts with one result each, or parts (``text``, ``image_url``) with a single combined result."""
+    """A text, several texts that get one result each, or parts (``text``, ``image_url``) that get a single result
+    together.
+    """
 
     input: str | Annotated[list[str | dict[str, Any]], Field(min_length=1, max_length=MAX_INPUTS)]
     model: str | None = None
 
 
 class ModerationResult(BaseModel):
-    """The result for one text, by category; scores are in [0, 1]. ``category_applied_input_types``: the input types
-    judged.
+    """The result for one input, by category; scores are in [0, 1]. ``category_applied_input_types`` lists the input
+    types that were judged for each category.
     """
 
     flagged: bool
@@ -35,7 +37,7 @@ class ModerationResult(BaseModel):
 
 
 class Moderation(BaseModel):
-    """A moderation with one result per text."""
+    """A moderation with one result per input."""
 
     id: str
     model: str
@@ -44,7 +46,7 @@ class Moderation(BaseModel):
 
 @router.post("/v1/moderations")
 async def create_moderation(body: ModerationRequest, services: TheServices, caller: Caller) -> Moderation:
-    """Classify texts and images by moderation categories."""
+    """Classify texts and images by moderation category."""
     moderation = await moderate(services.runner, services.registry, body.model, body.input, caller)
     return Moderation(
         id=new_id("modr-"),

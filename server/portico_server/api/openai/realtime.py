@@ -27,25 +27,27 @@ from portico_server.core.rate_bucket import RateBucket
 
 PATH: Final = "/v1/realtime"
 PROTOCOL: Final = "realtime"
-"""The subprotocol that browsers request."""
+"""The WebSocket subprotocol that browsers request."""
 
 MAX_SESSIONS_PER_KEY: Final = 64
 """Maximum number of open sessions per key."""
 
 MAX_WAITING_MESSAGES: Final = 8
-"""Maximum number of queued messages; at this limit, the connection is not read."""
+"""Maximum number of queued messages. At this limit, no more messages are read from the connection."""
 
 MAX_COST_PER_SECOND: Final = 500.0
-"""Maximum cost per second of the events of all sessions of a key. See `EventBudget`."""
+"""Maximum cost per second for the events in all of a key's sessions. See `EventBudget`."""
 
 MAX_COST_AT_ONCE: Final = 500.0
-"""Maximum cost at once, before that limit applies."""
+"""Maximum cost of a burst of events, before `MAX_COST_PER_SECOND` applies."""
 
 BYTES_PER_COST: Final = 4_096
-"""Bytes that cost as much as one event, counting the event and what the session sends or checks again because of it."""
+"""Number of bytes that cost as much as one event. They include the event, and everything that the session sends or
+checks again because of the event.
+"""
 
 SOUND_COST_RATIO: Final = 0.2
-"""Cost of a piece of audio relative to an event. A microphone sends fifty pieces a second."""
+"""Cost of a piece of audio relative to another event. A microphone sends fifty pieces per second."""
 
 SOUND_BYTES_PER_COST: Final = 65_536
 
@@ -53,7 +55,9 @@ _BUDGET: Final = "portico.realtime_budget"
 
 
 class EventBudget:
-    """A cost budget for events over time: a session reads no further until its key has paid for the last event."""
+    """A budget for the cost of events over time: a session reads no further events until its key has paid for the last
+    event.
+    """
 
     def __init__(self, clock: Callable[[], float], sleep: Callable[[float], Awaitable[None]]) -> None:
         self._clock = clock
@@ -61,14 +65,14 @@ class EventBudget:
         self._room = RateBucket(MAX_COST_AT_ONCE, MAX_COST_AT_ONCE / MAX_COST_PER_SECOND, clock())
 
     async def pay(self, cost: float) -> None:
-        """Take a cost from the budget, and wait until it is available."""
+        """Deduct a cost from the budget, and wait until the budget covers it."""
         self._room.take(cost, self._clock())
         if wait := self._room.wait(0, self._clock()):
             await self._sleep(wait)
 
 
 async def serve(socket: WebSocket, services: ApiServices) -> None:
-    """Run a session until its client leaves, it is idle for too long, or its hour is over."""
+    """Run a session until its client leaves, the session is idle for too long, or it has lasted an hour."""
     exchange = socket.exchange
     caller = caller_of(exchange)
     budget = _require_room(exchange)
@@ -95,7 +99,7 @@ async def serve(socket: WebSocket, services: ApiServices) -> None:
 
 
 def _require_room(exchange: Exchange) -> EventBudget:
-    """Return the budget that the sessions of a key share, or a separate budget for a caller without a key.
+    """Return the budget that all sessions of a key share. A caller without a key gets a budget for this session.
 
     Raise `TooMany` if the key has reached its session limit.
     """
@@ -121,7 +125,7 @@ def _require_room(exchange: Exchange) -> EventBudget:
 async def _open(
     exchange: Exchange, services: ApiServices, caller: Principal, voices: Voices
 ) -> config.Config:
-    """Return the configuration of the session that the URL requests."""
+    """Return the configuration of the session that the URL's parameters request."""
     query = parse_qs(exchange.scope["query_string"].decode("latin-1"))
     session: dict[str, Any] | None = exchange.scope.get("portico.session")
     if "call_id" in query:
@@ -167,7 +171,7 @@ async def require_model(services: ApiServices, model: str, caller: Principal) ->
         can = ", ".join(sorted(servable.card.capabilities)) or "nothing else"
         raise InvalidRequest(
             f"The model '{model}' does not support conversations; it supports {can}. A session needs a chat "
-            "model, or an app that chats.",
+            "model or a chat app.",
             code="unsupported_operation",
             param="model",
         )
@@ -195,7 +199,9 @@ async def _hold(
             await budget.pay(await _handle(session, socket, message))
         finally:
             socket.release(message)
-            del message  # it would otherwise stay in memory until the next message, uncounted
+            del (
+                message
+            )  # the message would otherwise stay in memory, uncounted, until the next message arrives
     over = InvalidRequest(
         f"A session lasts for {config.MAX_SESSION_S // 60} minutes. Open a new one to continue.",
         code="session_expired",
@@ -205,7 +211,7 @@ async def _hold(
 
 
 async def _handle(session: RealtimeSession, socket: WebSocket, message: str | bytes) -> float:
-    """Handle an event and return its cost."""
+    """Handle an event and return the event's cost."""
     event_id, base, scale, size = None, 1.0, BYTES_PER_COST, len(message)
     try:
         event = await read_message(message)

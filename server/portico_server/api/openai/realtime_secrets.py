@@ -30,14 +30,14 @@ class SecretLife(BaseModel):
 
 
 class ClientSecretRequest(BaseModel):
-    """``session`` as in ``session.update``; it includes the model if its type is ``realtime``."""
+    """``session`` as in ``session.update``; for the type ``realtime`` it includes the model."""
 
     session: dict[str, Any]
     expires_after: SecretLife = SecretLife()
 
 
 class ClientSecret(BaseModel):
-    """``value`` opens sessions until ``expires_at``, in seconds since the epoch."""
+    """``value`` is the secret; it opens sessions until ``expires_at``, in seconds since 1970."""
 
     value: str
     expires_at: int
@@ -48,7 +48,7 @@ class ClientSecret(BaseModel):
 async def create_client_secret(
     body: ClientSecretRequest, request: Request, services: TheServices, caller: Caller
 ) -> ClientSecret:
-    """Create a client secret for a realtime session."""
+    """Create a client secret for a Realtime session."""
     config.require(body.session)
     if body.session["type"] == config.TRANSCRIPTION:
         model_name = config.transcription_of(body.session).get("model")

@@ -1,4 +1,6 @@
-"""The hot path of chat, completions and embeddings: find the model, pass the request on, and pass its bytes back."""
+"""The hot path of chat, completions and embeddings: find the model, pass the request to it, and pass its response back
+as bytes.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +17,13 @@ from portico_server.core.servable import Relays, Servable, relays
 
 
 def caller_of(exchange: Exchange) -> Principal:
-    """Return the caller, as identified by the gateway."""
+    """Return the caller that the gateway identified."""
     assert exchange.caller is not None
     return exchange.caller
 
 
 async def find(services: ApiServices, name: str, operation: Operation, caller: Principal) -> Servable:
-    """Return the model or app ``name``. If it does not support ``operation``, raise an error that names an alternative
+    """Return the model or app ``name``. If it does not support ``operation``, raise an error that names a model or app
     that does.
     """
     servable = await services.registry.resolve(name, caller)
@@ -34,7 +36,7 @@ async def find(services: ApiServices, name: str, operation: Operation, caller: P
         if capability in card.capabilities
     ]
     can = ", ".join(sorted(servable.card.capabilities)) or "nothing else"
-    hint = f" Use {able[0]!r} instead." if able else " No model on this daemon does."
+    hint = f" Use {able[0]!r} instead." if able else " No model on this daemon supports it."
     raise InvalidRequest(
         f"The model '{name}' does not support {operation}; it supports {can}.{hint}",
         code="unsupported_operation",
@@ -50,7 +52,9 @@ async def relay(
     body: dict[str, Any],
     recorder: ChatRecorder | None = None,
 ) -> None:
-    """Relay bytes in both directions, recorded by ``recorder``. The relay is cancelled when the client leaves."""
+    """Relay a request and its response as bytes; ``recorder`` records the response. If the client leaves, the relay is
+    cancelled.
+    """
     request = Relay(operation, body)
     caller = caller_of(exchange)
     data = b""
@@ -75,7 +79,9 @@ async def relay(
 
 
 async def relaying(services: ApiServices, request: Relay, caller: Principal) -> Relays:
-    """Return the model for a request that only models on the hot path can answer."""
+    """Return the model for a request. Raise `InvalidRequest` if the request names an app, because apps cannot answer
+    relayed requests.
+    """
     name = request.body["model"]
     servable = await find(services, name, request.operation, caller)
     if not relays(servable):
@@ -88,8 +94,8 @@ async def relaying(services: ApiServices, request: Relay, caller: Principal) -> 
 
 
 async def pass_on(exchange: Exchange, services: ApiServices, request: Relay) -> None:
-    """Relay audio and transcripts: events and bytes as they arrive, documents whole. Stop when the client
-    disconnects.
+    """Relay requests for audio and transcripts: pass events and bytes on as they arrive, documents when they are
+    complete. Stop when the client disconnects.
     """
     caller = caller_of(exchange)
     servable = await relaying(services, request, caller)

@@ -21,7 +21,7 @@ MAX_DOCUMENTS = 1_000
 
 
 class RerankRequest(BaseModel):
-    """A question, and texts (or objects with a ``text``) that may answer it."""
+    """A question, and texts (or objects with a ``text``) to rank by how well they answer it."""
 
     model: str
     query: Annotated[str, Field(min_length=1)]
@@ -31,7 +31,7 @@ class RerankRequest(BaseModel):
 
 
 class RankedDocument(BaseModel):
-    """A document by its ``index`` in the request; the score is in [0, 1]."""
+    """A document, identified by its ``index`` in the request, and its score in [0, 1]."""
 
     index: int
     relevance_score: float

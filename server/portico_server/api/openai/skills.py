@@ -1,7 +1,7 @@
 """``/v1/skills``: Agent Skills and their versions.
 
-Source: the types ``Skill`` and ``SkillVersion`` of OpenAI's client. Portico's responses add the owner of a skill and
-the contents of its version.
+Source: the types ``Skill`` and ``SkillVersion`` of OpenAI's client. Portico's responses add a skill's owner and the
+contents of a version.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ Order = Literal["asc", "desc"]
 class Skill(BaseModel):
     """A skill. Times are in seconds since 1970.
 
-    ``shared``: its name refers to it for every key. ``owner``: otherwise the key that owns the name, as an admin sees
-    it.
+    ``shared``: for every key, the name refers to this skill. ``owner``: for a skill that is not shared, the key that
+    owns it; only admins see this field.
     """
 
     id: str
@@ -49,7 +49,7 @@ class Skill(BaseModel):
 
     @classmethod
     def of(cls, row: SkillRow, caller: Principal) -> Skill:
-        """Convert a row of the library."""
+        """Convert a row of the skill library."""
         return cls(
             id=row.id,
             name=row.name,
@@ -63,7 +63,7 @@ class Skill(BaseModel):
 
 
 class SkillFile(BaseModel):
-    """A file of a version, by its path in the skill's folder."""
+    """A file of a skill version; ``path`` is relative to the skill's folder."""
 
     path: str
     bytes: int
@@ -71,7 +71,7 @@ class SkillFile(BaseModel):
 
 
 class SkillVersion(BaseModel):
-    """One version; ``front_matter`` is the front matter of its SKILL.md."""
+    """One version of a skill; ``front_matter`` is the front matter of the version's SKILL.md."""
 
     id: str
     object: Literal["skill.version"] = "skill.version"
@@ -85,7 +85,7 @@ class SkillVersion(BaseModel):
 
     @classmethod
     def of(cls, row: SkillVersionRow) -> SkillVersion:
-        """Convert a row of the library."""
+        """Convert a row of the skill library."""
         return cls(
             id=row.id,
             skill_id=row.skill_id,
@@ -121,7 +121,8 @@ class SkillVersionDeleted(BaseModel):
 
 _FILES = {
     "oneOf": [upload.FILE, {"type": "array", "maxItems": folder.MAX_FILES, "items": upload.FILE}],
-    "description": "The files of the folder, with their paths as names, or a single zip or tar archive of it",
+    "description": "The files of the skill's folder, with their paths as file names, or a single zip or tar archive of "
+    "the folder",
 }
 _FORM = upload.declare_form(["files"], {"files": _FILES})
 _VERSION_FORM = upload.declare_form(
@@ -135,7 +136,7 @@ async def create_skill(
     services: TheServices,
     caller: Caller,
     update: Annotated[
-        bool, Query(description="If a skill with this name exists: make this its default version")
+        bool, Query(description="If a skill with this name exists: make the upload its new default version")
     ] = False,
 ) -> Skill:
     """Create a skill from the files of its folder, or from an archive of the folder."""
@@ -156,7 +157,7 @@ async def list_skills(
     limit: Number = 20,
     order: Order = "desc",
     all: Annotated[
-        bool, Query(description="For admins: include the skills of other keys, by their ids")
+        bool, Query(description="For admins: include the skills of other keys, listed by id")
     ] = False,
 ) -> Page[Skill]:
     """Return the caller's own skills and the shared skills, in order of creation."""
@@ -177,7 +178,7 @@ async def retrieve_skill(skill_id: str, services: TheServices, caller: Caller) -
 
 @router.post("/{skill_id}")
 async def update_skill(skill_id: str, change: SkillChange, services: TheServices, caller: Caller) -> Skill:
-    """Make another version the default."""
+    """Change the default version of a skill."""
     return Skill.of(await services.skills.set_default(skill_id, change.default_version, caller), caller)
 
 
@@ -236,7 +237,7 @@ async def retrieve_skill_version(
 async def delete_skill_version(
     skill_id: str, version: str, services: TheServices, caller: Caller
 ) -> SkillVersionDeleted:
-    """Delete a version other than the default."""
+    """Delete a version of a skill. The default version cannot be deleted."""
     version_row = (await services.skills.remove_version(skill_id, version, caller)).version
     return SkillVersionDeleted(id=version_row.id, version=str(version_row.version))
 
@@ -260,7 +261,7 @@ async def _content(services: TheServices, ref: str, caller: Principal, version: 
 
 
 async def _read_form(request: Request, caller: Principal) -> tuple[SkillFolder, dict[str, Any]]:
-    """Return the skill in a form. Raises `InvalidRequest`, `TooLarge`."""
+    """Return the skill folder and the other fields in a form. Raises `InvalidRequest`, `TooLarge`."""
     exchange: Exchange = request.scope["portico.exchange"]
     multipart_form = await form.read(
         exchange, files=("files",), limit=folder.MAX_ARCHIVE_BYTES, max_files=folder.MAX_FILES, folder=True

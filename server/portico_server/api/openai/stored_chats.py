@@ -31,7 +31,7 @@ _FILTERS: Final[dict[str, Any]] = {
             "in": "query",
             "style": "deepObject",
             "explode": True,
-            "description": "Only completions with these metadata entries: metadata[topic]=tea",
+            "description": "Only completions whose metadata has these entries: metadata[topic]=tea",
             "schema": {
                 "type": "object",
                 "maxProperties": MAX_METADATA,
@@ -117,7 +117,7 @@ async def list_chat_completion_messages(
 
 
 def _metadata_filter(query: Mapping[str, str]) -> dict[str, str]:
-    """Return the metadata entries that ``metadata[name]=value`` filters by."""
+    """Return the entries of a query in the form ``metadata[name]=value``, by which completions are filtered."""
     metadata = {
         match[1]: value for name, value in query.items() if (match := _FILTER.fullmatch(name)) is not None
     }
@@ -136,7 +136,9 @@ def _document(row: ChatRow) -> dict[str, Any]:
 
 
 def _messages(row: ChatRow) -> list[dict[str, Any]]:
-    """Return the messages in OpenAI's format: content parts are listed next to the content, which is then null."""
+    """Return the messages of a stored request in OpenAI's format: if the content is a list of parts, the parts are in
+    a separate field and the content is null.
+    """
     shown_messages = []
     for number, message in enumerate(orjson.loads(row.messages)):
         parts = message["content"] if isinstance(message.get("content"), list) else None

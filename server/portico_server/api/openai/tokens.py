@@ -18,10 +18,10 @@ router = new_router(tags=["Models"])
 
 
 class TokenizeRequest(BaseModel):
-    """A ``prompt``, or ``messages`` that are rendered with the model's template.
+    """A ``prompt``, or ``messages`` that the model's template converts to a prompt.
 
-    ``add_special_tokens`` defaults to the behaviour of a model call. ``add_generation_prompt``: end a conversation
-    with the prompt for the model's answer.
+    ``add_special_tokens``: by default, special tokens are added as in a call of the model. ``add_generation_prompt``:
+    end a conversation with the prompt for the model's answer.
     """
 
     model: str
@@ -33,7 +33,7 @@ class TokenizeRequest(BaseModel):
 
 
 class Tokenized(BaseModel):
-    """The tokens; ``max_model_len`` is the maximum number of tokens in one call."""
+    """A model's tokens; ``max_model_len`` is the maximum number of tokens in one call of the model."""
 
     count: int
     max_model_len: int | None
@@ -49,7 +49,7 @@ class DetokenizeRequest(BaseModel):
 
 
 class DetokenizedText(BaseModel):
-    """The text of the tokens."""
+    """The text that the tokens encode."""
 
     prompt: str
 
@@ -81,7 +81,7 @@ async def tokenize(body: TokenizeRequest, services: TheServices, caller: Caller)
 
 @router.post("/detokenize")
 async def detokenize(body: DetokenizeRequest, services: TheServices, caller: Caller) -> DetokenizedText:
-    """Convert tokens to text. This loads the model."""
+    """Convert a model's tokens to text. This loads the model."""
     request = Detokenize(tuple(body.tokens))
     detokenized = await services.runner.call("detokenize", body.model, request, caller)
     if not isinstance(detokenized, Detokenized):

@@ -1,4 +1,4 @@
-"""Validation of the tools and response format of a chat completion. Pure."""
+"""Validates the tools and response format of a chat completion. Pure."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def check_tools(tools: Any, path: str) -> None:
         if not isinstance(tool, dict) or not isinstance(tool.get("type"), str):
             wrong(at, "must be an object with a string 'type'")
         if tool["type"] != "function":
-            continue  # some clients always declare it; Portico never calls it
+            continue  # some clients always declare this kind of tool; Portico never calls it
         function = tool.get("function")
         if not isinstance(function, dict):
             wrong_type(f"{at}.function", "an object with a 'name'", function)
@@ -70,7 +70,7 @@ def check_tool_choice(value: Any, path: str) -> None:
 
 
 def check_chosen_tool(choice: Any, tools: Sequence[Any]) -> None:
-    """Raise `InvalidRequest` if the chosen tool is not listed."""
+    """Raise `InvalidRequest` if the tool choice names a function that is not in ``tools``."""
     names = {tool["function"]["name"] for tool in tools if tool.get("type") == "function"}
     if choice == "required":
         if not names:

@@ -1,4 +1,6 @@
-"""An uploaded form, read as it arrives: the file is written to disk in pieces and never held in memory as a whole."""
+"""An uploaded form, read as it arrives: the file is written to disk in pieces, so memory never contains the whole
+file.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from portico_server.knowledge.files import FileStorage
 from portico_server.settings import MB_BYTES
 
 MAX_FIELD_BYTES = 64 * 1024
-"""Maximum bytes of one field that is not a file."""
+"""Maximum size of a field that is not a file, in bytes."""
 
 MAX_FIELDS = 50
 """Maximum number of parts in one form."""
@@ -32,7 +34,7 @@ def declare_form(
 ) -> dict[str, Any]:
     """Return the ``openapi_extra`` of an operation that reads a form with these fields.
 
-    ``other_schemas`` are the schemas of other body types that it also reads, such as ``json``.
+    ``other_schemas`` are schemas of other body types, such as ``json``, that the operation also reads.
     """
     form = {"type": "object", "required": list(required_fields), "properties": dict(properties)}
     content = {f"application/{name}": {"schema": schema} for name, schema in other_schemas.items()}
@@ -46,7 +48,9 @@ def declare_form(
 
 @dataclass(frozen=True, slots=True)
 class UploadForm:
-    """One file and the other fields of a form. Call `FileStorage.keep` or `FileStorage.drop` afterwards."""
+    """One file and the other fields of a form. The caller must pass the file to `FileStorage.keep` or
+    `FileStorage.drop`.
+    """
 
     received: ReceivedFile
     filename: str
@@ -56,16 +60,16 @@ class UploadForm:
 async def read(
     request: Request, files: FileStorage, field: str = "file", max_bytes: int | None = None
 ) -> UploadForm:
-    """Read the form in the body of ``request``, and write the file in its ``field`` to disk.
+    """Read the form in the body of ``request``, and write the file in the form field ``field`` to disk.
 
-    ``max_bytes`` limits the file if it is below the limit of `FileStorage`. Raise `InvalidRequest` for a body that is
-    not a form or has no file, `TooLarge`, or `Unavailable` (disk full).
+    ``max_bytes`` limits the size of the file if it is below the limit of `FileStorage`. Raise `InvalidRequest` if the
+    body is not a form or has no file, `TooLarge`, or `Unavailable` if the disk is full.
     """
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     boundary = options.get(b"boundary")
     if kind != b"multipart/form-data" or not boundary:
         raise InvalidRequest(
-            f"Send a form (multipart/form-data), with the file in its field '{field}'.",
+            f"Send a form (multipart/form-data) with the file in the field '{field}'.",
             code="unsupported_content_type",
         )
     form = _Form(boundary, field, max_bytes)
@@ -75,7 +79,7 @@ async def read(
     if form.filename is None:
         await files.drop(file)
         raise InvalidRequest(
-            f"The form has no file. Send a file in the field '{field}', with a file name.",
+            f"The form has no file. Send a file with a file name in the field '{field}'.",
             code="missing_required_parameter",
             param=field,
         )
@@ -83,7 +87,7 @@ async def read(
 
 
 class _Form:
-    """The parsing state of one form: the current part, and the parts before it."""
+    """The parsing state of one form: the current part and the parsed parts."""
 
     def __init__(self, boundary: bytes, field: str, max_bytes: int | None) -> None:
         self._field = field
@@ -100,7 +104,7 @@ class _Form:
         return {name: value.decode("utf-8", "replace") for name, value in self._fields.items()}
 
     async def bytes_of_file(self, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """Read the whole form. Yield the bytes of the file and keep the fields."""
+        """Read the whole form. Yield the bytes of the file and store the other fields."""
         async for chunk in body:
             self._parser.write(chunk)
             if self._pieces:
@@ -118,7 +122,7 @@ class _Form:
                 raise InvalidRequest(
                     "The form has more than one file; send one at a time.", param=self._field
                 )
-            # Invalid UTF-8 is reported later, by the check of the name.
+            # The check of the file name reports invalid UTF-8 later.
             self.filename = filename.decode("utf-8", "surrogateescape")
         elif self._name in self._fields:
             raise InvalidRequest(f"The form has '{self._name}' twice.", param=self._name)
@@ -132,7 +136,8 @@ class _Form:
             self._bytes += end - start
             if self._max_bytes is not None and self._bytes > self._max_bytes:
                 raise TooLarge(
-                    f"The file in '{self._field}' is larger than {self._max_bytes // MB_BYTES} MB. Send smaller parts.",
+                    f"The file in '{self._field}' is larger than {self._max_bytes // MB_BYTES} MB. Send a "
+                    "smaller file.",
                     code="file_too_large",
                     param=self._field,
                 )

@@ -22,7 +22,7 @@ router = new_router(prefix="/v1/uploads", tags=["OpenAI: files"])
 
 
 class UploadRequest(BaseModel):
-    """A file to be uploaded in parts; ``expires_after`` counts from the completion of the file."""
+    """A file to be uploaded in parts; ``expires_after`` is counted from the completion of the file."""
 
     filename: str = Field(min_length=1, max_length=1_024)
     purpose: str = Field(min_length=1, max_length=80)
@@ -32,7 +32,7 @@ class UploadRequest(BaseModel):
 
 
 class CompleteRequest(BaseModel):
-    """The parts in the order that forms the file, and the MD5 of the whole file."""
+    """The ids of the parts in the order in which they form the file, and the MD5 of the whole file."""
 
     part_ids: list[Annotated[str, Field(min_length=1, max_length=100)]] = Field(
         min_length=1, max_length=MAX_PARTS
@@ -41,7 +41,9 @@ class CompleteRequest(BaseModel):
 
 
 class UploadPart(BaseModel):
-    """A part that has arrived. ``bytes`` and ``sha256`` are Portico's additions, so that an upload can be continued."""
+    """A part that has arrived. ``bytes`` and ``sha256`` are Portico's additions, with which a client can continue an
+    upload.
+    """
 
     id: str
     object: Literal["upload.part"] = "upload.part"
@@ -52,8 +54,8 @@ class UploadPart(BaseModel):
 
 
 class UploadDocument(BaseModel):
-    """An upload. ``file`` is set once it is completed. Until then, ``parts``, Portico's addition, lists the parts
-    received.
+    """An upload. ``file`` is set once the upload is completed. Until then, ``parts``, Portico's addition, lists the
+    received parts.
     """
 
     id: str
@@ -73,7 +75,9 @@ _PART = upload.declare_form(["data"], {"data": upload.FILE})
 
 @router.post("")
 async def create_upload(body: UploadRequest, services: TheServices, caller: Caller) -> UploadDocument:
-    """Start an upload, which expires after an hour. The key must be able to use a file, as for `/v1/files`."""
+    """Start an upload, which expires after an hour. The key must have a scope that can use files, as for
+    `/v1/files`.
+    """
     require_upload(caller)
     keep = None if body.expires_after is None else body.expires_after.seconds
     state = await services.uploads.begin(
@@ -84,7 +88,7 @@ async def create_upload(body: UploadRequest, services: TheServices, caller: Call
 
 @router.get("/{upload_id}")
 async def retrieve_upload(upload_id: str, services: TheServices, caller: Caller) -> UploadDocument:
-    """Return the progress of an upload, for a client that continues it. Not part of OpenAI's API."""
+    """Return the progress of an upload, so that a client can continue it. This endpoint is not part of OpenAI's API."""
     return _upload(await services.uploads.get(upload_id, caller))
 
 
@@ -102,7 +106,7 @@ async def create_upload_part(
 async def complete_upload(
     upload_id: str, body: CompleteRequest, services: TheServices, caller: Caller
 ) -> UploadDocument:
-    """Join the parts into a file, in the given order. A completed upload is returned unchanged."""
+    """Join the parts into a file, in the given order. If the upload is already completed, return it unchanged."""
     return _upload(await services.uploads.complete(upload_id, body.part_ids, body.md5, caller))
 
 

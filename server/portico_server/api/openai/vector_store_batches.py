@@ -1,4 +1,4 @@
-"""``/v1/vector_stores/{store}/file_batches``: files added to a store together."""
+"""``/v1/vector_stores/{store}/file_batches``: batches of files that are added to a store together."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ async def update_vector_store_file(
 async def delete_vector_store_file(
     store: str, file_id: str, services: TheServices, caller: Caller
 ) -> shapes.Deleted:
-    """Remove a file from a vector store. The file itself stays."""
+    """Remove a file from a vector store. The uploaded file is kept."""
     row = await services.stores.get(store, caller, "write")
     await services.stores.contents.detach(row, file_id)
     return shapes.Deleted(id=file_id, object="vector_store.file.deleted")

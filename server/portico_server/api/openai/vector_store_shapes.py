@@ -67,7 +67,7 @@ class VectorStoreFile(BaseModel):
 
 
 class FileBatch(BaseModel):
-    """Files that were added together."""
+    """Files that were added to a vector store together."""
 
     id: str
     object: Literal["vector_store.files_batch"] = "vector_store.files_batch"
@@ -147,7 +147,7 @@ def vector_store_file(row: StoreFileRow) -> VectorStoreFile:
             "vector_store_id": row.store_id,
             "status": row.status,
             "last_error": {"code": row.error_code, "message": row.error_message} if has_failed else None,
-            # OpenAI knows 'static', and 'other' for files that were chunked otherwise.
+            # OpenAI's strategies are 'static', and 'other' for files that were chunked in another way.
             "chunking_strategy": row.chunking if static else {"type": "other"},
             "attributes": row.attributes,
             "filename": row.filename,
@@ -156,7 +156,7 @@ def vector_store_file(row: StoreFileRow) -> VectorStoreFile:
 
 
 def batch(row: FileBatchRow, file_counts: FileCounts) -> FileBatch:
-    """Return a batch in OpenAI's format. A batch has failed if none of its files succeeded."""
+    """Return a batch in OpenAI's format. A batch has failed if it succeeded for none of its files."""
     if row.cancelled_at is not None:
         status = "cancelled"
     elif file_counts.in_progress:
@@ -175,7 +175,7 @@ def batch(row: FileBatchRow, file_counts: FileCounts) -> FileBatch:
 
 
 def hits(queries: Sequence[str], passages: Sequence[Passage]) -> HitPage:
-    """Return passages in OpenAI's format for search results, in order."""
+    """Return passages in OpenAI's format for search results, in the given order."""
     return HitPage(
         search_query=list(queries),
         data=[

@@ -1,4 +1,4 @@
-"""``/v1/vector_stores``: stores and their search."""
+"""``/v1/vector_stores``: vector stores, and searching them."""
 
 from __future__ import annotations
 
@@ -32,11 +32,13 @@ MAX_QUERIES = 16
 """Maximum number of queries in one search."""
 
 RANKERS = {"none": "auto", "auto": "auto", "default-2024-11-15": "auto", "default_2024_08_21": "auto"}
-"""OpenAI's rankers. Portico's rankers keep their names."""
+"""Maps the names of OpenAI's rankers to Portico's. The names of Portico's own rankers are used unchanged."""
 
 
 class VectorStoreRequest(BaseModel):
-    """A vector store to create. ``embedding_model`` is Portico's addition; by default the default model."""
+    """A vector store to create. ``embedding_model`` is Portico's addition; without it, the default embedding model is
+    used.
+    """
 
     name: str = Field(default="", max_length=256)
     description: str = Field(default="", max_length=2_000)
@@ -56,21 +58,21 @@ class VectorStoreChange(BaseModel):
 
 
 class HybridSearch(BaseModel):
-    """Weights of vectors and words, as shares of their sum."""
+    """Weights of the vector score and the word score; only their ratio matters."""
 
     embedding_weight: float = Field(ge=0, allow_inf_nan=False)
     text_weight: float = Field(ge=0, allow_inf_nan=False)
 
 
 class RankingOptions(BaseModel):
-    """``ranker`` may also be one of Portico's: lexical, vector, hybrid, rrf."""
+    """Options for ranking. ``ranker`` may also be one of Portico's rankers: lexical, vector, hybrid, rrf."""
 
     ranker: str = "auto"
     score_threshold: float = Field(default=0.0, ge=0, le=1)
     hybrid_search: HybridSearch | None = None
 
     def vector_weight(self) -> float | None:
-        """Return the weight of the vectors relative to the words, from 0 to 1."""
+        """Return the weight of the vector score relative to the word score, from 0 to 1."""
         if self.hybrid_search is None:
             return None
         total = self.hybrid_search.embedding_weight + self.hybrid_search.text_weight
@@ -83,10 +85,10 @@ class RankingOptions(BaseModel):
 
 
 class VectorSearchRequest(BaseModel):
-    """A search; several queries are answered together.
+    """A search. The results of several queries are merged.
 
-    With ``rewrite_query``, the default model rewrites each query as a search. ``search_query`` in the response is the
-    text that was searched for; if the model fails, it is the query itself.
+    With ``rewrite_query``, the default model rewrites each query for the search. ``search_query`` in the response is
+    the text that was searched for; if the model fails, it is the original query.
     """
 
     query: str | list[str]
@@ -100,7 +102,7 @@ class VectorSearchRequest(BaseModel):
 async def create_vector_store(
     body: VectorStoreRequest, services: TheServices, caller: Caller
 ) -> shapes.VectorStore:
-    """Create a vector store, with any given files."""
+    """Create a vector store, and add the given files to it."""
     metadata = check_metadata(body.metadata)
     check_chunking(body.chunking_strategy)
     attachments = [FileToAttach(file_id, None, body.chunking_strategy) for file_id in body.file_ids]
@@ -166,7 +168,7 @@ async def modify_vector_store(
 
 @router.delete("/{store}")
 async def delete_vector_store(store: str, services: TheServices, caller: Caller) -> shapes.Deleted:
-    """Delete a vector store. Uploaded files stay."""
+    """Delete a vector store. Uploaded files are kept."""
     row = await services.stores.delete(store, caller)
     return shapes.Deleted(id=row.id, object="vector_store.deleted")
 
@@ -205,7 +207,7 @@ async def search_vector_store(
 
 
 def ranker(name: str, param: str) -> Literal["auto", "lexical", "vector", "hybrid", "rrf"]:
-    """Return one of Portico's rankers by its name."""
+    """Return the name if it is one of Portico's rankers. Raise `InvalidRequest` for any other name."""
     match name:
         case "auto" | "lexical" | "vector" | "hybrid" | "rrf":
             return name
@@ -214,7 +216,7 @@ def ranker(name: str, param: str) -> Literal["auto", "lexical", "vector", "hybri
 
 
 def merge_passages(passages: Sequence[Passage], limit: int) -> list[Passage]:
-    """Merge several searches: return each passage once, with its best score, best first."""
+    """Merge the results of several searches: return each passage once, with its best score, best first."""
     best: dict[tuple[str, int, str], Passage] = {}
     for passage in passages:
         key = (passage.file_id, passage.place.start, passage.text)

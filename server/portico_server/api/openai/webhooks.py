@@ -27,7 +27,7 @@ WebhookUrl = Annotated[str, Field(min_length=1, max_length=MAX_URL_LENGTH)]
 
 
 class WebhookRequest(BaseModel, extra="forbid"):
-    """A webhook to create: its event types and its address."""
+    """A webhook to create: the event types that it receives, and its address."""
 
     event_types: EventTypeNames
     name: WebhookName
@@ -36,7 +36,7 @@ class WebhookRequest(BaseModel, extra="forbid"):
 
 class WebhookChange(BaseModel, extra="forbid"):
     """Changes to a webhook; ``event_types`` replaces the whole list. ``disabled``, Portico's addition, stops
-    deliveries until the next change.
+    deliveries until the webhook is changed again.
     """
 
     event_types: EventTypeNames | None = None
@@ -46,21 +46,21 @@ class WebhookChange(BaseModel, extra="forbid"):
 
 
 class RotateRequest(BaseModel, extra="forbid"):
-    """Options for rotating a secret. ``keep_old_secret_active_for_24_hours``: true if events of the next 24 hours are
-    also signed with the previous secret.
+    """Options for rotating a secret. ``keep_old_secret_active_for_24_hours``: for 24 hours, events are also signed
+    with the previous secret.
     """
 
     keep_old_secret_active_for_24_hours: bool = False
 
 
 class WebhookTestRequest(BaseModel, extra="forbid"):
-    """The type of the event to send."""
+    """A test of a webhook: the type of the event to send."""
 
     event_type: EventTypeName
 
 
 class WebhookEndpoint(BaseModel):
-    """A webhook. ``disabled``, Portico's addition, is the reason why deliveries have stopped."""
+    """A webhook. ``disabled``, Portico's addition, is the reason why deliveries have stopped, if they have."""
 
     id: str
     object: Literal["webhook_endpoint"] = "webhook_endpoint"
@@ -74,13 +74,13 @@ class WebhookEndpoint(BaseModel):
 
 
 class WebhookEndpointWithSecret(WebhookEndpoint):
-    """A webhook and its secret, which is not shown again."""
+    """A webhook and its secret. The secret is not shown again."""
 
     signing_secret: str
 
 
 class WebhookTest(BaseModel):
-    """The receiver's response to a test. ``success``: true if the receiver responded."""
+    """The receiver's response to a test event. ``success``: true if the receiver responded."""
 
     object: Literal["webhook_endpoint.test"] = "webhook_endpoint.test"
     webhook_endpoint_id: str
@@ -97,7 +97,7 @@ class RemovedWebhook(RemovedObject):
 
 @router.get("/webhook_event_types")
 async def list_webhook_event_types(_caller: Caller) -> OpenAIList[str]:
-    """Return the events that a webhook can subscribe to. ``run`` events are Portico's additions."""
+    """Return the types of events that a webhook can subscribe to. ``run`` events are Portico's additions."""
     return OpenAIList(data=list(EVENT_TYPES))
 
 
@@ -133,7 +133,7 @@ async def retrieve_webhook(
 async def update_webhook(
     webhook_endpoint_id: str, body: WebhookChange, services: TheServices, caller: Caller
 ) -> WebhookEndpoint:
-    """Change the given fields of a webhook. A disabled webhook is re-enabled."""
+    """Change the given fields of a webhook. A change re-enables a disabled webhook."""
     changes = body.model_dump(exclude_none=True)
     return _webhook(await services.webhooks.change(webhook_endpoint_id, caller, **changes))
 
@@ -158,7 +158,7 @@ async def rotate_webhook_secret(
 async def test_webhook(
     webhook_endpoint_id: str, body: WebhookTestRequest, services: TheServices, caller: Caller
 ) -> WebhookTest:
-    """Send a sample event once, immediately, whatever the webhook subscribes to."""
+    """Send a sample event once and immediately, even if the webhook does not subscribe to its type."""
     status = await services.webhooks.test(webhook_endpoint_id, body.event_type, caller)
     return WebhookTest(
         webhook_endpoint_id=webhook_endpoint_id, event_type=body.event_type, status_code=status

@@ -1,4 +1,4 @@
-"""An agent as a Servable: a chat model and an app under the same name, with sessions."""
+"""An agent as a Servable: one name under which it can be called as a chat model and as an app, with sessions."""
 
 from __future__ import annotations
 
@@ -54,14 +54,18 @@ class AgentApps:
         self.facts = sessions.long_memory(facts)
 
     async def check(self, name: str, spec: Mapping[str, Any], caller: Principal) -> None:
-        """Check that everything an agent names exists for the caller, as `portico_server.apps.deployed.Check`."""
+        """Check that everything an agent names exists for the caller; implements
+        `portico_server.apps.deployed.Check`.
+        """
         if FORWARD in spec:
             ForwardApp.check(name, spec)
             return
         await self.exists(read.agent({**spec, "name": name}), caller)
 
     async def exists(self, spec: AgentSpec, caller: Principal, at: str = "agent") -> None:
-        """Check that everything an agent names exists for the caller. Raise the first error, with its path."""
+        """Check that everything an agent names exists for the caller. Raise the first error, with its path in the
+        specification.
+        """
         references = [(f"{at}.model", spec.model)]
         for number, use in enumerate(spec.tools):
             if use.function is None:
@@ -113,7 +117,8 @@ class AgentApps:
         )
         return [
             f"The agent calls the function '{name}', which no worker currently serves: run portico serve "
-            f"FILE.py:{spec.name}, or agent.serve(…). Until then, the agent gets an error."
+            f"FILE.py:{spec.name}, or agent.serve(…). Until a worker serves it, calls of the function return "
+            "an error to the agent."
             for name in missing
         ]
 
@@ -124,7 +129,7 @@ class AgentApps:
             raise InvalidRequest(f"{at}: {error.message}", code=error.code, param=at) from error
 
     def build(self, name: str, spec: Mapping[str, Any], row: AppRow) -> AgentApp | ForwardApp:
-        """Build an agent, as `portico_server.apps.deployed.Build`."""
+        """Build an agent; implements `portico_server.apps.deployed.Build`."""
         if FORWARD in spec:
             return ForwardApp(name, spec, row)
         return AgentApp(
@@ -146,7 +151,7 @@ class AgentApps:
         path: str = "",
         variables: Mapping[str, Any] | None = None,
     ) -> Run:
-        """Begin a turn of an agent, deployed or not, in the ``session`` (app, name) if given."""
+        """Begin a turn of an agent, deployed or not, in the ``session`` (app, name) if one is given."""
         session_key = None if session is None else (("", session[0]), session[1])
         options = TurnOptions(variables or {})
 
@@ -201,8 +206,8 @@ class AgentApps:
         earlier: Sequence[AgentMessage] = (),
         near: bool = False,
     ) -> tuple[AgentMessage, AgentTurn]:
-        """Run one turn: in the caller's ``session`` (id and name of the app, name), which stores it, or after the
-        ``earlier`` messages.
+        """Run one turn of an agent. With ``session`` (id and name of the app, name of the session), the turn is stored
+        in the caller's session; otherwise it follows the ``earlier`` messages.
 
         ``near``: the client that started the turn executes the agent's client functions.
         """
@@ -238,14 +243,14 @@ class AgentApps:
 
 
 def _misconfigured(place: str, error: PorticoError) -> InvalidRequest:
-    """Return the error for a name in a specification, with its location."""
+    """Return the error for an invalid name in a specification, with the name's location."""
     invalid_request = InvalidRequest(f"{place}: {error.message}", code=error.code, param=place)
     invalid_request.status, invalid_request.type = error.status, error.type
     return invalid_request
 
 
 def _near(spec: AgentSpec) -> Iterator[str]:
-    """Yield the names of the functions and hooks that the client which began the turn executes."""
+    """Yield the names of the functions and hooks that are executed by the client that began the turn."""
     yield from (functions.name_of(spec, use.tool) for use in spec.tools if use.function is not None)
     yield from (hook.source for hook in spec.hooks if hook.do == "client")
     for sub in spec.agents:
@@ -257,8 +262,8 @@ class AgentApp:
     """One deployed agent.
 
     `Chat` with the option ``conversation`` (a name, or an object with ``id``) or ``user`` continues that session with
-    the last message. Without it, the agent knows only the messages of the request. `AppInput` accepts the message, or
-    an object with ``message`` and ``variables``.
+    the last message. Without these options, the agent knows only the messages of the request. `AppInput` accepts the
+    message, or an object with ``message`` and ``variables``.
     """
 
     def __init__(
@@ -322,7 +327,7 @@ class AgentApp:
             )
 
     def _turn_options(self, request: Chat) -> TurnOptions:
-        """Return the caller's system messages and sampling options. A caller cannot set the agent's tools."""
+        """Return the caller's system messages and sampling options. The caller cannot change the agent's tools."""
         for field in ("tools", "tool_choice", "response_format", "functions"):
             if request.options.get(field):
                 raise InvalidRequest(
@@ -346,7 +351,7 @@ _SAMPLING = (
     "frequency_penalty",
     "reasoning_effort",
 )
-"""Chat completion options that a caller may set for the model of an agent."""
+"""Chat completion options that a caller may set for an agent's model."""
 
 
 def _read_input(value: Any) -> tuple[AgentMessage, Mapping[str, Any]]:
@@ -371,7 +376,7 @@ def _text(item: Message) -> str:
 
 
 def models_asked(spec: AgentSpec) -> tuple[str, ...]:
-    """Return the chat models and agents that an agent calls, by the names in its specification."""
+    """Return the chat models and agents that an agent calls, under their names in its specification."""
     names = [spec.model]
     for sub in spec.agents:
         names += [sub.name] if sub.spec is None else models_asked(sub.spec)

@@ -1,4 +1,4 @@
-"""Execution of tool calls, and the model's native function calling."""
+"""Execution of tool calls, and the strategy that uses the model's native function calling."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ from portico_server.core.request import CalledTool
 
 
 async def use_tools(turn: AgentTurn) -> AgentMessage:
-    """Use the model's native function calling: alternate calls and results until it answers without a call."""
+    """Use the model's native function calling: alternate between tool calls and results until the model answers
+    without a call.
+    """
     return await call_tools(turn)
 
 
 async def call_tools(turn: AgentTurn, *, step: bool = False) -> AgentMessage:
-    """Do the work of `use_tools`. An intermediate ``step`` is not streamed, and need not match the output format."""
-    # A schema that constrains every token of the answer would leave no way to call a tool.
+    """Run the loop of `use_tools`. With ``step``, the result is an intermediate step: it is not streamed and need not
+    match the output format.
+    """
+    # If a schema constrained every token of the answer, the model could not call a tool.
     options = turn.plain_options if step else turn.options(is_constrained=not turn.tools.by_name)
     while True:
         messages = await turn.messages()
@@ -32,8 +36,8 @@ async def call_tools(turn: AgentTurn, *, step: bool = False) -> AgentMessage:
 
 
 async def act(turn: AgentTurn, thought_text: str, calls: Sequence[CalledTool]) -> AgentMessage | None:
-    """Run all calls concurrently and add their results in the order of the calls. Return the answer if another agent
-    took over.
+    """Run all tool calls concurrently and add their results in the order of the calls. If another agent took over,
+    return its answer.
 
     Raise `InvalidRequest` with the code ``agent_limit`` if the calls exceed the agent's limit.
     """

@@ -1,4 +1,4 @@
-"""Facts that a model extracts from a turn, kept in a store and recalled for later messages."""
+"""Facts that a model extracts from a turn. They are kept in a store and recalled for later messages."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def recall(policy: LongTermSpec, message: AgentMessage, context: Context) 
 
 
 def question(message: AgentMessage, reply: AgentMessage, known_facts: Sequence[str]) -> Chat:
-    """Return the request that asks a model for the facts of a turn."""
+    """Return the request that asks a model for the facts in a turn."""
     before = (
         "Known already:\n" + "\n".join(f"- {fact}" for fact in known_facts) + "\n\n" if known_facts else ""
     )
@@ -49,7 +49,7 @@ def question(message: AgentMessage, reply: AgentMessage, known_facts: Sequence[s
 
 
 def facts_in(text: str, known_facts: Sequence[str]) -> list[str]:
-    """Return the new facts in an answer to `question`; none if the answer cannot be parsed."""
+    """Return the new facts in an answer to `question`; empty if the answer cannot be parsed."""
     try:
         value = unwrapped(_SCHEMA, orjson.loads(text))
     except orjson.JSONDecodeError:

@@ -1,4 +1,4 @@
-"""An agent implemented by a client's program: it is called like an agent, and a served function answers."""
+"""An agent that a client's program implements: callers use it like any agent, and a served function answers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from portico_server.db.apps import AppRow
 from portico_server.runs.turn_steps import TurnSteps
 
 FORWARD = "forward"
-"""The field of a specification that makes an agent a forward agent: the name of the served function."""
+"""The field that makes a specification a forward agent. Its value is the name of the served function."""
 
 MESSAGE_INPUT = {
     "type": "object",
@@ -39,9 +39,10 @@ MESSAGE_INPUT = {
 
 
 class ForwardApp:
-    """Passes messages to a served function, with the name of the session, and answers with its message.
+    """Passes messages to a served function, together with the name of the session, and returns the function's message
+    as its answer.
 
-    The program stores its sessions under its own key; sessions of other callers get separate names there.
+    The program stores its sessions under its own key. Sessions of other callers get separate names in the program.
     """
 
     def __init__(self, name: str, spec: Mapping[str, Any], row: AppRow) -> None:
@@ -61,7 +62,9 @@ class ForwardApp:
 
     @staticmethod
     def check(name: str, spec: Mapping[str, Any]) -> tuple[str, str, str]:
-        """Return the function, the title and the description. Raise `InvalidRequest` that names the invalid field."""
+        """Return the function, the title and the description. If a field is invalid, raise `InvalidRequest` that names
+        the field.
+        """
         fields = JsonObject({**spec, "name": name}, "agent")
         version = fields.integer("portico_agent", 0)
         if version != VERSION:
@@ -103,8 +106,7 @@ class ForwardApp:
             result = await context.call(f"tool/{self._function}", call)
         except NotFound as error:
             raise Unavailable(
-                f"The agent '{self.card.name}' is served by a program that is not running. Restart that "
-                "program.",
+                f"A program serves the agent '{self.card.name}', and this program is not running. Restart it.",
                 code="not_served",
             ) from error
         assert isinstance(result, ToolResult)
@@ -120,8 +122,8 @@ def _last(messages: Sequence[Message]) -> Message:
 
 
 def _session_name(session: str, context: Context) -> str:
-    """Return the session name for the program: the run's id for an unnamed session, a name with the caller's id for
-    another caller.
+    """Return the session name that the program receives. An unnamed session gets the run's id; a session of another
+    caller gets the caller's id as a prefix.
     """
     caller: Principal = context.caller
     name = session or context.run

@@ -1,7 +1,7 @@
 """A client's Python functions as tools of an agent.
 
-If the client itself began the turn, it receives the call through the events of the run and answers it. A deployed
-agent calls the function by its name, which some client serves for the caller (`portico serve`).
+If the client itself began the turn, it receives the function call as an event of the run and answers it. A deployed
+agent calls the function by name; a client serves it for the caller (`portico serve`).
 """
 
 from __future__ import annotations
@@ -20,14 +20,17 @@ from portico_server.core.registry import Registry
 
 
 def name_of(spec: AgentSpec, function: str) -> str:
-    """Return the name under which the client answers a function. Agents of one tree can use the same function name."""
+    """Return the name that identifies a function to the client. It is unique even if several agents in a tree use the
+    same function name.
+    """
     return f"{spec.name}.{function}"
 
 
 async def ask_client(
     spec: AgentSpec, use: ToolUse, arguments: Mapping[str, Any], context: Context, key: str
 ) -> str:
-    """Return the text result of a function of the client that began the turn. Raise its error.
+    """Return the text result of a function that is executed by the client that began the turn. If the client reports
+    an error, raise it.
 
     ``key``: see `NewQuestion`.
     """
@@ -49,7 +52,7 @@ async def ask_client(
 
 
 def is_served(registry: Registry, function: str, caller: Principal) -> bool:
-    """Return whether a client currently serves a function of this name for the caller."""
+    """Return whether any client currently serves a function with this name for the caller."""
     servable = registry.get(f"tool/{function}", caller)
     return servable is not None and servable.card.labels.get("source") == "client"
 
@@ -58,7 +61,8 @@ def require_served(registry: Registry, function: str, agent: str, caller: Princi
     """Raise `Unavailable`, with instructions, if no client serves a function for the caller."""
     if not is_served(registry, function, caller):
         raise Unavailable(
-            f"No client currently serves the function '{function}'. Start one: portico serve FILE.py:{agent}",
+            f"No client currently serves the function '{function}'. Start a client: portico serve "
+            f"FILE.py:{agent}",
             code="not_served",
         )
 

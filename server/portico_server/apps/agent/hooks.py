@@ -1,11 +1,11 @@
 """Hooks: transformations of messages before and after an agent, and before and after its actions.
 
-``prefix`` puts ``text`` before messages from ``senders``. ``redact`` replaces ``pattern`` with ``replacement``.
-``guard`` refuses a message that contains ``pattern``: around an agent it ends the turn; around an action the model
-gets the refusal instead of the result. ``limit`` truncates after ``most`` characters. ``code`` passes the message to a
-function in the sandbox, ``client`` to a function of the client; the returned value replaces it. For both, the content
-of an action is the object ``{"name", "parameters"}``. Patterns are matched in the sandbox, because a malicious
-expression can run forever.
+``prefix`` inserts ``text`` before messages from ``senders``. ``redact`` replaces ``pattern`` with ``replacement``.
+``guard`` refuses a message that contains ``pattern``: around an agent, the refusal ends the turn; around an action,
+the model gets the refusal instead of the result. ``limit`` truncates a message after ``most`` characters. ``code``
+passes the message to a function in the sandbox, ``client`` to a function of the client; the returned value replaces
+the message. For these two, the content of an action is the object ``{"name", "parameters"}``. Patterns are matched in
+the sandbox, because a malicious expression can run forever.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def found(pattern, text):
 
 
 async def finds(pattern: str, text: str, evaluator: Evaluator) -> bool:
-    """Return whether a text contains a pattern."""
+    """Return whether a text contains a match for a pattern."""
     return bool(await evaluator.evaluate(_FOUND, [pattern, text], {}))
 
 
@@ -55,9 +55,10 @@ async def hooked(
     steps: TurnSteps,
     at: str,
 ) -> AgentMessage:
-    """Return the message after all hooks of a moment, applied in order. Raise `InvalidRequest` if a guard refuses it.
+    """Return a message after all hooks for a moment were applied in order. Raise `InvalidRequest` if a guard refuses
+    it.
 
-    ``at`` is the position of the moment in the turn; the results of functions are recorded there.
+    ``at`` is the position of the moment in the turn, under which the results of functions are recorded.
     """
     agent_hooks = [
         hook for hook in hooks if hook.on == moment and (not hook.senders or message.sender in hook.senders)
@@ -71,7 +72,7 @@ async def hooked(
         return agent_message
 
     if all(hook.do not in ("code", "client") for hook in agent_hooks):
-        return await work()  # they always produce the same result
+        return await work()  # these hooks always produce the same result
     message_document = {**message.to_json(), "created_at": None}
     return await steps.once(
         at,
@@ -118,7 +119,7 @@ async def _call_hook(
 
 
 def _with_text(message: AgentMessage, text: str) -> AgentMessage:
-    """Return the message with its text replaced; its other parts follow the text."""
+    """Return the message with a new text, followed by the message's other parts."""
     if isinstance(message.content, str):
         return replace(message, content=text)
     other_parts = [part for part in message.content if part.get("type") != "text"]
@@ -126,7 +127,7 @@ def _with_text(message: AgentMessage, text: str) -> AgentMessage:
 
 
 def _to_json(message: AgentMessage) -> dict[str, Any]:
-    """Return a message as a function sees it."""
+    """Return a message in the format that functions receive."""
     document = message.to_json()
     if message.type != ACTION:
         return document
@@ -138,7 +139,7 @@ def _to_json(message: AgentMessage) -> dict[str, Any]:
 
 
 def _read(value: Any, message: AgentMessage) -> AgentMessage:
-    """Read a function's return value: nothing (the message stays), text, or a message."""
+    """Parse a function's return value: nothing (the message stays unchanged), a text, or a message."""
     if value is None:
         return message
     if message.type == ACTION:
@@ -149,8 +150,8 @@ def _read(value: Any, message: AgentMessage) -> AgentMessage:
 
 
 def _read_action(value: Any, message: AgentMessage) -> AgentMessage:
-    """Read a function's return value for an action: a message with another action as its content, the action, or its
-    JSON.
+    """Parse a function's return value for an action: a message whose content is the new action, the action itself, or
+    the action as JSON.
     """
     if isinstance(value, dict) and "content" in value:
         value = value["content"]

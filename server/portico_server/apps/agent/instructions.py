@@ -14,10 +14,10 @@ _VARIABLE = re.compile(r"\{\{|\}\}|\{([A-Za-z_]\w*)\}")
 
 
 def fill_instructions(spec: AgentSpec, values: Mapping[str, Any]) -> str:
-    """Return the instructions with each ``{name}`` replaced by the caller's value, or by the agent's own value.
+    """Return the instructions with each ``{name}`` replaced by the caller's value, or by the agent's default value.
 
-    Braces stay unchanged in an agent without variables; with variables, ``{{`` and ``}}`` stand for braces. Raise
-    `InvalidRequest` for a name without a value, and if the result would be too long.
+    In an agent without variables, braces stay unchanged; with variables, ``{{`` and ``}}`` stand for braces. Raise
+    `InvalidRequest` for a name without a value, or if the result is too long.
     """
     variables = {**spec.variables, **values}
     if not variables:

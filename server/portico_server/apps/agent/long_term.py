@@ -1,4 +1,4 @@
-"""Long-term memory as its owner sees it: facts, each with the message of the session that it was learnt from."""
+"""A caller's access to long-term memory: facts, each with the session message from which the fact was learnt."""
 
 from __future__ import annotations
 
@@ -17,20 +17,22 @@ from portico_server.db.sessions import MessageRow, SessionRow
 
 @dataclass(frozen=True, slots=True)
 class LearntFact:
-    """A fact and its origin: the session, or a copy of it if the session was deleted; ``None`` if neither exists."""
+    """A fact and its origin. ``session`` is the session in which it was learnt, or a copy if that session was deleted;
+    ``None`` if neither exists.
+    """
 
     fact: StoredFact
     session: SessionRow | None = None
     message: MessageRow | None = None
 
     def origin(self, name: str) -> str | None:
-        """Return a detail of the fact's origin: ``agent``, ``app``, ``session`` (its name), ``run``."""
+        """Return a detail of the fact's origin: ``agent``, ``app``, ``session`` (the session's name) or ``run``."""
         attribute = self.fact.attributes.get(name)
         return None if attribute is None else str(attribute)
 
 
 class LongTermMemory:
-    """The facts of a caller. Facts of other keys are invisible."""
+    """Lists and changes the facts of a caller. A caller cannot see the facts of other keys."""
 
     def __init__(self, database: Database, facts: FactStore) -> None:
         self._database = database
@@ -45,7 +47,7 @@ class LongTermMemory:
         agent: str | None = None,
         limit: int = 100,
     ) -> Sequence[LearntFact]:
-        """List facts, newest first, optionally of one store, session or agent."""
+        """List facts, newest first, optionally limited to one store, session or agent."""
         conditions = {} if session is None else {"app": session.app, "session": session.name}
         if agent is not None:
             conditions["agent"] = agent
@@ -91,5 +93,5 @@ class LongTermMemory:
 
 
 def _origin(fact: StoredFact) -> tuple[str, str]:
-    """Return the path of the agent that learnt the fact, and the run."""
+    """Return the path of the agent that learnt the fact, and the id of the run."""
     return str(fact.attributes.get("path", "")), str(fact.attributes.get("run", ""))

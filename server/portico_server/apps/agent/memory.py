@@ -11,15 +11,17 @@ from portico_server.apps.agent.spec import MemoryPolicy
 from portico_server.core.dataclass import dataclass
 
 Summarise = Callable[[str, Sequence[AgentMessage]], Awaitable[str]]
-"""Takes the summary so far and the messages to add to it, and returns the new summary."""
+"""Receives the summary so far and the messages to add to it, and returns the new summary."""
 
 VERBATIM_SHARE: Final = 0.5
-"""Share of the budget that is kept verbatim when the rest is summarised, so that not every turn needs a summary."""
+"""Share of the token budget that is kept verbatim when older messages are summarised, so that not every turn needs a
+new summary.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class RecalledMemory:
-    """Messages shown verbatim, and the summary of those before; ``covered`` is the number of summarised messages."""
+    """Messages shown verbatim, and a summary of earlier messages; ``covered`` is the number of summarised messages."""
 
     messages: tuple[AgentMessage, ...]
     summary: str = ""
@@ -30,7 +32,9 @@ _WIDE: Final = re.compile("[\u2e80-\U0010ffff]+")
 
 
 def estimate(message: AgentMessage) -> int:
-    """Estimate the tokens of a message: one per four letters of a European language, or per Chinese character."""
+    """Estimate the number of tokens in a message: one per four characters of European text, or one per Chinese
+    character.
+    """
     text = message.text
     wide = 0 if text.isascii() else sum(map(len, _WIDE.findall(text)))
     return wide + (len(text) - wide) // 4 + 4
@@ -44,8 +48,8 @@ async def recall(
     covered_count: int,
     summarise: Summarise,
 ) -> RecalledMemory:
-    """Return the part of a memory that a policy shows. The messages of this turn, from ``begin`` on, are always
-    included.
+    """Return the part of a memory that the model sees under a policy. The messages of this turn, from index ``begin``
+    on, are always included.
 
     A tool result is never included without its call.
     """
@@ -86,7 +90,7 @@ async def _summed(
 
 
 def _fitting(memory: Sequence[AgentMessage], tokens: int) -> int:
-    """Return the index from which on the messages fit into the tokens."""
+    """Return the index of the first message from which all messages to the end fit into ``tokens``."""
     for index in range(len(memory) - 1, -1, -1):
         tokens -= estimate(memory[index])
         if tokens < 0:
@@ -95,7 +99,7 @@ def _fitting(memory: Sequence[AgentMessage], tokens: int) -> int:
 
 
 def _with_tool_calls(memory: Sequence[AgentMessage], start: int) -> tuple[AgentMessage, ...]:
-    """Return the messages from ``start`` on, preceded by the calls of tool results at the front."""
+    """Return the messages from ``start`` on. If they begin with tool results, include the message with the calls."""
     start = max(0, start)
     while 0 < start < len(memory) and memory[start].type == TOOL_RESULT:
         start -= 1

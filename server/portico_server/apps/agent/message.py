@@ -1,4 +1,4 @@
-"""The messages that agents exchange. Their fields are those of Lagent's AgentMessage."""
+"""The messages that agents exchange. Their fields are the same as in Lagent's AgentMessage."""
 
 from __future__ import annotations
 
@@ -15,17 +15,20 @@ Content: TypeAlias = "str | list[dict[str, Any]]"
 TOOL_CALL = "tool_call"
 """The ``type`` of a message in which a model calls tools; the calls are in ``extra_info["tool_calls"]``."""
 TOOL_RESULT = "tool_result"
-"""The ``type`` of a tool result; the id of its call is in ``extra_info["tool_call_id"]``."""
+"""The ``type`` of a message with a tool result; the id of the tool call is in ``extra_info["tool_call_id"]``."""
 HANDED_BACK = "handed_back"
-"""The ``type`` of a message in which an agent hands the conversation back to its ``receiver``, which continues."""
+"""The ``type`` of a message in which an agent hands the conversation back to the agent ``receiver``, which
+continues it.
+"""
 PLAN = "plan"
-"""The ``type`` of a strategy's message to the model; STEP is the type of the model's reply."""
+"""The ``type`` of a message from a strategy to the model; `STEP` is the type of the model's reply."""
 STEP = "step"
 
 
 @dataclass(frozen=True, slots=True)
 class AgentMessage:
-    """A message. ``content`` is the original text or its parts; ``formatted`` is the value parsed by an output format.
+    """A message. ``content`` is the original text or a list of parts; ``formatted`` is the value that an output format
+    parsed.
 
     ``stream_state`` is 0 when the message is complete. ``created_at`` is in seconds since 1970.
     """
@@ -41,7 +44,7 @@ class AgentMessage:
 
     @property
     def text(self) -> str:
-        """Return the text without other parts."""
+        """Return the text of the message, without its other parts."""
         if isinstance(self.content, str):
             return self.content
         return "\n".join(str(part.get("text", "")) for part in self.content if part.get("type") == "text")

@@ -1,4 +1,4 @@
-"""Output formats: the required form of an answer, and its parsed value."""
+"""Output formats: the required format of an answer, and how its value is parsed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from portico_server.core.interfaces import Evaluator
 
 
 def with_stops(options: Mapping[str, Any], extra_stops: Sequence[str]) -> dict[str, Any]:
-    """Return the options with additional stop sequences, up to the allowed number."""
+    """Return the options with additional stop sequences, up to the maximum number of stop sequences."""
     stops = options.get("stop") or []
     stops = [stops] if isinstance(stops, str) else list(stops)
     stops += [stop for stop in extra_stops if stop not in stops]
@@ -26,7 +26,9 @@ def with_stops(options: Mapping[str, Any], extra_stops: Sequence[str]) -> dict[s
 def options_for(
     name: str, outputs: Sequence[Output], options: Mapping[str, Any], *, is_constrained: bool = True
 ) -> dict[str, Any]:
-    """Return the model's options with those of the formats: a stop at the end marker, or a constraining schema."""
+    """Return the model's options with the options that the output formats need: stop sequences for end markers, or a
+    schema that constrains the answer.
+    """
     model_options = with_stops(
         options, [output.end for output in outputs if isinstance(output, MarkedOutput)]
     )
@@ -37,17 +39,17 @@ def options_for(
 
 
 def answer_schema(outputs: Sequence[Output]) -> Mapping[str, Any] | None:
-    """Return the schema of every answer, if the agent has one."""
+    """Return the schema that every answer must match, or ``None``."""
     if len(outputs) == 1 and isinstance(outputs[0], OutputFormat):
         return outputs[0].schema
     return None
 
 
 async def parse_output(outputs: Sequence[Output], text: str, evaluator: Evaluator) -> tuple[Any, str]:
-    """Return the value of the first format that fits (``None`` without formats), and the text without the added
+    """Return the value of the first format that matches (``None`` without formats), and the text without the format's
     markers.
 
-    Raise `InvalidRequest` with the code ``format_failed`` and the reason of the last format if none fits.
+    If no format matches, raise `InvalidRequest` with the code ``format_failed`` and the reason from the last format.
     """
     failure: InvalidRequest | None = None
     optional = all(isinstance(output, MarkedOutput) for output in outputs)
@@ -72,13 +74,13 @@ async def _format(output: OutputFormat, text: str, evaluator: Evaluator) -> tupl
     if output.schema is None:
         return value, text
     inner = unwrapped(output.schema, value)
-    # Importing jsonschema takes a tenth of a second, which the start of the daemon avoids.
+    # Importing jsonschema takes a tenth of a second; the daemon starts without it.
     from portico_server.core.json_schema import JsonSchema
 
     fault = JsonSchema("the output", output.schema).fault(inner)
     if fault is not None:
         raise InvalidRequest(
-            f"The answer does not have the required form: at {fault.path or 'the top'}, {fault.message}.",
+            f"The answer does not match the required format: at {fault.path or 'the top'}, {fault.message}.",
             code="format_failed",
         )
     if inner is value:
@@ -87,7 +89,7 @@ async def _format(output: OutputFormat, text: str, evaluator: Evaluator) -> tupl
 
 
 async def _read_markers(output: MarkedOutput, text: str, evaluator: Evaluator) -> dict[str, Any]:
-    """Parse thought and action. ``status`` is 1, or -1 with an ``error`` if the action is invalid."""
+    """Parse the thought and the action. ``status`` is 1, or -1 with an ``error`` if the action is invalid."""
     thought_text, begin_mark, remainder = text.partition(output.begin)
     if not begin_mark:
         raise InvalidRequest(f"The answer does not contain {output.begin!r}.", code="format_failed")

@@ -43,7 +43,7 @@ async def plan_and_solve(turn: AgentTurn) -> AgentMessage:
         await _say(turn, builtin.text("agent-plan-step", number=number, count=len(steps), step=step))
         agent_message = await call_tools(turn, step=True)
         if agent_message.sender != turn.spec.name or agent_message.type == HANDED_BACK:
-            return agent_message  # another agent now has the conversation
+            return agent_message  # another agent has taken over the conversation
         await turn.remember(agent_message)
     await _say(turn, builtin.text("agent-conclude"))
     return await call_tools(turn)
@@ -54,7 +54,9 @@ async def _say(turn: AgentTurn, text: str) -> None:
 
 
 async def rewoo(turn: AgentTurn) -> AgentMessage:
-    """Plan all calls at once, execute them without the model, then answer from their results (Xu et al. 2023)."""
+    """Let the model plan all tool calls, execute them without the model, then let the model answer from the results
+    (Xu et al. 2023).
+    """
     if not turn.tools.by_name:
         return await call_tools(turn)
     plan = await _planned(turn, builtin.text("agent-rewoo", tools=turn.tools.describe()), _REWOO_SCHEMA)
@@ -72,8 +74,8 @@ async def rewoo(turn: AgentTurn) -> AgentMessage:
 
 
 def _planned_call(turn: AgentTurn, item: Mapping[str, str], evidence: Mapping[str, str]) -> CalledTool:
-    """Return a planned call with the evidence that it refers to. Plain text goes to the tool's only required
-    argument.
+    """Return a planned call in which references to evidence are replaced by the evidence. Plain text becomes the
+    tool's only required argument.
     """
     arguments = _object(item["input"])
     if arguments is not None:
@@ -104,7 +106,7 @@ def _with(value: Any, evidence: Mapping[str, str]) -> Any:
 
 
 async def _planned(turn: AgentTurn, note: str, schema: Mapping[str, Any]) -> list[Any]:
-    # Importing jsonschema takes a tenth of a second, which the start of the daemon avoids.
+    # Importing jsonschema takes a tenth of a second; the daemon starts without it.
     from portico_server.core.json_schema import JsonSchema
 
     turn.note = note

@@ -1,8 +1,8 @@
-"""Parses JSON into `portico_server.apps.agent.spec`, with every error located by its path, and defines the JSON
-schema.
+"""Parses JSON into `portico_server.apps.agent.spec`, with the path of every error, and defines the JSON schema.
 
-The schema covers only the form; `AgentApps.exists` checks the names. A test compares parser and schema field by field.
-The parser treats null, and an empty text in place of a word, as an omitted field; the schema allows neither.
+The schema covers only the form; `AgentApps.exists` checks the names. A test compares the parser and the schema field
+by field. The parser treats null as an omitted field, and also an empty text where a word is expected; the schema
+allows neither.
 """
 
 from __future__ import annotations
@@ -292,7 +292,7 @@ def _limits(fields: JsonObject, strategy: Strategy) -> AgentLimits:
 
 
 def _distinct(agent_spec: AgentSpec, at: str) -> None:
-    """Check that everything the model may call has a unique name that a model can use."""
+    """Check that everything the model may call has a name that is unique and that a model can call."""
     seen_names: set[str] = set()
     for name in [use.name for use in agent_spec.tools] + [
         sub.name for sub in agent_spec.agents if not sub.handoff
@@ -318,7 +318,7 @@ def _distinct(agent_spec: AgentSpec, at: str) -> None:
     for name in names:
         if name in seen_names:
             raise InvalidRequest(
-                f"{at}: two of its tools are named '{name}'.", code="duplicate_name", param=at
+                f"{at}: two of the agent's tools are named '{name}'.", code="duplicate_name", param=at
             )
         seen_names.add(name)
 
@@ -336,7 +336,7 @@ def _describe_item(item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 _NAMED: Final = {"if": {"not": {"required": ["as"]}}}
-"""A tool without a name of its own keeps its original name."""
+"""Condition for a tool without ``as``: it keeps its original name, so a model must be able to call that name."""
 
 _AS: Final = _describe_field("The name that the model sees", _CALLABLE)
 
@@ -412,9 +412,11 @@ _MEMORY: Final = {
                     "Which part of a session the model sees: all", one_of(*get_args(MemoryKind))
                 ),
                 "messages": _describe_field(
-                    "Messages before this turn, for a window: 40", integer(1, 100_000)
+                    "Number of messages before this turn that a window shows: 40", integer(1, 100_000)
                 ),
-                "tokens": _describe_field("Tokens, for a budget or a summary: 4000", integer(16, 10_000_000)),
+                "tokens": _describe_field(
+                    "Number of tokens for a budget or a summary: 4000", integer(16, 10_000_000)
+                ),
                 "long_term": _describe_field("Facts of earlier conversations", _LONG_TERM),
             }
         ),
@@ -473,13 +475,13 @@ _MESSAGE: Final = {
 FIELDS: Final[Mapping[str, Mapping[str, Any]]] = {
     "portico_agent": _describe_field("The version of the specification", {"const": VERSION}),
     "name": _describe_field("The name; a deployed agent has the name of its app", TEXT),
-    "title": _describe_field("The name that users see instead", TEXT),
+    "title": _describe_field("The name that users see instead of 'name'", TEXT),
     "description": _describe_field("What the agent can do, for users and for agents that call it", TEXT),
     "model": _describe_field("A chat model of the daemon: default", TEXT),
     "instructions": _describe_field("The system message. With variables, {name} is replaced", TEXT),
-    "variables": _describe_field("Values for the names in the instructions", OBJECT),
+    "variables": _describe_field("Values of the variables in the instructions", OBJECT),
     "tools": _describe_field(
-        "Tools by name, or under another name, and functions of a client", _describe_item(_TOOL)
+        "Tools under their own or another name, and functions of a client", _describe_item(_TOOL)
     ),
     "tool_search": _describe_field(
         f"Whether the model searches for its tools: auto, if there are more than {MAX_LISTED_TOOLS}",
@@ -493,7 +495,7 @@ FIELDS: Final[Mapping[str, Mapping[str, Any]]] = {
     "strategy": _describe_field("The strategy that produces the answer: tools", one_of(*get_args(Strategy))),
     "memory": _describe_field("Which part of the session the model sees: all", _MEMORY),
     "output": _describe_field(
-        "The format of an answer; of a list, the first that fits",
+        "The format of an answer, or a list of formats, of which the first matching format is used",
         {"anyOf": [FORMAT, _MARKED, _describe_item({"anyOf": [FORMAT, _MARKED]})]},
     ),
     "attempts": _describe_field("Maximum attempts to get an answer in the output format: 2", integer(1, 10)),
@@ -514,7 +516,9 @@ FIELDS: Final[Mapping[str, Mapping[str, Any]]] = {
         "Limits of one turn",
         closed_object(
             {
-                "turns": _describe_field("Model calls: 12, with plan_and_solve 40", integer(1, 10_000)),
+                "turns": _describe_field(
+                    "Maximum number of model calls: 12, with plan_and_solve 40", integer(1, 10_000)
+                ),
                 "tokens": _describe_field("Total tokens; 0: no limit", integer()),
                 "seconds": _describe_field("Total seconds", number(0.01)),
                 "tool_calls": _describe_field("Tool calls: 40", integer(0, 100_000)),
@@ -522,7 +526,7 @@ FIELDS: Final[Mapping[str, Mapping[str, Any]]] = {
         ),
     ),
     "final": _describe_field(
-        "A pattern; extra_info.final of an answer is whether the answer contains it", TEXT
+        "A pattern; extra_info.final of an answer says whether the answer contains it", TEXT
     ),
     "options": _describe_field(
         "OpenAI parameters for the model",
@@ -531,14 +535,14 @@ FIELDS: Final[Mapping[str, Mapping[str, Any]]] = {
         ),
     ),
     "busy": _describe_field(
-        "How to handle a second call to a session in use: wait", one_of(*get_args(WhenBusy))
+        "What happens to a call of a session that is in use: wait", one_of(*get_args(WhenBusy))
     ),
 }
 """The fields of an agent, in the order in which they are documented."""
 
 
 def schema() -> dict[str, Any]:
-    """Return the whole schema, draft 2020-12."""
+    """Return the whole JSON schema, draft 2020-12."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A Portico agent",

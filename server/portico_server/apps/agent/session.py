@@ -1,4 +1,4 @@
-"""One session during a turn: the memories of all its agents, and what the turn adds to them."""
+"""One session during a turn: the memories of all its agents, and the messages and states that the turn adds."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Recollection:
 
 @dataclass(frozen=True, slots=True)
 class Additions:
-    """The additions of a turn: messages as (agent, message) in order, and states by agent.
+    """What a turn adds to a session: messages as (agent, message) in order, and changed states by agent.
 
-    ``seen`` is the number of the last message of each agent that the turn was based on.
+    ``seen`` is, for each agent, the number of the last message on which the turn was based.
     """
 
     messages: Sequence[tuple[str, AgentMessage]]
@@ -49,10 +49,10 @@ class SessionStore(Protocol):
 
 
 class AgentSession:
-    """The memories by the path of the agent, ``""`` for the root. Without a ``keeper``, the session ends with the
-    turn.
+    """The memories of a session's agents, keyed by the path of the agent (``""`` for the root). Without a ``keeper``,
+    the session ends with the turn.
 
-    The additions of a turn are written together when it ends, so an interrupted turn leaves nothing behind.
+    The additions of a turn are written together when the turn ends, so an interrupted turn leaves nothing behind.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class AgentSession:
         name: str = "",
     ) -> None:
         self.budget = ValueBudget()
-        """The budget that counts the messages of the turn."""
+        """Limits the total size of the messages that the turn keeps."""
         self.app = app
         self.name = name
         self._keeper = keeper
@@ -76,7 +76,9 @@ class AgentSession:
         self._steps: TurnSteps | None = None
 
     async def begin(self, path: str, steps: TurnSteps) -> None:
-        """Begin a turn of the agent at ``path``. From now on, each memory is as it was when the turn first began."""
+        """Begin a turn of the agent at ``path``. If a durable turn is repeated, each memory is as it was when the turn
+        first began.
+        """
         if self._keeper is not None and steps.durable:
             self._steps = steps
             found_recollection = await self._of(path)
@@ -86,7 +88,7 @@ class AgentSession:
     async def _as_it_was(self, path: str, found_recollection: Recollection) -> Recollection:
         """Return an agent's memory as it was when the turn first began.
 
-        The session may have advanced since then, through the very turn that is repeated.
+        Since then, the session may have advanced; the repeated turn itself may have been stored.
         """
         assert self._steps is not None
         assert self._keeper is not None
@@ -114,15 +116,17 @@ class AgentSession:
         return replace(found_recollection, state=was.state)
 
     async def memory(self, path: str) -> list[AgentMessage]:
-        """Return the messages seen and sent by the agent at ``path``, oldest first, except `earlier` messages."""
+        """Return the messages that the agent at ``path`` saw and sent, oldest first, without the `earlier` messages."""
         return (await self._of(path)).messages
 
     async def earlier(self, path: str) -> int:
-        """Return how many messages of the agent's memory precede those of `memory`; a turn does not load them."""
+        """Return how many messages of the agent's memory precede those that `memory` returns. A turn does not load
+        these messages.
+        """
         return (await self._of(path)).earlier
 
     async def state(self, path: str) -> Mapping[str, Any]:
-        """Return the agent's state other than messages. Change it with `keep`."""
+        """Return the part of the agent's state that is not messages. Use `keep` to change it."""
         return (await self._of(path)).state
 
     async def _of(self, path: str) -> Recollection:
@@ -136,7 +140,7 @@ class AgentSession:
         return recollection
 
     async def add(self, path: str, message: AgentMessage) -> None:
-        """Add a message to an agent's memory. Raises as `hold`."""
+        """Add a message to an agent's memory. Raises the same errors as `hold`."""
         await self.hold(message)
         (await self._of(path)).messages.append(message)
         self._additions.append((path, message))
@@ -146,7 +150,7 @@ class AgentSession:
         await self.budget.hold([message.content, message.formatted, message.extra_info], message.sender)
 
     async def keep(self, path: str, **values: Any) -> None:
-        """Change the agent's state other than messages. ``None`` removes a value."""
+        """Change values of the agent's state. ``None`` removes a value."""
         state = (await self._of(path)).state
         state.update(values)
         for name in [name for name, value in values.items() if value is None]:
@@ -155,8 +159,8 @@ class AgentSession:
 
     @asynccontextmanager
     async def branch(self, path: str) -> AsyncIterator[None]:
-        """Run the turn of a sub-agent, one at a time for each. If it fails, its additions and those of agents below it
-        are dropped.
+        """Run the turn of a sub-agent; turns at the same ``path`` run one at a time. If the turn fails, drop the
+        additions of the sub-agent and of the agents below it.
         """
         lock = self._locks.setdefault(path, asyncio.Lock())
         async with lock:
@@ -175,7 +179,8 @@ class AgentSession:
         forgotten_ids: set[int] = set()
         for at, memory in self._memories.items():
             if _within(at, path):
-                # A memory loaded in the meantime contains as many messages as were stored, minus those added.
+                # If a memory was loaded during the branch, its original length is the number of its messages
+                # minus the added ones.
                 added_ids = {id(message) for message_path, message in self._additions if message_path == at}
                 length, state = before.get(at) or (
                     sum(1 for message in memory.messages if id(message) not in added_ids),

@@ -1,4 +1,4 @@
-"""Selection of the session that a chat completion continues."""
+"""Determines the session that a chat completion continues."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from portico_server.core.errors import InvalidRequest
 
 
 def session_name(options: Mapping[str, Any]) -> str:
-    """Return the session name in the options of a chat completion, empty if they name none."""
+    """Return the session name in the options of a chat completion, or an empty string if the options name no
+    session.
+    """
     value = options.get("conversation") or options.get("user") or ""
     if isinstance(value, Mapping):
         value = value.get("id") or ""

@@ -1,4 +1,4 @@
-"""Sessions of agents: stored as rows, limited to one turn at a time, exported and loaded as a state dict."""
+"""Sessions of agents: stored as rows, limited to one turn at a time, exported and imported as a state dict."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ from portico_server.db.sessions import MessageRow, RatedRow, Remembered, Session
 from portico_server.runs.quotas import StorageQuota
 
 STATE_VERSION: Final = 1
-"""Version of the state dict that this code reads and writes."""
+"""Version of the state dict that this module reads and writes."""
 
 TITLE_CHARS: Final = 60
-"""Length of a title made from the first message, in characters."""
+"""Maximum length of a title made from the first message, in characters."""
 
 MAX_TITLE: Final = 500
 MAX_METADATA_NAME: Final = 64
@@ -42,7 +42,7 @@ MAX_METADATA: Final = 16_384
 """Maximum size of a session's metadata, in characters of JSON."""
 
 _ID: Final = "conv_"
-"""Prefix of session ids, which names must not have."""
+"""Prefix of session ids. Session names must not begin with it."""
 
 _VERSION_KEY: Final = "portico_session"
 _MEMORY: Final = "memory"
@@ -52,13 +52,15 @@ _STATE: Final = "state"
 RatingValue = Literal["good", "bad", "corrected"]
 RATINGS: Final[tuple[RatingValue, ...]] = get_args(RatingValue)
 MAX_RATED_MESSAGES: Final = 200
-"""Maximum number of messages returned before a rated answer."""
+"""Maximum number of messages that are returned before a rated answer."""
 MAX_SEQ_DIGITS: Final = 9
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerRating:
-    """A user's rating of an answer. ``correction`` is the answer that the user wanted, empty unless corrected."""
+    """A user's rating of an answer. ``correction`` is the answer that the user wanted; it is empty unless the rating
+    is ``corrected``.
+    """
 
     value: RatingValue
     correction: str = ""
@@ -66,10 +68,10 @@ class AnswerRating:
 
 
 class AgentSessions:
-    """All sessions. Sessions of other keys are invisible to a caller.
+    """All sessions. A caller cannot see the sessions of other keys.
 
-    They belong to an app by its id, so sessions with a caller's own app and with the shared app of the same name are
-    separate.
+    A session belongs to the id of an app, so sessions with a caller's own app and with a shared app of the same name
+    are separate.
     """
 
     def __init__(self, database: Database, registry: Registry, quota: StorageQuota | None = None) -> None:
@@ -79,11 +81,13 @@ class AgentSessions:
         self._floors: WeakValueDictionary[tuple[str, str, str], TurnQueue] = WeakValueDictionary()
 
     def long_memory(self, facts: FactStore) -> LongTermMemory:
-        """Return the long-term memory of these sessions, stored as ``facts``."""
+        """Return the long-term memory of these sessions, which stores its facts in ``facts``."""
         return LongTermMemory(self._database, facts)
 
     def _app(self, ref: str, caller: Principal) -> tuple[str, str]:
-        """Return the id and name of the app that the caller refers to; for an undeployed agent, both are its name."""
+        """Return the id and name of the app that the caller refers to. For an undeployed agent, both are the agent's
+        name.
+        """
         servable = self._registry.get(ref, caller)
         if servable is None or servable.card.kind != "app":
             return ref, ref
@@ -99,12 +103,12 @@ class AgentSessions:
         path: str = "",
         busy: Literal["wait", "refuse"] = "wait",
     ) -> AsyncIterator[AgentSession]:
-        """Open the session for one turn of the agent at ``path``. Meanwhile the agent and those below it have
-        exclusive use of it.
+        """Open the session for one turn of the agent at ``path``. During the turn, this agent and the agents below it
+        have exclusive use of the session.
 
-        ``app``: its id and its name; without an id, the app that the name refers to for the caller. ``name`` may be
-        the id of the session. Raise `Conflict` if another turn is running and ``busy`` is not ``wait``, or `TooLarge`
-        if the owner's storage is full.
+        ``app``: the app's id and name; without an id, the caller's app with this name. ``name`` may be the session's
+        id. Raise `Conflict` if another turn is running and ``busy`` is not ``wait``, or `TooLarge` if the owner's
+        storage is full.
         """
         owner, (app_id, title) = caller.id, app
         if not app_id:
@@ -126,7 +130,8 @@ class AgentSessions:
         if floor is None:
             floor = self._floors[session_key] = TurnQueue()
         in_use = Conflict(
-            f"Another call is using the session '{name}' of '{title}'. Try again when it has ended.",
+            f"Another call is using the session '{name}' of '{title}'. Try again when the other call has "
+            "ended.",
             code="session_busy",
             param="session",
         )
@@ -161,7 +166,9 @@ class AgentSessions:
         title: str = "",
         metadata: Mapping[str, Any] | None = None,
     ) -> SessionRow:
-        """Return the caller's session with this name, creating it if necessary. Without a name, its id is its name."""
+        """Return the caller's session with this name, creating it if necessary. Without a name, the session's id
+        becomes its name.
+        """
         session_id = new_id("conv_")
         _check_described(title, metadata)
         if name:
@@ -190,8 +197,8 @@ class AgentSessions:
         after: str | None = None,
         limit: int = 100,
     ) -> RowPage[SessionRow]:
-        """List the caller's sessions after the session ``after``, most recently used first. A filter by name matches
-        the caller's own sessions. Raise `NotFound` if ``after`` does not exist.
+        """List the caller's sessions that follow the session ``after``, most recently used first. A filter by name
+        matches only the caller's own sessions. Raise `NotFound` if ``after`` does not exist.
         """
         last = None if after is None else await self._database.read(sessions.get, after)
         if after is not None and (last is None or not caller.sees(last.owner)):
@@ -212,7 +219,9 @@ class AgentSessions:
         after: int = 0,
         limit: int = 1000,
     ) -> RowPage[MessageRow]:
-        """List messages in order, optionally those of one agent. `MAX_PAGE_CHARS` may end the page before ``limit``."""
+        """List messages in order, optionally only messages of one agent. `MAX_PAGE_CHARS` may end a page before
+        ``limit``.
+        """
         await self.get(session_id, caller)
         return await self._database.read(sessions.messages, session_id, agent=agent, after=after, limit=limit)
 
@@ -234,7 +243,7 @@ class AgentSessions:
     async def add(
         self, session_id: str, caller: Principal, messages: Sequence[AgentMessage], *, agent: str = ""
     ) -> SessionRow:
-        """Append messages to the memory of the agent at the given path."""
+        """Append messages to the memory of the agent at the path ``agent``."""
         row = await self.get(session_id, caller)
         rows = [(agent, message.to_json(), message.created_at) for message in messages]
         key = SessionKey(row.id, row.app_id, row.owner, row.name, row.app)
@@ -246,14 +255,14 @@ class AgentSessions:
     async def rate(
         self, session_id: str, seq: int, caller: Principal, rating: AnswerRating | None
     ) -> MessageRow:
-        """Set the caller's rating of an answer, replacing the previous rating; ``None`` removes it.
+        """Set the caller's rating of an answer. It replaces the previous rating; ``None`` removes the rating.
 
         Raise `NotFound`, or `InvalidRequest` if the message is not an answer.
         """
         if rating is not None and (rating.value == "corrected") != bool(rating.correction.strip()):
             raise InvalidRequest(
                 "'correction' is the answer that you wanted: it is required with the value 'corrected', and "
-                "not allowed otherwise.",
+                "not allowed with other values.",
                 code="invalid_correction",
                 param="correction",
             )
@@ -288,9 +297,9 @@ class AgentSessions:
     ) -> RowPage[RatedRow]:
         """Return a page of the caller's ratings, oldest answer first.
 
-        Filters: one ``app``, the answering ``model``, one ``value``.
+        Filters: one ``app``, the ``model`` that answered, one ``value``.
 
-        ``after`` is the id of a rating, which consists of its session and the number of its message: ``conv_…:4``.
+        ``after`` is the id of a rating, which consists of the session's id and the message's number: ``conv_…:4``.
         """
         last: tuple[str, int] | None = None
         if after:
@@ -316,13 +325,13 @@ class AgentSessions:
         return row_page
 
     async def reset(self, session_id: str, caller: Principal) -> SessionRow:
-        """Delete all messages of a session, of every agent of the tree."""
+        """Delete all messages of a session, for all agents in its tree."""
         await self.get(session_id, caller)
         await self._database.write(sessions.reset, session_id)
         return await self.get(session_id, caller)
 
     async def fork(self, session_id: str, caller: Principal, name: str) -> SessionRow:
-        """Copy a session under another name. Raise `Conflict` if the name is in use."""
+        """Copy a session under a new name. Raise `Conflict` if the name is in use."""
         row = await self.get(session_id, caller)
         new = new_id("conv_")
         if name:
@@ -367,7 +376,9 @@ class AgentSessions:
     async def load_state_dict(
         self, session_id: str, caller: Principal, state: Mapping[str, Any]
     ) -> SessionRow:
-        """Replace the messages with a state dict. Raise `InvalidRequest`, without any change, if it is invalid."""
+        """Replace the messages with those in a state dict. If the dict is invalid, change nothing and raise
+        `InvalidRequest`.
+        """
         row = await self.get(session_id, caller)
         added_messages, saved_values = _read_state(state)
         size = sessions.messages_bytes(added_messages)
@@ -380,7 +391,7 @@ class AgentSessions:
 
 
 class _Kept:
-    """The `portico_server.apps.agent.session.SessionStore` of one session."""
+    """The `portico_server.apps.agent.session.SessionStore` for one session."""
 
     def __init__(self, database: Database, key: SessionKey, quota: StorageQuota) -> None:
         self._database = database
@@ -425,7 +436,7 @@ def _recollected(memory_rows: Remembered) -> Recollection:
     messages = [AgentMessage(**message) for message in memory_rows.messages]
     earlier = memory_rows.earlier
     if earlier:
-        # Tool results whose call is among the earlier messages.
+        # Tool results whose calls are among the earlier messages, which are not loaded.
         begin = next(
             (at for at, message in enumerate(messages) if message.type != TOOL_RESULT), len(messages)
         )
@@ -434,7 +445,7 @@ def _recollected(memory_rows: Remembered) -> Recollection:
 
 
 def _check_described(title: str, metadata: Mapping[str, Any] | None) -> None:
-    """Raise `InvalidRequest` for a title or metadata above their size limits."""
+    """Raise `InvalidRequest` if the title or the metadata exceeds its size limit."""
     if len(title) > MAX_TITLE:
         raise InvalidRequest(
             f"The title has {len(title)} characters; at most {MAX_TITLE} are allowed.", param="title"
@@ -488,7 +499,8 @@ def _read_state(
             added_messages += [(agent, message.to_json(), message.created_at) for message in messages]
         else:
             raise InvalidRequest(
-                f"'{key}' is not a key of a state dict: keys end in 'memory' (a list of messages) or 'state'.",
+                f"'{key}' is not a valid key of a state dict: keys end in 'memory' (a list of messages) or "
+                "'state'.",
                 code="invalid_state",
                 param=key,
             )

@@ -1,4 +1,4 @@
-"""The specification of an agent as typed values. The field names are those of the JSON (docs/agents.md)."""
+"""The specification of an agent as typed values. Field names are the same as in the JSON (docs/agents.md)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.tool_search import MAX_LISTED_TOOLS
 
 VERSION = 1
-"""The ``portico_agent`` version that this code reads."""
+"""The ``portico_agent`` version that this module reads."""
 
 Strategy: TypeAlias = Literal["tools", "text_tools", "react", "plan_and_solve", "rewoo"]
 Moment: TypeAlias = Literal["before_agent", "after_agent", "before_action", "after_action"]
@@ -30,15 +30,15 @@ HOOK_NEEDS: Final[Mapping[HookKind, str]] = {
     "code": "source",
     "client": "source",
 }
-"""The field that each kind of hook requires to have an effect."""
+"""The field that each kind of hook requires."""
 
 TOOL_NAME: Final = "[A-Za-z0-9_-]{1,64}"
-"""Pattern of the names that a model can call."""
+"""Regular expression for the names of tools that a model can call."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClientFunction:
-    """A function that a client executes; ``seconds`` is the maximum duration of a call."""
+    """A function that a client executes; ``seconds`` is the time limit of a call."""
 
     description: str
     schema: Mapping[str, Any]
@@ -47,7 +47,7 @@ class ClientFunction:
 
 @dataclass(frozen=True, slots=True)
 class ToolUse:
-    """A tool of the daemon, or a client ``function``, under the name that the model sees."""
+    """A tool of the daemon, or a client ``function``, and the name under which the model sees it."""
 
     tool: str
     name: str
@@ -56,10 +56,10 @@ class ToolUse:
 
 @dataclass(frozen=True, slots=True)
 class SubAgent:
-    """Another agent: a deployed agent by ``name``, or an inline agent (``spec``); called like a tool, or handed over
-    to.
+    """Another agent, which is called like a tool or takes over the conversation. It is a deployed agent with a
+    ``name``, or an inline agent with a ``spec``.
 
-    ``near``: it belongs to the calling agent, and so do its functions.
+    ``near``: the agent and its functions belong to the calling agent.
     """
 
     name: str
@@ -70,7 +70,9 @@ class SubAgent:
 
 @dataclass(frozen=True, slots=True)
 class LongTermSpec:
-    """Facts of earlier conversations in ``store``; ``facts`` is the number recalled per turn."""
+    """A memory for facts from conversations, stored in ``store``; ``facts`` is the number of facts recalled per
+    turn.
+    """
 
     store: str
     facts: int = 5
@@ -80,8 +82,9 @@ class LongTermSpec:
 class MemoryPolicy:
     """The part of a session that the model sees.
 
-    ``all``; the last ``messages`` before this turn (``window``); as many as fit into ``tokens`` (``budget``); the same
-    with the rest as a running ``summary`` written by the model; nothing before this turn (``none``).
+    ``all``: everything; ``window``: the last ``messages`` before this turn; ``budget``: as many messages as fit into
+    ``tokens``; ``summary``: the same, with a running summary of older messages, written by the model; ``none``:
+    nothing before this turn.
     """
 
     policy: MemoryKind = "all"
@@ -92,7 +95,8 @@ class MemoryPolicy:
 
 @dataclass(frozen=True, slots=True)
 class MarkedOutput:
-    """Text between two markers, as in Lagent's ToolParser: the thought precedes them, the action is between them.
+    """Text with two markers, as in Lagent's ToolParser: the thought precedes the first marker, the action is between
+    the markers.
 
     ``validate``: ``json`` parses the action as JSON; ``code`` is the source of a function that receives the action.
     """
@@ -109,7 +113,7 @@ Output: TypeAlias = OutputFormat | MarkedOutput
 
 @dataclass(frozen=True, slots=True)
 class AgentHook:
-    """A transformation of a message at a moment: see `portico_server.apps.agent.hooks`."""
+    """A transformation of a message at a moment of the turn: see `portico_server.apps.agent.hooks`."""
 
     on: Moment
     do: HookKind
@@ -133,7 +137,7 @@ class AgentLimits:
 
 @dataclass(frozen=True, slots=True)
 class AgentSpec:
-    """A whole agent. ``aggregate`` is ``default``, ``tool_text``, or a template for a user's message."""
+    """A whole agent. ``aggregate`` is ``default``, ``tool_text``, or a template for user messages."""
 
     name: str
     source: Mapping[str, Any] = field(repr=False)
@@ -145,12 +149,10 @@ class AgentSpec:
     tools: tuple[ToolUse, ...] = ()
     stores: tuple[str, ...] = ()
     skills: tuple[str, ...] = ()
-    """Skills by name or id. The model sees their descriptions, and reads them with one tool."""
+    """Skills by name or id. The model sees their descriptions, and reads their contents with one tool."""
     agents: tuple[SubAgent, ...] = ()
     tool_search: ToolSearching = "auto"
-    """Controls whether the model searches for its tools instead of seeing all of them: ``auto`` searches if there are
-    many.
-    """
+    """Whether the model searches for its tools instead of seeing all of them: ``auto`` searches if there are many."""
     strategy: Strategy = "tools"
     memory: MemoryPolicy = MemoryPolicy()
     output: tuple[Output, ...] = ()
@@ -159,23 +161,25 @@ class AgentSpec:
     hooks: tuple[AgentHook, ...] = ()
     limits: AgentLimits = AgentLimits()
     final: str = ""
-    """A pattern; ``extra_info["final"]`` of an answer is whether the answer contains it. Teams stop at such an
+    """A pattern; ``extra_info["final"]`` of an answer is true if the answer contains it. Teams stop at such an
     answer.
     """
     options: Mapping[str, Any] = field(default_factory=dict)
     busy: WhenBusy = "wait"
     attempts: int = 2
-    """Total attempts to get an answer in the output format."""
+    """Maximum number of attempts to get an answer in the output format."""
 
     @property
     def finds_tools(self) -> bool:
-        """Return whether the model searches for its tools. Planning all calls in advance requires all tools."""
+        """Return whether the model searches for its tools. A strategy that plans all calls in advance needs to see all
+        tools.
+        """
         if self.tool_search == "auto":
             return len(self.tools) > MAX_LISTED_TOOLS and self.strategy != "rewoo"
         return self.tool_search == "on"
 
     def names(self) -> Iterator[str]:
-        """Yield the names that the agent calls, as registry keys."""
+        """Yield the registry keys of everything that the agent calls."""
         yield self.model
         yield from (f"tool/{use.tool}" for use in self.tools if use.function is None)
         yield from (f"store/{store}" for store in self.stores)

@@ -1,4 +1,4 @@
-"""The strategies by which an agent produces its answer, by their names in the specification."""
+"""The strategies by which an agent produces its answer, keyed by name in the specification."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Tools for models without native function calling: calls are parsed from the text, results are sent as text."""
+"""Tools for models without native function calling: calls are parsed from the answer's text, and results are sent as
+text.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +27,11 @@ _ACTION: Final = re.compile(
 )
 _FINAL: Final = "Final Answer:"
 Found = tuple[CalledTool, str]
-"""A call, and the text up to its end: what a model invents after it is dropped."""
+"""A call, and the text up to the end of the call. Text that the model invented after the call is dropped."""
 
 
 async def text_tools(turn: AgentTurn) -> AgentMessage:
-    """Use tool calls written as JSON blocks in the text."""
+    """Use tools whose calls the model writes as JSON blocks in its text."""
     use_tools = turn.tools.describe()
     turn.note = builtin.text("agent-text-tools", tools=use_tools) if turn.tools.by_name else ""
     return await _textual(turn, _block, RESULT, "\nResult of ")
@@ -59,8 +61,8 @@ async def _textual(
 
 
 def _block(text: str) -> Found | None:
-    """Return the first block that names a tool. A block with invalid JSON counts as a call with unreadable
-    arguments.
+    """Return the first block that names a tool, as a call. If a block contains invalid JSON, the call has arguments
+    that cannot be parsed.
     """
     for match in _BLOCK.finditer(text):
         inner = match.group(1)

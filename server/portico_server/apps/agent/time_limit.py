@@ -1,4 +1,4 @@
-"""A time limit that pauses while the run waits for someone outside."""
+"""A time limit that pauses while the run waits for an external answer, such as an approval."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from portico_server.core.errors import DeadlineExceeded
 
 @asynccontextmanager
 async def time_limit(seconds: float | None, context: Context, agent_name: str) -> AsyncIterator[None]:
-    """Cancel the body after that many seconds and raise `DeadlineExceeded`. ``None`` means no limit."""
+    """Cancel the body after ``seconds`` and raise `DeadlineExceeded`. ``None`` means no limit."""
     if seconds is None:
         yield
         return
@@ -23,7 +23,7 @@ async def time_limit(seconds: float | None, context: Context, agent_name: str) -
         async with asyncio.timeout(None) as until:
 
             def look() -> None:
-                # The deadline of a run is extended by the time it waits.
+                # Time that a run spends waiting extends its deadline.
                 waited_s = 0.0 if deadline is None else (context.deadline or deadline) - deadline
                 due = started_at + seconds + waited_s
                 timers[:] = [loop.call_at(due, look)] if due > loop.time() else []

@@ -1,4 +1,6 @@
-"""What an agent can call: tools, searches in stores, other agents. All are called the same way, with errors as text."""
+"""Everything that an agent can call: tools, searches of stores, and other agents. All are called the same way, with
+errors as text.
+"""
 
 from __future__ import annotations
 
@@ -33,33 +35,35 @@ from portico_server.core.tool_search import (
 from portico_server.runs.turn_steps import STEP_CHANGED, TurnCutOff, TurnSteps
 
 MAX_RESULT_CHARS: Final = 60_000
-"""Maximum characters of a result that a model sees."""
+"""Maximum length of a tool result that a model sees, in characters."""
 
 NO_ARGUMENTS: Final = {"type": "object", "properties": {}}
 
 
 def cut(text: str) -> str:
-    """Truncate a result to what a model sees."""
+    """Truncate a tool result to the length that a model sees."""
     return text if len(text) <= MAX_RESULT_CHARS else f"{text[:MAX_RESULT_CHARS]}\n[cut off here]"
 
 
 MAX_CALLS_AT_ONCE: Final = 128
-"""Maximum number of calls of one model answer that run concurrently; the others wait."""
+"""Maximum number of calls from one model answer that run concurrently; further calls wait."""
 
 READ_SKILL: Final = "read_skill"
 """The tool with which an agent reads its skills."""
 
 MAX_SKILLS: Final = 50
-"""Maximum number of skills per agent, because every call describes all of them to the model."""
+"""Maximum number of skills per agent. It is limited because every model call contains the descriptions of all
+skills.
+"""
 
 SEARCH_RESULTS: Final = 5
-"""Number of passages that a store search returns to an agent."""
+"""Number of passages that an agent's search of a store returns."""
 
 
 @dataclass(frozen=True, slots=True)
 class AgentToolResult:
-    """The result of a call: text for the model, artifacts for the user; ``handed``: the other agent's answer is
-    final.
+    """The result of a call: text for the model, artifacts for the user. ``handed`` is the answer of an agent that took
+    over the conversation; it is final.
     """
 
     text: str
@@ -67,11 +71,11 @@ class AgentToolResult:
     artifacts: tuple[Mapping[str, Any], ...] = ()
     handed: AgentMessage | None = None
     found: tuple[str, ...] = ()
-    """The names of the tools that a search found."""
+    """The names of the tools that a search for tools returned."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the result as recorded: the text truncated to what a model sees. Handed-over answers are never
-        recorded.
+        """Return the result as it is recorded, with the text truncated to the length that a model sees. Results with
+        ``handed`` are never recorded.
         """
         return {
             "text": cut(self.text),
@@ -82,18 +86,20 @@ class AgentToolResult:
 
     @classmethod
     def recorded(cls, record: Mapping[str, Any]) -> AgentToolResult:
-        """Restore a result from `to_json`."""
+        """Return the result that `to_json` recorded."""
         names = tuple(record.get("found", ()))
         return cls(record["text"], record["is_error"], tuple(record["artifacts"]), found=names)
 
 
 Use = Callable[[Mapping[str, Any], str], Awaitable[AgentToolResult]]
-"""Takes the arguments and the call's place in the turn, and returns the result."""
+"""Receives the arguments and the call's place in the turn, and returns the result."""
 
 
 @dataclass(frozen=True, slots=True)
 class AgentTool:
-    """A tool that the model may call, under ``name``. An agent reports its turn as a step itself."""
+    """A tool that the model may call by its ``name``. A tool that calls another agent is not reported as a step,
+    because that agent's turn reports itself.
+    """
 
     name: str
     description: str
@@ -117,7 +123,7 @@ class AgentTool:
 
 
 Ask = Callable[[SubAgent, AgentMessage, str], Awaitable[AgentMessage]]
-"""Lets another agent answer a message, asked at a place of the turn."""
+"""Lets another agent answer a message. The last argument is the place of the call in the turn."""
 
 
 @dataclass(slots=True)
@@ -125,10 +131,10 @@ class AgentTools:
     """Everything that one agent can call in one turn.
 
     ``near``: the client that began the turn executes the agent's client functions; otherwise any worker that serves
-    them. ``skills``: name and description of each; ``count``: calls so far; ``others``: the agents that it may hand
-    over to, by name; ``above``: the agents that handed the conversation over, nearest last, which can have it back;
-    ``hidden``: tools that the model does not see until it has found them. It may still call them, because it may have
-    found them in an earlier turn.
+    them does. ``skills``: name and description of each skill; ``count``: number of calls so far; ``others``: the
+    agents, by name, to which this agent can hand the conversation over; ``above``: the agents that handed the
+    conversation over, nearest last, to which it can be handed back; ``hidden``: tools that the model does not see
+    until its search returns them. The model may call hidden tools, because an earlier turn may have found them.
     """
 
     spec: AgentSpec
@@ -140,7 +146,7 @@ class AgentTools:
     known_skills: SkillTexts
     steps: TurnSteps
     hold: Callable[[AgentMessage], Awaitable[None]]
-    """Counts a result that waits for the results of the other calls."""
+    """Counts the size of a result that waits for the results of the other calls."""
     above: tuple[str, ...] = ()
     near: bool = False
     by_name: dict[str, AgentTool] = field(default_factory=dict)
@@ -150,7 +156,9 @@ class AgentTools:
     count: int = 0
 
     async def grasp(self, ask: Ask) -> None:
-        """Resolve everything that the agent names. Raise `NotFound` or `Forbidden` if the caller cannot use it."""
+        """Resolve all names in the agent's specification. Raise `NotFound` or `Forbidden` if the caller cannot use a
+        name.
+        """
         caller = self.context.caller
         for use in self.spec.tools:
             if use.function is not None:
@@ -184,7 +192,7 @@ class AgentTools:
                 agent_spec = getattr(servable, "spec", None)
                 if isinstance(
                     agent_spec, AgentSpec
-                ):  # a deployed agent also keeps its memory in this session
+                ):  # as part of this agent, a deployed agent keeps its memory in this session
                     sub = replace(sub, spec=agent_spec, near=False)
             if sub.handoff:
                 self.others[sub.name] = sub
@@ -204,7 +212,7 @@ class AgentTools:
                 self._add(self._back(name))
 
     async def _grasp_skills(self) -> None:
-        """Add the tool that reads skills. The model reads a skill's contents when it needs them."""
+        """Add the tool that reads skills. The model calls it when it needs the contents of a skill."""
         if not self.spec.skills:
             return
         skill_texts = [await self.known_skills.about(ref, self.context.caller) for ref in self.spec.skills]
@@ -227,8 +235,8 @@ class AgentTools:
         self._add(AgentTool(READ_SKILL, about, _skill_schema(list(ids)), use, kind="skill"))
 
     def _back(self, name: str) -> AgentTool:
-        """Return the tool that hands the conversation back to an agent it came from, instead of starting over with
-        that agent.
+        """Return the tool that hands the conversation back to an agent from which it came. Handing it over to that
+        agent as to a new one would start over.
         """
 
         async def use(arguments: Mapping[str, Any], place: str) -> AgentToolResult:
@@ -254,11 +262,11 @@ class AgentTools:
         return [tool.function for tool in self.visible]
 
     def describe(self) -> str:
-        """Return the visible tools as text, for models without native function calling."""
+        """Return a description of the visible tools as text, for models without native function calling."""
         return "\n".join(map(_describe, self.visible))
 
     async def _find(self, arguments: Mapping[str, Any], place: str) -> AgentToolResult:
-        """Return the tools that a query finds, described for the model."""
+        """Return the tools that match a query, described for the model."""
         tools = list(self.hidden.values())
         places = await self.tool_search.best(_text(arguments, "query")[:MAX_QUERY_CHARS], tools, self.context)
         agent_tools = [self.by_name[tools[number].name] for number in places]
@@ -267,7 +275,7 @@ class AgentTools:
         if self.spec.strategy in (
             "tools",
             "plan_and_solve",
-        ):  # the model gets their schemas with the next call
+        ):  # the next model call contains the schemas of these tools
             text = "\n".join(f"- {tool.name}" for tool in agent_tools)
         else:
             text = "\n".join(map(_describe, agent_tools))
@@ -277,12 +285,13 @@ class AgentTools:
     async def use_all(self, calls: Sequence[CalledTool]) -> list[tuple[AgentMessage, AgentToolResult]]:
         """Run the model's calls concurrently. Return the results in the order of the calls.
 
-        An error becomes the call's result for the model. Of several handoffs, the first applies.
+        If a call fails, the error becomes its result for the model. If several calls are handoffs, only the first
+        takes effect.
         """
         self.count += len(calls)
         handoffs = [n for n, call in enumerate(calls) if self._is_handoff(call)]
-        # Places are assigned before any call begins: in the order in which the model wrote the calls,
-        # whichever ends first.
+        # Places are assigned before any call begins, in the order in which the model wrote the calls, so they
+        # do not depend on which call ends first.
         places = [self.steps.place(call.name if call.name in self.by_name else "tool") for call in calls]
         slots = asyncio.Semaphore(MAX_CALLS_AT_ONCE)
 
@@ -308,7 +317,9 @@ class AgentTools:
     async def _use(
         self, call: CalledTool, place: str, *, second: bool
     ) -> tuple[AgentMessage, AgentToolResult]:
-        is_known = self.steps.is_recorded(place)  # listeners were notified before the run was interrupted
+        is_known = self.steps.is_recorded(
+            place
+        )  # if so, listeners learnt of the call before the run was interrupted
         if not is_known:
             await self.context.emit(ToolCalled(call.id, call.name, call.arguments))
         if second:
@@ -372,8 +383,8 @@ class AgentTools:
     async def _agents_turn(
         self, tool: AgentTool, arguments: Mapping[str, Any], place: str
     ) -> AgentToolResult:
-        """Run the turn of another agent. On a repetition, it finds its own calls recorded. A failed turn has left
-        nothing behind and is not repeated.
+        """Run the turn of another agent. If the run is repeated, the other agent finds its own calls recorded. A
+        failed turn has stored nothing, so its error is recorded and the turn is not repeated.
         """
         request_document = {"agent": tool.name, "arguments": arguments}
         before = self.steps.find(place, request_document)
@@ -392,8 +403,8 @@ class AgentTools:
         return tool_result
 
     async def _arguments(self, call: CalledTool, place: str) -> Mapping[str, Any]:
-        """Return the model's arguments as an object, after the hooks. Raise `InvalidRequest` if they are not an
-        object.
+        """Return the model's arguments as an object, after the hooks were applied. Raise `InvalidRequest` if the
+        arguments are not an object.
         """
         arguments = arguments_of(call.arguments)
         if not any(hook.on == "before_action" for hook in self.spec.hooks):
@@ -480,7 +491,9 @@ def _describe(tool: AgentTool) -> str:
 
 
 def _failure(name: str, error: PorticoError) -> AgentToolResult:
-    """Return a failed call as a result for the model. Raise `TurnCutOff` if the run cannot continue after the error."""
+    """Return a result that tells the model that a call failed. Raise `TurnCutOff` if the run cannot continue after the
+    error.
+    """
     if error.code == STEP_CHANGED:
         raise TurnCutOff(error)
     return AgentToolResult(f"'{name}' failed: {error.message}", is_error=True)
@@ -519,7 +532,7 @@ def _skill_schema(names: list[str]) -> dict[str, Any]:
 
 
 def arguments_of(text: str) -> dict[str, Any]:
-    """Parse a model's arguments as an object. Raise `InvalidRequest` if they are not one JSON object."""
+    """Parse a model's arguments as an object. Raise `InvalidRequest` if they are not a single JSON object."""
     try:
         arguments = orjson.loads(text or "{}")
     except orjson.JSONDecodeError as error:
@@ -537,22 +550,22 @@ def _text(arguments: Mapping[str, Any], name: str) -> str:
 
 
 def search_name(store: str) -> str:
-    """Return the name under which a model sees the search in a store."""
+    """Return the name under which a model sees the tool that searches a store."""
     return _callable(f"search_{store}")
 
 
 def agent_name(sub: SubAgent) -> str:
-    """Return the name under which a model sees another agent."""
+    """Return the name under which a model sees the tool that calls another agent."""
     return handoff_name(sub.name) if sub.handoff else _callable(sub.name)
 
 
 def handoff_name(name: str) -> str:
-    """Return the name under which a model sees the handover to an agent."""
+    """Return the name under which a model sees the tool that hands the conversation over to an agent."""
     return _callable(f"transfer_to_{name}")
 
 
 def _callable(name: str) -> str:
-    """Return a name that a model may use: letters, digits, '_' and '-'."""
+    """Return a name with only characters that a model may use: letters, digits, '_' and '-'."""
     tool_name = "".join(
         letter if letter.isascii() and (letter.isalnum() or letter in "_-") else "_" for letter in name
     )
@@ -560,8 +573,8 @@ def _callable(name: str) -> str:
 
 
 def with_unique_ids(calls: Sequence[CalledTool], new: Callable[[], str]) -> tuple[CalledTool, ...]:
-    """Return the calls with unique ids, creating ``new`` ids if necessary: some models give none, or the same id
-    to all.
+    """Return the calls with unique ids. Some models give no ids, or the same id to all calls; such ids are replaced by
+    ``new`` ones.
     """
     seen_ids: set[str] = set()
     out: list[CalledTool] = []
@@ -574,8 +587,8 @@ def with_unique_ids(calls: Sequence[CalledTool], new: Callable[[], str]) -> tupl
 
 
 def as_messages_have_them(calls: Sequence[CalledTool]) -> list[dict[str, Any]]:
-    """Return tool calls for an ``assistant`` message. Arguments that are not JSON are wrapped in JSON, because engines
-    refuse them.
+    """Return tool calls in the format of an ``assistant`` message. Arguments that are not JSON are wrapped in JSON,
+    because engines refuse them.
     """
     return [
         {

@@ -1,4 +1,6 @@
-"""Ordering of turns in a session: one turn at a time for each agent and those below it, in order of arrival."""
+"""The order of turns in a session: turns of an agent and of the agents below it run one at a time, in order of
+arrival.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +10,11 @@ from contextlib import asynccontextmanager
 
 
 class TurnQueue:
-    """The turns of one session. Turns of the same agent, or of agents above each other, run one after another; others
-    do not wait.
+    """The turns of one session. Two turns run one after another if they belong to the same agent, or if one agent is
+    above the other in the tree. All other turns run concurrently.
 
     So agents that a program uses side by side ("writer", "critic") may run concurrently, and an agent called from
-    within another's turn does not wait for that turn.
+    within another agent's turn does not wait for that turn.
     """
 
     def __init__(self) -> None:
@@ -20,12 +22,12 @@ class TurnQueue:
         self._change_event = asyncio.Event()
 
     def must_wait(self, path: str) -> bool:
-        """Return whether a turn of ``path`` would have to wait."""
+        """Return whether a turn of the agent at ``path`` would have to wait."""
         return any(_meet(path, other_path) for _ticket, other_path in self._turns)
 
     @asynccontextmanager
     async def hold(self, path: str) -> AsyncIterator[None]:
-        """Wait for earlier turns, then hold the turn."""
+        """Wait for earlier turns, then run the body as the turn of the agent at ``path``."""
         ticket = object()
         self._turns.append((ticket, path))
         try:
@@ -47,6 +49,6 @@ class TurnQueue:
 
 
 def _meet(path: str, other_path: str) -> bool:
-    """Return whether one agent is the other, or above or below it in the tree."""
+    """Return whether two paths belong to the same agent, or to agents of which one is above the other in the tree."""
     short, long = sorted((path, other_path), key=len)
     return not short or long == short or long.startswith(f"{short}.")

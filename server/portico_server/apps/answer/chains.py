@@ -1,4 +1,4 @@
-"""Sentences that answer a question together: each names something that the previous sentence names."""
+"""Sentences that only together answer a question: each sentence contains a name from the previous sentence."""
 
 from __future__ import annotations
 
@@ -12,26 +12,28 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.stopwords import says
 
 MAX_CHAIN_PASSAGES = 8
-"""Number of passages searched for the sentences of a chain."""
+"""Number of passages in which the sentences of a chain are searched for."""
 
 MAX_CHAIN_SENTENCES = 4
-"""Maximum sentences in a chain: one per hop."""
+"""Maximum number of sentences in a chain: one per hop."""
 
 MAX_CHAINS = 2_000
-"""Maximum number of chains compared."""
+"""Maximum number of chains that are compared."""
 
 COMMON_SHARE, MIN_COMMON_PASSAGES = 0.5, 2
-"""A name is ignored as a link if it occurs in more than this share of the passages, or in more than this number if
-there are few.
+"""A name does not link sentences if it occurs in more than this share of the passages and in more than this number of
+passages.
 """
 
 MIN_STRONG_COSINE = 0.55
-"""Cosine from which two words count as the same."""
+"""Minimum cosine at which two words count as the same."""
 
 
 @dataclass(frozen=True, slots=True)
 class SentenceChain:
-    """Candidates by number; the first names something from the question. ``features``: see `weights.CHAIN`."""
+    """A chain of candidates, given by their numbers. The first candidate contains a name from the question.
+    ``features``: see `weights.CHAIN`.
+    """
 
     candidates: tuple[int, ...]
     features: Mapping[str, float]
@@ -50,7 +52,9 @@ def sentence_chains(
 
 
 class _ChainGraph:
-    """The names in the sentences of passages. ``relation`` are the other words of the question, by number."""
+    """The names in the sentences of passages. ``relation`` are the numbers of the question's words that are not part
+    of a name.
+    """
 
     def __init__(self, material: Material, names: Sequence[Sequence[str]]) -> None:
         question = fold(material.question)
@@ -78,8 +82,8 @@ class _ChainGraph:
             )
 
     def paths(self) -> list[tuple[int, ...]]:
-        """Return paths of candidates. Each candidate names something from the previous one, the first from the
-        question.
+        """Return paths of candidates. Each candidate contains a name from the previous candidate, the first candidate
+        a name from the question.
         """
         candidates = [
             number
@@ -108,7 +112,9 @@ class _ChainGraph:
         return bool(self._names[number] & self.asked) or any(says(text, name) for name in self.asked)
 
     def _new(self, path: Sequence[int]) -> frozenset[str]:
-        """Return the names in the last sentence of a path that neither the question nor an earlier sentence has."""
+        """Return the names in the last sentence of a path that occur neither in the question nor in an earlier
+        sentence.
+        """
         before = self.asked.union(*(self._names[number] for number in path[:-1]))
         return frozenset(
             name
@@ -117,8 +123,8 @@ class _ChainGraph:
         )
 
     def features(self, path: Sequence[int], soft: SoftMatch) -> Mapping[str, float]:
-        """Return how much of the question a path covers, with which of its sentences, and whether it ends in a new
-        name.
+        """Return the features of a path: how much of the question it covers, with which of its sentences, and whether
+        its last sentence contains a new name.
         """
         import numpy as np
 

@@ -1,4 +1,4 @@
-"""The text of an answer on its way to the listener, each sentence followed by the result of its check."""
+"""The text of an answer on its way to the listeners; each sentence is followed by the result of its check."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from portico_server.core.pools import SEARCH
 
 
 class CheckedText:
-    """The text of an answer on its way to the listener, each sentence followed by its `AnswerClaim`.
+    """Passes the text of an answer to the listeners. Each sentence is followed by its `AnswerClaim`.
 
-    ``mode`` ``mark``: all text passes immediately. ``remove``: a sentence passes once checked, if it has evidence.
-    ``hold``: nothing passes before `release`.
+    ``mode`` ``mark``: all text passes immediately. ``remove``: a sentence passes after its check if it has evidence.
+    ``hold``: no text passes before `release`.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class CheckedText:
         self._check: EvidenceCheck | None = None
         self._has_vectors = False
         self._pending_texts: list[str] = []
-        """Text that awaits the decision whether it may pass."""
+        """Text for which it is not decided yet whether it passes."""
         self._late: list[Event] = []
         self._passed_texts: list[str] = []
         self._removed_chars = 0
@@ -47,12 +47,12 @@ class CheckedText:
 
     @property
     def text(self) -> str:
-        """Return the text that has passed, or would have."""
+        """Return the text that has passed, including text that `release` has still to send."""
         return "".join(self._passed_texts)
 
     @property
     def unsupported(self) -> list[str]:
-        """Return the sentences without evidence that have passed."""
+        """Return the sentences that have passed without evidence."""
         text = self.text
         return [
             text[claim.start : claim.end]
@@ -119,7 +119,7 @@ class CheckedText:
 
     async def _pass(self) -> None:
         text, self._pending_texts = "".join(self._pending_texts), []
-        if not self._passed_texts:  # the text before it was removed
+        if not self._passed_texts:  # the text before this piece was removed
             bare = text.lstrip() if self._removed_chars else text
             self._removed_chars += len(text) - len(bare)
             text = bare

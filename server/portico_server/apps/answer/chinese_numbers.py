@@ -8,7 +8,7 @@ CHINESE_SCALES = {"万": 1e4, "亿": 1e8, "兆": 1e12}
 
 
 def chinese_number(text: str) -> float | None:
-    """Return the number that a text represents, which may also be in digits."""
+    """Return the number that a text represents. The number may also be written in digits."""
     try:
         return float(text)
     except ValueError:

@@ -1,9 +1,9 @@
 """The sentences of an answer as claims, each with its supporting passages, found without a large model.
 
-`ClaimReader` splits an answer as it arrives; `EvidenceCheck` compares a sentence with the passages. Marks such as
-``[2]`` only set where to look first: a passage supports a claim if it contains its words and does not change its
-facts. Statements of a passage about other passages, or to the reader, are text like any other. Pure functions over
-texts; NumPy is imported only if there are vectors.
+`ClaimReader` splits an answer as it arrives; `EvidenceCheck` compares a sentence with the passages. Citation marks
+such as ``[2]`` only decide which passages are compared first: a passage supports a claim if it contains the claim's
+words and does not change its facts. If a passage comments on other passages or addresses the reader, its text is
+checked like any other text. Pure functions over texts; NumPy is imported only if vectors are used.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ MAX_EVIDENCE_PASSAGES = 20
 """Maximum number of passages, and of their sentences, rows and items, that are searched for evidence."""
 
 MAX_EVIDENCE = 3
-"""Maximum number of passages cited for a claim."""
+"""Maximum number of passages that are cited for a claim."""
 
 MAX_CANDIDATES = 6
-"""Number of units whose facts are compared with those of a claim."""
+"""Maximum number of units whose facts are compared with the facts of a claim."""
 
 MIN_SUPPORT = 0.5
 MIN_SUPPORT_WITHOUT_VECTORS = 0.4
@@ -45,21 +45,21 @@ CONTEXT_WEIGHT = 0.7
 """Weight of a word that occurs in preceding text, headings or the file name instead of the unit itself."""
 
 LIKENESS_WEIGHT = 0.5
-"""Weight of the cosine between a claim and a unit, added for the missing words."""
+"""Weight of the cosine between a claim and a unit. The cosine counts for the words that the unit lacks."""
 
 HINT_SCORE = 0.02
-"""Bonus that decides between equal units: the answer points at the passage."""
+"""Score bonus for units in passages that the answer cites. It decides between units with equal scores."""
 
 MAX_SHORTFALL = 0.15
-"""How much less of a claim than the nearest unit another unit may cover: it cannot rescue what the nearest unit
-contradicts.
+"""Maximum score distance between the best unit and another unit that may support a claim. A unit further away must not
+support what the best unit contradicts.
 """
 
 MIN_OWN_SHARE = 0.3
-"""Minimum share of a claim's words in the evidence itself, without its context."""
+"""Minimum share of a claim's words that the evidence itself must contain, without its context."""
 
 VERBATIM_SHARE = 0.8
-"""Share of a unit from which identical characters count as a quotation of it."""
+"""Minimum share of a unit's characters that a sentence must repeat literally to count as a quotation of the unit."""
 
 
 _SQUEEZED = re.compile(r"[\s\"'“”‘’`*_|>]+")
@@ -85,7 +85,9 @@ def _facts_of(text: str, folded_text: str) -> _Facts:
 
 @dataclass(eq=False)
 class _Unit:
-    """A quotable unit of a passage, with its preceding text; ``number`` is its position among all units."""
+    """A quotable unit of a passage, with the text that precedes it; ``number`` is the unit's position among all
+    units.
+    """
 
     number: int
     passage: int
@@ -168,15 +170,17 @@ class EvidenceCheck:
         return found_units
 
     def texts(self) -> tuple[str, ...]:
-        """Return the texts of the units, as input for an embedding model."""
+        """Return the texts of the units, for which an embedding model computes vectors."""
         return tuple(unit.text for unit in self._units)
 
     def use(self, vectors: Sequence[bytes]) -> None:
-        """Set a vector for each of `texts`, as little-endian float32."""
+        """Set the vectors of `texts`, in the same order, as little-endian float32."""
         self._vectors = _normalised(vectors)
 
     def check(self, sentence: Sentence, vector: bytes | None = None) -> AnswerClaim:
-        """Find the evidence of a sentence. ``vector`` is its own vector, if the units have vectors."""
+        """Find the evidence for a sentence. ``vector`` is the sentence's vector; it is used if the units have
+        vectors.
+        """
         start, end = sentence.start, sentence.end
         if sentence.kind == "rest":
             return AnswerClaim(start, end, False, "too_long")
@@ -210,7 +214,9 @@ class EvidenceCheck:
         return AnswerClaim(start, end, False, reason or "no_evidence")
 
     def _prepare_claim(self, text: str) -> _Claimed:
-        """Prepare a sentence for comparison. Numbers and names that no passage contains are facts, not words."""
+        """Prepare a sentence for comparison. Numbers and names that no passage contains are treated as facts, not as
+        words.
+        """
         folded_text = fold(text[:MAX_CLAIM_CHARS])
         claim = _Claimed(text, folded_text, [])
         names = {name.word for name in claim.facts.names if name.certain}
@@ -220,7 +226,7 @@ class EvidenceCheck:
         return claim
 
     def _verbatim(self, claim: _Claimed, hints: Iterable[int]) -> _Unit | None:
-        """Return the unit that a sentence quotes verbatim, preferring units that the answer points at."""
+        """Return the unit that a sentence quotes verbatim. Units in passages that the answer cites are preferred."""
         claim_text = _squeezed(claim.folded).strip(_BORDER)
         if len(claim_text) < 2:
             return None
@@ -233,7 +239,9 @@ class EvidenceCheck:
         )
 
     def _candidates(self, claim: _Claimed, hints: Iterable[int], likeness: Any) -> list[_Window]:
-        """Return the best units, best first. ``likeness`` is the cosine of the claim with each unit, or ``None``."""
+        """Return the best units, best first. ``likeness`` contains the cosine between the claim and each unit, or is
+        ``None``.
+        """
         hinted_ranks = set(hints)
         windows = [self._window(claim, (unit,), likeness) for unit in self._units]
         for window in windows:
@@ -243,7 +251,7 @@ class EvidenceCheck:
         return [window for window in windows[:MAX_CANDIDATES] if window.score > 0]
 
     def _pairs(self, claim: _Claimed, candidates: list[_Window], likeness: Any) -> Iterator[_Window]:
-        """Yield the first candidates with their neighbours, then pairs of candidates."""
+        """Yield the best candidates together with their neighbouring units, then pairs of candidates."""
         best = [window.units[0] for window in candidates]
         for unit in best[:3]:
             for pair in pairwise(self._units[max(0, unit.number - 1) : unit.number + 2]):
@@ -273,7 +281,7 @@ class EvidenceCheck:
         return matched_weight / total if total else 1.0
 
     def _evidence(self, found_units: Sequence[_Unit]) -> tuple[Evidence, ...]:
-        """Return the first units as evidence."""
+        """Return the first of the units as evidence, up to `MAX_EVIDENCE`."""
         return tuple(
             Evidence(
                 rank=passage.rank,
@@ -294,7 +302,9 @@ def _squeezed(folded_text: str) -> str:
 
 
 def _quotes(quotation: str, source: str) -> bool:
-    """Return whether squeezed ``quotation`` quotes ``source``: nearly all of it, or whole clauses."""
+    """Return whether ``quotation`` quotes ``source``: nearly all of it, or whole clauses. White space is already
+    removed from both.
+    """
     at = source.find(quotation)
     if at < 0:
         return False
@@ -305,7 +315,7 @@ def _quotes(quotation: str, source: str) -> bool:
 
 
 def _find_change(claim: _Claimed, window: _Window) -> ClaimReason:
-    """Return which kind of fact in a claim its source lacks; "" if none."""
+    """Return which kind of fact in a claim the source lacks; ``""`` if it lacks none."""
     source = [unit.facts for unit in window.units]
     quantities = tuple(quantity for facts in source for quantity in facts.quantities)
     if number_missing(claim.facts.quantities, quantities, window.folded):
@@ -330,7 +340,7 @@ def _date_changed(claim: _Claimed, window: _Window) -> bool:
     kinds = {part[0] for part in source_dates}
     if any(part[0] in kinds for part in missing):
         return True
-    # A year may be stated once for everything that follows.
+    # Text may state a year once for all dates that follow.
     before = dates_in("\n".join(unit.context for unit in window.units))
     numbers = {quantity.value for unit in window.units for quantity in unit.facts.quantities}
     return not all(part in before or (part[0] == "y" and float(part[1:]) in numbers) for part in missing)
@@ -345,7 +355,7 @@ def _name_changed(claim: _Claimed, window: _Window) -> bool:
             return True
         if not holds_name(name, context, frozenset(stems(words(context)))):
             return True
-        # A pronoun in the source may refer to a name before it; a different name in the source is a different
+        # A pronoun in the source may refer to a preceding name; a different name in the source is a different
         # fact.
         name_words = [
             name_word
@@ -359,7 +369,7 @@ def _name_changed(claim: _Claimed, window: _Window) -> bool:
 
 
 def _negated(claim: _Claimed, window: _Window) -> bool:
-    """Return whether a clause is negated in either the claim or the source, but not in both."""
+    """Return whether a clause is negated in only one of the claim and the source."""
     source = [clause for unit in window.units for clause in unit.facts.clauses]
     source_clauses = [
         (frozenset(stems(words(text))), negated_is_negated) for text, negated_is_negated in source

@@ -1,7 +1,8 @@
-"""Contradictions: whether another file states a different number or date than the best sentence, or the opposite.
+"""Contradictions: finds a sentence in another file that states a different number or date than the best sentence, or
+the opposite.
 
-Two sentences differ if they make the same statement about the same thing and change a fact. No model is called. Pure
-functions.
+Two sentences contradict each other if they make the same statement about the same subject but differ in a fact. No
+model is called. Pure functions.
 """
 
 from __future__ import annotations
@@ -32,32 +33,34 @@ from portico_server.core.words import MONTHS
 
 MAX_COMPARED_PASSAGES = 8
 MAX_COMPARED_UNITS = 200
-"""Maximum number of passages, and of their sentences, rows and items, that are compared with the best unit."""
+"""Maximum number of units (passages, and their sentences, rows and items) that are compared with the best unit."""
 
 MIN_SHARED_WORDS = 2
 MIN_LIKENESS = 0.6
-"""Minimum share of common words, among the words in either sentence, for two sentences to have the same subject …"""
+"""Minimum share of common words, relative to the words of the two sentences together, at which two sentences have the
+same subject …
+"""
 
 MIN_COUNTED_LIKENESS = 0.25
-"""… if both also count the same thing and share the same words with the question."""
+"""… if they also count the same thing and share the same words with the question …"""
 
 SAME_WORDS_LIKENESS = 0.7
-"""… and from which two sentences are opposites if only one is negated, or if they name different things and the
-question asks for a name.
+"""… and at which two sentences are opposites if only one of them is negated, or if they contain different names and
+the question asks for a name.
 """
 
 NAME_KINDS: Final = ("person", "place", "name")
-"""Kinds of answers that are names."""
+"""Kinds of answers that consist of a name."""
 
 AUTHORITY: Final = "authority"
 DATED: Final = ("valid_from", "effective_date", "version", "date", "updated", "published", "year")
-"""File attributes that decide which of two files takes precedence: the first attribute that both have, higher value
-first.
+"""File attributes that decide which of two files takes precedence. The first attribute that both files have is
+compared; the higher value wins.
 """
 
 MAX_ATTRIBUTE_CHARS = 64
 MAX_HEADING_CHARS = 1_000
-"""Number of characters of a name or heading that are searched for a version and a date."""
+"""Number of characters of a file name or heading in which a version and a date are searched for."""
 
 _VERSION = re.compile(
     r"(?<![\w.])v(?:er(?:sion)?)?[ ._-]?(\d+(?:\.\d+)*)(?!\w)|(?<!\d)(\d+)版", re.IGNORECASE
@@ -73,7 +76,7 @@ Preference: TypeAlias = Literal["", "authority", "newer"]
 @dataclass(frozen=True, slots=True)
 class Difference:
     """Two contradicting candidates from different files. ``first`` takes precedence over ``second``; ``by`` is the
-    reason.
+    reason for the precedence.
     """
 
     first: QuoteCandidate
@@ -85,15 +88,17 @@ class Difference:
         return self.first, self.second
 
     def among(self, passage_numbers: Sequence[int]) -> Difference:
-        """Return the difference renumbered for the passages ``passage_numbers``, in this order, which must include
-        both.
+        """Return the difference with the passage numbers that its two passages have in the list ``passage_numbers``.
+        The list must include both passages.
         """
         first, second = (replace(side, passage=passage_numbers.index(side.passage)) for side in self.sides)
         return Difference(first, second, self.by)
 
 
 def difference(question: str, best: QuoteCandidate, passages: Sequence[Passage]) -> Difference | None:
-    """Return a unit in ``passages`` that contradicts ``best``, which is one of their units."""
+    """Return the contradiction between ``best`` and a unit of another file, or ``None``. ``best`` is a unit of
+    ``passages``.
+    """
     folded_question = _Asked(question)
     quoted_statement = _Statement(best, passages[best.passage])
     if not quoted_statement.says_a_fact:
@@ -132,7 +137,7 @@ class _Statement:
 
     @cached_property
     def quantities(self) -> Mapping[tuple[str, str], frozenset[float]]:
-        """Return the numbers, keyed by unit and by what is counted."""
+        """Return the numbers of the statement, keyed by unit and by counted thing."""
         values_by_unit: dict[tuple[str, str], frozenset[float]] = {}
         for quantity in quantities_in(self.folded):
             key = (quantity.unit, "" if quantity.unit else quantity.counted)
@@ -157,7 +162,7 @@ class _Statement:
 
 
 def _candidates_of_other_files(best: QuoteCandidate, passages: Sequence[Passage]) -> list[QuoteCandidate]:
-    """Return the units of files other than that of ``best``, in the order of their passages."""
+    """Return the units of all files except the file of ``best``, in the order of their passages."""
     quote_candidates: list[QuoteCandidate] = []
     own_file = passages[best.passage].file_id
     for number, passage in enumerate(passages[:MAX_COMPARED_PASSAGES]):
@@ -205,9 +210,9 @@ def _differ(statement: _Statement, other: _Statement, question: _Asked) -> bool:
 
 
 def _own_names(first_statement: _Statement, statement: _Statement, question: _Asked) -> list[str]:
-    """Return the words of names that only ``first_statement`` has.
+    """Return the words of names that occur only in ``first_statement``.
 
-    Names in the question or above ``statement`` count as common.
+    Names in the question or in the headings above ``statement`` count as common.
     """
     other_text = f"{statement.folded}\n{statement.context}\n{question.folded}"
     return [
@@ -218,7 +223,7 @@ def _own_names(first_statement: _Statement, statement: _Statement, question: _As
 
 
 def _counts_differ(statement: _Statement, other: _Statement) -> bool:
-    """Return whether both count the same thing with different numbers."""
+    """Return whether the two statements count the same thing with different numbers."""
     return any(
         key != ("", "")
         and (other_values := other.quantities.get(key)) is not None
@@ -228,7 +233,7 @@ def _counts_differ(statement: _Statement, other: _Statement) -> bool:
 
 
 def _numbers_differ(first_statement: _Statement, statement: _Statement) -> bool:
-    """Return whether each has one number, with compatible units, and the numbers differ."""
+    """Return whether each statement has exactly one number, with compatible units, and the numbers differ."""
     if len(first_statement.quantities) != 1 or len(statement.quantities) != 1:
         return False
     ((unit, _), values), ((other_unit, _), other_values) = (
@@ -241,7 +246,7 @@ def _numbers_differ(first_statement: _Statement, statement: _Statement) -> bool:
 def _dates_differ(
     date_parts: frozenset[str], other_dates: frozenset[str], asked_dates: frozenset[str]
 ) -> bool:
-    """Return whether a part of a date, such as the year, differs between both, and no part is the same."""
+    """Return whether the dates differ in a part, such as the year, and have no part in common."""
     kinds = {part[0] for part in date_parts} & {part[0] for part in other_dates}
     return any(
         not {part for part in date_parts if part[0] == kind}
@@ -256,7 +261,9 @@ def _is_number(word: str) -> bool:
 
 
 def _preference(passage: Passage, other: Passage) -> tuple[bool, Preference]:
-    """Return whether ``other`` takes precedence over ``passage``, and why: the first criterion that differs."""
+    """Return whether ``other`` takes precedence over ``passage``, and why. The first criterion in which the two differ
+    decides.
+    """
     for reason, order in _ORDERS:
         own_order, other_order = order(passage), order(other)
         if own_order and other_order and own_order != other_order:
@@ -269,7 +276,7 @@ def _attribute(name: str) -> _Order:
 
 
 def _numbers(value: object) -> tuple[float, ...]:
-    """Return an attribute as comparable numbers: ``2026-11-20`` and ``1.10`` part by part."""
+    """Return an attribute as comparable numbers: ``2026-11-20`` and ``1.10`` are split into their parts."""
     if isinstance(value, bool) or value is None:
         return ()
     if isinstance(value, int | float):
@@ -287,7 +294,7 @@ def _version(passage: Passage) -> tuple[float, ...]:
 
 
 def _day(passage: Passage) -> tuple[float, ...]:
-    """Return the date or year in the file name or in the headings above a passage."""
+    """Return the date or year in a passage's file name or in the headings above the passage."""
     match = _DAY.search(_title(passage))
     return tuple(float(part) for part in match.groups() if part) if match is not None else ()
 

@@ -112,7 +112,7 @@ def kind(question: str) -> str:
 
 
 def holds(answer_kind: str, question: str) -> Callable[[str], bool]:
-    """Return a test whether a text contains an answer of the kind ``answer_kind`` that is not already in
+    """Return a predicate: whether a text contains an answer of the kind ``answer_kind`` that is not already in
     ``question``.
     """
     form = _FORMS.get(answer_kind)

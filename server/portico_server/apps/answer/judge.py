@@ -1,4 +1,4 @@
-"""Judges whether passages answer a question, and with which of their sentences.
+"""Judges whether passages answer a question, and which of their sentences do.
 
 The scores of a candidate and of the passages are sums of features (`material`) with trained weights (`weights`,
 created by ``bench/answer_weights.py``).
@@ -21,8 +21,8 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.pools import SEARCH
 
 SEARCH_RESULTS = 16
-"""Number of passages to search for: the first are quoted, and all of them determine how rare the question's words
-are.
+"""Number of passages to search for: the first passages are quoted, and all passages determine how rare the question's
+words are.
 """
 
 MIN_LEAD_SCORE = 0.5
@@ -31,44 +31,46 @@ the others …
 """
 
 LEADING_WORDS_SHARE = 0.3
-"""… and the minimum share of the question's words, weighted by rarity, in one of the first passages in that case."""
+"""… and the minimum share of the question's words, weighted by rarity, that the first passage must then contain."""
 
 LEAD_BONUS_SCORE = 0.75
-"""Score bonus for an outstanding first hit, added before its question is denied."""
+"""Score bonus if the first hit stands out. It makes it less likely that the question counts as unanswered."""
 
 ACROSS_SCORE, ACROSS_CJK_SCORE = -6.6, -10.5
-"""Scores of questions, in Chinese and in other languages, over documents only in other languages, below which they are
-denied.
+"""Minimum scores of questions over documents that are all in other languages than the question: for questions in
+languages other than Chinese, and in Chinese. Questions below the minimum count as unanswered.
 
-Three in four such questions without an answer score below them, and one in ten of those with a quotable answer.
+Three in four such questions without an answer score below the minimum, and one in ten of those with a quotable answer.
 """
 
 ALONE_SCORE, ALONE_CJK_SCORE = 1.405, 0.686
-"""Scores from which a passage answers alone if the search proceeds from passage to passage, where parts of the path
-score high.
+"""Minimum scores at which a passage answers alone after a search that proceeds from passage to passage. In such a
+search, passages with only a part of the answer score high too.
 
-One in ten of the questions with an answer in a single passage score below them.
+One in ten of the questions with an answer in a single passage score below the minimum.
 """
 
 ECHO_PENALTY = 6.0
-"""Score penalty for a candidate that asks instead of answering: a question, or text that quotes this question."""
+"""Score penalty for a candidate that repeats the question instead of answering: it is a question itself, or quotes
+this question.
+"""
 
 BARE_CODE_PENALTY = 9.0
-"""Score penalty for code without an introducing sentence: it repeats the words of a question without explaining
+"""Score penalty for code without an introducing sentence: such code repeats the words of a question without explaining
 them.
 """
 
 LANGUAGE_SAMPLE_CHARS = 2_000
-"""Number of characters of passages from which their language is detected."""
+"""Number of characters of a passage from which its language is detected."""
 
 
 MAX_COMPARED_PASSAGES = 16
-"""Number of passages whose sentences determine how near the best match of a question word is."""
+"""Number of passages whose sentences are searched for the nearest match of each question word."""
 
 
 MIN_SURE_COSINE = 0.4
-"""Minimum cosine between each question word and a word of a chain; below it, something the question asks for may be
-missing.
+"""Minimum cosine between each question word and the nearest word of a chain. Below it, the chain may lack something
+that the question asks for.
 """
 
 Verdict: TypeAlias = Literal["answered", "doubtful", "absent"]
@@ -79,8 +81,8 @@ Embedder: TypeAlias = Callable[[Sequence[str]], Awaitable[Sequence[bytes] | None
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """``candidates`` with their scores, best first. ``chain``: candidates that answer together, in order, if there are
-    several.
+    """The verdict on a question and its passages. ``candidates`` with their scores, best first. ``chain``: candidates
+    that answer together, in order, if there are several.
 
     ``evidence``: the log-odds that the passages contain an answer.
     """
@@ -99,10 +101,11 @@ async def judge(
     earlier: str = "",
     names: Sequence[Sequence[str]] = (),
 ) -> Judgement:
-    """Judge ``passages``, found by a search for ``question``. ``earlier`` is the question that it follows up.
+    """Judge ``passages``, the result of a search for ``question``. ``earlier`` is the previous question if
+    ``question`` is a follow-up.
 
-    ``names`` are the names in each passage, if the search proceeded from passage to passage; the passages are then
-    judged together.
+    ``names`` are the names in each passage. They are passed if the search proceeded from passage to passage; the
+    passages are then judged together.
     """
     if not passages:
         return Judgement("absent", ())
@@ -119,7 +122,7 @@ async def judge(
 def _together(
     judgement: Judgement, material: Material, names: Sequence[Sequence[str]], vectors: Sequence[bytes]
 ) -> Judgement:
-    """Return the judgement of passages that answer together, if no passage answers alone."""
+    """If no passage answers alone, judge whether several passages answer together."""
     if judgement.verdict == "answered" and judgement.evidence < (
         ALONE_CJK_SCORE if material.cjk else ALONE_SCORE
     ):
@@ -178,14 +181,16 @@ def _soft(material: Material, vectors: Sequence[bytes]) -> SoftMatch:
 
 
 def _stands_out(features: Mapping[str, float]) -> bool:
-    """Return whether the first passage is far ahead of all others: it may contain few words and still be the right
-    passage.
+    """Return whether the first passage scores far above all others: such a passage may be right even if it contains
+    few of the question's words.
     """
     return features["gap"] >= MIN_LEAD_SCORE and features["passage"] >= LEADING_WORDS_SHARE
 
 
 def _of_passages(cjk: bool, vectors: bool) -> tuple[Mapping[str, float], weights.DecisionLines]:
-    """Return the weights and decision lines for a question, with or without word vectors."""
+    """Return the weights and decision lines for the evidence in passages, by script and by whether word vectors are
+    available.
+    """
     if cjk:
         return (
             (weights.EVIDENCE_CJK, weights.EVIDENCE_CJK_LINES)
@@ -207,14 +212,14 @@ def _verdict(
     if is_across(material.question, material.passages):
         line = (
             ACROSS_CJK_SCORE if material.cjk else ACROSS_SCORE
-        )  # words say little about text in another language
+        )  # matching words say little about text in another language
     else:
         line = lines.absent - (LEAD_BONUS_SCORE if _stands_out(features) else 0.0)
     return "doubtful" if evidence >= line else "absent"
 
 
 def is_across(question: str, passages: Sequence[Passage]) -> bool:
-    """Return whether no passage is in the question's language, judged by script and common words."""
+    """Return whether no passage is in the question's language. The language is detected by script and common words."""
     question_language = language(question).partition("-")[0]
     return not any(
         question_language == _language(passage.text[:LANGUAGE_SAMPLE_CHARS]) for passage in passages
@@ -222,7 +227,7 @@ def is_across(question: str, passages: Sequence[Passage]) -> bool:
 
 
 def _language(text: str) -> str:
-    """Return the main language of ``text``; a few characters of another script are names."""
+    """Return the main language of ``text``. A few characters of another script are treated as names."""
     other_chars = "".join(char for char in text if not has_cjk(char))
     return language(text if len(text) - len(other_chars) > 0.1 * len(text) else other_chars).partition("-")[0]
 

@@ -1,4 +1,4 @@
-"""The length of an answer without a model: counted in tokens and cut to ``max_tokens``. Pure functions."""
+"""The length of an answer that no model wrote: counted in tokens and cut to ``max_tokens``. Pure functions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from portico_server.core.dataclass import dataclass
 
 CHARACTERS_PER_TOKEN = 4.0
 CJK_CHARACTERS_PER_TOKEN = 1.3
-"""Average over the vocabularies of large models. No tokenizer is used, because quotations need no model."""
+"""Average number of Chinese, Japanese or Korean characters per token in the vocabularies of large models. No tokenizer
+is used, because quotations need no model.
+"""
 
 _CJK = re.compile(rf"[{CJK}]")
 _MARK = re.compile(r"(?: |\n>\n> )\[\d+\](?: \|)?\Z")
@@ -22,7 +24,7 @@ _FENCE = re.compile(r"^> (```|~~~)", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class MeasuredAnswer:
-    """The pieces of an answer, their tokens, and whether anything was cut off."""
+    """The pieces of an answer, their number of tokens, and whether any text was cut off."""
 
     pieces: tuple[str, ...]
     tokens: int
@@ -34,16 +36,16 @@ class MeasuredAnswer:
 
 
 def count_tokens(text: str) -> int:
-    """Return approximately how many tokens a large model needs for ``text``."""
+    """Return approximately how many tokens a large model needs to encode ``text``."""
     cjk = len(_CJK.findall(text))
     return math.ceil((len(text) - cjk) / CHARACTERS_PER_TOKEN + cjk / CJK_CHARACTERS_PER_TOKEN)
 
 
 def cut_to_length(pieces: Sequence[str], max_tokens: int | None) -> MeasuredAnswer:
-    """Return the part of ``pieces`` that fits into ``max_tokens``, or all of them if it is ``None``.
+    """Return the part of ``pieces`` that fits into ``max_tokens``, or all pieces if it is ``None``.
 
-    The last piece is cut after a sentence or a line, or after a word if less than half of it would remain. The number
-    of its passage stays. A piece is omitted if not even one word fits.
+    The last piece is cut after a sentence or a line, or after a word if less than half of the piece would remain. Its
+    citation number is kept. If not even one word of a piece fits, the piece is omitted.
     """
     kept_pieces: list[str] = []
     for piece in pieces:
@@ -58,7 +60,9 @@ def cut_to_length(pieces: Sequence[str], max_tokens: int | None) -> MeasuredAnsw
 
 
 def _shorten(piece: str, before: str, max_tokens: int) -> str:
-    """Return the longest beginning of ``piece`` that fits after ``before`` and ends well; empty if nothing fits."""
+    """Return the longest beginning of ``piece`` that fits after ``before`` and ends at a sentence, line or word; empty
+    if nothing fits.
+    """
     mark = found_match[0] if (found_match := _MARK.search(piece)) else ""
     text = piece[: len(piece) - len(mark)]
     excerpt_size = _fitting(text, before, mark, max_tokens)
@@ -81,7 +85,7 @@ def _shorten(piece: str, before: str, max_tokens: int) -> str:
 
 
 def _fitting(text: str, before: str, mark: str, max_tokens: int) -> int:
-    """Return how many characters of ``text`` fit between ``before`` and ``mark``."""
+    """Return how many characters of ``text`` fit into ``max_tokens`` between ``before`` and ``mark``."""
     low, high = 0, len(text)
     while low < high:
         middle = (low + high + 1) // 2
@@ -93,6 +97,6 @@ def _fitting(text: str, before: str, mark: str, max_tokens: int) -> int:
 
 
 def _close_fences(text: str) -> str:
-    """Close the fence of truncated code, so that the following text does not become part of it."""
+    """Close the fence of code that was cut off, so that the text after it does not become part of the code."""
     fences = _FENCE.findall(text)
     return f"{text}\n> {fences[-1]}" if len(fences) % 2 else text

@@ -1,9 +1,9 @@
 """A question and its passages as features: how each quotable unit, and the passages together, relate to the question.
 
-Features are named; their weights are in `portico_server.apps.answer.weights`. Words are weighted by their rarity among
-the passages of the search. With word and sentence vectors from a static model, words are also aligned softly: each
-word of the question with the nearest word of a unit. Chinese words (`terms.tag_words`) count in addition to pairs of
-characters.
+Features have names; their weights are in `portico_server.apps.answer.weights`. Words are weighted by their rarity
+among the passages of the search. With word and sentence vectors from a static model, words are also aligned softly:
+each word of the question with the most similar word of a unit. Chinese words (`terms.tag_words`) count in addition to
+pairs of characters.
 """
 
 from __future__ import annotations
@@ -30,22 +30,26 @@ from portico_server.apps.answer.units import QuotableUnit, units
 from portico_server.core.dataclass import dataclass
 
 MAX_QUOTED_PASSAGES = 4
-"""Number of passages that provide units; the passages after them only determine how rare words are."""
+"""Number of passages that provide units; later passages only determine how rare words are."""
 
 MAX_UNITS = 80
 MAX_UNIT_CHARACTERS = 1_200
 MAX_QUESTION_TERMS = 64
 MAX_QUESTION_CHARACTERS = 400
-"""Maximum units, characters and terms of a unit, and question characters to compare; more add no information."""
+"""Limits for comparisons: the number of units, the characters and terms of a unit, and the characters of the question.
+More text adds no information.
+"""
 
 CODE_SHARE = 0.08
-"""Share of code marks among the characters from which a text counts as code."""
+"""Minimum share of code marks among the characters of a text at which the text counts as code."""
 
 MIN_KNOWN_PASSAGES = 16
-"""Minimum number of passages for word rarity. Missing passages of a small store count as containing no word."""
+"""Minimum number of passages from which the rarity of words is computed. If a small store has fewer, the missing
+passages count as passages without any word.
+"""
 
 EARLIER_WORD_WEIGHT = 0.5
-"""Weight of a word that only the previous question contains."""
+"""Weight of a word that occurs only in the previous question."""
 
 _CODE_FILES = re.compile(
     r"\.(?:py|js|ts|c|h|cpp|cc|go|rs|java|rb|sh|json|ya?ml|toml|ini|css|sql)$", re.IGNORECASE
@@ -59,7 +63,9 @@ _NAME = re.compile(r"(?<=\s)[A-Z][\w’'-]+|\d[\d,.]*")
 
 @dataclass(frozen=True, slots=True)
 class QuoteCandidate:
-    """A unit of a passage. ``passage`` and ``place`` count from 0: the passage, and the unit within it."""
+    """A unit of a passage. ``passage`` is the number of the passage, ``place`` the number of the unit within it; both
+    count from 0.
+    """
 
     passage: int
     place: int
@@ -80,9 +86,9 @@ def quote_candidate(passage: int, place: int, unit: QuotableUnit, text: str) -> 
 
 
 class Material:
-    """``passages`` in order; the first ``quoted_count`` provide the candidates.
+    """A question and its ``passages`` in order. The first ``quoted_count`` passages provide the candidates.
 
-    ``earlier`` is the question that this question follows up; its words count half.
+    ``earlier`` is the previous question if this question is a follow-up; its words count half.
     """
 
     def __init__(
@@ -161,7 +167,9 @@ class Material:
         return candidate.unit.kind == "code" and _QUOTED_QUESTION.search(text) is not None
 
     def is_bare_code(self, candidate: QuoteCandidate) -> bool:
-        """Return whether a candidate is code without an introducing sentence, even if its fence was cut off."""
+        """Return whether a candidate is code without an introducing sentence. This includes code whose fence was
+        cut off.
+        """
         text = candidate.text.lstrip()
         if is_code(self.passages[candidate.passage]) or text.startswith(("```", "~~~")):
             return True
@@ -169,7 +177,7 @@ class Material:
         return len(_CODE_MARKS.findall(prose)) > CODE_SHARE * len(text)
 
     def texts(self) -> tuple[str, ...]:
-        """Return the texts to embed: the question, each candidate, then each word (`vocabulary`)."""
+        """Return the texts to embed: the question, each candidate, then each word of `vocabulary`."""
         answer = (candidate.text[:MAX_UNIT_CHARACTERS] for candidate in self.candidates)
         return (self.question, *answer, *self.vocabulary())
 
@@ -178,7 +186,9 @@ class Material:
         return list(dict.fromkeys((*self.question_words, *(w for c in self.candidates for w in c.words))))
 
     def soft(self, vectors: Any) -> SoftMatch:
-        """Return similarities from ``vectors``: a matrix with a row of any length for each of `texts`."""
+        """Return similarities computed from ``vectors``, a matrix with one row per text of `texts`. The rows need not
+        be normalized.
+        """
         import numpy as np
 
         matrix = np.asarray(vectors, dtype=np.float32)
@@ -283,15 +293,17 @@ class Material:
         }
 
     def _is_in_question(self, match: re.Match[str]) -> bool:
-        """Return whether a capital letter only begins a sentence, or begins a name from the question."""
+        """Return whether a capitalized match is no new name: its capital only marks the beginning of a sentence, or
+        the question contains the name.
+        """
         name = match.group()
         if match.start() == 0 and " " not in name:
             return True
         return all(word.lower() in self._folded_question for word in name.split())
 
     def _chinese(self, number: int, candidate: QuoteCandidate) -> Mapping[str, float]:
-        """Return the share of the question's Chinese words in a candidate and before it, and the longest common
-        part.
+        """Return the share of the question's Chinese words in a candidate and in the text before it, and the length of
+        the longest common part.
         """
         before = self.candidates[number - 1].folded if self._is_neighbour(number, -1) else ""
         above = "\n".join(
@@ -374,7 +386,7 @@ class Material:
         }
 
     def _header(self, candidate: QuoteCandidate) -> frozenset[str]:
-        """Return the terms of the header above a row, which name its cells."""
+        """Return the terms in the header of a table row, which name the row's cells."""
         if candidate.unit.kind != "row" or candidate.unit.lead is None:
             return frozenset()
         start, end = candidate.unit.lead
@@ -389,11 +401,13 @@ class Material:
         )
 
     def _neighbour(self, number: int, step: int) -> frozenset[str]:
-        """Return the terms of the candidate before or after one in its passage."""
+        """Return the terms of the candidate before or after candidate ``number`` in the same passage."""
         return self.candidates[number + step].terms if self._is_neighbour(number, step) else frozenset()
 
     def _above(self, number: int) -> frozenset[str]:
-        """Return the terms of everything before a candidate in its passage, of its headings and of its file name."""
+        """Return the terms of everything that precedes a candidate in its passage, of the passage's headings and of
+        its file name.
+        """
         candidate = self.candidates[number]
         above_terms = set(self._context[candidate.passage])
         for earlier_candidate in reversed(self.candidates[:number]):
@@ -407,8 +421,9 @@ class Material:
 class SoftMatch:
     """NumPy arrays of similarities.
 
-    ``cosine``: of each candidate with the question. ``aligned``: for each candidate and each question word, the cosine
-    of the nearest word. ``weights``: of the question words, with the sum 1.
+    ``cosine``: between each candidate and the question. ``aligned``: for each candidate and each question word, the
+    cosine between the question word and the candidate's most similar word. ``weights``: of the question words; their
+    sum is 1.
     """
 
     cosine: Any
@@ -422,7 +437,7 @@ def is_code(passage: Passage) -> bool:
 
 
 def _share(weights: Mapping[str, float], terms: frozenset[str]) -> float:
-    """Return the share of the question's weight that ``terms`` cover."""
+    """Return the share of the question's total weight that ``terms`` cover."""
     return sum(weight for term, weight in weights.items() if term in terms) / (sum(weights.values()) + 0.5)
 
 
@@ -446,7 +461,7 @@ def _longest_common(question: str, answer: str) -> float:
 
 
 def _longest_run(question: Sequence[str], answer: Sequence[str]) -> int:
-    """Return the length of the longest run of question words that also occur consecutively in the answer."""
+    """Return the length of the longest run of consecutive question words that are also consecutive in the answer."""
     best = 0
     before = [0] * (len(question) + 1)
     question_words = set(question)
@@ -463,7 +478,7 @@ def _longest_run(question: Sequence[str], answer: Sequence[str]) -> int:
 
 
 def rarity(holders: int, count: int) -> float:
-    """Return the weight of a word that ``holders`` of ``count`` texts contain."""
+    """Return the weight of a word that occurs in ``holders`` of ``count`` texts."""
     return math.log(1 + (count - holders + 0.5) / (holders + 0.5))
 
 

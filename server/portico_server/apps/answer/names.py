@@ -1,4 +1,4 @@
-"""Names in a sentence, which an answer must not change. Pure functions."""
+"""Names in a sentence. An answer must not change them. Pure functions."""
 
 from __future__ import annotations
 
@@ -20,21 +20,23 @@ _CAPITAL = re.compile(
 _FIRST_WORD = re.compile(r"[\s\"'“‘(\[*_>#-]*")
 _VERB_NEXT = re.compile(r"[\w’'-]+\s+(?:is|was|are|were|has|had|have|can|will|[a-z]+ed|[a-z]{3,}s)\b")
 _FOREIGN_ZH = re.compile(rf"[{CJK}]{{0,4}}(?:[·・][{CJK}]{{1,5}})+")
-"""A name in phonetic transcription with possible surroundings, because its start and end cannot be determined."""
+"""A name in phonetic transcription. The match may include neighbouring characters, because the start and end of the
+name cannot be determined.
+"""
 
 _TITLE_ZH = re.compile(rf"《([^》]+)》|[{CJK}]{{1,2}}[·・][{CJK}]{{1,2}}|[A-Za-z][A-Za-z0-9_.-]+")
 _COUNTED = re.compile(
     r"\d[\d.,]*[a-z%]{0,3}$|[零〇一二三四五六七八九十百千万亿]{2,}|第[一二三四五六七八九十]"
 )
-"""Text that begins with a number; it is compared as a number."""
+"""Text that begins with a number. It is compared as a number, not as a name."""
 
 _PLAIN = frozenset(("i", "the", "yes", "however", "also", *MONTHS, *WEEKDAYS))
 
 
 @dataclass(frozen=True, slots=True)
 class NameWord:
-    """A folded word of a name; ``certain``: it is a name not only because it begins a sentence. ``at``: position, from
-    0 to 1.
+    """A folded word of a name. ``certain``: more than a capital letter at the beginning of a sentence shows that it is
+    a name. ``at``: its position in the text, from 0 to 1.
     """
 
     word: str
@@ -83,7 +85,7 @@ def names_in(text: str, folded_text: str) -> tuple[NameWord, ...]:
 
 
 def holds_name(name: NameWord, folded_text: str, terms: frozenset[str]) -> bool:
-    """Return whether folded text with these stems contains a name."""
+    """Return whether a name occurs in folded text, whose stems are ``terms``."""
     if name.word in folded_text:
         return True
     return name.word.isalpha() and name.word.isascii() and stems([name.word])[0] in terms

@@ -1,4 +1,4 @@
-"""Negations and opposites in a sentence, which an answer must not change. Pure functions."""
+"""Negations and opposites in a sentence. An answer must not change them. Pure functions."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ _OPPOSITE_WORD = re.compile(
 
 
 def clauses_of(folded_sentence: str) -> list[tuple[str, bool]]:
-    """Return the clauses of a folded sentence, and whether each is negated."""
+    """Return the clauses of a folded sentence, each with whether it is negated."""
     plain = _NOT_A_NEGATION.sub(lambda match: "\x00" * len(match.group()), folded_sentence)
     clauses = []
     begin = 0
@@ -66,7 +66,7 @@ def clauses_of(folded_sentence: str) -> list[tuple[str, bool]]:
 
 
 def are_opposed(claim: str, source: str) -> bool:
-    """Return whether folded ``claim`` has a word for which folded ``source`` has the opposite."""
+    """Return whether folded ``claim`` contains a word whose opposite occurs in folded ``source``."""
     claim_words = set(_OPPOSITE_WORD.findall(claim))
     if not claim_words:
         return False

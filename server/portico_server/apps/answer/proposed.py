@@ -1,4 +1,6 @@
-"""Questions that documents answer, built from their own headings and definitions without a model. Pure functions."""
+"""Questions that documents answer, built from the documents' headings and definitions without a model. Pure
+functions.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ MAX_PROPOSED_CHARS = 90
 """Maximum length of a proposed question, in characters."""
 
 MIN_HEADING_CHARS, MAX_HEADING_CHARS = 4, 48
-"""Length limits, in characters, for a heading in a question; a Chinese, Japanese or Korean character counts twice."""
+"""Minimum and maximum length of a heading used in a question, in characters; a Chinese, Japanese or Korean character
+counts twice.
+"""
 
 _ABOUT: Mapping[str, str] = {
     "en": "What does {file} say about {heading}?",
@@ -28,7 +32,7 @@ _ABOUT: Mapping[str, str] = {
     "it": "Che cosa dice {file} su «{heading}»?",
     "pt": "O que diz {file} sobre «{heading}»?",
 }
-"""Questions about the contents of a document under a heading, by the language of its text."""
+"""Templates of questions about the text under a heading of a document, keyed by the language of the text."""
 
 _VAGUE_HEADING = re.compile(
     r"(?:introduction|overview|(?:table of )?contents|summary|notes?|faq|questions?|about|references?|see also|"
@@ -57,7 +61,8 @@ _POINTER = re.compile(
 def proposed_questions(passages: Sequence[StorePassage]) -> Iterator[tuple[str, str]]:
     """Yield questions that ``passages`` should answer, each with its source file.
 
-    The files take turns. Headings that are questions come first, then definitions, then the other headings of a file.
+    The questions alternate between the files. Within a file, headings that are questions come first, then definitions,
+    then the other headings.
     """
     by_file: dict[str, list[StorePassage]] = {}
     for passage in sorted(passages, key=lambda passage: (passage.file, passage.id)):
@@ -98,7 +103,9 @@ def _is_telling(heading: str) -> bool:
 
 
 def _definition_asked(line: str) -> str:
-    """Return the definition in the first sentence of a line as a question; empty if it defines nothing."""
+    """Return a question that asks for the definition in the first sentence of a line; empty if the sentence defines
+    nothing.
+    """
     plain = line.replace("**", "").replace("`", "").strip()
     if _POINTER.match(plain):
         return ""

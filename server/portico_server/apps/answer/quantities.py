@@ -1,4 +1,4 @@
-"""Numbers in a sentence with their units, which an answer must not change: English and Chinese. Pure functions."""
+"""Numbers in a sentence with their units, in English and Chinese. An answer must not change them. Pure functions."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _NOT_A_NUMBER_ZH = re.compile(
     r"一(?:些|般|样|直|起|定|旦|切|致|方面|边|度|下|种|个|名|位|家|座|场|次|条|部|项|系列|生|带|级|同|并|向|律|片|点|面|时|再|半|共|来)"
     r"|十分|万一|千万不|万物|百姓|百科|统一|唯一|之一|同一|第一手|进一步|九龙|三明|四川|五角|八卦|千克|千米|百度|亿万|万圣|两者|两岸|四分卫|三分球|[二两]分"
 )
-"""Words with a numeral that count nothing."""
+"""Chinese words that contain a numeral but count nothing."""
 
 _UNIT_NAMES: Mapping[str, str] = {
     "%": "% percent per-cent 百分之",
@@ -81,12 +81,12 @@ _ABOUT = re.compile(
     r"|(?:约|大约|近|将近|超过|逾|多达|至少|不到|接近)$"
 )
 _ABOUT_TOLERANCE_RATIO = 0.05
-"""Tolerance of an approximate number, as a share of it."""
+"""Tolerance of an approximate number, as a share of the number."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """A number, its unit ("" if unknown), the stem of what is counted, and whether it is approximate."""
+    """A number, its unit (``""`` if unknown), the stem of the counted noun, and whether the number is approximate."""
 
     value: float
     unit: str = ""
@@ -146,7 +146,7 @@ def _of_words(text: str) -> float:
 
 
 def _behind(text: str, end: int) -> tuple[str, str]:
-    """Return the unit after a number, and the stem of what is counted."""
+    """Return the unit that follows a number, and the stem of the counted noun."""
     match = _BEHIND.match(text, end)
     if match is None:
         return "", ""
@@ -162,7 +162,7 @@ def _behind(text: str, end: int) -> tuple[str, str]:
 
 
 def number_missing(claim: tuple[Quantity, ...], source: tuple[Quantity, ...], text: str) -> bool:
-    """Return whether a number of a claim is missing from its source, or counts something else; ``text`` is the
+    """Return whether a number in a claim is missing from its source, or counts something else there; ``text`` is the
     source's text.
     """
     return any(not _is_held(quantity, source, text) for quantity in claim)
@@ -172,7 +172,8 @@ def _is_held(wanted_quantity: Quantity, source: tuple[Quantity, ...], text: str)
     tolerance = abs(wanted_quantity.value) * (_ABOUT_TOLERANCE_RATIO if wanted_quantity.about else 1e-9)
     equal = [quantity for quantity in source if abs(quantity.value - wanted_quantity.value) <= tolerance]
     if not equal:
-        # A longer word or an address contains no number, but may contain the same characters.
+        # The characters of the number may also occur within a longer word or an address, which does not
+        # contain the number.
         return (
             len(wanted_quantity.surface) > 1
             and re.search(rf"(?<![\d.,]){re.escape(wanted_quantity.surface)}(?![\d]|[.,]\d)", text)
@@ -191,5 +192,5 @@ def _is_held(wanted_quantity: Quantity, source: tuple[Quantity, ...], text: str)
         for quantity in matching_quantities
     ):
         return True
-    # The source has this number for something else, and another number for the same thing.
+    # The source uses this number for something else, and a different number for the same thing.
     return not any(quantity.counted == wanted_quantity.counted for quantity in source)

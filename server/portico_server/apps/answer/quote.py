@@ -1,4 +1,6 @@
-"""An answer built from quotations: Markdown block quotes, each with the number of its passage. Pure functions."""
+"""An answer built from quotations: Markdown block quotes, each with the citation number of its passage. Pure
+functions.
+"""
 
 from __future__ import annotations
 
@@ -21,18 +23,18 @@ from portico_server.core.dataclass import dataclass
 MAX_QUOTES = 2
 
 MIN_SECOND_SHARE = 0.02
-"""Likelihood among all candidates from which a second candidate is quoted."""
+"""Minimum likelihood, relative to all candidates, at which a second candidate is quoted."""
 
 NEAREST_COUNT = 3
-"""Number of passages named if none answers."""
+"""Number of passages that are named if no passage answers."""
 
 FAR_SCORE_RATIO = 0.1
-"""Share of the best score below which a passage does not count as near."""
+"""Minimum score of a passage that counts as near, as a share of the best score."""
 
 
 @dataclass(frozen=True, slots=True)
 class QuotedAnswer:
-    """The pieces of an answer, to be joined unchanged, and the passages that they quote, in the same order.
+    """The pieces of an answer, to be joined unchanged, and the passages that the pieces quote, in the same order.
 
     ``introduced``: the first piece is an introduction by Portico, not a quotation.
     """
@@ -45,10 +47,11 @@ class QuotedAnswer:
 def quote_answer(
     question: str, judgement: Judgement, passages: Sequence[Passage], differing: Difference | None = None
 ) -> QuotedAnswer:
-    """Answer ``question`` with the best one or two candidates of ``judgement``, the candidates that answer it
-    together, or those that contradict each other.
+    """Answer ``question`` with quotations: the one or two best candidates of ``judgement``, the candidates that answer
+    the question together, or candidates that contradict each other.
 
-    If the judgement is doubtful or sources differ, a fixed sentence in the question's language comes first.
+    If the judgement is doubtful or the sources contradict each other, the answer begins with a fixed sentence in the
+    question's language.
     """
     if differing is not None:
         intro = documents_differ(question, differing.by)
@@ -73,7 +76,9 @@ def quote_answer(
 
 
 def other_side(question: str, answer: str, differing: Difference, passages: Sequence[Passage]) -> str:
-    """Return the addition to a model's ``answer`` that does not cite both sides; empty if it does."""
+    """Return the text to append to a model's ``answer`` if it does not cite both sides of a contradiction; otherwise
+    an empty string.
+    """
     cited_ranks = cited_numbers(answer, len(passages))
     missing = [side for side in differing.sides if passages[side.passage].rank not in cited_ranks]
     if not missing:
@@ -84,20 +89,20 @@ def other_side(question: str, answer: str, differing: Difference, passages: Sequ
 
 
 def near(passages: Sequence[Passage]) -> tuple[Passage, ...]:
-    """Return the passages whose score is not far below the best score, in order."""
+    """Return the passages whose score is not far below the best score, in the given order."""
     best = max((passage.score for passage in passages), default=0.0)
     return tuple(passage for passage in passages if passage.score >= FAR_SCORE_RATIO * best)
 
 
 def nearest(passages: Sequence[Passage]) -> tuple[Passage, ...]:
-    """Return the passages to name if none answers, numbered from 1."""
+    """Return the passages to name if no passage answers, numbered from 1."""
     return tuple(
         replace(passage, rank=rank) for rank, passage in enumerate(near(passages)[:NEAREST_COUNT], 1)
     )
 
 
 def _choose(question: str, candidates: Sequence[tuple[QuoteCandidate, float]]) -> list[QuoteCandidate]:
-    """Return the best candidate, and the next likely candidate that adds a fact."""
+    """Return the best candidate, followed by the next likely candidate if it adds a fact."""
     if not candidates:
         return []
     best, best_score = candidates[0]
@@ -113,11 +118,11 @@ def _choose(question: str, candidates: Sequence[tuple[QuoteCandidate, float]]) -
 
 
 def _adds(question: str, best: QuoteCandidate, quote_candidate: QuoteCandidate) -> bool:
-    """Return whether ``quote_candidate`` adds a fact: a question word that ``best`` lacks, or what ``best`` does not
-    answer.
+    """Return whether ``quote_candidate`` adds a fact: it contains a question word that ``best`` lacks, or ``best``
+    does not contain the requested number or date.
 
-    A requested number or date is in a single sentence. Other sentences repeat it or refer to something else, as does
-    another row of the table with fewer words of the question.
+    One sentence is enough for a requested number or date. Further sentences repeat it or refer to something else. The
+    same is true for another row of a table that contains fewer words of the question.
     """
     shared_terms, other_terms = (
         frozenset(stems(words(fold(question)))) & unit.terms for unit in (best, quote_candidate)
@@ -141,7 +146,9 @@ def _overlaps(quote_candidate: QuoteCandidate, other: QuoteCandidate) -> bool:
 
 
 def _block(candidate: QuoteCandidate, passage: Passage, rank: int) -> str:
-    """Return the passage's own text, each line after ``>``, with its introduction and its number."""
+    """Return the text of the candidate's unit as a block quote, with the text that introduces it and with its citation
+    number.
+    """
     unit = candidate.unit
     text = passage.text[unit.start : unit.end]
     lead = passage.text[unit.lead[0] : unit.lead[1]].strip() if unit.lead is not None else ""
@@ -149,14 +156,16 @@ def _block(candidate: QuoteCandidate, passage: Passage, rank: int) -> str:
         text = _table(lead, text, rank)
     else:
         text = f"{lead}\n\n{text}" if lead else text
-        # After code, the number would become part of the code.
+        # If the citation number directly followed code, it would become part of the code.
         apart = unit.kind == "code" or text.rstrip().endswith(("```", "~~~"))
         text = f"{text}\n\n[{rank}]" if apart else f"{text} [{rank}]"
     return "\n".join(f"> {line}" if line.strip() else ">" for line in text.split("\n"))
 
 
 def _table(header: str, row: str, rank: int) -> str:
-    """Return a Markdown table with one row that ends in its number, or a line of cells if the table has no header."""
+    """Return a Markdown table with one row that ends in its citation number, or a line of cells if the table has no
+    header.
+    """
     names, cells = _cells(header.partition("\n")[0]), _cells(row)
     if not header:
         return f"{' · '.join(filter(None, cells))} [{rank}]"
@@ -166,7 +175,7 @@ def _table(header: str, row: str, rank: int) -> str:
 
 
 def _cells(row: str) -> list[str]:
-    """Return the cells of a table line, with or without surrounding bars."""
+    """Return the cells of a table row, with or without bars at its beginning and end."""
     return [cell.strip() for cell in _BAR.split(_OUTER_BARS.sub("", row.strip()))]
 
 

@@ -1,4 +1,6 @@
-"""The sentences of an answer, read piece by piece: which of them make claims about the documents."""
+"""Splits an answer that arrives in pieces into sentences, and determines which sentences make claims about the
+documents.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +15,17 @@ from portico_server.apps.answer.units import sentences
 from portico_server.core.citation_marks import MARK_PATTERN, marks
 
 MAX_CLAIMS = 1_000
-"""Maximum number of checked sentences in an answer; everything after them is one claim without evidence
+"""Maximum number of sentences in an answer that are checked. All text after them is one claim without evidence
 (``too_long``).
 """
 
 MAX_CLAIM_CHARS = 2_000
-"""Length from which a sentence is split, in characters, so that each piece is checked separately."""
+"""Maximum length of a sentence, in characters. A longer sentence is split, so that each piece is checked separately."""
 
 MIN_CLAIM_TERMS = 2
-"""Minimum number of meaningful words; a sentence below it without a fact contains nothing to check."""
+"""Minimum number of meaningful words in a claim. A sentence with fewer words and without a fact contains nothing to
+check.
+"""
 
 _MARKUP = re.compile(
     r"(?m)^[ \t]*(?:>[ \t]?)+(?:#{1,6}[ \t])?|^[ \t]*#{1,6}[ \t]|^[ \t]*(?:[-*+•]|\d{1,3}[.)])[ \t]+|\*\*|__"
@@ -34,7 +38,7 @@ _FENCE_END = re.compile(r"\n[ \t>]*(?:```|~~~)[^\n]*(?:\n|$)")
 _FENCE_BEGIN = re.compile(r"\n[ \t>]*(?:```|~~~)")
 _MARKS = re.compile(rf"(?:[ \t]*{MARK_PATTERN})+")
 _OPEN_MARK = re.compile(r"[ \t]*[\[【][\d\s,，、;]{0,20}")
-"""Text that may become a mark of the preceding sentence."""
+"""Text that may still become a citation mark of the preceding sentence."""
 
 _MAY_END = re.compile(r"[.!?…。！？｡\n]")
 _RULE = re.compile(r"[\s|:=*_-]*$")
@@ -48,10 +52,10 @@ _DENIAL = re.compile(
 
 
 class Sentence(NamedTuple):
-    """A sentence of an answer: its offsets, its text without markup, and the numbers of the passages that it cites.
+    """A sentence of an answer: its offsets, its text without markup, and the citation numbers in it.
 
     ``kind``: ``claim``; ``other`` for a sentence that says nothing about the documents, such as a heading or a
-    question; ``rest`` for everything after the last checked sentence.
+    question; ``rest`` for all text after the last checked sentence.
     """
 
     start: int
@@ -62,28 +66,29 @@ class Sentence(NamedTuple):
 
 
 def without_markup(text: str) -> str:
-    """Replace Markdown and marks in ``text`` with spaces, keeping its length."""
+    """Replace Markdown and citation marks in ``text`` with spaces of the same length."""
     return _MARKUP.sub(lambda match: re.sub(r"[^\n]", " ", match.group()), text)
 
 
 class ClaimReader:
-    """Splits an answer that arrives in pieces. A sentence is complete when the next sentence begins, or at the end.
+    """Splits an answer that arrives in pieces into sentences. A sentence is complete when the next sentence begins or
+    the answer ends.
 
-    `feed` and `close` return pieces of text and the sentences between them, in order: a sentence follows its last
-    character and precedes the text after it.
+    `feed` and `close` return pieces of text and sentences in order: a sentence follows the piece with its last
+    character, and precedes the text after it.
     """
 
     def __init__(self) -> None:
         self._open = ""
-        """Text that does not belong to a returned sentence yet."""
+        """Text that is not yet part of a returned sentence."""
         self._start = 0
-        """Offset of the open text in the answer."""
+        """Offset in the answer at which the open text begins."""
         self._shown_chars = 0
-        """Number of characters of the open text that were already returned."""
+        """Number of characters of the open text that have already been returned."""
         self._fenced = False
         self._count = 0
         self._rest = -1
-        """Offset in the answer from which text is not checked; negative if there is no such text."""
+        """Offset in the answer after which text is not checked; negative if all text is checked."""
         self._size = 0
 
     def feed(self, text: str) -> list[str | Sentence]:
@@ -98,7 +103,7 @@ class ClaimReader:
         return [*found_sentences, *self._shown_rest()]
 
     def skip(self, text: str) -> list[str | Sentence]:
-        """Pass a piece that is not checked, after the preceding text."""
+        """Process a piece that is not checked. Return it after the preceding text."""
         found_sentences = self.close()
         self._size += len(text)
         self._start += len(text)
@@ -134,7 +139,7 @@ class ClaimReader:
         return found_sentences
 
     def _next_end(self, *, last: bool) -> int:
-        """Return where the first open sentence ends, including its marks; 0 if it may continue."""
+        """Return the end of the first open sentence, including its citation marks; 0 if the sentence may continue."""
         if not self._open:
             return 0
         if _FENCE.match(self._open) or self._fenced:
@@ -157,12 +162,12 @@ class ClaimReader:
         return 0
 
     def _behind_marks(self, end: int, limit: int) -> int:
-        """Return the position after the marks that follow a sentence."""
+        """Return the position after the citation marks that follow a sentence."""
         match = _MARKS.match(self._open, end)
         return match.end() if match is not None and match.end() <= limit else end
 
     def _fence_end(self, *, last: bool) -> int:
-        """Return the end of fenced code, which is one claim unless it is too long."""
+        """Return the end of fenced code. The whole code is one claim, unless it is too long."""
         closing = _FENCE_END.search(self._open, 0 if self._fenced else 3, MAX_CLAIM_CHARS)
         if closing is not None and (last or closing.group().endswith("\n")):
             self._fenced = False
@@ -186,8 +191,8 @@ class ClaimReader:
 
 
 def is_claim(piece: str, plain: str) -> bool:
-    """Return whether a sentence says something about the documents: not a heading, a question, a lead-in or a
-    denial.
+    """Return whether a sentence says something about the documents. A heading, a question, a lead-in or a statement
+    that the documents do not answer does not.
     """
     text = plain.strip()
     if not text or _RULE.match(text) or _HEADING.match(piece.lstrip(" >")) or text.endswith(("?", "？")):

@@ -1,7 +1,7 @@
-"""The terms for comparing a question and a sentence: rough stems of words, and pairs of CJK characters.
+"""The terms with which a question and a sentence are compared: rough stems of words, and pairs of CJK characters.
 
-Chinese is also split into words with parts of speech, which distinguish words from pairs across word boundaries, and
-names of persons and places from other words.
+Chinese text is also split into words with parts of speech. They distinguish words from pairs across word boundaries,
+and names of persons and places from other words.
 """
 
 from __future__ import annotations
@@ -19,17 +19,19 @@ _TOKEN = re.compile(rf"[^\W_{CJK}]+|[{CJK}]+")
 _IS_CJK = re.compile(rf"[{CJK}]")
 _ASKS = re.compile(r"怎么|怎样|如何|什么|为什么|多少|哪")
 _FUNCTION_TAGS = frozenset(["x", "uj", "u", "r", "p", "c", "d", "f", "ul", "y", "uz", "ug", "ud"])
-"""Punctuation, particles, pronouns, prepositions, conjunctions, adverbs and directions, as jieba names them."""
+"""jieba's tags for punctuation, particles, pronouns, prepositions, conjunctions, adverbs and directions."""
 
 
 def fold(text: str) -> str:
-    """Return ``text`` in lower case and simplified characters, with the same length except in rare cases."""
+    """Return ``text`` in lower case and in simplified characters. Its length stays the same except in rare cases."""
     lower_text = text.lower()
     return _simplifier().convert(lower_text) if _IS_CJK.search(lower_text) else lower_text
 
 
 def words(text: str) -> list[str]:
-    """Return the meaningful words of folded ``text`` in order; a run of CJK is returned as its pairs of characters."""
+    """Return the meaningful words of folded ``text`` in order. A run of CJK characters is returned as pairs of
+    characters.
+    """
     tokens: list[str] = []
     for token in _TOKEN.findall(text):
         if _IS_CJK.match(token):
@@ -41,12 +43,12 @@ def words(text: str) -> list[str]:
 
 
 def compounds(text: str) -> list[str]:
-    """Return words of folded ``text`` joined with the particle after each: "back up" as "backup"."""
+    """Return words of folded ``text``, each joined with the particle that follows it: "back up" becomes "backup"."""
     return core_words.compounds(_TOKEN.findall(text), STOP_WORDS)
 
 
 def stems(tokens: list[str]) -> list[str]:
-    """Return the terms for `words`."""
+    """Return the terms for the words that `words` returned."""
     return [word if _IS_CJK.match(word) else stem(word).removesuffix("e") for word in tokens]
 
 
@@ -58,7 +60,7 @@ def characters(text: str) -> frozenset[str]:
 
 @dataclass(frozen=True, slots=True)
 class Tagged:
-    """A Chinese word and its part of speech as named by jieba (``nr``: a person, ``ns``: a place …)."""
+    """A Chinese word and jieba's tag for its part of speech (``nr``: a person, ``ns``: a place …)."""
 
     word: str
     tag: str
@@ -99,13 +101,13 @@ def has_cjk(text: str) -> bool:
 
 @cache
 def _tagger() -> Any:
-    import rjieba  # the first text loads its dictionary
+    import rjieba  # rjieba loads its dictionary with the first text
 
     return rjieba.tag
 
 
 @cache
 def _simplifier() -> Any:
-    import opencc  # the first CJK text loads its dictionaries
+    import opencc  # opencc loads its dictionaries with the first CJK text
 
     return opencc.OpenCC("t2s")

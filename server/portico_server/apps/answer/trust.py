@@ -1,8 +1,8 @@
 """A short self-test, run once per model, that decides whether the model answers from passages in its own words.
 
 The test asks about a few tiny passages, as in a real answer, in English and in Chinese. In each language, the passages
-do not answer one of the questions. A model that answers correctly and reports missing answers may write; other models
-quote.
+do not answer one of the questions. A model that answers correctly and admits when passages do not answer writes its
+own answers; all other models only quote.
 """
 
 from __future__ import annotations
@@ -33,16 +33,20 @@ logger = logging.getLogger(__name__)
 Way: TypeAlias = Literal["write", "quote"]
 
 KIND: Final = "answer test"
-"""The kind of run that tests a model."""
+"""Kind of the runs that test a model."""
 
 VERSION: Final = 1
-"""Incremented when the questions or the judgement change. Earlier results then no longer count."""
+"""Version of the test. It is incremented when the questions or the judgement change; results of earlier versions no
+longer count.
+"""
 
 MAX_MISSES: Final = 1
-"""Number of wrong answers that a model may give and still write."""
+"""Maximum number of wrong answers with which a model passes the test."""
 
 TEST_TIMEOUT_S: Final = 180.0
-"""Seconds for all questions together, including loading the model. Questions unanswered by then count as wrong."""
+"""Time limit for all questions together, including loading the model, in seconds. Unanswered questions count as
+wrong.
+"""
 
 MAX_ANSWER_TOKENS: Final = 80
 
@@ -51,7 +55,9 @@ _LABELS: Final = ("source", "engine", "revision", "parameters")
 
 @dataclass(frozen=True, slots=True)
 class TrustQuestion:
-    """A question about ``texts``. The answer must match ``wanted`` and must not match ``wrong``; both are patterns."""
+    """A question about ``texts``. The answer must match the pattern ``wanted`` and must not match the pattern
+    ``wrong``.
+    """
 
     question: str
     texts: tuple[str, ...]
@@ -128,7 +134,7 @@ class ReaderTest:
         scheduler.handle(KIND, self._test)
 
     async def way(self, card: Card) -> Way:
-        """Return how a model answers. An untested model quotes, and its test starts."""
+        """Return how a model answers: it writes or quotes. An untested model quotes, and its test starts."""
         identity = identity_of(card)
         verdict = await self.verdict(card)
         if verdict is None and identity not in self._running_tests:
@@ -137,7 +143,7 @@ class ReaderTest:
         return verdict or "quote"
 
     async def verdict(self, card: Card) -> Way | None:
-        """Return the way on the model's card or from its test, if any."""
+        """Return how a model answers, from the model's card or from its test; ``None`` if neither decides."""
         if (label := card.labels.get("answers")) in ("write", "quote"):
             return "write" if label == "write" else "quote"
         identity = identity_of(card)
@@ -149,7 +155,9 @@ class ReaderTest:
         return self._verdicts[identity]
 
     async def _test(self, payload: Mapping[str, Any], context: Context) -> JSON:
-        """Ask a model all questions and return its answers. If the model fails entirely, it is tested another time."""
+        """Ask a model all test questions, store the score and return it with the answers. If a call fails, store
+        nothing, so that the model is tested again later.
+        """
         name, identity = str(payload["model"]), str(payload["identity"])
         answers: list[str] = []
         try:
@@ -184,7 +192,7 @@ class ReaderTest:
 
 
 def identity_of(card: Card) -> str:
-    """Return the identity of a model, from its source and its engine."""
+    """Return a value that identifies a model by its source and its engine."""
     labels = {name: card.labels.get(name) for name in _LABELS if card.labels.get(name)}
     text = json.dumps([VERSION, labels or card.name], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()

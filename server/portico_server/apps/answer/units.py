@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from portico_server.apps.language import CJK
 from portico_server.core.dataclass import dataclass
 
-# Sentence boundaries in running text. Pure functions that return offsets, so that a quotation is the
+# Sentence boundaries in running text. The functions are pure and return offsets, so that a quotation is the
 # document's own text verbatim.
 
 
 Span = tuple[int, int]
-"""Offsets of the first character and of the character after the last."""
+"""Offsets of the first character and of the position after the last character."""
 
 _CLOSERS = "\"'”’»`)\\]）】》」』*_"
 _END = re.compile(
@@ -21,11 +21,13 @@ _END = re.compile(
     rf"|(?P<narrow>[.!?…]+[{_CLOSERS}]*)(?=\s|$|[{CJK}])"
     r"|(?<![ \t])(?:(?P<blank>[ \t]*\n[ \t]*\n\s*)|(?P<line>[ \t]*\n[ \t]*))"
 )
-"""A run of white space is matched only from its beginning, so that long runs take no longer than other text."""
+"""Each run of white space is matched only from its beginning, so that long runs take no longer to process than other
+text.
+"""
 _LAST_WORD = re.compile(r"[^\s(\[\"'“‘]+$")
 _NEXT = re.compile(r"[\s\"'“‘(\[*_`«]*(?P<first>[^\W_]+)?")
 _SPEECH_VERB = re.compile(r"[^。！？\s，]{0,8}[说說道问問答喊叫][。，]")
-"""After direct speech in Chinese: the verb that reports it."""
+"""The verb that reports direct speech in Chinese and follows it."""
 
 _INITIAL = re.compile(r"(?:[^\W\d_]\.)+$")
 _NUMBER = re.compile(r"\d+\.$")
@@ -50,17 +52,17 @@ _OPENING = (
     "among until such"
 )
 _OPENERS = frozenset(_OPENING.split())
-"""Words that begin a sentence far more often than they follow an initial."""
+"""Words that often begin a sentence but rarely follow an initial."""
 
 MIN_WRAP_WIDTH = 48
-"""Line width, in columns (two per CJK character), from which a line break may be due to a full line."""
+"""Minimum line width, in columns (two per CJK character), at which a line break may mean that the line was full."""
 
 
 def sentences(text: str) -> list[Span]:
     """Return the sentences of ``text`` in order, without surrounding white space.
 
-    A period ends no sentence within a number, an address, an initial or an abbreviation. A line ends a sentence unless
-    it was broken because it was full.
+    A period does not end a sentence within a number, an address, an initial or an abbreviation. A line break ends a
+    sentence unless the line was full.
     """
     spans: list[Span] = []
     begin = 0
@@ -92,7 +94,7 @@ def _add(spans: list[Span], text: str, begin: int, end: int) -> int:
 
 
 def _ends(text: str, begin: int, match: re.Match[str]) -> bool:
-    """Return whether a period, a question mark … ends a sentence, judged by the words before and after it."""
+    """Return whether a period, question mark or other mark ends a sentence, judged by the words before and after it."""
     after = _NEXT.match(text, match.end())
     first = after["first"] if after is not None else None
     if first is None:
@@ -106,7 +108,7 @@ def _ends(text: str, begin: int, match: re.Match[str]) -> bool:
     if _INITIAL.fullmatch(word) and len(word) > 1:
         return first.lower() in _OPENERS
     if _NUMBER.fullmatch(word) and before is not None and not text[begin : before.start()].strip():
-        return False  # the number of a list item
+        return False  # this is the number of a list item
     plain = word.rstrip(".").lower()
     if plain not in ABBREVIATIONS:
         return True
@@ -114,8 +116,8 @@ def _ends(text: str, begin: int, match: re.Match[str]) -> bool:
 
 
 def _is_wrapped(text: str, start: int, end: int) -> bool:
-    """Return whether the line that ends at ``start`` continues after the break: it is full, and the next line
-    continues it.
+    """Return whether the text of the line that ends at ``start`` continues in the next line: the line is full, and the
+    next line can continue it.
     """
     line = text[text.rfind("\n", 0, start) + 1 : start]
     if _width(line) < MIN_WRAP_WIDTH or line.rstrip()[-1:] in ":：":
@@ -124,7 +126,8 @@ def _is_wrapped(text: str, start: int, end: int) -> bool:
     first_word = following.split(" ", 1)[0]
     if not following or re.match(r"[-*+•|#>]|\d+[.)]\s|```|~~~", following):
         return False
-    # If the next word had fitted into a line as long as its neighbour, the author made the break on purpose.
+    # If the next word would have fitted into the line, judged by the width of the next line, the author broke
+    # the line on purpose.
     return _width(line) + 1 + min(_width(first_word), 24) >= 0.75 * _width(following)
 
 
@@ -133,10 +136,10 @@ def _width(text: str) -> int:
 
 
 MAX_BLOCK_CHARACTERS = 900
-"""Maximum characters of a list or code with its lead-in that is quoted as a whole; a longer one is split."""
+"""Maximum size of a list or code that is quoted as a whole with its lead-in, in characters. Longer ones are split."""
 
 MAX_ITEM_CHARACTERS = 320
-"""Maximum characters of a list item that is quoted as a whole; a longer one is split into sentences."""
+"""Maximum length of a list item that is quoted as a whole, in characters. A longer item is split into sentences."""
 
 _FENCE = re.compile(r"[ \t]*(```+|~~~+)")
 _HEADING = re.compile(r"#{1,6}\s|<!--")
@@ -149,9 +152,9 @@ _UNDERLINE = re.compile(r"[=-]{3,}[ \t]*$")
 
 @dataclass(frozen=True, slots=True)
 class QuotableUnit:
-    """A quotable piece of a passage: from ``start`` to ``end`` of its text.
+    """A quotable piece of a passage: the passage's text from ``start`` to ``end``.
 
-    ``lead`` is quoted before it: the header of its table, or the introduction of its list.
+    ``lead`` is quoted before the piece: the header of its table, or the introduction of its list.
     """
 
     start: int
@@ -168,9 +171,10 @@ class _Block:
 
 
 def units(text: str, *, code: bool = False, headings: tuple[str, ...] = ()) -> list[QuotableUnit]:
-    """Return the quotable pieces of ``text`` in order. ``code``: the passage as a whole is source code or data.
+    """Return the quotable pieces of ``text`` in order. ``code``: the whole passage is source code or data.
 
-    Headings answer nothing and are omitted, those in ``headings`` even if they are not marked up.
+    Headings answer no question and are omitted. Lines that are in ``headings`` are omitted even if they are not marked
+    up as headings.
     """
     if code:
         return [QuotableUnit(start, end, "code") for start, end in _parts(text, 0, len(text))]
@@ -205,7 +209,7 @@ def units(text: str, *, code: bool = False, headings: tuple[str, ...] = ()) -> l
 
 
 def _blocks(text: str) -> Iterator[_Block]:
-    """Yield runs of lines of one kind: prose, list, table, code. Headings and rules are omitted."""
+    """Yield blocks, which are runs of lines of one kind: prose, list, table or code. Headings and rules are omitted."""
     kind, start, end = "", 0, 0
     fence = ""
     for begin, line in _lines(text):
@@ -231,7 +235,9 @@ def _blocks(text: str) -> Iterator[_Block]:
 
 
 def _kind(line: str, before: str) -> str:
-    """Return the block kind of ``line``, ``""`` for none, given the kind of the preceding line."""
+    """Return the kind of block to which ``line`` belongs, or ``""`` for none. ``before`` is the kind of the preceding
+    line.
+    """
     bare = line.strip()
     if not bare:
         return "list" if before == "list" else ""
@@ -252,7 +258,9 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _rows(text: str, block: _Block, header: Span | None) -> tuple[list[QuotableUnit], Span | None]:
-    """Return a unit for each row of a table. The first row with the rule below it is the header."""
+    """Return a unit for each row of a table, and the table's header. The first row is the header if a rule follows
+    it.
+    """
     lines = [
         (block.start + begin, block.start + begin + len(line.rstrip()), line)
         for begin, line in _lines(text[block.start : block.end])
@@ -269,7 +277,7 @@ def _rows(text: str, block: _Block, header: Span | None) -> tuple[list[QuotableU
 
 
 def _starts_within(lines: list[tuple[int, int, str]], rules: list[int]) -> bool:
-    """Return whether a Markdown table lacks its beginning, which means that its first row has no rule below it."""
+    """Return whether the beginning of a Markdown table is missing, so that no rule follows the first row."""
     return lines[0][2].lstrip().startswith("|") and 1 not in rules
 
 
@@ -292,7 +300,7 @@ def _items(text: str, block: _Block, lead: Span | None) -> Iterator[QuotableUnit
 
 
 def _parts(text: str, start: int, end: int) -> Iterator[Span]:
-    """Yield code as a whole if it is short, otherwise its paragraphs."""
+    """Yield short code as a whole, and the paragraphs of longer code."""
     if end - start <= MAX_BLOCK_CHARACTERS:
         pieces = [(start, end)]
     else:

@@ -9,11 +9,11 @@ from portico_server.core.dataclass import dataclass
 
 @dataclass(frozen=True, slots=True)
 class DecisionLines:
-    """Decision lines for a weighted sum with ``constant``. Below ``absent`` no answer exists, below ``doubtful`` it is
-    uncertain.
+    """Thresholds for a weighted sum to which ``constant`` is added. Below ``absent``, the answer counts as missing;
+    below ``doubtful``, it counts as uncertain.
 
-    Of the unanswerable training questions, 94 percent score below the first line, unless more than one in twenty
-    answerable questions would; three percent of all questions score between the two lines.
+    94 percent of the unanswerable training questions score below ``absent``, or fewer if otherwise more than one in
+    twenty answerable questions would. Three percent of all questions score between the two thresholds.
     """
 
     constant: float
@@ -59,7 +59,7 @@ SENTENCE: Mapping[str, float] = {
     "chinese_above": 0.616,
     "common": 0.638,
 }
-"""Weights that determine which candidate answers: only differences between the candidates of a question matter."""
+"""Weights that determine which candidate answers. Only differences between the candidates of one question matter."""
 
 EVIDENCE: Mapping[str, float] = {
     "passage": 0.156,
@@ -77,7 +77,7 @@ EVIDENCE: Mapping[str, float] = {
     "soft_plain": 3.17,
     "cosine": 7.46,
 }
-"""Weights for the log-odds that the passages contain an answer."""
+"""Weights of the features that determine the log-odds that the passages contain an answer."""
 
 EVIDENCE_LINES = DecisionLines(-10.035, -0.752, 0.099)
 
@@ -102,7 +102,7 @@ EVIDENCE_CJK: Mapping[str, float] = {
     "soft_plain": 4.052,
     "cosine": 4.996,
 }
-"""Weights of the evidence for questions in Chinese."""
+"""As `EVIDENCE`, for questions in Chinese."""
 
 EVIDENCE_CJK_LINES = DecisionLines(-17.079, -0.615, 0.079)
 
@@ -137,7 +137,7 @@ SENTENCE_WITHOUT_VECTORS: Mapping[str, float] = {
     "chinese_above": 0.818,
     "common": -1.179,
 }
-"""Weights of a sentence for stores without vectors of single words."""
+"""As `SENTENCE`, for stores without vectors of single words."""
 
 EVIDENCE_WITHOUT_VECTORS: Mapping[str, float] = {
     "passage": 0.828,
@@ -191,17 +191,19 @@ CHAIN: Mapping[str, float] = {
     "words_of_hop": 0.212,
     "words_square": -0.507,
 }
-"""Weights for the log-odds that the sentences of a chain, each naming something from the previous one, answer
-together.
+"""Weights of the features that determine the log-odds that the sentences of a chain answer together. In a chain, each
+sentence contains a name from the previous sentence.
 """
 
 CHAIN_LINES = DecisionLines(-3.685, 1.089, 2.015)
-"""Decision lines of chains. Three percent of the questions without an answer score above the first; of those with a
-missing hop, one in ten scores above the second.
+"""Thresholds for chains. Three percent of the questions without an answer score above ``absent``; of the questions
+with a missing hop, one in ten scores above ``doubtful``.
 """
 
 CHAIN_ONE_SCORE = 0.650
-"""Score above which a single sentence that names what the question names keeps the question from being denied."""
+"""Minimum score at which a single sentence that contains a name from the question prevents the question from counting
+as unanswered.
+"""
 
 CHAIN_CJK: Mapping[str, float] = {
     "cover": -0.758,

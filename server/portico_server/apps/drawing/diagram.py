@@ -1,4 +1,4 @@
-"""The parts of an app as a tree that can be drawn, in one form for flows and agents."""
+"""The parts of an app as a tree that can be drawn. Flows and agents use the same kind of tree."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from portico_server.db.steps import StepRow
 Shape: TypeAlias = Literal["leaf", "chain", "fan", "choice", "frame", "graph"]
 
 MAX_BOXES: Final = 1_000
-"""Maximum number of boxes in a diagram that a person can still read."""
+"""Maximum number of boxes in a diagram. A person could not read a larger diagram."""
 
 
 @dataclass(frozen=True, slots=True)
 class DiagramNode:
     """A box, or several boxes that belong together.
 
-    ``chain``: its children one after another. ``fan``: side by side, all of them. ``choice``: side by side, one of
-    them; ``labels`` says when. ``frame``: around one child; ``again`` draws a way back. ``graph``: each child after
-    those in ``after``.
+    ``chain``: the children follow one another. ``fan``: all children side by side. ``choice``: the children are side
+    by side, and one of them is chosen; ``labels`` says when. ``frame``: a frame around one child; ``again`` draws a
+    way back. ``graph``: each child follows the children listed in ``after``.
     """
 
     name: str
@@ -37,20 +37,20 @@ class DiagramNode:
     children: tuple[DiagramNode, ...] = ()
     labels: tuple[str, ...] = ()
     passes: bool = False
-    """For a choice: whether the input may continue unchanged."""
+    """For a choice: whether the input may pass unchanged, without any of the children."""
     again: bool = False
     after: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 def of_flow(flow_spec: FlowSpec, *, conditions: bool = True) -> DiagramNode:
-    """Return a flow as a tree of boxes, with its conditions. Raise `InvalidRequest` if the flow is too large to
-    read.
+    """Return a flow as a tree of boxes, with its conditions unless ``conditions`` is false. Raise `InvalidRequest` if
+    the flow is too large for a readable diagram.
     """
     return _Tree(conditions).node(flow_spec.step)
 
 
 def of_agent(name: str, spec: Mapping[str, Any]) -> DiagramNode:
-    """Return an agent with its tools, its stores and the agents that it calls."""
+    """Return an agent as a graph with its tools, its stores and the agents that it calls."""
     nodes: dict[str, DiagramNode] = {}
     after: dict[str, frozenset[str]] = {}
     _agent(name, spec, "", nodes, after)
@@ -64,7 +64,9 @@ def _agent(
     nodes: dict[str, DiagramNode],
     after: dict[str, frozenset[str]],
 ) -> None:
-    """Add an agent and what it uses to ``nodes``; whatever several agents use has one box."""
+    """Add an agent and everything that it uses to ``nodes``. A tool, store or agent that several agents use gets
+    one box.
+    """
 
     def put(key: str, node: DiagramNode, user: str) -> None:
         if len(nodes) >= MAX_BOXES:
@@ -144,7 +146,7 @@ class _Tree:
 
 
 def _summarize(step: FlowStep) -> str:
-    """Return what a step uses, in one or two words."""
+    """Return the model, tool or store that a step uses, in one or two words."""
     match step.op:
         case (
             flow.LlmStep(model=model)
@@ -197,14 +199,14 @@ _ENTITIES = str.maketrans({"#": "#35;", "&": "#38;", '"': "#quot;", "<": "#lt;",
 
 @dataclass(frozen=True, slots=True)
 class _Ends:
-    """The first boxes of a part, with the labels of the arrows to them, and its last boxes."""
+    """The first boxes of a part, with the labels of the arrows to these boxes, and the part's last boxes."""
 
     entries: tuple[tuple[str, str], ...]
     exits: tuple[tuple[str, str], ...]
 
 
 def mermaid(root: DiagramNode) -> str:
-    """Return the flowchart, from ``input`` to ``output``."""
+    """Return a diagram as a Mermaid flowchart, from ``input`` to ``output``."""
     return _MermaidWriter().write(root)
 
 
@@ -318,24 +320,26 @@ class _MermaidWriter:
 
 
 def _text(text: str) -> str:
-    """Return quoted text in which Mermaid's own syntax is written as entities."""
+    """Return quoted text in which characters of Mermaid's syntax are written as entities."""
     short = " ".join(text.split())
     short = short if len(short) <= 60 else f"{short[:59]}…"
     return short.translate(_ENTITIES)
 
 
-# The steps of a run as a Mermaid Gantt chart: their durations and their overlap. Source:
+# The steps of a run as a Mermaid Gantt chart: how long they took and which overlap. Source:
 # https://mermaid.js.org/syntax/gantt.html
 
 
 MAX_BARS = 500
-"""Maximum number of bars in a chart that a person can still read; the longest are shown."""
+"""Maximum number of bars in a chart, so that a person can read it. A chart shows the longest steps."""
 
 _SIGNS = str.maketrans(dict.fromkeys(":;#,\n", " "))
 
 
 def gantt(run_id: str, rows: Sequence[StepRow]) -> str:
-    """Return the chart. Its times begin with the first step; skipped steps are omitted, failed steps are marked."""
+    """Return the chart for a run. Its time axis begins with the first step; skipped steps are omitted, failed steps
+    are marked.
+    """
     shown_rows = [row for row in rows if row.status != "skipped"]
     shown_rows = sorted(shown_rows, key=lambda row: -row.milliseconds)[:MAX_BARS]
     shown_rows.sort(key=lambda row: (row.started_at, len(row.path)))

@@ -1,9 +1,10 @@
-"""A diagram as SVG: boxes in layers with arrows between them, readable on light and dark backgrounds, without a
-browser.
+"""A diagram as SVG: boxes in layers with arrows between them, readable on light and dark backgrounds. It is drawn
+without a browser.
 
-All measures are in pixels. A part is laid out from the inside out: each part knows its size, and where arrows enter
-and leave it, in the middle of its upper and lower edge. The box or frame of a step has its path in ``data-step``, as
-in the trace of a run: the names of the enclosing steps and its own, without item numbers.
+All measures are in pixels. The layout proceeds from the inside out: each part knows its size, and where arrows enter
+and leave it, in the middle of its upper and lower edge. The box or frame of a step has the step's path in
+``data-step``, as in the trace of a run: the names of the enclosing steps and the step's own name, without item
+numbers.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from portico_server.apps.drawing.diagram import DiagramNode
 from portico_server.core.dataclass import dataclass
 
 CHARACTER_WIDTH: Final = 7.2
-"""Width of a letter in 12 pixel text; East Asian letters are nearly twice as wide."""
+"""Width of a character in 12-pixel text; East Asian characters are nearly twice as wide."""
 
 LINE_PIXELS: Final = 17.0
 PADDING_PIXELS: Final = 14.0
@@ -48,7 +49,7 @@ Draw = Callable[[float, float], list[str]]
 
 @dataclass(frozen=True, slots=True)
 class _SvgPart:
-    """A part that is laid out. ``draw`` places its upper left corner at a position."""
+    """A part whose layout is known. ``draw`` draws the part with its upper left corner at a position."""
 
     width: float
     height: float
@@ -56,7 +57,7 @@ class _SvgPart:
 
 
 def svg(root: DiagramNode) -> str:
-    """Return the whole diagram, from ``input`` to ``output``."""
+    """Return a diagram as SVG, from ``input`` to ``output``."""
     part = _part(root, root.name)
     if root.kind != "agent":
         part = _stack([_end("input"), part, _end("output")])
@@ -148,7 +149,9 @@ def _stack(parts: Sequence[_SvgPart]) -> _SvgPart:
 
 
 def _beside(node: DiagramNode, labels: Sequence[str], path: str) -> _SvgPart:
-    """Place parts side by side, with an arrow to and from each; a label without a part is a path around all of them."""
+    """Place parts side by side, with an arrow to and from each part. A label without a part stands for a path around
+    all parts.
+    """
     parts: list[_SvgPart | None] = [_part(child, f"{path}.{child.name}") for child in node.children]
     parts += [None] * (len(labels) - len(parts))
     texts = [_short(label) for label in labels]
@@ -217,12 +220,14 @@ def _framed(node: DiagramNode, title: str, inner: _SvgPart, note: str, path: str
 
 
 def _layered(node: DiagramNode, path: str) -> _SvgPart:
-    """Draw the boxes of a graph in layers, each below everything it waits for; arrows bend where they cross layers."""
+    """Draw the boxes of a graph in layers: each box is below all boxes that it waits for. Arrows that cross layers are
+    bent.
+    """
     parts = {child.name: _part(child, f"{path}.{child.name}") for child in node.children}
     depth: dict[str, int] = {}
 
     def layer(name: str) -> int:
-        # The order of a graph is checked to be free of cycles.
+        # The specification was checked, so the graph has no cycles.
         if name not in depth:
             depth[name] = 1 + max((layer(other_name) for other_name in node.after.get(name, ())), default=-1)
         return depth[name]
@@ -262,7 +267,9 @@ def _layered(node: DiagramNode, path: str) -> _SvgPart:
 
 
 def _bent(source: tuple[float, float, float], target: tuple[float, float, float], offset: float) -> str:
-    """Return an arrow between two layers. ``offset`` leads it around the layers between, which are in the middle."""
+    """Return an arrow between two layers. ``offset`` moves it sideways around the layers in between, which are
+    centred.
+    """
     (x1, _top, y1), (x2, y2, _bottom) = source, target
     bend = max(18.0, (y2 - y1) / 2)
     path = f"M{x1:.1f} {y1:.1f}C{x1 + offset:.1f} {y1 + bend:.1f} {x2 + offset:.1f} {y2 - bend:.1f} {x2:.1f} {y2:.1f}"

@@ -1,4 +1,5 @@
 """Flows: apps as data. A specification is parsed, checked as a whole, compiled, and run by one executor.
 
-May import `portico_server.runs` and below; accesses models, stores and tools by name through `Context.call`.
+May import `portico_server.runs` and the packages below it. Flows access models, stores and tools by name through
+`Context.call`.
 """

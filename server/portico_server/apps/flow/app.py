@@ -1,4 +1,4 @@
-"""A flow as a Servable: a chat model, a tool and an app under the same name."""
+"""A flow as a Servable: one name under which it can be called as a chat model, as a tool and as an app."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from portico_server.core.request import AppInput, AppOutput, Chat, ChatReply, Me
 from portico_server.core.servable import Card
 
 MESSAGES = "messages"
-"""The key under which a flow with an object as input may receive the whole conversation."""
+"""Name of the input property in which a flow can receive the whole conversation."""
 
 
 class Executions(Protocol):
@@ -30,11 +30,11 @@ class Executions(Protocol):
 
 
 class FlowApp:
-    """Runs its flow within the run that calls it.
+    """Runs a flow within the run that calls it.
 
-    `AppInput` passes the input unchanged. `Chat` passes the text of the last message, or, if the input schema is an
-    object: that text under its only required text property, and the whole conversation under ``messages``. The earlier
-    messages are the flow's ``history``.
+    `AppInput` passes the input unchanged. `Chat` passes the text of the last message. If the input schema is an
+    object, `Chat` passes an object with this text as its only required text property, and with the whole conversation
+    under ``messages``. The earlier messages are the flow's ``history``.
     """
 
     def __init__(
@@ -73,7 +73,10 @@ class FlowApp:
             value, execution = await self._executions.call(self.flow, context, request.value)
             return AppOutput(value, execution.usage, execution.citations)
         if not isinstance(request, Chat):
-            raise InvalidRequest(f"'{self.card.name}' is an app: it accepts chat messages, or its input.")
+            raise InvalidRequest(
+                f"'{self.card.name}' is an app: it accepts chat messages, or an input that matches its "
+                "schema."
+            )
         input_value, history = as_input(self.flow, request.messages)
         value, execution = await self._executions.call(self.flow, context, input_value, history)
         text = as_answer(value, self._executions.address)
@@ -90,7 +93,7 @@ class FlowApp:
 
 
 def as_answer(value: Any, address: str = "") -> str:
-    """Return an output as text for a chat: tool-made files as Markdown links, a transcript as text.
+    """Return an output as text for a chat: files made by tools as Markdown links, a transcript as text.
 
     ``address`` is the daemon's address, with which the links begin.
     """
@@ -107,7 +110,7 @@ def as_answer(value: Any, address: str = "") -> str:
 
 
 def _is_made(value: Any) -> bool:
-    """Return whether a value is the output of a tool step that made files or transcribed a recording."""
+    """Return whether a value is the output of a tool step that made files or transcribed speech."""
     if not isinstance(value, dict):
         return False
     links = value.get("artifacts")
@@ -117,7 +120,7 @@ def _is_made(value: Any) -> bool:
 
 
 def models_asked(flow: FlowSpec) -> tuple[str, ...]:
-    """Return the chat models and apps that a flow calls, by the names in its specification."""
+    """Return the chat models and apps that a flow calls, under their names in its specification."""
     names: list[str] = []
     for step in every(flow.step):
         match step.op:
@@ -129,13 +132,13 @@ def models_asked(flow: FlowSpec) -> tuple[str, ...]:
 
 
 def as_input(flow: FlowSpec, messages: Sequence[Message]) -> tuple[Any, Sequence[Message]]:
-    """Return a conversation as the input of a flow, and the messages before the last one."""
+    """Return the input that a flow gets from a conversation, and the messages before the last message."""
     last = messages[-1]
     content = last.get("content")
     text = content if isinstance(content, str) else _text(content)
     schema = flow.input_schema or {}
     if schema.get("type") != "object":
-        # Parts with images stay parts: a vision model in a later step can read them.
+        # Content with images stays a list of parts, so that a vision model in a later step can read it.
         plain = isinstance(content, str) or all(part.get("type") == "text" for part in content or ())
         return (text if plain else content), messages[:-1]
     properties: Mapping[str, Any] = schema.get("properties") or {}
@@ -149,7 +152,7 @@ def as_input(flow: FlowSpec, messages: Sequence[Message]) -> tuple[Any, Sequence
     elif texts:
         raise InvalidRequest(
             f"The app '{flow.name}' requires {', '.join(texts)}, which a chat message cannot provide. Call "
-            f"it with its input: POST /api/apps/{flow.name}/run.",
+            f"the app with its input: POST /api/apps/{flow.name}/run.",
             code="needs_input",
             param="messages",
         )

@@ -1,4 +1,4 @@
-"""Size limits for the values of a flow: for each value, and for all step outputs of a run."""
+"""Size limits for the values of a flow: for single values, and for all step outputs of a run."""
 
 from __future__ import annotations
 
@@ -16,36 +16,40 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 MAX_VALUE_MB: Final = 16
-"""Maximum size of one value as JSON, in MiB, unless a setting overrides it."""
+"""Default maximum size of one value as JSON, in MiB."""
 
 MAX_RUN_MB: Final = 512
-"""Maximum total size of the step outputs of one run, in MiB, unless a setting overrides it."""
+"""Default maximum total size of the step outputs of one run, in MiB."""
 
 
 MAX_TURN_MB: Final = 64
 """Maximum size of the messages that an agent's turn adds, including those of its sub-agents, in MiB."""
 
 MAX_RUNS_PER_KEY: Final = 4
-"""Maximum total size of a key's runs in progress, in multiples of the largest run."""
+"""Maximum total size of a key's runs in progress, as a multiple of the maximum size of one run."""
 
 MAX_STEPS_AT_ONCE: Final = 1_000
-"""Maximum number of concurrent steps of all flows that one key has in progress; further steps run one after another. A
-step counts for the square of the number of flows that called its flow: its siblings may each call as many again,
-and unwinding them after a failure is equally deep.
+"""Maximum number of concurrent steps in all flows that one key has in progress; further steps run one after another.
+Each step counts ``(1 + depth)²``, where ``depth`` is the number of flows that called its flow: the steps next to it
+may each call as many steps again, and a failure must unwind as many levels.
 """
 
 _BYTES_PER_TURN: Final = 256 * 2**10
-"""Size of step outputs after which a run yields to all other work: milliseconds."""
+"""Total size of step outputs, in bytes, after which a run yields to all other work. Processing them takes
+milliseconds.
+"""
 
 _MAX_PARTS_AT_ONCE: Final = 10_000
-"""Number of parts of values processed in one piece: milliseconds."""
+"""Number of parts of values that are processed without a thread. This takes milliseconds."""
 
 _STEP_BYTES: Final = 4 * 2**10
-"""Minimum size that every step counts for, whatever its output."""
+"""Minimum size, in bytes, for which a step counts, even if its output is smaller."""
 
 
 class _KeyRuns:
-    """The usage of one key's runs in progress, the number of their concurrent steps, and whose turn it is."""
+    """The usage of one key's runs in progress: the size of their outputs, the number of their concurrent steps, and
+    which of them may proceed.
+    """
 
     def __init__(self) -> None:
         self.taken = 0
@@ -55,8 +59,8 @@ class _KeyRuns:
         self.computing = asyncio.Lock()
 
     async def give_way(self) -> None:
-        """Yield to other work after many or large steps. Of all steps that could begin, one runs per iteration of the
-        event loop while other work waits.
+        """Yield to other work after many or large steps. While other work waits, only one of the steps that could
+        begin runs per iteration of the event loop.
         """
         self.since += _STEP_BYTES
         if self.since >= _BYTES_PER_TURN or self._turn.locked():
@@ -66,7 +70,7 @@ class _KeyRuns:
 
 
 class ValueBudget:
-    """All limits, and the usage of one run. Values are measured as JSON before they are serialized."""
+    """All size limits, and the usage of one run. Values are measured as JSON before they are serialized."""
 
     __slots__ = (
         "_is_bounded",
@@ -89,7 +93,9 @@ class ValueBudget:
         self._runs_by_key: WeakValueDictionary[str, _KeyRuns] = WeakValueDictionary()
 
     def fresh(self, key: str = "") -> ValueBudget:
-        """Return a budget with the same limits for another run of the key; without a key, it is on no key's account."""
+        """Return a budget with the same limits for another run of ``key``. Without a key, no key's total limit
+        applies.
+        """
         value_budget = ValueBudget()
         value_budget._max_value, value_budget._max_run = self._max_value, self._max_run
         value_budget._sizes = JsonSizes(self._max_value)
@@ -99,23 +105,23 @@ class ValueBudget:
         return value_budget
 
     def release(self) -> None:
-        """Remove the outputs of an ended run from its key's account."""
+        """Stop counting the outputs of an ended run towards its key's total."""
         self._runs.taken -= self._reserved_bytes
         self._reserved_bytes = 0
 
     async def give_way(self) -> None:
-        """Yield to other work when a step begins or has failed, after many or large steps."""
+        """Yield to other work after many or large steps. Called when a step begins or has failed."""
         await self._runs.give_way()
 
     @contextmanager
     def workers(self, requested_count: int, depth: int = 0) -> Iterator[int]:
-        """Reserve up to ``requested_count`` concurrent steps for the block, as many as the key has room for and at
+        """Reserve up to ``requested_count`` concurrent steps for the block: as many as the key may still run, but at
         least one.
 
-        ``depth`` is the number of flows around the flow of the steps.
+        ``depth`` is the number of flows that called the flow of these steps.
         """
         runs, weight = self._runs, (1 + depth) ** 2
-        # The first runs in place of this step.
+        # The first concurrent step replaces the step that called this method, so it needs no reservation.
         extra_count = max(0, min(requested_count - 1, (MAX_STEPS_AT_ONCE - runs.at_once) // weight))
         runs.at_once += extra_count * weight
         try:
@@ -124,8 +130,8 @@ class ValueBudget:
             runs.at_once -= extra_count * weight
 
     async def compute(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Return the result of ``work``, a pure function, on values of the run. If the values are large, it runs in a
-        thread, one at a time per key, so that other work continues.
+        """Return the result of ``work``, a pure function of the run's values. If the values are large, the function
+        runs in a thread, one at a time per key, so that other work continues.
         """
         token = PARTS_LEFT.set([_MAX_PARTS_AT_ONCE])
         try:
@@ -138,17 +144,17 @@ class ValueBudget:
             return await pools.VALUES.run(work, *args, **kwargs)
 
     async def take_value(self, value: Any, at: str) -> None:
-        """Count the input of a run, or a value built from step outputs. Raises as `take`."""
+        """Count the input of a run, or a value built from step outputs. Raises the same errors as `take`."""
         self.take(await self.compute(self._sizes.of, value), at)
 
     def require(self, value: Any, at: str) -> Any:
-        """Return the value. Raise `InvalidRequest` that names ``at`` if it is too large."""
+        """Return the value. If it is too large, raise `InvalidRequest` that names ``at``."""
         if not isinstance(value, bool | int | float | None):
             self.require_size(self._sizes.of(value), at)
         return value
 
     def require_size(self, size: int, at: str) -> None:
-        """Raise `InvalidRequest` that names ``at`` if the size in bytes is too large."""
+        """If ``size``, in bytes, is too large for a value, raise `InvalidRequest` that names ``at``."""
         if size > self._max_value:
             raise InvalidRequest(
                 f"{at}: the value is larger than {self._max_value // 2**20} MiB, the maximum for a value "
@@ -158,14 +164,16 @@ class ValueBudget:
             )
 
     def take(self, size: int, at: str) -> None:
-        """Count the output of a step. Raise `InvalidRequest` if it, or all outputs of the run together, are too large,
-        and `TooMany` if the key's runs are too large together.
+        """Count the output of a step. Raise `InvalidRequest` if the output is too large or all outputs of the run
+        together are, and `TooMany` if the outputs of all the key's runs together are too large.
         """
         self.require_size(size, at)
         self._count(size, at)
 
     async def hold(self, value: Any, at: str) -> None:
-        """Count a message that an agent's turn keeps, whatever its size. Raises as `take` for all messages together."""
+        """Count a message that an agent's turn keeps. The size of a single message is not limited; the total is, and
+        raises the same errors as `take`.
+        """
         size = await self.compute(self._sizes.of, value)
         if self._reserved_bytes + size > MAX_TURN_MB * 2**20:
             raise InvalidRequest(
@@ -179,7 +187,7 @@ class ValueBudget:
         if self._is_bounded and self._runs.taken + size > limit:
             raise TooMany(
                 f"{at}: the step outputs of all flows that this key has in progress exceed "
-                f"{limit // 2**20} MiB in total. Wait for a flow to end, or cancel one.",
+                f"{limit // 2**20} MiB in total. Wait for a flow to end, or cancel a flow.",
                 code="too_many_at_once",
                 param=at,
                 retry_after=5.0,

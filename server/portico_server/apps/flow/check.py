@@ -1,4 +1,4 @@
-"""Check of a whole flow before any of it runs: names, references, incompatible values."""
+"""Check of a whole flow before any step runs: names, references, incompatible values."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ from portico_server.core.registry import Registry
 from portico_server.core.servable import Card
 
 Shape: TypeAlias = Literal["text", "list", "object", "number", "any"]
-"""What is known about a value in advance."""
+"""The type of a value, as far as it is known before the flow runs."""
 
 CODE_MAY_STAND: Final = ("input", "when", "on", "condition", "until", "over", "output", "value")
-"""Fields whose value may be code, because the executor awaits it."""
+"""Fields that may contain code. The executor awaits the code in these fields."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Later:
-    """The later steps of a pipeline, and those of the enclosing pipelines."""
+    """The later steps of a pipeline, and of the pipelines that enclose it."""
 
     places: Mapping[str, int]
-    """The position of each step in the pipeline."""
+    """The position of each step in the pipeline, keyed by step name."""
     at: int = 0
     outer: _Later | None = None
 
@@ -58,19 +58,21 @@ _NOWHERE: Final = _Later({})
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """What a step can see: the outputs of earlier steps, and its enclosing combinators."""
+    """What a step can refer to: the outputs of earlier steps, and the combinators that enclose it."""
 
     names: Mapping[str, Shape]
     value: Shape
     later: _Later = _NOWHERE
-    """Steps of the enclosing pipelines that an error may jump to."""
+    """Steps of the enclosing pipelines to which an error may jump."""
     item: bool = False
     index: bool = False
     state: bool = False
 
 
 async def check(flow: FlowSpec, registry: Registry, caller: Principal, world: FlowServices) -> None:
-    """Raise `InvalidRequest` with the location of the first error, its reason, and the nearest name."""
+    """Raise `InvalidRequest` for the first error, with its location and reason, and with the nearest existing name if
+    a name is wrong.
+    """
     everywhere = {step.name: step.at for step in every(flow.step)}
     checker = _Checker(registry, caller, everywhere, world.agents)
     await checker.step(flow.step, _View({}, _of_schema(flow.input_schema)))
@@ -97,7 +99,7 @@ class _Checker:
         self._looked_at = 0
 
     async def step(self, step: FlowStep, view: _View) -> Shape:
-        """Check a step and all steps below it. Return the shape of its output."""
+        """Check a step and all steps inside it. Return the shape of its output."""
         self._looked_at += 1
         if not self._looked_at % _STEPS_AT_ONCE:
             await asyncio.sleep(0)  # a flow may have thousands
@@ -123,7 +125,7 @@ class _Checker:
         return await self._op(step, view)
 
     def _own_expressions(self, step: FlowStep) -> list[Expression]:
-        """Return the step's expressions that are evaluated in its own scope."""
+        """Return the expressions of a step that are evaluated in the step's own scope."""
         inner = {"until", "output"}
         mine = expressions(step)
         apart = [getattr(step.op, name) for name in inner if getattr(step.op, name, None) is not None]
@@ -132,7 +134,9 @@ class _Checker:
         return [item for item in mine if not any(item is other_item for other_item in apart)]
 
     def _sees(self, step: FlowStep, expression: Expression, view: _View) -> None:
-        """Check that every reference resolves, and that code is only used where it can be awaited."""
+        """Check that every reference in an expression resolves, and that code occurs only where the executor
+        awaits it.
+        """
         for part in walk(expression):
             if isinstance(part, CodeExpression) and part is not expression:
                 raise _wrong(
@@ -170,8 +174,8 @@ class _Checker:
         if name in self._everywhere:
             raise InvalidRequest(
                 f"{reference.at} refers to the step '{name}', which has not ended at that point or is inside "
-                f"another step: it is at {self._everywhere[name]}. Refer to a step before this "
-                f"one{', such as ' + ', '.join(list(view.names)[-3:]) if view.names else ''}.",
+                f"another step: it is at {self._everywhere[name]}. Refer to an earlier "
+                f"step{', such as ' + ', '.join(list(view.names)[-3:]) if view.names else ''}.",
                 code="step_not_visible",
                 param=reference.at,
             )
@@ -371,7 +375,7 @@ class _Checker:
 
 
 def _merge_scopes(inner: dict[str, Shape], outer: Mapping[str, Shape]) -> Mapping[str, Shape]:
-    """Return what is visible from the inside, without copying what is visible from the outside."""
+    """Return the names visible in an inner scope: its own and those of the outer scope, which are not copied."""
     maps: list[Any] = outer.maps if isinstance(outer, ChainMap) else [outer]
     return ChainMap(inner, *maps)
 

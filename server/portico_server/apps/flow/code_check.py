@@ -1,4 +1,4 @@
-"""Checks of the code and schemas in a flow before any of it runs."""
+"""Checks of the code and schemas in a flow before any step runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from portico_server.core.principal import Principal
 
 
 async def check_code(flow: FlowSpec, evaluator: Evaluator, caller: Principal) -> None:
-    """Raise `InvalidRequest` for an invalid JSON schema, and for code that the sandbox can never run.
+    """Raise `InvalidRequest` for an invalid JSON schema, or for code that the sandbox cannot run.
 
     Raise `Forbidden` if ``caller`` may not run code.
     """
@@ -28,7 +28,7 @@ async def check_code(flow: FlowSpec, evaluator: Evaluator, caller: Principal) ->
 
 
 def _schemas(flow: FlowSpec) -> Iterator[tuple[str, Mapping[str, Any] | None]]:
-    """Yield all JSON schemas in a flow with their locations."""
+    """Yield the locations and contents of all JSON schemas in a flow."""
     yield "flow.input_schema", flow.input_schema
     yield "flow.output_schema", flow.output_schema
     for step in every(flow.step):

@@ -1,4 +1,4 @@
-"""The combinators: the inputs of their steps, the order in which these run, and the use of their outputs."""
+"""The combinators: which inputs their steps get, in which order the steps run, and what becomes of their outputs."""
 
 from __future__ import annotations
 
@@ -181,7 +181,8 @@ async def _graph(
     steps = {child.name: child for child in op.steps}
 
     async def work(number: int) -> None:
-        child = steps[op.order[number]]  # no step waits for a later one: few workers suffice
+        # no step waits for a step that is later in this order, so even few workers suffice
+        child = steps[op.order[number]]
         for name in op.after[child.name]:
             await events[name].wait()
         async with slots:
@@ -203,8 +204,9 @@ async def _subflow(
     app = await host.world.app(op.app, host.context.caller)
     if app.flow is None:
         reply = await ask(host, op.app, asking(scope.value), step, note)
-        return note.keep(reply.content)  # it is a single step here, and is not asked again
-    # The flow runs within this flow: its steps are stored in the same journal.
+        # the app counts as a single step of this flow; its recorded answer is reused on repetition
+        return note.keep(reply.content)
+    # The other flow runs as part of this flow: its steps are stored in the same journal.
     below = f"{path}.{app.flow.step.name}"
     context = deeper(host.context, op.app)
     return await host.inner(app.flow, scope.value, context, below, is_streamed=step.at in host.voices)

@@ -14,10 +14,12 @@ from portico_server.core.context import depth_of
 async def run_each(
     budget: ValueBudget, count: int, limit: int, work: Callable[[int], Awaitable[Any]], *, depth: int = 0
 ) -> list[Any]:
-    """Run ``await work(n)`` for n from 0 to ``count``, ``limit`` at a time (0: all), or fewer if the key is busy.
+    """Run ``await work(n)`` for n from 0 to ``count``, ``limit`` at a time (0: all), or fewer if the key already runs
+    many steps.
 
-    Return the results in the order of n. ``depth`` is the number of flows around that of the work. The first error
-    cancels the other pieces and is raised once they have ended; of several errors, that of the lowest n.
+    Return the results in the order of n. ``depth`` is the number of flows that called the flow of the work. The first
+    error cancels the other pieces of work and is raised after they have ended. If there are several errors, the error
+    of the lowest n is raised.
     """
     results: list[Any] = [None] * count
     numbers = iter(range(count))
@@ -42,8 +44,8 @@ async def run_each(
 
 
 async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
-    """Cancel the unfinished tasks and wait for them. Tasks within many flows take long to unwind, so one is cancelled
-    per iteration of the event loop, to let other work run.
+    """Cancel the unfinished tasks and wait for them. A task that runs inside many flows takes long to unwind, so one
+    task is cancelled per iteration of the event loop, to let other work run.
     """
     pending_tasks = [task for task in tasks if not task.done()]
     untold = iter(pending_tasks)
@@ -58,5 +60,5 @@ async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
 
 
 async def each_of(host: StepHost, count: int, limit: int, work: Callable[[int], Awaitable[Any]]) -> list[Any]:
-    """Run `each` within the budget of a running flow."""
+    """Run `run_each` within the budget of a running flow."""
     return await run_each(host.budget, count, limit, work, depth=depth_of(host.context))

@@ -1,8 +1,8 @@
 """The executor of all flows, durable or not.
 
-A step's path consists of the names that lead to it, with the iteration in brackets and, from the second attempt on,
-the attempt after ``#``: ``story.chapters[3].draft``. Steps whose path is in the journal are not repeated; combinators
-are walked again and find their steps in the journal.
+A step's path consists of the names that lead to the step, with the iteration in brackets and, from the second attempt
+on, the attempt after ``#``: ``story.chapters[3].draft``. Steps whose path is in the journal are not repeated.
+Combinators are executed again and find their steps in the journal.
 """
 
 from __future__ import annotations
@@ -41,15 +41,16 @@ _MAKES_VALUES: Final = frozenset({"pipeline", "graph", "parallel", "diverter"})
 """Combinators whose output may differ from the outputs of their steps."""
 
 MAX_RETRY_S: Final = 300.0
-"""Maximum seconds between two attempts."""
+"""Maximum wait between two attempts, in seconds."""
 
 
 class Execution:
-    """One run of one flow. ``usage`` and ``citations`` cover all its steps so far.
+    """One run of one flow. ``usage`` and ``citations`` cover all steps that have run so far.
 
     ``replays``: whether outputs in the journal are reused. ``turn`` counts how often the run was asked to repeat steps
     that had ended: a repeated step is a new effect, with a new key. ``answered_functions``: the client functions that
-    the listener of the run executes; ``None`` for all that no worker serves. All other functions go to their workers.
+    the client listening to the run executes; ``None`` for all functions that no worker serves. Workers execute all
+    other functions.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class Execution:
         self.citations: tuple[Passage, ...] = ()
         self.claims: tuple[AnswerClaim, ...] = ()
         self.spoken = False
-        """True once a step has sent text of the flow's answer to the listener."""
+        """True once a step has streamed text of the flow's answer to the listener."""
         self._replays = replays and journal.resumed
         self._counts_usage = counts_usage
         self.answered = answered_functions
@@ -87,7 +88,7 @@ class Execution:
         journal.redaction.add(flow.redact)
 
     async def run(self, value: Any, history: Sequence[Mapping[str, Any]] = ()) -> Any:
-        """Return the output of the flow for an input. Raise `PorticoError` that names the step."""
+        """Return the output of the flow for an input. If a step fails, raise `PorticoError` that names the step."""
         try:
             await self.budget.take_value(value, "The input")
             return await self.within(value, self._path, history)
@@ -96,7 +97,7 @@ class Execution:
             await self.journal.wait_until_idle()
 
     async def within(self, value: Any, path: str, history: Sequence[Mapping[str, Any]] = ()) -> Any:
-        """Return the output of the flow as part of another flow, under ``path``."""
+        """Return the output of a flow that runs as part of another flow, with its steps under ``path``."""
         caller, owner = self.context.caller, self.flow.owner
         with specified(caller.id if owner == "" else owner, caller):
             return await self._within(value, path, history)
@@ -108,7 +109,9 @@ class Execution:
         if flow.input_schema is not None:
             await self.world.fits(flow.input_schema, value, "The input")
         if self.journal.redaction.active:
-            self.journal.redaction.of([value, *history])  # so that it knows them from now on
+            self.journal.redaction.of(
+                [value, *history]
+            )  # so that the redaction recognises these values from now on
         await self.budget.compute(self.budget.require, value, "The input")
         scope = Scope(None, value, input=value, history=list(history), budget=self.budget)
         try:
@@ -116,7 +119,7 @@ class Execution:
                 result = await self.step(flow.step, scope, path)
             else:
                 result = await self._limited(flow.timeout, scope, path)
-        except JumpToStep as jump:  # the check ensures that the target step exists
+        except JumpToStep as jump:  # cannot happen: the check ensures that the target step exists
             raise InvalidRequest(
                 f"The step '{jump.step}' to continue with does not exist.", code="unknown_step"
             ) from jump
@@ -127,7 +130,7 @@ class Execution:
         return result
 
     async def _limited(self, seconds: float, scope: Scope, path: str) -> Any:
-        """Run the whole flow within its own time limit, which pauses while the run waits for an answer."""
+        """Run the whole flow within its own time limit. The limit pauses while the run waits for an answer."""
         deadline = asyncio.get_running_loop().time() + seconds
         try:
             async with asyncio.timeout_at(deadline) as until:
@@ -152,10 +155,14 @@ class Execution:
             return SKIPPED
         if step.input is not None:
             scope = Scope(scope, await self.value(step.input, scope))
-        await self.budget.give_way()  # not afterwards: inner steps begin before any of them ends
+        await (
+            self.budget.give_way()
+        )  # before the step, not after it: inner steps begin before any of them ends
         effect = step.kind in EFFECTS
         if effect and journal.durable:
-            await journal.wait_until_written()  # a repeated question must be identical
+            # everything before an effect must be stored, so that a repetition makes an identical
+            # request
+            await journal.wait_until_written()
         await self.context.emit(StepStarted(path))
         note = StepNote(path)
         started_at, clock = time.time(), time.perf_counter()
@@ -172,7 +179,7 @@ class Execution:
         return value
 
     def _again(self, step: FlowStep, scope: Scope, step_row: StepRow) -> Any:
-        """Return the result of a step from an earlier attempt of this run."""
+        """Return the result that a step had in an earlier attempt of this run."""
         self._replay(step_row)
         if step_row.status == "skipped":
             return SKIPPED
@@ -184,7 +191,7 @@ class Execution:
         return value
 
     async def collected(self, step: FlowStep, scope: Scope, path: str) -> Any:
-        """Run `step`; an error becomes its output: ``{"error": {...}}``."""
+        """Run a step as `step` does, but turn an error into the output ``{"error": {...}}``."""
         if self._replays:
             failed_step = self.journal.failure(path)
             if failed_step is not None:
@@ -196,20 +203,20 @@ class Execution:
             return {"error": as_value(error)}
 
     def _replay(self, step_row: StepRow) -> None:
-        """Count what a step used in an earlier attempt."""
+        """Add the usage of a step in an earlier attempt to the usage of this run."""
         usage = step_usage(step_row)
         self.usage += usage
         if self.journal.is_inner:
             self.journal.replayed += usage
 
     def find_step(self, path: str) -> StepRow | None:
-        """Return the step if an earlier attempt of this run finished it."""
+        """Return the recorded step at ``path``, or ``None`` if no earlier attempt of this run finished it."""
         return self.journal.find(path) if self._replays else None
 
     async def inner(
         self, flow: FlowSpec, value: Any, context: Context, path: str, *, is_streamed: bool
     ) -> Any:
-        """Return the output of another flow that runs as part of this one, with its steps under ``path``."""
+        """Return the output of another flow that runs as part of this flow, with its steps under ``path``."""
         part = Execution(
             flow,
             context,
@@ -218,7 +225,7 @@ class Execution:
             voices=flow.voices if is_streamed else frozenset(),
             replays=self._replays,
             turn=self.turn,
-            # the flow is deployed: the listener of the run does not know its functions
+            # the other flow is deployed: the client listening to the run does not know its functions
             answered_functions=frozenset(),
             budget=self.budget,
         )
@@ -314,7 +321,7 @@ class Execution:
         await self.context.emit(StepFinished(note.path, note.milliseconds))
 
     async def record_ends(self, rows: Sequence[StepRow]) -> None:
-        """Record and announce, as `finished` does, many items of a step that began together."""
+        """Record and announce many items of a step that began together, as `record_end` does for a single step."""
         journal, emit = self.journal, self.context.emit
         for row in rows:
             journal.add(row)
@@ -326,7 +333,7 @@ class Execution:
     async def _record_failure(
         self, step: FlowStep, scope: Scope, note: StepNote, started_at: float, error: PorticoError
     ) -> Any:
-        """Record that a step has failed. Return its replacement output, or raise the error again."""
+        """Record that a step has failed. Return the output that replaces its own, or raise the error again."""
         await self.budget.give_way()
         instead: Any = None
         text: str | None = None
@@ -349,7 +356,7 @@ class Execution:
         return instead
 
     async def _instead(self, step: FlowStep, scope: Scope, error: PorticoError) -> Any:
-        """Return what an error becomes."""
+        """Return the output that the step's ``on_error`` defines for an error, or raise the error."""
         assert step.on_error is not None
         error_scope = {"error": as_value(error)}
         if step.on_error.value is None:
@@ -357,7 +364,7 @@ class Execution:
         return await self.value(step.on_error.value, Scope(scope, error_scope))
 
     async def spend(self, usage: Usage) -> None:
-        """Count tokens and report them to the run."""
+        """Count the usage of a call, and report it to the run."""
         if usage.prompt_tokens or usage.completion_tokens:
             self.usage += usage
             if self._counts_usage:
@@ -373,12 +380,12 @@ class Execution:
             self._clock.go_on()
 
     async def ask(self, question: NewQuestion) -> GivenAnswer:
-        """Ask as `Context.ask` does, and pause the flow's own time limit meanwhile."""
+        """Ask as `Context.ask` does. Meanwhile, the flow's own time limit pauses."""
         with self.pause_limit():
             return await self.context.ask(question)
 
     def key(self, path: str) -> str:
-        """Return the key that identifies an effect of the step at ``path`` when it is repeated."""
+        """Return the key of an effect of the step at ``path``. If the step is repeated, the effect has the same key."""
         return effect_key(self.context.run, self.turn, path, self.journal.nonce)
 
     async def value(self, expression: Expression, scope: Scope) -> Any:

@@ -38,7 +38,7 @@ MISSING = object()
 
 
 class Expression(Protocol):
-    """An expression that has a value in a scope."""
+    """An expression, which is evaluated in a scope."""
 
     def of(self, scope: Scope) -> Any: ...
 
@@ -61,8 +61,8 @@ class LiteralExpression:
 
 @dataclass(frozen=True, slots=True)
 class ReferenceExpression:
-    """A reference. ``root`` is one of `ROOTS`; ``step`` is set for ``steps``; ``keys`` lead into the value; ``at`` is
-    its location.
+    """A reference. ``root`` is one of `ROOTS`; ``step`` is set if ``root`` is ``steps``; ``keys`` lead into the value;
+    ``at`` is the location of the reference in the specification.
     """
 
     root: str
@@ -73,7 +73,7 @@ class ReferenceExpression:
 
     @property
     def text(self) -> str:
-        """Return the reference in its written form."""
+        """Return the reference as it is written in a specification."""
         head = f"steps.{self.step}" if self.root == "steps" else self.root
         return head + "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in self.keys)
 
@@ -93,8 +93,9 @@ class ReferenceExpression:
             if value is MISSING:
                 return self.default
         if self.keys or self.root != "state":
-            return value  # it was measured when it was created
-        # A state is assembled by steps, which continue to use it.
+            return value  # its size was checked when the value was created
+        # Return a copy of the state, because later steps change it, and check its size, because several steps
+        # built it.
         return scope.budget.require(dict(value), self.at)
 
     def _into(self, value: Any, key: Key) -> Any:
@@ -116,7 +117,7 @@ class ReferenceExpression:
 
 @dataclass(frozen=True, slots=True)
 class TemplateExpression:
-    """Text with variables: even pieces are text, odd pieces are names of variables."""
+    """Text with variables. In ``pieces``, even indexes contain text and odd indexes names of variables."""
 
     pieces: tuple[str, ...]
     variables: Mapping[str, Expression] | None
@@ -150,7 +151,7 @@ class TemplateExpression:
 
 @dataclass(frozen=True, slots=True)
 class ComparisonExpression:
-    """An operator applied to expressions."""
+    """A comparison or logical operator applied to expressions."""
 
     operator: str
     sides: tuple[Expression, ...]
@@ -178,7 +179,7 @@ class ComparisonExpression:
 
 @dataclass(frozen=True, slots=True)
 class CodeExpression:
-    """A function call. The executor evaluates it, because it must await the sandbox."""
+    """A call of a function in the sandbox. The executor evaluates it, because the call must be awaited."""
 
     source: str
     args: tuple[Expression, ...]
@@ -187,7 +188,7 @@ class CodeExpression:
 
     def of(self, scope: Scope) -> Any:
         raise InvalidRequest(
-            f"{self.at}: code is not allowed here; use it as a condition or a stop condition, or as a "
+            f"{self.at}: code is not allowed here; use code as a condition or a stop condition, or as a "
             "separate step.",
             code="code_not_here",
             param=self.at,
@@ -200,7 +201,7 @@ class CodeExpression:
 
 @dataclass(frozen=True, slots=True)
 class SpreadExpression:
-    """The items of a list, each as a separate argument."""
+    """The items of a list as separate arguments."""
 
     inner: Expression
     at: str
@@ -262,7 +263,7 @@ OPERATORS: Mapping[str, Callable[[Any, Any], Any]] = {
 }
 
 VALUE: Final = ReferenceExpression("value", "", (), "value")
-"""The input value of a step."""
+"""Reference to the input value of a step."""
 
 
 def arguments(args: Sequence[Expression], scope: Scope) -> list[Any]:
@@ -277,7 +278,7 @@ def arguments(args: Sequence[Expression], scope: Scope) -> list[Any]:
 
 
 def named_arguments(kwargs: Mapping[str, Expression], scope: Scope) -> dict[str, Any]:
-    """Return the values of named arguments."""
+    """Return the values of keyword arguments."""
     new_arguments = {name: part.of(scope) for name, part in kwargs.items()}
     return scope.budget.require(new_arguments, "arguments")  # type: ignore[no-any-return]
 
@@ -290,7 +291,9 @@ def walk(expression: Expression) -> Iterator[Expression]:
 
 
 def as_text(value: Any) -> str:
-    """Return a value as text for a model: text unchanged, everything else as JSON, indented unless it is large."""
+    """Return a value as text for a model. Text stays unchanged; all other values become JSON, indented unless it is
+    large.
+    """
     if isinstance(value, str):
         return value
     try:
@@ -305,7 +308,7 @@ def as_text(value: Any) -> str:
 
 
 def short(value: Any) -> str:
-    """Return a short description of a value for messages."""
+    """Return a short description of a value for use in messages."""
     match value:
         case None:
             return "null"
@@ -325,7 +328,9 @@ def short(value: Any) -> str:
 
 
 MAX_BRACES: Final = 50_000
-"""Maximum number of opening braces in a template, including doubled ones: each forms a separate piece."""
+"""Maximum number of opening braces in a template, including doubled braces. Each opening brace begins a separate
+piece.
+"""
 
 _REF = re.compile(r"[A-Za-z_]\w*|\.[\w-]+|\[-?\d+\]|\[\"(?:[^\"\\]|\\.)*\"\]")
 _FIELD = re.compile(r"\{\{|\}\}|\{([A-Za-z_]\w*)\}|[{}]")
@@ -415,9 +420,9 @@ def _key(token: str) -> Key:
 
 
 def is_template(text: str) -> bool:
-    """Return whether a text is a template: not if its braces are closed without a name inside, as in JSON."""
+    """Return whether a text is a template. Text whose braces never enclose a name, such as JSON, is not."""
     if text.count("{") > MAX_BRACES:
-        return True  # it is refused, not scanned
+        return True  # `template` refuses such a text, so scanning it is unnecessary
     matches = list(_FIELD.finditer(text))
     if any(match.group(1) for match in matches) or all(len(match.group()) == 2 for match in matches):
         return bool(matches)
@@ -425,7 +430,7 @@ def is_template(text: str) -> bool:
 
 
 def template(text: Any, declared_names: Any, at: str) -> TemplateExpression:
-    """Parse text with ``{name}`` in it. Every name must be in ``declared_names``, if given."""
+    """Parse a text that contains ``{name}``. If ``declared_names`` is given, it must contain every name in the text."""
     if not isinstance(text, str):
         raise InvalidRequest(f"{at}: a template must be text, not {short(text)}.", param=at)
     if text.count("{") > MAX_BRACES:
@@ -447,7 +452,7 @@ def template(text: Any, declared_names: Any, at: str) -> TemplateExpression:
     pieces: list[str] = []
     bare: list[
         str
-    ] = []  # text pieces between two variables, joined at the end because there may be many braces
+    ] = []  # text pieces between two variables; they are joined at the end, because there may be many braces
     end = 0
     for match in _FIELD.finditer(text):
         bare.append(text[end : match.start()])

@@ -1,4 +1,4 @@
-"""Fields of a flow's specification: the fields of any specification, and expressions."""
+"""Fields of a flow's specification: fields as in all specifications, and fields that are expressions."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class FlowFields(JsonObject):
         return expression.parse(self._left.pop(key), self.path(key))
 
     def prompt(self, key: str) -> Expression | None:
-        """Return a field with text for a model: plain text that contains ``{name}`` is a template.
+        """Return a field with text for a model. Plain text that contains ``{name}`` is a template.
 
-        Text without a name stays unchanged, whatever braces it has, because prompts may contain JSON.
+        Text without a name in braces stays unchanged, because prompts may contain JSON.
         """
         self._known.append(key)
         if key not in self._left:
@@ -32,14 +32,16 @@ class FlowFields(JsonObject):
         return expression.parse(value, self.path(key))
 
     def options(self, key: str) -> Expression | None:
-        """Return the options of a model. An object literal is checked now, all other options at run time."""
+        """Return the field with the options of a model. An object literal is checked immediately, other expressions at
+        run time.
+        """
         options = self._left.get(key)
         if isinstance(options, dict) and not any(name.startswith("$") for name in options):
             known_options(options, self.path(key))
         return self.expression(key)
 
     def arguments(self) -> tuple[tuple[Expression, ...] | None, dict[str, Expression]]:
-        """Return ``args`` and ``kwargs``. ``args`` is ``None`` if neither is given."""
+        """Return ``args`` and ``kwargs``. ``args`` is ``None`` if the specification has neither of the two."""
         args, kwargs = self.items("args"), self.mapping("kwargs")
         if args is None and kwargs is None:
             return None, {}

@@ -1,4 +1,4 @@
-"""Runs flows: immediately and in memory, or durably, resumed from their journal after a crash."""
+"""Runs flows: immediately and in memory, or durably, so that a flow resumes from its journal after a crash."""
 
 from __future__ import annotations
 
@@ -45,14 +45,18 @@ from portico_server.runs.turn_steps import place_of_flow
 KIND: Final = "flow"
 
 CALLED: Final = "called"
-"""Key in the payload of a run that stores a flow's steps, for the arguments with which the flow was called."""
+"""Key in a run's payload that stores the arguments with which a flow was called. It is set if the run stores the
+flow's steps.
+"""
 
 MAX_RUNNING_FLOWS: Final = 10_000
-"""Maximum number of flows running at once; flows that wait for an answer do not count."""
+"""Maximum number of flows that run concurrently. Flows that wait for an answer do not count."""
 
 
 class StartedFlow(dict[str, Any]):
-    """The payload of a durable run with the parsed flow; a payload from the database has to be parsed."""
+    """The payload of a durable run, with the flow already parsed. In a payload from the database, the flow must be
+    parsed first.
+    """
 
     def __init__(self, read: FlowSpec, /, **fields: Any) -> None:
         super().__init__(fields)
@@ -62,8 +66,8 @@ class StartedFlow(dict[str, Any]):
 class Flows:
     """Begins, resumes and forks runs of flows, and finds their steps.
 
-    The payload of a durable run contains the flow, its input and the history, so it does not depend on the app that it
-    was started from.
+    The payload of a durable run contains the flow, its input and the history, so the run does not depend on the app
+    from which it was started.
     """
 
     def __init__(
@@ -98,13 +102,15 @@ class Flows:
         scheduler.handle(KIND, self._work, concurrency=MAX_RUNNING_FLOWS, is_shared=True, is_owned=True)
 
     async def read(self, spec: Any, caller: Principal) -> FlowSpec:
-        """Parse a flow from JSON and check it as a whole. Raise `InvalidRequest` for the first error."""
+        """Parse a flow from JSON and check the whole flow. Raise `InvalidRequest` for the first error."""
         flow = await self._read(spec, caller.id)
         await check(flow, self._registry, caller, self.world)
         return flow
 
     async def _read(self, spec: Any, key: str) -> FlowSpec:
-        """Parse a specification. A large one takes tenths of a second, off the event loop."""
+        """Parse a specification. A large specification takes tenths of a second, so it is parsed outside the event
+        loop.
+        """
         if has_parts(spec, MIN_LARGE_PARTS_COUNT):
             return await pools.DOCUMENTS.run_for(key, read.flow, spec)
         return read.flow(spec)
@@ -114,12 +120,12 @@ class Flows:
         return replace(await self._read(payload["flow"], key), owner=payload.get("owner", ""))
 
     async def check(self, name: str, spec: Mapping[str, Any], caller: Principal) -> None:
-        """Check a flow, as `portico_server.apps.deployed.Check`."""
+        """Check a flow; implements `portico_server.apps.deployed.Check`."""
         await self.read({**spec, "name": name}, caller)
 
     def unserved(self, flow: FlowSpec, caller: Principal) -> list[str]:
-        """Describe the client functions that a flow needs and that no worker currently serves for the caller, with the
-        steps that call them.
+        """Return a sentence about each step that calls a client function which no worker currently serves for the
+        caller.
         """
         found_names = []
         for step in every(flow.step):
@@ -127,7 +133,8 @@ class Flows:
                 advice = (
                     "a call is refused"
                     if flow.durability == "off"
-                    else f"a run in the background waits for it, {step.op.limit:g} s at most, and a call is refused"
+                    else f"a run in the background waits for the function, {step.op.limit:g} s at most, and a "
+                    "call is refused"
                 )
                 found_names.append(
                     f"The step '{step.name}' calls the function '{step.op.function}', which no worker "
@@ -156,7 +163,8 @@ class Flows:
     def require_served(
         self, flow: FlowSpec, caller: Principal, answered_functions: frozenset[str] | None = frozenset()
     ) -> None:
-        """Raise `Unavailable` before anything runs if a run would reach a function that no worker currently serves.
+        """Raise `Unavailable` if a run could reach a function that no worker currently serves. Called before any step
+        runs.
 
         ``answered_functions``: see `Execution`.
         """
@@ -170,7 +178,7 @@ class Flows:
                 self.world.served.require(op.function, caller, app=flow.name)
 
     def build(self, name: str, spec: Mapping[str, Any], row: AppRow) -> FlowApp:
-        """Build a flow, as `portico_server.apps.deployed.Build`."""
+        """Build a flow; implements `portico_server.apps.deployed.Build`."""
         flow = replace(read.flow({**spec, "name": name}), owner=row.owner)
         created_at = int(row.created_at)
         return FlowApp(flow, self, owner=row.owner, created_at=created_at, version=row.version, id=row.id)
@@ -183,14 +191,15 @@ class Flows:
         counts_usage: bool = False,
         answered_functions: frozenset[str] | None = frozenset(),
     ) -> Execution:
-        """Return the execution of a flow within a run without a journal on disk. ``counts_usage``: its usage counts
-        for the run.
+        """Return the execution of a flow within a run, without a journal on disk. ``counts_usage``: whether the flow's
+        usage is reported to the run.
 
         ``answered_functions``: see `Execution`.
         """
         journal = self.journals.in_memory(context.run)
         around = AROUND.get()
-        # For a call that is never repeated: an evaluation calls one flow for many items in a single run.
+        # The nonce distinguishes calls that are never repeated: an evaluation calls one flow for many items
+        # in a single run.
         above = around.journal if around is not None else None
         journal.nonce = new_id("call_") if above is None else above.nonce
         if around is None:
@@ -203,7 +212,8 @@ class Flows:
                 counts_usage=counts_usage,
                 answered_functions=answered_functions,
             )
-        # A step of a flow calls it: that flow's journal is the run's, and it records the step as a whole.
+        # A step of another flow calls this flow. The other flow's journal is that of the run, and records the
+        # calling step as a whole.
         path, turn = around.place(flow.step.name), around.turn
         return Execution(
             flow, context, journal, self.world, path=path, turn=turn, answered_functions=answered_functions
@@ -252,8 +262,8 @@ class Flows:
         return run
 
     async def _bind(self, flow: FlowSpec, caller: Principal) -> None:
-        """Record what the names of a flow currently refer to. A name that refers to nothing yet is bound at its first
-        use.
+        """Record which objects the names in a flow currently refer to. A name that refers to no object yet is bound at
+        its first use.
         """
         inline = [step.op.agent for step in every(flow.step) if isinstance(step.op, AgentStep)]
         called_names = [
@@ -267,7 +277,9 @@ class Flows:
                 await self._registry.resolve(key, caller)
 
     def _recordable(self, flow: FlowSpec, input_value: Any) -> None:
-        """Raise `InvalidRequest` if an input must not be recorded, because a run cannot be resumed without it."""
+        """Raise `InvalidRequest` if an input contains data that must not be recorded, because a run cannot be resumed
+        without its input.
+        """
         redaction = Redaction(self._rules)
         redaction.add(flow.redact)
         if redaction.active and redaction.of(input_value) is not input_value:
@@ -284,14 +296,14 @@ class Flows:
     ) -> tuple[Any, Execution]:
         """Return the output of a flow that is called by name, and its execution.
 
-        If the flow is durable and the run was started for it, a row represents the run from now on. A flow called by a
-        run that stores its steps continues from them, in the version of the first call.
+        If the flow is durable and the run was started for this flow, the run is stored as a row from now on. If a run
+        that stores its steps calls a flow, the flow continues from its stored steps, in the version of the first call.
         """
         run = self._runner.get(context.run)
         if run is not None and not (run.durable or run.behind):
             self.require_served(flow, context.caller)
         if flow.durability != "off" and run is not None and run.keeps_steps:
-            run.keeps_steps = False  # later calls are not this flow
+            run.keeps_steps = False  # later calls in this run are not calls of its main flow
             return await self._within(flow, run, context, value, history)
         outermost = isinstance(context, RunContext) and context.depth == 0
         if flow.durability == "off" or not outermost or run is None or run.durable:
@@ -322,15 +334,15 @@ class Flows:
         value: Any,
         history: Sequence[Message],
     ) -> tuple[Any, Execution]:
-        """Run a flow that is called within a step of a durable run, possibly by an agent: its steps are stored below
-        that step.
+        """Run a flow that is called within a step of a durable run, possibly by an agent. The flow's steps are stored
+        below that step.
         """
         arguments = {"input": value, "history": list(history)}
         place = await place_of_flow(around, outer, flow.name, flow.source, arguments)
         journal = InnerJournal(outer, self._rules)
         path = f"{place}.{flow.step.name}"
         if outer.failure(around.path) is not None and outer.failure(path) is None:
-            await outer.forget(place)  # the step could not use its output
+            await outer.forget(place)  # the calling step could not use the flow's output
         execution = Execution(
             flow, context, journal, self.world, path=path, turn=around.turn, answered_functions=frozenset()
         )
@@ -341,7 +353,7 @@ class Flows:
     async def _within(
         self, flow: FlowSpec, run: Run, context: Context, value: Any, history: Sequence[Message]
     ) -> tuple[Any, Execution]:
-        """Run a flow whose steps are those of the calling durable run."""
+        """Run a flow whose steps are stored as steps of the calling durable run."""
         row = await self._database.read(runs.get, run.id)
         payload = row.payload.get(CALLED) if row is not None else None
         if payload is None:
@@ -365,7 +377,9 @@ class Flows:
         history: Sequence[Message],
         answered_functions: frozenset[str] | None,
     ) -> StartedFlow:
-        """Return the payload for resuming a durable run. Raise `InvalidRequest` if the rules forbid recording it."""
+        """Return the payload from which a durable run can be resumed. Raise `InvalidRequest` if the input must not be
+        recorded.
+        """
         self._recordable(flow, [value, *history])
         functions = None if answered_functions is None else sorted(answered_functions)
         return StartedFlow(
@@ -374,10 +388,10 @@ class Flows:
 
     @asynccontextmanager
     async def turn(self, name: str, context: Context) -> AsyncIterator[Callable[[Usage], None]]:
-        """Make the turn of the agent ``name`` the only step of a durable run: calls recorded by an earlier attempt are
-        not repeated.
+        """Run the block as a turn of the agent ``name``, the only step of a durable run. Calls that an earlier attempt
+        recorded are not repeated.
 
-        The yielded function receives the usage of the turn.
+        The yielded function must be called with the usage of the turn.
         """
         finished_steps = await self._database.read(steps.finished_steps, context.run)
         budget = self.world.budget.fresh("" if context.caller.admin else context.caller.id)
@@ -429,15 +443,15 @@ class Flows:
             return await execution.run(payload["input"], payload.get("history") or ())
 
     async def resume(self, run_id: str, caller: Principal, *, start: str = "") -> RunRow:
-        """Resume a run that has ended, after its last finished step, or from the step ``start`` on.
+        """Resume a run that has ended: after its last finished step, or from the step ``start`` on.
 
-        Raise `Conflict` if it has not ended, or `NotFound` if the run or step does not exist.
+        Raise `Conflict` if the run has not ended, or `NotFound` if the run or the step does not exist.
         """
         row = await self._ended_run(run_id, caller)
         payload: dict[str, Any] | None = None
         if start:
             await self._database.write(steps.forget, run_id, await self._from(run_id, start))
-            # Repeated steps are new effects, so they get another key.
+            # Repeated steps are new effects, so they need new keys.
             payload = {**row.payload, "turn": row.payload.get("turn", 0) + 1}
         if not await self._scheduler.again(row, caller, payload):
             raise Conflict(f"The run '{run_id}' has not ended.", code="run_not_ended", param="id")
@@ -446,7 +460,9 @@ class Flows:
     async def fork(
         self, run_id: str, caller: Principal, *, start: str = "", value: Any = None, new_input: bool = False
     ) -> Run:
-        """Fork a run. If ``new_input``, use another input; otherwise reuse all steps before ``start``."""
+        """Start a new run based on a run that has ended. With ``new_input``, it uses another input; otherwise it
+        reuses all steps before ``start``.
+        """
         row = await self._database.read(runs.get, run_id)
         if row is None or row.kind != KIND or not caller.sees(row.owner):
             raise _unknown(run_id)
@@ -463,7 +479,7 @@ class Flows:
         write = partial(steps.fork, source=run_id, paths=kept_paths)
         with binding(row.bound):
             run = await self._scheduler.begin(KIND, row.name, payload, caller, write=write)
-        run.reported = None  # reported by the original run
+        run.reported = None  # the original run already reported the usage of the reused steps
         return run
 
     async def _ended_run(self, run_id: str, caller: Principal) -> RunRow:
@@ -475,8 +491,8 @@ class Flows:
         return row
 
     async def _from(self, run_id: str, start: str) -> list[str]:
-        """Return the paths of a step, given by its path or its last part, and of all steps that ended after it
-        began.
+        """Return the paths of the step ``start``, given by its path or its last part, and of all steps that ended
+        after this step began.
         """
         rows = await self._database.read(steps.of_run, run_id)
         matching_rows = [row for row in rows if row.path == start or row.path.endswith(f".{start}")]
@@ -500,7 +516,7 @@ class Flows:
 
 
 def _within(path: str, outer: str) -> bool:
-    """Return whether a step is below another step."""
+    """Return whether a step is inside another step."""
     return path.startswith(outer) and path[len(outer) : len(outer) + 1] in (".", "[", "#")
 
 

@@ -1,4 +1,4 @@
-"""Formatters: parse a model's text as a value, and convert a JSON schema to ``response_format``."""
+"""Formatters: parse a model's text as a value, and convert a JSON schema to a ``response_format``."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from portico_server.core.interfaces import Evaluator
 from portico_server.core.untrusted_yaml import InvalidYaml, read_yaml
 
 MAX_BLOCKS: Final = 10
-"""Maximum number of fenced blocks of an answer that are searched for JSON."""
+"""Maximum number of fenced blocks in an answer that are searched for JSON."""
 
 MAX_JSON_CHARS: Final = 2 * 2**20
-"""Maximum characters of an answer that are searched for JSON: a tenth of a second."""
+"""Maximum length of an answer that is searched for JSON, in characters. The search takes a tenth of a second."""
 
 MAX_WORD_CHARS: Final = 2_000
-"""Maximum characters of an answer that may be a member of an enumeration with surrounding marks."""
+"""Maximum length of an answer that may be a member of an enumeration with surrounding punctuation, in characters."""
 
 _LINE_ENDS: Final = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 _FENCE: Final = re.compile(r"```[\w-]*[ \t]*\n(.*?)(?:\n```|\Z)", re.S)
@@ -35,8 +35,8 @@ def search(pattern, text, group):
 
 
 async def formatted(form: OutputFormat, text: str, evaluator: Evaluator) -> Any:
-    """Return ``text`` in the form ``form``. Raise `InvalidRequest` with the code ``format_failed`` and what is
-    missing.
+    """Return the value of ``text`` in the format ``form``. If the text does not have this format, raise
+    `InvalidRequest` with the code ``format_failed`` and the reason.
     """
     match form.type:
         case "text":
@@ -49,7 +49,7 @@ async def formatted(form: OutputFormat, text: str, evaluator: Evaluator) -> Any:
         case "yaml":
             return _yaml(text)
         case "regex":
-            # In the sandbox, because a malicious expression can search forever.
+            # The pattern is matched in the sandbox, because a malicious expression can search forever.
             matched_text = await evaluator.evaluate(_SEARCH, [form.pattern, text, form.group], {})
             if matched_text is None:
                 raise _failure(f"nothing in the answer matches {form.pattern!r}", text)
@@ -63,7 +63,9 @@ def _last(text: str) -> str:
 
 
 def _choose_member(schema: Mapping[str, Any], text: str) -> str | None:
-    """Return the member of a text enumeration that an engine without constraints named without JSON."""
+    """Return the member of a text enumeration that an answer names without JSON, as engines that do not constrain
+    answers may do.
+    """
     members = schema.get("enum")
     if not isinstance(members, list) or not all(isinstance(member, str) for member in members):
         return None
@@ -77,13 +79,13 @@ def _choose_member(schema: Mapping[str, Any], text: str) -> str | None:
 
 
 def _plain(text: str) -> str:
-    """Return a word with normalized case and width, without surrounding marks and spaces."""
+    """Return a word with normalized case and width, without surrounding punctuation and spaces."""
     folded_text = unicodedata.normalize("NFKC", text).casefold()
     return re.sub(r"^[\W_]+|[\W_]+$", "", folded_text)
 
 
 def _json(text: str) -> Any:
-    """Return the JSON in a text: the whole text, a fenced block, or the first object or list."""
+    """Return the JSON value in a text: the whole text, a fenced block, or the first object or list."""
     if len(text) > MAX_JSON_CHARS:
         raise _failure(f"it is longer than {MAX_JSON_CHARS:,} characters", text)
     blocks = (match.group(1) for match in islice(_FENCE.finditer(text), MAX_BLOCKS))
@@ -119,13 +121,14 @@ def _failure(reason: str, text: str) -> InvalidRequest:
 
 
 WRAPPED: Final = "value"
-"""The only field of the object around a schema that is not an object itself, because OpenAI requires an object at the
-top.
+"""The only field of the object in which a schema is wrapped if it is not an object itself. OpenAI requires an object
+at the top.
 """
 
 
 def response_format(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the option that constrains an answer to ``schema``; `unwrapped` reverses the wrapping.
+    """Return the ``response_format`` option that constrains an answer to ``schema``; `unwrapped` removes the wrapper
+    from the answer.
 
     ``strict`` is set if OpenAI's strict mode supports the schema: every property is required, and no others are
     allowed.
@@ -140,7 +143,9 @@ def response_format(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unwrapped(schema: Mapping[str, Any], value: Any) -> Any:
-    """Return the value inside the object that was wrapped around its schema. A model may also omit the wrapper."""
+    """Return the value without the wrapper that `response_format` adds to its schema. A model may also have omitted
+    the wrapper.
+    """
     if schema.get("type") != "object" and isinstance(value, dict) and set(value) == {WRAPPED}:
         return value[WRAPPED]
     return value
@@ -151,7 +156,7 @@ def _around(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _close_objects(schema: Any) -> Any:
-    """Return the schema with every object closed unless it states otherwise."""
+    """Return the schema with every object closed, unless the schema says otherwise."""
     if isinstance(schema, list):
         return [_close_objects(item) for item in schema]
     if not isinstance(schema, Mapping):

@@ -1,4 +1,4 @@
-"""The resources that a step may use: those of its execution, and those of the daemon (the sandbox, the step cache, the
+"""The services that a step may use: those of its execution, and those of the daemon (the sandbox, the step cache, the
 deployed apps, the functions that clients serve).
 """
 
@@ -35,7 +35,9 @@ from portico_server.runs.journal import Journal
 
 
 class ServedFunctions:
-    """The served functions, including those that appear later. Created once, because it listens to the registry."""
+    """Finds the functions that clients serve, including functions that are served later. Created once, because it
+    watches the registry.
+    """
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
@@ -48,26 +50,28 @@ class ServedFunctions:
             self._tools_changed = asyncio.Event()
 
     def has(self, name: str, caller: Principal) -> bool:
-        """Return whether a client currently serves the function for the caller."""
+        """Return whether a client currently serves the function ``name`` for the caller."""
         servable = self._registry.get(f"tool/{name}", caller)
         return servable is not None and servable.card.labels.get("source") == "client"
 
     def require(self, name: str, caller: Principal, *, app: str = "NAME") -> None:
-        """Raise `Unavailable` if no client currently serves the function, for a caller that waits for the answer."""
+        """Raise `Unavailable` if no client currently serves the function ``name``. Used when a caller waits for the
+        answer.
+        """
         servable = self._registry.get(f"tool/{name}", caller)
         if servable is None:
             raise Unavailable(
-                f"No client currently serves the function '{name}'. Start one: portico serve FILE.py:{app}, "
-                f"or client.serve([{name}]). A durable flow started with POST /api/apps/{app}/run waits for "
-                "it.",
+                f"No client currently serves the function '{name}'. Start a client: portico serve "
+                f"FILE.py:{app}, or client.serve([{name}]). A durable flow started with POST "
+                f"/api/apps/{app}/run waits for the function.",
                 code="not_served",
             )
 
     async def function(self, name: str, caller: Principal, seconds: float) -> Card:
-        """Return the function, waiting until a client serves it.
+        """Wait until a client serves the function ``name``, and return its card.
 
-        Raise `DeadlineExceeded` if no client serves it within this many seconds, `NotFound` or `Forbidden` if it is
-        not available to this caller, or `InvalidRequest` if the name belongs to another tool.
+        Raise `DeadlineExceeded` if no client serves the function within ``seconds``, `NotFound` or `Forbidden` if it
+        is not available to this caller, or `InvalidRequest` if the name belongs to another tool.
         """
         try:
             async with asyncio.timeout(seconds) as until:
@@ -76,7 +80,7 @@ class ServedFunctions:
             if not until.expired():
                 raise
             raise DeadlineExceeded(
-                f"No client served the function '{name}' within {seconds:g} s. Start one: portico serve "
+                f"No client served the function '{name}' within {seconds:g} s. Start a client: portico serve "
                 f"FILE.py:{name}, or client.serve([{name}]).",
                 code="question_expired",
             ) from error
@@ -97,7 +101,7 @@ class ServedFunctions:
 
 
 def by_name(card: Card, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return arguments keyed by the names in the function's schema, whose properties are in the order of its
+    """Return all arguments keyed by name. The properties in the function's schema are in the order of its
     parameters.
     """
     names = list((card.input_schema or {}).get("properties") or ())
@@ -110,18 +114,18 @@ def by_name(card: Card, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[
     twice = named_arguments.keys() & kwargs.keys()
     if twice:
         raise InvalidRequest(
-            f"The function '{card.name}' gets '{min(twice)}' twice, by position and by name.",
+            f"The function '{card.name}' gets '{min(twice)}' both by position and by name.",
             code="type_clash",
         )
     return {**named_arguments, **kwargs}
 
 
 MAX_FLOW_DEPTH: Final = 32
-"""Maximum depth of flows that call flows; recursion ends here."""
+"""Maximum nesting depth of flows that call flows. It ends endless recursion."""
 
 
 class HasFlow(Protocol):
-    """An app. ``flow`` is ``None`` unless the app is a flow."""
+    """An app that may be a flow. ``flow`` is ``None`` if the app is not a flow."""
 
     @property
     def flow(self) -> FlowSpec | None: ...
@@ -133,11 +137,13 @@ class _Foreign:
 
 
 class InlineAgents(Protocol):
-    """Inline agents of a flow, each given by its specification: `portico_server.apps.agent.app.AgentApps`."""
+    """Checks and calls the inline agents of a flow, each given by its specification:
+    `portico_server.apps.agent.app.AgentApps`.
+    """
 
     async def inline_exists(self, agent: Mapping[str, Any], caller: Principal, at: str) -> bool:
-        """Raise `PorticoError` with the location of an invalid or missing part of an agent. Return whether the agent
-        answers with more than text.
+        """Return whether the agent's answer contains more than text. If a part of the agent is invalid or missing,
+        raise `PorticoError` with the part's location.
         """
 
     async def ask(
@@ -149,23 +155,25 @@ class InlineAgents(Protocol):
         session: str = "",
         near: bool = False,
     ) -> tuple[Any, ChatReply]:
-        """Return the agent's answer as a value and as a reply. ``near``: the listening client executes its
-        functions.
+        """Return the agent's answer as a value and as a reply. ``near``: the client listening to the run executes the
+        agent's functions.
         """
 
     def functions(self, agent: Mapping[str, Any]) -> Iterable[str]:
-        """Return the names of its functions and hooks where the client that began the run executes them."""
+        """Return the names of the agent's functions and hooks that the client that began the run executes."""
 
     def inline_names(self, agent: Mapping[str, Any]) -> Iterable[str]:
-        """Return what it calls by name, as registry keys."""
+        """Return the registry keys of everything that the agent calls."""
 
     def inline_unserved(self, agent: Mapping[str, Any], caller: Principal) -> list[str]:
-        """Describe, in sentences, the client functions that it needs and that no worker currently serves."""
+        """Return a sentence about each client function that the agent needs and no worker currently serves."""
 
 
 @dataclass(frozen=True, slots=True)
 class FlowServices:
-    """The daemon's services for flows, built once. ``filters`` parses a search filter from JSON (value, place)."""
+    """The daemon's services for flows, built once. ``filters`` parses a search filter from JSON; its arguments are the
+    value and its location.
+    """
 
     registry: Registry
     evaluator: Evaluator
@@ -183,7 +191,7 @@ class FlowServices:
 
     async def fits(self, schema: Mapping[str, Any], value: Any, subject: str) -> None:
         """Raise `InvalidRequest` if a value does not match its schema."""
-        # Importing jsonschema takes a tenth of a second, which the start of the daemon avoids.
+        # Importing jsonschema takes a tenth of a second; the daemon starts without it.
         from portico_server.core.json_schema import JsonSchema
 
         fault = JsonSchema(subject, schema).fault(value)
@@ -195,10 +203,10 @@ class FlowServices:
             )
 
     async def cache_key(self, step: FlowStep, scope: Scope, caller: Principal) -> str:
-        """Return a key for everything that the output of a step depends on: the caller and the caller's filters, the
-        step, the model behind each name, the version of each app, and everything it refers to.
+        """Return a key made from everything that the output of a step depends on: the caller and the caller's filters,
+        the step, the model behind each name, the version of each app, and the values that the step refers to.
         """
-        # A caller's results depend on the filters of its key, which a configuration may change.
+        # The caller's results depend on the filters of the caller's key, which a configuration may change.
         key_parts: list[Any] = [caller.id, repr(caller.filters), step.source, scope.value]
         stack = [step]
         while stack:
@@ -216,8 +224,8 @@ class FlowServices:
             for outer in expressions(inner):
                 for part in walk(outer):
                     if isinstance(part, ReferenceExpression):
-                        # A reference to an inner step does not resolve yet; its value follows from the
-                        # others.
+                        # A reference to an inner step cannot be resolved yet, but its value follows from the
+                        # other parts of the key.
                         key_parts.append([part.text, _quietly(part, scope)])
         text = orjson.dumps(key_parts, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS, default=repr)
         return hashlib.sha256(text).hexdigest()
@@ -227,13 +235,15 @@ class FlowServices:
         return await self.database.read(steps.cached_output, key) if self.database is not None else None
 
     async def keep(self, key: str, value: str, seconds: float) -> None:
-        """Cache an output for this many seconds."""
+        """Cache an output for ``seconds``."""
         if self.database is not None:
             await self.database.write_soon(steps.keep, key, value, seconds)
 
 
 def _quietly(reference: ReferenceExpression, scope: Scope) -> Any:
-    """Return the value of a reference, or ``None`` if it does not resolve, which the step itself reports."""
+    """Return the value of a reference, or ``None`` if it does not resolve: the step itself reports this error when it
+    runs.
+    """
     try:
         value = reference.of(scope)
     except InvalidRequest:
@@ -242,7 +252,7 @@ def _quietly(reference: ReferenceExpression, scope: Scope) -> Any:
 
 
 class _Deeper(ContextWithin):
-    """The context of a flow or an agent within a flow: one level deeper, possibly with a different listener."""
+    """The context of a flow or agent that a flow calls: one level deeper, possibly with its own listener."""
 
     def __init__(self, outer: Context, depth: int, listener: Listener | None = None) -> None:
         super().__init__(outer)
@@ -253,13 +263,14 @@ class _Deeper(ContextWithin):
     def depth(self) -> int:
         return self._depth
 
-    def emit(self, event: Event) -> Awaitable[None]:  # not a coroutine at each of many levels
+    # not a coroutine, because a deeply nested flow passes each event through many levels
+    def emit(self, event: Event) -> Awaitable[None]:
         return self._listener(event)
 
 
 def deeper(context: Context, name: str, listener: Listener | None = None) -> Context:
-    """Return the context for the flow or agent ``name`` within this context; ``listener`` receives its events instead
-    of ours.
+    """Return the context for calling the flow or agent ``name`` from this context. If ``listener`` is set, it receives
+    the events instead of this context's listener.
 
     Raise `InvalidRequest` if flows are nested too deeply.
     """
@@ -272,7 +283,7 @@ def deeper(context: Context, name: str, listener: Listener | None = None) -> Con
 
 
 class StepHost(Protocol):
-    """The interface of `portico_server.apps.flow.execute.Execution` for its steps."""
+    """The part of `portico_server.apps.flow.execute.Execution` that steps use."""
 
     context: Context
     world: FlowServices
@@ -289,10 +300,10 @@ class StepHost(Protocol):
         """Run a step, or reuse its output from the journal. Return its output, or `SKIPPED`."""
 
     async def collected(self, step: FlowStep, scope: Scope, path: str) -> Any:
-        """Run `step`; an error becomes its output: ``{"error": {...}}``."""
+        """Run a step as `step` does, but turn an error into the output ``{"error": {...}}``."""
 
     def find_step(self, path: str) -> StepRow | None:
-        """Return the step if an earlier attempt of this run finished it."""
+        """Return the recorded step at ``path``, or ``None`` if no earlier attempt of this run finished it."""
 
     async def record_ends(self, rows: Sequence[StepRow]) -> None:
         """Record and announce that many items of a step have finished successfully."""
@@ -300,7 +311,7 @@ class StepHost(Protocol):
     async def inner(
         self, flow: FlowSpec, value: Any, context: Context, path: str, *, is_streamed: bool
     ) -> Any:
-        """Return the output of another flow that runs as part of this one, with its steps under ``path``."""
+        """Return the output of another flow that runs as part of this flow, with its steps under ``path``."""
 
     async def value(self, expression: Expression, scope: Scope) -> Any:
         """Return the value of an expression, which may be code."""
@@ -315,10 +326,10 @@ class StepHost(Protocol):
         """Pause the flow's own time limit within the block."""
 
     async def ask(self, question: NewQuestion) -> GivenAnswer:
-        """Ask as `Context.ask` does, and pause the flow's own time limit meanwhile."""
+        """Ask as `Context.ask` does. Meanwhile, the flow's own time limit pauses."""
 
     async def spend(self, usage: Usage) -> None:
-        """Count tokens and report them to the run."""
+        """Count the usage of a call, and report it to the run."""
 
     def key(self, path: str) -> str:
-        """Return the key that identifies an effect of the step at ``path`` when it is repeated."""
+        """Return the key of an effect of the step at ``path``. If the step is repeated, the effect has the same key."""

@@ -1,4 +1,4 @@
-"""Intent classification of a text: by a model with constrained output, or by embeddings without calling a chat
+"""Classifies the intent of a text: with a model whose output is constrained, or with embeddings and without a chat
 model.
 """
 
@@ -22,7 +22,7 @@ from portico_server.core.request import Chat, ChatReply, Embed, Message, Vectors
 async def choose_intent(
     context: Context, op: spec.IntentStep, text: str, history: Sequence[Message]
 ) -> tuple[str, Usage]:
-    """Return the name of the intent, and the tokens used."""
+    """Return the name of the intent, and the usage of the classification."""
     if op.embedding:
         return await _by_likeness(context, op, text)
     return await _by_model(context, op, text, history)
@@ -64,12 +64,12 @@ async def _by_model(
 
 
 def _read_intent(op: spec.IntentStep, content: str) -> str:
-    """Return the intent in a model's answer: from JSON, or as a plain name from engines without constraints."""
+    """Return the intent in a model's answer: from JSON, or as a plain name if the engine does not constrain answers."""
     try:
         payload: Any = orjson.loads(content)
         name = payload.get("intent") if isinstance(payload, dict) else payload
     except orjson.JSONDecodeError:
-        # Longest first, because a name may be part of another.
+        # Longest names first, because one name may be part of another.
         name = next(
             (intent for intent in sorted(op.intents, key=len, reverse=True) if intent in content), None
         )
@@ -85,7 +85,7 @@ def _read_intent(op: spec.IntentStep, content: str) -> str:
 
 
 async def _by_likeness(context: Context, op: spec.IntentStep, text: str) -> tuple[str, Usage]:
-    """Return the intent with the example, or the description, that is nearest to the text."""
+    """Return the intent whose description or example is most similar to the text."""
     owners: list[str] = []
     texts: list[str] = [text]
     for name, intent in op.intents.items():

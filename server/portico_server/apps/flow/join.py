@@ -1,4 +1,4 @@
-"""Joining the outputs of concurrent steps into one value."""
+"""Joins the outputs of concurrent steps into one value."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from portico_server.core.errors import InvalidRequest
 def join_outputs(
     join: Join, separator: str, names: Sequence[str], outputs: Sequence[Any], path: str, budget: ValueBudget
 ) -> Any:
-    """Join ``outputs`` into one value; skipped steps are omitted.
+    """Join ``outputs`` into one value; outputs of skipped steps are omitted.
 
-    ``list``: unchanged. ``dict``: by the steps' names. ``sum``: added (numbers) or concatenated (lists, texts,
-    objects). ``text``: joined with ``separator``. ``zip``: the first items together, the second items, and so on.
-    Raise `InvalidRequest` if the result would be larger than ``budget``, before it is created.
+    ``list``: a list of the outputs. ``dict``: an object whose keys are the names of the steps. ``sum``: the outputs
+    are added (numbers) or concatenated (lists, texts, objects). ``text``: the outputs as text, joined with
+    ``separator``. ``zip``: a list with the first items together, the second items together, and so on. If the result
+    would be larger than ``budget`` allows, raise `InvalidRequest` before creating it.
     """
     kept_outputs = [
         (name, output) for name, output in zip(names, outputs, strict=True) if output is not SKIPPED
@@ -63,7 +64,7 @@ def _sum(values: Sequence[Any], path: str) -> Any:
             for value in values:
                 if not isinstance(value, kind):
                     _cannot_add(value, first, path)
-    # Each value is processed once, whatever their number.
+    # Each output is processed only once, however many outputs there are.
     if isinstance(first, list):
         return list(chain.from_iterable(values))
     if isinstance(first, str):

@@ -1,4 +1,4 @@
-"""The journals of flow runs: those being written, and those kept in memory for inspection."""
+"""The journals of flow runs: open journals that are being written, and journals kept in memory for inspection."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ MAX_KEPT_JOURNALS: Final = 200
 """Maximum number of journals kept in memory for inspection."""
 
 MAX_KEPT_CHARS: Final = 64 * 2**20
-"""Maximum total characters of inputs and outputs in these journals."""
+"""Maximum total length of the inputs and outputs in the journals kept in memory, in characters."""
 
 
 class FlowJournals:
-    """Opens journals, and finds the steps of a run in them."""
+    """Opens journals of runs, and returns the steps that they contain."""
 
     def __init__(
         self, database: Database, runner: Runner, scheduler: Scheduler, rules: RedactionRules
@@ -39,7 +39,7 @@ class FlowJournals:
     def durable(
         self, durability: Durability, run_id: str, step_rows: Sequence[StepRow] = ()
     ) -> Iterator[Journal]:
-        """Return the journal of a durable run while it is active."""
+        """Open the journal of a durable run for the duration of the block."""
         journal = Journal(
             run_id,
             self._database,
@@ -73,8 +73,8 @@ class FlowJournals:
             size -= self._journals.popitem(last=False)[1].size
 
     async def steps(self, run_id: str) -> list[StepRow]:
-        """Return the finished steps of a run in the order in which they ended; empty if the run is unknown or
-        forgotten.
+        """Return the finished steps of a run in the order in which they ended. The list is empty if the run is unknown
+        or its journal was dropped.
         """
         journal = self._journals.get(run_id)
         if journal is not None and not journal.durable:
@@ -84,8 +84,8 @@ class FlowJournals:
         return await self._database.read(steps.of_run, run_id)
 
     def without_secrets(self, run_id: str, value: Any) -> Any:
-        """Return the output of a run in memory with hidden values replaced; ``None`` if the run's rules are
-        forgotten.
+        """Return the output of a run in memory with secret values replaced; ``None`` if the redaction rules of the run
+        were dropped.
         """
         journal = self._journals.get(run_id)
         if journal is None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 
-class JumpToStep(Exception):  # not an error: an outer pipeline continues from it
-    """An error turned into a jump to a later step of a pipeline, with ``value`` as its input."""
+class JumpToStep(Exception):  # not an error: an outer pipeline catches it and continues at the step
+    """A jump that replaces the error of a step. A pipeline continues at its later step ``step``, with ``value`` as the
+    input.
+    """
 
     def __init__(self, step: str, value: Any) -> None:
         super().__init__(step)

@@ -1,4 +1,4 @@
-"""The steps that do work: call a model, search, call a tool, wait for a person."""
+"""The steps that do the actual work: call a model, search, call a tool, wait for a person."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ async def _llm(
 
 
 async def ask(host: StepHost, model: str, request: Chat, step: spec.FlowStep, note: StepNote) -> ChatReply:
-    """Call a model or an app. Its text goes to the listener if this step is the flow's voice."""
+    """Call a model or an app. If this step writes the flow's answer, its text is streamed to the listener."""
 
     async def ask_model(listener: Listener) -> ChatReply:
         reply = await host.context.call(model, request, listener=listener)
@@ -93,7 +93,7 @@ async def ask(host: StepHost, model: str, request: Chat, step: spec.FlowStep, no
 async def _stream_reply(
     host: StepHost, asked_ask: Callable[[Listener], Awaitable[ChatReply]], step: spec.FlowStep, note: StepNote
 ) -> ChatReply:
-    """Return a reply, passing its events to the flow's listener if this step is its voice."""
+    """Return a reply. If this step writes the flow's answer, pass the reply's events on to the flow's listener."""
     is_streamed = step.at in host.voices and getattr(step.op, "format", spec.OutputFormat()).type == "text"
     spoke = False
 
@@ -122,7 +122,9 @@ async def _stream_reply(
 
 
 def _messages(op: spec.LlmStep, scope: Scope) -> list[Message]:
-    """Return system, few-shot examples, history, then the user's message, in this order for every engine."""
+    """Return the system message, the few-shot examples, the history and the user's message, in the same order for
+    every engine.
+    """
     out: list[Message] = []
     if op.system is not None:
         out.append({"role": "system", "content": as_text(op.system.of(scope))})
@@ -161,7 +163,7 @@ def _is_conversation(value: Any) -> bool:
 
 
 def _content(value: Any) -> Any:
-    """Return a message's content: parts (text, images) unchanged, everything else as text."""
+    """Return a message's content: a list of parts (text, images) stays unchanged, everything else becomes text."""
     return value if _are_parts(value) else as_text(value)
 
 
@@ -174,7 +176,7 @@ def _are_parts(value: Any) -> bool:
 
 
 def _words(value: Any) -> str:
-    """Return a value as text for classification: an attachment counts as its kind, not as its bytes."""
+    """Return a value as text for classification. An attachment is replaced by its kind."""
     if not _are_parts(value):
         return as_text(value)
     return "\n".join(
@@ -187,7 +189,7 @@ _ATTACHED: Final = {"input_audio": "[audio recording]", "image_url": "[image]"}
 
 
 def _object(expression: Expression | None, scope: Scope, field: str) -> dict[str, Any]:
-    """Return a field that must be an object or absent."""
+    """Return the value of a field that must be an object; empty if the field is absent."""
     value = expression.of(scope) if expression is not None else None
     if value is not None and not isinstance(value, dict):
         raise InvalidRequest(f"'{field}' must be an object.", code="type_clash", param=field)
@@ -244,7 +246,7 @@ async def _inline(
     step: spec.FlowStep,
     note: StepNote,
 ) -> Any:
-    """Return the answer of an inline agent: the value of its output format, otherwise its text."""
+    """Return the answer of an inline agent: the value of its output format, or its text if it has none."""
     agents, value = host.world.agents, None
     assert agents is not None
     near = any(_is_listener_s(host, name) for name in agents.functions(agent))
@@ -277,8 +279,8 @@ async def _tool(
 
 
 def _with_files(host: StepHost, tool: str, given_arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments. A message with a recording, where the tool expects text, becomes the recording as a
-    data URL.
+    """Return the arguments of a tool call. If the tool expects text and an argument is a message with a recording, the
+    argument becomes the recording as a data URL.
     """
     servable = host.world.registry.get(f"tool/{tool}", host.context.caller)
     properties = ((servable.card.input_schema if servable is not None else None) or {}).get(
@@ -291,7 +293,9 @@ def _with_files(host: StepHost, tool: str, given_arguments: Mapping[str, Any]) -
 
 
 def _recording(value: Any) -> Any:
-    """Return the single recording in the parts of a message as a data URL; anything else unchanged."""
+    """Return the recording in a message's parts as a data URL if there is exactly one; return other values
+    unchanged.
+    """
     if not _are_parts(value):
         return value
     sounds = [part["input_audio"] for part in value if part["type"] == "input_audio"]
@@ -301,7 +305,7 @@ def _recording(value: Any) -> Any:
 
 
 def _result(name: str, result: Result) -> Any:
-    """Return a tool's result as a value: its structured content if it has any, otherwise its text."""
+    """Return a tool's result as a value: its structured content if it has any, or else its text."""
     assert isinstance(result, ToolResult)
     if result.is_error:
         raise InvalidRequest(f"The tool '{name}' failed: {result.text[:2000]}", code="tool_failed")
@@ -332,7 +336,7 @@ async def _http(
     status = answer["status"]
     if status >= 400:
         message = f"{op.method} {answer['url']} answered {status}: {answer['text'][:500]}"
-        # Temporary errors are worth a retry.
+        # After temporary errors, a retry may succeed.
         passing = status in (408, 425, 429) or status >= 500
         raise (
             EngineFailed(message, code="http_error")
@@ -422,7 +426,7 @@ async def _client(
 
 
 def _is_listener_s(host: StepHost, function: str) -> bool:
-    """Return whether the listener of the run executes a function."""
+    """Return whether the client listening to the run executes a function."""
     if host.answered is None:
         return not host.world.served.has(function, host.context.caller)
     return function in host.answered
@@ -431,7 +435,9 @@ def _is_listener_s(host: StepHost, function: str) -> bool:
 async def _call_served(
     host: StepHost, op: spec.ClientStep, args: Sequence[Any], kwargs: Mapping[str, Any], key: str
 ) -> NewQuestion:
-    """Return the question for the workers of a function, as soon as one serves it; operator approval comes first."""
+    """Wait until a worker serves a function, and return the question for its workers. If the operator must approve the
+    call, wait for the approval first.
+    """
     if not host.journal.durable:
         host.world.served.require(op.function, host.context.caller)
     loop = asyncio.get_running_loop()
@@ -464,7 +470,9 @@ async def _call_served(
 
 
 def _turn_path(host: StepHost, path: str) -> str:
-    """Return the key of an answer for when the question is asked again."""
+    """Return the path of a step together with the number of repetitions, as the key under which an answer is found
+    again.
+    """
     return host.key(path).partition(":")[2]
 
 
@@ -514,7 +522,7 @@ LEAVES: Mapping[str, Leaf] = {
 
 
 def asking(value: Any) -> Chat:
-    """Return a value as a request to an app that is not a flow; it is called like a chat model."""
+    """Return the request that passes a value to an app that is not a flow. The app is called like a chat model."""
     messages: Sequence[Message] = (
         value if _is_conversation(value) else [{"role": "user", "content": _content(value)}]
     )

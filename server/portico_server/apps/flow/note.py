@@ -1,4 +1,4 @@
-"""What is known about one step, apart from its output."""
+"""The details of a step that are recorded in addition to its output."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ NO_USAGE: Final = Usage()
 
 @dataclass(slots=True)
 class StepNote:
-    """Details of one step. ``path`` is the step's place in the run, without its own attempt number.
+    """Details of one step. ``path`` is the step's place in the run, without the number of its attempt.
 
-    ``input`` is what the step asked, for the trace, if it differs from the step's input; ``text`` is its output as
-    JSON.
+    ``input`` is the request that the step made, if it differs from the step's input; it is recorded for the trace.
+    ``text`` is the step's output as JSON.
     """
 
     path: str
@@ -26,13 +26,17 @@ class StepNote:
     usage: Usage = NO_USAGE
     hit: bool = False
     spoke: bool = False
-    """True if the step has sent text to the listener and so cannot be repeated unnoticed."""
+    """True if the step has sent text to the listener. It must not be retried then, because the listener would see both
+    texts.
+    """
     input: Any = None
     text: bytes | None = None
     milliseconds: float = 0.0
 
     def keep(self, value: Any) -> Any:
-        """Return the output as the JSON value that the next step sees. Raise `InvalidRequest` if it is not JSON."""
+        """Record the output, and return it as the JSON value that the next step receives. Raise `InvalidRequest` if it
+        is not JSON.
+        """
         self.text = as_json(value, self.path)
         return as_seen(value, self.text)
 
@@ -50,6 +54,7 @@ def as_json(value: Any, path: str) -> bytes:
 
 
 def as_seen(value: Any, text: bytes) -> Any:
-    """Return an output as the next step sees it, after conversion to JSON."""
-    # Texts and whole numbers stay the same; other numbers may not be valid JSON (NaN becomes null).
+    """Return an output as the next step receives it, after a conversion to JSON and back."""
+    # The conversion does not change texts and whole numbers. It changes other numbers that are not valid JSON
+    # (NaN becomes null).
     return value if isinstance(value, str | int) or value is None else orjson.loads(text)

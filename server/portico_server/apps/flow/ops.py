@@ -1,4 +1,4 @@
-"""The operations of a specification: each is parsed from its fields into its value in
+"""The operations of a specification: each is parsed from the fields of a step into a value defined in
 `portico_server.apps.flow.spec`.
 """
 
@@ -45,7 +45,7 @@ from portico_server.core.pattern import require_python_pattern
 
 
 class StepParser(Protocol):
-    """Parses the steps within a step."""
+    """Parses the steps inside a step."""
 
     def steps(self, fields: FlowFields) -> tuple[FlowStep, ...]: ...
 
@@ -58,7 +58,7 @@ def _format(fields: FlowFields) -> OutputFormat:
 
 
 def format_of(value: Any, at: str) -> OutputFormat:
-    """Parse a formatter: its name, or an object with ``type`` and its options."""
+    """Parse a formatter: a name, or an object with ``type`` and options."""
     inner = FlowFields({"type": value} if isinstance(value, str) else value, at)
     kind = inner.text("type") or "json"
     if kind not in ("text", "json", "yaml", "regex", "last"):
@@ -186,7 +186,7 @@ def _code(_reader: StepParser, fields: FlowFields) -> Op:
 def _client(_reader: StepParser, fields: FlowFields) -> Op:
     args, kwargs = fields.arguments()
     return ClientStep(
-        function=fields.required_text("function", "the name under which the client serves it"),
+        function=fields.required_text("function", "the name under which a client serves the function"),
         args=(VALUE,) if args is None else args,
         kwargs=kwargs,
         limit=fields.number("limit", 300.0, minimum=0.01, maximum=604_800) or 300.0,
@@ -359,7 +359,9 @@ def _require_known(name: str, names: Sequence[str], at: str) -> None:
 
 
 def _sort_steps(after: Mapping[str, frozenset[str]], at: str) -> tuple[str, ...]:
-    """Return the steps in dependency order. Raise `InvalidRequest` if they wait for each other."""
+    """Return the names of the steps in the order of their dependencies. Raise `InvalidRequest` if steps wait for each
+    other.
+    """
     try:
         return tuple(TopologicalSorter(after).static_order())
     except CycleError as error:

@@ -1,4 +1,4 @@
-"""Parses JSON into `portico_server.apps.flow.spec`. Errors are located by their path before anything runs."""
+"""Parses JSON into `portico_server.apps.flow.spec`. Every error is reported with its path, before any step runs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ MAX_DEPTH: Final = 64
 MAX_STEPS: Final = 20_000
 
 MAX_PARTS: Final = 100_000
-"""Maximum number of values in a specification, except under ``$literal``: each is parsed as an expression."""
+"""Maximum number of values in a specification, without values under ``$literal``. Each value is parsed as an
+expression.
+"""
 
 
 def flow(value: Any) -> FlowSpec:
@@ -99,15 +101,15 @@ def _root(value: Any) -> FlowStep:
 
 
 class _FlowReader:
-    """Parses steps and counts them."""
+    """Parses the steps of a flow and counts them."""
 
     def __init__(self) -> None:
         self._count = 0
         self._depth = 0
 
     def step(self, value: Any, at: str, number: int) -> FlowStep:
-        """Parse one step. ``number`` is its position among its siblings, from 1, which forms its name if it has
-        none.
+        """Parse one step. ``number`` is its position among its siblings, counted from 1. A step without a name gets a
+        name with this number.
         """
         self._count += 1
         self._depth += 1
@@ -179,7 +181,7 @@ class _FlowReader:
         return tuple(flow_steps)
 
     def inner(self, fields: FlowFields, key: str, *, is_needed: bool = True) -> FlowStep | None:
-        """Parse a single step under ``key``."""
+        """Parse the single step in the field ``key``."""
         value = fields.raw(key)
         if value is None:
             if not is_needed:
@@ -208,11 +210,15 @@ def _retry(fields: FlowFields) -> RetryPolicy | None:
 
 
 MAX_CACHE_S: Final = 30 * 86_400.0
-"""Maximum seconds for which an output is cached: it belongs to no key, and is only removed by age."""
+"""Maximum time for which an output is cached, in seconds. A cached output belongs to no key, so only its age
+removes it.
+"""
 
 
 def _cache(fields: FlowFields) -> float | None:
-    """Return the cache lifetime in seconds; ``true`` means a day, and `MAX_CACHE_S` is the maximum."""
+    """Return the lifetime of cached outputs, in seconds, at most `MAX_CACHE_S`. In the specification, ``true`` means a
+    day.
+    """
     value = fields.raw("cache")
     if value is None or value is False:
         return None

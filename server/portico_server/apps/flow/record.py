@@ -16,7 +16,9 @@ from portico_server.runs.journal import Journal, for_trace
 
 
 def completed(journal: Journal, step: FlowStep, scope: Scope, note: StepNote, started_at: float) -> StepRow:
-    """Return the row of a successful step. For a combinator, the details are stored with its inner steps."""
+    """Return the row of a successful step. If the step is a combinator, its input and output are in the rows of its
+    inner steps.
+    """
     if note.text is None:
         return _row(journal, step, note, "completed", started_at)
     output, is_redacted = _redacted(journal, note.text.decode())
@@ -43,9 +45,9 @@ def swept_rows(
     started_at: float,
     milliseconds: float,
 ) -> list[StepRow]:
-    """Return the rows of many successful items of one step, from their places, inputs and outputs as JSON.
+    """Return the rows of many successful items of one step, given their paths, inputs and outputs as JSON.
 
-    Written as one loop, because creating a row costs as much as a small function.
+    The function is a single loop, because creating a row costs as much as calling a small function.
     """
     kind, next, durable, hides = step.kind, journal.next, journal.durable, journal.redaction.active
     rows = []
@@ -88,7 +90,7 @@ def failed_row(
     error: Mapping[str, Any],
     instead: str | None,
 ) -> StepRow:
-    """Return the row of a failed step; ``instead`` is the JSON of its replacement output, if it has one."""
+    """Return the row of a failed step; ``instead`` is the output that replaces its own, as JSON, or ``None``."""
     error_text, is_redacted = _redacted(journal, orjson.dumps(error).decode())
     if instead is not None:
         instead, has_more = _redacted(journal, instead)
@@ -100,13 +102,13 @@ def failed_row(
 
 
 def _open_question(journal: Journal, scope: Scope, note: StepNote) -> str | None:
-    """Return the input of a step, for the trace."""
+    """Return the input of a step as JSON for the trace."""
     value = note.input if note.input is not None else scope.value
     return for_trace(journal.redaction.of(value) if journal.redaction.active else value)
 
 
 def _redacted(journal: Journal, text: str) -> tuple[str, bool]:
-    """Return JSON in the form that may be recorded, and whether it differs from the original."""
+    """Return JSON with the values replaced that must not be recorded, and whether any value was replaced."""
     if not journal.redaction.active:
         return text, False
     value = orjson.loads(text)

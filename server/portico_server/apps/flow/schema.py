@@ -1,6 +1,6 @@
 """The JSON schema of a flow's specification. It covers only the form; `check` checks the names.
 
-`portico_server.apps.flow.read` accepts what this schema describes; a test compares them, op by op.
+`portico_server.apps.flow.read` parses specifications that match this schema; a test compares the two, op by op.
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ OPS: Final[Mapping[str, tuple[Mapping[str, Any], tuple[str, ...]]]] = {
         ("steps",),
     ),
 }
-"""The fields of each op, and those that it requires."""
+"""The fields of each op, and the names of its required fields."""
 
 _SHARED: Final[Mapping[str, Any]] = {
     "expression": {
@@ -221,7 +221,7 @@ _SHARED: Final[Mapping[str, Any]] = {
 }
 
 EITHER: Final[Mapping[str, tuple[str, str]]] = {"retrieve": ("store", "stores"), "subflow": ("app", "step")}
-"""Pairs of fields of which an op has exactly one."""
+"""Pairs of fields, of which the op must have exactly one."""
 
 AROUND: Final[Mapping[str, Any]] = {
     "name": {"$ref": "#/$defs/name"},
@@ -239,7 +239,7 @@ AROUND: Final[Mapping[str, Any]] = {
 
 
 def schema() -> dict[str, Any]:
-    """Return the whole schema, draft 2020-12."""
+    """Return the whole JSON schema, draft 2020-12."""
     steps = {
         op: {
             "allOf": [{"$ref": "#/$defs/around"}],

@@ -1,4 +1,4 @@
-"""What a step can see while it runs: its input value, the earlier steps, and its current iteration."""
+"""What a step can refer to while it runs: its input value, earlier steps, and the current iteration."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from portico_server.core.errors import InvalidRequest
 
 
 class Skipped:
-    """The output of a step whose ``when`` was false: it has none."""
+    """Stands for the missing output of a step whose ``when`` was false."""
 
     def __repr__(self) -> str:
         return "skipped"
@@ -19,11 +19,11 @@ SKIPPED: Final = Skipped()
 
 
 class Scope:
-    """The names of one combinator's steps, and those of the enclosing combinators.
+    """The outputs of one combinator's steps, keyed by name, and the scopes of the enclosing combinators.
 
-    ``value`` is the input: the output of the previous step. An inner scope sees the steps of the outer scope, never
-    the other way round. ``state`` belongs to the nearest loop, whose steps set it with ``save``. ``budget`` limits the
-    values that expressions create.
+    ``value`` is the input: the output of the previous step. Steps in an inner scope see the steps of the outer scope,
+    but not the other way round. ``state`` belongs to the nearest loop, whose steps set it with ``save``. ``budget``
+    limits the size of the values that expressions create.
     """
 
     __slots__ = ("budget", "history", "index", "input", "item", "names", "outer", "state", "value")
@@ -51,12 +51,14 @@ class Scope:
             self.item, self.index, self.state = outer.item, outer.index, outer.state
 
     def output(self, name: str) -> Any:
-        """Return the output of the nearest step with this name. The check before the run ensures that it exists."""
+        """Return the output of the nearest step with this name. The check of the flow ensures that the step exists."""
         scope: Scope | None = self
         while scope is not None:
             if name in scope.names:
                 return scope.names[name]
             scope = scope.outer
         raise InvalidRequest(
-            f"The step '{name}' has not run at the time of the reference.", code="step_not_run", param=name
+            f"The step '{name}' has not run yet when this reference is evaluated.",
+            code="step_not_run",
+            param=name,
         )

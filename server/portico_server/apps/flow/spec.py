@@ -1,6 +1,6 @@
 """The specification of a flow as typed values, parsed from JSON by `portico_server.apps.flow.read`.
 
-Field names are those of the JSON (docs/flow-spec.md). ``at`` is the location of a step in it, for messages.
+Field names are the same as in the JSON (docs/flow-spec.md). ``at`` is a step's location in the JSON, for messages.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from portico_server.apps.flow.expression import CodeExpression, Expression
 from portico_server.core.dataclass import dataclass
 
 VERSION = 1
-"""The ``portico_flow`` version that this code reads."""
+"""The ``portico_flow`` version that this module reads."""
 
 Durability: TypeAlias = Literal["off", "normal", "full"]
 Join: TypeAlias = Literal["list", "dict", "sum", "text", "zip"]
@@ -22,7 +22,9 @@ FormatType: TypeAlias = Literal["text", "json", "yaml", "regex", "last"]
 
 @dataclass(frozen=True, slots=True)
 class OutputFormat:
-    """How a model's text becomes a value. ``schema`` constrains JSON; ``attempts`` is the total number of attempts."""
+    """How a model's text is converted to a value. ``schema`` constrains JSON; ``attempts`` is the maximum number of
+    attempts.
+    """
 
     type: FormatType = "text"
     schema: Mapping[str, Any] | None = None
@@ -33,7 +35,8 @@ class OutputFormat:
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """Retry up to ``times`` times, after ``delay`` seconds, each time ``factor`` longer.
+    """Retry up to ``times`` times. The first retry is after ``delay`` seconds; each further delay is ``factor`` times
+    as long.
 
     ``on`` lists the codes or types of the errors to retry; if empty, temporary errors are retried.
     """
@@ -46,7 +49,7 @@ class RetryPolicy:
 
 @dataclass(frozen=True, slots=True)
 class ErrorPolicy:
-    """What an error becomes: a value, or a jump to a later step of the same pipeline (``goto``)."""
+    """What replaces an error: a value, or a jump to a later step of the same pipeline (``goto``)."""
 
     value: Expression | None = None
     goto: str = ""
@@ -68,7 +71,9 @@ class LlmStep:
 
 @dataclass(frozen=True, slots=True)
 class IntentStep:
-    """Choose one of ``intents`` (name → description, with examples) for a text: by a model, or by embeddings alone."""
+    """Choose one of ``intents`` (name → description, with examples) for a text, with a model or only with
+    embeddings.
+    """
 
     text: Expression
     intents: Mapping[str, Mapping[str, Any]]
@@ -88,7 +93,8 @@ class EmbedStep:
 
 @dataclass(frozen=True, slots=True)
 class AgentStep:
-    """Call an agent or any app that accepts chat messages; ``session`` names its memory.
+    """Call an agent, or another app that accepts chat messages; ``session`` is the name of the conversation that it
+    remembers.
 
     ``agent``: the specification of an inline agent, which need not be deployed.
     """
@@ -101,7 +107,7 @@ class AgentStep:
 
 @dataclass(frozen=True, slots=True)
 class ToolStep:
-    """Call a tool. Without ``arguments``, the input object is passed."""
+    """Call a tool. Without ``arguments``, the input value must be an object with the arguments."""
 
     name: str
     arguments: Expression
@@ -109,7 +115,7 @@ class ToolStep:
 
 @dataclass(frozen=True, slots=True)
 class RetrieveStep:
-    """Search stores; the passages of several stores are ranked together."""
+    """Search stores. The passages from several stores are ranked together."""
 
     stores: tuple[str, ...]
     query: Expression
@@ -139,7 +145,7 @@ class CodeStep:
 
 @dataclass(frozen=True, slots=True)
 class ClientStep:
-    """Call a function of a client; ``limit``: seconds to wait for it."""
+    """Call a function that a client serves; ``limit``: seconds to wait for a client and for its answer."""
 
     function: str
     args: tuple[Expression, ...]
@@ -149,7 +155,9 @@ class ClientStep:
 
 @dataclass(frozen=True, slots=True)
 class ApproveStep:
-    """Wait for a person. The input value continues; with ``answer_schema``, the person's entry continues instead."""
+    """Wait for a person. The output is the input value; with ``answer_schema``, it is the value that the person
+    entered.
+    """
 
     message: Expression
     answer_schema: Mapping[str, Any] | None = None
@@ -158,7 +166,7 @@ class ApproveStep:
 
 @dataclass(frozen=True, slots=True)
 class SubflowStep:
-    """Run a deployed app (``app``) or an inline step (``step``), which sees only its input."""
+    """Run a deployed app (``app``), or an inline step (``step``) that can refer only to its own input."""
 
     app: str
     step: FlowStep | None
@@ -167,14 +175,14 @@ class SubflowStep:
 
 @dataclass(frozen=True, slots=True)
 class EmitStep:
-    """Send text to the listener of the run; the input value continues."""
+    """Send text to the listener of the run. The output is the input value."""
 
     text: Expression
 
 
 @dataclass(frozen=True, slots=True)
 class HttpStep:
-    """Send a request to a web address, with the tool ``http_request``."""
+    """Send a request to a web address, using the tool ``http_request``."""
 
     method: str
     url: Expression
@@ -192,7 +200,9 @@ class PipelineStep:
 
 @dataclass(frozen=True, slots=True)
 class _Abreast:
-    """Concurrent steps, and how their outputs are joined. ``collect``: an error of a step becomes its output."""
+    """Concurrent steps, and how their outputs are joined. ``collect``: if a step fails, its error becomes its
+    output.
+    """
 
     steps: tuple[FlowStep, ...]
     join: Join = "list"
@@ -208,14 +218,14 @@ class ParallelStep(_Abreast):
 
 
 class DiverterStep(_Abreast):
-    """Pass the first item to the first step, the second to the second."""
+    """Pass the first item to the first step, the second item to the second step, and so on."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
 class WarpStep:
-    """Run one step for every item, ``concurrency`` at a time; outputs are in the order of the items."""
+    """Run one step for every item, ``concurrency`` items at a time. The outputs are in the order of the items."""
 
     step: FlowStep
     over: Expression
@@ -225,7 +235,7 @@ class WarpStep:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One case of a switch: chosen if the value equals ``equals``, or if ``when`` is true."""
+    """One case of a switch. It is chosen if the value equals ``equals``, or if ``when`` is true."""
 
     step: FlowStep
     equals: Expression | None = None
@@ -243,7 +253,7 @@ class SwitchStep:
 
 @dataclass(frozen=True, slots=True)
 class BranchStep:
-    """Run ``then`` or ``otherwise``; without the latter, the value continues."""
+    """Run ``then`` or ``otherwise``. Without ``otherwise``, the output is the input value if the condition is false."""
 
     condition: Expression
     then: FlowStep
@@ -252,9 +262,10 @@ class BranchStep:
 
 @dataclass(frozen=True, slots=True)
 class LoopStep:
-    """Repeat a step, with its output as its next input, until ``until`` is true (checked after each round).
+    """Repeat a step until ``until`` is true, which is checked after each round. The output of each round is the input
+    of the next.
 
-    Runs at most ``limit`` rounds; reaching the limit is an error unless ``exhausted`` is ``return``.
+    Runs at most ``limit`` rounds. If the limit is reached, the step fails, unless ``exhausted`` is ``return``.
     """
 
     step: FlowStep
@@ -266,13 +277,13 @@ class LoopStep:
 
 @dataclass(frozen=True, slots=True)
 class GraphStep:
-    """Run steps as soon as all steps that they refer to, or name in ``after``, have ended."""
+    """Run each step as soon as all steps that it refers to, or names in ``after``, have ended."""
 
     steps: tuple[FlowStep, ...]
     after: Mapping[str, frozenset[str]]
-    """The dependencies of each step, including references."""
+    """The names of the steps on which each step depends, including steps that it refers to."""
     order: tuple[str, ...]
-    """The step names in dependency order."""
+    """The names of the steps in the order of their dependencies."""
     output: Expression
     concurrency: int = 0
 
@@ -286,12 +297,12 @@ Op: TypeAlias = (
 
 @dataclass(frozen=True, slots=True)
 class FlowStep:
-    """A named step. ``source`` is its JSON; ``plain``: it has no retry, limit, cache or condition."""
+    """A named step. ``source`` is its JSON; ``plain``: it has no retry, time limit, cache or condition."""
 
     name: str
     op: Op
     kind: str
-    """The op in the JSON: ``llm``, ``warp`` …"""
+    """The name of the operation in the JSON: ``llm``, ``warp`` …"""
     at: str
     source: Mapping[str, Any] = field(repr=False)
     input: Expression | None = None
@@ -319,7 +330,7 @@ class FlowStep:
 
 @dataclass(frozen=True, slots=True)
 class FlowSpec:
-    """A whole flow. ``timeout`` is in seconds; waiting for people and clients does not count."""
+    """A whole flow. ``timeout`` is in seconds; time spent waiting for people and clients does not count."""
 
     name: str
     step: FlowStep
@@ -335,10 +346,12 @@ class FlowSpec:
     redact: tuple[str, ...] = ()
     """Names of fields whose values are not recorded."""
     code: str = ""
-    """The location of its first code step, if it has one."""
+    """The location of the flow's first code step; empty if it has none."""
     owner: str | None = ""
-    """The owner of its app, ``None`` for the operator; empty for a flow supplied by its caller."""
+    """The owner of the flow's app, ``None`` for the operator; empty for a flow that the caller supplied."""
 
 
 EFFECTS = frozenset({"llm", "intent", "agent", "tool", "client", "approve", "http", "subflow"})
-"""Kinds of steps whose end is journaled before the next step begins; all other steps can be repeated safely."""
+"""Kinds of steps whose end is written to the journal before the next step begins. All other steps can be repeated
+safely.
+"""

@@ -1,6 +1,7 @@
-"""A warp whose step is a function in the sandbox: many items per call.
+"""A warp whose step is a function in the sandbox: one call of the sandbox processes many items.
 
-The results are the same as item by item: an output, a row in the journal and two events for each.
+The results are the same as if each item were processed separately: each item has an output, a row in the journal and
+two events.
 """
 
 from __future__ import annotations
@@ -20,17 +21,21 @@ from portico_server.core.errors import InvalidRequest
 from portico_server.core.json_size import JsonSizes
 
 BATCH_ITEMS: Final = 250
-"""Items per call: enough to make the sandbox overhead small, few enough for a quick response to cancellation."""
+"""Number of items per call: enough to make the sandbox overhead small, and few enough to react quickly to
+cancellation.
+"""
 
 BATCH_BYTES: Final = 8 * 2**20
-"""Maximum bytes of arguments, as JSON, per call; larger items are processed one by one."""
+"""Maximum size of the arguments of one call, in bytes of JSON. If the items are larger, they are processed one by
+one.
+"""
 
 MAX_CALLS: Final = 4
 """Maximum number of concurrent calls."""
 
 
 def can_sweep(step: FlowStep) -> bool:
-    """Return whether a step can process many items at a time."""
+    """Return whether the sandbox can process many items of the step in one call."""
     return (
         isinstance(step.op, CodeStep)
         and step.plain
@@ -68,7 +73,7 @@ async def _batch(
 
 
 def item_scope(scope: Scope, item: Any, number: int) -> Scope:
-    """Return the scope in which a step runs for one item."""
+    """Return the scope in which the step runs for one item."""
     new_scope = Scope(scope, item)
     new_scope.item, new_scope.index = item, number
     return new_scope
@@ -83,7 +88,9 @@ async def _together(
     items: Sequence[Any],
     places: Sequence[str],
 ) -> list[Any] | None:
-    """Return the outputs of one call, or ``None`` if it failed: running one by one then shows which item fails."""
+    """Return the outputs of one call for many items. If the call fails, return ``None``: running the items one by one
+    then shows which item fails.
+    """
     started_at, clock = time.time(), time.perf_counter()
     try:
         ready = await host.budget.compute(_calls, step, code, scope, first, items)
@@ -105,10 +112,12 @@ async def _together(
 def _calls(
     step: FlowStep, code: CodeExpression, scope: Scope, first: int, items: Sequence[Any]
 ) -> tuple[list[Any], list[tuple[list[Any], dict[str, Any]]]] | None:
-    """Return the input of each item's step and the arguments of its call; ``None`` if they are too large together."""
+    """Return, for each item, the input of its step and the arguments of its call. Return ``None`` if all arguments
+    together are too large.
+    """
     inner_scope = item_scope(
         scope, None, first
-    )  # one scope for all items: creating a scope each would be most of the cost of a small function
+    )  # one scope for all items: for a small function, creating a scope per item would cost more than the call
     values: list[Any] = []
     calls: list[tuple[list[Any], dict[str, Any]]] = []
     size, sizes = 0, JsonSizes(BATCH_BYTES)

@@ -1,4 +1,6 @@
-"""The tree of a flow's steps: the steps below a step, its references, and which steps are voices."""
+"""The tree of a flow's steps: the steps inside a step, the references in it, and which steps write the flow's
+answer.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,7 @@ def children(step: FlowStep) -> tuple[FlowStep, ...]:
 
 
 def names(root: FlowStep) -> Iterator[str]:
-    """Yield what a flow calls by name, as registry keys."""
+    """Yield the registry keys of everything that a flow calls."""
     for step in every(root):
         match step.op:
             case LlmStep(model=model) | EmbedStep(model=model) | RerankStep(model=model):
@@ -67,7 +69,7 @@ def names(root: FlowStep) -> Iterator[str]:
 
 
 def every(root: FlowStep) -> Iterator[FlowStep]:
-    """Yield a step and all steps below it."""
+    """Yield a step and all steps inside it."""
     stack = [root]
     while stack:
         step = stack.pop()
@@ -76,7 +78,9 @@ def every(root: FlowStep) -> Iterator[FlowStep]:
 
 
 def certain(root: FlowStep) -> Iterator[FlowStep]:
-    """Yield a step and those below it that a run reaches unless a step fails: no cases, no items of a list."""
+    """Yield a step and the steps inside it that every run without a failed step reaches. Cases of a switch and steps
+    for items of a list are excluded.
+    """
     if root.when is not None or root.on_error is not None:
         return
     yield root
@@ -86,7 +90,7 @@ def certain(root: FlowStep) -> Iterator[FlowStep]:
 
 
 def expressions(step: FlowStep) -> list[Expression]:
-    """Return the expressions in a step itself, not those in steps below it."""
+    """Return the expressions of a step itself, without those of the steps inside it."""
     found_expressions: list[Expression] = [
         item
         for item in (step.input, step.when, step.on_error.value if step.on_error else None)
@@ -108,7 +112,7 @@ def expressions(step: FlowStep) -> list[Expression]:
 
 
 def references(step: FlowStep) -> set[str]:
-    """Return the names of all steps that a step or the steps below it refer to."""
+    """Return the names of all steps that a step and the steps inside it refer to."""
     found_names = {
         part.step
         for outer in expressions(step)
@@ -121,7 +125,7 @@ def references(step: FlowStep) -> set[str]:
 
 
 def voices(root: FlowStep) -> frozenset[str]:
-    """Return the locations of the steps whose tokens form the flow's own answer: those marked ``stream``, otherwise
+    """Return the locations of the steps whose tokens form the flow's own answer: the steps marked ``stream``, or else
     the last step.
     """
     marked_places: set[str] = set()

@@ -1,4 +1,6 @@
-"""Prompts in files: YAML, Markdown with front matter, or formats of other tools; in a folder or a Git repository."""
+"""Prompts in files: YAML, Markdown with front matter, or formats of other tools. The files are in a folder or a Git
+repository.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ from portico_server.core.untrusted_yaml import InvalidYaml, read_yaml
 SUFFIXES: Final = (".yaml", ".yml", ".md", ".prompty", ".prompt", ".json")
 _FOREIGN: Final = {".prompty": prompty, ".prompt": dotprompt}
 MAX_FILES: Final = 1_000
-"""Maximum number of files read at once."""
+"""Maximum number of files that one import reads."""
 
 _CLONE_TIMEOUT_S: Final = 120.0
 """Maximum seconds for Git."""
@@ -30,11 +32,11 @@ _ROLE = re.compile(r"^#[ \t]+(system|user|assistant)[ \t]*$", re.IGNORECASE | re
 
 
 def read_texts(files: Mapping[str, str]) -> list[PromptSpec]:
-    """Return the prompts in files, given as path and text, in the order of their paths.
+    """Return the prompts in ``files``, which maps paths to texts, in the order of the paths.
 
-    A prompt without a name is named after its file. Markdown without front matter is not a prompt, nor is JSON that is
-    not LangChain's. Raise `InvalidRequest` that names the file for an error in it, or if two files have a prompt with
-    the same name.
+    A prompt without a name is named after its file. Markdown without front matter is not a prompt, and neither is JSON
+    that is not LangChain's. If a file contains an error, or two files contain prompts with the same name, raise
+    `InvalidRequest` that names the file.
     """
     prompt_specs: dict[str, PromptSpec] = {}
     for path, text in sorted(files.items()):
@@ -53,7 +55,8 @@ def read_folder(folder: Path) -> list[PromptSpec]:
 
 
 async def read_repository(url: str, addresses: Sequence[str] = ()) -> list[PromptSpec]:
-    """Return the prompts of a Git repository's default branch, fetched from one of the IP ``addresses`` if given.
+    """Return the prompts in the default branch of a Git repository. If ``addresses`` are given, the repository is
+    fetched from one of these IP addresses.
 
     Raise `InvalidRequest` unless the URL is an https URL.
     """
@@ -64,7 +67,7 @@ async def read_repository(url: str, addresses: Sequence[str] = ()) -> list[Promp
 
 
 def check_url(url: str) -> str:
-    """Return the address if Git may connect to it."""
+    """Return the URL of a repository if Git may connect to it; otherwise raise `InvalidRequest`."""
     try:
         parts = urlsplit(url)
         right = parts.scheme == "https" and bool(parts.hostname) and parts.port in (None, 443)
@@ -82,9 +85,10 @@ def check_url(url: str) -> str:
 
 
 async def clone(url: str, into: Path, *, protocol: str = "https", addresses: Sequence[str] = ()) -> None:
-    """Fetch the latest commit with Git, only over ``protocol``, without hooks, submodules, links or prompts.
+    """Fetch the latest commit of a repository with Git, only over ``protocol``, without hooks, submodules, links or
+    password prompts.
 
-    ``addresses``: the resolved addresses of the host, which stay fixed during the fetch.
+    ``addresses``: the resolved IP addresses of the host. Git uses only these addresses during the fetch.
     """
     options = ("--depth", "1", "--single-branch", "--no-tags", "--quiet", "--template=")
     try:
@@ -167,9 +171,10 @@ def _parse(document: Any, at: str) -> PromptSpec:
 
 
 def _sections(body: str) -> list[dict[str, str]]:
-    """Return the messages of a Markdown body: one under each heading ``# system``, ``# user``, ``# assistant``.
+    """Return the messages in a Markdown body: one message for each heading ``# system``, ``# user`` or ``#
+    assistant``.
 
-    Text before the first such heading, or all text if there is none, is a user message.
+    Text before the first such heading is a user message. Without such headings, the whole text is one.
     """
     parts = _ROLE.split(body)
     pairs = [("user", parts[0]), *zip(parts[1::2], parts[2::2], strict=True)]

@@ -1,9 +1,9 @@
-"""Prompts in the formats of other tools, written from Portico's format; `import_formats` reads them.
+"""Writes prompts in the formats of other tools; `import_formats` reads these formats.
 
 ``prompty``: Prompty, Markdown with front matter, roles as ``system:`` and Jinja's ``{{name}}``. ``dotprompt``:
-Dotprompt, with Handlebars' ``{{role "system"}}`` and ``{{name}}``. ``langchain``: the JSON of a ChatPromptTemplate
-(written), and of a PromptTemplate (read). ``markdown`` and ``yaml`` are Portico's own and lossless; the others have no
-cases.
+Dotprompt, with Handlebars' ``{{role "system"}}`` and ``{{name}}``. ``langchain``: the JSON of a ChatPromptTemplate; a
+PromptTemplate can be read too. ``markdown`` and ``yaml`` are Portico's own formats and lossless; the other formats
+cannot contain cases.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from portico_server.core.template import Piece
 
 
 def write_prompt(spec: PromptSpec, format: str) -> tuple[str, str]:
-    """Return a prompt in another format: its file name and its text. Raises `InvalidRequest`."""
+    """Return the file name and the text of a prompt in a given format. Raises `InvalidRequest`."""
     if format not in _WRITERS:
         raise InvalidRequest(
             f"'{format[:40]}' is not a prompt format. Formats: "
@@ -40,7 +40,7 @@ def _yaml(value: Any) -> str:
 
 
 def _to_own_json(spec: PromptSpec) -> dict[str, Any]:
-    """Return Portico's JSON without empty fields."""
+    """Return a prompt as Portico's JSON, without empty fields."""
     document = {key: value for key, value in spec.to_json().items() if value}
     if "arguments" in document:
         document["arguments"] = [
@@ -68,7 +68,7 @@ def _turns(spec: PromptSpec) -> list[tuple[str, tuple[Piece, ...]]]:
 
 
 def _double(template: tuple[Piece, ...], escape: Callable[[str], str]) -> str:
-    """Return a template with ``{{name}}`` in it; ``escape`` receives the whole text between two names."""
+    """Return a template as text with arguments as ``{{name}}``. ``escape`` converts the text between two arguments."""
     parts: list[str] = []
     for is_name, pieces in groupby(template, key=lambda piece: piece[1]):
         texts = [text for text, _is_name in pieces]
@@ -78,7 +78,7 @@ def _double(template: tuple[Piece, ...], escape: Callable[[str], str]) -> str:
 
 def _jinja(text: str) -> str:
     text = re.sub(r"\{\{|\}\}|\{%|%\}|\{#|#\}", lambda brace_match: f"{{{{ '{brace_match[0]}' }}}}", text)
-    # A single brace directly before a name would become part of the name's braces.
+    # A single brace directly before an argument would become part of the argument's braces.
     return f"{text[:-1]}{{{{ '{{' }}}}" if text.endswith("{") else text
 
 

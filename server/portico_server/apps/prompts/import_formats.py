@@ -1,4 +1,4 @@
-"""Prompts in the formats of other programs, converted to Portico's format: see `formats`."""
+"""Converts prompts in the formats of other tools to Portico's format: see `formats`."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ _ROLES: Final[Mapping[str, str]] = {
 
 
 def _convert_text(text: str, at: str) -> tuple[str, list[str]]:
-    """Return a text with ``{{name}}`` as a Portico template, and the names. Raise `InvalidRequest` for anything
-    executable.
+    """Convert a text with ``{{name}}`` to a Portico template. Return the template and the names. Raise
+    `InvalidRequest` if the text contains executable parts.
     """
     out: list[str] = []
     names: list[str] = []
@@ -158,7 +158,7 @@ def langchain(document: Any, at: str) -> dict[str, Any] | None:
 
 
 def _typed_argument(default: Any) -> dict[str, Any]:
-    """Return an argument with a known default. An argument with an empty default is optional."""
+    """Return an argument with its default value. If the default is empty, the argument is optional."""
     kinds = {bool: "boolean", int: "integer", float: "number"}
     return {} if default is None else {"type": kinds.get(type(default), "string"), "default": default}
 

@@ -1,4 +1,4 @@
-"""The shared prompts and those of each key, by name and version."""
+"""The shared prompts and the prompts of each key, by name and version."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ StoredPrompt: TypeAlias = PromptRow[PromptSpec]
 
 
 class PromptLibrary:
-    """A versioned prompt library. Every version is kept, the newest is the default, and saving identical content adds
-    none.
+    """A versioned prompt library. Every version is kept, and the newest is the default. Saving identical content adds
+    no version.
 
-    A name refers to the caller's own prompt, then to a shared prompt, which an admin wrote; an admin reaches the
-    prompts of other keys by their ids. A key writes its own prompts with the scope ``chat``; ``reserve`` raises for
-    reserved names.
+    A name refers to the caller's own prompt or else to a shared prompt, which an admin wrote. An admin can use the
+    prompts of other keys by their ids. A key needs the scope ``chat`` to write its own prompts; ``reserve`` raises an
+    error for reserved names.
     """
 
     def __init__(
@@ -46,17 +46,17 @@ class PromptLibrary:
         self._watchers: list[Callable[[], None]] = []
 
     def watch(self, watcher: Callable[[], None]) -> None:
-        """Call ``watcher`` whenever the list of prompts, or one of them, changes."""
+        """Call ``watcher`` whenever the list of prompts or a prompt changes."""
         self._watchers.append(watcher)
 
     async def refresh(self) -> None:
-        """Notify the watchers that another daemon on the same database has saved or removed a prompt. Each call reads
-        the database.
+        """Notify the watchers because another daemon on the same database has saved or removed a prompt. The library
+        itself caches nothing.
         """
         self._on_change()
 
     async def start(self, prompt_specs: Iterable[PromptSpec]) -> None:
-        """Save the prompts that come with Portico, and those of the configuration file."""
+        """Save the prompts that come with Portico, and the prompts in the configuration file."""
         specs = await pools.DOCUMENTS.run(_shipped)
         if await self._database.write(rows.ship, specs, builtin.ORIGIN):
             self._on_change()
@@ -64,8 +64,8 @@ class PromptLibrary:
             await self.save(spec, SYSTEM, origin="configuration")
 
     async def list(self, caller: Principal, *, include_all: bool = False) -> Sequence[StoredPrompt]:
-        """List the newest version of each prompt that a name refers to for the caller; ``include_all``: for an admin,
-        of all prompts.
+        """List the newest version of each prompt that the caller can use by name. ``include_all``: for an admin, list
+        all prompts.
         """
         prompt_rows = await self._database.read(
             rows.newest, caller.id, include_all=include_all and caller.admin
@@ -76,7 +76,7 @@ class PromptLibrary:
         ]
 
     async def get(self, ref: str, caller: Principal, version: int | None = None) -> StoredPrompt:
-        """Return a version by name or id, the newest without ``version``. Raises `NotFound`."""
+        """Return a version of a prompt, given by name or id; without ``version``, the newest. Raises `NotFound`."""
         last = await self._find_meant(ref, caller)
         if last is None:
             prompt_names = [prompt.name for prompt in await self.list(caller)]
@@ -96,7 +96,9 @@ class PromptLibrary:
         return _prompt(row)
 
     async def _find_meant(self, ref: str, caller: Principal) -> PromptJson | None:
-        """Return the newest version of the caller's prompt of a name, of the shared one, or of the one with this id."""
+        """Return the newest version of the prompt to which ``ref`` refers: the caller's prompt with this name, the
+        shared prompt with this name, or the prompt with this id.
+        """
         return await find_meant(f"prompt/{ref}", ref, lambda known_as: self._find(known_as, caller))
 
     async def _find(self, ref: str, caller: Principal) -> PromptJson | None:
@@ -106,15 +108,15 @@ class PromptLibrary:
         return await self._database.read(own_or_shared, rows.by_name, ref, caller.id)
 
     async def history(self, ref: str, caller: Principal) -> Sequence[StoredPrompt]:
-        """Return every version, newest first. Raises `NotFound`."""
+        """Return all versions of a prompt, newest first. Raises `NotFound`."""
         prompt = await self.get(ref, caller)
         return [_prompt(row) for row in await self._database.read(rows.versions, prompt.id)]
 
     async def save(
         self, spec: PromptSpec, caller: Principal, *, origin: str = ""
     ) -> tuple[StoredPrompt, bool]:
-        """Save a version. Return it, and whether it is new; an admin's is shared. Raise `Conflict` if the name is
-        shared.
+        """Save a version of a prompt. Return the version, and whether it is new. Prompts saved by an admin are shared.
+        Raise `Conflict` if the name belongs to a shared prompt.
         """
         await self._writable(spec.name, caller)
         await self._quota.admit(self._database, owner_of(caller), json_bytes(spec.to_json()))
@@ -128,7 +130,9 @@ class PromptLibrary:
     async def take(
         self, specs: Sequence[PromptSpec], caller: Principal, *, origin: str, dry_run: bool = False
     ) -> ImportedPrompts:
-        """Save several prompts, or only report what would happen. Raise `Conflict` before any of them is saved."""
+        """Save several prompts, or with ``dry_run`` only report the changes. If a prompt cannot be saved, raise
+        `Conflict` before any prompt is saved.
+        """
         before = {spec.name: await self._writable(spec.name, caller) for spec in specs}
         added_names: dict[str, None] = {}
         changed_names: dict[str, None] = {}
@@ -160,12 +164,14 @@ class PromptLibrary:
         version: int | None = None,
         as_text: bool = False,
     ) -> tuple[Message, ...]:
-        """Return the messages of a prompt with these arguments; see `PromptSpec.render`."""
+        """Return the messages of a prompt with the arguments filled in; see `PromptSpec.render`."""
         prompt = await self.get(name, caller, version)
         return prompt.spec.render(arguments, as_text=as_text)
 
     async def _writable(self, name: str, caller: Principal) -> PromptJson | None:
-        """Return the newest version, which a new version would follow. Raises `Forbidden` and `Conflict`."""
+        """Return the newest version of a prompt that the caller may change, or ``None`` if the name is free. Raises
+        `Forbidden` and `Conflict`.
+        """
         caller.require("chat")
         owner = owner_of(caller)
         last = await self._database.read(rows.by_name, name, owner)

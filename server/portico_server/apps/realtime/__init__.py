@@ -1,3 +1,3 @@
-"""Realtime sessions: a conversation over one connection, in events as OpenAI defines them.
-`portico_server.apps.responses` creates the answers.
+"""Realtime sessions: a conversation over one connection, in OpenAI's event format. `portico_server.apps.responses`
+creates the answers.
 """

@@ -26,21 +26,21 @@ if TYPE_CHECKING:
 
 PCM: Final = "audio/pcm"
 RATES_HZ: Final[Mapping[str, int]] = {PCM: 24_000, "audio/pcmu": 8_000, "audio/pcma": 8_000}
-"""Sample rates of the audio formats: 16-bit samples, and G.711 as used in telephony (µ-law, A-law)."""
+"""Sample rates of the audio formats: 16-bit samples, and G.711 (µ-law and A-law), which is used in telephony."""
 
 MIN_COMMIT_MS: Final = 100
 MAX_BUFFER_BYTES: Final = 15 * 2**20
 MAX_INLINE_BYTES: Final = 64 * 1024
-"""Maximum bytes of audio converted inline, in some milliseconds."""
+"""Maximum size of audio that is converted on the event loop, in bytes. This takes some milliseconds."""
 
 _LONG_SOUNDS: Final = FairSlots(2)
-"""Slots for longer audio, for which keys take turns."""
+"""Slots for converting longer audio. The keys alternate."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 MAX_DELTA_BYTES: Final = 24_000
-"""Maximum bytes of audio in one event: half a second of samples."""
+"""Maximum size of the audio in one event, in bytes: half a second of 16-bit samples."""
 
 _SENTENCE: Final = re.compile(r"(?<=[.!?…])\s+|(?<=[。！？])|\n+")
 _ULAW_BIAS_LEVEL: Final = 132
@@ -64,12 +64,12 @@ def bytes_per_ms(kind: str) -> int:
 
 
 def duration_ms(data: bytes | bytearray, kind: str) -> int:
-    """Return the duration of the audio."""
+    """Return the duration of the audio, in milliseconds."""
     return len(data) // bytes_per_ms(kind)
 
 
 async def work_on(is_long: bool, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run work on audio, in a thread if the audio is long."""
+    """Run ``work`` on audio; if the audio is long, in a thread."""
     if not is_long:
         return work(*args, **kwargs)
     async with _LONG_SOUNDS.hold():
@@ -82,7 +82,7 @@ def narrowed(data: bytes, kind: str) -> bytes:
 
 
 def samples_of(data: bytes, kind: str) -> bytes:
-    """Return audio as 16-bit samples at the rate of its format."""
+    """Return audio as 16-bit samples at the sample rate of its format."""
     return data if kind == PCM else _from_g711(data, kind)
 
 
@@ -96,7 +96,7 @@ def as_wav(data: bytes, kind: str) -> bytes:
 
 
 def encode(samples: bytes, kind: str) -> bytes:
-    """Return 16-bit samples at 24 kHz in a format of the session."""
+    """Return 16-bit samples at 24 kHz as audio in a format of the session."""
     samples = samples[: len(samples) // 2 * 2]
     return samples if kind == PCM else as_g711(_at_8_khz(samples), kind)
 
@@ -126,7 +126,7 @@ def _at_8_khz(samples: bytes) -> NDArray[np.int32]:
 
 
 def as_g711(level: NDArray[np.int32], kind: str) -> bytes:
-    """Return 16-bit samples at 8 kHz in a telephone format."""
+    """Return 16-bit samples at 8 kHz as audio in a telephone format."""
     import numpy as np
 
     if kind == "audio/pcmu":
@@ -142,13 +142,13 @@ def as_g711(level: NDArray[np.int32], kind: str) -> bytes:
 
 
 class Sentences:
-    """Takes the pieces of a text and returns its sentences as soon as they are complete."""
+    """Splits a text that arrives in pieces, and returns each sentence as soon as it is complete."""
 
     def __init__(self) -> None:
         self._rest = ""
 
     def take(self, piece: str) -> list[str]:
-        """Return the sentences that are now complete."""
+        """Process a piece of the text. Return the sentences that are now complete."""
         self._rest += piece
         sentences, start = [], 0
         for match in _SENTENCE.finditer(self._rest):
@@ -165,7 +165,9 @@ class Sentences:
 
 
 class Voices:
-    """The speech models of a session: those that it names, or the first capable models."""
+    """The speech models of a session: the models that the session names, or else the first models with the
+    capability.
+    """
 
     def __init__(self, registry: Registry, runner: Runner, caller: Principal) -> None:
         self._registry = registry
@@ -173,7 +175,7 @@ class Voices:
         self._caller = caller
 
     async def able(self, capability: str, model_name: str | None, param: str) -> str:
-        """Return the name of a model. Raises `NotFound`, `InvalidRequest`, `Unavailable`."""
+        """Return the name of the model to use for a capability. Raises `NotFound`, `InvalidRequest`, `Unavailable`."""
         if model_name is None:
             cards = await self._registry.cards(self._caller, "model", "app")
             found_model_name = next((card.name for card in cards if capability in card.capabilities), None)
@@ -201,8 +203,8 @@ class Voices:
     async def transcribe(
         self, data: bytes, audio: Mapping[str, Any], tell: Callable[[str], Awaitable[None]]
     ) -> Transcription:
-        """Return the transcript of audio, using the ``audio.input`` of a session. ``tell`` receives each part as it
-        arrives from a streaming model.
+        """Return the transcript of audio, with the settings in the session's ``audio.input``. If the model streams,
+        ``tell`` receives each part of the transcript as it arrives.
         """
         settings = audio["transcription"] or {}
         model = await self.able("transcription", settings.get("model"), "audio.input.transcription.model")
@@ -226,7 +228,7 @@ class Voices:
         return transcription
 
     async def speak(self, text: str, audio: Mapping[str, Any]) -> bytes:
-        """Return synthesized speech for a text, using the ``audio.output`` of a session and its format."""
+        """Return synthesized speech for a text, with the settings and the format in the session's ``audio.output``."""
         model = await self.able("speech", audio["model"], "audio.output.model")
         voice = audio["voice"]["id"] if isinstance(audio["voice"], dict) else audio["voice"]
         speak = Speak(text, voice or "", "pcm", audio["speed"])
@@ -236,5 +238,5 @@ class Voices:
         return await self._convert(encode, speech.audio, audio["format"]["type"])
 
     async def _convert(self, change: Callable[[bytes, str], bytes], data: bytes, kind: str) -> bytes:
-        """Return audio converted to another form. Half an hour of telephone audio takes a second."""
+        """Return audio converted by ``change``. Half an hour of telephone audio takes a second."""
         return await work_on(kind != PCM and len(data) > MAX_INLINE_BYTES, change, data, kind)

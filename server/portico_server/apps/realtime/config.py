@@ -1,4 +1,4 @@
-"""The configuration of a session, parsed from its client's events, and the options of each response."""
+"""The configuration of a session, parsed from its client's events, and the options of single responses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Config: TypeAlias = dict[str, Any]
 """A session as its client sees it, with all its fields."""
 
 MAX_SESSION_S: Final = 3600
-"""Maximum duration of a session in seconds, as at OpenAI."""
+"""Maximum duration of a session in seconds, as in OpenAI's API."""
 
 MAX_PADDING_MS: Final = 5_000
 MAX_SILENCE_MS: Final = 10_000
@@ -45,7 +45,9 @@ SEMANTIC_VAD: Final[Mapping[str, Any]] = {
 """The default turn detection."""
 
 PAUSES_MS: Final[Mapping[str, int]] = {"low": 1_600, "medium": 800, "high": 400}
-"""Pause that ends a turn, in milliseconds, by the eagerness of ``semantic_vad``. Content is not considered."""
+"""Pause that ends a turn, in milliseconds, by the eagerness of ``semantic_vad``. The content of the speech is
+ignored.
+"""
 
 REALTIME: Final = "realtime"
 TRANSCRIPTION: Final = "transcription"
@@ -154,7 +156,7 @@ _ASKED: Final[Mapping[str, BodyField]] = {
     "tool_choice": fields.any_value(),
     "tools": BodyField(_tools, {}),
 }
-"""Options that a session sets for all its responses, and each response for itself."""
+"""Options that a session sets for all its responses, and that a client can override for a single response."""
 
 _SESSION: Final = fields.closed_object(
     {
@@ -165,7 +167,7 @@ _SESSION: Final = fields.closed_object(
         "truncation": BodyField(_truncation, {}),
         "tracing": fields.any_value(),
         "include": BodyField(_include, {}),
-        # Fields that the daemon sends and clients send back.
+        # Fields that the daemon sends, and that clients may send back.
         "id": fields.text(),
         "object": fields.text(),
         "expires_at": fields.any_value(),
@@ -249,7 +251,9 @@ def initial_config(model: str) -> Config:
 
 
 def opened_to_write(model: str | None = None) -> Config:
-    """Return the initial configuration of a transcription session, with its model if one is named."""
+    """Return the initial configuration of a transcription session, with the transcription model if ``model`` is
+    given.
+    """
     return _initial_config(TRANSCRIPTION, model)
 
 
@@ -260,7 +264,7 @@ def require(given_fields: Any, at: str = "session") -> None:
 
 
 def updated(config: Config, given_changes: Any, at: str = "session") -> Config:
-    """Return the session with a client's changes; ``null`` resets a field to its initial value."""
+    """Return the session's configuration with a client's changes; ``null`` resets a field to its initial value."""
     require(given_changes, at)
     if given_changes["type"] != config["type"]:
         wrong(f"{at}.type", f"cannot be changed from '{config['type']}': open a new session")
@@ -277,14 +281,14 @@ def updated(config: Config, given_changes: Any, at: str = "session") -> Config:
 
 
 def transcription_of(session: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a client's settings for the transcription model, from fields that `require` accepted."""
+    """Return the client's settings for transcription, from fields that `require` accepted."""
     input_settings = (session.get("audio") or {}).get("input") or {}
     return input_settings.get("transcription") or {}
 
 
 def detection_of(config: Config) -> Mapping[str, Any] | None:
-    """Return the turn detection of a session as a complete ``server_vad``; ``None`` if the client marks the end of
-    turns.
+    """Return the turn detection of a session with all fields of ``server_vad``; ``None`` if the client itself marks
+    the end of turns.
     """
     detection: Mapping[str, Any] | None = config["audio"]["input"]["turn_detection"]
     if detection is not None and "eagerness" in detection:
@@ -301,7 +305,7 @@ def detection_of(config: Config) -> Mapping[str, Any] | None:
 
 
 def noise_of(config: Config) -> str | None:
-    """Return the type of microphone for noise reduction, or ``None`` to disable it."""
+    """Return the position of the microphone, which noise reduction needs, or ``None`` to disable noise reduction."""
     noise_reduction: Mapping[str, Any] | None = config["audio"]["input"]["noise_reduction"]
     return None if noise_reduction is None else str(noise_reduction["type"])
 
@@ -334,7 +338,7 @@ def _check_tools(new_fields: Mapping[str, Any], at: str) -> None:
 
 
 def asked(config: Config, given_fields: Any, at: str = "response") -> Config:
-    """Return the options of one response: those of the session, with the client's changes for this response."""
+    """Return the options of one response: the options of the session, with the client's changes for this response."""
     if given_fields is None:
         given_fields = {}
     _RESPONSE.check(given_fields, at)
@@ -345,7 +349,9 @@ def asked(config: Config, given_fields: Any, at: str = "response") -> Config:
 
 
 def changed_names(config: Config, granted_config: Config) -> Iterator[tuple[str, Any, Sequence[Any]]]:
-    """Yield each daemon object that a session names: its location, its name, and the granted values allowed there."""
+    """Yield each model, prompt or tool of the daemon that a session names: its location, its name, and the names that
+    the client secret allows at this location.
+    """
     transcription_model, granted_model = (
         transcription_of(settings).get("model") for settings in (config, granted_config)
     )
@@ -364,7 +370,7 @@ def changed_names(config: Config, granted_config: Config) -> Iterator[tuple[str,
 
 
 def body_of(config: Config, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the request for a response with ``items`` as the conversation."""
+    """Return the request for a response, with ``items`` as the conversation."""
     body: dict[str, Any] = {
         "model": config["model"],
         "input": list(items),
@@ -387,7 +393,7 @@ def body_of(config: Config, items: Sequence[Mapping[str, Any]]) -> dict[str, Any
 
 @contextmanager
 def inside(at: str) -> Iterator[None]:
-    """Locate errors raised inside the block below ``at``."""
+    """Prefix the locations of errors that are raised inside the block with ``at``."""
     try:
         yield
     except PorticoError as error:

@@ -1,4 +1,4 @@
-"""The state shared by the parts of a session: its configuration, its conversation, its memory use and its client."""
+"""The state that the parts of a session share: its configuration, its conversation, its memory use and its client."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from portico_server.core.errors import Forbidden, PorticoError, TooLarge, TooMan
 from portico_server.core.ids import new_id
 
 Emit: TypeAlias = Callable[..., Awaitable[None]]
-"""Sends an event, given its type and its fields."""
+"""Sends an event to the client, given the event's type and fields."""
 
 Heard: TypeAlias = dict[str, list[tuple[int, str]]]
-"""By message of the conversation: its spoken sentences, each with its end in milliseconds."""
+"""For each message of the conversation, its spoken sentences and the end of each sentence in milliseconds."""
 
 MAX_CONFIG_BYTES: Final = 2 * 2**20
-"""Maximum bytes of a session's configuration, which is sent back after each change."""
+"""Maximum size of a session's configuration, in bytes. The configuration is sent to the client after each change."""
 
 MAX_EVENT_ID_CHARS: Final = 512
 
 
 class SessionMemory:
-    """Counts the bytes of a session: its ``buffer``, its conversation, and its options. ``keep`` receives their sum
-    and returns whether it fits.
+    """Counts the memory of a session: its ``buffer``, its conversation, and its options. ``keep`` receives the sum in
+    bytes and returns whether the key may use that much memory.
     """
 
     def __init__(self, keep: Callable[[int], bool], buffer: Sized, config_bytes: int) -> None:
@@ -39,25 +39,26 @@ class SessionMemory:
         self._request_bytes = config_bytes
 
     def count(self, extra_bytes: int = 0) -> bool:
-        """Count the held bytes plus ``extra_bytes`` expected bytes. Return whether they fit."""
+        """Count the current memory plus ``extra_bytes``, which are expected. Return whether the session may use it."""
         return self._keep(self._request_bytes + self._items_bytes + len(self._buffer) + extra_bytes)
 
     def keep_items(self, size: int) -> bool:
-        """Count ``size`` bytes as the conversation. Return whether they fit."""
+        """Set the size of the conversation, in bytes. Return whether the session may use that much memory."""
         self._items_bytes = size
         return self.count()
 
     def add(self, size: int) -> bool:
-        """Count ``size`` additional bytes. Return whether they fit."""
+        """Count ``size`` additional bytes of options. Return whether the session may use them."""
         self._request_bytes += size
         return self.count()
 
     def hold(self, size: int, param: str) -> None:
-        """Count ``size`` additional bytes of options of the session and its responses. Raises `TooMany`."""
+        """Count ``size`` additional bytes of options of the session or its responses. Raises `TooMany`."""
         if not self.add(size):
             self.release(size)
             raise TooMany(
-                f"No room for '{param}' besides the other calls of this key. Wait for a call to end.",
+                f"The calls of this key use all of its memory, so '{param}' does not fit. Wait for a call to "
+                "end.",
                 code="too_many_at_once",
                 param=param,
                 retry_after=1.0,
@@ -70,9 +71,10 @@ class SessionMemory:
 
 
 class SessionConfig:
-    """The configuration of a session, which its client can change.
+    """The configuration of a session. Its client can change the configuration.
 
-    In a ``bound`` session, opened with a client secret, the daemon's tools cannot be changed after the start.
+    In a ``bound`` session, which was opened with a client secret, the tools of the daemon cannot be changed after the
+    start.
     """
 
     def __init__(self, first: Config, *, bound: bool) -> None:
@@ -83,18 +85,18 @@ class SessionConfig:
 
     @property
     def only_transcribes(self) -> bool:
-        """Return whether the session only transcribes and answers nothing."""
+        """Return whether the session only transcribes audio and does not answer."""
         return bool(self.current["type"] == config.TRANSCRIPTION)
 
     @property
     def input(self) -> Mapping[str, Any]:
-        """Return how the client sends audio."""
+        """Return the settings for the audio that the client sends."""
         input_settings: Mapping[str, Any] = self.current["audio"]["input"]
         return input_settings
 
     @property
     def detection(self) -> Mapping[str, Any]:
-        """Return how the client's turns are detected."""
+        """Return the settings for detecting the client's turns."""
         return config.detection_of(self.current) or config.SERVER_VAD
 
     @property
@@ -104,7 +106,7 @@ class SessionConfig:
         return model
 
     def change(self, changed_config: Config, memory: SessionMemory) -> None:
-        """Replace the configuration, whose size ``memory`` counts. Raises `TooLarge` and `TooMany`."""
+        """Replace the configuration and count its size in ``memory``. Raises `TooLarge` and `TooMany`."""
         size = len(orjson.dumps(changed_config))
         if size > MAX_CONFIG_BYTES:
             raise TooLarge(
@@ -117,14 +119,16 @@ class SessionConfig:
         self.current = changed_config
 
     def require_granted(self, new_config: Config, at: str) -> None:
-        """Raise `Forbidden` for daemon resources that the client secret of this session does not grant."""
+        """Raise `Forbidden` if a configuration uses tools, prompts or models of the daemon that the session's client
+        secret does not grant.
+        """
         if self._granted_names is None:
             return
         for path, name, granted_names in config.changed_names(new_config, self._granted_names):
             if name not in granted_names:
                 raise Forbidden(
-                    "A session opened with a client secret can only use the daemon's tools, prompt and "
-                    "models exactly as named when the secret was created, and functions of its client.",
+                    "A session opened with a client secret can only use the tools, prompt and models of the "
+                    "daemon exactly as named when the secret was created, and functions of its client.",
                     code="not_in_client_secret",
                     param=f"{at}.{path}",
                 )
@@ -132,7 +136,7 @@ class SessionConfig:
 
 @dataclass(frozen=True, slots=True)
 class SessionContext:
-    """The state shared by the parts of a session. ``heard`` records the spoken text of each message."""
+    """The state that the parts of a session share. ``heard`` records the spoken text of each message."""
 
     config: SessionConfig
     conversation: SessionItems
@@ -147,7 +151,7 @@ class SessionContext:
 
 
 def error_event(error: PorticoError, event_id: Any) -> dict[str, Any]:
-    """Return an error as an event; ``event_id`` is the id of the client event that caused it, if it has one."""
+    """Return an error as an event; ``event_id`` is the id of the client event that caused the error, or ``None``."""
     error_body = error.body()
     cause = event_id[:MAX_EVENT_ID_CHARS] if isinstance(event_id, str) else None
     return {

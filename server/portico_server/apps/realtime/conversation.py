@@ -1,4 +1,4 @@
-"""The conversation of a session: its items in order, and how many of them are kept."""
+"""The conversation of a session: its items in order, up to a maximum number and size."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ MAX_ITEMS_BYTES: Final = 16 * 2**20
 
 
 class SessionItems:
-    """Items in order. ``keep`` receives their total size in bytes and returns whether they fit."""
+    """The items of a conversation in order. ``keep`` receives their total size in bytes and returns whether the key
+    may use that much memory.
+    """
 
     def __init__(self, keep: Callable[[int], bool]) -> None:
         self.id = new_id("conv_")
@@ -40,15 +42,15 @@ class SessionItems:
         return self._sizes[item_id]
 
     def id_before(self, item_id: str) -> str | None:
-        """Return the id of the preceding item."""
+        """Return the id of the item before an item, or ``None`` for the first item."""
         index = self._index(item_id, "item_id")
         return self._items[index - 1]["id"] if index else None
 
     def add(self, item: Item, after: str | None = None) -> None:
-        """Add an item at the end, or ``after`` another item. Raises `NotFound`, `Conflict`, `TooMany`."""
+        """Add an item at the end, or after the item with the id ``after``. Raises `NotFound`, `Conflict`, `TooMany`."""
         if item["id"] in self._sizes:
             raise Conflict(
-                f"An item with the id '{item['id']}' already exists. Send another id, or none.",
+                f"An item with the id '{item['id']}' already exists. Send a different id, or omit it.",
                 code="item_already_exists",
                 param="item.id",
             )
@@ -59,7 +61,7 @@ class SessionItems:
         self._items.insert(index, item)
 
     def change(self, item: Item) -> None:
-        """Replace an item with its current state. Ignore an item that no longer exists."""
+        """Replace an item with its current state. If the item no longer exists, do nothing."""
         if item["id"] in self._sizes:
             index = self._index(item["id"], "item_id")
             self._resize(item["id"], len(orjson.dumps(item)))
@@ -72,7 +74,9 @@ class SessionItems:
         self._keep(self._bytes)
 
     def forget_oldest(self) -> None:
-        """Make room for one more item if no model is called with the earlier items."""
+        """If the conversation is full, delete its oldest item. For conversations whose earlier items no model
+        receives.
+        """
         if len(self._items) >= MAX_ITEMS:
             self.delete(self._items[0]["id"])
 

@@ -1,4 +1,4 @@
-"""The client's audio that has not been processed yet, and where speech occurs in it."""
+"""The client's audio that has not been processed yet, and where it contains speech."""
 
 from __future__ import annotations
 
@@ -26,39 +26,43 @@ if TYPE_CHECKING:
 
 FRAME_MS: Final = 20
 FRAME_BYTES: Final = 320
-"""Bytes of a frame of 16-bit samples at 8 kHz, the detector's input for every audio format."""
+"""Size of a frame of 16-bit samples at 8 kHz, in bytes. All audio formats are converted to such frames for the
+detector.
+"""
 
 ONSET_MS: Final = 140
-"""Minimum duration of speech-like sound, in milliseconds, before a turn starts; a click or a knock is shorter."""
+"""Minimum duration of speech-like sound before a turn starts, in milliseconds. A click or a knock is shorter."""
 
 MAX_TURN_MS: Final = 120_000
-"""Maximum duration of a turn, in milliseconds; a longer turn ends and a new turn begins."""
+"""Maximum duration of a turn, in milliseconds. A longer turn is ended, and a new turn begins."""
 
 BATCH_MS: Final = 1_000
-"""Milliseconds of audio converted at a time."""
+"""Duration of the audio that is converted at a time, in milliseconds."""
 
 
 NOISE_LEVELS: Final[Mapping[str, int]] = {"near_field": 2, "far_field": 3}
-"""Strength of the noise reduction, from 1 to 4: for a microphone at the mouth, and for a microphone on the table."""
+"""Strength of the noise reduction, from 1 to 4: for a microphone close to the mouth, and for a microphone on the
+table.
+"""
 
 CLEAN_FRAME_MS: Final = 10
 CLEAN_RATE_HZ: Final = 16_000
 """Sample rate of `NoiseFilter`."""
 
 _KERNEL_MS: Final = 2
-"""Reach of a sample to either side after resampling, in milliseconds."""
+"""Distance over which a sample affects the audio before and after it when audio is resampled, in milliseconds."""
 
 _NOISE_LIBRARY: Final = "webrtc_noise_gain"
 
 
 def load_detector() -> None:
-    """Import the detector, which the start of the daemon skips. Raise `Unavailable` if it is not installed."""
+    """Import the detector, which is not imported at startup. Raise `Unavailable` if it is not installed."""
     if importlib.util.find_spec("webrtcvad") is None:
         from portico._installed import how_to_add
 
         raise Unavailable(
-            "Turn detection is not installed. Send 'turn_detection': null, or install it and restart the "
-            f"daemon: {how_to_add('realtime')}",
+            "Turn detection is not installed. Send 'turn_detection': null, or install turn detection and "
+            f"restart the daemon: {how_to_add('realtime')}",
             code="not_installed",
         )
     for name in ("numpy", "webrtcvad"):
@@ -78,11 +82,11 @@ def load_noise_filter() -> None:
 
 
 class NoiseFilter:
-    """Removes steady noise from audio in a given format, with WebRTC's noise suppression. ``field`` is one of
+    """Removes steady noise from audio in a given format, using WebRTC's noise suppression. ``field`` is a key of
     `NOISE_LEVELS`.
 
-    The output has the same format, is a few milliseconds late, and ends with the last complete frame. Source:
-    https://webrtc.googlesource.com/src/+/main/modules/audio_processing/ns.
+    The output has the same format as the input. It is delayed by a few milliseconds, and ends with the last complete
+    frame. Source: https://webrtc.googlesource.com/src/+/main/modules/audio_processing/ns.
     """
 
     def __init__(self, field: str, kind: str) -> None:
@@ -95,7 +99,7 @@ class NoiseFilter:
         self._back = _Resampler(CLEAN_RATE_HZ, RATES_HZ[kind])
 
     def clean(self, data: bytes) -> bytes:
-        """Return the output for another piece of audio. A second of audio takes two milliseconds."""
+        """Return the output for the next piece of audio. A second of audio takes two milliseconds to process."""
         import numpy as np
 
         data = self._rest + data
@@ -115,8 +119,8 @@ class NoiseFilter:
 
 
 class _Resampler:
-    """Converts complete frames of samples to another rate, delayed by `_KERNEL_MS`: a sum of windowed sines, as one
-    matrix.
+    """Converts complete frames of samples to another rate, delayed by `_KERNEL_MS`. The conversion is a sum of
+    windowed sines, computed with one matrix.
     """
 
     def __init__(self, rate_hz: int, to_hz: int) -> None:
@@ -147,14 +151,15 @@ class _Resampler:
 
 @dataclass(frozen=True, slots=True)
 class TurnMark:
-    """The start (``started``) or end of speech, in milliseconds of the session's total audio."""
+    """The start (``started``) or end of speech, as a position in the session's audio in milliseconds."""
 
     started: bool
     at_ms: int
 
 
 class TurnDetector:
-    """Detects turns with WebRTC's voice activity detector. ``detection`` is a complete ``server_vad`` of a session.
+    """Detects turns with WebRTC's voice activity detector. ``detection`` contains all fields of a session's
+    ``server_vad``.
 
     Source: https://webrtc.googlesource.com/src/+/main/common_audio/vad.
     """
@@ -167,20 +172,20 @@ class TurnDetector:
         self.reset(at_ms)
 
     def change(self, detection: Mapping[str, Any]) -> None:
-        """Change the detection settings from now on."""
-        # WebRTC has four levels where OpenAI has a number.
+        """Change the detection settings for the audio that follows."""
+        # WebRTC has four levels, but OpenAI's threshold is a number from 0 to 1.
         self._vad.set_mode(min(int(detection["threshold"] * 4), 3))
         self._silence_ms: int = detection["silence_duration_ms"]
 
     def reset(self, at_ms: int) -> None:
-        """Assume silence, with the following audio starting at ``at_ms``."""
+        """Reset the detector to silence. The next audio starts at ``at_ms``."""
         self.at_ms = at_ms
         self.speaking = False
         self._rest = b""
         self._voiced_ms = self._silent_ms = self._turn_ms = 0
 
     def take(self, data: bytes, kind: str) -> list[TurnMark]:
-        """Return the turns that start and end in audio of a given format."""
+        """Return the marks for the starts and ends of turns in a piece of audio of a given format."""
         marks: list[TurnMark] = []
         data = self._rest + data
         frame = FRAME_MS * bytes_per_ms(kind)
@@ -197,7 +202,7 @@ class TurnDetector:
         return marks
 
     def _next(self, is_voiced: bool) -> TurnMark | None:
-        """Return the mark for the frame that ends at ``at_ms``, if any."""
+        """Return the mark that the next frame causes, or ``None``. The frame ends at ``at_ms``."""
         if not self.speaking:
             self._voiced_ms = self._voiced_ms + FRAME_MS if is_voiced else 0
             if self._voiced_ms < ONSET_MS:
@@ -213,13 +218,15 @@ class TurnDetector:
 
 
 class InputBuffer:
-    """Audio in one format. During turn detection, only the most recent audio is kept while nobody speaks."""
+    """A buffer for audio in one format. If turns are detected, the buffer keeps only the most recent audio while
+    nobody speaks.
+    """
 
     def __init__(self) -> None:
         self.kind: str = PCM
         self._data = bytearray()
         self._begin_ms = 0
-        """Start of the data, in milliseconds of the session's audio."""
+        """Position at which the buffered audio starts, in milliseconds of the session's audio."""
         self._detector: TurnDetector | None = None
         self._noise: NoiseFilter | None = None
         self._noise_field: str | None = None
@@ -230,21 +237,23 @@ class InputBuffer:
 
     @property
     def end_ms(self) -> int:
-        """Return the total duration of audio received in the session."""
+        """Return the total duration of the audio received in the session, in milliseconds."""
         return self._begin_ms + self.length_ms
 
     @property
     def length_ms(self) -> int:
-        """Return the duration of the buffered audio."""
+        """Return the duration of the buffered audio, in milliseconds."""
         return duration_ms(self._data, self.kind)
 
     @property
     def is_needed(self) -> bool:
-        """Return whether the buffer contains a turn, as far as is known."""
+        """Return whether the buffered audio is, or may be, part of a turn."""
         return bool(self._data) and (self._detector is None or self._detector.speaking)
 
     def configure(self, kind: str, detection: Mapping[str, Any] | None, noise: str | None = None) -> None:
-        """Set the audio format, the turn detection (or none) and the noise reduction from now on."""
+        """Set the audio format, the turn detection (``None``: none) and the noise reduction for the audio that
+        follows.
+        """
         if noise != self._noise_field or kind != self.kind:
             self._noise_field = noise
             self._noise = None if noise is None else NoiseFilter(noise, kind)
@@ -261,11 +270,11 @@ class InputBuffer:
             self._detector.change(detection)
 
     def clean(self, data: bytes) -> bytes:
-        """Return audio before it is added, with its noise removed if enabled."""
+        """Return audio with its noise removed, if noise reduction is enabled. Call this before adding the audio."""
         return data if self._noise is None else self._noise.clean(data)
 
     def detect(self, data: bytes) -> Sequence[TurnMark]:
-        """Return where turns start and end in audio before it is added. A second of audio takes a third of a
+        """Return where turns start and end in audio that is about to be added. A second of audio takes a third of a
         millisecond.
         """
         return () if self._detector is None else self._detector.take(data, self.kind)
@@ -275,11 +284,13 @@ class InputBuffer:
         self._data += data
 
     def start_ms(self, mark: TurnMark) -> int:
-        """Return where the audio of a turn starts: slightly before its mark, according to the client's setting."""
+        """Return the position at which the audio of a turn starts: before its mark, by the padding that the client has
+        set.
+        """
         return max(mark.at_ms - self._padding_ms, self._begin_ms)
 
     def take_turn(self, start_ms: int, end_ms: int) -> bytes:
-        """Return the audio of a turn, and discard the audio before it."""
+        """Return the audio of a turn, and discard it and the audio before it."""
         scale = bytes_per_ms(self.kind)
         end = (end_ms - self._begin_ms) * scale
         data = bytes(self._data[(start_ms - self._begin_ms) * scale : end])
@@ -288,7 +299,7 @@ class InputBuffer:
         return data
 
     def take(self) -> bytes:
-        """Return all audio. Turn detection starts over with the following audio."""
+        """Return and remove all buffered audio. Turn detection starts over with the next audio."""
         self._begin_ms = self.end_ms
         data = bytes(self._data)
         self._data.clear()

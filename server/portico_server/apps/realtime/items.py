@@ -1,4 +1,4 @@
-"""The items of a session's conversation, as sent by a client."""
+"""The items of a session's conversation, in the format in which clients send them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from portico_server.core.ids import new_id
 from portico_server.core.invalid import missing, not_one_of
 
 Item: TypeAlias = dict[str, Any]
-"""An item as defined by OpenAI's Realtime API."""
+"""An item in the format of OpenAI's Realtime API."""
 
 MAX_ID_CHARS: Final = 64
 ROOT: Final = "root"
-"""The id of the item before the first item."""
+"""Id that a client sends as the previous item, to insert an item at the beginning."""
 
 
 def _part(*kinds: str, **properties: BodyField) -> BodyField:
@@ -37,7 +37,7 @@ _PARTS: Final[Mapping[str, Mapping[str, BodyField]]] = {
         "output_audio": _part("output_audio", transcript=_TEXT),
     },
 }
-"""The allowed parts of a message, by role and type."""
+"""The parts that a message may contain, by role and by type of part."""
 
 _NEEDED: Final = {
     "input_text": "text",
@@ -93,7 +93,7 @@ _ITEM: Final = fields.by_type(
 
 
 def read_item(value: Any, at: str) -> Item:
-    """Parse an item sent by a client. Raise `InvalidRequest` with the path below ``at``."""
+    """Parse an item sent by a client. If it is invalid, raise `InvalidRequest` with a path that begins with ``at``."""
     _ITEM.check(value, at)
     given_fields = {name: field_value for name, field_value in value.items() if field_value is not None}
     kind = given_fields["type"]

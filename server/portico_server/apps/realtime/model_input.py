@@ -1,4 +1,4 @@
-"""Conversion of a session's conversation items into model input."""
+"""Converts the items of a session's conversation to model input."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from portico_server.core import fields
 from portico_server.core.invalid import wrong
 
 NO_OUTPUT: Final = "There is no result yet."
-"""The text that a model sees for a call whose output is still missing."""
+"""The text that a model sees instead of the output of a call, while the output is missing."""
 
 
 def to_input(items: Iterable[Item]) -> list[dict[str, Any]]:
-    """Return the items as the input of a response: each output follows its call, and every call has an output."""
+    """Return the items as the input of a response. Each output directly follows its call, and every call has an
+    output.
+    """
     item_list = list(items)
     outputs = {item["call_id"]: item for item in item_list if item["type"] == "function_call_output"}
     input_items: list[dict[str, Any]] = []
@@ -37,14 +39,14 @@ def to_input(items: Iterable[Item]) -> list[dict[str, Any]]:
 
 
 def _to_input(part: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a message part in the format of a response; audio is replaced by its transcript."""
+    """Return a part of a message in the format of the Responses API; audio is replaced by its transcript."""
     if part["type"] in ("input_audio", "output_audio"):
         return {"type": part["type"].replace("audio", "text"), "text": part["transcript"] or ""}
     return dict(part)
 
 
 def resolve_references(references: Sequence[Any], conversation: SessionItems, at: str) -> list[Item]:
-    """Return the ``input`` of a response with references to conversation items resolved by id."""
+    """Return the ``input`` of a response in which references to conversation items are replaced by the items."""
     if len(references) > MAX_ITEMS:
         wrong(at, f"has {len(references):,} items, more than {MAX_ITEMS:,}")
     resolved_items = []
@@ -56,7 +58,11 @@ def resolve_references(references: Sequence[Any], conversation: SessionItems, at
             resolved_items.append(conversation.get(reference["id"], f"{path}.id"))
             referenced_bytes += conversation.size(reference["id"])
             if referenced_bytes > MAX_ITEMS_BYTES:
-                wrong(at, f"refers to more than {MAX_ITEMS_BYTES:,} bytes, counting each reference")
+                wrong(
+                    at,
+                    f"refers to items with more than {MAX_ITEMS_BYTES:,} bytes in total; each reference "
+                    "counts",
+                )
         else:
             resolved_items.append(read_item(reference, path))
     return resolved_items

@@ -33,13 +33,15 @@ from portico_server.core.invalid import missing, wrong, wrong_type
 from portico_server.core.principal import Principal
 
 APPEND: Final = "input_audio_buffer.append"
-"""The event with a piece of audio."""
+"""Type of the client event that contains a piece of audio."""
 
 
 class RealtimeSession:
-    """A Realtime session. ``emit`` sends an event; ``keep`` counts the size of the conversation (see `SessionItems`).
+    """A Realtime session. ``emit`` sends an event; ``keep`` receives the memory that the session uses (see
+    `SessionMemory`).
 
-    In a ``bound`` session, opened with a client secret, the daemon's tools cannot be changed after the start.
+    In a ``bound`` session, which was opened with a client secret, the tools of the daemon cannot be changed after the
+    start.
     """
 
     def __init__(
@@ -85,16 +87,18 @@ class RealtimeSession:
 
     @property
     def busy(self) -> bool:
-        """Return whether work is in progress."""
+        """Return whether any work of the session is in progress."""
         return bool(self._turns.tasks or self._transcriber.tasks or self._speech.prompting)
 
     async def begin(self) -> None:
-        """Announce the start of the session."""
+        """Send the event that announces the session."""
         await self._speech.configure()
         await self._emit("session.created", session=self._config.current)
 
     def weight(self, event: Mapping[str, Any]) -> int:
-        """Return how many bytes of the session an event causes to be read and sent again, whatever its own size."""
+        """Return how many bytes of the session's data must be read and sent again because of an event, in addition to
+        the event's own size.
+        """
         kind = event.get("type")
         if kind in ("session.update", "response.create"):
             return self._config.size
@@ -124,7 +128,7 @@ class RealtimeSession:
         if self._config.only_transcribes and kind in _CONVERSING:
             raise InvalidRequest(
                 f"A session of the type 'transcription' does not answer, so it does not support '{kind}'. "
-                "Open a session of the type 'realtime', with a model.",
+                "Open a session of the type 'realtime' with a model.",
                 code="invalid_event",
                 param="type",
             )
@@ -230,9 +234,9 @@ _EVENTS: Final[Mapping[str, BodyField]] = {
     "response.create": _event(response=fields.mapping()),
     "response.cancel": _event(response_id=_ID),
 }
-"""The fields of each event that a client can send, by type."""
+"""The fields of each event that a client can send, keyed by event type."""
 
 _CONVERSING: Final = frozenset(
     {"conversation.item.create", "conversation.item.truncate", "response.create", "response.cancel"}
 )
-"""Events that are not supported in a transcription session."""
+"""Types of client events that a transcription session does not support."""

@@ -1,4 +1,4 @@
-"""The audio of a session's client: when speech starts and ends, and when the client is idle for too long."""
+"""The audio that a session's client sends: when speech starts and ends, and when the user is silent for too long."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ from portico_server.core.ids import new_id
 from portico_server.core.pools import LOADING
 
 MAX_INLINE_CHARS: Final = 32_000
-"""Maximum characters of audio decoded inline, in half a millisecond. Longer audio is decoded in a thread."""
+"""Maximum length of encoded audio that is decoded on the event loop, in characters. This takes half a millisecond. A
+thread decodes longer audio.
+"""
 
 
 class SpeechInput:
-    """Receives the client's audio and splits it into recordings, on the client's request or when a turn is detected."""
+    """Receives the client's audio and splits it into recordings, when the client requests it or a turn is detected."""
 
     def __init__(
         self, context: SessionContext, buffer: InputBuffer, transcriber: Transcriber, turns: RealtimeTurns
@@ -35,12 +37,12 @@ class SpeechInput:
         self._transcriber = transcriber
         self._turns = turns
         self._spoken_item: tuple[str, int] | None = None
-        """The id of the item that the current speech will become, and where its audio begins."""
+        """The id of the item that the current speech will become, and the position at which its audio begins."""
         self._silence: asyncio.TimerHandle | None = None
-        """Timer that fires when nobody has spoken for too long."""
+        """Timer that fires when the user has been silent for too long."""
         self._is_closed = False
         self.prompting: asyncio.Task[None] | None = None
-        """The task that prompts the model after nobody has spoken for too long."""
+        """The task that prompts the model after the user has been silent for too long."""
 
     async def configure(self) -> None:
         """Apply the session's current audio settings."""
@@ -53,7 +55,7 @@ class SpeechInput:
         self._buffer.configure(self._config.input["format"]["type"], detection, noise)
 
     def forget_turn(self) -> None:
-        """Stop detecting turns; a turn that may have started does not end."""
+        """Forget the turn that has started, if any. No recording is made of it."""
         self._spoken_item = None
         self.stop_waiting()
 
@@ -63,9 +65,11 @@ class SpeechInput:
         self._is_closed = True
 
     async def append(self, event: Mapping[str, Any]) -> None:
-        """Accept a piece of audio. Raises `TooMany`."""
+        """Add a piece of audio to the buffer. Raises `TooMany`."""
         text = event["audio"]
-        is_long = len(text) > MAX_INLINE_CHARS  # the session reads no further events meanwhile
+        is_long = (
+            len(text) > MAX_INLINE_CHARS
+        )  # while a thread decodes the audio, the session reads no further events
         data = await work_on(is_long, decode, text, self._buffer.kind)
         if len(self._buffer) + len(data) > MAX_BUFFER_BYTES or not self._memory.count(len(data)):
             self._memory.count()
@@ -90,11 +94,11 @@ class SpeechInput:
         await self._emit("input_audio_buffer.cleared")
 
     async def commit(self, _event: Mapping[str, Any]) -> None:
-        """Turn the buffered audio into a recording. Raises `InvalidRequest` and `TooMany`."""
+        """Make the buffered audio a recording. Raises `InvalidRequest` and `TooMany`."""
         length = self._buffer.length_ms
         if length < MIN_COMMIT_MS:
             raise InvalidRequest(
-                f"The buffer holds {length} ms of audio; at least {MIN_COMMIT_MS} ms are needed.",
+                f"The buffer contains {length} ms of audio; at least {MIN_COMMIT_MS} ms are needed.",
                 code="input_audio_buffer_commit_empty",
             )
         if len(self._transcriber.tasks) >= MAX_LISTENING_COUNT:
@@ -139,7 +143,9 @@ class SpeechInput:
             await self._context.report(error)
 
     def await_speech(self, turn: RealtimeTurn) -> None:
-        """Wait, after a response, until its audio has played and the allowed silence has passed."""
+        """After a response, start a timer for the user's silence. It fires when the response's audio has been played
+        and the idle timeout has passed.
+        """
         timeout_ms = self._config.detection["idle_timeout_ms"]
         if (
             turn.conversation is None
@@ -154,7 +160,7 @@ class SpeechInput:
         self._silence = asyncio.get_running_loop().call_later(delay, self._begin_prompt, since_ms)
 
     def stop_waiting(self) -> None:
-        """Stop waiting for the user to speak."""
+        """Stop the timer for the user's silence."""
         if self._silence is not None:
             self._silence.cancel()
             self._silence = None
@@ -169,7 +175,7 @@ class SpeechInput:
         self.prompting = None
 
     async def _prompt(self, since_ms: int) -> None:
-        """Prompt the model because the user has been silent for too long."""
+        """Let the model speak because the user has been silent since ``since_ms``."""
         async with self._turns.beginning:
             if self._turns.active is not None or self._spoken_item is not None:
                 return

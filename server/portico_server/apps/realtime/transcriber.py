@@ -1,4 +1,4 @@
-"""Transcription of the user's speech in a session, for its model and, on request, for its client."""
+"""Transcription of the user's speech in a session, for the model and, on request, for the client."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from portico_server.apps.realtime.items import Item
 from portico_server.core.errors import PorticoError
 
 MAX_LISTENING_COUNT: Final = 4
-"""Maximum number of recordings that are transcribed at the same time."""
+"""Maximum number of recordings that are transcribed concurrently."""
 
 _TRANSCRIPTION: Final = "conversation.item.input_audio_transcription"
 
 
 class Transcriber:
-    """Turns each recording into a conversation item and transcribes it."""
+    """Adds each recording to the conversation as an item, and transcribes it."""
 
     def __init__(self, context: SessionContext) -> None:
         self._config = context.config
@@ -27,7 +27,7 @@ class Transcriber:
         self._voices = context.voices
         self._emit = context.emit
         self._tasks: dict[str, asyncio.Task[str | None]] = {}
-        """Tasks that transcribe items, by item id."""
+        """Tasks that transcribe items, keyed by item id."""
 
     @property
     def tasks(self) -> Collection[asyncio.Task[str | None]]:
@@ -40,16 +40,18 @@ class Transcriber:
             await asyncio.wait(list(self._tasks.values()))
 
     async def wait_for_room(self) -> None:
-        """Wait until another recording can be transcribed."""
+        """Wait until another recording can be transcribed without exceeding the maximum."""
         while len(self._tasks) >= MAX_LISTENING_COUNT:
             await asyncio.wait(list(self._tasks.values()), return_when=asyncio.FIRST_COMPLETED)
 
     async def require_model(self, model: str | None) -> None:
-        """Raise `PorticoError` unless this model can transcribe speech, or any model can if ``model`` is ``None``."""
+        """Raise `PorticoError` unless ``model`` can transcribe speech. If ``model`` is ``None``, any model that can is
+        sufficient.
+        """
         await self._voices.able("transcription", model, "session.audio.input.transcription.model")
 
     def add_item(self, item_id: str, transcript: str | None = None) -> Item:
-        """Add the user's speech to the conversation as an item whose ``transcript`` may follow later."""
+        """Add the user's speech to the conversation as an item. Its ``transcript`` may be added later."""
         item: Item = {
             "id": item_id,
             "type": "message",
@@ -78,7 +80,7 @@ class Transcriber:
         return task
 
     async def emit_committed(self, item: Item) -> None:
-        """Tell the client which item its audio has become."""
+        """Send the client the id of the item that its audio has become."""
         previous = self._conversation.id_before(item["id"])
         await self._emit("input_audio_buffer.committed", previous_item_id=previous, item_id=item["id"])
         await self._emit("conversation.item.added", previous_item_id=previous, item=item)

@@ -1,4 +1,4 @@
-"""One response of a session: translates the events of the Responses API into those of the Realtime API."""
+"""One response of a session: translates events of the Responses API into events of the Realtime API."""
 
 from __future__ import annotations
 
@@ -16,19 +16,21 @@ from portico_server.core.ids import new_id
 
 
 class RealtimeTurn:
-    """Processes the events of a response in order. A response made ``aside`` belongs to no conversation. What any
-    other response says aloud is recorded in the session's ``heard``.
+    """Processes the events of a response in order. A response with ``aside`` does not belong to the conversation. The
+    spoken text of every other response is recorded in the session's ``heard``.
     """
 
     def __init__(self, config: Config, context: SessionContext, *, aside: bool = False) -> None:
         self.id = new_id("resp_")
         self.ended = False
         self.delivering = False
-        """True while related events are being sent. The turn is not cancelled between them."""
+        """True while related events are being sent. The response must not be cancelled between them."""
         self.cancelled_by = ""
-        """Why the turn must end: ``client_cancelled`` or ``turn_detected``. Empty if it continues."""
+        """Reason why the response must end: ``client_cancelled`` or ``turn_detected``; empty if the response
+        continues.
+        """
         self.spoken_ms = 0
-        """Duration of the audio spoken so far, in milliseconds."""
+        """Duration of the audio sent so far, in milliseconds."""
         self.conversation = conversation = None if aside else context.conversation
         self._emit = context.emit
         self._heard_sentences = context.heard
@@ -52,11 +54,11 @@ class RealtimeTurn:
         }
 
     async def begin(self) -> None:
-        """Announce the start of the response."""
+        """Send the event that announces the response."""
         await self._emit("response.created", response={**self._response, "output": []})
 
     async def take(self, events: Sequence[Event]) -> None:
-        """Process events of the response that belong together."""
+        """Process a group of related events of the response."""
         self.delivering = True
         try:
             for event in events:
@@ -93,7 +95,7 @@ class RealtimeTurn:
         await self._items.emit_part(event)
 
     async def _text(self, event: Event) -> None:
-        if not event["delta"]:  # it carries data that this API does not have
+        if not event["delta"]:  # such an event contains data that the Realtime API does not have
             return
         if self._is_spoken:
             for sentence in self._sentences.take(event["delta"]):
@@ -109,7 +111,7 @@ class RealtimeTurn:
         await self._items.end_text(event)
 
     async def _speak(self, sentence: str, event: Event) -> None:
-        """Send a sentence, then its audio. The response may be cancelled while the audio is generated."""
+        """Send a sentence, then its audio. The response may be cancelled while the audio is being generated."""
         item_id = event["item_id"]
         self._items.extend(event, sentence)
         kind = "response.output_audio_transcript.delta"

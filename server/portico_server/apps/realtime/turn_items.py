@@ -11,12 +11,12 @@ from portico_server.apps.realtime.items import Item
 from portico_server.apps.responses.open_items import Event
 
 _HIDDEN: Final = "reasoning"
-"""Item type that the Realtime API does not have."""
+"""Item type of the Responses API that the Realtime API does not have."""
 
 
 class TurnItems:
-    """Sends the items of a response and adds them to its ``conversation``, if it has one. If the response
-    ``is_spoken``, the text of its items is a transcript.
+    """Sends the items of a response to the client, and adds them to its ``conversation``, if any. If the response
+    ``is_spoken``, the text of its items is sent as a transcript.
     """
 
     def __init__(
@@ -28,16 +28,18 @@ class TurnItems:
         self._emit = emit
         self._is_spoken = is_spoken
         self._places: dict[int, int] = {}
-        """Positions in ``output`` of the other API's items, by their index in that API."""
+        """Positions of items in ``output``, keyed by their index in the Responses API."""
         self._open: dict[str, list[str]] = {}
-        """The text so far of incomplete items, by item id."""
+        """The text of each incomplete item so far, keyed by item id."""
 
     async def add(self, event: Event) -> None:
-        """Start the item of an event."""
+        """Start the item that an event adds."""
         item = self._to_realtime(event["item"])
         if item["type"] == _HIDDEN:
             return
-        if item["type"] == "mcp_list_tools":  # belongs to the conversation only
+        if (
+            item["type"] == "mcp_list_tools"
+        ):  # the client does not see this item; it is only added to the conversation
             await self._join(item)
             return
         self._places[event["output_index"]] = len(self.output)
@@ -48,7 +50,7 @@ class TurnItems:
         await self._join(item)
 
     async def finish(self, event: Event) -> None:
-        """Record the final form of an event's item."""
+        """Record the final state of the item that an event finishes."""
         item = self._to_realtime(event["item"])
         if item["type"] == _HIDDEN:
             return
@@ -59,7 +61,7 @@ class TurnItems:
             await self._emit("response.output_item.done", **self.place(event), item=item)
 
     async def break_off(self) -> None:
-        """Close the open items with the content they have so far."""
+        """Close the open items with the content that they have so far."""
         for place, item in enumerate(self.output):
             if item["id"] not in self._open:
                 continue
@@ -78,34 +80,34 @@ class TurnItems:
             await self._emit("response.output_item.done", **at, item=item)
 
     def extend(self, event: Event, piece: str) -> None:
-        """Append a ``piece`` to an unfinished item."""
+        """Append ``piece`` to the text of an unfinished item."""
         self._open[event["item_id"]].append(piece)
 
     def call_id(self, event: Event) -> str:
-        """Return the ``call_id`` of the function call that an event is about."""
+        """Return the ``call_id`` of the function call to which an event belongs."""
         call_id: str = self.output[self._places[event["output_index"]]]["call_id"]
         return call_id
 
     def place(self, event: Event) -> dict[str, Any]:
-        """Return the fields that locate the item of an event."""
+        """Return the event fields that identify an event's item by response and position."""
         return {"response_id": self._response_id, "output_index": self._places[event["output_index"]]}
 
     def __contains__(self, event: Event) -> bool:
         return event["output_index"] in self._places
 
     async def emit(self, kind: str, event: Event, **event_fields: Any) -> None:
-        """Send an event about an item, if the client knows that item."""
+        """Send an event about an item, if the client has received that item."""
         if event in self:
             await self._emit(kind, **self.place(event), item_id=event["item_id"], **event_fields)
 
     async def emit_part(self, event: Event) -> None:
-        """Send the event that a part of a message starts or is complete."""
+        """Send an event that says that a part of a message has started or is complete."""
         part = event["part"]
         text = part.get("text", part.get("refusal"))
         await self.emit(event["type"], event, content_index=0, part=self._part(text or ""))
 
     async def end_text(self, event: Event) -> None:
-        """Send the event that a text is complete."""
+        """Send an event that says that a text is complete."""
         within = {**self.place(event), "item_id": event["item_id"], "content_index": 0}
         await self._emit_text_done(within, event["text"] if "text" in event else event["refusal"])
 
@@ -131,7 +133,7 @@ class TurnItems:
             await self._emit("conversation.item.done", previous_item_id=previous, item=item)
 
     def _to_realtime(self, item: Mapping[str, Any]) -> Item:
-        """Convert an item of a response to the form of the Realtime API."""
+        """Convert an item of the Responses API to the format of the Realtime API."""
         realtime_item: Item = {**item, "object": "realtime.item"}
         if item["type"] == "message":
             realtime_item["content"] = [

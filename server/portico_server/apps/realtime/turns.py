@@ -23,13 +23,13 @@ from portico_server.core.errors import Conflict, InvalidRequest, PorticoError, T
 from portico_server.core.principal import Principal
 
 MAX_TURNS_COUNT: Final = 4
-"""Maximum number of concurrent responses; only one of them is in the conversation."""
+"""Maximum number of concurrent responses. Only one of them can belong to the conversation."""
 
 logger = logging.getLogger(__name__)
 
 
 class RealtimeTurns:
-    """Makes the responses of a session: one at a time in its conversation, and others beside it. ``on_start`` is
+    """Creates the responses of a session: one at a time in its conversation, and others outside it. ``on_start`` is
     called when a response starts, ``on_end`` when it has ended.
     """
 
@@ -52,16 +52,16 @@ class RealtimeTurns:
         self._on_end = on_end
         self._tasks: dict[RealtimeTurn, asyncio.Task[None]] = {}
         self.beginning = asyncio.Lock()
-        """Held while a response begins, whether the client, speech or silence triggers it."""
+        """Locked while a response begins, so that the client, speech and silence cannot start two responses."""
 
     @property
     def tasks(self) -> Collection[asyncio.Task[None]]:
-        """The tasks of the responses in progress."""
+        """Return the tasks of the responses in progress."""
         return self._tasks.values()
 
     @property
     def active(self) -> RealtimeTurn | None:
-        """The response in progress in the conversation."""
+        """Return the response in progress in the conversation, or ``None``."""
         return next((t for t in self._tasks if t.conversation is not None and not t.ended), None)
 
     async def create(self, event: Mapping[str, Any]) -> None:
@@ -73,7 +73,9 @@ class RealtimeTurns:
             self._require_no_other(aside)
             with config.inside("response"):
                 await self._require_speaker(response_config)
-            await self._transcriber.wait()  # the model receives the transcripts
+            await (
+                self._transcriber.wait()
+            )  # the model receives the transcripts of the recordings, so wait for them
             items = list(self._conversation)
             if "input" in response_config:
                 items = resolve_references(response_config["input"], self._conversation, "response.input")
@@ -125,7 +127,9 @@ class RealtimeTurns:
             await turn.cancel()
 
     def _require_no_other(self, aside: bool) -> None:
-        """Raise `Conflict` or `TooMany` unless another response can start, in the conversation or ``aside``."""
+        """Raise `Conflict` or `TooMany` unless another response can start: in the conversation, or with ``aside``
+        outside it.
+        """
         active = None if aside else self.active
         if active is not None:
             raise Conflict(
@@ -136,7 +140,7 @@ class RealtimeTurns:
         if len(self._tasks) >= MAX_TURNS_COUNT:
             raise TooMany(
                 f"{len(self._tasks)} responses are in progress in this session, which is the maximum. Wait "
-                "for one to end.",
+                "for a response to end.",
                 code="too_many_at_once",
                 retry_after=1.0,
             )
@@ -151,7 +155,7 @@ class RealtimeTurns:
         return await self._responder.prepare(config.body_of(asked_config, to_input(items)), self._caller)
 
     def _start(self, turn: RealtimeTurn, work: Coroutine[Any, Any, None], size: int = 0) -> None:
-        """Run the work of a response that has started, then release the ``size`` bytes reserved for it."""
+        """Run the work of a response that has started, then release the ``size`` bytes that were reserved for it."""
         self._on_start()
         task = asyncio.create_task(work, name=f"realtime {turn.id}")
         self._tasks[turn] = task
@@ -168,7 +172,8 @@ class RealtimeTurns:
     ) -> None:
         async with self._failing(turn):
             await self._transcriber.wait()
-            if listening is not None and not listening.result():  # a cough, or the transcription failed
+            # the recording contains no words, such as a cough, or its transcription failed
+            if listening is not None and not listening.result():
                 await turn.leave()
                 return
             await self._require_speaker(asked_config)
@@ -188,7 +193,7 @@ class RealtimeTurns:
 
     @asynccontextmanager
     async def _failing(self, turn: RealtimeTurn) -> AsyncIterator[None]:
-        """End the response with any error that the block raises."""
+        """If the block raises an error, end the response with this error."""
         try:
             yield
         except PorticoError as error:

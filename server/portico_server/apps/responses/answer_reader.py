@@ -1,5 +1,5 @@
-"""One answer of a model, read piece by piece: what to send to the client at once, and which calls the daemon must
-make.
+"""Reads a model's answer piece by piece: determines which events the client receives immediately, and which calls the
+daemon must make.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class _OpenCall:
 
 @dataclass(slots=True)
 class AnswerReader:
-    """Reads the answer of a model piece by piece.
+    """Reads a model's answer piece by piece.
 
     ``hosted`` are the names of the functions that the daemon calls. All other functions belong to the client.
-    ``namespaces`` maps the name that the model uses for a function to its namespace and name.
+    ``namespaces`` maps the name that the model uses for a function to the function's namespace and name.
     """
 
     machine: EventBuilder
@@ -47,7 +47,7 @@ class AnswerReader:
     _calls: dict[int, _OpenCall] = field(default_factory=dict)
 
     def hear(self, piece: Piece) -> list[Event]:
-        """Return the events that a piece causes for the client."""
+        """Return the events that the client receives because of a piece."""
         match piece:
             case TextPiece(text, logprobs):
                 return self.machine.text(text, logprobs)
@@ -73,7 +73,7 @@ class AnswerReader:
         if call.shown:
             return self.machine.arguments(piece.key, piece.arguments) if piece.arguments else []
         call.shown = True
-        # Some models give no id, or the same id to all calls.
+        # Some models give calls no id, or give all calls the same id.
         is_taken = any(open_call.id == call.id for open_call in self._calls.values() if open_call is not call)
         if is_taken or not call.id:
             call.id = new_id("call_")
@@ -83,7 +83,7 @@ class AnswerReader:
 
     @property
     def daemon_calls(self) -> list[CalledTool]:
-        """The calls that the daemon must make, in order."""
+        """Return the calls that the daemon must make, in order."""
         open_calls = sorted(self._calls.items())
         return [CalledTool(call.id, call.name, call.arguments) for _key, call in open_calls if not call.shown]
 

@@ -1,4 +1,4 @@
-"""Background responses: stored before they are acknowledged, and resumed after a restart."""
+"""Background responses. They are stored before the client learns of them, and resumed after a restart."""
 
 from __future__ import annotations
 
@@ -36,23 +36,27 @@ KIND: Final = "responses"
 """Kind of the runs that produce responses."""
 
 MAX_RESUMED_RESPONSES: Final = 64
-"""Maximum number of interrupted responses resumed at the same time; responses that clients start are not counted."""
+"""Maximum number of interrupted responses that are resumed concurrently. Responses that clients start are not
+counted.
+"""
 
 PAGE_SIZE: Final = 500
-"""Number of events read at once."""
+"""Number of events that are read from the database at a time."""
 
 POLL_INTERVAL_S: Final = 0.5
-"""Seconds between two checks of a response that another daemon makes."""
+"""Seconds between two checks of a response that another daemon creates."""
 
 NUMBER, DOING = "_number", "_doing"
-"""Fields of an unfinished document: the number of its next event, and the action that must not be repeated."""
+"""Fields of an unfinished response document: the number of its next event, and the action in progress that must not be
+repeated.
+"""
 
 ATTEMPT_STRIDE_COUNT: Final = 4096
-"""Gap between the item ids of two attempts."""
+"""Gap between the item ids that two attempts assign."""
 
 
 Turns = Callable[[str, Context], AbstractAsyncContextManager[Callable[[Usage], None]]]
-"""`portico_server.apps.flow.flows.Flows.turn`."""
+"""Signature of `portico_server.apps.flow.flows.Flows.turn`."""
 
 
 class BackgroundResponses:
@@ -79,7 +83,7 @@ class BackgroundResponses:
         scheduler.handle(KIND, self._make, concurrency=MAX_RESUMED_RESPONSES, is_shared=True, is_owned=True)
 
     async def begin(self, response: PreparedResponse, caller: Principal) -> ResponseRow:
-        """Store the request and start it. The returned response survives a crash."""
+        """Store a request and start its response. The response survives a crash from then on."""
         self._busy.require_free(response)
         machine = response.machine
         opening = machine.begin(is_queued=True)
@@ -112,7 +116,9 @@ class BackgroundResponses:
         return replace(row, run_id=run.id)
 
     async def _bind(self, response: PreparedResponse, caller: Principal) -> None:
-        """Bind the names of a request to their current meaning. A name without a meaning is bound on first use."""
+        """Record which objects the names in a request currently refer to. A name that refers to no object yet is bound
+        at its first use.
+        """
         ask = response.ask
         keys = [ask.model]
         for tool in ask.tools:
@@ -126,7 +132,7 @@ class BackgroundResponses:
         await self._preparer.head(ask, caller)
 
     async def _make(self, payload: Mapping[str, Any], context: Context) -> dict[str, str]:
-        """Make a response, continuing from where it was interrupted."""
+        """Create a response. If an earlier attempt was interrupted, continue where it stopped."""
         response_id = str(payload["response"])
         row = await self._database.read(responses.get, response_id)
         try:
@@ -145,7 +151,7 @@ class BackgroundResponses:
         assert row.ask is not None
         mint = ItemIds(row.id)
         ask = read.read(orjson.loads(row.ask), mint)
-        # Ids that an earlier attempt may have assigned are not assigned again.
+        # Skip ids that an earlier attempt may have assigned.
         mint.count += len(draft["output"]) + is_restarted * ATTEMPT_STRIDE_COUNT
         machine = EventBuilder(draft, mint, ask.include, output=draft["output"], number=number)
         try:
@@ -175,14 +181,16 @@ class BackgroundResponses:
                 try:
                     await self._finish(machine, events, response)
                 except PorticoError:
-                    machine.number = number  # no client has seen those events
+                    machine.number = number  # no client has seen the events after this number
                     raise
         except PorticoError as error:
             await self._end(machine, machine.fail(error), stream=ask.stream)
             raise
 
     def _teller(self, response: PreparedResponse) -> Emit:
-        """Return the function that stores events before clients see them, so that the next daemon knows all of them."""
+        """Return the function that stores events before clients see them. If another daemon continues the response, it
+        finds all events stored.
+        """
         response_id = response.machine.response["id"]
 
         async def tell(events: Sequence[Event]) -> None:
@@ -212,8 +220,8 @@ class BackgroundResponses:
     async def _finish(
         self, machine: EventBuilder, events: Sequence[Event], response: PreparedResponse
     ) -> None:
-        """Store the end of a response, and its items in its conversation. Raises the error that the response ended
-        with.
+        """Store the end of a response, and add its items to its conversation. If the response ended with an error,
+        raise it.
         """
         ask = response.ask
         outcome = await self._end(machine, events, stream=ask.stream, after=response.after)
@@ -230,14 +238,14 @@ class BackgroundResponses:
         )
 
     async def follow(self, row: ResponseRow, after: int) -> AsyncGenerator[list[bytes], None]:
-        """Yield the events with a number above ``after`` as JSON until the response ends. Raises `InvalidRequest`,
+        """Yield the events with a number above ``after`` as JSON, until the response ends. Raises `InvalidRequest` and
         `Conflict`.
         """
         assert row.ask is not None
         if not orjson.loads(row.ask).get("stream"):
             raise InvalidRequest(
-                f"The response '{row.id}' has no stream: it was created without 'stream'. Retrieve it "
-                "without 'stream'.",
+                f"The response '{row.id}' has no stream, because it was created without 'stream'. Retrieve "
+                "it without 'stream'.",
                 code="not_streamed",
                 param="stream",
             )
@@ -251,8 +259,8 @@ class BackgroundResponses:
             current = await self.settle(row)
             numbered_events = await self._database.read(responses.events_after, row.id, after, PAGE_SIZE)
             if numbered_events:
-                # A response is resumed after a crash, so the events after ``after`` may differ from those of
-                # the first attempt.
+                # If the response was resumed after a crash, the events after ``after`` may differ from those
+                # of the first attempt.
                 lost_ranges = await self._database.read(responses.lost_events, row.id)
                 _require_kept_events(lost_ranges[lost_count:], after)
                 lost_count = len(lost_ranges)
@@ -269,7 +277,7 @@ class BackgroundResponses:
                     continue
 
     def _wake_followers(self, response_id: str) -> None:
-        """Make the followers of a response check it again."""
+        """Make the clients that follow a response read its state again."""
         event = self._change_events.pop(response_id, None)
         if event is not None:
             event.set()
@@ -288,12 +296,12 @@ class BackgroundResponses:
         await self.settle(row)
 
     async def settle_deserted(self) -> None:
-        """End the responses whose runs were ended from elsewhere; perhaps no client ever asks for them."""
+        """End the responses whose runs were ended elsewhere, because a client may never ask for them."""
         for row in await self._database.read(responses.deserted, PAGE_SIZE):
             await self.settle(row)
 
     async def settle(self, row: ResponseRow) -> ResponseRow | None:
-        """Return the response in its current state. If its run was ended from elsewhere, the response ends with it."""
+        """Return the response in its current state. If its run was ended elsewhere, end the response too."""
         current = await self._database.read(responses.get, row.id)
         if current is None or current.status not in OPEN_STATUSES:
             return current
@@ -316,12 +324,12 @@ class BackgroundResponses:
 
 
 def _require_kept_events(lost_ranges: Sequence[Sequence[int]], after: int) -> None:
-    """Raise `Conflict` if the event ``after`` is among those that a crash discarded and that were made again."""
+    """Raise `Conflict` if a crash discarded the event ``after`` and the resumed response replaced it."""
     for start, end in lost_ranges:
         if start < after <= end:
             raise Conflict(
-                f"The daemon stopped after event {start} and made the later events again. Discard all events "
-                f"after it, and continue with starting_after={start}.",
+                f"The daemon stopped after event {start} and generated the later events again. Discard all "
+                f"events after it, and continue with starting_after={start}.",
                 code="events_made_anew",
                 param="starting_after",
             )
@@ -332,7 +340,7 @@ def _numbered(events: Sequence[Event]) -> list[tuple[int, bytes]]:
 
 
 def _keeps_steps(card: Card) -> bool:
-    """Return whether the app is a flow that resumes after its last completed step when called again."""
+    """Return whether the app is a flow that, when called again, resumes after its last completed step."""
     return card.labels.get("app") == "flow" and card.labels.get("durability") != "off"
 
 

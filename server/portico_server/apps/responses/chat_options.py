@@ -28,7 +28,8 @@ def chat_options(
         if allowed_tools is None or ("function", "", tool.name) in allowed_tools
     ]
     offered_tools = [offer for offer in offers if _among(offer, choice, first=first)]
-    if choice.kind == "mcp" and first:  # a server without a tool name: any of its tools, and no others
+    # with only a server named, the model must call one of that server's tools and no others
+    if choice.kind == "mcp" and first:
         tools = []
     tools += [offer.to_json() for offer in offered_tools]
     options = dict(ask.options)
@@ -62,7 +63,7 @@ def function_json(tool: FunctionTool) -> dict[str, Any]:
 
 
 def _among(offer: OfferedTool, choice: ToolChoice, *, first: bool) -> bool:
-    """Return whether the tool choice allows this tool. A tool that the model must call is called once."""
+    """Return whether the tool choice allows this tool. A required tool is required only in the first request."""
     if choice.allowed is not None:
         return any(
             kind == offer.kind and label == offer.label and name in ("", offer.name)

@@ -15,7 +15,7 @@ def file_citations(
     """Return citations of the passages that a text refers to by numbers in brackets. ``index`` is the position of the
     bracket.
 
-    With ``all_of_them``, the other passages follow after the last character, as an app returns them.
+    With ``all_of_them``, the passages that the text does not cite follow, with the end of the text as their position.
     """
     by_rank = {passage.rank: passage for passage in passages}
     citations = [(at, number) for at, numbers in marks(text) for number in numbers if number in by_rank]

@@ -1,4 +1,4 @@
-"""``code_interpreter``: Python in a notebook that the later items of a response share."""
+"""``code_interpreter``: Python in a notebook that all code items of a response share."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from portico_server.core.errors import NotFound, PorticoError
 from portico_server.core.request import CalledTool, ToolCall, ToolResult
 
 MAX_FILES_BYTES: Final = 16 * 2**20
-"""Maximum total size of the uploaded files that a tool brings along, in bytes."""
+"""Maximum total size of the uploaded files that a request passes to a tool, in bytes."""
 
 _CODE: Final = {
     "type": "object",
@@ -33,10 +33,10 @@ async def code_call(bench: ToolContext, tool: CodeInterpreterTool, at: str) -> N
     files = await find_uploads(bench, tool.files, f"{at}.container.file_ids")
 
     async def use(call: CalledTool, arguments: Mapping[str, Any]) -> None:
-        # Some models send the code in place of its JSON.
+        # Some models send plain code instead of a JSON object.
         code = arguments.get("code")
         await _run(bench, place, files, code if isinstance(code, str) else call.arguments)
-        files.clear()  # the container has them now
+        files.clear()  # the container now contains the files
 
     bench.offers["code_interpreter"] = OfferedTool(
         "code_interpreter", card.description, _CODE, use, "code_interpreter", repeats=False
@@ -44,8 +44,8 @@ async def code_call(bench: ToolContext, tool: CodeInterpreterTool, at: str) -> N
 
 
 async def place_of(bench: ToolContext, container_id: str, at: str, *, fresh: bool) -> Place:
-    """Return the container that a tool names, else the last container of the conversation if it still exists, else a
-    new one.
+    """Return a function that returns the container to use: the container that the tool names, else the last container
+    of the conversation if it still exists, else a new container.
 
     Raises `NotFound` if the named container does not exist.
     """
@@ -104,7 +104,7 @@ async def _run(bench: ToolContext, place: Place, files: Sequence[Mapping[str, st
         for artifact in result.artifacts
         if artifact.media_type.startswith("image/")
     ]
-    # Code that raised an error has still run; without an outcome, it has not.
+    # Code that raised an error still ran. A failed call without a structured result did not run.
     status = "failed" if result.is_error and result.structured is None else "completed"
     completed_event = machine.tell(index, "response.code_interpreter_call.completed")
     done_event = machine.finish(index, status=status, outputs=outputs, **{MODEL_OUTPUT: cut(result.text)})
@@ -125,7 +125,9 @@ async def find_uploads(bench: ToolContext, file_ids: Sequence[str], at: str) -> 
 
 
 def made_notes(text: str, artifacts: Sequence[tuple[Artifact, str]]) -> list[dict[str, Any]]:
-    """Return the files that code made as annotations of a text: where the text names it, otherwise after the text."""
+    """Return the files that code created as annotations of a text: at the file's name, or at the end if the text does
+    not name the file.
+    """
     notes = []
     for artifact, container in artifacts:
         start = text.find(artifact.name)

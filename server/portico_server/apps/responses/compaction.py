@@ -1,7 +1,7 @@
 """Compaction items: the model receives a summary of everything before a compaction item. Pure: values in, values out.
 
 ``encrypted_content`` is opaque to clients, and they send it back unchanged. It contains a summary, and the unchanged
-items that the model sees after it. It contains no secret: all of it is from the conversation that its client sent.
+items that the model sees after the summary. It contains no secret, because the client itself sent the conversation.
 
 Source: https://developers.openai.com/api/docs/guides/compaction
 """
@@ -19,7 +19,7 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.request import Message
 
 SEAL: Final = "portico.1."
-"""Prefix of the content that Portico creates, with its format version."""
+"""Prefix of the ``encrypted_content`` that Portico creates; contains the format version."""
 
 REQUEST: Final = (
     "Our conversation has become long, and will continue without what is above. Write down for yourself what you need "
@@ -34,7 +34,7 @@ _TAIL: Final = "[End of the notes.]"
 
 @dataclass(frozen=True, slots=True)
 class CompactedConversation:
-    """The content of a compaction item. With ``keeps``, the user's messages before it are also shown."""
+    """The content of a compaction item. With ``keeps``, the model also sees the user's messages before the item."""
 
     summary: str
     items: Sequence[dict[str, Any]] = ()
@@ -66,7 +66,7 @@ def window(items: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
     """Return the items that a model sees: only what the last compaction keeps of the earlier items, and everything
     after it.
 
-    Applying the function again changes nothing.
+    Applying the function to its own result changes nothing.
     """
     last = next((n for n in range(len(items) - 1, -1, -1) if items[n]["type"] == "compaction"), None)
     if last is None:
@@ -83,7 +83,7 @@ def window(items: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
 
 
 def requests_among(items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the messages among the items that are not the model's own."""
+    """Return the messages that the model did not write."""
     return [item for item in items if item["type"] == "message" and item["role"] != "assistant"]
 
 
@@ -107,7 +107,7 @@ def quote_user_messages(items: Sequence[dict[str, Any]], max_chars: int) -> str:
 
 def cuts(items: Sequence[dict[str, Any]]) -> list[int]:
     """Return the positions where a conversation can be cut without separating a call from its output: before a message
-    of the user, and before the first of several calls.
+    that the model did not write, and before the first of consecutive calls.
     """
     cut_points = []
     for number in range(1, len(items)):

@@ -1,4 +1,4 @@
-"""Creation of compaction items: a model summarizes the items that it will no longer see."""
+"""Creates compaction items: a model summarizes the items that it will no longer see."""
 
 from __future__ import annotations
 
@@ -21,13 +21,15 @@ from portico_server.core.servable import Relays, Servable
 from portico_server.runs.run import charge_call
 
 ATTEMPTS: Final = 16
-"""Maximum number of requests for notes on a conversation that does not fit into the model's context."""
+"""Maximum number of requests to a model for a summary, if the conversation does not fit into its context."""
 
 BYTES_PER_TOKEN: Final = 4
 """Bytes per token assumed for a model that does not count tokens."""
 
 SHORT, LONG = 1_024, 4_096
-"""Maximum tokens of the notes on a short and on a long conversation, so that a model that never stops is cut off."""
+"""Smallest and largest limit on the length of a summary, in tokens. A limit stops a model that would write without
+end.
+"""
 
 _OPTIONS: Final = ("temperature", "top_p", "seed", "reasoning_effort", "chat_template_kwargs")
 """Options of the request that also apply to the notes."""
@@ -35,7 +37,7 @@ _OPTIONS: Final = ("temperature", "top_p", "seed", "reasoning_effort", "chat_tem
 
 @dataclass(slots=True)
 class Compactor:
-    """Asks ``model`` for notes on conversations; ``usage`` is the cost of these requests."""
+    """Asks ``model`` to summarize conversations; ``usage`` is the total token usage of these requests."""
 
     servable: Servable
     model: Relays
@@ -93,7 +95,7 @@ class Compactor:
 
 
 async def size_of(messages: Sequence[Message], name: str, context: Context) -> int:
-    """Return the number of tokens in a conversation, estimated from its bytes if the model cannot count that many."""
+    """Return the number of tokens in a conversation, estimated from its bytes if the model cannot count them."""
     try:
         tokenized = await context.call(name, Tokenize(messages=tuple(messages)))
     except PorticoError as error:

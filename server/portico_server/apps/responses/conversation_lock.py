@@ -1,4 +1,4 @@
-"""Locks that allow one response at a time in a conversation."""
+"""Locks that allow only one response at a time in a conversation."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from portico_server.db.responses import SaveOutcome
 
 
 class ConversationLocks:
-    """The conversations in which this daemon is making a response. Conflicts with other daemons are detected on
-    save.
+    """The conversations in which this daemon is making a response. Conflicts with other daemons are detected when a
+    response is saved.
     """
 
     def __init__(self) -> None:
@@ -20,7 +20,7 @@ class ConversationLocks:
 
     @contextmanager
     def alone(self, response: PreparedResponse) -> Iterator[None]:
-        """Lock the conversation of a request, if it has one. Raises `Conflict` if it is already locked."""
+        """Lock the conversation of a request, if the request names one. Raises `Conflict` if it is already locked."""
         name = response.ask.conversation if response.after is not None else ""
         self.require_free(response)
         if name:
@@ -43,17 +43,17 @@ class ConversationLocks:
 
 
 def require_kept(save_outcome: SaveOutcome, name: str) -> None:
-    """Raise the matching error if a response could not be appended to the conversation ``name``."""
+    """Raise `NotFound` or `Conflict` if a response could not be appended to the conversation ``name``."""
     if save_outcome == "gone":
         raise NotFound(
-            f"The conversation '{name}' was deleted while the response was made; the response was not stored.",
+            f"The conversation '{name}' was deleted during the request; the response was not stored.",
             code="conversation_not_found",
             param="conversation",
         )
     if save_outcome == "changed":
         raise Conflict(
-            f"The conversation '{name}' was changed while the response was made; the response was not "
-            "stored. Send the request again.",
+            f"The conversation '{name}' was changed during the request; the response was not stored. Send "
+            "the request again.",
             code="conversation_changed",
             param="conversation",
         )

@@ -37,7 +37,7 @@ class ItemPage:
 
 
 class ConversationStore:
-    """The stored conversations. Callers see only their own."""
+    """The stored conversations. Callers see only their own conversations."""
 
     def __init__(self, database: Database, quota: StorageQuota) -> None:
         self._database = database

@@ -1,8 +1,8 @@
 """The events of a response, as OpenAI's clients expect them. Pure: model output goes in, events come out.
 
 Every client is a state machine over these events. If an event is missing, an index is used twice or an id changes, the
-client loses the text although the status is 200. Therefore all items of a response share one counter of indexes, ids
-are created once, ``sequence_number`` has no gaps, and every snapshot is complete.
+client loses the text although the status is 200. Therefore all items of a response share one index counter, each id is
+created once, ``sequence_number`` has no gaps, and every snapshot is complete.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from portico_server.apps.responses.open_items import Annotate, Event, OpenCalls,
 from portico_server.core.errors import PorticoError
 
 REASONS: Final[Mapping[str, str]] = {"length": "max_output_tokens", "content_filter": "content_filter"}
-"""Maps the reason why a chat ended early to the reason in the response."""
+"""Maps the finish reason of a chat that ended early to the response's ``incomplete_details`` reason."""
 
 
 OPEN: Final = ("in_progress", "searching", "interpreting", "generating", "calling")
@@ -31,10 +31,10 @@ def no_notes(_text: str) -> list[dict[str, Any]]:
 
 
 class EventBuilder:
-    """Builds one response. ``response`` is the current document; its output is in `output`.
+    """Builds one response. ``response`` is the current document; `output` contains its output items.
 
     The items of the input are not included. ``number`` is the number of the next event; ``include`` names the optional
-    parts of items to show (see `shown`).
+    parts of items to show (see `to_client_item`).
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class EventBuilder:
         return {**self.response, "output": [to_client_item(item, self._include) for item in self.output]}
 
     def document(self) -> dict[str, Any]:
-        """Return the response in the form that is stored: with everything that can be requested later."""
+        """Return the response in the form that is stored, with everything that a client can request later."""
         return {**self.response, "output": [without_model_output(item) for item in self.output]}
 
     def draft(self) -> dict[str, Any]:
@@ -105,7 +105,7 @@ class EventBuilder:
         return [*events, self._response_event("response.completed")]
 
     def fail(self, error: PorticoError) -> list[Event]:
-        """End the response with an error, in the document and in an event that every client reads."""
+        """End the response with an error, both in the document and in an ``error`` event that every client reads."""
         events = self.settle("incomplete")
         self.response["status"] = "failed"
         self.response["error"] = error_of(error)
@@ -126,7 +126,7 @@ class EventBuilder:
         return [*events, message.text(piece, logprobs)]
 
     def claim(self, claim: AnswerClaim) -> list[Event]:
-        """Record the check of a sentence in the current text, see `OpenMessage.claim`."""
+        """Record the result of checking a sentence in the current text, see `OpenMessage.claim`."""
         message, events = self._message(refusing=False)
         return [*events, *message.claim(claim)]
 
@@ -136,7 +136,7 @@ class EventBuilder:
         return [*events, message.refusal(piece)]
 
     def _message(self, *, refusing: bool) -> tuple[OpenMessage, list[Event]]:
-        """Return the open message, and the events that open it."""
+        """Return the open message, and the events to send first if the message had to be opened."""
         if isinstance(self._open, OpenMessage) and self._open.refusing == refusing:
             return self._open, []
         settled_events = self.settle()
@@ -166,7 +166,7 @@ class EventBuilder:
         return [self._open.arguments(key, piece)]
 
     def settle(self, status: str = "") -> list[Event]:
-        """Close the open items. Without a status, more items follow, and an unfinished call was cut off."""
+        """Close the open items. Without a status, a call whose arguments are incomplete is marked as cut off."""
         closing, self._open = self._open, None
         return [] if closing is None else closing.close(status)
 
@@ -203,7 +203,7 @@ class EventBuilder:
 
 
 def status_after(finish_reason: str) -> str:
-    """Return the status of the open items for the finish reason of a chat."""
+    """Return the status to give the open items for the finish reason of a chat."""
     return "incomplete" if finish_reason in REASONS else "completed"
 
 
@@ -231,7 +231,7 @@ def usage_of(usage: Usage, thoughts: int = 0) -> dict[str, Any]:
 
 
 def error_of(error: PorticoError) -> dict[str, str]:
-    """Return an error in the short form of a response; the message is Portico's."""
+    """Return an error as the ``error`` object of a response: a code of OpenAI's and Portico's message."""
     code = "server_error"
     if error.status == 429:
         code = "rate_limit_exceeded"

@@ -1,4 +1,4 @@
-"""A pipe that carries events from the work that makes them to the client."""
+"""A pipe that carries events from the task that makes them to the client."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from portico_server.core.event import MAX_UNREAD_EVENTS
 
 
 class EventPipe:
-    """A pipe with one writer and one reader. The writer waits while it is too far ahead."""
+    """A pipe with one writer and one reader. The writer waits while too many events are unread."""
 
     def __init__(self) -> None:
         self._events: list[Event] = []
@@ -19,7 +19,7 @@ class EventPipe:
         self._is_closed = False
 
     async def put(self, events: Sequence[Event]) -> None:
-        """Add events that belong together."""
+        """Add events that must be delivered together."""
         while len(self._events) > MAX_UNREAD_EVENTS:
             self._has_room.clear()
             await self._has_room.wait()

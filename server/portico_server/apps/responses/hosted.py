@@ -26,8 +26,8 @@ from portico_server.core.request import CalledTool
 
 
 async def grasp(bench: ToolContext) -> None:
-    """Resolve everything that the request names. Raises `NotFound` or `Forbidden` for resources the caller must
-    not use.
+    """Resolve every resource that the request names. Raises `NotFound` or `Forbidden` for resources that the caller
+    must not use.
     """
     for number, tool in enumerate(bench.ask.tools):
         at = f"tools[{number}]"
@@ -46,20 +46,22 @@ async def grasp(bench: ToolContext) -> None:
                 shell_tool.local_shell_call(bench)
     if any(
         isinstance(tool, ApplyPatchTool) for tool in bench.ask.tools
-    ):  # once the location of the shell is known
+    ):  # the shell tool decides where patches are applied
         await shell_tool.patch_call(bench)
     await tool_search.search_call(bench)
     for function in bench.functions:
         if function.spoken in bench.offers:
             raise InvalidRequest(
-                f"'tools' lists a function '{function.spoken}', which is also the name of a tool of this "
-                "daemon that the request asks for. Rename your function.",
+                f"'tools' lists a function '{function.spoken}', which has the same name as a daemon tool "
+                "that the request also lists. Rename your function.",
                 param="tools",
             )
 
 
 async def use(bench: ToolContext, call: CalledTool) -> str | None:
-    """Run the call that the model makes; the model receives any error. Return a sentence if the tool does not exist."""
+    """Run the call that the model makes; the model receives any error. Return an error message if the tool does not
+    exist.
+    """
     offer = bench.offers.get(call.name)
     if offer is None:
         tool_names = ", ".join(name for name in bench.offers if name not in bench.hidden) or "none"
@@ -73,7 +75,7 @@ async def use(bench: ToolContext, call: CalledTool) -> str | None:
 
 
 def _arguments(text: str) -> Mapping[str, Any]:
-    """Return the arguments if they are an object; the tool itself reports what is missing."""
+    """Return the arguments if they are an object, else an empty object; the tool itself reports missing arguments."""
     try:
         return arguments_of(text)
     except InvalidRequest:

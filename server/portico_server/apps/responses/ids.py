@@ -1,4 +1,6 @@
-"""Ids of the items of a response: they begin with the id of the response, so that an item's id names its response."""
+"""Ids of the items of a response. They contain the digits of the response's id, so that an item's id identifies its
+response.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ from portico_server.core.ids import new_id
 
 RESPONSE: Final = "resp_"
 STEM_CHARS = 32
-"""Number of hexadecimal digits that a response and its items share."""
+"""Number of hexadecimal digits that the ids of a response and its items share."""
 
 Prefix = Literal[
     "msg_",
@@ -35,7 +37,7 @@ Prefix = Literal[
 
 
 class ItemIds:
-    """Creates unique ids for the items of one response; ``count`` of them were created before."""
+    """Creates unique ids for the items of one response; ``count`` is the number of ids created before."""
 
     __slots__ = ("_stem", "count")
 
@@ -49,6 +51,8 @@ class ItemIds:
 
 
 def response_of(item_id: str) -> str | None:
-    """Return the id of the response that an item was made for, if Portico can have created the item's id."""
+    """Return the id of the response that an item was made for, or ``None`` if Portico cannot have created the
+    item's id.
+    """
     stem = item_id.rpartition("_")[2][:STEM_CHARS]
     return f"{RESPONSE}{stem}" if len(stem) == STEM_CHARS else None

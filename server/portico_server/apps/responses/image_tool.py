@@ -1,4 +1,4 @@
-"""``image_generation``: images made by the tool `draw`, as items of a response."""
+"""``image_generation``: images that the `draw` tool makes, as items of a response."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from portico_server.core import json_values
 from portico_server.core.invalid import missing, not_one_of, unsupported, wrong
 
 Item: TypeAlias = dict[str, Any]
-"""One item as OpenAI defines it, with all its fields."""
+"""An item as OpenAI defines it, with all its fields."""
 
 ROLES: Final = ("user", "assistant", "system", "developer")
 PARTS: Final = ("input_text", "input_image", "input_file")
@@ -25,8 +25,8 @@ EXECUTIONS: Final = ("server", "client")
 OPERATIONS: Final = ("create_file", "update_file", "delete_file")
 
 MODEL_OUTPUT: Final = "_told"
-"""The part of a call's result that the model received, kept while its response is being made; no client sees this
-field.
+"""Item field with the part of a call's result that the model received. It is kept only while the response is being
+made; clients do not see it.
 """
 
 
@@ -40,7 +40,9 @@ def without_model_output(item: Item) -> Item:
 
 
 def read(value: Any, mint: ItemIds, at: str = "input") -> list[Item]:
-    """Parse the items of an input; a string is a message of the user. Raises `InvalidRequest` that names the item."""
+    """Parse the items of an input; a string becomes a user message. Raises `InvalidRequest` that names the invalid
+    item.
+    """
     if isinstance(value, str):
         value = [{"role": "user", "content": value}]
     item_list = json_values.items(value, at, "a string or a list of items")
@@ -63,7 +65,7 @@ def _item(value: Any, mint: ItemIds, at: str) -> Item:
         return new_item
     item_id = (
         "" if new_item["type"] == "local_shell_call_output" else _id(fields, at)
-    )  # in that case it may be the id of the call
+    )  # the fallback may be the id of the call
     return {"id": item_id or mint(prefix), **new_item}
 
 
@@ -188,7 +190,7 @@ def _tool_search_output(fields: Mapping[str, Any], at: str) -> Item:
 
 
 def _searched(fields: Mapping[str, Any], at: str) -> Item:
-    """Return a search call item with its executor; only a client's search has a call id."""
+    """Return the fields of a search item that say who runs the search; only a client's search has a call id."""
     call_id = json_values.optional_text(fields, "call_id", at)
     execution = fields.get("execution") or ("server" if call_id is None else "client")
     json_values.one_of(execution, f"{at}.execution", EXECUTIONS)
@@ -292,8 +294,8 @@ def _compaction(fields: Mapping[str, Any], at: str) -> Item:
     if compacted_conversation is None:
         wrong(
             f"{at}.encrypted_content",
-            "was not created by this daemon, or was modified: send a compaction item unchanged, or the items "
-            "that it replaces",
+            "was not created by this daemon, or was modified: send the compaction item unchanged, or the "
+            "items that it replaces",
         )
     # A client may have changed the content, so the content is parsed like any other input.
     inner = read(compacted_conversation.items, ItemIds(), f"{at}.encrypted_content")
@@ -358,7 +360,7 @@ def _local_call(fields: Mapping[str, Any], at: str) -> Item:
 
 
 def _local_output(fields: Mapping[str, Any], at: str) -> Item:
-    # OpenAI's types name the call by 'id', and its guide by 'call_id'.
+    # OpenAI's types call this field 'id', and its guide 'call_id'.
     call_id = fields.get("call_id") or json_values.needed(fields, "id", at)
     output = json_values.text(fields.get("output"), f"{at}.output")
     return {

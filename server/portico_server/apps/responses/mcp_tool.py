@@ -14,11 +14,11 @@ from portico_server.core.request import CalledTool, ToolCall, ToolResult
 from portico_server.core.servable import Card
 
 OWN: Final = "portico"
-"""The label under which the daemon's own tools appear as an MCP server."""
+"""Server label of the daemon's own tools."""
 
 
 async def mcp_call(bench: ToolContext, tool: McpTool, at: str) -> None:
-    """Offer the tools of a server, and list them to the client once. Raises `NotFound`, `InvalidRequest`."""
+    """Offer a server's tools to the model, and list them to the client once. Raises `NotFound`, `InvalidRequest`."""
     servers = bench.around.servers()
     if tool.label != OWN and tool.label not in servers:
         raise NotFound(
@@ -30,8 +30,8 @@ async def mcp_call(bench: ToolContext, tool: McpTool, at: str) -> None:
         )
     if tool.url and tool.url.rstrip("/") != servers.get(tool.label, "").rstrip("/"):
         raise InvalidRequest(
-            f"The MCP server '{tool.label}' has a different address here. Leave out 'server_url': the "
-            "operator of this daemon configures its servers.",
+            f"The MCP server '{tool.label}' has a different address on this daemon. Leave out 'server_url': "
+            "the operator of this daemon configures its servers.",
             code="unsupported_parameter",
             param=f"{at}.server_url",
         )
@@ -105,7 +105,7 @@ async def _request(bench: ToolContext, offer: OfferedTool, arguments: str) -> No
 async def call(
     bench: ToolContext, offer: OfferedTool, arguments: str, *, approval_id: str | None = None
 ) -> None:
-    """Call a tool of a server; ``approval_id`` is the approval request, if the call required one."""
+    """Call a tool of a server; ``approval_id`` is the id of the approval request, if the call required approval."""
     machine = bench.machine
     item = {"id": machine.mint("mcp_"), "type": "mcp_call", "status": "in_progress", "name": offer.name}
     call_fields = {
@@ -149,5 +149,5 @@ def _is_allowed(card: Card, tool: McpTool) -> bool:
 
 
 def _tool_name(card: Card, label: str) -> str:
-    """Return the name of a tool on its own server."""
+    """Return the name that a tool has on its MCP server."""
     return card.name.removeprefix(f"{label}_")

@@ -1,4 +1,4 @@
-"""Items as the messages that a chat model reads. Pure: values in, values out."""
+"""Conversion of items into the messages that a chat model reads. Pure: values in, values out."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ CALLS: Final = {
     "local_shell_call": "local_shell_call_output",
     "apply_patch_call": "apply_patch_call_output",
 }
-"""Calls that the client answers, and the item types of the answers."""
+"""Maps the calls that the client answers to the item types of the answers."""
 
 TOOL_SEARCH: Final = "tool_search"
-"""The name under which a model calls the tool search."""
+"""Name of the function that a model calls to search for tools."""
 
 NOTHING_FOUND: Final = "No further tool fits. Try other words, or do without."
 
 REFUSED: Final = "The user did not allow this call."
 
 Media = Mapping[str, str]
-"""Uploaded files as ``data:`` URLs, by their ids."""
+"""Maps the ids of uploaded files to ``data:`` URLs."""
 
 
 def check_pairs(items: Sequence[Item]) -> None:
-    """Check that every output follows its call and every call has an output, because models reject other
-    conversations.
+    """Check that every output follows its call and every call has an output, because models reject conversations with
+    unpaired items.
     """
     items = window(items)
     open_calls: dict[tuple[str, str], None] = {}
@@ -47,8 +47,8 @@ def check_pairs(items: Sequence[Item]) -> None:
         elif kind in CALLS.values() and call_id:
             if (kind, call_id) not in open_calls:
                 raise InvalidRequest(
-                    f"No tool call found for {_text_type(kind)} with call_id {call_id}. Send the call "
-                    "before it, or 'previous_response_id' of the response that made it.",
+                    f"No tool call found for {_text_type(kind)} with call_id {call_id}. Send the call before "
+                    "its output, or send 'previous_response_id' of the response that made the call.",
                     param="input",
                 )
             answered_calls.add((kind, call_id))
@@ -68,9 +68,9 @@ def _text_type(kind: str) -> str:
 def messages_of(items: Sequence[Item], instructions: str = "", media: Media | None = None) -> list[Message]:
     """Convert items to chat messages. ``media`` maps the ids of files in the items to their contents.
 
-    Of the items before a compaction item, only what the compaction keeps is included. The output of a call follows the
-    call directly, wherever its item is. Reasoning and earlier searches are left out, because their results are in the
-    answers.
+    Of the items before a compaction item, only what the compaction keeps is included. The output of a call directly
+    follows the call, wherever the output item is in the input. Reasoning and earlier searches are left out, because
+    their results are in the answers.
     """
     items = window(items)
     writer = _Writer(items, media or {})
@@ -195,7 +195,9 @@ class _Writer:
 
 
 def loaded_text(tools: Sequence[Mapping[str, Any]]) -> str:
-    """Return the text that names the tools of a search result to the model, which can call them from now on."""
+    """Return the text that tells the model which tools a search returned. The model can call these tools from now
+    on.
+    """
     names = [model_name(namespace, name) for namespace, name, _label in list_loaded_tools(tools)]
     return f"These tools can be called now: {', '.join(names)}" if names else NOTHING_FOUND
 
@@ -238,7 +240,7 @@ def _output(item: Item) -> Any:
     for output_part in item["output"]:
         outcome = output_part["outcome"]
         end = (
-            "took too long and was ended"
+            "took too long and was stopped"
             if outcome["type"] == "timeout"
             else f"exit status {outcome['exit_code']}"
         )
@@ -267,7 +269,7 @@ def shorter(messages: Sequence[Message]) -> list[Message] | None:
     """Return the conversation without its older half, for ``truncation: auto``, or ``None`` if nothing can be left
     out.
 
-    System messages stay, and so does the last message of the user with everything after it.
+    System messages and everything from the user's last message on are always kept.
     """
     head = 0
     while head < len(messages) and messages[head]["role"] in ("system", "developer"):

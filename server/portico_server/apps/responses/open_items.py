@@ -1,4 +1,4 @@
-"""The items of a response that a model is still writing: a message, its reasoning, and calls of client functions."""
+"""The items that a model is still writing in a response: a message, its reasoning, and calls of client functions."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Event: TypeAlias = dict[str, Any]
 """One event of the stream as OpenAI defines it."""
 
 Annotate: TypeAlias = Callable[[str], list[dict[str, Any]]]
-"""Returns the annotations of a text."""
+"""A function that returns the annotations of a text."""
 
 
 class ItemEvents(Protocol):
-    """Stores the items of a response and numbers its events: `EventBuilder`."""
+    """Stores the items of a response and numbers its events. Implemented by `EventBuilder`."""
 
     number: int
     output: list[Item]
@@ -37,7 +37,9 @@ class ItemEvents(Protocol):
 
 
 class OpenMessage:
-    """A message: the text of an answer, or of a refusal. ``annotate`` makes its annotations when it is complete."""
+    """A message: the text of an answer, or of a refusal. ``annotate`` returns its annotations when the text is
+    complete.
+    """
 
     def __init__(self, items: ItemEvents, annotate: Annotate, *, refusing: bool) -> None:
         self.refusing = refusing
@@ -73,10 +75,10 @@ class OpenMessage:
         }
 
     def claim(self, claim: AnswerClaim) -> list[Event]:
-        """Record the check of a sentence in the current text.
+        """Record the result of checking a sentence in the current text.
 
-        Its evidence becomes citations, and the complete claim becomes an entry of ``claims`` beside a delta without
-        text, because clients skip unknown fields but not unknown events.
+        The evidence becomes citations, and the complete claim becomes an entry of the ``claims`` field in a delta
+        without text, because clients skip unknown fields but not unknown events.
         """
         delta = self.text("")
         [claim_document] = to_json([claim])
@@ -115,8 +117,8 @@ class OpenMessage:
         return self._items.tell(self._index, kind, content_index=0, **event_fields)
 
     def _part(self, text: str) -> dict[str, Any]:
-        """Return the content of the message. ``claims``, an addition to OpenAI's form, is set only if sentences were
-        checked.
+        """Return the message as a content part. ``claims``, an addition to OpenAI's format, is set only if sentences
+        were checked.
         """
         if self.refusing:
             return {"type": "refusal", "refusal": text}
@@ -138,7 +140,7 @@ class OpenMessage:
 
 
 class OpenThought:
-    """The reasoning of the model before it answers."""
+    """The reasoning of the model before its answer."""
 
     def __init__(self, items: ItemEvents) -> None:
         self._items = items
@@ -172,7 +174,7 @@ class OpenThought:
 
 
 class OpenCalls:
-    """Calls of client functions. Their pieces may be interleaved, so each call has a key."""
+    """Calls of client functions. Pieces of several calls may be interleaved, so each call has a key."""
 
     def __init__(self, items: ItemEvents) -> None:
         self._items = items
@@ -209,7 +211,9 @@ class OpenCalls:
 
 
 def _status_of(arguments: str) -> str:
-    """Return the status of a call from its arguments, for a call that was closed before the chat ended."""
+    """Return whether the arguments of a call are complete, as the status of a call that is closed before the chat
+    ends.
+    """
     try:
         orjson.loads(arguments)
     except ValueError:

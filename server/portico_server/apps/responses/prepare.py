@@ -1,5 +1,5 @@
-"""Preparation of a request: the earlier items it continues from, the files it names, and the app or model that
-answers.
+"""Preparation of a request: finds the earlier items that it continues from, the files that it names, and the app or
+model that answers.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ from portico_server.db.database import Database
 from portico_server.db.responses import OPEN_STATUSES, ResponseRow
 
 SESSION = "conversation/"
-"""Prefix of an app session that belongs to a conversation; the bare id would collide with the id of a session."""
+"""Prefix of an app session that belongs to a conversation, because the conversation's id alone could equal the id of
+another session.
+"""
 
 
 class PromptRenderer(Protocol):
@@ -66,8 +68,9 @@ class Preparer:
     ) -> PreparedResponse:
         """Prepare a request. Raises `NotFound` for missing resources, `InvalidRequest` for a contradictory request.
 
-        ``machine`` is the event builder of a response that has already started; ``items`` are the items of responses
-        that are not stored. A stored response that continues from one of them has those items in its own input.
+        ``machine`` is the event builder of a response that has already started; ``items`` maps the ids of unstored
+        responses to their items. A stored response that continues from an unstored response contains its items in
+        ``input``.
         """
         servable = await self._model(ask, caller)
         is_inlined = ask.previous in items if items else False
@@ -84,8 +87,8 @@ class Preparer:
         check_pairs(before)
         if not before and ask.prompt is None:
             raise InvalidRequest(
-                "Nothing to answer: 'input' is empty, and the request continues no earlier items. Send a "
-                "message in 'input'.",
+                "Nothing to answer: 'input' is empty, and the request does not continue an earlier "
+                "conversation. Send a message in 'input'.",
                 param="input",
             )
         media = await self._media(before, servable.card, caller)
@@ -122,7 +125,7 @@ class Preparer:
     async def _find_history(
         self, ask: ResponseRequest, card: Card, caller: Principal
     ) -> tuple[ConversationRow | None, str, list[Item]]:
-        """Return the conversation to continue, the session of an app that keeps its own history, and the earlier
+        """Return the conversation to continue, the session id for an app that keeps its own history, and the earlier
         items.
         """
         if ask.previous:
@@ -159,8 +162,8 @@ class Preparer:
             raise NotFound(
                 f"The previous response '{response_id[:80]}' does not exist"
                 + (f": it continues '{first[:80]}', which was deleted." if rows and first else ".")
-                + " Responses are stored with 'store', for the time that the setting 'keep_responses_days' "
-                "sets.",
+                + " Responses are stored if 'store' is true, for the number of days in the setting "
+                "'keep_responses_days'.",
                 code="previous_response_not_found",
                 param="previous_response_id",
             )
@@ -190,7 +193,7 @@ class Preparer:
                 if item["id"] not in by_id:
                     raise NotFound(
                         f"The item '{item['id'][:80]}' does not exist or you have no access to it. Items are "
-                        "stored with their response or conversation.",
+                        "stored together with their response or conversation.",
                         code="item_not_found",
                         param=f"input[{number}].id",
                     )
@@ -210,12 +213,14 @@ class Preparer:
         )
         texts = await self.database.read(conversations.find_items, list(ids), owner)
         if rows is None or texts is None:
-            raise _too_much("refers to by 'item_reference', with the responses or conversations around it,")
+            raise _too_much(
+                "refers to by 'item_reference', together with the responses or conversations that contain it,"
+            )
         by_id = {item["id"]: item for row in rows if caller.sees(row.owner) for item in row.items}
         return {**by_id, **{item_id: orjson.loads(text) for item_id, text in texts.items()}}
 
     async def head(self, ask: ResponseRequest, caller: Principal) -> tuple[Message, ...]:
-        """Return the messages of the prompt that the request names."""
+        """Return the messages of the prompt template that the request names."""
         if ask.prompt is None:
             return ()
         version = ask.prompt["version"]
@@ -235,8 +240,8 @@ class Preparer:
             raise invalid_request from error
 
     async def _media(self, items: Iterable[Item], card: Card, caller: Principal) -> dict[str, str]:
-        """Return the uploaded files that messages name, as ``data:`` URLs: images, and files for a model that accepts
-        them unchanged. The text of other files is read when the model is called.
+        """Return ``data:`` URLs of the uploaded files that messages and function outputs name: images, and other files
+        if the model accepts files directly. Otherwise the text of a file is read when the model is called.
         """
         kinds = ("input_image", "input_file") if FILES_CAPABILITY in card.capabilities else ("input_image",)
         data_urls: dict[str, str] = {}
@@ -261,7 +266,7 @@ class Preparer:
 
 _ANEW: Final = (
     "Start again without 'previous_response_id', and send the items you still need in 'input'; POST "
-    "/v1/responses/compact shortens them."
+    "/v1/responses/compact can shorten them."
 )
 
 
@@ -276,8 +281,8 @@ def _too_long(subject: str, param: str, hint: str) -> InvalidRequest:
 
 def _too_much(subject: str) -> InvalidRequest:
     return InvalidRequest(
-        f"The content that 'input' {subject} has more than {MAX_WHOLE_CHARS:,} characters in total; every "
-        "mention counts. Send less.",
+        f"The content that 'input' {subject} has more than {MAX_WHOLE_CHARS:,} characters in total; a "
+        "repeated mention counts again. Send less.",
         code="context_length_exceeded",
         param="input",
     )

@@ -1,7 +1,7 @@
-"""The body of ``POST /v1/responses`` as a `ResponseRequest`. Raises `InvalidRequest` with the path of the invalid
-field.
+"""Parser of the body of ``POST /v1/responses`` into a `ResponseRequest`. Raises `InvalidRequest` with the path of the
+invalid field.
 
-An unsupported field that would change the answer is rejected by name; a hint is accepted.
+An unsupported field that would change the answer is rejected by name; a field that is only a hint is accepted.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ HINTS: Final = frozenset(
 """Fields that do not affect the answer."""
 
 WINDOWS: Final = ("2h", "8h")
-"""Accepted completion windows, in hours, of a background response that is not urgent."""
+"""Completion windows, in hours, that a background response without urgency may request."""
 
 PASSED: Final[Mapping[str, BodyField]] = {
     "seed": fields.integer(),
@@ -60,7 +60,7 @@ VERBOSITIES: Final = ("low", "medium", "high")
 FORMATS: Final = ("text", "json_object", "json_schema")
 
 MIN_THRESHOLD_TOKENS: Final = 100
-"""Minimum number of tokens before a conversation is compacted."""
+"""Lowest accepted ``compact_threshold``, in tokens."""
 
 MAX_METADATA_ENTRIES: Final = 16
 """Maximum number of metadata entries; keys may have 64 characters, and values 512."""
@@ -79,7 +79,7 @@ def read(body: Mapping[str, Any], mint: ItemIds) -> ResponseRequest:
     RESPONSE.check(given_fields)
     background = given_fields.get("background", False)
     compacts = _triggered(given_fields)
-    for name in given_fields:  # fields that the response repeats, and fields kept as received
+    for name in given_fields:  # fields that the response repeats or that are stored as received
         if name in HINTS or name == "tool_choice" or background:
             json_values.shallow(given_fields[name], name)
     options, echo = _options(given_fields)
@@ -144,7 +144,7 @@ def compaction(body: Mapping[str, Any], mint: ItemIds) -> ResponseRequest:
 
 
 def _triggered(given_fields: dict[str, Any]) -> bool:
-    """Return whether the last item of the input asks for a compaction, and remove that item."""
+    """Return whether the last item of the input requests a compaction, and remove this item."""
     input_items = given_fields.get("input")
     if not isinstance(input_items, list):
         return False
@@ -177,7 +177,7 @@ def _threshold(value: Any) -> int | None:
 
 
 def _options(given_fields: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the options of the chat, and the fields of the response that repeat the settings."""
+    """Return the options of the chat, and the fields in which the response repeats the request's settings."""
     options: dict[str, Any] = {
         name: given_fields[name]
         for name in given_fields
@@ -251,7 +251,7 @@ def _text(value: Any) -> tuple[dict[str, Any], dict[str, Any] | None]:
 
 
 def include(value: Any) -> frozenset[str]:
-    """Return the additional fields requested when a stored response is retrieved."""
+    """Parse the ``include`` parameter of a request for a stored response."""
     _check_include(value, "include")
     return frozenset(value)
 
@@ -278,7 +278,7 @@ def _prompt(value: Any) -> Mapping[str, Any] | None:
     variables = json_values.mapping(given_fields.get("variables") or {}, "prompt.variables")
     for name, variable in variables.items():
         if isinstance(variable, dict) and variable.get("type") != "input_text":
-            unsupported(f"prompt.variables.{name}", "must be a string: prompts support no other values here")
+            unsupported(f"prompt.variables.{name}", "must be a string: Portico's prompts accept only strings")
     json_values.shallow(variables, "prompt.variables")
     return {
         "id": json_values.needed(given_fields, "id", "prompt"),
@@ -331,7 +331,7 @@ RESPONSE: Final = RequestBody(
         "stream": fields.boolean().annotate(default=False),
         "store": fields.boolean().annotate(default=True),
         "background": fields.boolean().annotate(default=False),
-        # Work starts immediately, which satisfies every window.
+        # Work starts immediately, so every completion window is met.
         "background_options": fields.closed_object(
             {"completion_window": fields.choice("soonest", *WINDOWS), "continuation_id": fields.text()}
         ),
@@ -384,6 +384,6 @@ RESPONSE: Final = RequestBody(
     },
     example={"model": "default", "input": "Hello"},
 )
-"""Fields of ``POST /v1/responses``. A structured field is checked where it is parsed."""
+"""Fields of ``POST /v1/responses``. The parser of a structured field checks its contents."""
 
 _KNOWN: Final = frozenset({*RESPONSE.required, *RESPONSE.optional})

@@ -19,7 +19,7 @@ Approvals: TypeAlias = Literal["always", "never"]
 
 @dataclass(frozen=True, slots=True)
 class FunctionTool:
-    """A function of the client, which the client itself calls."""
+    """A function that the client provides and executes."""
 
     name: str
     description: str
@@ -57,7 +57,7 @@ class NamespaceTool:
 
 @dataclass(frozen=True, slots=True)
 class ToolSearchTool:
-    """The search for deferred tools. With ``client``, the client runs the search and defines its description and
+    """The search for deferred tools. With ``client``, the client runs the search and provides its description and
     parameters.
     """
 
@@ -68,7 +68,7 @@ class ToolSearchTool:
 
 @dataclass(frozen=True, slots=True)
 class FileSearchTool:
-    """A search in stores, by their ids or names. ``filters`` are unparsed; the filter parser reads them."""
+    """A search in stores, given by id or name. ``filters`` are unparsed; the filter parser reads them."""
 
     stores: tuple[str, ...]
     filters: Mapping[str, Any] | None = None
@@ -122,7 +122,7 @@ class ShellTool:
 
 @dataclass(frozen=True, slots=True)
 class ApplyPatchTool:
-    """File changes by diffs: in the container of the shell, or by the client."""
+    """File changes by diffs, applied in the shell's container or by the client."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ class LocalShellTool:
 
 @dataclass(frozen=True, slots=True)
 class ImageGenerationTool:
-    """Image generation by a named ``model`` or the default one; ``options`` are those of the tool `draw`."""
+    """Image generation by a named ``model`` or the default model; ``options`` are options of the `draw` tool."""
 
     model: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -140,9 +140,10 @@ class ImageGenerationTool:
 
 @dataclass(frozen=True, slots=True)
 class McpTool:
-    """Tools of an MCP server of the daemon, or of the daemon itself. If ``allowed`` is not ``None``, only those tools.
+    """Tools of an MCP server of the daemon, or of the daemon itself. If ``allowed`` is not ``None``, only the tools in
+    it are offered.
 
-    ``approval`` applies to tools that are in neither of the two lists.
+    ``approval`` applies to tools that neither ``always`` nor ``never`` lists.
     """
 
     label: str
@@ -164,7 +165,7 @@ class McpTool:
 
 @dataclass(frozen=True, slots=True)
 class DeclaredTool:
-    """A tool of a kind that this daemon cannot run. The response repeats it, but the model does not receive it."""
+    """A tool of a type that this daemon cannot run. The response repeats it, but the model does not receive it."""
 
     kind: str
 
@@ -189,8 +190,8 @@ class ToolChoice:
     """The tools that the model may or must call.
 
     ``mode`` sets whether a call is required. With ``kind`` (``function``, ``file_search``, ``code_interpreter``,
-    ``shell``, ``mcp`` …), the model must call a tool of that kind, by ``name`` and ``label`` if they are set. Only the
-    tools in ``allowed`` are offered, as (kind, label, name).
+    ``shell``, ``mcp`` …), the model must call a tool of that kind, with this ``name`` and ``label`` if they are set.
+    If ``allowed`` is set, only the tools in it are offered, given as (kind, label, name).
     """
 
     mode: Literal["none", "auto", "required"] = "auto"
@@ -202,11 +203,11 @@ class ToolChoice:
 
 @dataclass(frozen=True, slots=True)
 class ResponseRequest:
-    """A parsed request. ``options`` are those of a chat; ``echo`` contains the fields that the response repeats.
+    """A parsed request. ``options`` are the chat's options; ``echo`` contains the fields that the response repeats.
 
     ``body`` is the request as received, and is stored for a background response. With ``compacts``, the conversation
-    is compacted regardless of its size, and the result is the response; ``keeps`` adds the user's messages.
-    ``threshold`` is the number of tokens above which the conversation is compacted before the model answers.
+    is compacted regardless of its size, and the compaction is the output; with ``keeps``, it keeps the user's
+    messages. ``threshold`` is the number of tokens above which the conversation is compacted before the model answers.
     """
 
     body: Mapping[str, Any]
@@ -233,7 +234,7 @@ class ResponseRequest:
 
     @property
     def hosted(self) -> bool:
-        """Return whether the request offers tools other than client functions."""
+        """Return whether the daemon must run tools for the request."""
         return any(not isinstance(tool, FunctionTool | DeclaredTool) for tool in self.tools)
 
     @property

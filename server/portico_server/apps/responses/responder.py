@@ -1,4 +1,4 @@
-"""Responses: made while the client waits or in the background, stored, retrieved and resumed."""
+"""Responses: created while the client waits or in the background, stored, retrieved and resumed."""
 
 from __future__ import annotations
 
@@ -84,11 +84,11 @@ class Responder:
         return await self._preparer.prepare(ask, response_id, mint, caller, items=items)
 
     async def require_room(self, caller: Principal) -> None:
-        """Raise `TooLarge` if a caller has no space for another response."""
+        """Raise `TooLarge` if the caller's storage quota has no room for another response."""
         await self._quota.admit(self._database, caller.id)
 
     async def prime(self, response: PreparedResponse, caller: Principal) -> AsyncGenerator[list[Event], None]:
-        """Yield the events of a response without an answer, which a later response continues from."""
+        """Yield the events of a response without an answer, from which a later response can continue."""
         with self._busy.alone(response):
             events = response.machine.prime()
             await self._keep(response, caller, "")
@@ -116,8 +116,8 @@ class Responder:
     ) -> AsyncGenerator[list[Event], None]:
         """Yield the events of a response as they are made. Closing the generator stops the work.
 
-        An error is raised until the client has received something (see ``has_started``); after that, the error becomes
-        the last events.
+        If ``has_started()`` is false and no event was yielded, an error is raised. Otherwise the error becomes the
+        last events.
         """
         with self._busy.alone(response):
             model = self._lean(response)
@@ -142,8 +142,8 @@ class Responder:
 
     @staticmethod
     def _lean(response: PreparedResponse) -> Relays | None:
-        """Return the model if its answer is the only work: the engine's chunks are then processed once, without a
-        task.
+        """Return the model if the response needs only the model's answer. The engine's chunks are then parsed only
+        once, without a separate task.
         """
         ask = response.ask
         approves = any(item["type"] == "mcp_approval_response" for item in ask.input)
@@ -186,7 +186,7 @@ class Responder:
         except PorticoError:
             yield closing
             raise
-        yield [*closing, *closing_events]  # one write instead of two
+        yield [*closing, *closing_events]  # one write to the client instead of two
 
     async def _follow(
         self, response: PreparedResponse, caller: Principal
@@ -224,7 +224,7 @@ class Responder:
     async def _store(
         self, events: list[Event], number: int, response: PreparedResponse, caller: Principal, run_id: str
     ) -> list[Event]:
-        """Return the last events once the response is stored. If storing fails, the error event reuses their
+        """Store the response, then return its last events. If storing fails, the error event reuses their
         ``number``.
         """
         try:
@@ -259,7 +259,7 @@ class Responder:
         if row is None or not caller.sees(row.owner):
             raise NotFound(
                 f"The response '{response_id[:80]}' does not exist or you have no access to it. Responses "
-                "are stored with 'store', for the time that the setting 'keep_responses_days' sets.",
+                "are stored if 'store' is true, for the number of days in the setting 'keep_responses_days'.",
                 code="response_not_found",
                 param="response_id",
             )
@@ -290,7 +290,9 @@ class Responder:
         }
 
     async def count(self, body: Mapping[str, Any], caller: Principal) -> int:
-        """Return the number of tokens in the conversation and functions of a request, as the model counts them."""
+        """Return the number of tokens in a request's conversation and function definitions, as the model counts
+        them.
+        """
         response = await self.prepare({**body, "store": False, "background": False}, caller)
         name = response.ask.model
         tokenizes: list[Tokenize] = [Tokenize(messages=tuple(response.messages()))]
@@ -301,7 +303,7 @@ class Responder:
         for tokenize in tokenizes:
             tokenized = await self._runner.call("tokenize", name, tokenize, caller)
             if not isinstance(tokenized, TokenizedText):
-                raise PorticoError(f"'{name}' returned an invalid answer to a request to count tokens.")
+                raise PorticoError(f"'{name}' returned an invalid response to a request to count tokens.")
             total += len(tokenized.ids)
         return total
 
@@ -313,7 +315,9 @@ class Responder:
         await self._database.write(responses.remove, row.id)
 
     async def cancel(self, response_id: str, caller: Principal) -> ResponseRow:
-        """Stop a background response. Raises `NotFound`, and `InvalidRequest` for any other response."""
+        """Stop a background response. Raises `NotFound`, and `InvalidRequest` for a response that is not in the
+        background.
+        """
         row = await self.get(response_id, caller)
         if not row.background:
             raise InvalidRequest(

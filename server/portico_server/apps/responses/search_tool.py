@@ -87,7 +87,7 @@ async def _search(bench: ToolContext, tool: FileSearchTool, filters: Filter | No
 async def _find(
     bench: ToolContext, tool: FileSearchTool, filters: Filter | None, query: str
 ) -> Sequence[Passage]:
-    """Return the best passages of all stores; the numbering continues that of earlier searches."""
+    """Return the best passages of all stores, numbered from where earlier searches stopped."""
     passages: list[Passage] = []
     for store in tool.stores:
         result = await bench.context.call(f"store/{store}", tool.search(query, filters))

@@ -1,4 +1,6 @@
-"""``shell`` and ``apply_patch``, in a container here or by the client, and ``local_shell``, by the client only."""
+"""``shell`` and ``apply_patch``, run in a container of the daemon or by the client, and ``local_shell``, always run by
+the client.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +69,7 @@ _PATCH: Final = {
 
 
 async def shell_call(bench: ToolContext, tool: ShellTool, at: str) -> None:
-    """Offer the shell, in a container here or by the client. Raises `NotFound`, `Forbidden`."""
+    """Offer the shell, run in a container of the daemon or by the client. Raises `NotFound`, `Forbidden`."""
     if not tool.hosted:
         about = "Run commands of a shell on the user's machine, one after the other."
 
@@ -89,10 +91,10 @@ async def shell_call(bench: ToolContext, tool: ShellTool, at: str) -> None:
         container = await place()
         environment = {"type": "container_reference", "container_id": container}
         await _run(bench, container, files, skills, _shell_item(bench, call, arguments, environment))
-        files.clear()  # the container has them now
+        files.clear()  # the container now contains the files
 
     shell_skills = skills
-    if tool.container:  # the named container has its own
+    if tool.container:  # the named container has its own skills
         shell_skills = [
             ShellSkill(skill.id, skill.name, skill.description, f"/skills/{skill.name}")
             for skill in await bench.around.containers.skills(tool.container, bench.context.caller)
@@ -102,7 +104,9 @@ async def shell_call(bench: ToolContext, tool: ShellTool, at: str) -> None:
 
 
 async def _locate_skill(bench: ToolContext, skill: ShellSkill, at: str) -> ShellSkill:
-    """Return a skill with its name and location. Raises `NotFound`, and `InvalidRequest` for an invalid archive."""
+    """Return a skill with its name and location. Raises `NotFound` for an unknown skill, and `InvalidRequest` for an
+    invalid archive.
+    """
     try:
         if skill.archive:
             about = await bench.around.skills.read_archive(skill.archive)
@@ -117,7 +121,9 @@ async def _locate_skill(bench: ToolContext, skill: ShellSkill, at: str) -> Shell
 
 
 async def patch_call(bench: ToolContext) -> None:
-    """Offer patches, in the container of a hosted shell, otherwise by the client. Raises `NotFound`, `Forbidden`."""
+    """Offer patches, applied in the container of a hosted shell, or else by the client. Raises `NotFound`,
+    `Forbidden`.
+    """
     shell = bench.shell
     if shell is not None:
         await bench.around.registry.resolve("tool/apply_patch", bench.context.caller)
@@ -133,7 +139,7 @@ async def patch_call(bench: ToolContext) -> None:
 
 
 def local_shell_call(bench: ToolContext) -> None:
-    """Offer the local shell, which the client runs."""
+    """Offer the local shell, whose programs the client runs."""
 
     async def ask(call: CalledTool, arguments: Mapping[str, Any]) -> None:
         command = arguments.get("command")
@@ -167,7 +173,7 @@ def _with_skills(about: str, skills: Sequence[ShellSkill]) -> str:
 def _shell_item(
     bench: ToolContext, call: CalledTool, arguments: Mapping[str, Any], environment: Mapping[str, str]
 ) -> Item:
-    # Some models write one command in place of a list.
+    # Some models send a single command instead of a list.
     commands = arguments.get("commands", arguments.get("command", call.arguments))
     command_list = commands if isinstance(commands, list) else [commands]
     action: dict[str, Any] = {"commands": [str(command) for command in command_list][:MAX_COMMANDS]}
@@ -200,7 +206,7 @@ async def _ask(bench: ToolContext, item: Item) -> None:
 
 
 def _begin(bench: ToolContext, item: Item) -> list[dict[str, Any]]:
-    """Return all events that send a complete call to the client."""
+    """Return all events that send a complete call item to the client."""
     machine = bench.machine
     index, events = machine.add({**item, "status": "in_progress"})
     for number, command in enumerate((item.get("action") or {}).get("commands") or ()):

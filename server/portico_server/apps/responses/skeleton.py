@@ -1,4 +1,4 @@
-"""The initial response document in OpenAI's form, before anything is answered."""
+"""The initial response document in OpenAI's format, before the model answers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from portico_server.apps.responses.request import ResponseRequest
 
 
 def skeleton(ask: ResponseRequest, response_id: str) -> dict[str, Any]:
-    """Return a response with every field, set from the request."""
+    """Return a response document with every field, filled from the request."""
     return {
         "id": response_id,
         "object": "response",

@@ -1,4 +1,4 @@
-"""Parsing of an engine's chat answer into the pieces that a response is built from. Pure."""
+"""Parsing of an engine's chat answer into pieces, from which a response is built. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from portico_server.core.errors import EngineFailed
 
 
 class TextPiece(NamedTuple):
-    """A piece of the answer, with the known details of its tokens."""
+    """A piece of the answer, with the log probabilities of its tokens if they are known."""
 
     text: str
     logprobs: list[dict[str, Any]] | None = None
@@ -29,7 +29,7 @@ class ThoughtPiece(NamedTuple):
 
 
 class CallPiece(NamedTuple):
-    """A piece of a call: ``id`` and ``name`` arrive once, and arguments follow."""
+    """A piece of a call: the first piece of each call has ``id`` and ``name``, and the arguments follow."""
 
     key: int
     id: str
@@ -53,7 +53,7 @@ Piece: TypeAlias = TextPiece | RefusalPiece | ThoughtPiece | CallPiece | EndPiec
 
 
 def pieces(chunk: bytes) -> list[Piece]:
-    """Return the pieces in the frames of a stream; consecutive text becomes one piece."""
+    """Return the pieces in a part of a stream; consecutive text becomes one piece."""
     found_pieces: list[Piece] = []
     for line in chunk.split(b"\n"):
         if line[:5] != b"data:" or line[5:].strip() == b"[DONE]":
@@ -115,7 +115,7 @@ def _message(message: dict[str, Any], logprobs: Any, found_pieces: list[Piece]) 
 
 
 def _logprobs(tokens: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the log probabilities with every field of a response's form; some engines leave out the bytes."""
+    """Return the log probabilities with every field of OpenAI's format; some engines leave out the bytes."""
     return [
         {
             **_logprob(token),

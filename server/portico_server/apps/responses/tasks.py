@@ -1,4 +1,4 @@
-"""Tasks that other agents give to apps and models: background responses, with the messages of the task."""
+"""Tasks that other agents give to apps and models: background responses, stored with the messages of each task."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from portico_server.db.responses import OPEN_STATUSES, ResponseRow
 from portico_server.runs.questions import QuestionService
 
 MAX_MESSAGES: Final = 100
-"""Maximum number of messages in a task: the first message, and answers to the task's questions."""
+"""Maximum number of messages in a task: the first message, and the client's answers to the task's questions."""
 
 MAX_CONTEXT_CHARS: Final = 256
 """Maximum length of a context name, in characters."""
 
 POLL_INTERVAL_S: Final = 0.5
-"""Seconds without an event before the task is checked for an open question."""
+"""Seconds without an event before checking whether the task waits for an answer."""
 
 _YES: Final = ("yes", "y", "ok", "approve", "approved", "accept", "true")
 _NO: Final = ("no", "n", "refuse", "refused", "reject", "deny", "cancel", "false")
@@ -42,7 +42,7 @@ _NO: Final = ("no", "n", "refuse", "refused", "reject", "deny", "cancel", "false
 
 @dataclass(frozen=True, slots=True)
 class TaskView:
-    """The current state of a task. ``question`` is the question that the task waits to have answered."""
+    """The current state of a task. ``question`` is the question whose answer the task waits for."""
 
     row: AgentTaskRow
     response: ResponseRow
@@ -50,7 +50,7 @@ class TaskView:
 
     @property
     def state(self) -> TaskState:
-        """The state of the task: its activity, or how it ended."""
+        """The state of the task: what it is doing, or how it ended."""
         end_state = ENDED_STATES.get(self.response.status)
         if end_state is not None:
             return end_state
@@ -65,7 +65,7 @@ class TaskView:
 
     @property
     def changed_at(self) -> float:
-        """Time of the last state change, in seconds since 1970."""
+        """Time of the last state change, in seconds since 1970 (UTC)."""
         if self.question is not None and not self.ended:
             return self.question.created_at
         return self.response.finished_at or self.row.created_at
@@ -80,7 +80,7 @@ class TaskAnswer:
 
 
 class AgentTasks:
-    """The tasks of agents. Callers see their own tasks; an admin can access any task by its id."""
+    """The tasks that agents were given. Callers see their own tasks; an admin can access any task by its id."""
 
     def __init__(
         self, database: Database, registry: Registry, responder: Responder, questions: QuestionService
@@ -91,11 +91,13 @@ class AgentTasks:
         self._questions = questions
 
     async def agent(self, name: str, caller: Principal) -> Card:
-        """Return the app or model that accepts tasks under a name. Raises `NotFound`, `Forbidden`, `InvalidRequest`."""
+        """Return the card of the app or model ``name``, which accepts tasks. Raises `NotFound`, `Forbidden`,
+        `InvalidRequest`.
+        """
         card = (await self._registry.resolve(name, caller)).card
         if "chat" not in card.capabilities:
             raise InvalidRequest(
-                f"'{name}' does not answer messages. Use a chat model or an app that chats.",
+                f"'{name}' does not answer messages. Use a chat model, or an app that answers messages.",
                 code="unsupported_operation",
                 param="model",
             )
@@ -115,8 +117,8 @@ class AgentTasks:
     ) -> TaskView:
         """Give the agent ``name`` a task.
 
-        ``content`` is the message as parts of a response's input, and ``message`` is the client's original. Raises the
-        errors of a background response.
+        ``content`` is the message as content parts of a response's input; ``message`` is the message as the client
+        sent it. Raises the errors of a background response.
         """
         card = await self.agent(name, caller)
         await self._responder.require_room(caller)
@@ -140,7 +142,9 @@ class AgentTasks:
         return TaskView(row, response)
 
     async def _conversation(self, app: str, context: str, caller: Principal) -> str:
-        """Return the conversation of an agent's tasks in a context; the first task creates it."""
+        """Return the id of the conversation of an agent's tasks in a context; the first task creates the
+        conversation.
+        """
         context_hash = hashlib.sha256("\0".join((caller.id, app, context)).encode()).hexdigest()
         now = time.time()
         row = ConversationRow(
@@ -152,7 +156,9 @@ class AgentTasks:
     async def answer(
         self, task: TaskView, message: Mapping[str, Any], answer: TaskAnswer, caller: Principal
     ) -> TaskView:
-        """Answer a task that waits for input. Raises `Conflict` if the task does not wait, and `InvalidRequest`."""
+        """Answer a task that waits for input. Raises `Conflict` if the task is not waiting, and `InvalidRequest` if
+        the answer does not fit the question.
+        """
         question = task.question
         if task.ended or question is None:
             doing = f"has ended ({task.state})" if task.ended else "is not waiting for an answer"
@@ -176,7 +182,7 @@ class AgentTasks:
         return await self.get(task.row.id, task.row.app, caller)
 
     async def get(self, task_id: str, app: str, caller: Principal) -> TaskView:
-        """Return a task of the agent ``app``, which is the id or key of a card. Raises `NotFound`."""
+        """Return a task of the agent ``app``, given as the id or key of the agent's card. Raises `NotFound`."""
         row = await self._database.read(agent_tasks.get, task_id)
         if row is None or row.app != app or not caller.sees(row.owner):
             _unknown(task_id)
@@ -199,7 +205,9 @@ class AgentTasks:
     async def list(
         self, app: str, task_filter: TaskFilter, limit: int, caller: Principal
     ) -> tuple[list[TaskView], int, tuple[float, str] | None]:
-        """Return a page of tasks, most recently changed first, the total number, and the position of the next page."""
+        """Return a page of tasks, most recently changed first, the total number of tasks, and the position of the next
+        page.
+        """
         task_rows, total, has_more = await self._database.read(
             agent_tasks.page, caller.id, app, task_filter, limit
         )
@@ -212,7 +220,7 @@ class AgentTasks:
             if response_rows[row.id].status in OPEN_STATUSES
             else TaskView(row, response_rows[row.id])
             for row, _moment in task_rows
-            if row.id in response_rows  # it may have been deleted since
+            if row.id in response_rows  # the response may have been deleted since
         ]
         last = task_rows[-1] if has_more else None
         return views, total, None if last is None else (last[1], last[0].id)
@@ -231,7 +239,7 @@ class AgentTasks:
     async def follow(
         self, task: TaskView, caller: Principal
     ) -> AsyncGenerator[Sequence[Event] | TaskView, None]:
-        """Yield the events of the task's response from the start, then the task once it has ended or waits for an
+        """Yield the events of the task's response from the start, then the task when it has ended or waits for an
         answer.
         """
         frames = await self._responder.background.follow(task.response, -1)
@@ -260,7 +268,7 @@ class AgentTasks:
         yield await self._view(task.row, caller)
 
     async def wait_for_settled(self, task: TaskView, caller: Principal) -> TaskView:
-        """Return the task once it has ended or waits for an answer."""
+        """Return the task when it has ended or waits for an answer."""
         last = task
         events = self.follow(task, caller)
         try:
@@ -286,7 +294,7 @@ def _unknown(task_id: str) -> NoReturn:
 
 
 def _read(question: QuestionRow, answer: TaskAnswer) -> tuple[bool, Any, str]:
-    """Return whether a question is accepted, the value of the answer, and a note."""
+    """Return whether the answer accepts the question, the value of the answer, and a note."""
     data = answer.data
     if isinstance(data, Mapping) and isinstance(data.get("accepted"), bool):
         return data["accepted"], data.get("value"), str(data.get("note") or answer.text)[:2000]
@@ -295,7 +303,7 @@ def _read(question: QuestionRow, answer: TaskAnswer) -> tuple[bool, Any, str]:
         if word in _YES or word in _NO:
             return word in _YES, None, ""
         raise InvalidRequest(
-            f"'{question.name}' waits for approval: answer 'yes' or 'no', or send a data part such as "
+            f"'{question.name}' waits for approval: answer 'yes' or 'no', or send a data part, for example "
             '{"accepted": false, "note": "why"}.',
             code="invalid_answer",
             param="message.parts",
@@ -309,7 +317,7 @@ def _read(question: QuestionRow, answer: TaskAnswer) -> tuple[bool, Any, str]:
         return True, orjson.loads(answer.text), ""
     except orjson.JSONDecodeError as error:
         raise InvalidRequest(
-            f"'{question.name}' asks for a value of the type '{wants}': send it as a data part.",
+            f"'{question.name}' asks for a value of type '{wants}': send the value as a data part.",
             code="invalid_answer",
             param="message.parts",
         ) from error

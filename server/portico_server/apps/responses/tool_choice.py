@@ -34,10 +34,10 @@ HOSTED: Final = (
 
 
 def read_choice(value: Any, tools: tuple[Tool, ...]) -> ToolChoice:
-    """Parse the choice among the tools of a request. Raises `InvalidRequest`."""
+    """Parse the tool choice of a request with these tools. Raises `InvalidRequest`."""
     usable = [tool for tool in tools if not isinstance(tool, DeclaredTool)]
     if value == "required" and not usable:
-        wrong("tool_choice", "is 'required', but 'tools' lists no tool that can be called here")
+        wrong("tool_choice", "is 'required', but 'tools' lists no tool that Portico can call")
     if isinstance(value, str):
         if value not in ("none", "auto", "required"):
             not_one_of("tool_choice", value, ("none", "auto", "required"))
@@ -63,7 +63,7 @@ def _read_allowed(fields: Mapping[str, Any], tools: tuple[Tool, ...]) -> ToolCho
         item = json_values.mapping(reference, at, "an object with a 'type'")
         kind = json_values.needed(item, "type", at)
         if kind not in ("function", *HOSTED):
-            continue  # a declared tool is never offered
+            continue  # a declared tool is never offered to the model
         tool_choice = _forced(item, kind, at)
         if not any(_matches(tool_choice, tool) for tool in tools):
             wrong(at, f"names {_describe(tool_choice)}, which 'tools' does not list")
@@ -78,7 +78,7 @@ def _forced(fields: Mapping[str, Any], kind: str, at: str) -> ToolChoice:
         name = json_values.text(fields.get("name") or "", f"{at}.name")
         return ToolChoice("required", kind, name, json_values.needed(fields, "server_label", at))
     if kind not in HOSTED:
-        unsupported(f"{at}.type", f"is '{kind}', which cannot be called here")
+        unsupported(f"{at}.type", f"is '{kind}', which Portico cannot call")
     return ToolChoice("required", kind)
 
 

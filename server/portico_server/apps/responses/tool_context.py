@@ -22,7 +22,7 @@ from portico_server.core.skills import ContainerPlaces, SkillTexts
 from portico_server.core.tool_search import SearchedTool, ToolSearch
 
 Emit: TypeAlias = Callable[[Sequence[Event]], Awaitable[None]]
-"""Sends events to the client; waits while the client is too far behind."""
+"""Sends events to the client; waits while the client has too many unread events."""
 
 
 class ResponseFiles(Protocol):
@@ -31,14 +31,14 @@ class ResponseFiles(Protocol):
     async def read(
         self, file_id: str, caller: Principal, *, limit: int, param: str | None = None
     ) -> tuple[str, bytes]:
-        """Return the name and content. Raises `NotFound`, and `TooLarge` for more than ``limit`` bytes, naming
-        ``param``.
+        """Return the name and content of a file. Raises `NotFound`, and `TooLarge`, naming ``param``, for more than
+        ``limit`` bytes.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class ResponseServices:
-    """Services of the daemon that hosted tools need, other than the context of their run.
+    """Services of the daemon that hosted tools need, in addition to the context of their run.
 
     ``filters`` parses attribute filters, and ``servers`` returns the connected MCP servers with their addresses.
     """
@@ -53,18 +53,19 @@ class ResponseServices:
 
 
 Place: TypeAlias = Callable[[], Awaitable[str]]
-"""Returns the id of a container, which is created if necessary."""
+"""Returns the id of a container, and creates the container if necessary."""
 
 Use: TypeAlias = Callable[[CalledTool, Mapping[str, Any]], Awaitable[None]]
-"""Executes a call; receives the call, and its arguments if they are an object."""
+"""Executes a call; receives the call, and the call's arguments if they are an object."""
 
 
 @dataclass(frozen=True, slots=True)
 class OfferedTool:
-    """A function that the model may call and that the daemon executes. With ``repeats``, calling it twice does no
-    harm.
+    """A function that the model may call and that the daemon executes. With ``repeats``, executing a call twice does
+    no harm.
 
-    ``tool_choice`` may refer to it by ``kind``, ``label`` and ``name``; ``tool`` is a server's tool in the registry.
+    ``tool_choice`` may name the function by ``kind``, ``label`` and ``name``; ``tool`` is the registry key of an MCP
+    server's tool.
     """
 
     function: str
@@ -89,12 +90,15 @@ class ToolContext:
 
     ``before`` are the items that the response continues from; ``emit`` sends events to the client.
 
-    ``offers`` maps names to the functions that the model may call, ``tools`` labels and names to the tools of servers.
-    ``passages`` are the numbered search results; ``made`` are the files that code made, each with its container.
-    ``searched`` maps queries to passages; with ``repeated``, the model has repeated a query and must answer now.
-    ``waits``: whether the client must act or approve first. ``container`` is where code without a named container
-    runs, once code has run; ``shell`` is where commands run, if on this daemon. ``functions`` are those of the client;
-    ``hidden`` maps the model's names to the tools that it has not found yet.
+    ``offers`` maps function names to the functions that the model may call; ``tools`` maps server labels and tool
+    names to the functions of MCP servers. ``passages`` are the numbered search results; ``made`` are the files that
+    code created, each with its container. ``searched`` maps queries to passages; ``repeated`` is true if the model has
+    repeated a query and must answer now. ``waits`` is true if the client must run or approve a call before the model
+    continues.
+
+    ``container`` is the container for code that does not name one, once it exists; ``shell`` is the container of
+    hosted shell commands, if any. ``functions`` are the client's functions; ``hidden`` contains the deferred tools
+    that the model has not found yet, by function name.
     """
 
     ask: ResponseRequest
@@ -116,6 +120,6 @@ class ToolContext:
     repeated: bool = False
 
     def call_id(self, call: CalledTool) -> str:
-        """Return the id of the call, or a new id if it has none or the conversation already contains it."""
+        """Return the id of the call, or a new id if the call has none or the conversation already contains the id."""
         known_ids = {item.get("call_id") for item in (*self.before, *self.machine.output)}
         return call.id if call.id and call.id not in known_ids else new_id("call_")

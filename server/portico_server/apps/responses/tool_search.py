@@ -1,4 +1,4 @@
-"""``tool_search``: tools that the model sees only after finding them, with the daemon's or the client's search."""
+"""``tool_search``: the model sees deferred tools only after finding them with the daemon's or the client's search."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ from portico_server.core.tool_search import MAX_QUERY_CHARS, QUERY_ARGUMENTS, Se
 
 
 async def search_call(bench: ToolContext) -> None:
-    """Offer the search, hide deferred tools that the model has not found, and add the tools that the client has found.
+    """Offer the search, hide the deferred tools that the model has not found, and add the tools that the client's
+    search returned.
 
-    Raises the errors of invalid tools that the client has found.
+    Raises an error if a tool that the client's search returned is invalid.
     """
     bench.functions += bench.ask.functions
     await _take(bench)
@@ -89,7 +90,7 @@ def _about(bench: ToolContext, function: FunctionTool) -> str:
 
 
 def _among(bench: ToolContext) -> str:
-    """Return the text that describes namespaces and servers with deferred tools to the model."""
+    """Return the text that tells the model which namespaces and servers have deferred tools."""
     lines = []
     for tool in bench.ask.tools:
         if isinstance(tool, NamespaceTool) and any(function.deferred for function in tool.functions):
@@ -145,7 +146,7 @@ def _searcher(bench: ToolContext) -> Any:
 
 
 async def _find_tools(bench: ToolContext, query: str) -> list[str]:
-    """Return the model's names of the best matching tools among those that it may call."""
+    """Return the function names of the hidden tools that match the query best and that the request allows."""
     allowed_tools = bench.ask.choice.allowed
     names = [
         name for name in bench.hidden if allowed_tools is None or _is_allowed(bench, name, allowed_tools)
@@ -168,7 +169,9 @@ def _is_allowed(bench: ToolContext, name: str, allowed_tools: frozenset[tuple[st
 
 
 def _to_found_tools(bench: ToolContext, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Return found tools as a response shows them: functions, those of a namespace grouped, and tools of a server."""
+    """Return the tools as a search result lists them: functions, namespaces with their functions, and MCP servers with
+    their tools.
+    """
     functions = {tool.spoken: tool for tool in bench.functions}
     shown_tools: dict[tuple[str, str], dict[str, Any]] = {}
     for name in names:

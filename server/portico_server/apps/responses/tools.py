@@ -32,7 +32,7 @@ from portico_server.core.invalid import missing, not_one_of, unsupported, wrong
 from portico_server.core.media import size_of
 
 MAX_TOOLS: Final = 128
-"""Maximum number of tools shown to the model at once."""
+"""Maximum number of tools shown to the model without a search."""
 
 MAX_DEFERRED_TOOLS: Final = 1_000
 """Maximum number of tools in a request, including deferred tools."""
@@ -53,7 +53,7 @@ _SECRETS: Final = ("headers", "authorization")
 
 
 def read(given_fields: Mapping[str, Any]) -> tuple[tuple[Tool, ...], ToolChoice]:
-    """Return the tools of a request, in order, and the choice among them."""
+    """Return the tools of a request, in order, and the tool choice."""
     tool_list = json_values.items(given_fields.get("tools") or [], "tools", "a list of tools")
     declared_tools = parse_tools(tool_list, "tools")
     searches = [number for number, tool in enumerate(declared_tools) if isinstance(tool, ToolSearchTool)]
@@ -69,7 +69,7 @@ def read(given_fields: Mapping[str, Any]) -> tuple[tuple[Tool, ...], ToolChoice]
 
 
 def parse_tools(tool_list: list[Any], at: str) -> tuple[Tool, ...]:
-    """Parse a list of tools. Deferred tools cost the model nothing, so their limit is higher."""
+    """Parse a list of tools. The limit on deferred tools is higher, because they add nothing to the model's prompt."""
     if len(tool_list) > MAX_DEFERRED_TOOLS:
         wrong(at, f"has {len(tool_list)} items; the maximum is {MAX_DEFERRED_TOOLS}")
     tools = tuple(_tool(tool, f"{at}[{number}]") for number, tool in enumerate(tool_list))
@@ -97,7 +97,7 @@ def _is_deferred(tool: Tool) -> bool:
 
 
 def as_shown(tools: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the tools as a response shows them."""
+    """Return the tools in the form in which a response repeats them."""
     shown_tools = []
     for tool in tools:
         shown_tool = {name: value for name, value in tool.items() if name not in _SECRETS}
@@ -276,9 +276,9 @@ def _kept_skill(value: Any, at: str) -> ShellSkill:
 def _image(given_fields: Mapping[str, Any], at: str) -> ImageGenerationTool:
     for name in ("input_image_mask", "markup"):
         if given_fields.get(name) is not None:
-            unsupported(f"{at}.{name}", "is not supported here: send the images to /v1/images/edits")
+            unsupported(f"{at}.{name}", "is not supported for this tool: send the images to /v1/images/edits")
     if given_fields.get("action") not in (None, "auto", "generate"):
-        unsupported(f"{at}.action", "must be 'generate' here; edit images with /v1/images/edits")
+        unsupported(f"{at}.action", "must be 'generate'; edit images with /v1/images/edits")
     options = {
         name: json_values.text(given_fields[name], f"{at}.{name}")
         for name in ("size", "quality", "background", "output_format")
@@ -297,7 +297,7 @@ def _mcp(given_fields: Mapping[str, Any], at: str) -> McpTool:
         if given_fields.get(name) is not None:
             unsupported(
                 f"{at}.{name}",
-                "is not accepted: the operator adds the servers and configures how to reach them",
+                "is not accepted: the operator adds the servers and configures the access to them",
             )
     read_only: bool | None = None
     allowed_tools = given_fields.get("allowed_tools")

@@ -1,4 +1,4 @@
-"""The work of a response: call the model and its tools, until the model has answered or the client must make a call."""
+"""The work of a response: call the model and its tools until the model has answered or the client must act."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ MAX_CALLS: Final = 64
 """Maximum number of hosted tool calls, unless the request sets another limit."""
 
 MAX_SHORTENING_COUNT: Final = 8
-"""Maximum number of times the older half of a conversation is left out, with ``truncation: auto``."""
+"""Maximum number of times that the older half of a conversation is removed, with ``truncation: auto``."""
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedResponse:
-    """A request that is ready to be answered by an existing model or app.
+    """A validated request, ready to be answered by a resolved model or app.
 
-    ``before`` are the items that it continues from, ending with its own input; ``head`` are messages before them;
-    ``media`` maps the files that they name to URLs. ``session`` is the session of an app that keeps its own history.
-    ``after`` is the number of the last item of its conversation.
+    ``before`` are the items of the conversation, ending with the request's input; ``head`` are messages that precede
+    them; ``media`` maps file ids in them to ``data:`` URLs. ``session`` is the session of an app that keeps its own
+    history. ``after`` is the number of the last item in the stored conversation.
     """
 
     ask: ResponseRequest
@@ -61,7 +61,7 @@ class PreparedResponse:
     after: int | None = None
 
     def messages(self) -> list[Message]:
-        """Return the current conversation, including the results of this response."""
+        """Return the current conversation, including the items that this response has added."""
         items = [*self.before, *self.machine.output]
         chat_messages = messages_of(items, self.ask.instructions, self.media)
         if not self.head:
@@ -70,13 +70,13 @@ class PreparedResponse:
         return [*chat_messages[:first], *self.head, *chat_messages[first:]]
 
     def relayed(self) -> Relays | None:
-        """Return the model itself if the engine's own chunks can be relayed."""
+        """Return the model if the engine's own chunks can be relayed, else ``None``."""
         return self.servable if relays(self.servable) else None
 
 
 @contextmanager
 def named_as_input() -> Iterator[None]:
-    """Make errors about the messages of a chat name ``input``, the field that the client has sent."""
+    """Make errors about a chat's messages name ``input``, the field that the client sent."""
     try:
         yield
     except PorticoError as error:
@@ -86,7 +86,7 @@ def named_as_input() -> Iterator[None]:
 
 
 Note = Callable[[OfferedTool | None], Awaitable[None]]
-"""Records the progress of a response: before a tool is called, and when all requested calls are done."""
+"""Records the progress of a response: before a tool is called, and after all requested calls."""
 
 
 async def unheard(_events: Sequence[Event]) -> None:
@@ -94,14 +94,14 @@ async def unheard(_events: Sequence[Event]) -> None:
 
 
 async def unnoted(_offer: OfferedTool | None) -> None:
-    """Record nothing, for a response that ends with the daemon."""
+    """Record nothing, for a response that cannot outlive the daemon."""
 
 
 @dataclass(slots=True)
 class ResponseWork:
     """The work of one response. ``emit`` sends events to the client, ``note`` records the progress.
 
-    `run` leaves the machine ready to end: `finish` makes the last events.
+    After `run`, only the last events are missing; `finish` returns them.
     """
 
     prepared: PreparedResponse
@@ -112,7 +112,7 @@ class ResponseWork:
     reason: str = "stop"
     thoughts: int = 0
     model: str = ""
-    """Name of the model that answered last; empty for an app."""
+    """Name of the model that gave the last answer; empty for an app."""
     context: Context = field(init=False)
     _bench: ToolContext = field(init=False)
     _cited_passages: tuple[Passage, ...] = ()
@@ -144,7 +144,7 @@ class ResponseWork:
             await self._say(self.prepared.machine.settle(status_after(self.reason)))
             if (
                 not hearing.daemon_calls or not offers or self.reason == "length"
-            ):  # an unfinished call is not a call
+            ):  # a call that was cut off is not executed
                 return
             await self._do(hearing)
             if hearing.asks_client or self._bench.waits:
@@ -179,7 +179,7 @@ class ResponseWork:
     def _may_shorten(self, error: PorticoError, attempt: int) -> bool:
         fits = error.code == "context_length_exceeded" and self.prepared.ask.truncate
         if self.prepared.servable.card.labels.get("durability", "off") != "off":
-            return False  # its earlier work used the whole conversation
+            return False  # a durable app has already used the whole conversation
         return fits and attempt < MAX_SHORTENING_COUNT
 
     async def _ask(self, messages: list[Message], options: Mapping[str, Any], hearing: AnswerReader) -> None:
@@ -206,13 +206,13 @@ class ResponseWork:
                 close = getattr(relay_response.chunks, "aclose", None)
                 if close is not None:
                     await close()
-                spend(relay_response)  # also for an abandoned answer
+                spend(relay_response)  # also if the client abandons the answer
                 await self._spend(relay_response.usage)
 
     async def _ask_app(
         self, messages: list[Message], options: Mapping[str, Any], hearing: AnswerReader
     ) -> None:
-        """Ask an app, which reports its work as run events; the client receives its text and passages."""
+        """Ask an app, which reports its work as run events; the client receives the app's text and passages."""
         has_spoken = False
 
         async def listen(event: RunEvent) -> None:
@@ -250,8 +250,9 @@ class ResponseWork:
         await self.context.emit(usage)
 
     async def _compact(self) -> None:
-        """Have the model summarize the items before the last turn if they and this turn exceed the client's threshold,
-        or summarize everything if the client requests it.
+        """Have the model summarize everything if the client requests a compaction. Otherwise, if the conversation
+        exceeds the client's threshold, summarize the items before the last position where the conversation can be
+        cut.
         """
         response, machine, ask = self.prepared, self.prepared.machine, self.prepared.ask
         if any(item["type"] == "compaction" for item in machine.output):
@@ -286,7 +287,7 @@ class ResponseWork:
             await self.emit(events)
 
     async def _do(self, hearing: AnswerReader) -> None:
-        """Execute the calls in order. Calls beyond the limit are ignored."""
+        """Execute the calls in order. Decline the calls beyond the limit."""
         for call in hearing.daemon_calls:
             if self._calls >= self._max_calls:
                 self._decline(call.id, call.name, call.arguments, "No more tools may be called. Answer now.")
@@ -300,7 +301,7 @@ class ResponseWork:
         await self.note(None)
 
     def _decline(self, call_id: str, name: str, arguments: str, reason: str) -> None:
-        """Record a declined call, for the model only."""
+        """Record a declined call and the reason, which only the model sees."""
         call_id = call_id or f"call_aside_{len(self._declined)}"
         function = {"name": name or "unnamed", "arguments": arguments or "{}"}
         call = {"id": call_id, "type": "function", "function": function}
@@ -310,7 +311,7 @@ class ResponseWork:
         ]
 
     async def _approved(self) -> None:
-        """Make the calls that the client approves in this request."""
+        """Execute the calls that the client approves in this request."""
         requests = {i["id"]: i for i in self.prepared.before if i["type"] == "mcp_approval_request"}
         used_ids = {i["approval_request_id"] for i in self._all_items() if i["type"] == "mcp_call"}
         for number, item in enumerate(self.prepared.ask.input):
@@ -329,8 +330,8 @@ class ResponseWork:
             offer = self._bench.tools.get((request["server_label"], request["name"]))
             if offer is None:
                 raise InvalidRequest(
-                    f"The tool '{request['name']}' of '{request['server_label']}' is not among 'tools'. Declare the "
-                    "server again with the approval.",
+                    f"The tool '{request['name']}' of '{request['server_label']}' is not among 'tools'. Send "
+                    "the server in 'tools' again, together with the approval.",
                     param=at,
                 )
             await self.note(offer)
@@ -345,7 +346,7 @@ class ResponseWork:
         return MAX_CALLS if self.prepared.ask.most_calls is None else self.prepared.ask.most_calls
 
     def _remaining_tokens(self) -> int | None:
-        """Return the number of tokens that remain for the answer."""
+        """Return the number of tokens left for the answer, or ``None`` without a limit."""
         max_tokens = self.prepared.ask.most_tokens
         spent_tokens = self.usage.completion_tokens - self._counted_tokens
         return None if max_tokens is None else max(0, max_tokens - spent_tokens)
@@ -361,7 +362,7 @@ class ResponseWork:
         return options
 
     def _notes(self, text: str) -> list[dict[str, Any]]:
-        """Return the sources of a text: passages that it cites, all sources of an app, and files that code made."""
+        """Return the sources of a text: passages that it cites, all sources of an app, and files that code created."""
         notes = file_citations(text, self._bench.passages)
         notes += file_citations(text, self._cited_passages, all_of_them=True)
         artifacts, self._bench.made = self._bench.made, []

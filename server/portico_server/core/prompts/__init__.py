@@ -1,3 +1,3 @@
-"""The definition of a prompt, and the prompts included with Portico. Imports only the core; the library is in
-``apps/prompts``.
+"""The definition of a prompt, and the prompts included with Portico. May import only the core; the library of prompts
+is in ``apps/prompts``.
 """

@@ -46,7 +46,7 @@ class PromptArgument:
     enum: tuple[Value, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return the argument in the form that `parse` accepts."""
+        """Return the argument in the JSON form that `parse` accepts."""
         return {
             "name": self.name,
             "type": self.type,
@@ -57,7 +57,7 @@ class PromptArgument:
         }
 
     def check(self, value: Any, at: str) -> Value:
-        """Return the value if the argument allows it. Raises `InvalidRequest` naming ``at``."""
+        """Return the value if the argument allows it. Raises `InvalidRequest` that names the path ``at``."""
         if not _IS[self.type](value):
             raise InvalidRequest(
                 f"{at} must be {_ARTICLE[self.type]}, not {_format(value)}.", code="invalid_type", param=at
@@ -70,7 +70,9 @@ class PromptArgument:
         return found_value
 
     def read(self, text: str) -> Any:
-        """Convert a text to this type; return the text itself if it is invalid, so that `check` can name it."""
+        """Convert a text to the argument's type. If this fails, return the text itself, so that `check` can quote it
+        in an error.
+        """
         try:
             match self.type:
                 case "integer":
@@ -85,7 +87,9 @@ class PromptArgument:
 
 
 def parse(value: Any, at: str) -> PromptArgument:
-    """Parse an argument from its JSON form, a mapping or only its name. Raises `InvalidRequest` naming the place."""
+    """Parse an argument from its JSON form: a mapping, or only the name. Raises `InvalidRequest` that names the
+    path.
+    """
     value = {"name": value, "required": True} if isinstance(value, str) else value
     if not isinstance(value, Mapping):
         raise InvalidRequest(f"{at} must be a mapping with a 'name', or a name.", param=at)

@@ -1,6 +1,7 @@
-"""The prompts included with Portico, in English and Chinese: those that it sends to models itself, and more.
+"""The prompts included with Portico, in English and Chinese: the prompts that Portico itself sends to models, and
+others.
 
-Each file beside this module is a list of tasks. A task has ``name``, ``title``, ``description``, ``arguments``, and
+Each YAML file in this folder is a list of tasks. A task has ``name``, ``title``, ``description``, ``arguments``, and
 for each language ``system``, ``user`` and ``cases``. The library lists them as ``portico/NAME`` and
 ``portico/NAME.zh``.
 """
@@ -19,20 +20,20 @@ from portico_server.core.template import fill
 from portico_server.core.untrusted_yaml import read_yaml
 
 PREFIX: Final = "portico/"
-"""Prefix of their names in the library."""
+"""Prefix of the built-in prompts' names in the library."""
 
 ORIGIN: Final = "portico"
-"""Origin of these prompts in the library."""
+"""Origin of the built-in prompts, as shown in the library."""
 
 LANGUAGES: Final[Mapping[str, tuple[str, str]]] = {"en": ("", ""), "zh": (".zh", " In Chinese.")}
-"""For each language, the suffix of the name and of the description."""
+"""Maps each language to the suffixes of a prompt's name and description."""
 
 _GROUPS: Final = ("search", "documents", "agents", "writing", "judging")
 _NAME: Final = re.compile(r"^- name: (\S+)$", re.MULTILINE)
 
 
 def every() -> tuple[PromptSpec, ...]:
-    """Return all built-in prompts, under their names in the library."""
+    """Return all built-in prompts, with their names in the library."""
     return tuple(spec for group in _GROUPS for spec in _group(group).values())
 
 
@@ -47,12 +48,12 @@ def messages(name: str, **arguments: Any) -> tuple[Message, ...]:
 
 
 def text(name: str, **arguments: Any) -> str:
-    """Return the last message of a prompt, which is the user's."""
+    """Return the text of a prompt's last message, which is the user's."""
     return str(messages(name, **arguments)[-1]["content"])
 
 
 def system(name: str, **arguments: Any) -> str:
-    """Return the system message of a prompt; ``arguments`` are the arguments in it."""
+    """Return the system message of a prompt, with ``arguments`` filled in."""
     spec = prompt(name)
     values = {item.name: str(item.default) for item in spec.arguments if item.default is not None}
     values |= {key: str(value) for key, value in arguments.items()}
@@ -61,7 +62,7 @@ def system(name: str, **arguments: Any) -> str:
 
 @cache
 def _places() -> dict[str, str]:
-    """Return the group of each task, which is cheaper than reading all files."""
+    """Return the group of each task, found without parsing the files."""
     return {name: group for group in _GROUPS for name in _NAME.findall(_source(group))}
 
 

@@ -18,7 +18,7 @@ from portico_server.core.template import Piece, fill, pieces
 Role: TypeAlias = Literal["system", "user", "assistant"]
 
 MAX_PROMPT_CHARS: Final = 256 * 1024
-"""Maximum number of characters in all texts of a prompt."""
+"""Maximum total number of characters in the texts of a prompt."""
 
 MAX_ITEMS: Final = 200
 """Maximum number of arguments, messages or examples of a prompt."""
@@ -38,8 +38,8 @@ class PromptMessageSpec:
 
 @dataclass(frozen=True, slots=True)
 class PromptTrial:
-    """A case for an evaluation of the prompt: ``arguments``, a correct ``answer``, and what a correct answer
-    ``holds``.
+    """A test case for an evaluation of the prompt: ``arguments``, a correct ``answer``, and ``holds``, what every
+    correct answer contains.
     """
 
     arguments: Mapping[str, Any]
@@ -49,8 +49,8 @@ class PromptTrial:
 
 @dataclass(frozen=True, slots=True)
 class PromptSpec:
-    """A prompt. ``examples`` are pairs of a question and an answer, sent as written; ``cases`` are not sent, but used
-    by an evaluation of the prompt.
+    """A prompt. ``examples`` are pairs of a question and an answer, sent as written. ``cases`` are not sent; an
+    evaluation of the prompt uses them.
     """
 
     name: str
@@ -62,7 +62,7 @@ class PromptSpec:
     cases: tuple[PromptTrial, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return the prompt in the form that `parse` accepts."""
+        """Return the prompt in the JSON form that `parse` accepts."""
         return {
             "name": self.name,
             "title": self.title,
@@ -70,7 +70,8 @@ class PromptSpec:
             "arguments": [item.to_json() for item in self.arguments],
             "messages": [{"role": turn.role, "content": turn.text} for turn in self.messages],
             "examples": [{"user": user, "assistant": answer} for user, answer in self.examples],
-            # Left out if empty, so that prompts stored before the field existed keep their version.
+            # Leave the field out if it is empty, so that prompts stored before the field existed keep their
+            # version.
             **(
                 {
                     "cases": [
@@ -84,11 +85,12 @@ class PromptSpec:
         }
 
     def render(self, arguments: Mapping[str, Any], *, as_text: bool = False) -> tuple[Message, ...]:
-        """Return the messages with the arguments filled in: first the system's, then the examples, then the others.
+        """Return the messages with the arguments filled in: first the system messages, then the examples, then the
+        others.
 
-        With ``as_text``, every argument is text, as MCP sends it, and parsed as its type. Raises `InvalidRequest` that
-        names an argument that is unknown, missing or of the wrong type. An optional argument without a default is
-        empty.
+        With ``as_text``, every argument is a text, as MCP sends it, and is converted to its type. Raises
+        `InvalidRequest` that names an argument that is unknown, missing or of the wrong type. An optional argument
+        without a default is empty.
         """
         prompt_arguments = {item.name: item for item in self.arguments}
         for name in arguments:
@@ -125,10 +127,11 @@ class PromptSpec:
 
 
 def parse(value: Any, at: str = "prompt") -> PromptSpec:
-    """Parse a prompt from its JSON form. Raises `InvalidRequest` naming the place, such as ``prompts[2].messages[0]``.
+    """Parse a prompt from its JSON form. Raises `InvalidRequest` that names the path, such as
+    ``prompts[2].messages[0]``.
 
-    ``messages`` may be a single text, which is the user's. Each placeholder must be a declared argument, and each
-    argument must be used.
+    ``messages`` may be a single text, which becomes the user's message. Each placeholder must be a declared argument,
+    and each argument must be used.
     """
     if not isinstance(value, Mapping):
         raise InvalidRequest(f"{at} must be a mapping with 'name' and 'messages'.", param=at)
@@ -208,8 +211,8 @@ def _check(spec: PromptSpec, at: str) -> None:
     for name, number in used_names.items():
         if name not in declared_names:
             raise InvalidRequest(
-                f"{at}.messages[{number}] contains {{{name}}}, which is not among its arguments. Declare it, "
-                f"or write {{{{{name}}}}} for the literal text.{nearest(name, declared_names)}",
+                f"{at}.messages[{number}] contains {{{name}}}, which is not among the prompt's arguments. "
+                f"Declare it, or write {{{{{name}}}}} for the literal text.{nearest(name, declared_names)}",
                 code="undeclared_argument",
                 param=f"{at}.messages[{number}]",
             )
@@ -254,7 +257,7 @@ def _turn(value: Any, at: str) -> PromptMessageSpec:
         raise InvalidRequest(f"{at}.content must be a non-empty string.", param=f"{at}.content")
     if (
         len(text) > MAX_PROMPT_CHARS
-    ):  # before it is split into pieces, of which there may be as many as characters
+    ):  # checked before the text is split, because it may have as many pieces as characters
         raise InvalidRequest(
             f"{at}.content has {len(text):,} characters of text; the maximum is {MAX_PROMPT_CHARS:,}.",
             code="too_large",

@@ -1,4 +1,4 @@
-"""External databases, queried by models and people: read-only, with a time limit and a size limit.
+"""External databases that models and people query: read-only, with limits on time and size.
 
-``sqlite``, ``duckdb`` and ``postgres`` each implement a `Source`; ``source`` selects one by the address.
+Opens PostgreSQL databases, and files of SQLite and DuckDB; ``source`` selects the implementation by the address.
 """

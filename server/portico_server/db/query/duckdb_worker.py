@@ -1,7 +1,8 @@
-"""Runs one query on a DuckDB file in a separate process: standard library and DuckDB only, no import of this package.
+"""Runs one query on a DuckDB file in a separate process. Imports only the standard library and DuckDB, nothing from
+Portico.
 
 Standard input is ``{"path", "query", "parameters", "limit", "cell", "longest", "seconds", "memory_mb"}``. The answer
-is ``{"columns", "rows"}`` with up to ``limit + 1`` rows of cells with up to ``cell`` characters, and up to ``longest``
+is ``{"columns", "rows"}`` with up to ``limit + 1`` rows, up to ``cell`` characters in each cell, and up to ``longest``
 characters in all rows, or ``{"error"}``. If the query is null, the rows are (table, kind, column, type).
 """
 
@@ -22,9 +23,9 @@ where table_schema not in ('information_schema', 'pg_catalog') order by table_sc
 
 
 def main() -> None:
-    """Write the answer to standard output, and exit."""
+    """Run the query, write the answer to standard output, and exit."""
     request = json.load(sys.stdin)
-    # Ends this process even if its parent no longer exists.
+    # Ends this process even if its parent process no longer exists.
     signal.setitimer(signal.ITIMER_REAL, request["seconds"])
     try:
         answer = _answer(request)

@@ -1,7 +1,7 @@
-"""Databases that tools query: results, and descriptions of their tables.
+"""Databases that tools query: query results, and descriptions of tables.
 
-A separate process, which can be killed, queries DuckDB and SQLite files. A PostgreSQL server is queried in a read-only
-transaction that is rolled back, so the server itself rejects writes.
+DuckDB and SQLite files are queried in a separate process, which can be killed. A PostgreSQL server is queried in a
+read-only transaction that is rolled back, so the server itself rejects writes.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from asyncpg import Connection
 
 
-# A query of a database file runs in a separate process, which can be killed whatever the database is doing. A
-# thread could not: SQLite and DuckDB check a deadline only between their steps, and one step may take hours.
+# A query of a database file runs in a separate process, which can be killed at any time. A thread could not
+# be stopped, because SQLite and DuckDB check a deadline only between steps, and one step may take hours.
 
 
 _START_TIMEOUT_S: Final = 5.0
-"""Maximum seconds for a process to start, in addition to the query's own time."""
+"""Maximum seconds for starting the process, in addition to the time of the query."""
 
 
 async def ask(worker: Path, request: Mapping[str, Any], timeout: float) -> dict[str, Any]:
@@ -47,7 +47,7 @@ async def ask(worker: Path, request: Mapping[str, Any], timeout: float) -> dict[
     if not output and asyncio.get_running_loop().time() - start_time >= timeout:
         raise _error(f"The query was stopped after {timeout:g} s.")
     if not output:
-        raise _error("The query's process was ended because it needed more memory than is available.")
+        raise _error("The query was stopped because it needed more memory than is available.")
     answer: dict[str, Any] = json.loads(output)
     if "error" in answer:
         raise _error(" ".join(str(answer["error"]).split())[:600])
@@ -55,7 +55,7 @@ async def ask(worker: Path, request: Mapping[str, Any], timeout: float) -> dict[
 
 
 async def _run(worker: Path, request: bytes) -> bytes:
-    """Return the worker's answer; the worker ends when the caller is cancelled."""
+    """Return the worker's output; if the caller is cancelled, the worker process is killed."""
     process = await asyncio.create_subprocess_exec(
         *run_isolated(str(worker)),
         stdin=PIPE,
@@ -81,8 +81,8 @@ _MAX_MEMORY_MB: Final = 1024
 
 
 class _FileSource:
-    """A `QuerySource` for the file at ``path``, which ``worker`` opens read-only, without access to other files or the
-    network.
+    """A `QuerySource` for the file at ``path``, which ``worker`` opens read-only and without access to other files or
+    the network.
     """
 
     worker: Path
@@ -99,7 +99,7 @@ class _FileSource:
         return list(tables_of(map(tuple, result["rows"])))
 
     async def warning(self) -> str:
-        return ""  # the file is opened read-only, without access to others
+        return ""  # the file is opened read-only, without access to other files
 
     async def _ask(
         self, query: str | None, parameters: Sequence[Any], limit: int, timeout: float
@@ -145,17 +145,17 @@ def is_server(address: str) -> bool:
     """Return whether an address refers to a server rather than a file. Raises `InvalidRequest` for unknown schemes."""
     if "://" in address and not address.startswith(_SERVERS):
         raise InvalidRequest(
-            f"'{without_password(address)}' is not a database: give postgresql://USER@HOST/NAME, or the path of "
-            "a SQLite or DuckDB file.",
+            f"'{without_password(address)}' is not a database: use postgresql://USER@HOST/NAME, or the path "
+            "of a SQLite or DuckDB file.",
             param="database",
         )
     return "://" in address
 
 
 def open_source(address: str) -> QuerySource:
-    """Return the database at ``address``: ``postgresql://…``, or the path of a file. It is not queried yet.
+    """Return the database at ``address``: ``postgresql://…``, or the path of a file. This sends no query.
 
-    Raises `InvalidRequest` if it is not a database, `Unavailable` if its driver is not installed.
+    Raises `InvalidRequest` if the address is not a database, and `Unavailable` if the driver is not installed.
     """
     if not is_server(address):
         return open_file(Path(address))
@@ -168,7 +168,7 @@ def open_source(address: str) -> QuerySource:
 
 
 def open_file(path: Path) -> SqliteSource | DuckDBSource:
-    """Return the database in a file, by its first bytes. Raises `InvalidRequest`."""
+    """Return the database in a file, whose type is detected by its first bytes. Raises `InvalidRequest`."""
     try:
         with path.open("rb") as file:
             head = file.read(16)
@@ -184,7 +184,7 @@ def open_file(path: Path) -> SqliteSource | DuckDBSource:
 
 
 MAX_QUERY_CHARS: Final = 200_000
-"""Maximum number of characters in all cells of an answer."""
+"""Maximum number of characters in all cells of a query result."""
 
 MAX_CELL_CHARS: Final = 4_000
 """Maximum number of characters in a cell."""
@@ -193,14 +193,14 @@ QUERY_TIMEOUT_S: Final = 30.0
 """Maximum duration of a query in seconds."""
 
 MAX_COLUMNS: Final = 5_000
-"""Maximum number of columns, of all tables together, in a description."""
+"""Maximum number of columns, over all tables together, in a description of the tables."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueryRows:
-    """The result of a query; ``truncated`` if there were more rows than requested or than fit.
+    """The result of a query; ``truncated`` is true if there were more rows than were requested or fit.
 
-    A cell is text, a number, true, false or null: dates, exact decimals and similar values are text.
+    A cell is text, a number, true, false or null. Dates, exact decimals and similar values are text.
     """
 
     columns: tuple[str, ...]
@@ -210,7 +210,7 @@ class QueryRows:
 
 @dataclass(frozen=True, slots=True)
 class TableInfo:
-    """A table or a view, and its columns as (name, type)."""
+    """A table or a view; its columns are (name, type)."""
 
     name: str
     kind: str
@@ -221,7 +221,8 @@ class QuerySource(Protocol):
     """A database for read-only queries."""
 
     async def read(self, query: str, parameters: Sequence[Any], *, limit: int, timeout: float) -> QueryRows:
-        """Return up to ``limit`` rows of one query, which ends with the waiting task or after ``timeout`` seconds.
+        """Return up to ``limit`` rows of one query, which is stopped after ``timeout`` seconds or when the caller is
+        cancelled.
 
         Raises `InvalidRequest` if the query is invalid, would change data, fails or takes too long, and `Unavailable`
         if the database cannot be reached.
@@ -231,13 +232,11 @@ class QuerySource(Protocol):
         """Return all readable tables and views, sorted by name. Raises the same errors as `read`."""
 
     async def warning(self) -> str:
-        """Return a warning for the operator about avoidable risks of querying this database; empty if there are
-        none.
-        """
+        """Return a warning for the operator about avoidable risks of querying this database, or an empty string."""
 
 
 def collected(columns: Sequence[str], rows: Iterable[Iterable[Any]], limit: int) -> QueryRows:
-    """Return the requested rows as far as they fit; consumes one more row, to know whether there are more."""
+    """Return up to ``limit`` rows, as many as fit. Reads one more row to find out whether more exist."""
     kept_rows: list[tuple[Any, ...]] = []
     size = 0
     for row in rows:
@@ -250,12 +249,12 @@ def collected(columns: Sequence[str], rows: Iterable[Iterable[Any]], limit: int)
 
 
 def finite(value: Any) -> Any:
-    """Return the value, or its name if it is a number that JSON cannot represent."""
+    """Return the value; a number that JSON cannot represent is replaced by its name."""
     return str(value) if isinstance(value, float) and value - value != 0 else value
 
 
 def tables_of(rows: Iterable[tuple[str, str, str, str]]) -> Iterator[TableInfo]:
-    """Yield tables from sorted rows of (table, kind, column, type)."""
+    """Yield the tables described by sorted rows of (table, kind, column, type)."""
     name, kind = "", ""
     columns: list[tuple[str, str]] = []
     for table, table_kind, column, of in rows:
@@ -269,16 +268,16 @@ def tables_of(rows: Iterable[tuple[str, str, str, str]]) -> Iterator[TableInfo]:
 
 
 _CONNECT_TIMEOUT_S: Final = 10.0
-"""Maximum seconds for the server to respond at all."""
+"""Maximum seconds to wait for the server's first response."""
 
 _CLOSE_TIMEOUT_S: Final = 2.0
-"""Seconds for an orderly close of a connection; after that, it is aborted."""
+"""Maximum seconds for closing a connection normally; after that, it is aborted."""
 
 _MAX_CONCURRENT_QUERIES: Final = 4
-"""Maximum number of open connections; further queries wait."""
+"""Maximum number of concurrent queries, each with its own connection; further queries wait."""
 
 _NUMBERS: Final = {"int2", "int4", "int8", "float4", "float8", "bool"}
-"""Types that JSON supports; all others arrive as text, truncated by the server."""
+"""Types that JSON supports; values of all other types arrive as text, which the server truncates."""
 
 _TABLES: Final = """
 select case when n.nspname = any(current_schemas(false)) then c.relname else n.nspname || '.' || c.relname end,
@@ -296,11 +295,13 @@ union all
 select rolname from pg_roles where rolname in ('pg_read_server_files', 'pg_execute_server_program')
   and pg_has_role(current_user, oid, 'USAGE')
 """
-"""Roles that allow a SELECT to read the server's files, or run a program on it."""
+"""Query for the roles of the current user that let a SELECT read the server's files, or run a program on the server."""
 
 
 class PostgresSource:
-    """A `Source`: the database at ``url``, ``postgresql://USER:PASSWORD@HOST/NAME``, with one connection per query."""
+    """A `QuerySource` for the database at ``url``, ``postgresql://USER:PASSWORD@HOST/NAME``, with one connection per
+    query.
+    """
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -308,8 +309,8 @@ class PostgresSource:
 
     async def read(self, query: str, parameters: Sequence[Any], *, limit: int, timeout: float) -> QueryRows:
         async with self._connected(timeout) as connection:
-            # The query is prepared alone first: a text that is not one complete statement must not become
-            # valid inside the wrapper.
+            # The query is first prepared without the wrapper: a text that is not one complete statement must
+            # not become valid inside the wrapper.
             attributes = (await connection.prepare(query)).get_attributes()
             if not attributes:
                 raise InvalidRequest("The query returns no columns.", code="query_failed", param="query")
@@ -329,7 +330,9 @@ class PostgresSource:
             return list(tables_of(map(tuple, await connection.fetch(_TABLES, MAX_COLUMNS))))
 
     async def warning(self) -> str:
-        """Return a warning for the operator about the user in the address; empty if there is none. Raises as `read`."""
+        """Return a warning for the operator about the rights of the user in the address, or an empty string. Raises
+        the same errors as `read`.
+        """
         async with self._connected(QUERY_TIMEOUT_S) as connection:
             found_powers = [row[0] for row in await connection.fetch(_POWERS)]
             if not found_powers:
@@ -337,13 +340,13 @@ class PostgresSource:
             user = await connection.fetchval("select current_user")
         powers = "is a superuser" if user in found_powers else f"has the role {found_powers[0]}"
         return (
-            f"The user '{user}' of {without_password(self._url)} {powers}: a query can read the files of that server. "
-            "Use the address of a user who can only read these tables."
+            f"The user '{user}' of {without_password(self._url)} {powers}: a query can read files on that "
+            "server. Use the address of a user who can only read these tables."
         )
 
     @asynccontextmanager
     async def _connected(self, timeout: float) -> AsyncIterator[Connection]:
-        """Yield a connection in a read-only transaction. Server errors are translated."""
+        """Yield a connection in a read-only transaction. Translates server errors."""
         import asyncpg
 
         try:
@@ -356,7 +359,8 @@ class PostgresSource:
                     await connection.execute(f"set local statement_timeout = {timeout * 1e3:.0f}")
                     yield connection
                 finally:
-                    # Rolls back, and waits until the server has been told to end the running query.
+                    # Rolls back, and waits until the server has received the request to cancel the running
+                    # query.
                     with contextlib.suppress(
                         TimeoutError, OSError, asyncpg.InterfaceError, asyncpg.PostgresError
                     ):
@@ -371,12 +375,12 @@ class PostgresSource:
 
 
 def without_password(url: str) -> str:
-    """Return an address without its password and its parameters."""
+    """Return an address without its password and its query parameters."""
     return re.sub(r"//([^:@/]*)(:[^@/]*)?@", r"//\1@", url.partition("?")[0])
 
 
 def _cell(name: str, kind: str) -> str:
-    """Return the expression for a cell, truncated by the server."""
+    """Return the SQL expression for a cell, which the server truncates."""
     if kind in _NUMBERS:
         return name
     if kind == "bytea":

@@ -1,9 +1,9 @@
-"""Runs one query on a SQLite file in a separate process: standard library only, no import of this package.
+"""Runs one query on a SQLite file in a separate process. Imports only the standard library, nothing from Portico.
 
 Standard input is ``{"path", "query", "parameters", "limit", "cell", "longest", "seconds", "memory_mb"}``. The answer
-is ``{"columns", "rows"}`` with up to ``limit + 1`` rows of cells with up to ``cell`` characters, and up to ``longest``
+is ``{"columns", "rows"}`` with up to ``limit + 1`` rows, up to ``cell`` characters in each cell, and up to ``longest``
 characters in all rows, or ``{"error"}``. If the query is null, the rows are (table, kind, column, type). SQLite itself
-rejects everything except reads, by its mode and by an authorizer.
+rejects all statements except reads, because of its open mode and an authorizer.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ where m.type in ('table', 'view') and m.name not like 'sqlite\\_%' escape '\\' o
 
 
 def main() -> None:
-    """Write the answer to standard output, and exit."""
+    """Run the query, write the answer to standard output, and exit."""
     request = json.load(sys.stdin)
-    # Ends this process even if its parent no longer exists, or if SQLite does not check the clock.
+    # Ends this process even if its parent process no longer exists, or if SQLite does not check the clock.
     signal.setitimer(signal.ITIMER_REAL, request["seconds"] + 1)
     _limit_memory(request["memory_mb"] * 2**20)
     try:

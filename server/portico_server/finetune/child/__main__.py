@@ -1,4 +1,4 @@
-"""``python -m child ORDER``: trains, and reports an error in one sentence."""
+"""``python -m child ORDER``: trains according to an order file, and reports an error in one sentence."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def main() -> None:
     order = TrainingOrder.read(Path(sys.argv[1]))
     voice = DaemonLink(first=os.environ.get("RANK", "0") == "0")
     os.nice(min(max(order.nice, 0), 19))
-    # These imports take seconds; the link to the daemon is already open.
+    # These imports take seconds; the link to the daemon is open before they start.
     import torch
 
     from .run import run

@@ -11,17 +11,19 @@ CHECKPOINT_COUNT = 10
 """Approximate number of checkpoints if the recipe sets no interval."""
 
 MAX_KEPT_CHECKPOINTS = 2
-"""Number of checkpoints kept on disk: the last, and the best if there is validation."""
+"""Maximum number of checkpoints kept on disk: the last and, with validation data, the best."""
 
 
 BEST_METRICS = {"reinforcement": "eval_reward", "embedding": "eval_ndcg_10", "rerank": "eval_ndcg_10"}
-"""The measure that is highest at the best checkpoint; for other methods, the loss is lowest."""
+"""Maps methods to the metric by which the best checkpoint is chosen, where higher is better. For other methods, the
+checkpoint with the lowest loss is the best.
+"""
 
 
 def common_arguments(
     order: TrainingOrder, micro_batch: int, accumulation: int, *, is_validated: bool
 ) -> dict[str, Any]:
-    """Return the arguments common to the trainers of all methods."""
+    """Return the arguments that the trainers of all methods have in common."""
     recipe = order.recipe
     interval = recipe["eval_interval"] or max(1, recipe["steps"] // CHECKPOINT_COUNT)
     arguments: dict[str, Any] = {
@@ -42,7 +44,7 @@ def common_arguments(
         "seed": recipe["seed"],
         "logging_steps": 1,
         "logging_first_step": False,
-        "logging_nan_inf_filter": False,  # it would hide a loss that is not a number
+        "logging_nan_inf_filter": False,  # otherwise, a loss that is not a number would be hidden
         "save_strategy": "steps",
         "save_steps": interval,
         "save_total_limit": MAX_KEPT_CHECKPOINTS,
@@ -51,7 +53,7 @@ def common_arguments(
         "report_to": "none",
         "disable_tqdm": True,
         "dataloader_pin_memory": recipe["device"] != "cpu",
-        # Portico's own trainer removes nothing that trl's collators need.
+        # Portico's own trainer keeps all columns, because trl's collators need them.
         "remove_unused_columns": False,
     }
     if recipe["checkpointing"]:
@@ -67,7 +69,7 @@ def common_arguments(
 
 
 def _optimiser(name: str) -> str:
-    """Return the 8-bit optimiser if its package is installed."""
+    """Return the name of the 8-bit optimiser if its package is installed, else the given name."""
     if name != "adamw_torch" and importlib.util.find_spec("bitsandbytes") is None:
         return "adamw_torch"
     return name

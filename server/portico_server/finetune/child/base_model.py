@@ -25,7 +25,9 @@ LORA_LAYERS = frozenset(
         *("qkv_proj", "gate_up_proj"),
     )
 )
-"""The linear layers of a block that receive adapters; the engines that serve the result support all of them."""
+"""The linear layers of a transformer block that get adapters. The engines that serve the trained model support all of
+these.
+"""
 
 _OFFLINE: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 
@@ -39,13 +41,13 @@ def tokenizer_of(order: TrainingOrder) -> Any:
 
 
 def dtype_of(order: TrainingOrder) -> torch.dtype:
-    """Return the data type of the base's weights."""
+    """Return the data type of the base model's weights."""
     config = AutoConfig.from_pretrained(order.model, **_OFFLINE)
     return config.dtype if isinstance(config.dtype, torch.dtype) else torch.bfloat16
 
 
 def factory_of(order: TrainingOrder, voice: DaemonLink) -> Any:
-    """Return the factory for the trainer of the method."""
+    """Return the factory that creates the trainer for the method."""
     tokenizer = tokenizer_of(order)
     if order.method in RETRIEVAL_TASKS:
         return RetrievalFactory(order, voice, tokenizer)
@@ -55,12 +57,12 @@ def factory_of(order: TrainingOrder, voice: DaemonLink) -> Any:
 
 
 def model_of(order: TrainingOrder) -> Any:
-    """Return the weights, on the device of this process."""
+    """Return the base model, loaded to the device of this process."""
     recipe = order.recipe
     dtype = getattr(torch, recipe["precision"])
     if recipe["kind"] == "full":
-        # Steps are smaller than the last bit of a 16-bit float: weights have 32 bits, and computation uses
-        # 16.
+        # Weights have 32 bits, because a step changes them by less than the last bit of a 16-bit float;
+        # computation uses 16 bits.
         dtype = torch.float32
     options: dict[str, Any] = {
         "dtype": dtype,
@@ -81,7 +83,7 @@ def model_of(order: TrainingOrder) -> Any:
             options["device_map"] = {"": int(os.environ.get("LOCAL_RANK", "0"))}
     if recipe["tensor_parallel"] > 1:
         parts = recipe["tensor_parallel"]
-        PartialState(cpu=recipe["device"] == "cpu")  # initializes communication between the processes
+        PartialState(cpu=recipe["device"] == "cpu")  # sets up communication between the processes
         options["distributed_config"] = DistributedConfig(
             tp_size=parts, fsdp_size=recipe["processes"] // parts
         )
@@ -107,7 +109,7 @@ def lora_of(order: TrainingOrder, model: Any) -> LoraConfig | None:
         )
     layer_names = {name.rpartition(".")[2] for name, _ in model.named_modules()} & LORA_LAYERS
     if not layer_names:
-        raise ValueError(f"'{order.name}' has none of the layers that support adapters")
+        raise ValueError(f"'{order.name}' has no layers that support adapters")
     return LoraConfig(
         task_type="CAUSAL_LM",
         r=recipe["rank"],

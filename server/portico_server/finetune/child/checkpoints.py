@@ -1,4 +1,6 @@
-"""Checkpoints on disk: a complete checkpoint has a marker, which is written last; the others are deleted."""
+"""Checkpoints on disk. A complete checkpoint has a marker file, which is written last; incomplete checkpoints are
+deleted.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ _NAME = re.compile(r"checkpoint-(\d+)")
 
 
 def mark_complete(checkpoint: Path, values: dict[str, float]) -> None:
-    """Mark ``checkpoint`` as complete once all of its files are on disk."""
+    """Flush the files of ``checkpoint`` to disk, then mark it as complete."""
     for path in checkpoint.rglob("*"):
         if path.is_file():
             with path.open("rb") as file:
@@ -27,7 +29,7 @@ def mark_complete(checkpoint: Path, values: dict[str, float]) -> None:
 
 
 def checkpoint_named(folder: Path, base: str) -> None:
-    """Record the name of the base in an adapter, instead of its local path."""
+    """Record the name of the base model in an adapter, instead of a local path."""
     config = folder / "adapter_config.json"
     if config.is_file():
         document = json.loads(config.read_text(encoding="utf-8"))
@@ -36,16 +38,16 @@ def checkpoint_named(folder: Path, base: str) -> None:
 
 
 def finish(draft: Path, target: Path) -> None:
-    """Move a complete result to its place."""
-    for name in ("training_args.bin", "README.md"):  # of no use to the recipient
+    """Move a complete result to its final folder."""
+    for name in ("training_args.bin", "README.md"):  # these files are of no use to the recipient
         (draft / name).unlink(missing_ok=True)
-    if target.exists():  # an attempt that was interrupted before it wrote its result
+    if target.exists():  # left by an attempt that was interrupted before it wrote its result file
         target.rename(target.with_suffix(f".{os.getpid()}.old"))
     draft.rename(target)
 
 
 def complete_checkpoints(checkpoint: Path) -> dict[str, Any] | None:
-    """Return the measurements of a complete checkpoint."""
+    """Return the measurements of a complete checkpoint, or ``None`` if the checkpoint is incomplete."""
     try:
         values = json.loads((checkpoint / COMPLETE_MARK).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -60,7 +62,7 @@ def step_of(checkpoint: Path) -> int:
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """Return the last complete checkpoint, after deleting the incomplete ones of a killed process."""
+    """Delete the incomplete checkpoints of a killed process, and return the last complete checkpoint, or ``None``."""
     paths = []
     for checkpoint in folder.glob("checkpoint-*"):
         if step_of(checkpoint) >= 0 and complete_checkpoints(checkpoint) is not None:

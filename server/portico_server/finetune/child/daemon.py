@@ -1,4 +1,4 @@
-"""The link to the daemon: the order in a JSON file, events and commands as JSON lines."""
+"""The link to the daemon: an order in a JSON file, events and commands as JSON lines."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from typing import Any
 
 @dataclass(frozen=True)
 class TrainingOrder:
-    """A training order. ``name`` is the daemon's name of the base, ``model`` the folder with its weights, ``folder``
-    the job's own folder for checkpoints and the result. ``recipe`` uses the terms of the daemon's recipe; ``nice``
-    is the process priority relative to everything else on the machine.
+    """A training order. ``name`` is the daemon's name for the base model, ``model`` the folder with its weights,
+    ``folder`` the job's own folder for checkpoints and the result. ``recipe`` uses the names of the daemon's
+    recipe; ``nice`` is the priority of the process relative to all other processes on the machine.
     """
 
     method: str
@@ -51,29 +51,31 @@ class TrainingOrder:
 
     @property
     def adapter(self) -> Path:
-        """The folder of the result."""
+        """The folder in which the trained adapter or model is written."""
         return self.folder / "adapter"
 
     @property
     def result(self) -> Path:
-        """The file that is written last: it marks the training as done."""
+        """The file that is written last, which marks the training as finished."""
         return self.folder / "result.json"
 
 
-# The link to the daemon: JSON lines out on the original standard output, JSON lines in on standard input.
-# Out: ``step``, ``checkpoint``, ``say``, ``grade``, ``done``, ``error``. In: ``pause``, ``grades``. If
-# standard input closes, the daemon has ended, and this process exits immediately; the next attempt continues
-# from the complete data on disk.
+# The link to the daemon: events go out as JSON lines on the original standard output, commands come in as
+# JSON lines on standard input. Out: ``step``, ``checkpoint``, ``say``, ``grade``, ``done``, ``error``. In:
+# ``pause``, ``grades``. If standard input closes, the daemon has ended, and this process exits immediately;
+# the next attempt continues from the complete data on disk.
 
 
 STARTER_VARIABLE = "PORTICO_TRAINING_STARTER"
-"""Id of the process that has started this process as one of several."""
+"""Environment variable with the id of the process that started this process as one of several."""
 
 _PR_SET_PDEATHSIG_CODE = 1
 
 
 def end_with_starter() -> None:
-    """Exit when the parent process ends for any reason, because torchrun puts each process in its own session."""
+    """Make this process exit when its parent ends for any reason, because torchrun puts each process in its own
+    session.
+    """
     starter = os.environ.get(STARTER_VARIABLE)
     if starter is None:
         return
@@ -84,16 +86,16 @@ def end_with_starter() -> None:
 
 
 class DaemonLink:
-    """The link to the daemon. ``first`` is set in the first of several processes, the only one that sends and
+    """The link to the daemon. ``first`` is true in the first of several processes, the only one that sends and
     receives.
     """
 
     def __init__(self, *, first: bool = True) -> None:
         self.paused = threading.Event()
-        """Set once the daemon has requested a checkpoint and the end."""
+        """Set when the daemon has asked this process to write a checkpoint and exit."""
         self.first = first
         self._out = os.fdopen(os.dup(1), "w", encoding="utf-8")
-        os.dup2(2, 1)  # the output of libraries goes to the log
+        os.dup2(2, 1)  # output that libraries print goes to the log
         self._lock = threading.Lock()
         self._grades: queue.Queue[list[float]] = queue.Queue()
         if first:
@@ -108,7 +110,9 @@ class DaemonLink:
             self._out.flush()
 
     def grade(self, answers: list[dict[str, Any]]) -> list[float]:
-        """Return the scores of the daemon's grader for answers (``text`` and the line's ``item``), in order."""
+        """Return the scores that the daemon's grader gives to answers, in order. Each answer has a ``text`` and the
+        ``item`` of its line.
+        """
         self.send("grade", answers=answers)
         return self._grades.get()
 
@@ -119,4 +123,4 @@ class DaemonLink:
                 self.paused.set()
             elif command["do"] == "grades":
                 self._grades.put(command["rewards"])
-        os._exit(1)  # the other processes end with this one
+        os._exit(1)  # the other processes end with this process

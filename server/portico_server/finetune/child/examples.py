@@ -1,4 +1,4 @@
-"""The job's files as data sets, and conversations as token ids by the model's chat template."""
+"""The job's files as data sets, and conversations as token ids in the model's chat template."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 from datasets import Dataset
 from trl import DPOTrainer, GRPOTrainer
 
-# Conversations as token ids, by the template that the model is served with; labels mark the tokens to learn.
-# Only an assistant's messages are learned, including the end-of-turn token. If the template writes earlier
-# turns differently from the last (for example, without reasoning), a conversation becomes one example per
-# turn.
+# Conversations become token ids with the template that the model is served with; labels mark the tokens to
+# learn. Only an assistant's messages are learned, including the end-of-turn token. If the template writes
+# earlier turns differently from the last (for example, without reasoning), a conversation becomes one example
+# per turn.
 
 
 IGNORED_LABEL_CODE = -100
@@ -25,7 +25,7 @@ Message = dict[str, Any]
 
 @dataclass(frozen=True)
 class TokenizedExample:
-    """Token ids with their labels: the same id, or `IGNORED_LABEL_CODE`."""
+    """Token ids and their labels: the same ids, or `IGNORED_LABEL_CODE` for tokens that are not learned."""
 
     input_ids: list[int]
     labels: list[int]
@@ -36,15 +36,15 @@ class TokenizedExample:
 
 
 class ChatTemplate:
-    """Writes and parses conversations for ``tokenizer``."""
+    """Formats and parses conversations for ``tokenizer``."""
 
     def __init__(self, tokenizer: Any) -> None:
         if tokenizer.chat_template is None:
-            raise ValueError("the model has no chat template, so the format of its conversations is unknown")
+            raise ValueError("the model has no chat template, so the format of conversations is unknown")
         self._tokenizer = tokenizer
 
     def text(self, messages: list[Message], tools: list[Any] | None = None, *, answer: bool = False) -> str:
-        """Return the conversation as the model reads it; with ``answer``, up to where the model begins to answer."""
+        """Return the conversation as the model reads it; with ``answer``, it ends where the model begins to answer."""
         text: str = self._tokenizer.apply_chat_template(
             [_plain(message) for message in messages],
             tools=tools or None,
@@ -54,19 +54,21 @@ class ChatTemplate:
         return text
 
     def ids(self, text: str) -> list[int]:
-        """Return token ids. Special tokens come only from the text, because the template wrote them."""
+        """Return the token ids of a text. No special tokens are added, because the template has already written
+        them.
+        """
         ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
 
     def completion(self, prompt: list[Message], answer: list[Message], tools: list[Any] | None) -> str:
-        """Return the text of ``answer`` after the prompt, up to its end-of-turn token."""
+        """Return the text of ``answer`` that follows the prompt, up to its end-of-turn token."""
         before = self.text(prompt, tools, answer=True)
         full_text = self.text([*prompt, *answer], tools)
         begin = len(before) if full_text.startswith(before) else len(_common(before, full_text))
         return full_text[begin : begin + self._end(full_text[begin:])]
 
     def supervised(self, messages: list[Message], tools: list[Any] | None) -> Iterator[TokenizedExample]:
-        """Yield the examples of a conversation; those with nothing to learn are skipped."""
+        """Yield the examples of a conversation, except examples without tokens to learn."""
         turns = [place for place, message in enumerate(messages) if message.get("role") == "assistant"]
         if not turns:
             return
@@ -103,16 +105,14 @@ class ChatTemplate:
         for place, (begin, end) in enumerate(encoding["offset_mapping"]):
             while current < len(spans) and begin >= spans[current][1]:
                 current += 1
-            # Each token of a multi-token character has the same offsets; an empty span contains no text.
+            # All tokens of a multi-token character have the same offsets; an empty span contains no text.
             if current < len(spans) and begin >= spans[current][0] and end > begin:
                 labels[place] = ids[place]
         return TokenizedExample(ids, labels)
 
 
 def _plain(message: Message) -> Message:
-    """Return a message without training fields, and with text parts merged, in the form that the daemon's engines
-    accept.
-    """
+    """Return a message without training fields and with merged text parts, as the daemon's engines accept it."""
     fields = {name: value for name, value in message.items() if name != "weight"}
     content = fields.get("content")
     if isinstance(content, list):
@@ -133,8 +133,8 @@ Row = dict[str, Any]
 
 
 def supervised_examples(path: Path, template: ChatTemplate, longest: int) -> Dataset:
-    """Return a data set with the columns ``input_ids`` and ``labels``, truncated to ``longest`` tokens; examples with
-    nothing to learn are skipped.
+    """Return a data set with the columns ``input_ids`` and ``labels``, truncated to ``longest`` tokens. Examples
+    without tokens to learn are skipped.
     """
 
     def rows() -> Iterator[Row]:
@@ -148,8 +148,8 @@ def supervised_examples(path: Path, template: ChatTemplate, longest: int) -> Dat
 
 
 def preference_pairs(path: Path, template: ChatTemplate, longest: int) -> Dataset:
-    """Return a data set with the columns ``prompt_ids``, ``chosen_ids`` and ``rejected_ids``; too long prompts are
-    skipped.
+    """Return a data set with the columns ``prompt_ids``, ``chosen_ids`` and ``rejected_ids``. Examples with too long
+    prompts are skipped.
     """
 
     def rows() -> Iterator[Row]:
@@ -165,8 +165,8 @@ def preference_pairs(path: Path, template: ChatTemplate, longest: int) -> Datase
 
 
 def graded_prompts(path: Path, template: ChatTemplate, longest: int) -> Dataset:
-    """Return a data set with the columns ``prompt``, in the model's format, and ``item``, the line for graders as JSON
-    text.
+    """Return a data set with the columns ``prompt``, in the model's format, and ``item``, the line that graders
+    receive, as JSON text.
     """
 
     def rows() -> Iterator[Row]:
@@ -179,7 +179,7 @@ def graded_prompts(path: Path, template: ChatTemplate, longest: int) -> Dataset:
 
 
 def longest_example(data: Dataset) -> Row:
-    """Return the row with the most tokens, which determines the memory of a step."""
+    """Return the row with the most tokens, which determines how much memory a step needs."""
     sizes = [sum(len(value) for value in row.values()) for row in data]
     row: Row = data[max(range(len(sizes)), key=sizes.__getitem__)]
     return row
@@ -188,7 +188,7 @@ def longest_example(data: Dataset) -> Row:
 def _dataset(rows: Callable[[], Iterator[Row]]) -> Dataset:
     examples = list(rows())
     if not examples:
-        raise ValueError("no example has anything left to learn within the maximum length for training")
+        raise ValueError("no example contains anything to learn within the maximum length for training")
     return Dataset.from_list(examples)
 
 
@@ -200,14 +200,14 @@ def _lines(path: Path) -> Iterator[Row]:
 
 
 class Pairs(DPOTrainer):  # type: ignore[misc]  # trl has no types
-    """A trainer that uses Portico's token ids, made by the template that the model is served with."""
+    """A DPO trainer that uses Portico's token ids, which are made with the template that the model is served with."""
 
     def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
         return dataset
 
 
 class Graded(GRPOTrainer):  # type: ignore[misc]
-    """A trainer whose prompts are already formatted by the template, so nothing is added before them."""
+    """A GRPO trainer for prompts that the template has already formatted; it adds nothing before them."""
 
     def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
         return self.processing_class(prompts, add_special_tokens=False)["input_ids"], None, {}
@@ -220,4 +220,4 @@ READERS: dict[str, Read] = {
     "dpo": preference_pairs,
     "reinforcement": graded_prompts,
 }
-"""The reader of each method's files."""
+"""Maps methods to the function that reads their files."""

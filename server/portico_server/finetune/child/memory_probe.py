@@ -1,4 +1,4 @@
-"""A trial step with the longest example, to find the micro batch that fits into memory."""
+"""A trial step with the longest example, which finds the micro batch that fits into memory."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ USABLE_MEMORY_SHARE = 0.9
 """Share of the free memory that a step may use."""
 
 POLL_INTERVAL_S = 0.01
-"""Seconds between two checks of this process's memory, the only way to find its peak."""
+"""Seconds between two checks of this process's memory; polling is the only way to find the peak."""
 
 
 def fits_memory(step: Callable[[int], None], micro_batch: int) -> int:
-    """Return the largest micro batch up to ``micro_batch``, halved as often as needed; at least 1.
+    """Return the largest micro batch that fits: ``micro_batch``, halved as often as needed; at least 1.
 
     ``step`` computes a gradient for a number of copies of the longest example. A GPU tries each size. On a CPU, where
-    too much memory would kill the process, one example is measured and the rest is extrapolated.
+    using too much memory would kill the process, one example is measured and the result is extrapolated.
     """
     if not torch.cuda.is_available():
         free = psutil.virtual_memory().available * USABLE_MEMORY_SHARE
@@ -44,7 +44,7 @@ def fits_memory(step: Callable[[int], None], micro_batch: int) -> int:
 
 
 class _Peak:
-    """Measures the memory growth of this process within the block, in bytes."""
+    """Measures the memory growth of this process, in bytes, within a ``with`` block."""
 
     def __init__(self) -> None:
         self.grown = 0

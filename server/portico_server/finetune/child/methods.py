@@ -1,4 +1,4 @@
-"""A trainer for each method: supervised examples, preferred answers, graded answers."""
+"""A trainer for each method: supervised examples, preferences between answers, graded answers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .watch import TrainingMonitor
 
 
 class TrainerFactory:
-    """The components of a training run before it begins."""
+    """Prepares a training run: tokenizer, data sets and trainer."""
 
     def __init__(self, order: TrainingOrder, voice: DaemonLink, tokenizer: Any) -> None:
         self.order = order
@@ -34,7 +34,7 @@ class TrainerFactory:
         return READERS[self.order.method](path, self._template, self.order.recipe["max_length"])
 
     def trial(self, model: Any) -> Callable[[int], None]:
-        """Return a function that computes and discards a gradient for some copies of the longest example."""
+        """Return a function that computes and discards a gradient for a number of copies of the longest example."""
         row = longest_example(self.training)
         if "prompt" in row:
             size = len(self._template.ids(row["prompt"])) + self.order.recipe["completion"]
@@ -53,7 +53,7 @@ class TrainerFactory:
         return step
 
     def trainer(self, model: Any, lora: Any, micro_batch: int, accumulation: int) -> Any:
-        """Return the method's own trainer, ready to train ``model``."""
+        """Return the method's trainer, ready to train ``model``."""
         make = {"supervised": self._supervised, "dpo": self._dpo, "reinforcement": self._reinforcement}
         trainer_arguments = {
             "model": model,
@@ -90,7 +90,7 @@ class TrainerFactory:
     def _reinforcement(self, trainer_arguments: dict[str, Any], micro_batch: int, accumulation: int) -> Any:
         recipe = self.order.recipe
         group = recipe["group"]
-        # All answers to a prompt are compared with each other, so they must be in the same step.
+        # All answers to a prompt are compared with each other, so they must belong to the same step.
         common = self._common(group * max(1, micro_batch // group), accumulation)
         arguments = GRPOConfig(
             **common,
@@ -102,8 +102,8 @@ class TrainerFactory:
         return Graded(args=arguments, reward_funcs=[self._reward], **trainer_arguments)
 
     def _reward(self, prompts: list[str], completions: list[str], item: list[str], **_: Any) -> list[float]:
-        """Return the scores of the daemon's grader: the first process, the only one with a link, sends the answers of
-        all processes.
+        """Return the scores of the daemon's grader. The first process, the only one with a link to the daemon, sends
+        the answers of all processes.
         """
         answers = [
             {"text": text, "item": json.loads(line)} for text, line in zip(completions, item, strict=True)

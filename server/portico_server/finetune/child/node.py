@@ -1,8 +1,8 @@
 """``python -m child.node MODULE …``: replaces itself with the module that starts the training processes of this
 machine.
 
-On several nodes, Slurm's ``srun`` runs it once on each. In the arguments, ``{rank}`` becomes the number of this node,
-and ``{address}`` and ``{port}`` the meeting point of all nodes, which is the first node.
+On several nodes, Slurm's ``srun`` runs it once per node. In the arguments, ``{rank}`` is replaced by the number of
+this node, and ``{address}`` and ``{port}`` by the address at which all nodes meet, which is on the first node.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PORT_COUNT = 10_000
 
 
 def main() -> None:
-    """Replace this process with the module; the processes that it starts end with it."""
+    """Replace this process with the module. The processes that the module starts end together with it."""
     replacements = {}
     if "SLURM_JOB_ID" in os.environ:
         port = FIRST_PORT + int(os.environ["SLURM_JOB_ID"]) % PORT_COUNT  # a different port for each job

@@ -1,5 +1,5 @@
-"""The configuration of an embedding model in sentence-transformers files, read in the same way by the engine that
-serves it.
+"""The pooling and prompt of an embedding model, read from sentence-transformers files in the same way as by the engine
+that serves the model.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import torch
 
 
 def pooling_of(folder: Path) -> str:
-    """Return ``mean``, ``cls``, ``last`` or ``max``. Raises `ValueError` for a model that cannot be trained."""
+    """Return the pooling: ``mean``, ``cls``, ``last`` or ``max``. Raises `ValueError` for a model that cannot be
+    trained.
+    """
     modules = folder / "modules.json"
     if not modules.is_file():
         return "mean"
@@ -32,14 +34,14 @@ def pooling_of(folder: Path) -> str:
             pooling = pooling_mode if isinstance(pooling_mode, str) else on[0] if len(on) == 1 else ""
             pooling = "last" if pooling == "lasttoken" else pooling
         elif kind not in ("Transformer", "Normalize"):
-            raise ValueError(f"the model has a module '{kind}', which training does not support")
+            raise ValueError(f"the model has a module of type '{kind}', which training does not support")
     if pooling not in ("mean", "cls", "last", "max"):
         raise ValueError(f"training does not support the model's pooling {pooling!r}")
     return pooling
 
 
 def prompt_of(folder: Path) -> str:
-    """Return the prefix that the engine adds to each text."""
+    """Return the prefix that the engine puts before each text."""
     path = folder / "config_sentence_transformers.json"
     config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     prompt = (config.get("prompts") or {}).get(config.get("default_prompt_name"))
@@ -47,7 +49,7 @@ def prompt_of(folder: Path) -> str:
 
 
 def pool(states: Any, mask: Any, pooling: str) -> Any:
-    """Pool states [rows, tokens, width] with their mask to [rows, width]; padding is on the right."""
+    """Pool hidden states of shape [rows, tokens, width], with their mask, to [rows, width]; padding is on the right."""
     if pooling == "cls":
         return states[:, 0]
     if pooling == "last":

@@ -1,7 +1,8 @@
-"""Training of search models: embedding models with InfoNCE, rerankers with binary cross-entropy, both validated on
+"""Training of search models: embedding models with InfoNCE, rerankers with binary cross-entropy, both validated with
 held-out questions.
 
-A. van den Oord et al. 2018, https://arxiv.org/abs/1807.03748, with the other answers of a step as negatives.
+A. van den Oord et al. 2018, https://arxiv.org/abs/1807.03748; the answers to the other questions of a step serve as
+negatives.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ RETRIEVAL_TASKS: dict[str, tuple[Any, Any]] = {
     "embedding": (AutoModel, TaskType.FEATURE_EXTRACTION),
     "rerank": (AutoModelForSequenceClassification, TaskType.SEQ_CLS),
 }
-"""The model class for each method, and the adapter's task type."""
+"""Maps each method to the model class and the adapter's task type."""
 
 TEMPERATURE_RATIO = 0.05
-"""Divisor of the cosine similarities."""
+"""The temperature by which cosine similarities are divided."""
 
 MEASURE_BATCH_SIZE = 32
-"""Number of texts computed at once outside training."""
+"""Number of texts computed together outside training."""
 
 NDCG_RANK_COUNT = 10
 RECALL_RANK_COUNT = 5
@@ -45,13 +46,13 @@ Row = dict[str, Any]
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Read the questions of a file."""
+    """Return the rows of a file, one question per row."""
     with path.open(encoding="utf-8") as file:
         return [json.loads(line) for line in file if line.strip()]
 
 
 def ranking_measures(relevant: Sequence[Sequence[bool]]) -> dict[str, float]:
-    """Return the means of nDCG@10 and recall@5 over questions; each question is a ranking of relevance flags."""
+    """Return the mean nDCG@10 and recall@5 over questions; each question is a ranking of relevance flags."""
     gains, recalls = [], []
     for ranking in relevant:
         relevant_count = sum(ranking)
@@ -63,7 +64,7 @@ def ranking_measures(relevant: Sequence[Sequence[bool]]) -> dict[str, float]:
 
 
 class _Embedding:
-    """Questions and passages as vectors."""
+    """Computes questions and passages as vectors."""
 
     def __init__(self, order: TrainingOrder, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
@@ -72,8 +73,8 @@ class _Embedding:
         self._prompt = prompt_of(order.model)
 
     def batch(self, rows: list[Row]) -> dict[str, Any]:
-        """Return all questions, then all answers, then the negatives; ``hidden`` masks answers that are correct for
-        other questions.
+        """Return all questions, then all answers, then the negatives. ``hidden`` masks the answers that are also
+        correct for other questions.
         """
         answers = [row["positives"][0] for row in rows]
         texts = answers + [text for row in rows for text in row["negatives"]]
@@ -92,7 +93,7 @@ class _Embedding:
         return torch.nn.functional.cross_entropy(scores, torch.arange(len(hidden), device=scores.device))
 
     def measure(self, model: Any, rows: list[Row]) -> dict[str, float]:
-        """Rank the passages of all questions for each question."""
+        """Return the measures of ranking the passages of all questions for each question."""
         texts = sorted({text for row in rows for text in (*row["positives"], *row["negatives"])})
         queries, passages = (
             self._embed_all(model, [row["query"] for row in rows]),
@@ -132,7 +133,7 @@ class _Embedding:
 
 
 class _Rerank:
-    """Pairs of a question and a passage, each with a score."""
+    """Scores pairs of a question and a passage."""
 
     def __init__(self, order: TrainingOrder, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
@@ -149,7 +150,9 @@ class _Rerank:
         return torch.nn.functional.binary_cross_entropy_with_logits(self._scores(model, batch), right)
 
     def measure(self, model: Any, rows: list[Row]) -> dict[str, float]:
-        """Rank the passages of each question, negatives first, so that equal scores earn nothing."""
+        """Return the measures of ranking each question's own passages. Negatives come first, so that equal scores earn
+        nothing.
+        """
         rankings = []
         for row in rows:
             texts = [*row["negatives"], *row["positives"]]
@@ -173,7 +176,7 @@ class _Rerank:
 
 
 class _RetrievalTrainer(Trainer):  # type: ignore[misc]  # transformers has no types
-    """A trainer that computes the loss of the method, and measures rankings on held-out data instead of a loss."""
+    """A trainer that uses the method's loss, and validates with rankings of held-out questions instead of a loss."""
 
     def __init__(
         self, kind: Any, held_back: list[Row], monitor: watch.TrainingMonitor, **trainer_arguments: Any
@@ -186,7 +189,7 @@ class _RetrievalTrainer(Trainer):  # type: ignore[misc]  # transformers has no t
         return self._kind.loss(model, dict(inputs))
 
     def measure(self) -> dict[str, float]:
-        """Return the current measures of the model. All processes compute the same values."""
+        """Return the current measures of the model. All processes return the same values."""
         model = self.model_wrapped if self.is_fsdp_enabled else self.model
         with learning_nothing(model):
             measures: dict[str, float] = self._kind.measure(model, self._held_back)
@@ -201,7 +204,7 @@ class _RetrievalTrainer(Trainer):  # type: ignore[misc]  # transformers has no t
 
 @contextmanager
 def learning_nothing(model: Any) -> Iterator[None]:
-    """Disable gradients and randomness within the block."""
+    """Disable gradients and dropout within the block."""
     was = model.training
     model.eval()
     try:
@@ -212,7 +215,7 @@ def learning_nothing(model: Any) -> Iterator[None]:
 
 
 class RetrievalFactory:
-    """The components of a training run for search before it begins."""
+    """Prepares a training run for search models: tokenizer, data sets and trainer."""
 
     def __init__(self, order: TrainingOrder, voice: DaemonLink, tokenizer: Any) -> None:
         tokenizer.padding_side = "right"
@@ -226,15 +229,17 @@ class RetrievalFactory:
         self._before_path = order.folder / "before.json"
 
     def measure_base(self, model: Any) -> None:
-        """Measure the base, once, because a later attempt starts with the weights of a checkpoint."""
+        """Measure the base model, but only once, because later attempts start with the weights of a checkpoint."""
         if self.order.method == "rerank" and model.config.num_labels != 1:
             raise ValueError(
-                f"'{self.order.name}' has {model.config.num_labels} classes, but a reranker must have a "
-                "single score"
+                f"'{self.order.name}' has {model.config.num_labels} output classes, but a reranker must have "
+                "a single score"
             )
         if self._before_path.is_file() or not self.held_back:
             return
-        self._voice.send("stage", stage="measure", message="Measuring the base on the held-out questions")
+        self._voice.send(
+            "stage", stage="measure", message="Measuring the base model on the held-out questions"
+        )
         if self.order.recipe["device"] == "cuda":
             model.to("cuda")
         with learning_nothing(model):
@@ -247,7 +252,7 @@ class RetrievalFactory:
         self._voice.send("say", level="info", message=f"The base on {len(self.held_back)} questions: {words}")
 
     def trial(self, model: Any) -> Callable[[int], None]:
-        """Return a function that computes and discards a gradient for some copies of the longest example."""
+        """Return a function that computes and discards a gradient for a number of copies of the longest example."""
         longest = max(
             self.training, key=lambda row: sum(map(len, (row["query"], *row["positives"], *row["negatives"])))
         )
@@ -276,7 +281,9 @@ class RetrievalFactory:
         )
 
     def write(self, trainer: Any, dtype: torch.dtype) -> dict[str, float]:
-        """Write the complete model with the other files of its folder; return the measurements before and after."""
+        """Write the complete model, together with the other files from the base model's folder; return the
+        measurements before and after training.
+        """
         order = self.order
         draft = order.adapter.with_suffix(".new")
         model = trainer.model

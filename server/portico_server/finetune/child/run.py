@@ -1,4 +1,4 @@
-"""A training run, from the order to the adapter: the model, the memory probe, the trainer."""
+"""A training run, from the order to the trained weights: the model, the memory probe, the trainer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .retrieval import RetrievalFactory
 
 
 def run(order: TrainingOrder, voice: DaemonLink) -> None:
-    """Train from the last complete checkpoint, or from the start; send ``done`` unless the daemon asked to pause."""
+    """Train from the last complete checkpoint, or from the start. Send ``done`` unless the daemon asked to pause."""
     logging.disable_progress_bar()
     disable_progress_bars()
     recipe = order.recipe
@@ -73,12 +73,12 @@ def run(order: TrainingOrder, voice: DaemonLink) -> None:
 def _confirm_batch(
     order: TrainingOrder, bench: Any, model: Any, lora: Any, voice: DaemonLink
 ) -> tuple[int, int]:
-    """Return the micro batch that fits, and the accumulation that preserves the batch size."""
+    """Return the micro batch that fits into memory, and the accumulation steps that preserve the batch size."""
     recipe = order.recipe
     micro_batch, accumulation = recipe["micro_batch"], recipe["accumulation"]
     if micro_batch <= 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1:
         return micro_batch, accumulation
-    if recipe["device"] == "cuda" and recipe["kind"] != "qlora":  # 4-bit weights are already on the device
+    if recipe["device"] == "cuda" and recipe["kind"] != "qlora":  # 4-bit weights are already on the GPU
         model.to("cuda")
     trial_model = get_peft_model(model, lora) if lora is not None else model
     if recipe["checkpointing"]:
@@ -93,14 +93,14 @@ def _confirm_batch(
         voice.send(
             "say",
             level="warn",
-            message=f"{micro_batch} examples at once do not fit into memory: {micro_batch_limit} at once, "
-            f"{accumulation} times a step.",
+            message=f"{micro_batch} examples at a time do not fit into memory, so each step processes "
+            f"{micro_batch_limit} at a time, {accumulation} times.",
         )
     return micro_batch_limit, accumulation
 
 
 def _write(order: TrainingOrder, trainer: Any) -> dict[str, float]:
-    """Write the adapter or the whole model, completely or not at all; nothing is measured."""
+    """Write the adapter or the whole model, completely or not at all. Returns no measurements."""
     draft = order.adapter.with_suffix(".new")
     if order.recipe["kind"] == "full":
         trainer.model.config.use_cache = True

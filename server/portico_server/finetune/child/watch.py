@@ -1,4 +1,4 @@
-"""Callbacks around the steps: metrics, checkpoints, and stopping when requested or necessary."""
+"""Callbacks during training: report metrics, write checkpoints, and stop when requested or necessary."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ METRIC_NAMES = {
 """Maps the trainers' metric names to Portico's."""
 
 SPARE_CHECKPOINT_COUNT = 3
-"""Number of additional checkpoints that must fit on the disk when one is written."""
+"""Number of further checkpoints for which the disk must have space when a checkpoint is written."""
 
 
 class NotANumber(Exception):
-    """The loss is no longer a number; ``step`` is where this was detected."""
+    """The loss is no longer a number; ``step`` is the step at which this was detected."""
 
     def __init__(self, step: int) -> None:
         super().__init__(f"the loss is no longer a number at step {step}")
@@ -51,15 +51,15 @@ class NotANumber(Exception):
 
 
 class DiskFull(Exception):
-    """The disk has no space for the next checkpoint."""
+    """The disk has too little space for the next checkpoint."""
 
 
 class TrainingMonitor(TrainerCallback):  # type: ignore[misc]  # transformers has no types
-    """Reports the training of ``order`` to ``voice``."""
+    """Reports the progress of ``order`` to the daemon, through ``voice``."""
 
     def __init__(self, order: TrainingOrder, voice: DaemonLink) -> None:
         self.tokens = 0
-        """Number of tokens processed by training."""
+        """Number of tokens that training has processed."""
         self.values: dict[str, float] = {}
         """The latest value of each metric."""
         self._order = order
@@ -116,7 +116,8 @@ class TrainingMonitor(TrainerCallback):  # type: ignore[misc]  # transformers ha
         return int(self._process.memory_info().rss)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
-        if distributed.is_initialized():  # only the first process receives it; all stop after the same step
+        # only the first process receives the request; all processes stop after the same step
+        if distributed.is_initialized():
             pause_flag = torch.tensor(float(self._voice.paused.is_set()), device=args.device)
             distributed.all_reduce(pause_flag, distributed.ReduceOp.MAX)
             if pause_flag.item():
@@ -127,7 +128,7 @@ class TrainingMonitor(TrainerCallback):  # type: ignore[misc]  # transformers ha
         return control
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **_: Any) -> Any:
-        """Stop early after a number of consecutive evaluations without improvement."""
+        """Stop training after a number of consecutive evaluations without improvement."""
         gain = metrics.get("eval_ndcg_10")
         loss = metrics.get("eval_loss", math.nan) if gain is None else -gain
         self._worse = 0 if loss < self._best else self._worse + 1
@@ -139,14 +140,14 @@ class TrainingMonitor(TrainerCallback):  # type: ignore[misc]  # transformers ha
             self._voice.send(
                 "say",
                 level="info",
-                message=f"Stopped early at step {state.global_step}: {patience} consecutive evaluations were not "
-                f"better than {best}.",
+                message=f"Stopped early at step {state.global_step}: {patience} consecutive evaluations did not "
+                f"improve on {best}.",
             )
         return control
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if distributed.is_initialized():
-            distributed.barrier()  # all processes have written their parts
+            distributed.barrier()  # wait until all processes have written their parts
         if not state.is_world_process_zero:
             return
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
@@ -157,6 +158,6 @@ class TrainingMonitor(TrainerCallback):  # type: ignore[misc]  # transformers ha
         free = shutil.disk_usage(folder).free
         if free < SPARE_CHECKPOINT_COUNT * self._size:
             raise DiskFull(
-                f"the disk has {free / 1000000.0:.0f} MB free, and a checkpoint takes "
+                f"the disk has {free / 1000000.0:.0f} MB free, but a checkpoint takes "
                 f"{self._size / 1000000.0:.0f}"
             )

@@ -1,4 +1,4 @@
-"""Archives of stores: exported as a stream, and restored completely or not at all."""
+"""Archives of stores: each archive is exported as a stream, and restored completely or not at all."""
 
 from __future__ import annotations
 
@@ -31,17 +31,22 @@ from portico_server.knowledge.store_claims import registry_keys
 
 
 class StoreHost(Protocol):
-    """The operations of the stores for a restored store."""
+    """The operations on stores that restoring an archive requires."""
 
     def embedding(self, model_name: str | None) -> str: ...
 
     async def serve_restored(self, row: StoreRow, model: str) -> str | None:
-        """Serve a restored store. ``model`` is the embedding model for which vectors must be computed; "" for none."""
+        """Serve a restored store. If ``model`` is not empty, compute the vectors with this embedding model.
+
+        Return the id of the run that computes them, if any.
+        """
         ...
 
 
 class StoreArchives:
-    """Exports and restores stores. A `StoreView` must come from `Stores.get` for ``read``, which checks the rights."""
+    """Exports and restores stores. The caller must get a `StoreView` from `Stores.get` for ``read``, which checks the
+    rights.
+    """
 
     def __init__(
         self,
@@ -58,7 +63,7 @@ class StoreArchives:
         self._restore = ArchiveRestore(database, files, indexes)
 
     async def require_portable(self, row: StoreView) -> None:
-        """Raise `InvalidRequest` for a store whose archive could not be imported."""
+        """Raise `InvalidRequest` if the store has too many files for an archive that can be imported."""
         count = await self._database.read(archives.count_blobs, row.id)
         if count > MAX_STORE_BLOBS:
             raise InvalidRequest(
@@ -82,11 +87,11 @@ class StoreArchives:
         return await self._restore.open(path)
 
     async def restore(self, path: Path, name: str, caller: Principal) -> tuple[StoreView, str | None]:
-        """Create a store from an archive on disk, under its own name or under ``name``.
+        """Create a store from an archive on disk, named ``name`` or, if it is empty, as in the archive.
 
-        If the embedding model is available, the vectors of the archive are kept. Otherwise, a run computes the vectors
-        of the default model; its id is returned with the store. Raises `InvalidRequest` for an invalid archive, and
-        `Conflict` if the name is in use.
+        If the embedding model is available, the vectors of the archive are kept. Otherwise, a run computes vectors
+        with the default model, and its id is returned with the store. Raises `InvalidRequest` for an invalid archive,
+        and `Conflict` if the name is in use.
         """
         archive = await self._restore.open(path)
         try:
@@ -111,7 +116,7 @@ class StoreArchives:
         owner = owner_of(caller)
         async with self._registry.claims.hold(
             owner, f"store/{name}"
-        ):  # fails before the whole archive is read
+        ):  # raises a conflict before the whole archive is read
             pass
         is_here = manifest.vectors and self._is_embedding(manifest.embedding_model)
         now = time.time()
@@ -132,11 +137,11 @@ class StoreArchives:
             claim=claim_of(owner, name),
             links=manifest.links,
             search=manifest.search,
-            linked_to=0 if manifest.links else None,  # links are created again from the chunks
+            linked_to=0 if manifest.links else None,  # links are rebuilt from the chunks
         )
 
     async def _is_free(self, name: str, owner: str | None) -> bool:
-        """Return whether the name of the store's chat app is free."""
+        """Return whether the store's chat app can have this name."""
         try:
             async with self._registry.claims.hold(owner, name):
                 return True

@@ -7,7 +7,7 @@ from typing import Final
 
 ARCHIVE_FORMAT: Final = "portico-store"
 ARCHIVE_VERSION: Final = 1
-"""Version of the archive format. Increased whenever an older Portico could not read archives of a newer one."""
+"""Version of the archive format. Increased whenever the format changes so that an older Portico could not read it."""
 
 MAX_STORE_BLOBS: Final = 250_000
 """Maximum number of different file contents in an archive of a store."""
@@ -17,14 +17,14 @@ CHUNKS_NAME: Final = "chunks.jsonl"
 VECTORS_NAME: Final = "vectors.bin"
 """Entry with the vectors of the chunks, in the order of ``chunks.jsonl``.
 
-For each chunk: four bytes with the length of its vector, then the vector. Little-endian; float32. The length is 0 for
-a chunk without a vector.
+For each chunk: four bytes with the length of its vector in bytes, then the vector. Little-endian; float32. The length
+is 0 for a chunk without a vector.
 """
 
 BLOB_NAME: Final = re.compile(r"blobs/([0-9a-f]{64})")
 
 PAGE_ROWS: Final = 500
-"""Maximum number of rows in memory."""
+"""Maximum number of rows read into memory at a time."""
 
 PAGE_BYTES: Final = 16 * 1024 * 1024
-"""Bytes of rows after which a page is written before more rows are read."""
+"""Number of bytes after which a page of rows is written before more rows are read."""

@@ -1,4 +1,4 @@
-"""Reads the archive of a store, and validates everything before anything is written."""
+"""Reads the archive of a store, and validates each part before the restore uses it."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ MAX_COMPRESSION_RATIO = 200
 """Maximum compression ratio of an archive."""
 
 MAX_LINE_BYTES = 16 * 1024 * 1024
-"""Maximum length of a line, in bytes."""
+"""Maximum length of a JSON line, in bytes."""
 
 MAX_LINE_PARTS = 10_000
-"""Maximum number of objects, lists and values in a line."""
+"""Maximum number of objects, lists and values in a JSON line."""
 
 MAX_VECTOR_BYTES = 4 * 65_536
 """Maximum size of a vector, in bytes."""
@@ -67,7 +67,7 @@ class StoreArchiveReader:
 
     def __init__(self, path: Path) -> None:
         self.read_bytes = 0
-        """Bytes of the lines read so far."""
+        """Number of bytes of all lines read so far."""
         self._archive = ArchiveReader(
             path, _belongs, MAX_COMPRESSION_RATIO, refused, max_entries=MAX_STORE_BLOBS + 4
         )
@@ -84,7 +84,7 @@ class StoreArchiveReader:
         self._archive.close()
 
     def files(self) -> Iterator[StoreFileRow]:
-        """Yield the files in order, with the ids from the daemon that wrote them, and without a store."""
+        """Yield the files in order, with the ids from the daemon that wrote the archive, and without a store id."""
         for number, value in self._lines(FILES_NAME):
             with self._archive.naming(f"line {number} of {FILES_NAME}"):
                 file = StoreFileRow(
@@ -128,7 +128,7 @@ class StoreArchiveReader:
             yield item
 
     def blob(self, sha256: str) -> IO[bytes]:
-        """Open the bytes of a file. The caller must check them against the digest."""
+        """Open the bytes of a file. The caller must verify them against their SHA-256."""
         return self._archive.raw(f"blobs/{sha256}")
 
     def _vectors(self) -> Iterator[bytes]:
@@ -207,7 +207,7 @@ def _manifest(value: dict[str, Any]) -> ArchiveManifest:
 
 
 refused = refusal("imported")
-"""The error for an archive that is rejected."""
+"""Return the error for a rejected archive."""
 
 
 def _text(value: Mapping[str, Any], name: str) -> str:

@@ -35,7 +35,7 @@ _BLOCK_BYTES = 1024 * 1024
 
 @dataclass(slots=True)
 class _Written:
-    """The part of a store that has been written but is not yet visible."""
+    """The part of a restored store that has been written but is not visible yet."""
 
     files: list[tuple[FileRow, StoreFileRow]] = field(default_factory=list)
     ids: dict[str, str] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class _Written:
     bytes: int = 0
 
     def note(self, chunks: Sequence[tuple[str, str, int]]) -> None:
-        """Record chunks as (group, file, id); consecutive ids form one range."""
+        """Record chunks as (group, file, id). Consecutive ids of the same group and file form one range."""
         for group, file, chunk in chunks:
             if self.runs and self.runs[-1][:2] == (group, file) and self.runs[-1][3] + 1 == chunk:
                 self.runs[-1] = (group, file, self.runs[-1][2], chunk)
@@ -73,9 +73,9 @@ class ArchiveRestore:
     ) -> StoreRow:
         """Create ``store``, a row that does not exist yet, with everything in the archive.
 
-        ``claim`` locks the names of the store while it is created. ``is_known_model`` returns whether an embedding
-        model is available. Vectors of unavailable models are left out; the store then gets vectors of
-        ``next_embedding_model``. Raises `InvalidRequest`, `Conflict`, `Unavailable`.
+        ``claim`` locks the names of the store while the store is created. ``is_known_model`` returns whether an
+        embedding model is available. Vectors of unavailable models are left out. Raises `InvalidRequest`, `Conflict`,
+        `Unavailable`.
         """
         progress = _Written()
         group_rows = [
@@ -176,7 +176,7 @@ def _group_model(model: str | None, is_known_model: Callable[[str], bool]) -> st
 
 
 async def _pages(archive: StoreArchiveReader, items: Iterator[T]) -> AsyncIterator[list[T]]:
-    """Yield ``items`` of the archive in pages, each read in a worker thread."""
+    """Yield ``items`` from the archive in pages, each read in a worker thread."""
 
     def read() -> list[T]:
         page: list[T] = []
@@ -197,7 +197,7 @@ async def _blocks(blob: IO[bytes], name: str) -> AsyncIterator[bytes]:
             block = await pools.UPLOADS.run(blob.read, _BLOCK_BYTES)
         except PorticoError:
             raise
-        except Exception as error:  # zipfile may raise errors of zlib and struct
+        except Exception as error:  # zipfile can raise errors of zlib and struct
             raise refused(f"the bytes of '{name}' are damaged") from error
         if not block:
             return

@@ -1,4 +1,4 @@
-"""Writes the archive of a store as a stream, without storing it on disk or in memory as a whole."""
+"""Writes the archive of a store as a stream. The archive is never complete on disk or in memory."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ from portico_server.knowledge.files import FileStorage
 
 
 class ArchiveWriter:
-    """Writes one store. With ``vectors``, the archive contains its vectors, which then need not be computed again.
+    """Writes the archive of one store. With ``vectors``, the archive contains the store's vectors, so that an import
+    need not compute them again.
 
-    Files added during the export are left out; files removed during the export are left out with their chunks.
+    Files added during the export may be left out; files removed during the export are left out with their chunks.
     """
 
     def __init__(self, store: StoreRow, database: Database, files: FileStorage, *, vectors: bool) -> None:
@@ -52,7 +53,7 @@ class ArchiveWriter:
                 async for piece in pieces:
                     yield piece
         finally:
-            self._archive.close()  # even if the client has disconnected
+            self._archive.close()  # also if the client has disconnected
 
     async def _write_all(self) -> Blocks:
         group_rows = await self._database.read(groups.of_store, self._store.id)
@@ -111,7 +112,7 @@ class ArchiveWriter:
             chunk_ids = self._chunks[i : i + PAGE_ROWS]
             page = await self._database.read(archives.chunk_page, chunk_ids, self._models)
             vector_data = {item.id: item.data or b"" for item in page}
-            # A chunk that was removed in the meantime keeps its position.
+            # A chunk that was removed during the export keeps its place, without a vector.
             vectors = [vector_data.get(chunk, b"") for chunk in chunk_ids]
             yield b"".join(len(data).to_bytes(4, "little") + data for data in vectors)
 

@@ -28,16 +28,16 @@ MAX_OVERLAP_COLUMNS = 100
 """Default maximum overlap with the previous chunk, in columns."""
 
 Chunker: TypeAlias = Callable[[Iterable[Part], int, int], list[Part]]
-"""``(parts, size, overlap) -> chunks``, sizes in columns."""
+"""``(parts, size, overlap) -> chunks``, with ``size`` and ``overlap`` in columns."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkingStrategy:
     """A named chunker with its description and default sizes.
 
-    A strategy that needs a model cuts the pieces that the model receives. With a ``form``, a chat model writes the
-    chunks. A strategy that ``embeds`` merges pieces by their vectors. The pieces of a ``late`` strategy are the
-    chunks, and their vectors are computed with the whole document in view.
+    If a strategy needs a model, ``chunk`` cuts the document into the pieces that the model receives. With a
+    ``prompt``, a chat model writes the chunks. A strategy that ``embeds`` merges pieces by their vectors. The pieces
+    of a ``late`` strategy are the chunks, and their vectors are computed with the whole document in view.
     """
 
     name: str
@@ -135,15 +135,23 @@ STRATEGIES = (
     ChunkingStrategy(
         "coarse",
         sentences.chunk_sentences,
-        "Sentences up to 1024 tokens, 100 shared (CoarseChunk)",
+        "Sentences up to 1024 tokens, overlapping by 100 (CoarseChunk)",
         4_096,
         400,
     ),
     ChunkingStrategy(
-        "medium", sentences.chunk_sentences, "Sentences up to 256 tokens, 25 shared (MediumChunk)", 1_024, 100
+        "medium",
+        sentences.chunk_sentences,
+        "Sentences up to 256 tokens, overlapping by 25 (MediumChunk)",
+        1_024,
+        100,
     ),
     ChunkingStrategy(
-        "fine", sentences.chunk_sentences, "Sentences up to 128 tokens, 12 shared (FineChunk)", 512, 48
+        "fine",
+        sentences.chunk_sentences,
+        "Sentences up to 128 tokens, overlapping by 12 (FineChunk)",
+        512,
+        48,
     ),
     ChunkingStrategy(
         "semantic",
@@ -202,7 +210,7 @@ STRATEGIES = (
         prompts.CONTEXTUAL,
     ),
 )
-"""The built-in chunkers, one entry each. To add a chunker, add a file and an entry."""
+"""The built-in chunkers. To add a chunker, add a file and an entry to this list."""
 
 
 def _accept(strategy: Any) -> ChunkingStrategy:
@@ -217,7 +225,7 @@ CHUNKERS = PluginTable(
 """All chunkers by name, including those of plugins."""
 
 COLUMNS_PER_TOKEN = 4
-"""Estimated columns per token for ``static``: four Latin letters or two Chinese characters per token of a GPT
+"""Estimated columns per token for ``static``, which is four Latin letters or two Chinese characters per token of a GPT
 tokenizer.
 """
 
@@ -233,9 +241,10 @@ _STATIC_LIMITS = {"max_chunk_size_tokens": (100, 4096, 800), "chunk_overlap_toke
 def check_chunking(strategy: Any, *, by_model: bool = False) -> dict[str, Any]:
     """Return a ``chunking_strategy`` in its full form. Raise `InvalidRequest` that names the invalid field.
 
-    ``{"type": "auto"}`` chooses by format; ``{"type": "static", "static": {…}}`` is OpenAI's. Portico's own types are
-    the names in `CHUNKERS`, with ``size`` and ``overlap`` in columns, and ``model`` for those that need a model. Those
-    are only for chunk groups (``by_model``), because a store's own chunks must not wait for a model.
+    ``{"type": "auto"}`` chooses the chunker by file format; ``{"type": "static", "static": {…}}`` is OpenAI's.
+    Portico's own types are the names in `CHUNKERS`, with ``size`` and ``overlap`` in columns, and ``model`` if the
+    strategy needs a model. Strategies that need a model are allowed only for chunk groups (``by_model``), because a
+    store's own chunks must not wait for a model.
     """
     if strategy is None:
         return {"type": "auto"}
@@ -288,13 +297,13 @@ def check_chunking(strategy: Any, *, by_model: bool = False) -> dict[str, Any]:
 
 
 def needs_model(strategy: Mapping[str, Any]) -> bool:
-    """Return whether a checked strategy needs a model for its chunks."""
+    """Return whether the chunks of a validated strategy require a model."""
     chunking_strategy = CHUNKERS.get(strategy["type"])
     return chunking_strategy is not None and chunking_strategy.needs_model
 
 
 def is_late(strategy: Mapping[str, Any]) -> bool:
-    """Return whether the vectors of a checked strategy's chunks are computed with the whole document in view."""
+    """Return whether the vectors of a validated strategy's chunks are computed with the whole document in view."""
     chunking_strategy = CHUNKERS.get(strategy["type"])
     return chunking_strategy is not None and chunking_strategy.late
 
@@ -302,21 +311,22 @@ def is_late(strategy: Mapping[str, Any]) -> bool:
 def _check_model_fields(
     usual: ChunkingStrategy, strategy: Mapping[str, Any], *, by_model: bool
 ) -> dict[str, Any]:
-    """Check the fields of a strategy that needs a model. An empty ``model`` is the embedding model of the group.
+    """Validate the fields of a strategy that needs a model. An empty ``model`` means the embedding model of the group.
 
-    ``late`` has no ``model`` field, because a search compares its vectors: the group's embedding model computes them.
+    ``late`` has no ``model`` field: the group's embedding model must compute its vectors, because searches compare
+    them.
     """
     if not by_model:
         raise InvalidRequest(
-            f"The chunking strategy '{usual.name}' needs a model for every piece, so it requires a chunk "
-            f"group beside the store's own chunks: portico stores groups add STORE {usual.name} --strategy "
-            f"{usual.name}",
+            f"The chunking strategy '{usual.name}' calls a model for every piece, so it is allowed only for "
+            "a chunk group in addition to the store's own chunks: portico stores groups add STORE "
+            f"{usual.name} --strategy {usual.name}",
             param="chunking_strategy.type",
         )
     if usual.late:
         if strategy.get("model"):
             raise InvalidRequest(
-                "The chunking strategy 'late' has no model of its own: set the embedding model of the group "
+                "The chunking strategy 'late' has no 'model' field: set the embedding model of the group "
                 "instead.",
                 param="chunking_strategy.model",
             )
@@ -338,7 +348,8 @@ def _check_model_fields(
 
 
 def chunk_parts(parts: Iterable[Part], strategy: Mapping[str, Any], default: str) -> list[Part]:
-    """Split ``parts`` into chunks by a checked strategy; ``default`` names the chunker of the format.
+    """Split ``parts`` into chunks by a validated strategy. ``default`` is the name of the chunker for the file's
+    format.
 
     Raises `InvalidRequest` if the chunker belongs to a plugin that is missing or cannot be loaded.
     """

@@ -15,7 +15,9 @@ from portico_server.knowledge.chunk.units import chunk_units, split_lines, units
 from portico_server.knowledge.document import Part
 
 MAX_PARSED_CHARS = 1_000_000
-"""Maximum length of Python that is parsed, in characters: its tree needs a hundred times the memory of the text."""
+"""Maximum length of Python source that is parsed, in characters: its syntax tree needs a hundred times the memory of
+the text.
+"""
 
 MAX_SYMBOLS = 3
 """Maximum number of definition names listed for a chunk."""
@@ -35,7 +37,7 @@ _DEFINES = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class _Definition:
-    """A piece of code, the names it defines, and the smaller units it consists of."""
+    """A piece of code, the names it defines, and the smaller definitions in it."""
 
     span: Span
     names: tuple[str, ...] = ()
@@ -43,9 +45,10 @@ class _Definition:
 
 
 def chunk_code(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
-    """Pack definitions up to ``size`` columns; split wider ones by methods, then by lines. ``symbol`` names them.
+    """Pack definitions up to ``size`` columns; split wider definitions by methods, then by lines.
 
-    Definitions do not overlap; the lines of a split definition do.
+    The chunk's ``symbol`` lists the names it defines. Definitions do not overlap, but the line groups of a split
+    definition do.
     """
     chunks: list[Part] = []
     for part in parts:
@@ -69,7 +72,7 @@ def chunk_code(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
 def _with_symbols(
     text: str, units: Sequence[_Definition], size: int, overlap: int
 ) -> Iterator[tuple[Span, str]]:
-    """Yield the spans of neighbouring units, with the names that they define."""
+    """Yield the spans of consecutive definitions, each with the names that they define."""
     start, end = units[0].span[0], units[-1].span[1]
     if width(text[start:end]) <= size:
         spans = [(start, end)]
@@ -93,10 +96,12 @@ def _definitions(text: str) -> Sequence[_Definition]:
     if len(text) <= MAX_PARSED_CHARS and _PYTHON.search(text):
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # caused by escapes and comparisons in the file
+                warnings.simplefilter(
+                    "ignore"
+                )  # escapes and comparisons in the parsed file can cause warnings
                 tree = ast.parse(text)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
-            pass  # another language, or the syntax of another Python version
+            pass  # not Python, or the syntax of another Python version
         else:
             return _statement_units(tree.body, (0, len(text)), _line_offsets(text), "")
     return [_Definition(span, _defined_names(text, span)) for span in _blocks(text)]
@@ -105,7 +110,7 @@ def _definitions(text: str) -> Sequence[_Definition]:
 def _statement_units(
     body: Sequence[ast.stmt], span: Span, offsets: Sequence[int], above: str
 ) -> tuple[_Definition, ...]:
-    """Return units that cover ``span``: the statements in it, each with the text before it."""
+    """Return definitions that cover ``span``: the statements in it, each with the text that precedes it."""
     units: list[_Definition] = []
     begin, end = span
     for i, item in enumerate(body):
@@ -128,7 +133,9 @@ def _statement_units(
 
 
 def _line_offsets(text: str) -> list[int]:
-    """Return the offset of each line by its number from 0, and the end."""
+    """Return the offset of each line, followed by the length of the text if its last line does not end with a line
+    break.
+    """
     offsets = [0]
     offsets.extend(match.end() for match in re.finditer("\n", text))
     if offsets[-1] != len(text):

@@ -17,7 +17,9 @@ _TURN = re.compile(
 
 
 def chunk_dialogue(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
-    """Pack turns (``Name: what was said``) up to ``size`` columns, and repeat the last ones."""
+    """Pack turns (``Name: what was said``) up to ``size`` columns. Each chunk repeats the last turns of the previous
+    chunk.
+    """
     return chunk_units(parts, _turns, size, overlap)
 
 
@@ -26,7 +28,7 @@ def _turns(text: str) -> Iterable[Span]:
 
 
 def chunk_subtitles(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
-    """Pack cues up to ``size`` columns, and repeat the last ones."""
+    """Pack cues up to ``size`` columns. Each chunk repeats the last cues of the previous chunk."""
     chunks: list[Part] = []
     for run in group_adjacent(parts, lambda part, other_part: part.place.heading == other_part.place.heading):
         chunks.extend(chunk_runs(run, size, overlap))
@@ -48,5 +50,6 @@ def chunk_questions(parts: Iterable[Part], size: int, overlap: int) -> list[Part
 
 def _pairs(text: str) -> Iterable[Span]:
     starts = [match.start() for match in _QUESTION_MARK.finditer(text)]
-    # Without markers, a line that is a question starts a unit, such as a heading in an FAQ.
+    # If no question is marked as such, each line that is a question starts a unit, for example a heading in
+    # an FAQ.
     return units_from(text, starts or [match.start() for match in _QUESTION_LINE.finditer(text)])

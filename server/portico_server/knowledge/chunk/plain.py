@@ -67,19 +67,19 @@ def _split_at_level(text: str, span: Span, level: int) -> Iterator[Span]:
 
 
 def chunk_windows(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
-    """Return windows of up to ``size`` columns, each starting halfway through the previous window or ``overlap``
-    earlier.
+    """Return windows of up to ``size`` columns. Each overlaps the previous window by half of ``size``, or by
+    ``overlap`` columns if that is more.
     """
     return chunk_sentences(parts, size, max(overlap, size // 2))
 
 
-# A word with the white space after it; each East Asian character counts separately.
+# A word with the white space after it. Each East Asian character counts as a word.
 _EAST = r"\u2e80-\u9fff\uac00-\ud7ff\uf900-\ufaff\uff00-\uffef"
 _WORD = re.compile(rf"[{_EAST}]\s*|[^\s{_EAST}]+\s*|\s+")
 
 
 def chunk_tokens(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
-    """Pack words up to ``size`` columns; four columns are about a token."""
+    """Pack words up to ``size`` columns, where four columns are about one token."""
     chunks: list[Part] = []
     for part in parts:
         units = cut_wide(part.text, _words(part.text), size)
@@ -110,7 +110,7 @@ def _windows(text: str, size: int, overlap: int) -> Iterator[Span]:
         end = reach(text, start, length, size)
         while end > start + 1 and inside_grapheme(text, end):
             end -= 1
-        if end == start + 1:  # a grapheme wider than a chunk stays whole
+        if end == start + 1:  # a grapheme that is wider than a chunk is not split
             while end < length and inside_grapheme(text, end):
                 end += 1
         yield start, end
@@ -150,7 +150,7 @@ def chunk_formulas(parts: Iterable[Part], size: int, overlap: int) -> list[Part]
 
 
 def _formula_units(text: str) -> Iterator[Span]:
-    """Yield sentences, merging those that a formula spans."""
+    """Yield spans of sentences. Sentences that share a formula are merged."""
     formulas = [(match.start(), match.end(), match["shown"] is not None) for match in _FORMULA.finditer(text)]
     begin = 0
     at = 0

@@ -1,4 +1,4 @@
-"""The prompts with which a chat model writes chunks for a piece of a document, and the parsing of its answers."""
+"""The prompts with which a chat model writes chunks for a piece of a document, and functions that parse the answers."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from portico_server.knowledge.chunk.sentences import sentences
 from portico_server.knowledge.document import Part
 
 ReadAnswer: TypeAlias = Callable[[str, Part], list[str]]
-"""``(answer, piece) -> texts``: extracts the chunks from a model's answer."""
+"""``(answer, piece) -> texts``: returns the chunks in a model's answer."""
 
 _BULLET = re.compile(r"^\s*(?:[-*•]|\d{1,3}[.)、])\s*")
-"""Bullets and numbers that models put before list items."""
+"""Bullets and numbers that models write before list items."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkPrompt:
-    """A prompt for writing chunks: ``task`` names the built-in prompt.
+    """A prompt for writing chunks. ``task`` is the name of the built-in prompt.
 
-    ``max_tokens`` limits the answer, ``read`` extracts its chunks, and ``around`` is the number of characters of the
-    surrounding document shown with the piece.
+    ``max_tokens`` limits the answer, and ``read`` returns the chunks in the answer. The prompt shows ``context_chars``
+    characters of the surrounding document in addition to the piece.
     """
 
     task: str
@@ -34,13 +34,13 @@ class ChunkPrompt:
 
     @property
     def instruction(self) -> str:
-        """The instruction for the model."""
+        """The system message for the model."""
         return builtin.system(self.task)
 
 
 def answer_text(answer: str, *, cut: bool) -> str:
-    """Return the answer without the model's reasoning. An answer ``cut`` at its limit ends at the last whole sentence
-    or line.
+    """Return the answer without the model's reasoning. If the answer was ``cut`` off at the token limit, its
+    incomplete last sentence or line is removed.
     """
     text = without_thought(answer)
     if not cut or not text:
@@ -74,7 +74,7 @@ _KEYWORD_SEPARATOR = re.compile(r"\s*[,，、;；]\s*")
 
 
 def _read_keywords(answer: str, piece: Part) -> list[str]:
-    """Return the keywords as one text. Some models separate keywords with commas although lines were requested."""
+    """Return the keywords as one text. Models may separate keywords with commas although the prompt asks for lines."""
     keywords = [
         term.strip(" .。\"'") for line in answer_lines(answer) for term in _KEYWORD_SEPARATOR.split(line)
     ]
@@ -90,7 +90,7 @@ KEYWORDS = ChunkPrompt(
 
 
 MAX_QUESTIONS = 10
-"""Maximum number of pairs kept from one answer."""
+"""Maximum number of question-answer pairs kept from one answer."""
 
 _PAIR = re.compile(
     r"^\W*(?:\d{1,2}\W+)?(?:Q|Question|问|問|问题|問題)\W{0,3}\d{0,2}\W{0,3}[:：]\W*?(?P<question>\w[^\n]*)\n+"
@@ -128,8 +128,9 @@ PROPOSITIONS = ChunkPrompt(
 """One self-contained fact per chunk. Source: T. Chen et al., Dense X Retrieval, 2023."""
 
 
-# Contextual: each passage follows a sentence about its place in the document. Contextual Retrieval,
-# Anthropic, 2024: a passage that says "it rose by 3 %" is found by the name of the company.
+# Contextual: each passage is preceded by a sentence about its place in the document. Source: Contextual
+# Retrieval, Anthropic, 2024. A search for the name of the company then finds a passage that says only "it
+# rose by 3 %".
 
 
 MAX_CONTEXT_CHARS = 400
@@ -137,7 +138,7 @@ MAX_CONTEXT_CHARS = 400
 
 
 def _read_context(answer: str, piece: Part) -> list[str]:
-    """Return the passage below its context; the passage itself is always kept."""
+    """Return the context followed by the passage. If the answer is empty, return the passage alone."""
     prefix = " ".join(answer.split())[:MAX_CONTEXT_CHARS]
     return [f"{prefix}\n\n{piece.text}" if prefix else piece.text]
 

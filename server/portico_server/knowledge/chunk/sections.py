@@ -21,7 +21,7 @@ from portico_server.knowledge.chunk.units import (
 from portico_server.knowledge.document import Part
 
 MIN_SECTION_COLUMNS = 200
-"""Minimum width of a section in columns. A narrower one is joined with the next section of the same or a deeper
+"""Minimum width of a section in columns. A narrower section is joined with the next section of the same or a deeper
 level.
 """
 
@@ -30,7 +30,7 @@ _BLANK_LINES = re.compile(r"\n[ \t]*\n\s*")
 
 
 def chunk_markdown(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
-    """Pack blocks up to ``size`` columns; split wider ones: prose by sentences, code by lines, tables by rows."""
+    """Pack blocks up to ``size`` columns. Split wider blocks: prose by sentences, code by lines, tables by rows."""
     chunks: list[Part] = []
     for part in join_short_sections(parts, size):
         chunks.extend(divide_markdown(part, size, overlap))
@@ -50,15 +50,17 @@ def divide_markdown(part: Part, size: int, overlap: int) -> list[Part]:
 
 
 def join_short_sections(parts: Iterable[Part], size: int) -> Iterator[Part]:
-    """Join sections that are too short to be found on their own with the next section, under their common headings."""
+    """Join sections that are too short for a search to find with the section that follows, under the headings they
+    share.
+    """
     held_part: Part | None = None
     for part in parts:
         if held_part is None:
             held_part = part
         elif _can_join(held_part, part, size):
             is_alone = "\n" not in held_part.text.strip() and bool(held_part.place.heading)
-            # A title alone above its first section belongs to that section; otherwise the passage is about
-            # both.
+            # A heading without text belongs to the section that follows. Otherwise, the joined passage covers
+            # both sections and gets only the headings they share.
             heading = (
                 part.place.heading
                 if is_alone
@@ -79,7 +81,7 @@ def _can_join(held_part: Part, part: Part, size: int) -> bool:
         return False
     above, below = held_part.place.heading, part.place.heading
     if below[: len(above)] == above:
-        return True  # a short introduction of the section that it opens
+        return True  # a short introduction belongs to the section that follows it
     beside = len(below) == len(above) and below[:-1] == above[:-1]
     return beside and width(held_part.text) + width(part.text) <= size
 
@@ -94,7 +96,9 @@ def _shared_heading(heading: tuple[str, ...], other_heading: tuple[str, ...]) ->
 
 
 def markdown_blocks(text: str, size: int) -> Iterator[Span]:
-    """Yield the blocks between empty lines, keeping code fences whole."""
+    """Yield the spans of blocks, which are separated by empty lines. Fenced code is one block unless it is wider than
+    ``size``.
+    """
     at = 0
     while (opened_match := _FENCE.search(text, at)) is not None:
         yield from _prose_blocks(text, at, opened_match.start(), size)
@@ -150,7 +154,9 @@ _HEADING = re.compile(
 
 
 def chunk_outline(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
-    """Return sections of up to ``size`` columns; their title is the innermost heading of all their chunks."""
+    """Return sections of up to ``size`` columns. The title of a section is the innermost heading of each of its
+    chunks.
+    """
     chunks: list[Part] = []
     for part in parts:
         text = part.text
@@ -171,7 +177,7 @@ def _with_heading(item: Part, title: str) -> Part:
 
 
 def chunk_pages(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
-    """Return whole pages, never two in one chunk; split pages wider than ``size`` columns between sentences."""
+    """Return whole pages, never two in one chunk. Split pages wider than ``size`` columns between sentences."""
     chunks: list[Part] = []
     for run in group_adjacent(
         parts, lambda part, other_part: part.place.page == other_part.place.page is not None
@@ -181,8 +187,8 @@ def chunk_pages(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
 
 
 def chunk_slides(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
-    """Return whole slides; split those wider than ``size`` columns between lines, and repeat the first line above each
-    piece.
+    """Return whole slides. Split slides wider than ``size`` columns between lines, and repeat the slide's first line
+    above each piece.
     """
     chunks: list[Part] = []
     for part in parts:
@@ -225,7 +231,9 @@ def _clauses(text: str) -> Iterable[Span]:
 
 
 def _clause_starts(text: str, marks: list[int], chapters: set[int]) -> Iterator[int]:
-    """Yield the starts of clauses. A chapter's title belongs to its first clause, unless other text separates them."""
+    """Yield the starts of clauses. A chapter's title belongs to the first clause, unless other text separates the
+    two.
+    """
     before: int | None = None
     for mark in marks:
         titles = before is not None and before in chapters and text.count("\n", before, mark) <= 3

@@ -9,8 +9,8 @@ from portico_server.knowledge.chunk.spans import Span, around_tables, carve, cut
 from portico_server.knowledge.document import Part
 
 # A sentence ends after a Chinese full stop, question mark, exclamation mark or semicolon, including closing
-# quotes and brackets; after a Latin one followed by white space; or at an empty line. The lookbehinds keep
-# matching linear: a long run of marks or white space is examined once, not from each of its positions.
+# quotes and brackets; after a Latin mark followed by white space; or at an empty line. The lookbehinds keep
+# matching linear: a long run of marks or white space is examined once, not again from each position in it.
 _SENTENCE_END = re.compile(
     r"[。！？；…]+[”’」』）》】\"')\]]*\s*"
     r"|(?<![.!?])[.!?]++[\"'”’)\]]*+\s+"
@@ -23,7 +23,9 @@ _ABBREVIATION = re.compile(
 
 
 def sentences(text: str, start: int = 0, end: int | None = None) -> Iterator[Span]:
-    """Yield the spans of sentences, which cover the text; white space after a sentence belongs to it."""
+    """Yield the spans of sentences. The spans cover the whole text; white space after a sentence belongs to the
+    sentence.
+    """
     end = len(text) if end is None else end
     begin = start
     for match in _SENTENCE_END.finditer(text, start, end):
@@ -43,7 +45,7 @@ def sentences(text: str, start: int = 0, end: int | None = None) -> Iterator[Spa
 
 
 def cut_wide(text: str, spans: Iterable[Span], size: int) -> Iterator[Span]:
-    """Yield the same spans, splitting those wider than a chunk."""
+    """Yield the spans; split spans wider than ``size`` columns."""
     for span in spans:
         if width(text[span[0] : span[1]]) > size:
             yield from cut(text, span, size)
@@ -52,7 +54,7 @@ def cut_wide(text: str, spans: Iterable[Span], size: int) -> Iterator[Span]:
 
 
 def chunk_sentences(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
-    """Pack sentences up to ``size`` columns. Short parts under the same heading are not joined, so pages stay
+    """Pack sentences up to ``size`` columns. Short parts under the same heading are not joined, so that pages stay
     separate.
     """
 

@@ -1,4 +1,6 @@
-"""Spans of a text: their widths, where sentences and other units begin, and how they are packed into chunks."""
+"""Spans of a text: functions that measure spans, find where units such as sentences begin, and pack units into
+chunks.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +31,8 @@ def width(text: str) -> int:
 def inside_grapheme(text: str, at: int) -> bool:
     """Return whether a cut before ``text[at]`` would split what a reader sees as one character.
 
-    Implements the rules of Unicode's annex 29 that matter in practice: marks and joiners stay with their
-    base, skin tones with their emoji, flags are pairs, Hangul syllables are whole, ``\\r\\n`` is one.
+    Implements the rules of Unicode's annex 29 that matter in practice: marks and joiners stay with their base
+    character, and skin tones with their emoji; a flag, a Hangul syllable and ``\\r\\n`` each count as one character.
     """
     if not 0 < at < len(text):
         return False
@@ -56,7 +58,7 @@ def _is_flag(character: str) -> bool:
 
 
 def cut(text: str, span: Span, size: int) -> Iterator[Span]:
-    """Split a span into pieces of at most ``size`` columns: at a line, a comma or a space, otherwise between two
+    """Split a span into pieces of at most ``size`` columns: after a line break, comma or space, otherwise between two
     characters.
     """
     start, end = span
@@ -72,7 +74,7 @@ def cut(text: str, span: Span, size: int) -> Iterator[Span]:
             stop = weak
         while stop > start + 1 and inside_grapheme(text, stop):
             stop -= 1
-        if stop == start + 1:  # a grapheme wider than a chunk stays whole
+        if stop == start + 1:  # a grapheme that is wider than a chunk is not split
             while stop < end and inside_grapheme(text, stop):
                 stop += 1
         yield start, stop
@@ -80,8 +82,8 @@ def cut(text: str, span: Span, size: int) -> Iterator[Span]:
 
 
 def reach(text: str, start: int, end: int, size: int) -> int:
-    """Return the furthest end at which the span from ``start`` is at most ``size`` columns wide; at least one
-    character.
+    """Return the furthest end at which the span from ``start`` is at most ``size`` columns wide. The span contains at
+    least one character.
     """
     stop = min(end, start + size)
     while stop > start + 1 and (over := width(text[start:stop]) - size) > 0:
@@ -90,13 +92,13 @@ def reach(text: str, start: int, end: int, size: int) -> int:
 
 
 def pack(text: str, units: Iterable[Span], size: int, overlap: int) -> list[Span]:
-    """Pack consecutive units up to ``size`` columns; each pack repeats the last units of the previous one, up to
-    ``overlap``.
+    """Pack consecutive units up to ``size`` columns. Each pack repeats the last units of the previous pack, up to
+    ``overlap`` columns.
     """
     packs: list[Span] = []
     pending_spans: list[tuple[Span, int]] = []
     total = 0
-    fresh = False  # whether the pack contains a unit that the previous pack does not
+    fresh = False  # whether the pack contains a unit that is not repeated from the previous pack
     for unit in units:
         wide = width(text[unit[0] : unit[1]])
         if pending_spans and fresh and total + wide > size:
@@ -124,8 +126,8 @@ def _overlapping(
 
 
 def strip(text: str, span: Span, *, is_indented: bool = False) -> Span:
-    """Return the span without white space at its ends. ``is_indented`` keeps the indentation of its first line, as in
-    code.
+    """Return the span without white space at its ends. ``is_indented`` keeps the indentation of the first line, as
+    needed for code.
     """
     start, end = span
     while end > start and text[end - 1].isspace():
@@ -140,9 +142,10 @@ def strip(text: str, span: Span, *, is_indented: bool = False) -> Span:
 
 
 def carve(part: Part, spans: Iterable[Span], *, is_indented: bool = False, above: str = "") -> list[Part]:
-    """Return the spans of a part as separate parts: ``text[start:end]`` of the document, with page, heading and line.
+    """Return the spans of a part as separate parts, each with its page, heading, line and position in the document.
 
-    ``above`` is repeated above spans that begin after it. It is part of their text; their place is that of the span.
+    ``above`` is text from the beginning of the part, such as a header. It is repeated before the text of each span
+    that begins after it; the position of the new part remains that of the span.
     """
     text, place = part.text, part.place
     chunks: list[Part] = []
@@ -152,7 +155,7 @@ def carve(part: Part, spans: Iterable[Span], *, is_indented: bool = False, above
         if start >= end:
             continue
         if line is not None:
-            # Spans overlap, so a span may begin before the position up to which lines have been counted.
+            # Spans overlap, so a span can begin before the position up to which lines have been counted.
             line += (
                 text.count("\n", counted_offset, start)
                 if start >= counted_offset
@@ -171,7 +174,7 @@ def carve(part: Part, spans: Iterable[Span], *, is_indented: bool = False, above
 def carve_each(
     part: Part, pairs: Iterable[tuple[Span, T]], *, is_indented: bool = False
 ) -> list[tuple[Part, T]]:
-    """Apply `carve` to spans that each have an associated value.
+    """Apply `carve` to spans, each with a value, and return the new parts with the values of their spans.
 
     Pass all spans of a long part in one call, because lines are counted from the previous span.
     """
@@ -198,11 +201,12 @@ _NUMBER = re.compile(r"[\d.,:/%€$£+() -]*\d[\d.,:/%€$£+() -]*")
 def around_tables(
     part: Part, size: int, prose: Callable[[Part, Span], list[Part]], *, is_ruled: bool
 ) -> list[Part]:
-    """Return the chunks of a part; ``prose`` cuts the text around its tables, and tables narrower than a chunk.
+    """Return the chunks of a part. ``prose`` cuts the text around tables and the tables that are narrower than a
+    chunk.
 
-    A wider table is cut between rows, with its header repeated above each piece unless the header is wider than half a
-    chunk. With ``is_ruled``, tables are Markdown with a rule below the header. Otherwise, the first of several rows is
-    the header if none of its cells is a number.
+    A wider table is cut between rows, with its header repeated above each piece. If the header is wider than half a
+    chunk, the table is cut as prose. With ``is_ruled``, tables are Markdown with a rule below the header. Otherwise,
+    the first of several rows is the header if none of its cells is a number.
     """
     text, at = part.text, 0
     chunks: list[Part] = []

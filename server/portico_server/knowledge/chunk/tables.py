@@ -1,4 +1,4 @@
-"""Chunkers for tables, records and JSON: rows below a repeated header, values by their path."""
+"""Chunkers for tables, records and JSON: rows below a repeated header, and JSON values with their paths."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _RANGE = re.compile(r"([A-Z]+)\d+:([A-Z]+)\d+")
 
 
 def chunk_rows(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
-    """Return groups of rows up to ``size`` columns, header included. Rows do not overlap, because each is
-    independent.
+    """Return groups of rows of up to ``size`` columns, including the repeated header. Groups do not overlap, because
+    each row is independent.
     """
     del overlap
     chunks: list[Part] = []
@@ -31,13 +31,13 @@ def chunk_rows(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
 
 
 def divide_rows(part: Part, size: int, *, together: bool) -> list[Part]:
-    """Return the rows of a part under its header, with row number and cells.
+    """Return the rows of a part below its header, with their row numbers and cells.
 
-    With ``together``, each chunk has as many rows as fit; otherwise, each row is a chunk.
+    With ``together``, each chunk contains as many rows as fit; otherwise, each row is a chunk.
     """
     header, _, body = part.text.partition("\n")
     if width(header) > size // 2 or not header.strip() or not body.strip():
-        header = ""  # too wide to be repeated, so it is treated as an ordinary row
+        header = ""  # a header too wide to be repeated is treated as an ordinary row
     first = len(header) + 1 if header else 0
     free_columns = size - width(header) - 1 if header else size
     rows = list(split_lines(part.text, first, len(part.text)))
@@ -63,20 +63,20 @@ def divide_rows(part: Part, size: int, *, together: bool) -> list[Part]:
 
 
 def chunk_records(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
-    """Return one row per chunk, below the header; split rows wider than ``size`` columns."""
+    """Return one row per chunk, below the table's header. Split rows wider than ``size`` columns."""
     del overlap
     return [item for part in parts for item in divide_rows(part, size, together=False)]
 
 
 def chunk_tables(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
-    """Chunk like ``markdown``, without joining short sections."""
+    """Split like the ``markdown`` chunker, without joining short sections."""
     return [piece for part in parts for piece in divide_markdown(part, size, overlap)]
 
 
 MAX_DEPTH = 32
-"""Maximum depth to which nested values are opened."""
+"""Maximum nesting depth to which wide values are split into their members."""
 
-# An unterminated string extends to the end of the text, so that it is scanned only once.
+# If a string does not end, its match extends to the end of the text, so that the string is scanned only once.
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[{}\[\],:]|[^\s{}\[\],:"]+', re.S)
 _NAME = re.compile(r"[^\W\d]\w*")
 
@@ -85,9 +85,9 @@ JsonPath = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class _JsonValue:
-    """A span that contains one value with its key and the following comma, and the path of the value.
+    """A span with one value, its key and the comma that follows, and the path of the value.
 
-    ``begin`` is the start of the value itself: the span of a list's first value includes the bracket of the list.
+    ``begin`` is the start of the value itself: the span of a list's first value also includes the bracket of the list.
     """
 
     span: Span
@@ -96,7 +96,9 @@ class _JsonValue:
 
 
 def chunk_json(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
-    """Pack values of one object or list up to ``size`` columns; ``symbol`` is their path, such as ``$.ports[2]``."""
+    """Pack values of the same object or list up to ``size`` columns. ``symbol`` is their common path, such as
+    ``$.ports[2]``.
+    """
     del overlap
     chunks: list[Part] = []
     for part in parts:
@@ -104,7 +106,7 @@ def chunk_json(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
         if part.place.line not in (
             None,
             1,
-        ):  # a later segment of a long file, whose path in the file is unknown
+        ):  # this part is a later segment of a long file, so the path of its values is unknown
             units = cut_wide(text, split_lines(text, 0, len(text)), size)
             chunks.extend(carve(part, pack(text, units, size, 0), is_indented=True))
             continue
@@ -126,7 +128,7 @@ def chunk_json(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
 
 
 def _with_path(text: str, values: list[_JsonValue], size: int) -> Iterator[tuple[Span, str]]:
-    """Yield the spans of neighbouring values, with their common path."""
+    """Yield spans that cover consecutive values, each with the path that the values share."""
     path = values[0].path
     for value in values[1:]:
         while value.path[: len(path)] != path:
@@ -156,7 +158,8 @@ def _open_value(text: str, value: _JsonValue, size: int, depth: int) -> Iterator
         return
     members = list(_members(text, inside + 1, end, text[inside]))
     for i, member in enumerate(members):
-        # The opening bracket belongs to the first member, and the closing bracket to the last.
+        # The span of the first member includes the opening bracket, and the span of the last member the
+        # closing bracket.
         span = (start if i == 0 else member.span[0], member.span[1])
         inner = replace(member, span=span, path=(*value.path, *member.path))
         yield from _open_value(text, inner, size, depth + 1)
@@ -165,7 +168,9 @@ def _open_value(text: str, value: _JsonValue, size: int, depth: int) -> Iterator
 
 
 def _opening_bracket(text: str, start: int, end: int) -> int | None:
-    """Return the position of the bracket that opens a member's value, if the value is an object or a list."""
+    """Return the position of the bracket that opens a member's value, or ``None`` if the value is not an object or a
+    list.
+    """
     for match in _TOKEN.finditer(text, start, end):
         word = match.group()
         if word in "{[":
@@ -176,7 +181,9 @@ def _opening_bracket(text: str, start: int, end: int) -> int | None:
 
 
 def _members(text: str, start: int, end: int, bracket: str) -> Iterator[_JsonValue]:
-    """Yield the top-level members between ``start`` and ``end``; without ``bracket``, consecutive values."""
+    """Yield the top-level members between ``start`` and ``end``. Without ``bracket``, the members are consecutive JSON
+    values.
+    """
     depth = number = 0
     begin, key, fresh, is_closed = start, "", True, False
     for match in _TOKEN.finditer(text, start, end):

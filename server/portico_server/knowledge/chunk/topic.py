@@ -14,17 +14,19 @@ from portico_server.knowledge.chunk.units import chunk_units, units_from
 from portico_server.knowledge.document import Part
 
 BLOCK_SENTENCES = 4
-"""Number of sentences on each side of a gap that are compared."""
+"""Number of sentences before a gap that are compared with the same number after it."""
 
 MAX_GAPS = 50
-"""Maximum number of gaps searched on each side of a valley for its peaks."""
+"""Maximum number of gaps on each side of a valley that are searched for a peak."""
 
 _CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7ff"
 _WORD = re.compile(rf"[{_CJK}]+|[^\W_{_CJK}]{{4,}}")
 
 
 def chunk_topics(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
-    """Return runs of sentences with a common vocabulary, one per chunk; split runs wider than ``size`` by sentences."""
+    """Return runs of sentences with a common vocabulary, one run per chunk. Split runs wider than ``size`` columns by
+    sentences.
+    """
     return chunk_units(parts, _topics, size, overlap, together=False)
 
 
@@ -39,8 +41,8 @@ def _topics(text: str) -> Iterable[Span]:
 
 
 def _words(text: str) -> Iterator[str]:
-    """Yield words of at least four letters, because shorter words occur in every topic; Chinese as pairs of
-    characters.
+    """Yield words of at least four letters, because shorter words occur in every topic. Chinese, Japanese and Korean
+    text yields pairs of characters.
     """
     for run in _WORD.findall(text.lower()):
         if "\u3040" <= run[0] <= "\ud7ff":
@@ -50,7 +52,7 @@ def _words(text: str) -> Iterator[str]:
 
 
 def _similarity(before: Sequence[Counter[str]], after: Sequence[Counter[str]]) -> float:
-    """Return the cosine similarity of the words on both sides."""
+    """Return the cosine similarity between the words before and after a gap."""
     counts: Counter[str] = Counter()
     reference_counts: Counter[str] = Counter()
     for item in before:
@@ -65,7 +67,7 @@ def _similarity(before: Sequence[Counter[str]], after: Sequence[Counter[str]]) -
 
 
 def _valleys(alike: Sequence[float]) -> list[int]:
-    """Return the gaps whose depth below the neighbouring peaks is larger than that of most gaps."""
+    """Return the gaps at which the similarity falls clearly more than average below the peaks on both sides."""
     depths = [_rise(alike, i, -1) + _rise(alike, i, 1) for i in range(len(alike))]
     if not depths:
         return []
@@ -88,7 +90,7 @@ def _rise(alike: Sequence[float], at: int, step: int) -> float:
 
 
 def split_sentences(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
-    """Split into sentences with the white space after them, so that joining sentences reproduces the text."""
+    """Split into sentences, including the white space after them, so that joined sentences reproduce the text."""
     found_parts: list[Part] = []
     for part in parts:
         line, counted_offset = part.place.line, 0

@@ -1,4 +1,4 @@
-"""Chunkers defined by the starts of their units: clauses, turns, log entries, paragraphs."""
+"""Chunkers that are defined by where their units begin, such as clauses, turns, log entries and paragraphs."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Split: TypeAlias = Callable[[str], Iterable[Span]]
 """Splits a text into units: consecutive spans that cover the text."""
 
 Within: TypeAlias = Callable[[str, int, int], Iterable[Span]]
-"""Splits a span wider than a chunk into smaller units."""
+"""Splits a span that is wider than a chunk into smaller units."""
 
 
 def units_from(text: str, starts: Iterable[int]) -> Iterator[Span]:
-    """Yield units that begin at ``starts`` (ascending); the text before the first start is a unit too."""
+    """Yield units that begin at ``starts`` (in ascending order). The text before the first start is also a unit."""
     begin = 0
     for start in starts:
         if start > begin:
@@ -41,7 +41,9 @@ def split_lines(text: str, start: int, end: int) -> Iterator[Span]:
 def pack_units(
     text: str, split: Split, size: int, overlap: int, *, within: Within = sentences, together: bool = True
 ) -> list[Span]:
-    """Return units up to ``size`` columns, packed ``together`` if set; wider units are split by ``within``."""
+    """Return the units of a text, of up to ``size`` columns each. ``together`` packs several units into one span, and
+    ``within`` splits wider units.
+    """
     found_spans: list[Span] = []
     spans: list[Span] = []
     for unit in split(text):
@@ -68,7 +70,7 @@ def chunk_units(
     together: bool = True,
     is_indented: bool = False,
 ) -> list[Part]:
-    """Return the packed units of every part as chunks."""
+    """Return the units of every part as chunks, split and packed by `pack_units`."""
     chunks: list[Part] = []
     for part in parts:
         spans = pack_units(part.text, split, size, overlap, within=within, together=together)
@@ -77,7 +79,9 @@ def chunk_units(
 
 
 def add_headings(chunks: Iterable[Part], title: Callable[[str], str]) -> list[Part]:
-    """Return the chunks with the heading that ``title`` finds in their text, if any, as the innermost heading."""
+    """Return the chunks, each with its title as the innermost heading. ``title`` returns the title in a chunk's text,
+    or "".
+    """
     parts = []
     for chunk in chunks:
         name = title(chunk.text)
@@ -87,7 +91,9 @@ def add_headings(chunks: Iterable[Part], title: Callable[[str], str]) -> list[Pa
 
 
 def group_adjacent(parts: Iterable[Part], are_same: Callable[[Part, Part], bool]) -> Iterator[list[Part]]:
-    """Group consecutive parts for which ``are_same`` returns true with the previous part."""
+    """Group consecutive parts. A part joins the group if it adjoins the previous part and ``are_same`` returns true
+    for both.
+    """
     held_parts: list[Part] = []
     for part in parts:
         if held_parts and not (
@@ -101,7 +107,9 @@ def group_adjacent(parts: Iterable[Part], are_same: Callable[[Part, Part], bool]
 
 
 def chunk_runs(run: list[Part], size: int, overlap: int) -> list[Part]:
-    """Pack the parts of one run up to ``size`` columns; a chunk has the place of the part in which it begins."""
+    """Join adjacent parts and pack their text up to ``size`` columns. A chunk gets the page, heading and line of the
+    part in which it begins.
+    """
     starts: list[int] = []
     text = ""
     pieces_of: list[str] = []

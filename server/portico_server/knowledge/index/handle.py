@@ -1,6 +1,6 @@
-"""The open index of one store: words and vectors side by side, updated by one task at a time.
+"""The open index of one store: one index for words and one for vectors, both updated by a single task.
 
-It replays the store's change log, or is built from SQL.
+The index replays the store's change log, or is built from SQL.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from portico_server.knowledge.index.opening import open_lexical, open_vectors
 logger = logging.getLogger(__name__)
 
 MAX_BATCH_CHUNKS = 500
-"""Maximum number of chunks in memory."""
+"""Maximum number of chunks read into memory at a time."""
 
 MAX_BATCH_CHANGES = 500
-"""Number of changes applied before a commit."""
+"""Maximum number of changes applied before a commit."""
 
 
 class DerivedIndex(Protocol):
-    """An index that can be rebuilt from SQL. Its methods block; one thread changes it at a time. May raise
-    `DamagedIndex`.
+    """An index that can be rebuilt from SQL. Its methods block and can raise `DamagedIndex`. Only one thread changes
+    the index at a time.
     """
 
     mark: LogOffset
@@ -77,8 +77,8 @@ class BuildProgress:
 class LogReplayer(Generic[D]):
     """Keeps the index of one group in sync with its store's change log.
 
-    ``make`` opens the index in ``folder`` and may raise `DamagedIndex`. ``rows`` reads the entries for chunk ids,
-    without removed chunks.
+    ``make`` opens the index in ``folder`` and can raise `DamagedIndex`. ``rows`` returns the index entries for chunk
+    ids and leaves out removed chunks.
     """
 
     def __init__(
@@ -99,19 +99,19 @@ class LogReplayer(Generic[D]):
         self._stopping = asyncio.Event()
         self._lock = asyncio.Lock()
         self.index: D | None = None
-        """The index, once it is open and does not have to be built first."""
+        """The index, or ``None`` until it is open and built."""
         self.progress = BuildProgress()
 
     @property
     def seq(self) -> int:
-        """Number of the last change that can be found; −1 before the index can be searched."""
+        """Number of the last change that searches can find; −1 before the index can be searched."""
         return self.index.mark.seq if self.index is not None else -1
 
     async def catch_up(self) -> None:
         """Apply the changes of the log that the index lacks.
 
-        Builds the index from SQL if it is missing, damaged or of another version. Raises `Unavailable` if the disk
-        fails.
+        Builds the index from SQL if the index is missing, damaged or of another version. Raises `Unavailable` if the
+        disk fails.
         """
         async with self._lock:
             await self._catch_up()
@@ -136,7 +136,7 @@ class LogReplayer(Generic[D]):
             ) from error
 
     async def discard(self, damaged_index: D) -> None:
-        """Delete the index, on disk too, if it is still ``damaged_index``, in which the damage was detected."""
+        """Delete the index, also on disk, if it is still the ``damaged_index`` that the caller used."""
         async with self._lock:
             if self.index is damaged_index:
                 await self._discard()
@@ -154,7 +154,7 @@ class LogReplayer(Generic[D]):
                 await pools.INDEX.run(index.close)
 
     def stop(self) -> None:
-        """Make a running `catch_up` end early; uncommitted changes are applied again later."""
+        """Make a running `catch_up` return early. Changes that are not committed are applied again later."""
         self._stopping.set()
 
     async def _advance(self) -> None:
@@ -171,7 +171,9 @@ class LogReplayer(Generic[D]):
             if not batch:
                 return
             if batch[0].seq != index.mark.seq + 1:
-                raise DamagedIndex("the log no longer reaches back to its last change")
+                raise DamagedIndex(
+                    "the log no longer contains the changes that follow the last change of the index"
+                )
             highest = index.mark.highest
             for op, first, last in _join_runs(change for change in batch if change.group_name == self._group):
                 if self._stopping.is_set():
@@ -182,17 +184,17 @@ class LogReplayer(Generic[D]):
             await pools.INDEX.run(index.commit, index.mark.at(batch[-1], highest))
 
     async def _matches_log(self, index: D) -> bool:
-        """Return whether the index was built from this log."""
+        """Return whether the index belongs to this log."""
         if index.mark.seq < 0:
             return False
         change = await self._database.read(changes.at, self._store_id, index.mark.seq)
         return index.mark.matches(change)
 
     async def _apply(self, index: D, op: Op, first: int, last: int, highest: int) -> int:
-        """Add, remove or rename the chunks ``first`` to ``last``; return the largest chunk id that the index has
-        seen.
+        """Add, remove or rename the chunks ``first`` to ``last``. Return the highest chunk id that the index has read
+        so far.
         """
-        # Changes that a build has already read may occur again in the log.
+        # The log may repeat changes whose chunks the build has already read.
         if op == "delete" or first <= highest:
             await pools.INDEX.run(index.delete, first, last)
         if op == "delete":
@@ -205,7 +207,7 @@ class LogReplayer(Generic[D]):
         return max(highest, last)
 
     async def _build(self, index: D) -> None:
-        """Fill the index with the current contents of the store; changes during the build are applied later."""
+        """Fill the index with the current contents of the store. Changes made during the build are applied later."""
         await pools.INDEX.run(index.clear)
         newest = await self._database.read(changes.newest, self._store_id)
         ids = await self._database.read(chunks.ids, self._store_id, self._group)
@@ -223,13 +225,13 @@ class LogReplayer(Generic[D]):
             self.progress = BuildProgress()
 
     async def _roll_back(self) -> None:
-        """Discard uncommitted changes after a failure. If that fails, reopen the index next time."""
+        """Discard uncommitted changes after a failure. If that fails too, the index is opened again next time."""
         if self.index is None:
             return
         try:
             await pools.INDEX.run(self.index.rollback)
         except (DamagedIndex, OSError) as error:
-            logger.warning("the index of %s is reopened: %s", self._store_id, error)
+            logger.warning("the index of %s will be opened again: %s", self._store_id, error)
             self.index = None
 
     def _explain(self, error: OSError) -> PorticoError:
@@ -247,7 +249,7 @@ class LogReplayer(Generic[D]):
 
 
 def _join_runs(batch: Iterable[LogEntry]) -> Iterator[tuple[Op, int, int]]:
-    """Merge changes into (op, first chunk, last chunk): consecutive chunks with the same operation become one range."""
+    """Merge changes into (op, first chunk, last chunk). Consecutive chunks with the same operation become one range."""
     joined_run: tuple[Op, int, int] | None = None
     for change in batch:
         if joined_run is not None and joined_run[0] == change.op and change.first_chunk == joined_run[2] + 1:
@@ -288,8 +290,8 @@ Ranking = list[tuple[int, float]]
 
 @dataclass(frozen=True, slots=True)
 class FoundSides:
-    """Candidates by words and by vectors; ``between`` is the `time.perf_counter` time when the lexical ones were
-    found.
+    """Candidates found by words and by vectors. ``between`` is the `time.perf_counter` time after the search by
+    words.
     """
 
     lexical: Ranking
@@ -298,7 +300,9 @@ class FoundSides:
 
 
 class IndexHandle:
-    """The handle that `IndexManager.use` yields. ``model`` is the model whose vectors are searched, "" for none."""
+    """The index of one group, as `IndexManager.use` yields it. ``model`` is the model whose vectors are searched, ""
+    for none.
+    """
 
     def __init__(
         self, database: Database, store_id: str, group: str, model: str, folder: Path, ahead: TermPrefetch
@@ -346,7 +350,7 @@ class IndexHandle:
             self._free.set()
 
     async def wait_until_unused(self) -> None:
-        """Wait until nobody uses this index."""
+        """Wait until no search uses this index."""
         while self._users:
             await self._free.wait()
 
@@ -360,10 +364,10 @@ class IndexHandle:
     ) -> int:
         """Wait at most ``limit`` seconds until all commits can be found, and return the number of missing changes.
 
-        If there is a limit, an index that is being opened or built is awaited for up to `BUILD_WAIT_S`. After that,
-        words are searched without vectors; if the words are missing, `Unavailable` says when to retry. ``listener``
-        receives `Progressed` events of a build. ``last_change`` is the store's newest change, if the caller has read
-        it.
+        If ``limit`` is set and the index is being opened or built, wait up to `BUILD_WAIT_S` instead. After that,
+        searches use only words if the lexical index is ready; otherwise, raise `Unavailable` with a request to retry.
+        ``listener`` receives `Progressed` events of a build. ``last_change`` is the store's newest change, if the
+        caller has read it.
         """
         loop = asyncio.get_running_loop()
         begin = loop.time()
@@ -388,7 +392,7 @@ class IndexHandle:
         return 0
 
     async def search_words(self, text: str, limit: int, files: Sequence[str] | None) -> Ranking:
-        """Return the best chunks by words; see `LexicalIndex.search`. A damaged index is rebuilt first."""
+        """Return the best chunks by words; see `LexicalIndex.search`. Rebuilds a damaged index first."""
         for _ in range(2):
             index = self._lexical.index
             if index is None:
@@ -412,7 +416,7 @@ class IndexHandle:
     ) -> FoundSides:
         """Run `search_words` and `search_vectors` one after another in one thread.
 
-        A second thread switch costs more than running them in parallel would save.
+        Running them in parallel would save less time than a second thread switch costs.
         """
 
         def search_both(lexical: LexicalIndex, vectors: VectorIndex) -> FoundSides:
@@ -433,14 +437,14 @@ class IndexHandle:
     async def search_vectors(
         self, vector: bytes, limit: int, permitted_ranges: Sequence[tuple[int, int]] | None
     ) -> Ranking:
-        """Return the nearest chunks; see `VectorIndex.search`."""
+        """Return the chunks with the nearest vectors; see `VectorIndex.search`."""
         index = self._vectors.index if self._vectors is not None else None
         if index is None:
             return []
         return await pools.SEARCH.run(index.search, vector, limit, permitted_ranges)
 
     async def close(self) -> None:
-        """Stop running work, save, and close the files."""
+        """Stop running work, save the index, and close the files."""
         self._stopping = True
         self._lexical.stop()
         if self._vectors is not None:
@@ -455,12 +459,14 @@ class IndexHandle:
             await self._vectors.close()
 
     async def _lag(self) -> int:
-        """Return how many changes the slower index lacks; at least 1 if it does not exist yet."""
+        """Return the number of changes that at least one of the two indexes lacks; at least 1 if an index does not
+        exist yet.
+        """
         last = await self._database.read(changes.last, self.store_id)
         return max(0, last - self._behind())
 
     def _behind(self) -> int:
-        """Return the last change in the slower index; -1 if it does not exist yet."""
+        """Return the number of the last change that both indexes contain; -1 if an index does not exist yet."""
         return min([self._lexical.seq, *([self._vectors.seq] if self._vectors else [])])
 
     def _advancing_task(self) -> asyncio.Task[None]:
@@ -485,7 +491,9 @@ class IndexHandle:
             self._graph.add_done_callback(_log_failure)
 
     async def _report(self, listener: Listener) -> None:
-        """Report the progress of a build by its slow part: reading vectors takes a fraction of indexing words."""
+        """Report the progress of a build, measured by the lexical index: reading vectors takes much less time than
+        indexing words.
+        """
         progress = self._lexical.progress
         if progress.total:
             await listener(Progressed("index", "building the index", progress.done, progress.total, "chunks"))
@@ -501,12 +509,14 @@ class IndexHandle:
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:
-    """Log the error that ended a task, because its waiters may have left."""
+    """Log the error that ended a task, because nobody may be waiting for the task anymore."""
     if not task.cancelled() and (error := task.exception()) is not None:
         is_known = isinstance(error, PorticoError)
         logger.warning("%s: %s", task.get_name(), error, exc_info=None if is_known else error)
 
 
 def _model_folder(model: str) -> str:
-    """Return a folder name for a model, so that the vectors of one model are never read as another's."""
+    """Return a separate folder name for each model, so that the vectors of one model are never read as those of
+    another.
+    """
     return hashlib.sha256(model.encode()).hexdigest()[:16]

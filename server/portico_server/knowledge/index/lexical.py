@@ -1,6 +1,6 @@
-"""The lexical index of a store: tantivy over the analyser's terms, without positions and without text.
+"""The lexical index of a store: a tantivy index of the analyser's terms, without positions and without the texts.
 
-All methods block: call them in a worker thread. One thread writes at a time; searches continue meanwhile.
+All methods block, so call them in a worker thread. Only one thread writes at a time; searches continue meanwhile.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from portico_server.knowledge.index.offset import NAME_FIELDS, TEXT_FIELDS, Dama
 from portico_server.knowledge.parse.pool import JoinedTerms, TermPrefetch
 
 GRAM_WEIGHT = 0.5
-"""Weight of a matching bigram relative to a matching word; measured."""
+"""Weight of a matching bigram relative to a matching word. The value was measured."""
 
 HEADING_WEIGHT = 0.3
 """Weight of a word in a heading above a chunk relative to a word in its text."""
@@ -31,20 +31,21 @@ HEADING_CACHE_SIZE = 4_096
 """Number of headings whose terms are cached: all chunks of a section have the same headings."""
 
 WRITER_HEAP_BYTES = 32_000_000
-"""Bytes that the writer collects before it writes a segment."""
+"""Size of the data, in bytes, that the writer collects before it writes a segment."""
 
 TIE_FACTOR = 10
-"""Factor by which more hits are examined if chunks on both sides of the limit have equal scores."""
+"""Factor by which more hits are examined if the last included chunk and the first excluded chunk have equal scores."""
 
 _FOOTER_MAGIC_NUMBER = 1337
 """The last four bytes of every tantivy file, after the length of its footer."""
 
 
 class LexicalIndex:
-    """A lexical index in ``folder``, created if it does not exist; in memory without a folder.
+    """A lexical index in ``folder``, created if it does not exist. Without a folder, the index is in memory.
 
-    Raises `DamagedIndex` if it cannot be used as it is. Renamed files (`portico_server.db.changes.Op` ``name``) are
-    added again. ``ahead`` is where precomputed terms may be found.
+    Raises `DamagedIndex` if the existing index cannot be used. The chunks of renamed files
+    (`portico_server.db.changes.Op` ``name``) are added again. ``ahead`` may contain terms that were computed in
+    advance.
     """
 
     def __init__(self, folder: Path | None, ahead: TermPrefetch | None = None) -> None:
@@ -75,13 +76,13 @@ class LexicalIndex:
         """The sequence number −1 marks an index that was never filled."""
 
     def __len__(self) -> int:
-        """Return the number of chunks that can be found."""
+        """Return the number of chunks that searches can find."""
         return max(0, self._index.searcher().num_docs - 1)
 
     def put(self, rows: Sequence[tuple[int, str, str, str, str, int]]) -> None:
-        """Add chunks (id, file id, text, headings above it, file name, ordinal in the file).
+        """Add chunks, each as (id, file id, text, headings above it, file name, ordinal in the file).
 
-        They can be found after the next `commit`.
+        Searches find the chunks after the next `commit`.
         """
         with _damage():
             writer = self._writing()
@@ -159,7 +160,7 @@ class LexicalIndex:
     def search(self, text: str, limit: int, files: Sequence[str] | None = None) -> list[tuple[int, float]]:
         """Return the best ``limit`` chunks for a question as (id, BM25 score), best first, equal scores by id.
 
-        ``files`` restricts the search to those files. Raises `DamagedIndex` if the index cannot be read.
+        ``files`` limits the search to chunks of these files. Raises `DamagedIndex` if the index cannot be read.
         """
         terms = analyse_question(text)
         if not terms.words and not terms.grams:
@@ -169,8 +170,8 @@ class LexicalIndex:
             query = self._query(searcher, terms, files)
             hits = searcher.search(query, limit=limit + 1, count=False).hits
             if len(hits) > limit and hits[limit][0] == hits[limit - 1][0]:
-                # The order of hits with equal scores depends on how the index grew, so more hits are examined
-                # and the lowest ids chosen.
+                # The order of hits with equal scores depends on how the index has grown, so more hits are
+                # examined and those with the lowest ids are chosen.
                 hits = searcher.search(query, limit=TIE_FACTOR * limit, count=False).hits
                 last = hits[limit - 1][0]
                 hits = [hit for hit in hits if hit[0] >= last]
@@ -212,8 +213,8 @@ def _schema() -> tantivy.Schema:
         builder.add_text_field(name, tokenizer_name="whitespace", index_option="freq")
     for name in NAME_FIELDS:
         builder.add_text_field(name, tokenizer_name="whitespace", index_option="basic")
-    # The mark is stored as a document of the file "", so that one commit writes it with the changes or writes
-    # neither.
+    # The log offset is stored as a document of the file "", so that a commit writes either both the offset
+    # and the changes or neither.
     builder.add_text_field("mark", stored=True, tokenizer_name="raw", index_option="basic")
     return builder.build()
 
@@ -230,7 +231,7 @@ def _damage() -> Iterator[None]:
     except FileNotFoundError as error:
         raise DamagedIndex(str(error)) from error
     except BaseException as error:
-        # A panic inside tantivy does not derive from Exception; it means that tantivy cannot process the
+        # A panic inside tantivy, which does not derive from Exception, means that tantivy cannot process the
         # index.
         if type(error).__name__ == "PanicException":
             raise DamagedIndex(str(error)) from error
@@ -238,10 +239,11 @@ def _damage() -> Iterator[None]:
 
 
 def _verify(folder: Path) -> None:
-    """Compare each file of the committed segments with its checksum, which tantivy writes but does not check.
+    """Compare each file of the committed segments with its checksum, because tantivy writes checksums but does not
+    verify them.
 
-    The last 8 bytes of a file are the footer's length and a magic number. Before them is the footer: JSON with the
-    CRC32 of everything before it. Raises `DamagedIndex` that names the file.
+    The last 8 bytes of a file are the length of its footer and a magic number. They follow the footer, a JSON document
+    with the CRC32 of everything before the footer. Raises `DamagedIndex` that names the file.
     """
     meta = json.loads((folder / "meta.json").read_bytes())
     for segment in meta["segments"]:
@@ -250,7 +252,7 @@ def _verify(folder: Path) -> None:
         dead = f"{name}.{deletes['opstamp']}.del" if deletes else None
         for path in folder.glob(f"{name}.*"):
             if path.name.endswith(".temp") or (path.suffix == ".del" and path.name != dead):
-                continue  # a remnant of an earlier commit
+                continue  # a file that an earlier commit left behind
             if not _intact(path):
                 raise DamagedIndex(f"{path.name} does not match its checksum")
 

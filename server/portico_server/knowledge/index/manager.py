@@ -23,11 +23,13 @@ from portico_server.knowledge.parse.pool import TermPrefetch
 logger = logging.getLogger(__name__)
 
 COALESCE_S = 0.1
-"""Time in seconds for collecting changes, because a commit costs some twenty fsyncs regardless of its size."""
+"""Time, in seconds, for which changes are collected, because a commit needs about twenty fsyncs regardless of its
+size.
+"""
 
 MAX_COALESCE_S = 2.0
-"""Maximum collection time in seconds while changes continue. A search never waits for it: it updates the index
-itself.
+"""Maximum time, in seconds, for which changes are collected while more arrive. A search does not wait for this time,
+because it updates the index itself.
 """
 
 IndexKey: TypeAlias = tuple[str, str]
@@ -46,15 +48,15 @@ IDLE_CLOSE_S = 600.0
 class IndexManager:
     """The indexes of all groups of all stores, opened on demand. The manager owns all their tasks.
 
-    The index of a store's default group is in ``folder``/STORE, those of other groups in subfolders. Cheap to create:
-    nothing is read, and nothing heavy imported, before the first search or change.
+    The index of a store's default group is in ``folder``/STORE, and those of other groups are in subfolders. Creating
+    a manager is cheap: it reads no files and imports no large package before the first search or change.
     """
 
     def __init__(self, database: Database, folder: Path) -> None:
         self._database = database
         self._folder = folder
         self.ahead = TermPrefetch()
-        """Where readers of documents can put the terms of these documents."""
+        """A buffer in which readers of documents put terms that they have computed for the indexes."""
         self._open: dict[IndexKey, IndexHandle] = {}
         self._opening = asyncio.Lock()
         self._replays: dict[IndexKey, asyncio.Task[None]] = {}
@@ -66,12 +68,12 @@ class IndexManager:
         self._watchers: list[Callable[[str], None]] = []
 
     def watch(self, watcher: Callable[[str], None]) -> None:
-        """Call ``watcher`` with the id of a store whenever its log has grown."""
+        """Call ``watcher`` with the id of a store whenever its change log has grown."""
         self._watchers.append(watcher)
 
     @asynccontextmanager
     async def use(self, store_id: str, model: str, group: str = DEFAULT_GROUP) -> AsyncIterator[IndexHandle]:
-        """Yield the index of a group with the vectors of ``model`` ("" for none); it stays open until the block
+        """Yield the index of a group with the vectors of ``model`` ("" for none). The index stays open until the block
         ends.
         """
         index = await self._get((store_id, group), model)
@@ -82,7 +84,7 @@ class IndexManager:
             index.last_used = asyncio.get_running_loop().time()
 
     def note_change(self, store_id: str, model: str, group: str = DEFAULT_GROUP) -> None:
-        """Report that the store's log has grown: the group's index is updated in the background soon."""
+        """Report that the store's change log has grown. The index of the group is then updated in the background."""
         if self._is_closed:
             return
         for watcher in self._watchers:
@@ -90,8 +92,8 @@ class IndexManager:
         self._schedule_replay((store_id, group), model)
 
     async def rebuild_if_outdated(self, store_id: str, model: str) -> None:
-        """Rebuild a store's index in the background if it has an older version; otherwise, a search would wait for the
-        rebuild.
+        """Rebuild a store's index in the background if its version is outdated. Otherwise, the next search would wait
+        for the rebuild.
         """
         key = (store_id, DEFAULT_GROUP)
         if await pools.INDEX.run(is_outdated, self._folder_of(key) / LEXICAL) and not self._is_closed:
@@ -106,9 +108,9 @@ class IndexManager:
     async def ready(
         self, store_id: str, model: str, listener: Listener | None = None, group: str = DEFAULT_GROUP
     ) -> None:
-        """Wait until all changes in the log can be found; ``listener`` receives `Progressed` events of a build.
+        """Wait until searches find all changes in the log. ``listener`` receives `Progressed` events of a build.
 
-        Returns at once for a removed store.
+        Returns immediately if the store was removed.
         """
         if store_id in self._removed_stores:
             return
@@ -131,21 +133,21 @@ class IndexManager:
         await pools.INDEX.run(shutil.rmtree, path, True)
 
     async def reset(self, store_id: str) -> None:
-        """Close and delete the indexes of an existing store: the next search or `ready` rebuilds them from SQL."""
+        """Close and delete the indexes of an existing store. The next search or `ready` rebuilds them from SQL."""
         async with self._opening:
             for key in [key for key in self._open if _is_of(key, store_id, None)]:
                 await self._close_index(self._open[key])
             await pools.INDEX.run(shutil.rmtree, self._folder / store_id, True)
 
     async def reserve(self, store_id: str) -> None:
-        """Create the folder of a store that does not exist yet. If the store is never created, the next `sweep`
-        deletes it.
+        """Create the index folder for a store that is about to be created. If the store is never created, the next
+        `sweep` deletes the folder.
         """
         await pools.INDEX.run((self._folder / store_id).mkdir, parents=True, exist_ok=True)
 
     async def sweep(self, store_ids: Collection[str]) -> list[str]:
-        """Delete the indexes of stores that no longer exist, and return their ids; ``store_ids`` are the existing
-        stores.
+        """Delete the indexes of all stores that are not in ``store_ids``, the existing stores. Return the ids of the
+        deleted ones.
         """
 
         def work() -> list[str]:
@@ -157,7 +159,7 @@ class IndexManager:
         return await pools.INDEX.run(work)
 
     async def close(self) -> None:
-        """Stop updating, save and close all indexes."""
+        """Stop background updates, then save and close all indexes."""
         self._is_closed = True
         if self._idle_timer is not None:
             self._idle_timer.cancel()
@@ -206,8 +208,8 @@ class IndexManager:
                 try:
                     await self.ready(store_id, model, group=group)
                 except PorticoError as error:
-                    # The log keeps the missing changes: the next search or change retries and reports the
-                    # reason.
+                    # The log keeps the missing changes: the next search or change retries the update and
+                    # reports the reason of a failure.
                     logger.warning("the index of %s is behind: %s", store_id, error.message)
                 except Exception:
                     logger.exception("the index of %s is behind", store_id)
@@ -215,7 +217,7 @@ class IndexManager:
             self._replays.pop(key, None)
 
     async def _evict(self, keep: int, older_than: float = float("inf")) -> None:
-        """Close unused indexes, the least recently used first, until ``keep`` remain."""
+        """Close unused indexes, the least recently used first, until ``keep`` indexes remain."""
         for index in list(self._open.values()):
             if len(self._open) <= keep:
                 return

@@ -1,4 +1,4 @@
-"""Contribution of file names to the scores of chunks in the lexical index."""
+"""How file names contribute to the scores of chunks in the lexical index."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from portico_server.core.name_words import name_in_words, searched_name
 from portico_server.knowledge.analyse import Terms, analyse
 
 NAME_WEIGHT = 0.2
-"""Weight of a word in the name of a chunk's file relative to a word in its text. Measured."""
+"""Weight of a word in the name of a chunk's file relative to a word in its text. The value was measured."""
 
 MAX_NAME_WORDS = 8
-"""Maximum number of words in a question that may be a file name. If a name contains all of them, they count like
-text.
+"""Maximum number of words in a question that is treated as a possible file name. If a file name contains all words of
+the question, they have the same weight as words in the text.
 """
 
 ANY_FILE = "*"
-"""Term in the field ``firsts`` of each file's first chunk, beside the terms of the name; used to count files."""
+"""Term in the field ``firsts`` of each file's first chunk, in addition to the terms of the name; used to count
+files.
+"""
 
 NAME_CACHE_SIZE = 4_096
 """Number of file names whose terms are cached: all chunks of a file have the same name."""
@@ -42,8 +44,8 @@ def name_clauses(
 ) -> list[tuple[Occur, Query]]:
     """Return the clauses for file names that are added to a query for ``terms``.
 
-    The weight of a term depends on how few files have it in their names, on the same scale as for words in chunks. A
-    large file therefore does not make its own name common.
+    The fewer files have a term in their names, the higher is its weight, on the same scale as for words in chunks.
+    Names are counted per file, so a large file does not make its own name common.
     """
     total = searcher.doc_freq("firsts", ANY_FILE)
     scale = log1p(searcher.num_docs) / log1p(total) if total else 0.0

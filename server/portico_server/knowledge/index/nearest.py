@@ -19,18 +19,20 @@ from portico_server.knowledge.index.offset import DamagedIndex, LogOffset
 
 Floats = npt.NDArray[np.float32]
 Halves = npt.NDArray[np.uint16]
-"""The upper halves of float32 numbers (bfloat16): NumPy widens them ten times faster than float16."""
+"""The upper halves of float32 numbers (bfloat16), which NumPy converts to float32 ten times faster than float16."""
 
 Ids = npt.NDArray[np.int64]
 Ranges = Sequence[tuple[int, int]]
 Scored = list[tuple[int, float]]
 
 _BLOCK_VECTORS = 8_192
-"""Number of half-precision vectors widened at a time."""
+"""Number of half-precision vectors converted to float32 at a time."""
 
 
 class ExactVectors:
-    """Vectors of unit length in rows; scores are cosines. ``half`` uses half the memory and is slower."""
+    """Vectors of unit length, one per row. Scores are cosines. With ``half``, they take half the memory and searches
+    are slower.
+    """
 
     def __init__(self, dimensions: int, *, half: bool = False) -> None:
         self.dimensions = dimensions
@@ -67,7 +69,7 @@ class ExactVectors:
             self._matrix = halves
 
     def put(self, ids: Sequence[int], data: Floats) -> None:
-        """Add or replace vectors; ``data`` has shape (len(ids), dimensions)."""
+        """Add or replace vectors. ``data`` has shape (len(ids), dimensions)."""
         self._reserve(self._used_rows + len(ids))
         fitting = narrow(data) if self._matrix.dtype == np.uint16 else data
         for chunk, vector in zip(ids, fitting, strict=True):
@@ -79,7 +81,7 @@ class ExactVectors:
             self._ids[row] = chunk
 
     def delete(self, first: int, last: int) -> list[int]:
-        """Remove the chunks ``first`` to ``last``, and return the ids that existed."""
+        """Remove the vectors of the chunks ``first`` to ``last``. Return the ids that had a vector."""
         removed_chunks = []
         for chunk in range(first, last + 1):
             row = self._rows.pop(chunk, None)
@@ -93,7 +95,9 @@ class ExactVectors:
         return removed_chunks
 
     def search(self, vector: Floats, limit: int, ranges: Ranges | None = None) -> Scored:
-        """Return the ``limit`` nearest as (id, cosine), best first; only among the ids of ``ranges``, if given."""
+        """Return the ``limit`` nearest vectors as (id, cosine), best first. With ``ranges``, only ids in these ranges
+        are considered.
+        """
         ids = self._ids[: self._used_rows]
         matrix = self._matrix[: self._used_rows]
         if ranges is not None:
@@ -105,7 +109,7 @@ class ExactVectors:
         return best(ids[rows], _cosines(matrix[rows], vector), limit)
 
     def items(self) -> tuple[Ids, Floats | Halves]:
-        """Return a copy of all ids, and the vectors, which may show later replacements."""
+        """Return a copy of all ids, and the vectors themselves, in which later replacements may be visible."""
         if len(self._rows) == self._used_rows:
             return self._ids[: self._used_rows].copy(), self._matrix[: self._used_rows]
         rows = np.flatnonzero(self._ids[: self._used_rows] >= 0)
@@ -123,7 +127,7 @@ class ExactVectors:
 
 
 def expand(ranges: Ranges) -> Ids:
-    """Return the ids in the ranges."""
+    """Return all ids in the ranges."""
     return np.concatenate([np.arange(first, last + 1) for first, last in ranges] or [np.empty(0, np.int64)])
 
 
@@ -161,8 +165,8 @@ def _cosines(matrix: Floats | Halves, vector: Floats) -> Floats:
     return scores
 
 
-# Approximate nearest neighbours. Voyager has wheels. hnswlib must be compiled, and then uses all instructions
-# of the processor. Both implement the same algorithm, but their file formats differ.
+# Approximate nearest neighbours. Voyager provides wheels. hnswlib must be compiled, and then uses all
+# instructions of the processor. Both implement the same algorithm with different file formats.
 
 try:
     import hnswlib
@@ -172,8 +176,8 @@ except ImportError:
 GRAPH_NEIGHBOURS = 16
 BUILD_NEIGHBOURS = 200
 SEARCH_NEIGHBOURS = 192
-"""Number of candidate neighbours in a graph search. Of the nearest ten among a million vectors of 256 numbers, 64
-candidates found 94 % and 192 find 99 %, in 0.22 and 0.34 ms.
+"""Number of candidates in a graph search. Among a million vectors of 256 numbers, 64 candidates find 94 % of the ten
+nearest vectors, and 192 find 99 %, in 0.22 and 0.34 ms.
 """
 
 _MAX_BATCH_VECTORS = 64
@@ -185,7 +189,7 @@ _BUILD_THREADS = max(1, (os.cpu_count() or 2) // 2)
 
 
 class _Hnswlib:
-    """An hnswlib index with the methods of `voyager.Index`."""
+    """An hnswlib index with the same methods as `voyager.Index`."""
 
     def __init__(self, index: Any) -> None:
         self._index = index
@@ -238,10 +242,11 @@ def _library() -> str:
 
 
 class HnswGraph:
-    """A small-world graph (Malkov and Yashunin, 2016) over cosines, with the vectors in half precision in ``exact``.
+    """A small-world graph (Malkov and Yashunin, 2016) that ranks by cosine. Its vectors are in half precision in
+    ``exact``.
 
     The graph answers unfiltered searches. Filtered searches compare vectors one by one, because a graph search fails
-    if most of the graph is excluded. Not thread-safe: its owner must lock.
+    if most of the graph is excluded. Not thread-safe: the owner of the graph must use a lock.
     """
 
     def __init__(self, dimensions: int, index: Any = None, exact: ExactVectors | None = None) -> None:
@@ -267,13 +272,13 @@ class HnswGraph:
         self.exact.put(ids, data)
 
     def delete(self, first: int, last: int) -> list[int]:
-        """Remove the chunks ``first`` to ``last``, and return the ids that existed."""
+        """Remove the vectors of the chunks ``first`` to ``last``. Return the ids that had a vector."""
         removed_chunks = self.exact.delete(first, last)
         self.unlink(removed_chunks)
         return removed_chunks
 
     def link(self, ids: Sequence[int], data: Floats) -> None:
-        """Add vectors to the graph that are or will be in ``exact``."""
+        """Add vectors to the graph. They must be in ``exact``, or be added to it afterwards."""
         needed_size = self._index.num_elements + len(ids)
         if needed_size > self._index.max_elements:
             self._index.resize(max(needed_size, self._index.max_elements * 3 // 2))
@@ -283,13 +288,13 @@ class HnswGraph:
             self._index.add_items(data[i:end], list(ids[i:end]), num_threads=_BUILD_THREADS)
 
     def unlink(self, ids: Sequence[int]) -> None:
-        """Remove vectors from the graph that are no longer in ``exact``; ids that were never linked are ignored."""
+        """Remove vectors that are no longer in ``exact`` from the graph. Ids that were never added are ignored."""
         for chunk in ids:
             with suppress(RuntimeError):
                 self._index.mark_deleted(chunk)
 
     def fill(self, ids: Ids, data: Floats | Halves, stop: threading.Event) -> bool:
-        """Link many vectors. Return false if ``stop`` was set before the end."""
+        """Add many vectors to the graph. Return false if ``stop`` was set before all were added."""
         self._index.resize(max(len(ids) * 21 // 20, 1_024))
         for i in range(0, len(ids), _MAX_BATCH_VECTORS):
             if stop.is_set():
@@ -298,12 +303,14 @@ class HnswGraph:
         return True
 
     def search(self, vector: Floats, limit: int, ranges: Ranges | None = None) -> Scored:
-        """Return the nearest as (id, cosine), best first; only among the ids of ``ranges``, if given."""
+        """Return the nearest vectors as (id, cosine), best first. With ``ranges``, only ids in these ranges are
+        considered.
+        """
         if ranges is None:
             return self._walk(vector, limit)
         chunks = expand(ranges)
         if 2 * len(chunks) > len(self):
-            # Most chunks are allowed, so enough remain of four times as many.
+            # Most chunks are allowed, so that a search for four times as many finds enough allowed chunks.
             wanted_chunks = set(chunks.tolist())
             hits = [item for item in self._walk(vector, 4 * limit) if item[0] in wanted_chunks][:limit]
             if len(hits) == limit:
@@ -325,7 +332,7 @@ class HnswGraph:
         return [(chunk, -score) for score, chunk in sorted(zip(below, labels.tolist(), strict=True))]
 
     def save(self, folder: Path, mark: LogOffset) -> None:
-        """Write the graph and the vectors, then atomically the description that makes them valid."""
+        """Write the graph and the vectors, then atomically write the description that makes these files valid."""
         folder.mkdir(parents=True, exist_ok=True)
         name = f"graph-{os.urandom(6).hex()}"
         paths = {kind: folder / f"{name}.{kind}" for kind in ("bin", "ids", "vectors")}
@@ -354,9 +361,10 @@ class HnswGraph:
 
 
 def load_graph(folder: Path, version: int) -> tuple[HnswGraph, LogOffset] | None:
-    """Return the graph stored in ``folder`` and its log offset, or ``None`` if there is none. Raises `DamagedIndex`.
+    """Return the graph stored in ``folder`` and its log offset, or ``None`` if the folder contains no graph. Raises
+    `DamagedIndex`.
 
-    The checksums are verified first, because the libraries follow invalid links in a damaged file.
+    The checksums are verified first, because the libraries would follow invalid links in a damaged file.
     """
     try:
         description = json.loads((folder / _DESCRIPTION).read_bytes())
@@ -382,7 +390,7 @@ def load_graph(folder: Path, version: int) -> tuple[HnswGraph, LogOffset] | None
 
 
 def _digest(path: Path) -> str:
-    """Return the SHA-256 of a file on disk in hexadecimal."""
+    """Return the SHA-256 of a file on disk as a hexadecimal string."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
         return hashlib.file_digest(file, "sha256").hexdigest()

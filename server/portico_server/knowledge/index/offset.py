@@ -1,4 +1,6 @@
-"""The position up to which an index has replayed the change log. Stored in the index, so that both are consistent."""
+"""The position up to which an index has replayed the change log. It is stored in the index, so that both stay
+consistent.
+"""
 
 from __future__ import annotations
 
@@ -19,15 +21,15 @@ file.
 
 
 class DamagedIndex(Exception):
-    """An index that is unreadable or of another version. It is rebuilt from SQL without loss."""
+    """An index is unreadable or of another version. The index is then rebuilt from SQL without loss."""
 
 
 @dataclass(frozen=True, slots=True)
 class LogOffset:
-    """The last change in an index, with enough data to detect a database restored from a backup.
+    """The last change in an index, with enough data to detect that the database was restored from a backup.
 
-    ``seq`` −1 means that the index was never filled. ``highest`` is the largest chunk id ever added. ``version`` is
-    the version of the method by which the index was built.
+    ``seq`` −1 means that the index was never filled. ``highest`` is the highest chunk id ever added. ``version`` is
+    the version of the code that built the index.
     """
 
     version: int
@@ -38,13 +40,15 @@ class LogOffset:
     highest: int = 0
 
     def at(self, change: LogEntry | None, highest: int) -> LogOffset:
-        """Return this offset moved to ``change``, or to the beginning of the log if there is none."""
+        """Return this offset moved to ``change``, or to the beginning of the log if ``change`` is ``None``."""
         if change is None:
             return LogOffset(self.version, highest=highest)
         return LogOffset(self.version, change.seq, change.op, change.file_id, change.first_chunk, highest)
 
     def matches(self, change: LogEntry | None) -> bool:
-        """Return whether ``change``, the log's entry with this number, is the change that was applied."""
+        """Return whether ``change``, the log entry with the number of this offset, is the change that the index has
+        applied.
+        """
         if change is None:
             return self.seq == 0
         return (change.op, change.file_id, change.first_chunk) == (self.op, self.file_id, self.first_chunk)
@@ -67,9 +71,9 @@ class LogOffset:
 
 
 def is_outdated(folder: Path) -> bool:
-    """Return whether the lexical index in ``folder`` has an older version, which lacks a searched field."""
+    """Return whether the lexical index in ``folder`` has an older version, which lacks a field that searches use."""
     try:
         meta = json.loads((folder / "meta.json").read_bytes())
         return not {field["name"] for field in meta["schema"]}.issuperset((*TEXT_FIELDS, *NAME_FIELDS))
     except (OSError, ValueError, KeyError, TypeError):
-        return False  # missing, or damaged, which is detected when it is opened
+        return False  # the index is missing, or damaged, which opening it detects

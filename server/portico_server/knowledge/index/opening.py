@@ -21,7 +21,7 @@ def open_lexical(folder: Path, ahead: TermPrefetch) -> LexicalIndex:
 
 
 def open_vectors(folder: Path) -> VectorIndex:
-    """Open the vector index in a folder, and delete the indexes of other models beside it."""
+    """Open the vector index in ``folder``, and delete the indexes of other models in the same parent folder."""
     from portico_server.knowledge.index.vector import VectorIndex
 
     if folder.parent.is_dir():  # vectors of another model

@@ -1,6 +1,6 @@
-"""The vectors of a store: exact search in NumPy, and an approximate graph once there are many.
+"""The vectors of a store: exact search in NumPy, and an approximate graph once there are many vectors.
 
-All methods block: call them in a worker thread. They may be called from several threads at once.
+All methods block, so call them in a worker thread. Several threads may call them concurrently.
 """
 
 from __future__ import annotations
@@ -26,14 +26,16 @@ MIN_GRAPH_VECTORS = 20_000
 """Minimum number of vectors for which building a graph pays off."""
 
 SAVE_INTERVAL_CHANGES = 5_000
-"""Number of changes after which a graph is saved again; later changes are read from SQL at the next start."""
+"""Number of changes after which a graph is saved again. Changes that were not saved are read from SQL at the next
+start.
+"""
 
 MAX_PUT_BATCH_VECTORS = 64
-"""Maximum number of vectors added at a time; a search waits for at most one such batch."""
+"""Maximum number of vectors added at a time. A search waits for at most one such batch."""
 
 
 class VectorSearch(Protocol):
-    """The interface of both kinds of search. Vectors are float32 of unit length; scores are cosines."""
+    """The interface of the exact and the approximate search. Vectors are float32 of unit length; scores are cosines."""
 
     dimensions: int
 
@@ -49,10 +51,11 @@ class VectorSearch(Protocol):
 
 
 class VectorIndex:
-    """The vectors of one store and one embedding model: exact at first, with a graph once it has been built.
+    """The vectors of one store and one embedding model: searched exactly at first, and with a graph once it has been
+    built.
 
-    An exact index is not stored on disk, because reading it from SQL is faster than checking a file. A graph is saved
-    in ``folder`` with an offset that it contains at least: changes may be applied twice.
+    An exact index is not stored on disk, because reading the vectors from SQL is faster than verifying a file. A graph
+    is saved in ``folder`` with a log offset. It may contain later changes too, which are then applied twice.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -75,9 +78,10 @@ class VectorIndex:
         return len(self._vectors) if self._vectors is not None else 0
 
     def put(self, rows: Sequence[tuple[int, bytes]]) -> None:
-        """Add or replace vectors: (chunk id, little-endian float32).
+        """Add or replace vectors, each as (chunk id, little-endian float32).
 
-        If their length differs, the model has changed: the existing vectors are dropped and the new ones kept.
+        If the new vectors differ in length from the existing ones, the model has changed: the existing vectors are
+        dropped.
         """
         if not rows:
             return
@@ -93,7 +97,7 @@ class VectorIndex:
                     vectors.put(ids[i : i + MAX_PUT_BATCH_VECTORS], data[i : i + MAX_PUT_BATCH_VECTORS])
             if isinstance(vectors, ExactVectors) and len(vectors) >= MIN_GRAPH_VECTORS:
                 with self._using:
-                    vectors.store_as_half()  # the graph to be built keeps the vectors in this form and reuses them
+                    vectors.store_as_half()  # a graph uses vectors in half precision, so building it can reuse them
             if self._since_build is not None:
                 self._since_build.append((ids, data))
             self._unsaved += len(ids)
@@ -122,7 +126,7 @@ class VectorIndex:
             self._unsaved += last - first + 1
 
     def commit(self, mark: LogOffset) -> None:
-        """Record that everything up to ``mark`` has been added."""
+        """Record that all changes up to ``mark`` have been applied."""
         self.mark = mark
         if self._unsaved >= SAVE_INTERVAL_CHANGES:
             self.save()
@@ -141,8 +145,8 @@ class VectorIndex:
     def search(self, vector: bytes, limit: int, ranges: Ranges | None = None) -> Scored:
         """Return the ``limit`` nearest chunks as (id, cosine), best first.
 
-        ``ranges`` restricts the search to ranges of ids, ends included. Raises `Conflict` if the length of ``vector``
-        differs from that of the stored vectors.
+        ``ranges`` limits the search to ranges of ids, ends included. Raises `Conflict` if ``vector`` differs in length
+        from the stored vectors.
         """
         ndarray = np.frombuffer(vector, "<f4").astype(np.float32, copy=False)
         with self._using:
@@ -159,8 +163,8 @@ class VectorIndex:
 
     @property
     def wants_graph(self) -> bool:
-        """Return whether a graph should be built now: none exists for that many vectors, or half of the graph is
-        deleted.
+        """Return whether a graph should be built: there are enough vectors and no graph, or half of the graph's
+        vectors are deleted.
         """
         vectors = self._vectors
         if isinstance(vectors, nearest.HnswGraph):
@@ -182,7 +186,7 @@ class VectorIndex:
         with self._changing:
             missed_changes = self._changes_since_build()
             if not is_filled or missed_changes is None or self._vectors is not old:
-                return  # stopped, or dropped in the meantime
+                return  # stopped, or the vectors were dropped during the build
             for changed_chunks, vectors in missed_changes:
                 if vectors is None:
                     graph.unlink(changed_chunks)
@@ -193,12 +197,12 @@ class VectorIndex:
         self.save()
 
     def _changes_since_build(self) -> list[tuple[list[int], Floats | None]] | None:
-        """Return the changes since `build` began, or ``None`` if everything was dropped."""
+        """Return the changes since `build` began, or ``None`` if all vectors were dropped."""
         missed_changes, self._since_build = self._since_build, None
         return missed_changes
 
     def save(self) -> None:
-        """Save the graph, if any. A full disk costs only time at the next start."""
+        """Save the graph, if any. If the disk is full, the graph is built again after the next start."""
         with self._changing:
             vectors, self._unsaved = self._vectors, 0
             if not isinstance(vectors, nearest.HnswGraph):
@@ -209,11 +213,11 @@ class VectorIndex:
                 logger.warning("failed to save the vector index in %s: %s", self._folder, error)
 
     def stop(self) -> None:
-        """Make a running `build` end early."""
+        """Make a running `build` return early."""
         self._stop.set()
 
     def close(self) -> None:
-        """Stop building, and save the changes."""
+        """Stop a running build, and save the changes."""
         self.stop()
         if self._unsaved:
             self.save()

@@ -1,4 +1,5 @@
-"""Links between passages by the terms they mention, without a model: found by rules, followed by a graph walk.
+"""Links between passages that mention the same terms. Rules find the terms without a model; a graph walk follows the
+links.
 
 Imports the database and the analyser of words.
 """

@@ -1,10 +1,11 @@
-"""A search's walk over the links of its store: from the terms of the question to the passages that mention them, and
-on.
+"""Follows the links of a store for a search: from the terms of the question to the passages that mention them, and
+from there to further passages.
 
-A passage is scored by the best chain that contains it: each passage mentions a term of the previous one, and the first
-mentions a term of the question. Evidence for a multi-hop question therefore ranks together, ahead of passages that
-only mention the same terms. Personalised PageRank over the same graph, which HippoRAG 2 (Gutiérrez et al. 2025) uses,
-found less in a first comparison, because it weakens with each step.
+The score of a passage is that of the best chain that contains the passage. In a chain, each passage mentions a term of
+the previous passage, and the first passage mentions a term of the question. Evidence for a multi-hop question
+therefore ranks together, ahead of passages that only mention the same terms. Personalised PageRank over the same
+graph, which HippoRAG 2 (Gutiérrez et al. 2025) uses, found less in a first comparison, because its scores weaken with
+each step.
 """
 
 from __future__ import annotations
@@ -27,49 +28,51 @@ MAX_FRONTIER_ROWS = 32
 """Maximum number of passages from which a step starts."""
 
 MAX_STEP_ROWS = 96
-"""Maximum number of further passages reached in a step."""
+"""Maximum number of new passages reached in a step."""
 
 MAX_START_ROWS = 200
-"""Maximum number of passages that mention a term of the question."""
+"""Maximum number of passages, each mentioning a term of the question, from which chains start."""
 
 MAX_HITS_ROWS = 3
-"""Number of the search's best hits from which chains also start."""
+"""Number of best hits of the search from which chains also start."""
 
 HITS_WEIGHT = 0.3
-"""Weight of the best hit as a start, relative to a passage that mentions the terms of the question."""
+"""Weight of the best hit as the start of a chain, relative to a passage that mentions the best term of the question."""
 
 HALF_WORTH_COUNT = 20
-"""Number of passages at which a term has half the worth of a term mentioned by only two passages."""
+"""Number of passages that halve the worth of a term: a term mentioned by so many passages is worth half as much as a
+rare term.
+"""
 
 WEAK_WEIGHT = 0.6
 """Worth of a term that may be a name; a definite name has the worth 1."""
 
 PART_WEIGHT = 0.5
-"""Worth of a name in the question that is part of a longer name in it."""
+"""Factor for the worth of a name in the question that is part of a longer name in the question."""
 
 PASSAGE_WEIGHT = 1.5
-"""Constant that a passage adds to a chain, in addition to its own search score."""
+"""Value that each passage adds to a chain, in addition to the passage's own search score."""
 
 LINKS_WEIGHT = 0.85
-"""Weight of chains in the score; the rest is the weight of the search score."""
+"""Weight of the chains in the final score; the search score has the remaining weight."""
 
 
 @dataclass(slots=True)
 class LinkGraph:
-    """The part of a store's graph that a walk has read."""
+    """The part of a store's link graph that a walk has read."""
 
     terms: dict[int, list[LinkRow]] = field(default_factory=dict)
     """Links by term."""
     of: dict[int, list[LinkRow]] = field(default_factory=dict)
     """Links by passage."""
     named: dict[int, float] = field(default_factory=dict)
-    """Terms of the question with their worth; the most significant term has the worth 1."""
+    """Terms of the question, by lookup key, with their worth. The most significant term has the worth 1."""
     reached: dict[int, float] = field(default_factory=dict)
-    """Reached passages, with the certainty from 0 to 1."""
+    """Reached passages, each with the certainty, from 0 to 1, that the passage is relevant."""
     steps: list[list[int]] = field(default_factory=list)
-    """Reached passages by the number of steps, from 0."""
+    """The passages that each step has reached for the first time. Item 0 contains the start passages."""
     extra: dict[int, float] = field(default_factory=dict)
-    """What a passage adds to a chain beyond the constant."""
+    """Values that certain passages add to a chain, in addition to `PASSAGE_WEIGHT` and the search score."""
 
     def add(self, term: int, rows: Sequence[LinkRow]) -> None:
         self.terms[term] = list(rows)
@@ -89,8 +92,8 @@ def _link_worth(row: LinkRow) -> float:
 def read_graph(
     connection: Any, question: Mapping[int, str], ranking: Ranking, files: AbstractSet[str] | None
 ) -> LinkGraph:
-    """Return the graph around the terms of the question (texts by key) and the best of ``ranking``, limited to
-    ``files``.
+    """Return the graph around the terms of the question (``question`` maps lookup keys to texts) and the best hits of
+    ``ranking``. With ``files``, only their passages are included.
     """
     graph = LinkGraph()
     prior = dict(ranking)
@@ -122,7 +125,9 @@ def read_graph(
 def _naming(
     connection: Any, terms: Sequence[int], files: AbstractSet[str] | None
 ) -> dict[int, list[LinkRow]]:
-    """Return the links of those terms that may connect passages, by term, limited to ``files`` if given."""
+    """Return the links of those of the given terms that can connect passages, by term. With ``files``, only links of
+    their passages are returned.
+    """
     link_rows: dict[int, list[LinkRow]] = {}
     if terms:
         for row in links.naming(connection, terms, with_files=files is not None):
@@ -132,7 +137,9 @@ def _naming(
 
 
 def start(graph: LinkGraph, link_rows: Mapping[int, list[LinkRow]], question: Mapping[int, str]) -> None:
-    """Start with the terms of the question: rare terms count most, and terms that are not part of another."""
+    """Start at the passages that mention terms of the question. Rare terms, and terms that are not part of another
+    term, count most.
+    """
     texts = {term: question[term] for term in link_rows}
     for term, rows in link_rows.items():
         text = texts[term]
@@ -150,7 +157,9 @@ def start(graph: LinkGraph, link_rows: Mapping[int, list[LinkRow]], question: Ma
 
 
 def reach(graph: LinkGraph, link_rows: Mapping[int, list[LinkRow]], worth: Mapping[int, float]) -> None:
-    """Reach the passages that mention terms of the previous ones, by the best terms first, up to the limit."""
+    """Reach the passages that mention terms of the previous step's passages. The most valuable terms come first, until
+    `MAX_STEP_ROWS` passages are reached.
+    """
     values = {term: worth[term] * term_worth(len(rows)) for term, rows in link_rows.items() if len(rows) > 1}
     chunk_values: dict[int, float] = {}
     for term in sorted(values, key=lambda term: (-values[term], term)):
@@ -168,17 +177,19 @@ def reach(graph: LinkGraph, link_rows: Mapping[int, list[LinkRow]], worth: Mappi
 
 
 def best_chains(graph: LinkGraph, ranking: Ranking) -> list[tuple[int, float]]:
-    """Return passages with the value of the best chain that contains each, scaled to a maximum of 1, best first.
+    """Return passages, each with the value of the best chain that contains it, scaled to a maximum of 1, best first.
 
-    A chain's value is the sum over its passages, reduced at each step by the worth of the connecting terms.
+    The value of a chain is the sum of the values of its passages, reduced at each step by the worth of the terms that
+    connect the passages.
     """
     prior = dict(ranking)
     adds = {
         chunk: PASSAGE_WEIGHT + prior.get(chunk, 0.0) + graph.extra.get(chunk, 0.0) for chunk in graph.reached
     }
     worth = {term: term_worth(len(rows)) for term, rows in graph.terms.items()}
-    behind: dict[int, float] = {}  # the best value of a chain that begins with a passage
-    # the best value of a chain that begins with a passage of the next step that mentions a term
+    behind: dict[int, float] = {}  # for each passage, the best value of a chain that begins with the passage
+    # For each term, the best value of a chain that begins with a passage of the next step that mentions the
+    # term.
     follows: dict[int, float] = {}
     for step in reversed(graph.steps):
         chain_values: dict[int, float] = {}
@@ -195,7 +206,7 @@ def best_chains(graph: LinkGraph, ranking: Ranking) -> list[tuple[int, float]]:
     totals: dict[int, float] = {}
     leads: dict[
         int, tuple[float, float]
-    ] = {}  # the certainty and sum with which the previous step leads to a term
+    ] = {}  # for each term, the certainty and the sum of the best chain that leads to the term
     for number, step in enumerate(graph.steps):
         next_leads: dict[int, tuple[float, float]] = {}
         for chunk in step:
@@ -222,8 +233,8 @@ def best_chains(graph: LinkGraph, ranking: Ranking) -> list[tuple[int, float]]:
 
 
 def fuse_chains(ranking: Ranking, chains: Ranking, weight: float = LINKS_WEIGHT) -> list[tuple[int, float]]:
-    """Merge the search's scores and those of chains into one list with scores in [0, 1]; the best score stays
-    unchanged.
+    """Merge the search scores with the scores of the chains into one list with scores in [0, 1]. The highest score
+    stays as it was.
     """
     if not chains:
         return list(ranking)
@@ -237,7 +248,9 @@ def fuse_chains(ranking: Ranking, chains: Ranking, weight: float = LINKS_WEIGHT)
 def follow_links(
     connection: Any, store_id: str, question: str, ranking: Ranking, files: AbstractSet[str] | None
 ) -> tuple[list[tuple[int, float]], str]:
-    """Return ``ranking`` with the passages that chains reach, and a note; called through `Database.read`."""
+    """Return ``ranking`` merged with the passages that chains reach, and a note for the trace. Called through
+    `Database.read`.
+    """
     from portico_server.knowledge.links.rules import question_terms
 
     graph = read_graph(connection, question_terms(question, store_id), ranking, files)

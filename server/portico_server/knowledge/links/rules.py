@@ -1,6 +1,7 @@
-"""The terms that a passage mentions, by rules alone: names, terms, code, references, file links; English and Chinese.
+"""Finds the terms that a passage mentions, by rules alone: names, technical terms, code, references and file links, in
+English and Chinese.
 
-Importing this module loads the dictionaries of `portico_server.knowledge.analyse`: import it in a worker thread.
+Importing this module loads the dictionaries of `portico_server.knowledge.analyse`, so import it in a worker thread.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from portico_server.db.links import (
 from portico_server.knowledge.analyse import fold
 
 MAX_TERMS_PER_CHUNK = 40
-"""Maximum number of different terms kept for a chunk, the most significant first."""
+"""Maximum number of distinct terms kept for a chunk; the most significant terms are kept."""
 
 MAX_TEXT_CHARS = 20_000
 """Maximum number of characters of a chunk that are examined."""
@@ -44,7 +45,7 @@ MAX_QUESTION_TERMS = 400
 """Maximum number of terms of a question that are looked up."""
 
 MIN_WORD_COUNT = 50
-"""Minimum frequency of a word in the dictionary's corpus; a rarer word may be the beginning of a name."""
+"""Minimum frequency of an ordinary word in the dictionary's corpus; a rarer word may be the beginning of a name."""
 
 MAX_NAME_WORDS = 6
 """Maximum number of words in a name."""
@@ -52,8 +53,8 @@ MAX_NAME_WORDS = 6
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """A term that a passage mentions. ``text`` is normalised; ``within`` is the file in which the term has its
-    meaning.
+    """A term that a passage mentions. ``text`` is normalised. ``within`` is the only file in which the term has its
+    meaning, if any.
     """
 
     text: str
@@ -62,7 +63,9 @@ class Term:
     within: str = ""
 
     def key(self, store_id: str) -> int:
-        """Return the hash of the term in a store, below 2**48: equal for all passages of the store that mention it."""
+        """Return the hash of the term in a store, below 2**48. It is equal for all passages of the store that mention
+        the term.
+        """
         return _key(store_id, f"{self.within}\0{self.text}")
 
 
@@ -79,14 +82,14 @@ def _hash_of(store_id: str) -> blake2b:
 
 @dataclass(frozen=True, slots=True)
 class LinkSource:
-    """A passage and its position. ``heading`` is the path of headings above it."""
+    """A passage and its position in a file. ``heading`` is the path of the headings above the passage."""
 
     text: str
     heading: Sequence[str] = ()
     file_id: str = ""
     filename: str = ""
     first: bool = False
-    """True if the passage is the first of its file and represents the file."""
+    """True if the passage is the first of its file. Links to the file then lead to this passage."""
 
 
 def new_links(store_id: str, source: LinkSource) -> tuple[NewLink, ...]:
@@ -95,7 +98,9 @@ def new_links(store_id: str, source: LinkSource) -> tuple[NewLink, ...]:
 
 
 def terms(source: LinkSource) -> list[Term]:
-    """Return the distinct terms of a passage, at most `MAX_TERMS_PER_CHUNK`: topics before mentions."""
+    """Return the distinct terms of a passage, at most `MAX_TERMS_PER_CHUNK`. Topics precede terms that are only
+    mentioned.
+    """
     text = unicodedata.normalize("NFKC", source.text[:MAX_TEXT_CHARS])
     found_terms: dict[tuple[str, str], Term] = {}
 
@@ -114,13 +119,13 @@ def terms(source: LinkSource) -> list[Term]:
             take(term)
     best = sorted(
         found_terms.values(), key=lambda term: -term.weight
-    )  # equal weights keep the order of the finders
+    )  # terms with equal weights stay in the order in which the finders returned them
     return best[:MAX_TERMS_PER_CHUNK]
 
 
 def question_terms(question: str, store_id: str) -> dict[int, str]:
-    """Return the terms that a question may mention, by lookup key: its names, and all short word sequences in any
-    case.
+    """Return the terms that a question may mention, by lookup key: its names, and all short sequences of words in
+    lower case.
     """
     text = unicodedata.normalize("NFKC", question[:MAX_QUESTION_CHARS])
     found_terms: dict[str, None] = {}
@@ -133,7 +138,7 @@ def question_terms(question: str, store_id: str) -> dict[int, str]:
             run = words[i : i + size]
             if run[0] not in ENGLISH_STOPWORDS and run[-1] not in ENGLISH_STOPWORDS:
                 found_terms[" ".join(run)] = None
-    # No name contains a character at which runs are split.
+    # A name never contains one of the characters at which runs are split.
     pieces = [piece for run in HAN_RUN.findall(folded_text) for piece in _BREAK_CHAR.split(run)]
     for size in (3, 4, 5, 6, 7, 8, 2):
         for piece in pieces:
@@ -167,7 +172,7 @@ _DIGITS = {char: value for value, char in enumerate("零一二三四五六七八
 
 
 def _part(word: str, number: str) -> str:
-    """Return a numbered part in a canonical form: ``section 4.2``."""
+    """Return a numbered part of a document in a canonical form: ``section 4.2``."""
     word = word.lower()
     kind = _PARTS.get(word) or _PARTS.get(word.rstrip("s"), word)
     return f"{kind} {_number(number).lower().rstrip('.')}"
@@ -188,7 +193,7 @@ def _number(number_text: str) -> str:
 
 
 def _of_heading(title: str, file_id: str) -> Iterator[Term]:
-    """Yield the terms of a heading: the number of its part, its words as a name, the names in it."""
+    """Yield the terms of a heading: the number of its part, its words as one name, and the names in it."""
     title = unicodedata.normalize("NFKC", title)[:200]
     match = _NUMBERED.match(title)
     if match:
@@ -207,7 +212,9 @@ def _of_heading(title: str, file_id: str) -> Iterator[Term]:
 
 
 def _references(text: str, source: LinkSource) -> Iterator[Term]:
-    """Yield captions, which define a part, references to parts, and footnotes; all are valid only in their file."""
+    """Yield captions, which define a numbered part, references to such parts, and footnotes. All are valid only in
+    their file.
+    """
     file_id = source.file_id
     for match in _CAPTION.finditer(text):
         word, number = match[1] or match[3], match[2] or match[4]
@@ -232,7 +239,7 @@ _MARKDOWN_LINK = re.compile(r"\]\(\s*+<?([^)\s>#?]{1,300}+)[^)]{0,200}+\)")
 
 
 def _files(text: str, source: LinkSource) -> Iterator[Term]:
-    """Yield the files of the store that Markdown links to, by their paths in the store."""
+    """Yield the files of the store to which Markdown links in the text refer, by their paths in the store."""
     for match in _MARKDOWN_LINK.finditer(text):
         target = unquote(match[1])
         if "://" in target or target.startswith(("mailto:", "//")):
@@ -287,15 +294,18 @@ def _code(text: str, source: LinkSource) -> Iterator[Term]:
 
 
 def _names(text: str, source: LinkSource) -> Iterator[Term]:
-    """Yield runs of capitalised words without words that precede a name; acronyms; model names such as X-200."""
+    """Yield runs of capitalised words without the words that often precede a name, acronyms, and model names such as
+    X-200.
+    """
     del source
     for match in _NAME.finditer(text):
         words = match[0].replace("’", "'").split()
         while words and _bare(words[0]) in _NOT_NAMES:
             words.pop(0)
-        # A name ends after a possessive: "Mara Velling's Orlix" are two names.
+        # A possessive ends a name: "Mara Velling's Orlix" contains two names.
         run: list[str] = []
-        # Any word may be capitalised at the beginning of a sentence.
+        # A capitalised word alone at the beginning of a sentence is not a name, because any word may be
+        # capitalised there.
         is_alone = (
             len(words) == 1
             and _SENTENCE_START.search(text, max(0, match.start() - 3), match.start()) is not None
@@ -336,8 +346,8 @@ def _without_article(name: str) -> str:
     return name
 
 
-# Names in Chinese, which has no capitals: runs that end like names of places and institutions, runs that
-# begin with a family name, and runs between everyday words that no dictionary contains.
+# Names in Chinese, which has no capital letters: runs with the ending of a place or an institution, runs that
+# begin with a family name, and runs that no dictionary contains, between everyday words.
 
 
 _SPLIT_CHARS = (
@@ -358,7 +368,7 @@ _BREAK_CHAR = re.compile(f"[{_SPLIT_CHARS}]")
 _BREAK = re.compile(
     f"(?:{'|'.join(sorted(_SPLIT_WORDS.split(), key=len, reverse=True))})(?![局厂院所部司])|[{_SPLIT_CHARS}]"
 )
-"""Pattern at which a run is split; words such as 制造局 and 设计院 stay whole."""
+"""Pattern at which a run of Chinese is split. Words such as 制造局 and 设计院 stay whole."""
 _INSTITUTION = re.compile(
     "公司|集团|银行|大学|学院|中学|小学|研究院|研究所|实验室|医院|图书馆|博物馆|美术馆|剧院|出版社|报社|基金会|协会|学会|"
     "委员会|制造局|[厂局部社院所馆]|机场|车站|码头|灯塔|大桥|水库|山脉|群岛|半岛|高原|盆地"
@@ -373,7 +383,7 @@ _FAMILY_NAMES = frozenset(
 
 
 def _chinese(text: str, source: LinkSource) -> Iterator[Term]:
-    """Yield runs of Chinese that may be names, the most likely first."""
+    """Yield runs of Chinese characters that may be names, the most likely first."""
     del source
     if HAN_RUN.search(text) is None:
         return
@@ -388,12 +398,16 @@ def _chinese(text: str, source: LinkSource) -> Iterator[Term]:
 
 
 def short_names(names: Iterable[str]) -> list[str]:
-    """Return the first two characters of likely Chinese personal names: the third may be a word that follows."""
+    """Return the first two characters of likely Chinese personal names, because the third may belong to the following
+    word.
+    """
     return [name[:2] for name in names if len(name) > 2 and name[0] in _FAMILY_NAMES and is_person(name[:3])]
 
 
 def _sort_runs(piece: str, ranked_runs: Sequence[dict[str, None]]) -> None:
-    """Collect the possible names in a run without everyday words, by how likely each is a name."""
+    """Add the possible names in a run without everyday words to ``ranked_runs``, the most likely names to the
+    first item.
+    """
     start = 0
     for match in _INSTITUTION.finditer(piece):
         if match.end() - start >= 4:
@@ -417,13 +431,14 @@ _EDGE_TAGS = frozenset("vpdcufmqk")
 
 @lru_cache(20_000)
 def unknown_runs(piece: str) -> tuple[tuple[int, str], ...]:
-    """Return runs that no dictionary contains, or that are known names, each with a rank (low for likely names).
+    """Return runs that are known names or that no dictionary contains, each with a rank (lower for more likely names).
 
-    Each run is also returned with the following word, which often says what the name refers to.
+    Each run is also returned together with the following word, which often says what the name refers to.
     """
     words = _dictionary()
     tagged_words = rjieba.tag(piece)
-    # For each word, whether it is a name or unknown; single characters may belong to a name.
+    # For each word, whether it is a name or not in the dictionary. The next list marks single characters that
+    # may belong to a name.
     odd = [
         len(word) > 1 and (tag[:2] in _NAME_TAGS or not words.has_word(word)) for word, tag in tagged_words
     ]
@@ -448,14 +463,16 @@ def unknown_runs(piece: str) -> tuple[tuple[int, str], ...]:
 
 @lru_cache(20_000)
 def is_person(run: str) -> bool:
-    """Return whether a run that begins like a family name may be a person's, because no common word begins that way."""
+    """Return whether a run that begins with a family name may be a person's name. False if a common word begins the
+    same way.
+    """
     words, start = _dictionary(), run[:2]
     return not words.has_word(start) or words.suggest_freq(start) < MIN_WORD_COUNT or _is_named(start)
 
 
 @lru_cache(20_000)
 def is_place(run: str) -> bool:
-    """Return whether two characters and the ending of a place name may be a place, because they are not another
+    """Return whether two characters with the ending of a place name may be a place, because they are not another
     word.
     """
     return _is_named(run) or not any(_dictionary().has_word(part) for part in (run, run[:2]))

@@ -1,7 +1,8 @@
-"""Archives (zip, tar, also compressed, and single compressed files): reads every document in them with its own reader.
+"""Archives (zip, tar, also compressed, and single compressed files): reads every document in an archive with the
+reader for the document's format.
 
-Nothing is written to disk. Limits apply before an archive is unpacked: to the number of files, and to their sizes
-individually and in total.
+Nothing is written to disk. Limits apply before an archive is unpacked: to the number of files, to the size of each
+file, and to their total size.
 """
 
 from __future__ import annotations
@@ -28,17 +29,17 @@ MAX_ENTRIES = 10_000
 """Maximum number of files in an archive."""
 
 _UTF8_MASK = 0x800
-"""The flag of a zip member whose name is encoded in UTF-8."""
+"""Flag of a zip member that marks its name as encoded in UTF-8."""
 
 _DAMAGED = "is not a complete archive: it is damaged or truncated."
 _TOO_LONG = (
-    f"unpacks to more than {MAX_UNPACKED_BYTES // 2**20} MB or {MAX_ENTRIES:,} files. Split it, or unpack "
-    "it first."
+    f"unpacks to more than {MAX_UNPACKED_BYTES // 2**20} MB or {MAX_ENTRIES:,} files. Split the archive, "
+    "or unpack it and add its files."
 )
 
 
 def read(source: SourceDocument) -> Iterator[SourceDocument]:
-    """Yield the documents in an archive under their paths in it. Raises `Unreadable`."""
+    """Yield the documents in an archive, each named by its path in the archive. Raises `Unreadable`."""
     with source.open() as file:
         if not file.read(1):
             raise Unreadable("is empty: it contains nothing to index.")
@@ -72,9 +73,9 @@ def _zip(file: IO[bytes]) -> Iterator[SourceDocument]:
 
 
 def _names(archive: zipfile.ZipFile) -> Mapping[str, str]:
-    """Return the intended names of the members.
+    """Return the intended name of each member, by the name that Python reports.
 
-    Names not marked as UTF-8 use the encoding of the system that wrote them, but Python decodes them as CP437.
+    A name not marked as UTF-8 has the encoding of the system that wrote it, but Python decodes it as CP437.
     """
     raw = {
         item.filename: item.filename.encode("cp437")
@@ -88,7 +89,9 @@ def _names(archive: zipfile.ZipFile) -> Mapping[str, str]:
     except UnicodeDecodeError:
         encoding = legacy_encoding(together)
     if encoding == "cp1252":
-        raw = {}  # zip files with Western names use the encoding of the first PCs
+        # Western names in zip files use CP437, the encoding of the first PCs, so Python has decoded
+        # them correctly
+        raw = {}
     decoded_names = {name: data.decode(encoding, "replace") for name, data in raw.items()}
     return {item.filename: decoded_names.get(item.filename, item.filename) for item in archive.infolist()}
 
@@ -124,7 +127,8 @@ def _check_name(name: str) -> str:
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts:
         raise Unreadable(
-            f"contains a file whose path leads out of the archive ('{name[:100]}'). Do not trust it."
+            f"contains a file whose path leads out of the archive ('{name[:100]}'). Do not trust this "
+            "archive."
         )
     return str(path)
 
@@ -150,5 +154,6 @@ def _document(name: str, data: bytes) -> Iterator[SourceDocument]:
 def _check_size(name: str, size: int) -> None:
     if size > MAX_FILE_BYTES:
         raise Unreadable(
-            f"contains a file of more than {MAX_FILE_BYTES // 2**20} MB ('{name[:100]}'). Unpack it first."
+            f"contains a file of more than {MAX_FILE_BYTES // 2**20} MB ('{name[:100]}'). Unpack the "
+            "archive and add its files."
         )

@@ -1,4 +1,6 @@
-"""Detects columns on a page whose text is stored row by row across columns, so that each column is read to its end."""
+"""Detects columns on a page whose text is stored row by row across the columns, so that each column is read as a
+whole.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +10,15 @@ from itertools import groupby, pairwise
 from statistics import median
 
 MIN_COLUMN_ROWS = 4
-"""Minimum number of rows across a gap that form columns."""
+"""Minimum number of rows whose text jumps across a gap for the gap to separate columns."""
 
 MIN_LINE_RATIO = 12
-"""Minimum ratio of width to height of a column's lines: the cells of most tables are narrower."""
+"""Minimum ratio of width to height of the lines in a column. The cells of most tables are narrower."""
 
 
 @dataclass(frozen=True, slots=True)
 class TextBox:
-    """A piece of text with its box, in points from the left and lower edges of the page."""
+    """A piece of text with its bounding box, in points from the left and lower edges of the page."""
 
     left: float
     bottom: float
@@ -28,14 +30,14 @@ class TextBox:
         return self.top - self.bottom
 
     def rotate(self, quarters: int) -> TextBox:
-        """Return the box after turning the page clockwise by this number of quarters."""
+        """Return the box after turning the page clockwise by ``quarters`` quarter turns."""
         box = self
         for _quarter in range(quarters):
             box = TextBox(box.bottom, -box.right, box.top, -box.left)
         return box
 
     def holds(self, text_box: TextBox) -> bool:
-        """Return whether this box contains the centre of the other."""
+        """Return whether this box contains the centre of the other box."""
         return (
             2 * self.left <= text_box.left + text_box.right <= 2 * self.right
             and 2 * self.bottom <= text_box.bottom + text_box.top <= 2 * self.top
@@ -62,12 +64,14 @@ def regions(pieces: Sequence[TextBox]) -> Iterator[TextBox]:
         for column in ([p for p in band if p.right <= gap], [p for p in band if p.left >= gap]):
             if column:
                 text_boxes = set(column)
-                # In the order of the file, so that a third column is detected too.
+                # The pieces stay in the order of the file, so that a third column is detected too.
                 yield from regions([piece for piece in pieces if piece in text_boxes])
 
 
 def _gap(pieces: Sequence[TextBox]) -> float | None:
-    """Return the position of the gap between columns, from the left, if the text jumps between them repeatedly."""
+    """Return the position of the gap between columns, from the left, or ``None`` unless the text repeatedly jumps
+    across it.
+    """
     jumps = [
         (text_box, right)
         for text_box, right in pairwise(pieces)
@@ -92,12 +96,12 @@ def _gap(pieces: Sequence[TextBox]) -> float | None:
         if long < max(
             (whole_box.right - whole_box.left) / 2, MIN_LINE_RATIO * median(line.height for line in lines)
         ):
-            return None  # a table, or numbers after words
+            return None  # the columns belong to a table, or to words followed by numbers
     return gap
 
 
 def _line(piece: TextBox, pieces: Sequence[TextBox], left_edge: float, right: float) -> TextBox:
-    """Return the whole line of a column that contains a piece."""
+    """Return the whole line of a column that contains ``piece``."""
     return bounding_box(
         [
             text_box

@@ -1,4 +1,6 @@
-"""Formats based on zip files: Office documents, OpenDocument, EPUB. Validated before anything is unpacked."""
+"""Formats based on zip files: Office documents, OpenDocument and EPUB. Documents are validated before anything is
+unpacked.
+"""
 
 from __future__ import annotations
 
@@ -20,16 +22,17 @@ _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 
 
 def check_container(source: SourceDocument, kind: str, needs: str, modern: str) -> None:
-    """Raise an error unless the file is a ``kind`` ("Word document") that unpacks to at most `MAX_UNPACKED_BYTES`.
+    """Raise `Unreadable` unless the file is a ``kind`` ("Word document") that unpacks to at most `MAX_UNPACKED_BYTES`.
 
-    ``needs`` is a file that it must contain; ``modern`` is the suffix to save it under if it has the older format.
+    ``needs`` is a member that the file must contain. ``modern`` is the suffix of the current format, which the error
+    names if the file has an older format.
     """
     with source.open() as file:
         open_checked(file, kind, needs, modern).close()
 
 
 def open_checked(file: BinaryIO, kind: str, needs: str, modern: str) -> zipfile.ZipFile:
-    """Return the zip file of a document, validated by `check_container`. A member never unpacks to more than its
+    """Return the zip file of a document, validated as `check_container` does. No member unpacks to more than its
     stated size.
     """
     head = file.read(8)

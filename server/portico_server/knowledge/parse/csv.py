@@ -1,4 +1,4 @@
-"""CSV and TSV: groups of rows, with the header repeated above each group."""
+"""CSV and TSV: groups of rows, each below a repeated header."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ _MAX_FIELD_CHARS = 1024 * 1024
 
 
 def read(source: SourceDocument) -> Iterator[Part]:
-    """Yield groups of rows. ``row`` is the number of the first row as in a spreadsheet, where the header is row 1."""
+    """Yield groups of rows. ``row`` is the number of a group's first row, counted as in a spreadsheet, where the
+    header is row 1.
+    """
     csv.field_size_limit(_MAX_FIELD_CHARS)
     writer = PartWriter()
     with open_text(source) as text:
@@ -49,7 +51,7 @@ def _line(cells: list[str]) -> str:
 
 
 def _delimiter(sample: str) -> str:
-    """Return the delimiter of ``, ; tab |`` that splits the first lines most evenly."""
+    """Return the delimiter (comma, semicolon, tab or ``|``) that splits the first lines most evenly."""
     lines = [line for line in sample.splitlines()[:20] if line.strip()]
     best, limit = ",", 0
     for mark in (",", "\t", ";", "|"):

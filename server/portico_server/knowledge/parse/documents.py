@@ -1,4 +1,4 @@
-"""A document and the documents inside it: archives contain files, mails have attachments."""
+"""A document and the documents inside it, such as the files of an archive or the attachments of a mail."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from portico_server.knowledge.parse.formats import (
 )
 
 MAX_DOCUMENT_DEPTH = 3
-"""Maximum nesting of documents: a file in a zip that is attached to a mail has depth two."""
+"""Maximum nesting depth of documents. A file in a zip archive that is attached to a mail has depth two."""
 
 
 MAX_NAMED_DOCUMENTS = 100
-"""Maximum number of unreadable documents that are named."""
+"""Maximum number of unreadable inner documents that are listed."""
 
 
 def documents(source: SourceDocument) -> Iterator[tuple[FileFormat, Part]]:
-    """Yield the parts of a document and of those inside it, each with its format. Raises `Unreadable`.
+    """Yield the parts of a document and of the documents inside it, each with its format. Raises `Unreadable`.
 
-    Offsets continue from one document to the next, as if all were one text. A damaged inner document does not affect
-    the others: it is named in a last part. Unsupported kinds are left out.
+    Offsets continue from one document to the next, as if all were one text. An inner document that is damaged does not
+    affect the others, but is listed in a last part. Inner documents of unsupported formats are left out.
     """
     walk = _DocumentWalk()
     yield from walk.read(source, 0)
@@ -41,7 +41,7 @@ def documents(source: SourceDocument) -> Iterator[tuple[FileFormat, Part]]:
 
 
 class _DocumentWalk:
-    """The position reached in the text, and the documents that could not be read."""
+    """A walk through nested documents: the position reached in the text, and the documents that could not be read."""
 
     def __init__(self) -> None:
         self.end = 0
@@ -77,10 +77,10 @@ class _DocumentWalk:
 
 
 def document_format(source: SourceDocument) -> FileFormat:
-    """Return the format of a document by its name, otherwise by its first bytes. Raises `Unreadable`."""
+    """Return the format of a document, determined by its name, otherwise by its first bytes. Raises `Unreadable`."""
     form = format_of(source.name)
     if form is not None and form.name == "recording":
-        # The daemon passes transcripts from a model as subtitles.
+        # If a model has transcribed the recording, the daemon passes the transcript as subtitles instead.
         raise Unreadable(
             "is a recording, but no model is configured to transcribe it. Deploy a transcription model, and "
             "name it in the setting recording_model.",
@@ -106,5 +106,5 @@ def document_format(source: SourceDocument) -> FileFormat:
 
 
 def place(part: Part) -> dict[str, Any]:
-    """Return the position of a part, without fields that its format does not have."""
+    """Return the position of a part as JSON, without the fields that its format does not use."""
     return {name: value for name, value in asdict(part.place).items() if value not in (None, ())}

@@ -1,4 +1,4 @@
-"""Word documents: one part per section by heading, tables row by row."""
+"""Word documents: one part per section, with headings as boundaries; tables row by row."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _HEADING = re.compile(r"heading (\d)", re.I)
 
 
 def read(source: SourceDocument) -> Iterator[Part]:
-    """Yield sections with the path of headings above them, starting with the title of the document."""
+    """Yield sections, each with the path of headings above it, which begins with the title of the document."""
     check_container(source, "Word document", "word/document.xml", ".docx")
     try:
         with source.open() as file:
@@ -52,7 +52,7 @@ def read(source: SourceDocument) -> Iterator[Part]:
 
 
 def _write_out_formulas(root: Any) -> None:
-    """Replace each formula by a run of text, because the paragraph reader skips formulas."""
+    """Replace each formula with a run of text, because the paragraph reader skips formulas."""
     for kind in ("oMathPara", "oMath"):
         for node in list(root.iter(f"{MATH}{kind}")):
             run, text = OxmlElement("w:r"), OxmlElement("w:t")
@@ -63,13 +63,15 @@ def _write_out_formulas(root: Any) -> None:
 
 
 def _path(about: str, heading: list[tuple[int, str]]) -> tuple[str, ...]:
-    """Return the headings, below the title from the document's properties if it differs."""
+    """Return the headings, below the title in the document's properties ``about`` if that title differs from the first
+    heading.
+    """
     path = tuple(title for _, title in heading)
     return path if heading and heading[0][0] == 0 else titles.heading_below(about, path)
 
 
 def _level(block: Any) -> int | None:
-    """Return the level of a heading, 0 for the title of the document, or ``None`` for any other block."""
+    """Return the level of a heading, 0 for the title of the document, or ``None`` if the block is not a heading."""
     style = getattr(block, "style", None)
     name = str(getattr(style, "name", "") or "")
     match = _HEADING.fullmatch(name)
@@ -87,7 +89,7 @@ def _lines(block: Any) -> list[str]:
         cells: list[str] = []
         before: Any = None
         for cell in row.cells:
-            if cell._tc is not before:  # a merged cell is listed once per column
+            if cell._tc is not before:  # a merged cell is listed once for each column
                 cells.append(" ".join(cell.text.split()))
             before = cell._tc
         if any(cells):

@@ -1,6 +1,6 @@
-"""Drawings (DXF): texts by layout and layer, attributes of blocks such as a title block, tables, dimensions.
+"""Drawings (DXF): texts by layout and layer, attributes of blocks such as a title block, tables, and dimensions.
 
-A block counts once per insertion; its geometry is not repeated.
+The summary counts the insertions of each block, and the geometry of a block is not repeated.
 """
 
 from __future__ import annotations
@@ -23,20 +23,22 @@ rendered.
 """
 
 MAX_NAMES: Final = 500
-"""Maximum number of layers, and of blocks, named in the first part."""
+"""Maximum number of layers, and of blocks, that the first part lists."""
 
 _HIDDEN_BLOCKS: Final = ("*", "_")
-"""Prefixes of block names that programs generate: dimensions, hatches, arrows."""
+"""Prefixes of the names of blocks that programs generate, such as dimensions, hatches and arrows."""
 
 _END_BYTES: Final = 1_024
-"""Number of bytes at the end of a file that contain the end marker if the file is complete."""
+"""Number of bytes at the end of a file in which a complete file contains the end marker."""
 
 _KINDS: Final = ("linear", "aligned", "angular", "diameter", "radius", "angular", "ordinate")
-"""Kinds of dimensions, by their type number."""
+"""Kinds of dimensions. The index is the type number in the file."""
 
 
 def read(source: SourceDocument) -> Iterator[Part]:
-    """Yield a summary of the drawing, then for each layout the attributes and the texts by layer, in reading order."""
+    """Yield a summary of the drawing. Then yield, for each layout, the attributes and the texts by layer, in reading
+    order.
+    """
     drawing = _open(source)
     writer = PartWriter()
     about = [*_properties(drawing), *_names("Layers", _layers(drawing)), *_names("Blocks", _blocks(drawing))]
@@ -122,8 +124,8 @@ def _names(label: str, counts: Counter[str]) -> Iterator[str]:
 
 
 def _texts(layout: Any) -> Iterator[tuple[str, tuple[float, float], str]]:
-    """Yield layer, position in reading order and text of all entities with text; attributes come first, without a
-    layer.
+    """Yield the layer, the position in reading order and the text of all entities with text. Attributes come first,
+    without a layer.
     """
     for entity in layout:
         kind = entity.dxftype()
@@ -153,7 +155,7 @@ def _label(kind: str, entity: Any) -> str:
 
 
 def _attributes(block: Any) -> str:
-    """Return ``NAME: TAG: value, …``; empty for a block without values."""
+    """Return ``NAME: TAG: value, …`` for a block, or an empty string for a block without values."""
     values = [
         f"{attribute.dxf.tag}: {_line(_text_of(attribute))}"
         for attribute in block.attribs
@@ -192,7 +194,7 @@ def _table(entity: Any) -> str:
 
 
 def _place(entity: Any) -> tuple[float, float]:
-    """Return the sort key of an entity: top to bottom, then left to right."""
+    """Return the sort key of an entity, which orders entities from top to bottom, then from left to right."""
     for name in ("insert", "text_midpoint", "defpoint"):
         point = entity.dxf.get(name) if entity.dxf.is_supported(name) else None
         if point is not None:
@@ -221,5 +223,5 @@ def _number(value: float) -> str:
 
 
 def _clean(text: str) -> str:
-    """Replace bytes that are not valid in the drawing's encoding by question marks."""
+    """Replace bytes that are not valid in the drawing's encoding with question marks."""
     return text.encode("utf-8", "replace").decode()

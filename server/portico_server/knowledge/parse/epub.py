@@ -19,8 +19,8 @@ _READ = ("application/xhtml+xml", "text/html", "text/x-oeb1-document")
 
 
 def read(source: SourceDocument) -> Iterator[Part]:
-    """Yield sections with the path of headings above them, starting with the book's title; title and author come
-    first.
+    """Yield a part with the title and the author, then sections, each with the path of headings above it. The path
+    begins with the book's title.
     """
     with source.open() as file:
         archive = open_checked(file, DOCUMENT_KIND, _START, ".epub")

@@ -11,17 +11,17 @@ from portico_server.core.dataclass import dataclass
 from portico_server.knowledge.document import Part, SourceDocument, Unreadable
 
 Reader: TypeAlias = Callable[[SourceDocument], Iterator[Part | SourceDocument]]
-"""Yields the parts of a document, and the documents inside it."""
+"""A function that yields the parts of a document, and the documents inside it."""
 
 PageDrawer: TypeAlias = Callable[[SourceDocument, int, str], bytes]
-"""Renders a page, counted from 1, as a PNG with a passage highlighted."""
+"""A function that renders a page, counted from 1, as a PNG with a passage highlighted."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileFormat:
-    """A file format. ``module`` has ``read(source)``, a `Reader`, and is imported only in the worker.
+    """A file format. ``module`` contains ``read(source)``, a `Reader`, and is imported only in a worker process.
 
-    A format with pages may have ``draw_page``, a `PageDrawer`.
+    The module of a format with pages can contain ``draw_page``, a `PageDrawer`.
     """
 
     name: str
@@ -30,7 +30,7 @@ class FileFormat:
     suffixes: frozenset[str]
     media_type: str = "text/plain"
     extra: str = ""
-    """Extra of Portico that installs the reader, if it is not always installed."""
+    """The extra of Portico that installs the reader's package, or "" if the package is always installed."""
 
     def reader(self) -> Reader:
         read: Reader = self._import_module().read
@@ -110,38 +110,42 @@ NO_DOCUMENTS = frozenset(
         *("lock", "map", "sum", "pem", "key", "crt", "csr", "asc", "sig"),
     }
 )
-"""Endings of the names of text files without text to read: drawings, models, locks, keys."""
+"""Suffixes of text files that contain no text to read, such as drawings, models, lock files and keys."""
 
 _BY_SUFFIX = {suffix: item for item in FORMATS for suffix in item.suffixes}
 
 
 def format_of(filename: str) -> FileFormat | None:
-    """Return the format by a file's name, or ``None`` if its bytes must decide whether it is text."""
+    """Return the format that a file's name indicates, or ``None`` if the file's bytes must decide whether it is
+    text.
+    """
     name = filename.rpartition("/")[2].lower()
     _, dot, suffix = name.rpartition(".")
     return _BY_SUFFIX.get(suffix if dot else name)
 
 
 def is_picture(filename: str) -> bool:
-    """Return whether a file is an image, judged by its name."""
+    """Return whether the name of a file is that of an image."""
     form = format_of(filename)
     return form is not None and form.name == "image"
 
 
 def is_recording(filename: str) -> bool:
-    """Return whether a file is a recording, judged by its name."""
+    """Return whether the name of a file is that of a recording."""
     form = format_of(filename)
     return form is not None and form.name == "recording"
 
 
 def is_document(filename: str) -> bool:
-    """Return whether a file in a folder or an archive should be read, judged by its name."""
+    """Return whether the name of a file in a folder or an archive is that of a document to read."""
     name = filename.rpartition("/")[2].lower()
     return name.rpartition(".")[2] not in NO_DOCUMENTS or "." not in name
 
 
 def older(head: bytes) -> str:
-    """Return the kind of a file that must be converted before it can be read, by its first bytes; otherwise empty."""
+    """Return the kind of a file that must be converted before it can be read, or "" for other files. The first bytes
+    decide.
+    """
     return next((kind for begin, kind in _OLDER.items() if head.startswith(begin)), "")
 
 
@@ -156,12 +160,12 @@ _OLDER = {
 }
 
 READ_AS = {_OFFICE_BEFORE_2007: ".docx or .pptx", _RICH_TEXT: ".docx", _DWG: ".dxf"}
-"""Formats in which files of these kinds must be saved."""
+"""For each kind of file that must be converted, the format in which the file should be saved."""
 
 
 def looks_like_text(head: bytes) -> bool:
-    """Return whether the first bytes of a file are text: no NUL (except in UTF-16 and UTF-32) and few control
-    characters.
+    """Return whether the first bytes of a file are text: they contain no NUL (except in UTF-16 and UTF-32) and few
+    control characters.
     """
     if head.startswith((b"\xff\xfe", b"\xfe\xff", b"\xef\xbb\xbf")):
         return True
@@ -175,7 +179,7 @@ _CONTROL = [bytes([code]) for code in range(32) if code not in (8, 9, 10, 12, 13
 
 
 def wide_encoding(head: bytes) -> str:
-    """Return ``utf-16-le`` or ``utf-16-be`` if the bytes look like UTF-16 without a byte order mark, otherwise an
+    """Return ``utf-16-le`` or ``utf-16-be`` if the bytes appear to be UTF-16 without a byte order mark, otherwise an
     empty string.
     """
     head = head[: len(head) // 2 * 2]
@@ -189,8 +193,8 @@ def wide_encoding(head: bytes) -> str:
             text = head[: error.start].decode(encoding)
         if "\x00" in text or not text:
             continue
-        # Text decoded in the wrong byte order scatters over rare blocks; correctly decoded text has spaces
-        # and line breaks, or the full stops and commas of East Asian scripts.
+        # In the wrong byte order, the decoded characters belong to rare blocks. In the right order, the text
+        # has spaces and line breaks, or the full stops and commas of East Asian scripts.
         common = sum(text.count(character) for character in " \n\r\t,.。，、的")
         if common * 100 >= len(text) * 2:
             best = encoding

@@ -1,4 +1,4 @@
-"""Converts formulas of Word and PowerPoint to a line of text: (a + b)/2, x^2, a_n, √(x)."""
+"""Converts formulas in Word and PowerPoint to a line of text: (a + b)/2, x^2, a_n, √(x)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ _SCRIPTS = (("_", "sub"), ("^", "sup"))
 
 
 def formula_text(node: Any) -> str:
-    """Return the text of a formula's element; an element without a rule is the concatenation of its children."""
+    """Return the text of a formula's element. Elements without a rule become the concatenated texts of their
+    children.
+    """
     kind = node.tag.removeprefix(MATH) if isinstance(node.tag, str) else ""
     if kind == "t":
         return node.text or ""
@@ -45,6 +47,6 @@ def _formula_in(node: Any, part: str) -> str:
 
 
 def _parenthesize(node: Any, part: str) -> str:
-    """Return an operand, in parentheses unless it is a single name or number."""
+    """Return the text of an operand, in parentheses unless it is a single name or number."""
     formula = _formula_in(node, part)
     return formula if formula.isalnum() else f"({formula})"

@@ -1,4 +1,4 @@
-"""HTML: the visible text, in sections by heading."""
+"""HTML: the visible text, in sections with headings as boundaries."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _HEADINGS = {"h1": 1, "h2": 2, "h3": 3, "h4": 4, "h5": 5, "h6": 6}
 
 
 def read(source: SourceDocument) -> Iterator[Part]:
-    """Yield sections with the path of headings above them, starting with the title of the page."""
+    """Yield sections, each with the path of headings above it, which begins with the title of the page."""
     writer = PartWriter()
     for heading, text in sections(source):
         yield writer.part(text, heading=heading)
@@ -67,7 +67,7 @@ class _Sections:
         self._sections: list[tuple[tuple[str, ...], list[str]]] = [((), [])]
 
     def title(self, text: str) -> None:
-        """Add the title of the page as a heading above all others, unless the first heading is identical."""
+        """Add the title of the page as a heading above all others, unless the first heading is the same text."""
         self._path.append((0, text))
         self._sections.append(((text,), [text + "\n\n"]))
 

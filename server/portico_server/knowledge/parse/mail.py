@@ -1,4 +1,4 @@
-"""Mail: a message (eml) or a mailbox (mbox): sender, date and text, then attachments."""
+"""Mail: a message (eml) or a mailbox (mbox). Each message yields sender, date and text, then its attachments."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ def read(source: SourceDocument) -> Iterator[Part | SourceDocument]:
 
 
 def _messages(source: SourceDocument) -> Iterator[bytes]:
-    """Yield the messages of a file; in a mailbox, each begins with a line ``From ADDRESS DATE`` after an empty line."""
+    """Yield the messages of a file. In a mailbox, a message begins with a line ``From ADDRESS DATE`` after an
+    empty line.
+    """
     with source.open() as file:
         lines: list[bytes] = []
         length = 0
@@ -63,7 +65,11 @@ def _messages(source: SourceDocument) -> Iterator[bytes]:
 def _header(message: EmailMessage, name: str) -> str:
     try:
         value = message[name]
-    except (ValueError, IndexError, AttributeError):  # the header parser fails on some malformed headers
+    except (
+        ValueError,
+        IndexError,
+        AttributeError,
+    ):  # the parser raises these errors for certain malformed headers
         return ""
     return " ".join(str(value).replace("\x00", "").split()) if value else ""
 

@@ -1,4 +1,4 @@
-"""Markdown: one part per section, with its text unchanged."""
+"""Markdown: one part per section, with the Markdown unchanged."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
 
 
 def read(source: SourceDocument) -> Iterator[Part]:
-    """Yield sections with the path of headings above them, starting with the title of the front matter.
+    """Yield sections, each with the path of headings above it, which begins with the title in the front matter.
 
     ``#`` inside code fences is not a heading.
     """
@@ -31,7 +31,7 @@ def read(source: SourceDocument) -> Iterator[Part]:
             if number == 0:
                 front = line.rstrip() == "---"
             elif number == 1 and not _FIELD.match(line):
-                front = False  # a horizontal rule at the top
+                front = False  # the first line is a horizontal rule, not front matter
             elif front:
                 front = line.rstrip() not in ("---", "...") and section.length < SEGMENT_CHARS
                 if match := _TITLE.match(line):
@@ -58,5 +58,5 @@ def read(source: SourceDocument) -> Iterator[Part]:
 
 
 def clean(title: str) -> str:
-    """Return a heading without markup for links, emphasis and code."""
+    """Return a heading without the markup of links, emphasis and code."""
     return _MARKS.sub(lambda match: match.group(1) or "", title).strip()

@@ -1,4 +1,4 @@
-"""Jupyter notebooks: one part per cell, with Markdown unchanged, fenced code, and its output below."""
+"""Jupyter notebooks: one part per cell, with Markdown unchanged, code in a fence, and the output below the code."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 from portico_server.knowledge.document import Part, PartWriter, SourceDocument, Unreadable
 
 MAX_OUTPUT_CHARS = 4_000
-"""Maximum number of characters kept of a cell's output."""
+"""Maximum number of characters of a cell's output that are kept."""
 
 _HEADING = re.compile(r"^ {0,3}(#{1,6})[ \t]+(.+?)(?:[ \t]+#+)?[ \t]*$", re.M)
 
 
 def read(source: SourceDocument) -> Iterator[Part]:
-    """Yield cells with their number, from 1, and the path of headings above them."""
+    """Yield the cells of a notebook, each with its number, from 1, and the path of headings above it."""
     try:
         book = json.loads(source.read())
         cells = book["cells"] if "cells" in book else [c for s in book["worksheets"] for c in s["cells"]]
@@ -52,7 +52,7 @@ def _join(value: Any) -> str:
 
 
 def _printed(cell: dict[str, Any]) -> str:
-    """Return the text output of a cell, without images and HTML pages."""
+    """Return the text output of a cell, without images and HTML."""
     outputs = []
     for output in cell.get("outputs") or []:
         if not isinstance(output, dict):

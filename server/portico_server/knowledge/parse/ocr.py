@@ -30,12 +30,14 @@ if TYPE_CHECKING:
     from rapidocr import RapidOCR
 
 LANGUAGES_VARIABLE = "PORTICO_OCR_LANGUAGES"
-"""Environment variable of a worker with the OCR languages, such as ``chi_sim+eng``. If it is empty, OCR is disabled."""
+"""Environment variable that tells a worker the OCR languages, such as ``chi_sim+eng``. If it is empty, OCR is
+disabled.
+"""
 
 RAPIDOCR_LANGUAGES = frozenset(
     ("chi_sim", "chi_tra", "eng", "jpn", "dan", "deu", "fin", "fra", "ita", "nld", "nor", "por", "spa", "swe")
 )
-"""Languages that the models in rapidocr's wheel support, by tesseract's names."""
+"""Languages that the models in rapidocr's wheel support, as tesseract names them."""
 
 RECOGNISE_TIMEOUT_S = 60.0
 """Maximum time for one image, in seconds."""
@@ -58,27 +60,28 @@ class _OcrJob:
     """Remaining OCR time of the document, in seconds."""
     left_out: int = 0
     first: str = ""
-    """The first image that was left out, if known."""
+    """The first image that was skipped, such as ``page 7``; "" if it has no name."""
     cut_short: int = 0
-    """Number of images that were read only in part."""
+    """Number of images of which only a part was read."""
 
 
 _turn = _OcrJob()
 
 
 def begin(on_progress: Callable[[], None], seconds: float = math.inf) -> None:
-    """Start a document, whose images may take ``seconds`` in total.
+    """Start a document. OCR of all its images may take ``seconds`` in total.
 
-    ``on_progress`` is called after each image to show that the work continues.
+    ``on_progress`` is called after each image to report that the work continues.
     """
     global _turn
     _turn = _OcrJob(MAX_PICTURES, on_progress, seconds, seconds)
 
 
 def passes_over(subject: str = "") -> bool:
-    """Return whether an image, such as ``page 7``, must be skipped because the document's OCR time is used up.
+    """Return whether an image, such as ``page 7``, must be skipped because the document's OCR time or its maximum
+    number of images is used up, or OCR is not available.
 
-    A skipped image is counted, and need not be rendered.
+    A skipped image is counted, and the caller need not render it.
     """
     if _turn.left and _turn.seconds > 0 and engine():
         return False
@@ -88,7 +91,7 @@ def passes_over(subject: str = "") -> bool:
 
 
 def left_out() -> str:
-    """Return how many images of the document were skipped or read in part, and why; empty if none were."""
+    """Return how many images of the document were skipped or read only in part, and why; "" if there are none."""
     reasons = []
     if _turn.left_out:
         place = f", from {_turn.first} on" if _turn.first else ""
@@ -111,7 +114,7 @@ def left_out() -> str:
 
 
 def engine() -> Literal["rapidocr", "tesseract", ""]:
-    """Return the OCR engine of this process, or an empty string if there is none."""
+    """Return the OCR engine of this process, or an empty string if no engine is available."""
     wanted_languages = {name for name in os.environ.get(LANGUAGES_VARIABLE, "").split("+") if name}
     readable = wanted_languages & RAPIDOCR_LANGUAGES if _has_rapidocr() else set()
     if readable != wanted_languages and wanted_languages & _installed_languages():
@@ -129,7 +132,7 @@ def is_available(languages: str) -> bool:
 
 
 def how_to_read() -> str:
-    """Return what the operator can do to enable OCR, as the end of a sentence."""
+    """Return what the operator can do to enable OCR, as the last part of a sentence."""
     if _has_rapidocr() or shutil.which("tesseract"):
         return "to read it, set ocr_languages to languages that the installed OCR supports"
     return f"install OCR to read it: {how_to_add('ocr')}"
@@ -141,7 +144,9 @@ def _has_rapidocr() -> bool:
 
 @cache
 def _installed_languages() -> frozenset[str]:
-    """Return the data installed for tesseract: languages, and ``osd`` for detecting the orientation of a page."""
+    """Return the names of the data installed for tesseract: languages, and ``osd``, which detects the orientation of a
+    page.
+    """
     program = shutil.which("tesseract")
     if program is None:
         return frozenset()
@@ -159,10 +164,10 @@ def _installed_languages() -> frozenset[str]:
 
 
 def recognise(picture: bytes) -> str:
-    """Return the text of an image (PNG, JPEG, TIFF, BMP, WebP, PNM); empty if it contains none.
+    """Return the text of an image (PNG, JPEG, TIFF, BMP, WebP, PNM), or "" if the image contains no text.
 
-    Call it only if there is an `engine`. Images after the first `MAX_PICTURES` of a document, or after its OCR time is
-    used up, are not read. Raises `Unreadable` for a damaged image.
+    Call it only if `engine` returns a name. Images after the first `MAX_PICTURES` of a document, or after the
+    document's OCR time is used up, are not read. Raises `Unreadable` for a damaged image.
     """
     if passes_over():
         return ""
@@ -180,10 +185,10 @@ def recognise(picture: bytes) -> str:
 
 
 def read_with_tesseract(picture: bytes, seconds: float = RECOGNISE_TIMEOUT_S) -> str:
-    """Return the text that tesseract recognises; empty if it fails or needs more than ``seconds``."""
+    """Return the text that tesseract recognises, or "" if tesseract fails or takes more than ``seconds``."""
     wanted_languages = os.environ.get(LANGUAGES_VARIABLE, "").split("+")
     languages = "+".join(name for name in wanted_languages if name in _installed_languages())
-    # The orientation of a page is detected first, if the data is installed.
+    # If the data for detecting orientation is installed, tesseract detects the orientation of the page first.
     layout = ("--psm", "1") if "osd" in _installed_languages() else ()
     try:
         answer = subprocess.run(
@@ -203,13 +208,15 @@ MAX_PAGE_PIXELS = 16_000_000
 """Maximum size in pixels of an image for line recognition; a larger image is scaled down."""
 
 MAX_SEARCH_PIXELS = 1_200_000
-"""Maximum size in pixels of an image for line detection: an A4 page at 112 dpi. Time and memory grow with it."""
+"""Maximum size in pixels of an image for line detection: an A4 page at 112 dpi. Detection time and memory grow with
+the size.
+"""
 
 MAX_SEARCH_RATIO = 2.0
 """Maximum factor by which a small image is enlarged for line detection."""
 
 MIN_LINE_SCORE = 0.5
-"""Minimum confidence of the model in a line, from 0 to 1."""
+"""Minimum confidence, from 0 to 1, for a recognised line to be kept."""
 
 LINE_BATCH_COUNT = 8
 """Number of lines recognised between checks of the time limit."""
@@ -232,8 +239,8 @@ def read_with_rapidocr(picture: bytes, seconds: float = RECOGNISE_TIMEOUT_S) -> 
 
 @cache
 def _models() -> RapidOCR:
-    """Return the models of rapidocr's wheel, loaded once per process, on one thread."""
-    # Both variables are read when the libraries load. Without the first, onnxruntime from version 1.29 sends
+    """Return the models of rapidocr's wheel, loaded once per process. They use one thread."""
+    # The libraries read both variables when they load. Without the first, onnxruntime from version 1.29 sends
     # usage telemetry.
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
@@ -249,7 +256,7 @@ def _models() -> RapidOCR:
             "EngineConfig.onnxruntime.intra_op_num_threads": 1,
             "EngineConfig.onnxruntime.inter_op_num_threads": 1,
             "EngineConfig.onnxruntime.enable_cpu_mem_arena": False,
-            # Models given by path are never downloaded.
+            # rapidocr does not download models whose paths are given.
             "Det.model_path": str(folder / "PP-OCRv6_det_small.onnx"),
             "Cls.model_path": str(folder / "ch_ppocr_mobile_v2.0_cls_mobile.onnx"),
             "Rec.model_path": str(folder / "PP-OCRv6_rec_small.onnx"),
@@ -261,7 +268,9 @@ def _models() -> RapidOCR:
 
 
 def _pages(picture: bytes) -> Iterator[Image.Image]:
-    """Yield the pages of a TIFF, or the first image of any other file, upright and on white. Raises `Unreadable`."""
+    """Yield the pages of a TIFF, or the first image of any other file, upright and on a white background. Raises
+    `Unreadable`.
+    """
     with _damage_as_unreadable():
         image = check_picture(picture)
         count = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
@@ -273,7 +282,9 @@ def _pages(picture: bytes) -> Iterator[Image.Image]:
 
 
 def check_picture(picture: bytes) -> Image.Image:
-    """Open an image by reading only its header. Raises `Unreadable` if it is damaged or specifies too many pixels."""
+    """Open an image, reading only its header. Raises `Unreadable` if the image is damaged or its header states too
+    many pixels.
+    """
     from PIL import Image
 
     with _damage_as_unreadable():
@@ -296,7 +307,7 @@ def _damage_as_unreadable() -> Iterator[None]:
 
 
 def _page(image: Image.Image) -> Image.Image:
-    """Return the current frame of ``image``, with at most `MAX_PAGE_PIXELS` pixels."""
+    """Return the current frame of ``image``, scaled down to at most `MAX_PAGE_PIXELS` pixels."""
     from PIL import ExifTags, Image, ImageOps
 
     scale = min(1.0, math.sqrt(MAX_PAGE_PIXELS / (image.width * image.height)))
@@ -314,7 +325,7 @@ def _page(image: Image.Image) -> Image.Image:
 
 
 def _text_of(page: Image.Image, deadline: float) -> str:
-    """Return the text of an upright, rotated or skewed page, as far as the ``deadline`` allows."""
+    """Return the text of a page, which may be upright, rotated or skewed. Stops at the ``deadline``."""
     import numpy as np
     from rapidocr.main import RapidOCRError
 
@@ -332,7 +343,8 @@ def _text_of(page: Image.Image, deadline: float) -> str:
         return ""
     ahead = _directions(corners)
     is_turned = np.array(["180" in label for label, _score in sides.cls_res or ()])
-    # The lines of a page vote on its direction, because a single short line is often misjudged.
+    # The sum over all lines determines the direction of the page, because a single short line is often
+    # misjudged.
     across, down = np.where(is_turned[:, None], -ahead, ahead).sum(axis=0)
     strips = [
         strip if x * across + y * down >= 0 else strip[::-1, ::-1]
@@ -341,7 +353,7 @@ def _text_of(page: Image.Image, deadline: float) -> str:
     length = math.hypot(across, down) or 1.0
     turn = (
         np.array([[across, down], [down, -across]]) / length
-    )  # upright, with upward coordinates as in `TextBox`
+    )  # turned upright, with y pointing up as in `TextBox`
     lines: list[tuple[TextBox, str]] = []
     for start in range(0, len(strips), LINE_BATCH_COUNT):
         if time.monotonic() > deadline:
@@ -366,8 +378,8 @@ def _pixels(page: Image.Image) -> Any:
 
 
 def _directions(corners: Any) -> Any:
-    """Return the reading direction of each line as a vector: down if its box is so tall that rapidocr turns it to the
-    left.
+    """Return the reading direction of each line as a vector. If a line's box is so tall that rapidocr turns it to the
+    left, the direction is down.
     """
     import numpy as np
 
@@ -385,7 +397,7 @@ def _lengths(vectors: Any) -> Any:
 
 @contextmanager
 def _lack_of_memory() -> Iterator[None]:
-    """Raise `MemoryError` when a library reports a lack of memory with its own error."""
+    """Raise `MemoryError` when a library reports a lack of memory as an error of its own."""
     try:
         yield
     except Exception as error:
@@ -395,7 +407,7 @@ def _lack_of_memory() -> Iterator[None]:
 
 
 def _in_order(lines: Sequence[tuple[TextBox, str]]) -> str:
-    """Return the text of lines, column by column from top to bottom, with an empty line at each gap."""
+    """Return the text of lines, column by column and from top to bottom, with an empty line at each gap."""
     texts = dict(lines)
     rows: list[list[TextBox]] = []
     for box in sorted(texts, key=lambda text_box: -text_box.bottom - text_box.top):
@@ -427,7 +439,9 @@ _BEGINNINGS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\x00", b"MM\x00
 
 
 def read(source: SourceDocument) -> Iterator[Part]:
-    """Yield one part. Raise `Unreadable` without an engine, for a damaged image, and for an image without text."""
+    """Yield one part with the text of an image. Raise `Unreadable` if OCR is not available, the image is damaged, or
+    it contains no text.
+    """
     data = source.read()
     if not data.startswith(_BEGINNINGS):
         raise Unreadable("is not an image although its name says so, or it is truncated.")

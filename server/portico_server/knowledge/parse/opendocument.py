@@ -1,4 +1,6 @@
-"""OpenDocument texts and presentations (odt, odp): sections by heading or slides with notes, tables row by row."""
+"""OpenDocument texts and presentations (odt, odp): sections with headings as boundaries, or slides with notes; tables
+row by row.
+"""
 
 from __future__ import annotations
 
@@ -27,15 +29,15 @@ _SKIPPED_ELEMENTS = {
     f"{_TEXT}note-citation",
     f"{_SHOW}notes",
 }
-"""Elements inside the text that are skipped."""
+"""Elements whose content is not part of the text."""
 
 MAX_SPACES = 100
-"""Maximum number of consecutive spaces, because the file states only their number."""
+"""Maximum number of consecutive spaces. The file states only how many there are, so the number could be any."""
 
 
 def read(source: SourceDocument) -> Iterator[Part]:
-    """Yield sections with the headings above them, starting with the document's title; ``page`` is the number of a
-    slide.
+    """Yield sections, each with the headings above it, which begin with the document's title. ``page`` is the number
+    of a slide.
     """
     with source.open() as file:
         archive = open_checked(file, DOCUMENT_KIND, "content.xml", ".odt")
@@ -107,7 +109,7 @@ def _slides(inside: Any, about: str, writer: PartWriter) -> Iterator[Part]:
 
 
 def _lines(node: Any) -> Iterator[tuple[int, str]]:
-    """Yield lines with their heading level, 0 for lines that are not headings."""
+    """Yield lines, each with its heading level, or 0 if the line is not a heading."""
     for item in node.iterchildren():
         if item.tag in _SKIPPED_ELEMENTS or not isinstance(item.tag, str):
             continue
@@ -152,5 +154,5 @@ def _pieces(node: Any) -> Iterator[str]:
 
 
 def _flat(text: str | None) -> str:
-    """Return text of the file with all white space collapsed to single spaces."""
+    """Return a text with each run of white space replaced by a single space."""
     return re.sub(r"[ \t\r\n]+", " ", text or "").replace("\x00", "")

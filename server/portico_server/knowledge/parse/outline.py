@@ -1,4 +1,4 @@
-"""reStructuredText, AsciiDoc, Org and LaTeX: one part per section, with its text unchanged."""
+"""reStructuredText, AsciiDoc, Org and LaTeX: one part per section, with the source text unchanged."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _UNDERLINE = re.compile(r"([=\-`:'\"~^_*+#<>.])\1{2,}[ \t]*$")
 
 
 def read(source: SourceDocument) -> Iterator[Part]:
-    """Yield sections with the path of headings above them."""
+    """Yield sections, each with the path of headings above it."""
     suffix = PurePosixPath(source.name).suffix.lower().lstrip(".")
     with open_text(source) as text:
         yield from _underlined(text) if suffix == "rst" else _read_marked_parts(text, suffix)
@@ -56,7 +56,9 @@ def _heading(line: str, suffix: str) -> tuple[int, str] | None:
 
 
 def _underlined(text: TextIO) -> Iterator[Part]:
-    """Yield the sections of reStructuredText, where underlines have levels in the order of their first occurrence."""
+    """Yield the sections of reStructuredText. The first kind of underline in a file marks the top level, the next kind
+    the second level, and so on.
+    """
     section = SectionReader()
     levels: list[str] = []
     for raw in text:

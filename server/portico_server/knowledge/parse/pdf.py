@@ -1,5 +1,5 @@
-"""PDF: one part per page with text, under title and bookmarks; columns in reading order, tables by rows, scans by
-OCR.
+"""PDF: one part per page with text, with the title and bookmarks as headings. Columns are read in order, tables by
+rows, and scans by OCR.
 """
 
 from __future__ import annotations
@@ -24,11 +24,13 @@ from portico_server.knowledge.parse.pdf_picture import draw_page as draw_page
 from portico_server.knowledge.parse.pdf_tables import PdfTable, PdfTables, group_rows
 
 MAX_TEXT_PIECES = 1_000
-"""Maximum number of text pieces on a page for detecting columns; the text of larger pages stays unchanged."""
+"""Maximum number of text pieces on a page for detecting columns. The text of a page with more pieces stays
+unchanged.
+"""
 
 
 def text_by_columns(page: pdfium.PdfTextPage, text: str) -> str:
-    """Return the ``text`` of a page column by column, or unchanged if it has no interleaved columns."""
+    """Return the ``text`` of a page column by column, or unchanged if the page has no interleaved columns."""
     count = page.count_rects()
     if not 2 * MIN_COLUMN_ROWS <= count <= MAX_TEXT_PIECES:
         return text
@@ -38,20 +40,24 @@ def text_by_columns(page: pdfium.PdfTextPage, text: str) -> str:
     if len(boxes) < 2:
         return text
     ordered_text = "\n".join(_text_in(page, box, pieces, quarters) for box in boxes)
-    # Overlapping letters would be lost or duplicated.
+    # If letters overlap, reordering would lose or duplicate them, so the text stays unchanged.
     return ordered_text if len("".join(ordered_text.split())) == len("".join(text.split())) else text
 
 
 def _pieces(page: pdfium.PdfTextPage, quarters: int) -> list[TextBox]:
-    """Return the pieces of a page's text after turning it clockwise by ``quarters``, in the order of the file."""
+    """Return the pieces of a page's text in the order of the file, as if the page were turned clockwise by
+    ``quarters`` quarter turns.
+    """
     return [TextBox(*page.get_rect(number)).rotate(quarters) for number in range(page.count_rects())]
 
 
 def _text_in(page: pdfium.PdfTextPage, region: TextBox, pieces: Sequence[TextBox], quarters: int) -> str:
-    """Return the text of a region of a page turned clockwise by ``quarters``, like ``pieces``."""
+    """Return the text in a region of a page. The region and ``pieces`` refer to the page turned clockwise by
+    ``quarters``.
+    """
     if not quarters:
         return _bounded_text(page, region)
-    # PDFium does not end the line at this point.
+    # PDFium does not break the lines of rotated text, so line breaks are added between the pieces.
     column_text = ""
     before: TextBox | None = None
     for piece in pieces:
@@ -88,13 +94,14 @@ ROW_GROUP_CHARS = 800
 """Approximate number of characters in a group of a table's rows."""
 
 _CJK = r"[\u3000-\u303f\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]"
-_HYPHEN = re.compile(r"[\x02\ufffe\xad]\n?")  # PDFium's marker for a word hyphenated at the end of a line
+_HYPHEN = re.compile(r"[\x02\ufffe\xad]\n?")  # PDFium's markers for a word hyphenated at the end of a line
 
 
 def read(source: SourceDocument) -> Iterator[Part]:
-    """Yield pages, counted from 1, with title and path of bookmarks as headings; rows of tables are separate parts.
+    """Yield pages, counted from 1, with the title and the path of bookmarks as headings. The rows of tables are
+    separate parts.
 
-    Raises `Unreadable` for a password, a damaged file, or a file without any text.
+    Raises `Unreadable` if the file has a password, is damaged, or contains no text.
     """
     if source.size == 0:
         raise Unreadable("is empty: it contains nothing to index.")
@@ -109,7 +116,7 @@ def read(source: SourceDocument) -> Iterator[Part]:
     empty = scanned_pages = 0
     try:
         pages = len(document)
-        document.init_forms()  # must precede opening any page
+        document.init_forms()  # must be called before any page is opened
         headings = _headings(document)
         title = _title(document, source.name)
         heading: tuple[str, ...] = ()
@@ -138,7 +145,7 @@ def _without_text(pages: int, scanned_pages: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _PdfBlock:
-    """Text of a page, or rows of one of its tables, where ``row`` is the number of the first row."""
+    """A text of a page, or rows of a table on it. For a table, ``row`` is the number of the first row."""
 
     text: str
     row: int | None = None
@@ -148,11 +155,13 @@ def _title(document: pdfium.PdfDocument, name: str) -> str:
     try:
         return titles.clean_title(document.get_metadata_value("Title"), name)
     except (pdfium.PdfiumError, UnicodeDecodeError):
-        return ""  # the text is still indexed without it
+        return ""  # the text is indexed without the title
 
 
 def _headings(document: pdfium.PdfDocument) -> dict[int, tuple[str, ...]]:
-    """Return the path of bookmarks for each page, counted from 0, taken from the first bookmark that points to it."""
+    """Return the path of bookmarks for each page, counted from 0. If several bookmarks point to a page, the first
+    counts, or the deepest bookmark below it.
+    """
     headings: dict[int, tuple[str, ...]] = {}
     path: list[str] = []
     try:
@@ -161,18 +170,20 @@ def _headings(document: pdfium.PdfDocument) -> dict[int, tuple[str, ...]]:
             place = mark.get_dest()
             page = None if place is None else place.get_index()
             if page is not None and page >= 0:
-                # If a chapter and its first section are on the same page, the deeper bookmark is more
+                # If a chapter and its first section begin on the same page, the deeper bookmark is more
                 # specific.
                 before = headings.get(page, ())
                 if before == tuple(path[: len(before)]):
                     headings[page] = tuple(path)
     except (pdfium.PdfiumError, UnicodeDecodeError):
-        return {}  # a broken outline loses only the headings; the text is still indexed
+        return {}  # if the outline is damaged, only the headings are missing; the text is still indexed
     return headings
 
 
 def _page(document: pdfium.PdfDocument, number: int, tables: PdfTables) -> tuple[list[_PdfBlock], bool]:
-    """Return the blocks of a page from top to bottom, then its form fields, and whether it was read by OCR."""
+    """Return the blocks of a page from top to bottom, followed by its form fields, and whether OCR was used for
+    the page.
+    """
     try:
         page = document[number]
         try:
@@ -187,7 +198,7 @@ def _page(document: pdfium.PdfDocument, number: int, tables: PdfTables) -> tuple
 
 
 def _content(page: pdfium.PdfPage, number: int, tables: PdfTables) -> tuple[list[_PdfBlock], bool]:
-    """Return the blocks of a page's printed content, and whether it was read by OCR."""
+    """Return the blocks of a page's printed content, and whether OCR was used."""
     textpage = page.get_textpage()
     try:
         raw_text = textpage.get_text_range()
@@ -200,7 +211,8 @@ def _content(page: pdfium.PdfPage, number: int, tables: PdfTables) -> tuple[list
             return [_PdfBlock(tidy(text_by_columns(textpage, raw_text)))], False
     finally:
         textpage.close()
-    # Without OCR, only a page with an image is reported as a scan; a page with only lines may be a drawing.
+    # Without OCR, a page counts as a scan only if it contains an image, because a page with only lines may be
+    # a drawing.
     kinds = None if ocr.engine() else [raw.FPDF_PAGEOBJ_IMAGE]
     if next(iter(page.get_objects(filter=kinds, max_depth=2)), None) is None:
         return [], False
@@ -221,9 +233,9 @@ _WRITTEN = {raw.FPDF_FORMFIELD_TEXTFIELD, raw.FPDF_FORMFIELD_COMBOBOX, raw.FPDF_
 
 
 def _fields(page: pdfium.PdfPage, form: Any) -> Iterator[str]:
-    """Yield ``NAME: VALUE`` for each filled form field, with the name shown to users; passwords are skipped.
+    """Yield ``NAME: VALUE`` for each filled form field, with the name that users see. Passwords are skipped.
 
-    Values are drawn by the fields rather than the page, so the text of the page does not contain them.
+    The text of the page does not contain the values, because fields draw their own values.
     """
     for index in range(min(raw.FPDFPage_GetAnnotCount(page), MAX_FIELDS)):
         annotation = raw.FPDFPage_GetAnnot(page, index)
@@ -259,7 +271,7 @@ def _fields(page: pdfium.PdfPage, form: Any) -> Iterator[str]:
 
 
 def _form_text(ask: Any, form: Any, annotation: Any) -> str:
-    """Return a text property of a field from PDFium, which is queried for the byte length first, then for UTF-16
+    """Return a text property of a form field. PDFium is asked for the length in bytes first, then for the UTF-16
     text.
     """
     size = min(ask(form, annotation, None, 0), 2 * MAX_FIELD_CHARS)
@@ -274,7 +286,7 @@ def _form_text(ask: Any, form: Any, annotation: Any) -> str:
 def _around(
     page: pdfium.PdfPage, textpage: pdfium.PdfTextPage, tables: list[PdfTable], quarters: int
 ) -> list[_PdfBlock]:
-    """Return the tables of a page, and the text above, beside and below them."""
+    """Return the tables of a page, and the text above, next to and below them."""
     text_box = TextBox(*page.get_mediabox()).rotate(quarters)
     pieces = _pieces(textpage, quarters) if quarters else []
     blocks: list[_PdfBlock] = []
@@ -298,7 +310,7 @@ def _around(
 
 
 def _draw(page: pdfium.PdfPage) -> bytes:
-    """Render a page as a grey image in PGM format."""
+    """Render a page as a greyscale image in PGM format."""
     scale = min(OCR_DPI / 72, MAX_OCR_DOTS / max(*page.get_size(), 1.0))
     bitmap = page.render(scale=scale, grayscale=True)
     try:
@@ -310,7 +322,7 @@ def _draw(page: pdfium.PdfPage) -> bytes:
 
 
 def tidy(text: str) -> str:
-    """Join hyphenated words in the text of a page, and lines of Chinese, which may break anywhere."""
+    """Join the hyphenated words in the text of a page, and the lines of Chinese text, which can break anywhere."""
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\x00", "")
     text = _HYPHEN.sub("", text)
     lines = text.split("\n")

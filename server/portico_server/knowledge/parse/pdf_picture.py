@@ -18,7 +18,7 @@ MAX_PICTURE_DOTS = 1_600
 
 MARK_COLOUR = (255, 224, 70)
 MIN_MARKED_CHARS = 12
-"""Minimum length of a piece of a passage that is highlighted on its own, because shorter pieces occur in many
+"""Minimum length of a piece of a passage that is searched for and highlighted, because shorter pieces occur in many
 places.
 """
 
@@ -51,8 +51,8 @@ def draw_page(source: SourceDocument, number: int, passage: str) -> bytes:
 
 
 def _find_passage(text: str, passage: str) -> Iterator[tuple[int, int]]:
-    """Yield the positions of a passage in the text of a page, as start and length; line by line if not found as a
-    whole.
+    """Yield the positions of a passage in the text of a page, as start and length. If the whole passage is not found,
+    each of its lines is searched for.
 
     White space is ignored, because the passage was assembled from lines, words and columns.
     """
@@ -85,7 +85,7 @@ def _mark(page: pdfium.PdfPage, box: TextBox) -> None:
 
 
 def _png(bitmap: pdfium.PdfBitmap) -> bytes:
-    """Encode a bitmap of three bytes per dot as PNG (https://www.w3.org/TR/png-3/), without an image library."""
+    """Encode a bitmap with three bytes per pixel as PNG (https://www.w3.org/TR/png-3/), without an image library."""
     try:
         data = bytes(bitmap.buffer)
         rows = (

@@ -15,10 +15,10 @@ from portico_server.knowledge.document import SourceDocument
 from portico_server.knowledge.parse.columns import TextBox
 
 MAX_TABLE_PAGES = 500
-"""Maximum number of pages of a document that are analysed; each takes some tenths of a second."""
+"""Maximum number of pages in a document that are analysed. Each takes a few tenths of a second."""
 
 MAX_SHAPES = 5_000
-"""Maximum number of shapes on a page; a page with more is a drawing."""
+"""Maximum number of shapes on a page with tables. A page with more shapes is a drawing."""
 
 MAX_LINE_POINTS = 3.0
 """Maximum thickness in points of a shape that counts as a line."""
@@ -26,9 +26,9 @@ MAX_LINE_POINTS = 3.0
 
 @dataclass(frozen=True, slots=True)
 class PdfTable:
-    """A table: its position on the page when the letters are upright, and its rows.
+    """A table: its position on the page when the page's letters are upright, and its rows.
 
-    Each row is its cells joined by `` | ``; the first row is the header.
+    A row consists of its cells, joined by `` | ``. The first row is the header.
     """
 
     box: TextBox
@@ -36,7 +36,7 @@ class PdfTable:
 
 
 class PdfTables:
-    """The tables of one document. The detailed analysis is opened with the first page that needs it."""
+    """The tables of one document. pdfplumber opens the document only when the first page needs its analysis."""
 
     def __init__(self, source: SourceDocument) -> None:
         self._source = source
@@ -44,9 +44,10 @@ class PdfTables:
         self._remaining_pages = MAX_TABLE_PAGES
 
     def on(self, number: int, page: pdfium.PdfPage, quarters: int) -> list[PdfTable]:
-        """Return the tables of a page, counted from 0, turned clockwise by ``quarters``, from top to bottom.
+        """Return the tables of page ``number``, counted from 0, from top to bottom, as if the page were turned
+        clockwise by ``quarters`` quarter turns.
 
-        Returns no tables if they are side by side.
+        Returns no tables if tables are side by side.
         """
         if (
             self._remaining_pages <= 0
@@ -66,7 +67,7 @@ class PdfTables:
             self._document.close()
 
     def _find(self, number: int, page: pdfium.PdfPage, quarters: int) -> list[PdfTable]:
-        import pdfplumber  # takes half a second, so it is imported only for documents with tables
+        import pdfplumber  # importing takes half a second, so it happens only for documents with tables
 
         text_box = TextBox(*page.get_mediabox()).rotate(quarters)
         try:
@@ -85,7 +86,9 @@ class PdfTables:
 
 
 def _page_alone(source: SourceDocument, number: int, quarters: int) -> bytes:
-    """Return a document with one page of another, counted from 0, displayed turned clockwise by ``quarters``."""
+    """Return a PDF with only page ``number``, counted from 0, displayed turned clockwise by ``quarters`` quarter
+    turns.
+    """
     document, single_page = pdfium.PdfDocument(source.content), pdfium.PdfDocument.new()
     try:
         single_page.import_pages(document, [number])
@@ -99,7 +102,7 @@ def _page_alone(source: SourceDocument, number: int, quarters: int) -> bytes:
 
 
 def _tables_of(page: Any, text_box: TextBox) -> Iterator[PdfTable]:
-    """Yield the tables that pdfplumber finds; ``text_box`` is the page when its letters are upright."""
+    """Yield the tables that pdfplumber finds. ``text_box`` is the area of the page when its letters are upright."""
     for table in page.find_tables():
         rows = [" | ".join(_cell_text(cell) for cell in row) for row in table.extract()]
         rows = [row for row in rows if row.strip(" |")]
@@ -128,8 +131,8 @@ def ruled(page: pdfium.PdfPage) -> bool:
 
 
 def group_rows(rows: Sequence[str], size: int) -> Iterator[tuple[int, str]]:
-    """Yield groups of rows of about ``size`` characters below the header, with the number of the first row; the header
-    is 1.
+    """Yield groups of rows of about ``size`` characters below the repeated header, each with the number of its first
+    row, where the header is row 1.
     """
     header, pending_rows, first, length = rows[0], list[str](), 2, 0
     for number, row in enumerate(rows[1:], start=2):

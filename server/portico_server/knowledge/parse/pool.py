@@ -1,4 +1,4 @@
-"""The daemon's side of the processes that read documents, and the terms that they compute in advance for the index."""
+"""The daemon's side of the processes that read documents. The processes also compute terms in advance for the index."""
 
 from __future__ import annotations
 
@@ -36,46 +36,52 @@ _KEPT_VARIABLES = (
     "VIRTUAL_ENV",
     "LD_LIBRARY_PATH",
 )
-"""Environment variables passed to a worker, which must not receive keys or tokens."""
+"""Environment variables that a worker receives. All others are withheld, because they may contain keys or tokens."""
 
 
 class DescribesPictures(Protocol):
-    """Describes images: `portico_server.knowledge.model_calls.PictureDescriber`."""
+    """The interface for describing images: `portico_server.knowledge.model_calls.PictureDescriber`."""
 
     async def describe(self, path: Path, filename: str, context: Context) -> Part | None:
-        """Return the description of an image, or ``None`` for another kind of file or if no model could see the
-        image.
+        """Return the description of an image. Return ``None`` if the file is not an image, or no model is available to
+        describe it.
         """
 
 
 class TranscribesRecordings(Protocol):
-    """Transcribes recordings: `portico_server.knowledge.model_calls.RecordingTranscriber`."""
+    """The interface for transcribing recordings: `portico_server.knowledge.model_calls.RecordingTranscriber`."""
 
     async def write_down(self, path: Path, filename: str, context: Context) -> str | None:
-        """Return the transcript as subtitles, or ``None`` for another kind of file or if no model is available."""
+        """Return the transcript as subtitles. Return ``None`` if the file is not a recording, or no model is
+        available.
+        """
 
 
 class ReadsElsewhere(Protocol):
-    """Reads documents on other machines: `portico_server.knowledge.parse.workers.DocumentWorkers`."""
+    """The interface for reading documents on other machines:
+    `portico_server.knowledge.parse.workers.DocumentWorkers`.
+    """
 
     def answers(
         self, path: Path, name: str, about: Mapping[str, Any], context: Context | None
     ) -> AsyncGenerator[dict[str, Any], None]:
-        """Read a document as `ReaderPool.answers` does; the ``context`` receives the progress of waiting."""
+        """Read a document as `ReaderPool.answers` does. The ``context`` receives progress events while the document
+        waits.
+        """
 
     async def close(self) -> None:
         """Stop the remote readers."""
 
 
 class ReaderPool:
-    """At most ``workers`` processes, started on demand, each reading one file at a time; one more if a key occupies
-    all.
+    """At most ``workers`` processes, started on demand, each of which reads one file at a time. One more process
+    starts if a single key occupies all others.
 
-    ``seconds`` limits a worker's own time for a file (slow consumers do not count), and ``memory`` its address space
-    in bytes. ``languages`` are tesseract's names of the OCR languages, and ``recognition`` limits the OCR time for all
-    images of a file, in seconds. A worker that exceeds the first two limits or dies is replaced; its file is
-    `Unreadable`. ``ahead`` receives the terms of chunks that will be indexed. ``elsewhere`` reads files to be indexed
-    on other machines.
+    ``seconds`` limits the time that a worker itself spends on a file (waiting for a slow consumer does not count), and
+    ``memory`` its address space in bytes. A worker that exceeds one of these limits, or crashes, is replaced, and its
+    file is `Unreadable`. ``languages`` are the OCR languages as tesseract names them, and ``recognition`` limits the
+    OCR time for all images of a file, in seconds. ``ahead`` receives the terms of chunks that will be indexed.
+    ``elsewhere`` reads files to be indexed on other machines.
     """
 
     def __init__(
@@ -113,11 +119,12 @@ class ReaderPool:
         *,
         is_indexed: bool = False,
     ) -> AsyncGenerator[list[Part], None]:
-        """Yield the parts of a file in batches, or its chunks by a checked ``chunking``. ``name`` determines the
-        format.
+        """Yield the parts of a file in batches, or its chunks if a validated ``chunking`` is given. ``name``
+        determines the format.
 
-        With a ``context``, models describe images and transcribe recordings, if available. ``is_indexed`` means that
-        the chunks are about to be indexed. Raises `Unreadable`. Close the iterator if you do not exhaust it.
+        With a ``context``, models describe images and transcribe recordings, if they are available. ``is_indexed``
+        means that the chunks are about to be indexed. Raises `Unreadable`. Close the iterator if you do not exhaust
+        it.
         """
         if context is not None and self._pictures is not None:
             part = await self._pictures.describe(path, name, context)
@@ -162,7 +169,9 @@ class ReaderPool:
     async def answers(
         self, path: Path, name: str, about: Mapping[str, Any]
     ) -> AsyncGenerator[dict[str, Any], None]:
-        """Yield a worker's answers for a file: see `portico_server.knowledge.parse.worker`. Raises `Unreadable`."""
+        """Yield a worker's answers for a file; `portico_server.knowledge.parse.worker` defines them. Raises
+        `Unreadable`.
+        """
         job = {
             "path": str(path),
             "name": name,
@@ -202,13 +211,13 @@ class ReaderPool:
                     await _kill(process)
 
     def _keep(self, answer: Mapping[str, Any]) -> None:
-        """Store the terms of chunks for the index."""
+        """Keep the terms of chunks for the index."""
         if self._ahead is not None and "terms" in answer:
             for (text, _), (words, grams) in zip(answer["parts"], answer["terms"], strict=True):
                 self._ahead.put(text, (words, grams))
 
     async def close(self) -> None:
-        """Stop every worker. Active readers get `Unavailable`."""
+        """Stop every worker. Reads in progress raise `Unavailable`."""
         self._is_closed = True
         processes = [*self._idle, *self._busy]
         self._idle = []
@@ -218,9 +227,9 @@ class ReaderPool:
             await self._elsewhere.close()
 
     async def _begin(self, job: bytes) -> tuple[asyncio.subprocess.Process, bytes | None]:
-        """Return a worker that has accepted the job, with the first line of its answer if known.
+        """Return a worker that has accepted the job, and the first line of its answer if it was read already.
 
-        If a worker exits for idleness when it receives the job, a new worker gets the job.
+        If an idle worker exits just when it receives the job, another worker gets the job.
         """
         while self._idle:
             process = self._idle.pop()
@@ -239,7 +248,9 @@ class ReaderPool:
             await _kill(process)
         process = await self._start()
         self._busy.add(process)
-        with suppress(ConnectionError):  # the worker died at once, which the empty answer shows
+        with suppress(
+            ConnectionError
+        ):  # the worker has crashed, which the caller detects from the empty answer
             await _send_job(process, job)
         return process, None
 
@@ -260,7 +271,9 @@ class ReaderPool:
         )
 
     async def _line(self, process: asyncio.subprocess.Process, remaining_s: float) -> tuple[bytes, float]:
-        """Return the next line and the remaining seconds, counting only the time spent waiting."""
+        """Return the next line of the answer and the remaining seconds. Only the time spent waiting for the worker
+        counts.
+        """
         assert process.stdout is not None
         clock = asyncio.get_running_loop().time
         began = clock()
@@ -272,19 +285,19 @@ class ReaderPool:
                 f"took longer than {self._seconds:g} s to read. Split it, or raise the setting parse_timeout."
             ) from error
         except ValueError as error:
-            raise Unreadable("produces more text at once than the limit allows. Split it.") from error
+            raise Unreadable("produces more text in one answer than the limit allows. Split it.") from error
         return line, remaining_s - (clock() - began)
 
 
 async def _send_job(process: asyncio.subprocess.Process, job: bytes) -> None:
-    """Send a job to a worker. Raise `ConnectionError` if the worker has ended."""
+    """Send a job to a worker. Raise `ConnectionError` if the worker has exited."""
     assert process.stdin is not None
     if process.returncode is not None or process.stdin.is_closing():
         raise ConnectionResetError("the worker has ended")
     try:
         process.stdin.write(job)
         await process.stdin.drain()
-    except RuntimeError as error:  # uvloop's error for a pipe that has been closed
+    except RuntimeError as error:  # uvloop raises it for a pipe that has been closed
         raise ConnectionResetError("the worker has ended") from error
 
 
@@ -326,8 +339,8 @@ JoinedTerms = tuple[str, str]
 
 
 class TermPrefetch:
-    """A thread-safe cache of terms by text. Entries that are not fetched in time are evicted and computed again on
-    demand.
+    """A thread-safe cache of terms by text. Entries that are not used in time are evicted, and the index computes them
+    itself.
     """
 
     def __init__(self) -> None:

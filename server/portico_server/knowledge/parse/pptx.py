@@ -1,4 +1,6 @@
-"""PowerPoint: one part per slide, with its text in reading order, tables row by row, the speaker's notes below."""
+"""PowerPoint: one part per slide, with its text in reading order and tables row by row, followed by the speaker's
+notes.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +22,12 @@ _R = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}"
 _ALTERNATIVES = "{http://schemas.openxmlformats.org/markup-compatibility/2006}AlternateContent"
 _TITLES = ("title", "ctrTitle")
 _SKIPPED_PLACEHOLDERS = ("sldNum", "ftr", "dt", "hdr", "sldImg")
-"""Placeholders that repeat on every slide and carry no information about it."""
+"""Placeholders that repeat on every slide and say nothing about the slide."""
 
 
 def read(source: SourceDocument) -> Iterator[Part]:
-    """Yield slides in presentation order; ``page`` is the slide number, and its title the heading below the
-    document's.
+    """Yield slides in presentation order. ``page`` is the slide number. The headings are the title of the document and
+    the title of the slide.
     """
     with source.open() as file:
         archive = open_checked(file, DOCUMENT_KIND, "ppt/presentation.xml", ".pptx")
@@ -58,7 +60,9 @@ def _slides(archive: zipfile.ZipFile) -> Iterator[str]:
 
 
 def _related(archive: zipfile.ZipFile, name: str) -> dict[str, tuple[str, str]]:
-    """Return the relations of a part: their ids, with the kind of relation and the name in the archive."""
+    """Return the relationships of a part of the package: id → (kind of relationship, name of the target in the
+    archive).
+    """
     folder, file = posixpath.split(name)
     relations = f"{folder}/_rels/{file}.rels"
     if relations not in archive.NameToInfo:
@@ -73,7 +77,9 @@ def _related(archive: zipfile.ZipFile, name: str) -> dict[str, tuple[str, str]]:
 
 
 def _drop_fallbacks(slide: Any) -> None:
-    """Remove fallbacks for older programs beside text or formulas: they repeat the content, or are images."""
+    """Remove the fallbacks for older programs: they repeat text or formulas that the slide contains anyway, or are
+    images.
+    """
     for node in list(slide.iter(_ALTERNATIVES)):
         choices = list(node)
         if choices and next(choices[0].iter(f"{_A}t", f"{MATH}oMath"), None) is not None:
@@ -82,7 +88,7 @@ def _drop_fallbacks(slide: Any) -> None:
 
 
 def _text(slide: Any) -> tuple[str, list[str]]:
-    """Return the title, and the other lines."""
+    """Return the title of a slide and its other lines."""
     title = ""
     lines: list[str] = []
     for shape in slide.iter(f"{_P}sp", f"{_A}tbl"):

@@ -1,12 +1,15 @@
-"""A process that reads documents where a launcher has started it: jobs are lines on stdin, answers lines on stdout.
+"""A process, started by a launcher, that reads documents for the daemon. Jobs are lines on stdin, answers lines on
+stdout.
 
-The first line is ``{"seconds", "memory", "languages", "recognition"}``, the limits of a `ReaderPool` of one. Each job
-is ``{"path", "name", "bytes", "about"}``. The answers are those of the reader, the last one with ``done``, or an
-``error``. A separate process reads each document, as on the daemon's machine, so this process survives any crash.
+The first line is ``{"seconds", "memory", "languages", "recognition"}``, the limits of a `ReaderPool` with one worker.
+Each job is ``{"path", "name", "bytes", "about"}``. The answers are those of the reader; the last one contains
+``done``, or is an ``error``. As on the daemon's machine, a separate process reads each document, so that this process
+survives any crash.
 
-If the file does not exist on this machine, the answer is ``{"missing": true}``, and the document is sent in lines
-``{"data": base64}``. At most `MAX_ANSWERS_UNDER_WAY` answers are in flight: each except the last is acknowledged by a
-line ``{"taken": true}``. The process exits when it is idle or its client has gone.
+If the file does not exist on this machine, the answer is ``{"missing": true}``, and the daemon sends the document in
+lines ``{"data": base64}``. At most `MAX_ANSWERS_UNDER_WAY` answers may be unacknowledged: the daemon acknowledges each
+answer except the last with a line ``{"taken": true}``. The process exits when it is idle or the daemon has
+disconnected.
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ MAX_LINE_BYTES: Final = 8 * 1024 * 1024
 
 
 class ReadingRelay:
-    """The input and output of the relay, and the messages received."""
+    """The input and output of the relay, and the messages that have arrived."""
 
     def __init__(self, lines: asyncio.StreamReader, out: BinaryIO) -> None:
         self._lines = lines
@@ -49,7 +52,7 @@ class ReadingRelay:
             while (message := await self._next()) is not None:
                 if self._readers is None:
                     self._readers = ReaderPool(workers=1, **message)
-                elif "taken" not in message:  # an acknowledgement for a job that has ended
+                elif "taken" not in message:  # a "taken" line acknowledges an answer for a job that has ended
                     await self._work(message, self._readers)
         except (TimeoutError, EOFError):
             return
@@ -92,7 +95,7 @@ class ReadingRelay:
 
     @asynccontextmanager
     async def _document(self, job: dict[str, Any]) -> AsyncIterator[Path]:
-        """Yield the path of the document: in a shared folder, or a temporary copy on this machine."""
+        """Yield the path of the document, which is either in a shared folder or copied temporarily to this machine."""
         path = Path(job["path"])
         if _size(path) == job["bytes"]:
             yield path
@@ -112,7 +115,7 @@ class ReadingRelay:
             yield Path(file.name)
 
     async def _expect(self) -> dict[str, Any]:
-        """Return the next line. Raise `EOFError` if the client has gone."""
+        """Return the next message. Raise `EOFError` if the daemon has disconnected."""
         message = await self._line()
         if message is None:
             raise EOFError
@@ -132,7 +135,7 @@ def _size(path: Path) -> int | None:
 
 async def serve() -> None:
     """Process jobs from stdin."""
-    # Output printed by libraries must not mix with the answer lines.
+    # Text that libraries print must not mix with the answer lines.
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     lines = asyncio.StreamReader(limit=MAX_LINE_BYTES)

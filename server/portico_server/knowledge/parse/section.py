@@ -1,4 +1,4 @@
-"""Gathers the lines of a text into sections, with the headings above them, and reads the title of a document."""
+"""Gathers the lines of a text into sections with the headings above them, and extracts the title of a document."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class SectionReader:
         self.length = 0
 
     def enter(self, level: int, title: str) -> None:
-        """Start a heading, which ends headings of its level and below.
+        """Enter a new heading, which ends the headings of the same or a deeper level.
 
         Level 0 is the title of the document, which the first heading may repeat.
         """
@@ -40,26 +40,26 @@ class SectionReader:
         self.length += len(line)
 
     def ends_with(self, marks: str) -> bool:
-        """Return whether the last line begins with ``marks``, as the line above an overlined heading does."""
+        """Return whether the last line begins with ``marks``, for example the line above an overlined heading."""
         return bool(self._lines) and self._lines[-1].startswith(marks)
 
     def title_above(self, over: str = "") -> bool:
         """Return whether the last line can be the text of an underlined heading.
 
-        It must be a single line that begins a paragraph, or follow a line of ``over``.
+        The line must be the only line of its paragraph so far, or follow a line of ``over`` characters.
         """
         lines = self._lines
         starts = len(lines) == 1 or (len(lines) > 1 and lines[-2].strip().strip(over or None) == "")
         return bool(lines) and starts and bool(lines[-1].strip()) and lines[-1].lstrip()[0] not in "|>-*+#"
 
     def take_last(self) -> str:
-        """Remove and return the last line, which turned out to be a heading."""
+        """Remove and return the last line, because the next line shows that it is a heading."""
         line = self._lines.pop()
         self.length -= len(line)
         return line
 
     def flush(self) -> Iterator[Part]:
-        """Yield the lines so far as a part, unless they are blank."""
+        """Yield the collected lines as a part, unless they are blank."""
         text = "".join(self._lines)
         if text.strip():
             heading = tuple(title for _level, title in self._path)
@@ -84,7 +84,7 @@ _NOTHING = re.compile(
     r"(?:powerpoint )?presentation|slide|unbenannt|sans titre|sin título|无标题|未命名|無題)?[\W\d_]*",
     re.I,
 )
-"""Default titles that programs write when the user has given none."""
+"""Default titles that programs write if the user has entered none."""
 
 _CORE = "docProps/core.xml"
 TITLE_ELEMENT = "{http://purl.org/dc/elements/1.1/}title"
@@ -92,7 +92,9 @@ TITLE_ELEMENT = "{http://purl.org/dc/elements/1.1/}title"
 
 
 def clean_title(text: str | None, name: str = "") -> str:
-    """Return a cleaned title from the properties of a file; empty if it says no more than the ``name`` of the file."""
+    """Return the cleaned title from the properties of a file, or "" if the title says no more than the ``name`` of the
+    file.
+    """
     title = " ".join((text or "").replace("\x00", " ").split())
     title = _SUFFIX.sub("", _PROGRAM.sub("", title)).strip()
     stem = PurePosixPath(name).stem.casefold()
@@ -107,11 +109,11 @@ def heading_below(title: str, heading: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def office_title(archive: zipfile.ZipFile, name: str) -> str:
-    """Return the title from the properties of an Office document called ``name``."""
+    """Return the title from the properties of an Office document whose file is called ``name``."""
     if _CORE not in archive.NameToInfo:
         return ""
     try:
         parser = etree.XMLParser(resolve_entities=False, no_network=True)
         return clean_title(etree.fromstring(archive.read(_CORE), parser).findtext(TITLE_ELEMENT), name)
     except (zipfile.BadZipFile, etree.XMLSyntaxError, NotImplementedError, RuntimeError, ValueError):
-        return ""  # the text is still indexed without it
+        return ""  # the text is indexed without the title

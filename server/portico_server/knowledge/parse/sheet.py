@@ -1,6 +1,7 @@
-"""Spreadsheets (xlsx, xlsm, xlsb, xls, ods): groups of rows with the sheet, its cells, and the header above each.
+"""Spreadsheets (xlsx, xlsm, xlsb, xls, ods): groups of rows, each with its sheet, its range of cells, and the header
+above.
 
-A formula without a stored value is shown as written.
+A formula without a stored value is shown as the formula itself.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from portico_server.knowledge.parse.sheet_formulas import FormulaCells, letters,
 from portico_server.knowledge.parse.zip_size import check_zip_size
 
 MAX_CELLS = 5_000_000
-"""Maximum number of cells in a sheet, including empty cells between others."""
+"""Maximum number of cells in a sheet, including empty cells between filled cells."""
 
 
 def read(source: SourceDocument) -> Iterator[Part]:
-    """Yield the rows of every sheet. ``row`` is the number of the first row below the header, ``cell`` the range of
-    the rows.
+    """Yield the rows of every sheet in groups. ``row`` is the number of the group's first row below the header,
+    ``cell`` the range of the group.
     """
     if not source.size:
         raise Unreadable("is empty: it contains nothing to index.")
@@ -72,7 +73,8 @@ def _groups(writer: PartWriter, sheet: Any, name: str, formulas: FormulaCells) -
             for column, cell in enumerate(cells, start=left_column)
         )
         if not line.strip(" |"):
-            # The rows of a group are consecutive, so the range follows from the first row and their number.
+            # The rows of a group are consecutive, so the first row and the number of rows determine the
+            # range.
             yield from flush()
             group, width = [], 0
             continue

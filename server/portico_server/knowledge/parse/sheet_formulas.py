@@ -1,4 +1,6 @@
-"""Formulas of an xlsx workbook without values, as written by programs that do not evaluate formulas."""
+"""Formulas of an xlsx workbook that have no stored values, because the program that wrote them does not evaluate
+formulas.
+"""
 
 from __future__ import annotations
 
@@ -31,8 +33,8 @@ FormulaCells = Mapping[tuple[int, int], str]
 
 
 def unsolved_formulas(file: BinaryIO) -> Mapping[str, FormulaCells]:
-    """Return the formulas without a value by sheet name, each with a leading ``=``; empty for a file that is not
-    xlsx.
+    """Return the formulas without a stored value by sheet name, each with a leading ``=``. Empty if the file is
+    not xlsx.
     """
     file.seek(0)
     try:
@@ -43,13 +45,13 @@ def unsolved_formulas(file: BinaryIO) -> Mapping[str, FormulaCells]:
                 if (cells := _formula_cells(archive, path))
             }
     except (zipfile.BadZipFile, KeyError, etree.XMLSyntaxError, NotImplementedError, RuntimeError):
-        return {}  # a sheet of another kind; damage is reported when the values are read
+        return {}  # a sheet of another kind; if the file is damaged, reading the values reports the damage
     finally:
         file.seek(0)
 
 
 def _sheet_parts(archive: zipfile.ZipFile) -> Iterator[tuple[str, str]]:
-    """Yield the name and part of each sheet."""
+    """Yield, for each sheet, its name and the name of its part in the archive."""
     if "xl/workbook.xml" not in archive.NameToInfo:
         return
     targets = {

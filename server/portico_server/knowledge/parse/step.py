@@ -1,4 +1,4 @@
-"""STEP and IFC: header, products and assemblies; for buildings, their storeys, elements and property sets.
+"""STEP and IFC: header, products and assemblies; for buildings, the storeys, elements and property sets.
 
 Shapes are skipped. Both formats use the exchange structure of ISO 10303-21, which is read in one pass as a list of
 instances.
@@ -19,7 +19,7 @@ from portico_server.knowledge.parse.csv import ROW_GROUP_CHARS
 from portico_server.knowledge.parse.text import encoding_of
 
 MAX_FILE_BYTES: Final = 256 * 1024 * 1024
-"""Maximum size of a file in bytes, because it is held in memory as a whole."""
+"""Maximum size of a file in bytes, because the whole file is in memory while it is read."""
 
 MAX_INSTANCES: Final = 5_000_000
 """Maximum number of instances in a file, shapes included."""
@@ -31,10 +31,10 @@ MAX_NESTED_LISTS: Final = 16
 """Maximum nesting of lists in an instance."""
 
 MAX_HEADINGS: Final = 16
-"""Maximum number of levels above a passage."""
+"""Maximum number of headings above a passage."""
 
 MAX_NAMES: Final = 200
-"""Maximum number of names in a sentence."""
+"""Maximum number of names in a list of names."""
 
 
 GLOBAL_ID_CHARS: Final = 22
@@ -51,7 +51,7 @@ Value: TypeAlias = "str | InstanceNumber | list[Value] | None"
 
 @dataclass(frozen=True, slots=True)
 class StepInstance:
-    """One instance of the data: its type in capitals, its values and the line where it begins."""
+    """One instance in the file: its type in capitals, its values, and the line in which it begins."""
 
     kind: str
     values: Sequence[Value]
@@ -59,21 +59,23 @@ class StepInstance:
 
     @property
     def is_rooted(self) -> bool:
-        """Return whether the instance has an IFC identifier, like elements, spaces, property sets and relations."""
+        """Return whether the instance has an IFC identifier, as elements, spaces, property sets and relations have."""
         return self.kind.startswith("IFC") and len(self.text(0)) == GLOBAL_ID_CHARS
 
     def text(self, number: int) -> str:
-        """Return a value if it is text, otherwise an empty string."""
+        """Return the value at position ``number`` if it is text, otherwise an empty string."""
         value = self.values[number] if number < len(self.values) else None
         return " ".join(value.split()) if isinstance(value, str) else ""
 
     def reference(self, number: int) -> int:
-        """Return the instance that a value refers to, or 0."""
+        """Return the number of the instance that the value at position ``number`` refers to, or 0."""
         value = self.values[number] if number < len(self.values) else None
         return value if isinstance(value, InstanceNumber) else 0
 
     def references(self, number: int) -> list[int]:
-        """Return the instances that a value refers to, whether it is a single reference or a list."""
+        """Return the numbers of the instances that the value at position ``number`` refers to: one reference or a
+        list.
+        """
         value = self.values[number] if number < len(self.values) else None
         items = value if isinstance(value, list) else [value]
         return [item for item in items if isinstance(item, InstanceNumber)]
@@ -88,7 +90,7 @@ class StepFile:
     instances: int = 0
 
     def of(self, *kinds: str) -> Iterator[tuple[int, StepInstance]]:
-        """Yield the instances of these types in order."""
+        """Yield the instances of these types, with their numbers, in the order of the file."""
         return (
             (number, step_instance)
             for number, step_instance in self.data.items()
@@ -96,7 +98,7 @@ class StepFile:
         )
 
     def get(self, number: int, *kinds: str) -> StepInstance | None:
-        """Return an instance if it exists and has one of these types."""
+        """Return the instance with this number, or ``None`` if it does not exist or has none of these types."""
         step_instance = self.data.get(number)
         return (
             step_instance
@@ -125,7 +127,7 @@ _INSTANCE = re.compile(
     rb"(?:#(\d{1,18})\s{0,200}+=\s{0,200}+)?(?:([A-Za-z_][A-Za-z0-9_]{0,99}+)\s{0,200}+)?"
     rb"\(((?:[^;']++|'[^']*+(?:'|\Z))*+)(?:;|\Z)"
 )
-"""A match consumes the text after a parenthesis in any case, so that each byte is examined once."""
+"""A match always includes the text after a parenthesis, so that each byte is examined only once."""
 
 _TOKEN = re.compile(
     r"'((?:[^']++|'')*+)'|#(\d{1,18})|\.([A-Za-z0-9_]++)\.|([-+]?[0-9][-+0-9.eE]*+)|\"[0-9A-Fa-f]*+\"|([A-Za-z_][\w]*+)"
@@ -134,7 +136,7 @@ _TOKEN = re.compile(
 _ROOT = re.compile(rb"\(\s*+'[0-9A-Za-z_$]{22}'")
 _BEGIN, _END = b"ISO-10303-21", b"END-ISO-10303-21"
 _HEADER_BYTES: Final = 4_096
-"""Number of bytes at the beginning and end of a file in which its start and end markers are looked for."""
+"""Number of bytes at the beginning and at the end of a file that are searched for its start and end markers."""
 
 _KEPT: Final = frozenset(
     b"PRODUCT PRODUCT_DEFINITION PRODUCT_DEFINITION_FORMATION PRODUCT_DEFINITION_FORMATION_WITH_SPECIFIED_SOURCE "
@@ -191,13 +193,13 @@ def parse(source: SourceDocument) -> StepFile:
 
 
 def _without_comment(match: re.Match[bytes]) -> bytes:
-    """Return a string unchanged, and a comment as its line breaks."""
+    """Return a string unchanged, and only the line breaks of a comment."""
     matched_text = match[0]
     return matched_text if matched_text.startswith(b"'") else b" " + b"\n" * matched_text.count(b"\n")
 
 
 def _values(body: str) -> list[Value]:
-    """Return the values of an instance, starting after its opening parenthesis."""
+    """Parse the values of an instance. ``body`` begins after the opening parenthesis."""
     top: list[Value] = []
     open_lists: list[list[Value]] = [top]
     typed_flags: list[bool] = []
@@ -260,7 +262,7 @@ def _schema(file: StepFile) -> str:
 
 
 def _about(file: StepFile, schema: str, units: Sequence[str], counted_lines: Sequence[str]) -> Iterator[str]:
-    """Yield the header's information, the units, and the counts of contents."""
+    """Yield lines about the file: information from the header, the units, and the numbers of contents."""
     yield f"{'Building model in IFC' if schema.startswith('IFC') else 'Model in STEP'} ({schema.partition(' ')[0]})"
     name, about = file.header.get("FILE_NAME"), file.header.get("FILE_DESCRIPTION")
     labelled_values = [("Description", _nonempty_texts(about.values[:1]) if about else [])]
@@ -287,7 +289,7 @@ def _nonempty_texts(values: Sequence[Value]) -> list[str]:
 
 
 def _units(file: StepFile) -> list[str]:
-    """Return the units of lengths, angles and masses as named in a STEP or IFC file."""
+    """Return the names of the units of lengths, angles and masses in a STEP or IFC file."""
     units: dict[str, None] = {}
     for step_instance in file.data.values():
         unit_words = [unit_word.lower() for unit_word in _nonempty_texts(step_instance.values)]
@@ -305,7 +307,7 @@ _CONVERTED: Final = ("inch", "foot", "degree", "pound", "mile", "yard")
 
 
 def _runs(head: str, lines: Sequence[str]) -> Iterator[str]:
-    """Join lines up to the maximum length of a passage, each group below ``head``."""
+    """Join lines into groups of at most the length of a passage, each group below ``head``."""
     pending_lines: list[str] = []
     width = 0
     for line in lines:
@@ -319,7 +321,7 @@ def _runs(head: str, lines: Sequence[str]) -> Iterator[str]:
 
 
 class _Assembly:
-    """The products of a STEP file, and how they are assembled."""
+    """The products of a STEP file and the assemblies they belong to."""
 
     def __init__(self, file: StepFile) -> None:
         self._file = file
@@ -352,7 +354,7 @@ class _Assembly:
         return lines
 
     def parts(self, writer: PartWriter) -> Iterator[Part]:
-        """Yield each assembly with its components, then the products outside assemblies."""
+        """Yield each assembly with its components, then the products that belong to no assembly."""
         for assembly, parts in self._parts.items():
             lines = [f"{times} × {self._name(part)}" for part, times in parts.items()]
             place = self._above(assembly)
@@ -378,7 +380,7 @@ class _Assembly:
         return _product(self._products[definition])
 
     def _above(self, definition: int) -> tuple[str, ...]:
-        """Return the names of the enclosing assemblies and of the product, outermost first; cycles are followed
+        """Return the names of the enclosing assemblies, outermost first, and of the product. A cycle is followed only
         once.
         """
         path, seen_parts = [definition], {definition}
@@ -392,7 +394,7 @@ class _Assembly:
 
 
 def _product(product: StepInstance) -> str:
-    """Return the name of a product, with its number and description if they differ."""
+    """Return the name of a product, followed by its number and description if they differ from the name."""
     number, name, about = product.text(0), product.text(1), product.text(2)
     product_name = name or number or "(without a name)"
     if number and number != product_name:
@@ -413,7 +415,7 @@ _NO_ELEMENT = re.compile(
 
 
 class _Building:
-    """The spaces of a building, the elements in each, and their property sets."""
+    """The spaces of a building, the elements in each space, and the property sets of the elements."""
 
     def __init__(self, file: StepFile) -> None:
         self._file = file
@@ -435,7 +437,7 @@ class _Building:
                 for element in step_instance.references(4):
                     self._materials[element].append(material.text(0))
         self._elements: dict[int, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-        """Element numbers, by the space that contains the elements and by type."""
+        """The numbers of elements, by the space that contains them and by their type."""
         for number, step_instance in file.data.items():
             if (
                 step_instance.kind not in _SPACES
@@ -465,7 +467,9 @@ class _Building:
         return lines
 
     def parts(self, writer: PartWriter) -> Iterator[Part]:
-        """Yield each space with its contents, then its elements by type with each property set as a table."""
+        """Yield each space with its contents, followed by its elements grouped by type, with each property set as a
+        table.
+        """
         for number, space in self._file.of(*_SPACES):
             path = self._path(number)
             elements = self._elements.get(number, {})
@@ -511,7 +515,9 @@ class _Building:
                 yield writer.part(run, line=place, heading=(*path, name)[:MAX_HEADINGS])
 
     def _properties(self, number: int) -> Iterator[tuple[str, dict[str, str]]]:
-        """Yield the property sets of an element, those of its type first, because its own take precedence."""
+        """Yield the property sets that apply to an element: those of the element's type first, because the element's
+        own sets override them.
+        """
         kind = self._file.get(self._types.get(number, 0))
         if kind is not None and kind.text(2):
             yield "Type", {"Type": kind.text(2)}
@@ -532,7 +538,9 @@ class _Building:
                 yield group.text(2) or "Properties", values
 
     def _space(self, number: int) -> int:
-        """Return the space that contains an element, directly or as part of another element; 0 if none does."""
+        """Return the number of the space that contains an element, directly or as part of another element; 0 if there
+        is none.
+        """
         for _level in range(MAX_HEADINGS):
             number = self._above.get(number, 0)
             if not number:
@@ -567,7 +575,9 @@ class _Building:
 
 
 def _kind(kind: str) -> str:
-    """Return the readable type, such as ``Wall`` for ``IFCWALLSTANDARDCASE``: IFC has type names in capitals only."""
+    """Return a readable name for a type, such as ``Wall`` for ``IFCWALLSTANDARDCASE``. IFC files contain type names
+    only in capitals.
+    """
     return kind.removeprefix("IFC").removesuffix("STANDARDCASE").capitalize()
 
 

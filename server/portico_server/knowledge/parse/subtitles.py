@@ -1,4 +1,4 @@
-"""Subtitles (srt, vtt): one part per cue, with its time in seconds."""
+"""Subtitles (srt, vtt): one part per cue, with the time of the cue in seconds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ _VOICE = re.compile(r"<v(?:\.[^ >]*)?\s+([^>]+)>")
 
 
 def read(source: SourceDocument) -> Iterator[Part]:
-    """Yield cues in the order of the file. ``line`` is the line of their time; the speaker precedes the text."""
+    """Yield cues in the order of the file. ``line`` is the line with the time of the cue; the speaker precedes the
+    text.
+    """
     writer = PartWriter()
     has_parts = False
     with open_text(source) as text:

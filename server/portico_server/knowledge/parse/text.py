@@ -26,7 +26,9 @@ _BOMS = (
 
 
 def read(source: SourceDocument) -> Iterator[Part]:
-    """Yield segments with the number of their first line, split between paragraphs or lines where possible."""
+    """Yield segments of the text, each with the number of its first line, split between paragraphs or lines where
+    possible.
+    """
     line, offset = 1, 0
     for text in segments(source):
         yield Part(text, Place(line=line, start=offset, end=offset + len(text)))
@@ -49,7 +51,9 @@ def segments(source: SourceDocument) -> Iterator[str]:
 
 
 def _cut(text: str) -> int:
-    """Return where to split: after the last paragraph, line, sentence or word, in this order, in the second half."""
+    """Return the position at which to split the text: in its second half, after the last paragraph, or else the last
+    line, sentence or word.
+    """
     half = len(text) // 2
     for mark in ("\n\n", "\n", "。", ". ", " "):
         position = text.rfind(mark, half)
@@ -68,9 +72,9 @@ def encoding_of(source: SourceDocument) -> str:
     """Return the encoding of a text file.
 
     Supports UTF-8, UTF-16 and UTF-32 (by byte order mark, UTF-16 also without), GB18030 (which includes GBK and
-    GB2312), Big5, Shift-JIS, EUC-JP, EUC-KR and, if nothing else fits, Windows-1252. UTF-8 is decided by the whole
-    file, the others by a sample around the first byte that is not UTF-8. Raises `Unreadable` if the file is empty or
-    binary.
+    GB2312), Big5, Shift-JIS, EUC-JP, EUC-KR and, if no other encoding fits, Windows-1252. The whole file decides
+    whether it is UTF-8; for the other encodings, a sample around the first byte that is not UTF-8 decides. Raises
+    `Unreadable` if the file is empty or binary.
     """
     with source.open() as file:
         head = file.read(_SAMPLE_BYTES)
@@ -103,10 +107,10 @@ _PAIR = re.compile(rb"[\x81-\xfe][\x40-\x7e\x80-\xfe]")
 def legacy_encoding(sample: bytes) -> str:
     """Return GB18030, Big5, Shift-JIS, EUC-JP, EUC-KR or Windows-1252, judged by the byte pairs of East Asian text.
 
-    GB2312's common characters have a lead byte of B0–D7 and a trail byte from A1 up, Big5's a lead byte of A4–C6 and a
-    trail byte of 40–7E or from A1 up; punctuation is A1–A3 in both. Western text has few bytes above 7F, and these are
-    isolated. Every Japanese sentence has kana, which are in separate rows; Korean syllables are only in the rows
-    B0–C8, where Chinese continues to D7.
+    Common characters of GB2312 have a lead byte of B0–D7 and a trail byte from A1 up. Those of Big5 have a lead byte
+    of A4–C6 and a trail byte of 40–7E or from A1 up. The lead byte of punctuation is A1–A3 in both. Western text has
+    few bytes above 7F, and they are isolated. Every Japanese sentence contains kana, which have lead bytes of their
+    own. Korean syllables have lead bytes of B0–C8 only, while those of Chinese continue to D7.
     """
     pairs = _PAIR.findall(sample)
     high = sum(byte >= 0x80 for byte in sample[:20_000])

@@ -1,4 +1,4 @@
-"""Text whose structure is visible only as a whole: source code and data."""
+"""Text whose structure is visible only in the whole file, such as source code and data."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from portico_server.knowledge.document import Part, SourceDocument
 from portico_server.knowledge.parse import text
 
 MAX_WHOLE_BYTES = 8 * 1024 * 1024
-"""Maximum size of a file that becomes one part, in bytes; larger files are split into segments like any text."""
+"""Maximum size, in bytes, of a file that becomes one part. Larger files are split into segments like plain text."""
 
 
 def read(source: SourceDocument) -> Iterator[Part]:
-    """Yield the unchanged file in one part."""
+    """Yield the whole file as one part, unchanged."""
     if source.size > MAX_WHOLE_BYTES:
         yield from text.read(source)
         return

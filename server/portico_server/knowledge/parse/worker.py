@@ -1,15 +1,15 @@
-"""A process that reads documents: one job per line on stdin, its parts as lines on stdout.
+"""A process that reads documents. Each job is a line on stdin; the answers are lines on stdout.
 
 A job is ``{"path", "name", "chunking", "memory", "seconds", "recognition", "terms"}``. The answer is any number of
-``{"parts": [[text, place], …]}``, the last one with ``"done": true``, or followed by ``{"error": code, "message":
-…}``. With ``chunking``, the parts are chunks. With ``terms``, the answer includes ``"terms": [[words, bigrams], …]``,
-the index terms of each part. A job with ``"page"`` and ``"passage"`` instead of these two is answered with
-``{"picture": base64, "done": true}``.
+lines ``{"parts": [[text, place], …]}``. The last of them contains ``"done": true``, or is followed by ``{"error":
+code, "message": …}``. With ``chunking``, the parts are chunks. With ``terms``, each line also contains ``"terms":
+[[words, bigrams], …]``, the index terms of each part. A job with ``"page"`` and ``"passage"`` instead of ``chunking``
+and ``terms`` is answered with ``{"picture": base64, "done": true}``.
 
-A line ``{"going": true}`` reports that an image has been read, which restarts the time limit of the document. All of
-its images may take at most ``recognition`` seconds. A document can harm only its own process: memory and processor
-time are limited, nothing can be written to disk, and a process that dies is replaced. The process exits when it is
-idle or its parent has exited.
+A line ``{"going": true}`` reports that an image has been read, which restarts the time limit of the document. OCR of
+all images in a document may take at most ``recognition`` seconds. A document can harm only the process that reads it:
+memory and processor time are limited, the process cannot write to disk, and a process that crashes is replaced. The
+process exits when it is idle or its parent has exited.
 """
 
 from __future__ import annotations
@@ -40,12 +40,14 @@ BATCH_CHARS = 128 * 1024
 """Approximate number of characters that are chunked together and sent in one line."""
 
 MAX_ANALYSED_CHARS = 2_000_000
-"""Approximate maximum length of a document whose terms are computed in the worker, in characters. The time limit for
+"""Approximate maximum length, in characters, of a document whose index terms the worker computes. The time limit for
 reading includes this work.
 """
 
 MAX_TEXT_CHARS = 64_000_000
-"""Maximum number of characters extracted from a file; a file larger than half of that may produce twice its size."""
+"""Maximum number of characters extracted from a file. For a file larger than half of that, twice its size is
+allowed.
+"""
 
 
 def main() -> None:
@@ -53,7 +55,7 @@ def main() -> None:
     sys.dont_write_bytecode = True
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    # Output printed by libraries must not mix with the answer lines.
+    # Text that libraries print must not mix with the answer lines.
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     jobs = os.fdopen(os.dup(0), "rb", buffering=0)
@@ -70,7 +72,7 @@ def main() -> None:
 
 
 def work(job: dict[str, Any], out: BinaryIO) -> None:
-    """Run one job, and report how it ended."""
+    """Run one job, and send how it ended."""
     limit_process(job["memory"], job["seconds"])
 
     def on_request() -> None:
@@ -112,7 +114,7 @@ def work(job: dict[str, Any], out: BinaryIO) -> None:
 
 
 def picture(source: SourceDocument, page: int, passage: str) -> str:
-    """Return a page of a document as base64."""
+    """Return a rendered page of a document, as base64."""
     draw = document_format(source).drawer()
     if draw is None:
         raise Unreadable("has no pages that can be rendered; only PDFs can be rendered.", "no_pages")
@@ -120,7 +122,9 @@ def picture(source: SourceDocument, page: int, passage: str) -> str:
 
 
 def limit_process(memory: int, seconds: float) -> None:
-    """Limit the resources of the next job. The processor time is a second safeguard: the parent watches the clock."""
+    """Limit the resources of the next job. The limit of processor time is a second safeguard, because the parent also
+    measures the elapsed time.
+    """
     used_seconds = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
     resource.setrlimit(resource.RLIMIT_CPU, (int(used_seconds + seconds) + 5, resource.RLIM_INFINITY))
     if sys.platform == "linux":
@@ -128,7 +132,9 @@ def limit_process(memory: int, seconds: float) -> None:
 
 
 def batches(source: SourceDocument, chunking: dict[str, Any] | None) -> Iterator[list[Part]]:
-    """Yield parts, or their chunks, in batches of about `BATCH_CHARS` characters that have one format."""
+    """Yield parts, or their chunks, in batches of about `BATCH_CHARS` characters. All parts of a batch have the same
+    format.
+    """
     allowed_chars = max(MAX_TEXT_CHARS, 2 * source.size)
     parts: list[Part] = []
     kind = TEXT
@@ -155,16 +161,16 @@ def batches(source: SourceDocument, chunking: dict[str, Any] | None) -> Iterator
 
 
 def terms(parts: list[Part]) -> list[tuple[str, str]]:
-    """Return the words and bigrams of each part."""
+    """Return the words and the bigrams of each part, each joined with spaces."""
     from portico_server.knowledge.analyse import (
         analyse,
-    )  # its dictionaries load slowly, and not every job needs them
+    )  # the analyser's dictionaries load slowly, and not every job needs them
 
     return [analyse(part.text).joined() for part in parts]
 
 
 def send(out: BinaryIO, message: dict[str, Any]) -> None:
-    """Write one line and flush it."""
+    """Write a message as one line, and flush the output."""
     out.write(orjson.dumps(message) + b"\n")
     out.flush()
 

@@ -1,4 +1,4 @@
-"""The daemon's side of workers that a launcher starts to read documents."""
+"""The daemon's side of document workers, which a launcher starts, for example on other machines."""
 
 from __future__ import annotations
 
@@ -26,30 +26,32 @@ from portico_server.subprocesses import run_module
 logger = logging.getLogger(__name__)
 
 MAX_LOST_WORKERS: Final = 3
-"""Maximum number of workers lost to one document before it is given up, because the document may have crashed them."""
+"""Maximum number of workers that may be lost while reading one document. The document then fails, because it may have
+crashed them.
+"""
 
 NAME: Final = "documents"
-"""Name of a worker among the processes on machines."""
+"""Name of document workers in the list of processes on machines."""
 
 _BLOCK_BYTES: Final = 1024 * 1024
 """Number of bytes of a document sent at a time."""
 
 
 class WorkersUnavailable(Unavailable):
-    """No worker can be started, so no document can be read, and no document is the cause."""
+    """No worker can be started, so no document can be read. The cause is not a document."""
 
 
 class _WorkerLost(Exception):
-    """The worker has ended for any reason."""
+    """The worker process has ended, for whatever reason."""
 
 
 class DocumentWorker:
-    """One process, for one document at a time: see `portico_server.knowledge.parse.relay`."""
+    """A worker process, which reads one document at a time: see `portico_server.knowledge.parse.relay`."""
 
     def __init__(self, process: LaunchedProcess) -> None:
         self.process = process
         self.works = False
-        """True while the worker has a document that it has not returned completely."""
+        """True while the worker reads a document whose answers are not complete."""
         self._lines = process.lines()
 
     @property
@@ -81,11 +83,11 @@ class DocumentWorker:
         raise _WorkerLost
 
     async def _line(self) -> bytes:
-        """Return the next line; an unterminated line is the last."""
+        """Return the next line of the answer, which may lack a line break if the output has ended."""
         try:
             return await anext(self._lines, b"")
         except ValueError as error:
-            raise Unreadable("produces more text at once than the limit allows. Split it.") from error
+            raise Unreadable("produces more text in one answer than the limit allows. Split it.") from error
 
     async def _deliver(self, document: BinaryIO) -> None:
         while self.alive and (block := await pools.UPLOADS.run(document.read, _BLOCK_BYTES)):
@@ -100,10 +102,11 @@ def _open(path: Path) -> BinaryIO:
 
 
 class DocumentWorkers:
-    """At most ``count`` processes, one more if a key occupies all. They start on demand, and exit when idle.
+    """At most ``count`` worker processes, and one more if a single key occupies all others. They start on demand and
+    exit when idle.
 
-    ``limits`` are those of a reader: ``seconds``, ``memory``, ``languages``, ``recognition``. If a worker is lost,
-    another reads its document again, and skips the parts already delivered.
+    ``limits`` are those of a `ReaderPool`: ``seconds``, ``memory``, ``languages``, ``recognition``. If a worker is
+    lost, another worker reads the document again and skips the parts that were already delivered.
     """
 
     def __init__(
@@ -121,19 +124,19 @@ class DocumentWorkers:
         self._documents = 0
         """Number of documents that are being read or wait to be read."""
         self._waiting_count = 0
-        """Number of documents that have a turn but no worker yet."""
+        """Number of documents that are allowed to be read but have no worker yet."""
         self._failure: PorticoError | None = None
-        """Why the last worker could not be started; kept while documents wait."""
+        """The error with which the last worker failed to start. It is kept as long as documents wait."""
         self._words = ""
-        """Why the next worker does not run yet."""
+        """The reason why the next worker is not running yet."""
         self._change_event = asyncio.Event()
         self._is_closed = False
 
     async def answers(
         self, path: Path, name: str, about: Mapping[str, Any], context: Context | None
     ) -> AsyncGenerator[dict[str, Any], None]:
-        """Yield the answers as `ReaderPool.answers` does. Raises `Unreadable`, and `WorkersUnavailable` if no worker
-        can start.
+        """Yield the answers for a document as `ReaderPool.answers` does. Raises `Unreadable`, and `WorkersUnavailable`
+        if no worker can be started.
         """
         handed_on: list[bytes] = []
         self._documents += 1
@@ -162,8 +165,8 @@ class DocumentWorkers:
                     finally:
                         await self._give(worker)
             raise Unreadable(
-                f"could not be read: {MAX_LOST_WORKERS} workers ended while reading it. They may need more "
-                "memory than their machines have.",
+                f"could not be read: {MAX_LOST_WORKERS} workers ended while reading it. The document may "
+                "need more memory than their machines have.",
                 "server_error",
             )
         finally:
@@ -173,7 +176,7 @@ class DocumentWorkers:
                     launch.cancel()
 
     async def close(self) -> None:
-        """Stop every worker. Active readers get `Unavailable`."""
+        """Stop every worker. Reads in progress raise `Unavailable`."""
         self._is_closed = True
         self._notify()
         if launching := list(self._launching):
@@ -185,7 +188,7 @@ class DocumentWorkers:
             await asyncio.wait(self._tasks)
 
     async def _take(self, context: Context | None) -> DocumentWorker:
-        """Return an idle worker, started if necessary."""
+        """Return an idle worker. If no worker is idle, start one."""
         if not self._waiting_count:
             self._failure = None
         self._waiting_count += 1
@@ -214,7 +217,7 @@ class DocumentWorkers:
             self._waiting_count -= 1
 
     async def _give(self, worker: DocumentWorker) -> None:
-        """Return a worker that has read a document, or is no longer usable."""
+        """Take back a worker that has read a document, or that is no longer usable."""
         self._busy.discard(worker)
         if worker.alive and not worker.works and not self._is_closed:
             self._idle.append(worker)
@@ -256,7 +259,7 @@ class DocumentWorkers:
         self._idle.append(worker)
 
     async def _follow(self, worker: DocumentWorker) -> None:
-        """Clean up after a worker has ended."""
+        """Wait until a worker has ended, and clean up."""
         await worker.process.wait()
         await worker.process.stop(0)
         if worker in self._idle:
@@ -273,6 +276,6 @@ class DocumentWorkers:
 
 def _otherwise() -> Unreadable:
     return Unreadable(
-        "was read differently by another worker, after the first worker was lost. Add it again.",
+        "was read differently by another worker after the first worker was lost. Add the file again.",
         "server_error",
     )

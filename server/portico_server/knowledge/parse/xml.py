@@ -1,4 +1,6 @@
-"""XML: records as lines ``name: text``, with the enclosing elements as headings. Entities are not resolved."""
+"""XML: records as lines ``name: text``, with the names of the enclosing elements as headings. Entities are not
+resolved.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ PART_CHARS = 1_000
 
 
 def read(source: SourceDocument) -> Iterator[Part]:
-    """Yield groups of elements with the line of the first; malformed XML is read as text."""
+    """Yield groups of elements, each with the line of its first element. Malformed XML is read as plain text."""
     try:
         with source.open() as file:
             parser = etree.XMLParser(
@@ -38,10 +40,11 @@ def read(source: SourceDocument) -> Iterator[Part]:
 
 
 def _groups(root: Any) -> Iterator[tuple[tuple[str, ...], tuple[str, ...], int, list[str]]]:
-    """Yield the lines of elements with the same parent, their path by names and by steps such as ``order[2]``, and a
-    line.
+    """Yield groups of elements whose parents have the same path of names: (names, steps, line of the first element,
+    texts).
 
-    The line is that of the first element. Elements with different parents of one name have the steps that they share.
+    Steps are names with numbers, such as ``order[2]``. If the parents of the elements differ, only the steps that they
+    share are returned.
     """
     path: list[str] = []
     steps: list[str] = []

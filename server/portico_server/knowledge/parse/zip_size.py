@@ -9,14 +9,14 @@ from portico_server.knowledge.document import Unreadable
 
 
 def check_zip_size(file: BinaryIO, largest: int, entries: int) -> None:
-    """Raise an error for a zip file that unpacks to more than ``largest`` bytes or ``entries`` files; ignore other
-    files.
+    """Raise `Unreadable` if a zip file unpacks to more than ``largest`` bytes or ``entries`` files. Files that are not
+    zip files are ignored.
     """
     try:
         with zipfile.ZipFile(file) as archive:
             limit_zip(archive, largest, entries)
     except zipfile.BadZipFile:
-        pass  # not a zip file, or damaged, which its reader reports
+        pass  # not a zip file, or a damaged one, which the reader of the format reports
     file.seek(0)
 
 

@@ -1,4 +1,4 @@
-"""A bucket with the S3 protocol as a source: ``ListObjectsV2`` and ``GetObject``.
+"""A bucket as a source, accessed with the S3 protocol: ``ListObjectsV2`` and ``GetObject``.
 
 https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html
 """
@@ -29,13 +29,13 @@ LIST_TIMEOUT_S = 120.0
 """Maximum time for one page of the list, in seconds."""
 
 MAX_LIST_PAGE_BYTES = 32 * 1024 * 1024
-"""Maximum size of one page of the list, in bytes: a thousand keys of a thousand characters."""
+"""Maximum size of one page of the list, in bytes. A page has up to a thousand keys of up to a thousand characters."""
 
 
 class BucketSource:
     """A bucket as a `portico_server.knowledge.sources.source.StoreSource`.
 
-    Keys are names; the names of objects below a prefix omit it.
+    The name of a file is the key of its object. If a store follows a prefix, the names omit the prefix.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class BucketSource:
         self._notes = notes
         self._limits = limits
         self._digests: dict[str, str] = {}
-        """Digests of this bucket's stored content, by entity tag."""
+        """Digests of the stored contents of this bucket, by entity tag."""
         self._tags: dict[str, str] = {}
 
     @property
@@ -76,7 +76,7 @@ class BucketSource:
                 if len(self._tags) > self._limits.files:
                     raise fetch.source_too_large(
                         f"{self._address} contains more than {self._limits.files:,} files. Follow a prefix "
-                        "of it, or raise the setting source_max_files.",
+                        "of the bucket, or raise the setting source_max_files.",
                     )
                 if not token:
                     break
@@ -142,11 +142,11 @@ class BucketSource:
             "NoSuchBucket": "The bucket does not exist.",
             "SignatureDoesNotMatch": "The secret key does not match the access key: check s3_secret_key.",
             "InvalidAccessKeyId": "The access key is unknown to the server: check s3_access_key.",
-            "AccessDenied": "Set s3_access_key and s3_secret_key of a user who may list it.",
-            "PermanentRedirect": "It is in another region: check s3_region and s3_endpoint.",
-            "AuthorizationHeaderMalformed": "It is in another region: check s3_region.",
+            "AccessDenied": "Set s3_access_key and s3_secret_key of a user who may list the bucket.",
+            "PermanentRedirect": "The bucket is in another region: check s3_region and s3_endpoint.",
+            "AuthorizationHeaderMalformed": "The bucket is in another region: check s3_region.",
             "RequestTimeTooSkewed": "The clock of this machine is wrong.",
-        }.get(code, "What was indexed is kept; sync again when the server is available.")
+        }.get(code, "The files indexed so far are kept; sync again when the server is available.")
         problem = is_answer(response.status) + (f" ({code})" if code else "")
         return Unavailable(f"The bucket {self._address} {problem}. {todo}", code="source_unreadable")
 
@@ -154,7 +154,7 @@ class BucketSource:
         key = unquote_plus(item.get("Key", ""))
         name = name_on_disk(key.removeprefix(self._prefix))
         if not name or name.endswith("/") or any(part.startswith(".") for part in name.split("/")):
-            return  # a folder marker, or hidden by the same rules as in a folder
+            return  # a folder marker, or a name that the rules for folders hide
         size = int(item.get("Size") or 0)
         tag = item.get("ETag", "")
         self._tags[key] = tag
@@ -177,9 +177,9 @@ class BucketSource:
 
 
 def _state(modified_at: str, tag: str) -> int:
-    """Return the time of an object's last change in nanoseconds, adjusted by its entity tag.
+    """Return the time of an object's last change in nanoseconds, adjusted by the object's entity tag.
 
-    Such times are often whole seconds; the entity tag distinguishes states within one second.
+    Servers often report times in whole seconds, so the entity tag distinguishes changes within one second.
     """
     try:
         seconds = int(datetime.fromisoformat(modified_at).timestamp())

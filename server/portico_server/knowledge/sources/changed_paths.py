@@ -1,4 +1,4 @@
-"""Tracks which paths of a followed folder have changed since the last scan, as far as known."""
+"""Tracks which paths of a followed folder have changed since the last scan, if the changes were reported."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ MAX_CHANGED_PATHS = 100
 
 
 class ChangedPaths:
-    """Changes reported in one folder. Paths known to be unchanged need not be checked; initially, none are known.
+    """The changes reported in one folder. Other paths are unchanged and need not be checked. At first, nothing is
+    known, and the whole folder must be scanned.
 
-    ``linked``: whether the folder contains links. A file with two names is reported under only one of them.
+    ``linked`` means that the folder contains links. A change of a file with two names is reported for only one of
+    them.
     """
 
     def __init__(self) -> None:
@@ -29,6 +31,6 @@ class ChangedPaths:
         self._paths = None
 
     def take(self) -> Collection[PurePath] | None:
-        """Return the paths to check, or ``None`` for the whole folder, and mark the folder as known."""
+        """Return the paths to check, or ``None`` for the whole folder. Afterwards, only new changes count."""
         paths, self._paths = self._paths, set()
         return None if paths is None or self.linked or len(paths) > MAX_CHANGED_PATHS else paths

@@ -1,6 +1,6 @@
-"""Fetches files from the network concurrently, with a reason for each failure.
+"""Fetches files from the network concurrently, and returns a reason for each failure.
 
-Files that are unchanged according to their source (ETag, date, digest) are not fetched.
+Files that are unchanged according to their source (by ETag, date or digest) are not fetched.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ FetchOne = Callable[[SourceEntry, StoreFileRow | None], Awaitable[FetchResult]]
 async def fetch_all(
     files: FileStorage, entries: Sequence[tuple[SourceEntry, StoreFileRow | None]], fetch_one: FetchOne
 ) -> list[FetchResult]:
-    """Fetch each of ``entries`` with ``fetch_one``, `MAX_CONCURRENT_FETCHES` at a time, and return the results in
+    """Fetch ``entries`` with ``fetch_one``, `MAX_CONCURRENT_FETCHES` at a time, and return the results in the same
     order.
 
-    A failure of one entry is its result. Raises `Unavailable` if Portico's own disk is the cause.
+    If an entry fails, its result is the failure. Raises `Unavailable` if Portico cannot write to its own disk.
     """
     slots = asyncio.Semaphore(MAX_CONCURRENT_FETCHES)
     fetch_results: dict[int, FetchResult] = {}
@@ -66,7 +66,7 @@ async def fetch_all(
 def unreadable(address: str, reason: str) -> Unavailable:
     """Return the error for a source that cannot be read at all."""
     return Unavailable(
-        f"The {address} cannot be read: {reason.rstrip('.')}. What was indexed is kept.",
+        f"The {address} cannot be read: {reason.rstrip('.')}. The files indexed so far are kept.",
         code="source_unreadable",
     )
 
@@ -77,7 +77,7 @@ def source_too_large(reason: str) -> InvalidRequest:
 
 
 async def drop_received(files: FileStorage, fetch_results: Iterable[FetchResult]) -> None:
-    """Delete the bytes received before an error."""
+    """Delete received bytes after an error."""
     for item in fetch_results:
         if isinstance(item, ReceivedFile):
             await asyncio.shield(files.drop(item))
@@ -109,7 +109,8 @@ async def read_body(body: AsyncIterator[bytes], limit: int) -> bytes:
         data += block
         if len(data) > limit:
             raise source_too_large(
-                f"The list of addresses to follow has more than {limit // MB_BYTES} MB; follow parts of it."
+                f"The list of addresses to follow has more than {limit // MB_BYTES} MB; follow parts of the "
+                "list."
             )
     return bytes(data)
 
@@ -119,10 +120,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ETagEntry:
-    """The name of one file, its entity tag and date as received, and the digest of its bytes.
+    """The name of one file, its entity tag and date as received, and the SHA-256 of its bytes.
 
-    ``sha256`` is empty if the file was not stored: while the other values are unchanged, the file is skipped without
-    being fetched.
+    ``sha256`` is empty if the file was not stored. The file is then skipped without being fetched, unless the other
+    values have changed.
     """
 
     name: str = ""
@@ -130,13 +131,14 @@ class ETagEntry:
     date: str = ""
     sha256: str = ""
     refused: str = ""
-    """Why the file was left out when it was checked."""
+    """The reason why the file was left out, or ""."""
 
 
 class ETagCache:
-    """The entries of one store, by address or key, in a file that may be deleted at any time.
+    """The ETag entries of one store, by address or key, in a file that can be deleted at any time.
 
-    An entry is trusted only if its bytes are still stored: the cache is an optimization, not a source of truth.
+    An entry is used only if the bytes of its file are still stored: the cache is an optimization, not a source of
+    truth.
     """
 
     def __init__(self, path: Path) -> None:
@@ -150,7 +152,7 @@ class ETagCache:
             self._notes = await pools.FILES.run(self._read)
 
     def of(self, at: str) -> ETagEntry:
-        """Return the entry of a file; an empty entry if there is none."""
+        """Return the entry of a file, or an empty entry if the file has none."""
         return (self._notes or {}).get(at, ETagEntry())
 
     def digests(self) -> dict[str, str]:
@@ -173,7 +175,7 @@ class ETagCache:
             self._has_changed = True
 
     async def save(self) -> None:
-        """Write the entries to disk if any are new."""
+        """Write the entries to disk if they have changed."""
         if self._has_changed:
             self._has_changed = False
             await pools.FILES.run(self._write, dict(self._notes or {}))

@@ -1,4 +1,4 @@
-"""A folder of this machine as a source, with the paths that have changed since the last scan."""
+"""A folder of this machine as a source. It can limit a scan to the paths that have changed since the last scan."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ class _WalkLimits(TypedDict):
 class FolderSource:
     """A folder as a `portico_server.knowledge.sources.source.StoreSource`.
 
-    Files larger than ``max_bytes`` are skipped, as are ``pictures`` and ``recordings`` unless they are wanted. With
-    ``changed_paths``, a scan covers only the changes since the last scan, as far as known.
+    Files larger than ``max_bytes`` are skipped. Images and recordings are skipped unless ``pictures`` and
+    ``recordings`` are set. With ``changed_paths``, a scan checks only the changes since the last scan, if they are
+    known.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class FolderSource:
         try:
             return await pools.FILES.run(_digest, Path(source_entry.at))
         except OSError:
-            return None  # removed or unreadable since the scan
+            return None  # the file was removed or became unreadable after the scan
 
     async def take(self, entries: Sequence[tuple[SourceEntry, StoreFileRow | None]]) -> list[FetchResult]:
         unchanged_names = {
@@ -90,7 +91,7 @@ class FolderSource:
         return [FetchFailure(item) if isinstance(item, str) else item for item in results]
 
     async def _is_same(self, source_entry: SourceEntry, old: StoreFileRow) -> bool:
-        """Return whether a file with a changed time still has the stored bytes."""
+        """Return whether a file whose modification time has changed still has the stored bytes."""
         return self._files.holds(old.sha256, old.bytes) and await self.digest(source_entry) == old.sha256
 
 

@@ -7,9 +7,9 @@ from portico_server.core.dataclass import dataclass
 
 @dataclass(frozen=True, slots=True)
 class SourceLimits:
-    """Limits of ``files`` files, ``bytes`` bytes per file and ``seconds`` seconds per file.
+    """Limits of a source: the number of ``files``, and ``bytes`` and ``seconds`` per file.
 
-    ``pictures`` and ``recordings``: whether those are wanted.
+    ``pictures`` and ``recordings`` state whether the source includes images and recordings.
     """
 
     files: int

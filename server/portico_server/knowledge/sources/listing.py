@@ -1,5 +1,5 @@
-"""Lists of addresses: sitemaps, feeds, directory indexes, plain lists. Imports lxml: import this module only where a
-list is read.
+"""Parses lists of addresses: sitemaps, feeds, directory indexes and plain lists. Imports lxml, so import this module
+only where a list is read.
 
 Sitemaps: https://www.sitemaps.org/protocol.html · RSS: https://www.rssboard.org/rss-specification · Atom: RFC 4287
 WebDAV: RFC 4918
@@ -18,14 +18,14 @@ from portico_server.core.html import declared_charset, local_name, parse
 from portico_server.core.words import whole_number
 
 MAX_LIST_BYTES = 50 * 1024 * 1024
-"""Maximum size of a list in bytes, also after decompression: the limit of the sitemap protocol."""
+"""Maximum size of a list in bytes, before and after decompression. It is the limit of the sitemap protocol."""
 
 GZIP_MAGIC = b"\x1f\x8b"
 
 
 @dataclass(frozen=True, slots=True)
 class Sitemap:
-    """The pages listed in a sitemap, and further sitemaps."""
+    """The pages and the further sitemaps that a sitemap lists."""
 
     pages: tuple[str, ...]
     further: tuple[str, ...] = ()
@@ -33,8 +33,8 @@ class Sitemap:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """The properties that a WebDAV server reports of a folder or file, unchanged. ``size`` is 0 if it is not
-    reported.
+    """The properties that a WebDAV server reports for a folder or file, unchanged. ``size`` is 0 if the server does
+    not report it.
     """
 
     href: str
@@ -45,7 +45,7 @@ class Member:
 
 
 def members(data: bytes) -> list[Member]:
-    """Parse the response to ``PROPFIND``. Raises `ValueError` if it is invalid."""
+    """Parse the response to ``PROPFIND``. Raises `ValueError` if the response is invalid."""
     options = {"resolve_entities": False, "no_network": True, "remove_comments": True, "remove_pis": True}
     found_members: list[Member] = []
     try:
@@ -67,7 +67,7 @@ def members(data: bytes) -> list[Member]:
 
 
 def _member(response: etree._Element) -> Member | None:
-    """Parse a member; return ``None`` if the server reports only an error for it."""
+    """Parse one member of the response. Return ``None`` if the server reports only an error for the member."""
     href = (response.findtext("{DAV:}href") or "").strip()
     properties = [
         status_block
@@ -96,8 +96,8 @@ def _member(response: etree._Element) -> Member | None:
 
 
 def unzipped(data: bytes) -> bytes:
-    """Return the data decompressed if it is gzipped. Raise `ValueError` for more than `MAX_LIST_BYTES` or damaged
-    data.
+    """Return the data, decompressed if it is gzipped. Raise `ValueError` if it is damaged or larger than
+    `MAX_LIST_BYTES`.
     """
     if not data.startswith(GZIP_MAGIC):
         return data
@@ -113,16 +113,16 @@ def unzipped(data: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class ListedFeed:
-    """The pages of the first entries of a feed."""
+    """The addresses of the pages in the first entries of a feed."""
 
     pages: tuple[str, ...]
 
 
 def parse_listing(data: bytes, url: str, limit: int) -> Sitemap | ListedFeed | None:
-    """Return the addresses in a sitemap, a sitemap index or a feed (RSS, Atom) at ``url``, or ``None`` for anything
-    else.
+    """Return the addresses in a sitemap, a sitemap index or a feed (RSS, Atom) from ``url``, or ``None`` for any other
+    document.
 
-    Entries are read one by one until ``limit`` addresses are known, so memory is needed only for these.
+    Entries are parsed one by one until ``limit`` addresses are known, so that memory is needed only for these.
     """
     addresses: dict[str, None] = {}
     options = {"resolve_entities": False, "no_network": True, "remove_comments": True, "remove_pis": True}
@@ -159,14 +159,14 @@ _ENTRIES = {
     "RDF": ("item",),
     "feed": ("entry",),
 }
-"""Root elements of lists, with the names of their entries."""
+"""Names of the root elements of lists, with the names of their entries."""
 
 
 def plain_address(link: str, url: str) -> str:
-    """Return the absolute address of ``link`` at ``url``, without fragment, user name and password.
+    """Return ``link``, which occurs at ``url``, as an absolute address without fragment, user name and password.
 
-    Returns an empty string for an address that cannot be fetched. A password in an address would become part of file
-    names, citations and logs.
+    Returns an empty string for an address that cannot be fetched. A password in an address would otherwise become part
+    of file names, citations and logs.
     """
     try:
         parts = urlsplit(urljoin(url, link.strip()))
@@ -202,8 +202,8 @@ def _is(node: etree._Element, name: str) -> bool:
 
 
 def lines(data: bytes) -> list[str] | None:
-    """Return the addresses of a plain list, one per line, with comments after ``#``; ``None`` if there is any
-    other text.
+    """Return the addresses of a plain list, which has one address per line and comments after ``#``. Return ``None``
+    if the data contains any other text.
     """
     addresses = []
     for line in data.decode("utf-8", "replace").splitlines():
@@ -217,12 +217,12 @@ def lines(data: bytes) -> list[str] | None:
 
 
 def index(data: bytes, charset: str | None, url: str) -> list[str]:
-    """Return the link targets below ``url`` in a directory index, folders with a trailing ``/``."""
+    """Return the links in a directory index that lead to addresses below ``url``. Links to folders end in ``/``."""
     root = parse(data, charset or declared_charset(data) or "utf-8")
     targets: dict[str, None] = {}
     for node in () if root is None else root.iter("a"):
         href = (node.get("href") or "").strip()
-        if not href or "?" in href:  # links for sorting by column
+        if not href or "?" in href:  # links with a query sort the index by a column
             continue
         try:
             target = urljoin(url, href).partition("#")[0]
@@ -236,7 +236,8 @@ def index(data: bytes, charset: str | None, url: str) -> list[str]:
 
 
 def objects(data: bytes) -> tuple[list[dict[str, str]], str]:
-    """Return one page of ``ListObjectsV2``: the fields of each object, and the token of the next page, if any.
+    """Parse one page of a ``ListObjectsV2`` response: the fields of each object, and the token of the next page, if
+    any.
 
     Raises `ValueError` for any other document.
     """

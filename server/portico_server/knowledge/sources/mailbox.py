@@ -1,4 +1,4 @@
-"""A mailbox folder as a source, over IMAP (RFC 9051, RFC 3501): each message is a document.
+"""A mailbox folder as a source, accessed over IMAP (RFC 9051, RFC 3501). Each message is a document.
 
 The mailbox is not changed: the folder is opened read-only, and no message is marked as seen.
 """
@@ -45,14 +45,14 @@ OPEN_TIMEOUT_S = 60.0
 """Maximum time for connecting, logging in and opening the folder, in seconds."""
 
 LIST_TIMEOUT_S = 600.0
-"""Maximum time for listing the messages, or for the subjects of a group of messages, in seconds."""
+"""Maximum time for listing the messages, or for requesting the subjects of a group of messages, in seconds."""
 
 CLOSE_TIMEOUT_S = 5.0
 """Maximum time for logging out, in seconds."""
 
 MAX_MESSAGE_BYTES = 64 * MB_BYTES
-"""Maximum size of a message including attachments, in bytes: the limit of the mail reader. One message is in memory at
-a time.
+"""Maximum size of a message including attachments, in bytes, which is the limit of the mail reader. Only one message
+is in memory at a time.
 """
 
 MAX_LIST_BYTES = 50 * MB_BYTES
@@ -62,7 +62,7 @@ MAX_LINE_BYTES = 65_536
 """Maximum length of a response line, in bytes."""
 
 SUBJECT_BYTES = 2_000
-"""Number of bytes requested of the subject header."""
+"""Number of bytes of the subject header that are requested."""
 
 MAX_SUBJECTS_PER_CALL = 200
 """Number of messages whose subjects are requested with one command."""
@@ -91,8 +91,8 @@ class MailMessage:
 class MailSource:
     """A mailbox folder as a `portico_server.knowledge.sources.source.StoreSource`.
 
-    A message is identified by its UID, which is never reused while the folder keeps its UIDVALIDITY. ``login`` is
-    ``USER:PASSWORD`` for the host.
+    A message is identified by its UID. UIDs are never reused while the UIDVALIDITY of the folder is unchanged.
+    ``login`` is ``USER:PASSWORD`` for the host.
     """
 
     def __init__(
@@ -167,7 +167,7 @@ class MailSource:
     async def _take(self, call: _MailCall, folder: _Mailbox, source_entry: SourceEntry) -> FetchResult:
         validity, _, uid = source_entry.at.partition(".")
         if int(validity) != folder.validity:
-            return FetchFailure("removed during the scan")  # the message numbers have been reassigned
+            return FetchFailure("removed during the scan")  # the server has assigned new UIDs to the messages
         data = await call(self._limits.seconds, lambda: folder.message(int(uid), self._max_bytes + 1))
         if data is None:
             return FetchFailure("removed during the scan", gone=True)
@@ -182,7 +182,7 @@ class MailSource:
     def _see(self, walk: Walk, item: MailMessage, at: str) -> None:
         name = self._notes.of(at).name
         if item.deleted:
-            return  # the owner of the mailbox has deleted the message
+            return  # the message has been deleted from the mailbox
         reason = unfit_reason(name, item.size, max_bytes=self._limits.bytes, pictures=True, recordings=True)
         if not reason and item.size > self._max_bytes:
             reason = _too_large(self._max_bytes)
@@ -194,7 +194,7 @@ class MailSource:
 
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[tuple[_MailCall, _Mailbox]]:
-        """Yield the open folder, and a function that runs calls in a thread with a time limit.
+        """Yield the open folder, and a function that runs blocking calls in a thread with a time limit.
 
         Raises the errors of imaplib, `OSError`, `InvalidRequest`, `Unavailable`.
         """
@@ -219,7 +219,7 @@ class MailSource:
                     return await asyncio.shield(running)
             except BaseException as error:
                 if not running.done():
-                    line.cut()  # stops the thread from waiting
+                    line.cut()  # interrupts the thread that waits for the server
                     await asyncio.wait([running])
                     running.exception()
                 if isinstance(error, TimeoutError):
@@ -240,12 +240,12 @@ class MailSource:
 def _understood(work: Callable[[], T]) -> T:
     """Call ``work``, and convert parsing errors to IMAP errors.
 
-    imaplib parses numbers and texts from a server without validation, and fails in many ways on invalid ones; all of
-    these are errors of the server.
+    imaplib does not validate the numbers and texts that it parses, and raises many kinds of errors for invalid ones.
+    All of these mean that the server's response is wrong.
     """
     try:
         return work()
-    except OSError:  # some subclasses are also `ValueError`
+    except OSError:  # raised unchanged, because some subclasses of OSError are also subclasses of ValueError
         raise
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise imaplib.IMAP4.error("its response is not valid IMAP") from error
@@ -258,7 +258,9 @@ class _MailCall(Protocol):
 
 
 class _Line:
-    """The connection to one of the checked ``addresses``, with TLS for ``host`` unless it is empty."""
+    """The connection to one of the validated ``addresses``. TLS is used for the name ``host`` unless ``host`` is
+    empty.
+    """
 
     def __init__(self, addresses: tuple[str, ...], port: int, host: str) -> None:
         self._addresses = addresses
@@ -278,7 +280,9 @@ class _Line:
             except OSError:
                 if self._is_cut or address == self._addresses[-1]:
                     raise
-        assert connection is not None, "an address exists, because resolving would have failed otherwise"
+        assert connection is not None, (
+            "at least one address exists, because otherwise resolving would have failed"
+        )
         connection.settimeout(SILENCE_TIMEOUT_S)
         self._socket = connection
         if self._host:
@@ -296,16 +300,16 @@ class _Line:
         return self._socket
 
     def cut(self) -> None:
-        """Interrupt all threads that wait for the server."""
+        """Interrupt all threads that wait for a response of the server."""
         self._is_cut = True
         if self._socket is not None:
             with suppress(OSError):
                 socket.socket.shutdown(
                     self._socket, socket.SHUT_RDWR
-                )  # shutting down TLS would access state that a thread uses
+                )  # a TLS shutdown would access state that another thread is using
 
     def close(self) -> None:
-        """Close the connection when no thread uses it any more."""
+        """Close the connection once no thread uses it anymore."""
         if self.input is not None:
             self.input.close()
         if self._socket is not None:
@@ -313,8 +317,8 @@ class _Line:
 
 
 class _Mailbox(imaplib.IMAP4):
-    """A folder opened read-only, with blocking calls for a thread. The sizes of responses, lines and literals are
-    limited.
+    """A folder opened read-only. Its calls block, so call it in a thread. The sizes of responses, lines and literals
+    are limited.
     """
 
     def __init__(self, line: _Line, folder: str, login: str) -> None:
@@ -338,7 +342,9 @@ class _Mailbox(imaplib.IMAP4):
         _kind, valid = self.response("UIDVALIDITY")
         self.validity = int(valid[-1] or 0)
         if not self.validity:
-            raise self.error("the server does not report whether its message numbers are unchanged")
+            raise self.error(
+                "the server does not report a UIDVALIDITY, so messages cannot be recognized again"
+            )
 
     def list_messages(self, limit: int) -> list[MailMessage]:
         """Return at most ``limit`` messages, oldest first."""
@@ -354,7 +360,7 @@ class _Mailbox(imaplib.IMAP4):
         return [mail_messages[uid] for uid in sorted(mail_messages)][:limit]
 
     def subjects(self, uids: Sequence[int]) -> dict[int, str]:
-        """Return the subjects of the messages that have one."""
+        """Return the subject of each message that has a subject, by UID."""
         message_part = f"(BODY.PEEK[HEADER.FIELDS (SUBJECT)]<0.{SUBJECT_BYTES}>)"
         subjects = {}
         for text, data in self._fetch(",".join(map(str, uids)), message_part, MAX_LIST_BYTES):
@@ -363,14 +369,14 @@ class _Mailbox(imaplib.IMAP4):
         return subjects
 
     def message(self, uid: int, limit: int) -> bytes | None:
-        """Return the first ``limit`` bytes of a message, or ``None`` if it no longer exists."""
+        """Return the first ``limit`` bytes of a message, or ``None`` if the message no longer exists."""
         for text, data in self._fetch(str(uid), f"(BODY.PEEK[]<0.{limit}>)", limit + MAX_LINE_BYTES):
             if (match := _UID.search(text)) and int(match[1]) == uid:
                 return data
         return None
 
     def _fetch(self, uids: str, message_part: str, limit: int) -> Iterator[tuple[bytes, bytes]]:
-        """Yield the response line of each message, and the literal that follows."""
+        """Yield the response line for each message, and the literal that follows the line."""
         self._remaining_bytes = limit
         kind, answers = self.uid("FETCH", uids, message_part)
         if kind != "OK":
@@ -413,7 +419,7 @@ class _Mailbox(imaplib.IMAP4):
 
 
 def _quote(folder: str) -> str:
-    """Return the name of a folder as a quoted string, in IMAP's UTF-7 (RFC 3501, 5.1.3)."""
+    """Return the name of a folder as a quoted string in the UTF-7 of IMAP (RFC 3501, 5.1.3)."""
     pieces = []
     for piece in re.split(r"([^\x20-\x7e]+)", folder.replace("&", "&-")):
         if piece and not piece.isascii():
@@ -431,12 +437,12 @@ def _subject(header: bytes) -> str:
         IndexError,
         AttributeError,
         LookupError,
-    ):  # the header parser fails on malformed headers
+    ):  # the parser raises these errors for malformed headers
         return ""
 
 
 def _name(subject: str, uid: int) -> str:
-    """Return the name of the document for a message."""
+    """Return the name of the document that contains a message."""
     title = _ODD.sub(" ", subject)[:MAX_SUBJECT_CHARS].strip(" .") or "Message"
     return name_on_disk(f"{title} ({uid}).eml")
 
@@ -446,7 +452,7 @@ def _too_large(limit: int) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """Return a short reason for a failure."""
+    """Return a short reason for an error."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is invalid ({error.verify_message})"
     server_reason = error.args[0] if error.args else ""

@@ -20,13 +20,13 @@ PAGE_TIMEOUT_S = 120.0
 """Maximum time for one page of a list, in seconds."""
 
 MAX_INDEX_DEPTH = 16
-"""Maximum depth of folders in a directory index."""
+"""Maximum depth of folders below a directory index."""
 
 MAX_SITEMAPS = 1_000
 """Maximum number of sitemaps in a sitemap index."""
 
 MAX_PAGE_BYTES = 50 * 1024 * 1024
-"""Maximum size of a list in bytes, as in `portico_server.knowledge.sources.listing`."""
+"""Maximum size of a list in bytes, equal to that in `portico_server.knowledge.sources.listing`."""
 
 LIST_TYPES = frozenset(("application/xml", "text/xml", "application/rss+xml", "application/atom+xml"))
 """Media types of sitemaps and feeds."""
@@ -34,10 +34,11 @@ LIST_TYPES = frozenset(("application/xml", "text/xml", "application/rss+xml", "a
 
 @dataclass(slots=True)
 class ListedAddresses:
-    """Addresses of documents, in order. ``base`` is the prefix omitted from their names; ``unknown`` are folders that
-    failed.
+    """Addresses of documents, in order. ``base`` is the prefix that their names omit. ``unknown`` are folders that
+    could not be listed.
 
-    ``latest``: only the latest documents are listed, as in a feed; older documents still exist.
+    ``latest`` means that the list contains only the latest documents, as a feed does, and that older documents still
+    exist.
     """
 
     addresses: list[str]
@@ -47,7 +48,7 @@ class ListedAddresses:
 
 
 class PageLister:
-    """Requests lists of at most ``limit`` addresses through ``session``."""
+    """Requests lists of addresses through ``session``. A list may have at most ``limit`` addresses."""
 
     def __init__(self, session: FetchSession, limit: int) -> None:
         self._session = session
@@ -56,9 +57,9 @@ class PageLister:
     async def list_addresses(self, address: str) -> ListedAddresses:
         """Return the addresses listed at ``address``.
 
-        An address that ends in ``/`` is a directory index; another address that is not a list is itself a document.
-        Raises `Unavailable` if the address or a part of the list does not respond, `InvalidRequest` for too many
-        addresses.
+        If ``address`` ends in ``/``, it is a directory index. If it is no list of any kind, the address itself is the
+        document. Raises `Unavailable` if the address or a part of the list does not respond, and `InvalidRequest` for
+        too many addresses.
         """
         if urlsplit(address).path.endswith("/"):
             return await self._index(address)
@@ -82,7 +83,9 @@ class PageLister:
 
     @property
     def _limit(self) -> int:
-        """Maximum number of addresses read from a list: one more than allowed, to detect that there are too many."""
+        """Maximum number of addresses to read from a list: one more than allowed, so that a list that is too long is
+        detected.
+        """
         return max(self._max_addresses, MAX_SITEMAPS) + 1
 
     async def _pages_of(self, address: str, top: Sitemap) -> list[str]:
@@ -102,7 +105,7 @@ class PageLister:
             listing_result = await pools.DOCUMENTS.run(listing.parse_listing, plain, url, self._limit)
             if not isinstance(listing_result, listing.Sitemap):
                 raise Unavailable(
-                    f"{_shorten(url)} is not a sitemap as expected. What was indexed is kept.",
+                    f"{_shorten(url)} is not a sitemap as expected. The files indexed so far are kept.",
                     code="source_unreadable",
                 )
             pages.update(dict.fromkeys(listing_result.pages))
@@ -112,7 +115,7 @@ class PageLister:
         return self._check_count(list(pages))
 
     async def _index(self, address: str) -> ListedAddresses:
-        """Return everything below a directory index."""
+        """Return the addresses of all documents below a directory index."""
         from portico_server.knowledge.sources import listing
 
         listed_addresses = ListedAddresses([], address)
@@ -162,7 +165,7 @@ class PageLister:
 
 
 def is_answer(status: int) -> str:
-    """Describe a status that is not a success."""
+    """Describe an HTTP status that is not a success."""
     status_phrases = {item.value: item.phrase for item in http.HTTPStatus}
     return f"answers {status} {status_phrases.get(status, '')}".strip()
 
@@ -170,8 +173,8 @@ def is_answer(status: int) -> str:
 def _require(response: FetchedResponse, url: str) -> None:
     if response.status != 200:
         raise Unavailable(
-            f"{_shorten(url)} {is_answer(response.status)}. What was indexed is kept; sync again when it is "
-            "available.",
+            f"{_shorten(url)} {is_answer(response.status)}. The files indexed so far are kept; sync again "
+            "when it is available.",
             code="source_unreadable",
         )
 
@@ -185,7 +188,7 @@ def _may_list(response: FetchedResponse, head: bytes) -> bool:
 
 def _too_many(limit_text: str, address: str) -> InvalidRequest:
     return source_too_large(
-        f"{_shorten(address)} lists more than {limit_text}. Follow a part of it, or raise the setting "
+        f"{_shorten(address)} lists more than {limit_text}. Follow a part of the list, or raise the setting "
         "source_max_files.",
     )
 

@@ -1,4 +1,4 @@
-"""A Git repository as a source: the latest state of a branch, a tag or a commit, fetched without its history."""
+"""A Git repository as a source: the latest state of a branch, a tag or a commit, fetched without the history."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from portico_server.knowledge.sources.spec import GitAddress
 from portico_server.knowledge.walk import EMPTY_FILE, IGNORED_FOLDERS, SourceEntry, Walk, unfit_reason
 
 MAX_FETCHES = 10
-"""Number of fetches after which a repository is fetched from scratch, because each fetch leaves a pack file."""
+"""Number of fetches after which the fetched data is deleted and fetched again, because each fetch adds a pack file."""
 
 LOCAL_REF = "refs/portico/source"
-"""The state that was fetched last."""
+"""The Git reference to the state that was fetched last."""
 
 READ_BYTES = 65_536
 
@@ -37,8 +37,8 @@ _LINK, _SUBMODULE = "120000", "160000"
 class GitSource:
     """A repository as a `portico_server.knowledge.sources.source.StoreSource`.
 
-    ``folder`` stores fetched data without a work tree, and may be deleted at any time. ``fetching`` is held during a
-    fetch. ``login`` is ``USER:PASSWORD`` for the host, or empty.
+    ``folder`` stores the fetched data without a work tree, and can be deleted at any time. ``fetching`` is locked
+    during a fetch. ``login`` is ``USER:PASSWORD`` for the host, or empty.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class GitSource:
         self._fetching = fetching
         self._login = login
         self._digests: dict[str, str] = {}
-        """Digests of this repository's stored content, by Git object."""
+        """Digests of the stored contents of this repository, by Git object id."""
 
     @property
     def address(self) -> str:
@@ -87,8 +87,8 @@ class GitSource:
             raise self._refusal(f"it has no folder '{self._address.folder}'")
         if len(walk.files) > self._limits.files:
             raise fetch.source_too_large(
-                f"{self._address.url} contains more than {self._limits.files:,} files. Follow a folder of it "
-                "with #subdirectory=FOLDER, or raise the setting source_max_files.",
+                f"{self._address.url} contains more than {self._limits.files:,} files. Follow a folder of "
+                "the repository with #subdirectory=FOLDER, or raise the setting source_max_files.",
             )
         self._notes.keep({source_entry.at for source_entry in walk.files.values()})
         return walk
@@ -145,7 +145,7 @@ class GitSource:
             raise self._refusal(error.message) from error
 
     def _prepare(self) -> None:
-        """Create the folder for fetched data; empty it after too many fetches."""
+        """Create the folder for fetched data. After too many fetches, empty the folder."""
         packs = self._folder / "objects" / "pack"
         if packs.is_dir() and sum(1 for path in packs.iterdir() if path.suffix == ".pack") >= MAX_FETCHES:
             shutil.rmtree(self._folder)
@@ -165,7 +165,7 @@ class GitSource:
         mode, _type, object_id, size = fields
         parts = path.split("/")
         if any(part.startswith(".") or part in IGNORED_FOLDERS for part in parts):
-            return  # hidden, or a package folder, by the same rules as in a folder
+            return  # a hidden file or a file in a package folder, by the rules for folders
         name = name_on_disk(path)
         if mode in (_LINK, _SUBMODULE):
             walk.skip(name, "a link" if mode == _LINK else "another repository")
@@ -193,7 +193,7 @@ class _Objects:
         self._process = process
 
     async def read(self, name: str) -> AsyncIterator[bytes]:
-        """Yield the bytes of the object ``name``. Raise `EOFError` if Git does not have it."""
+        """Yield the bytes of the object ``name``. Raise `EOFError` if the repository does not contain the object."""
         stream_writer, answers = self._process.stdin, self._process.stdout
         assert stream_writer is not None, "the process was started with pipes"
         assert answers is not None, "the process was started with pipes"

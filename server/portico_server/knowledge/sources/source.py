@@ -1,4 +1,4 @@
-"""The interface of sources that a store can mirror: they list their files and provide their bytes, within limits."""
+"""The interface of sources that a store can mirror. A source lists its files and returns their bytes, within limits."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from portico_server.knowledge.walk import SourceEntry, Walk
 
 @dataclass(frozen=True, slots=True)
 class FetchFailure:
-    """A file that was listed but could not be read, with a short reason. The stored version is kept.
+    """A listed file could not be read; ``reason`` is short. The stored version of the file is kept.
 
-    ``gone``: the file no longer exists, so the stored version is removed too. ``detail`` is the reason as a sentence.
+    ``gone`` means that the file no longer exists, so the stored version is removed too. ``detail`` is the reason as a
+    sentence.
     """
 
     reason: str
@@ -25,28 +26,30 @@ class FetchFailure:
 
 @dataclass(frozen=True, slots=True)
 class Unchanged:
-    """A file that need not be fetched, because its stored bytes are current."""
+    """A file need not be fetched, because its stored bytes are current."""
 
 
 FetchResult: TypeAlias = ReceivedFile | FetchFailure | Unchanged
 
 
 class StoreSource(Protocol):
-    """A folder, a bucket, a list of pages. ``address`` identifies it for people."""
+    """A source such as a folder, a bucket or a list of pages. ``address`` names the source in messages."""
 
     @property
     def address(self) -> str: ...
 
     async def scan(self) -> Walk:
-        """Return the current contents. Raise a `PorticoError` if they cannot be determined; then no file counts as
-        removed.
+        """Return the current contents of the source. Raise a `PorticoError` if they cannot be determined; then no file
+        counts as removed.
         """
         ...
 
     async def digest(self, source_entry: SourceEntry) -> str | None:
-        """Return the SHA-256 of a file if it is known without fetching the file, otherwise ``None``."""
+        """Return the SHA-256 of a file if it is known without fetching the file; otherwise ``None``."""
         ...
 
     async def take(self, entries: Sequence[tuple[SourceEntry, StoreFileRow | None]]) -> list[FetchResult]:
-        """Return the bytes of files, given with their stored versions, in order."""
+        """Return the bytes of files, in the order of ``entries``. Each entry contains the stored version of the file,
+        if any.
+        """
         ...

@@ -1,4 +1,4 @@
-"""Sources of stores other than folders, as users write them and as stored in the row of the store."""
+"""Sources of stores other than folders, both as users write them and as the store's row contains them."""
 
 from __future__ import annotations
 
@@ -35,38 +35,38 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 @dataclass(frozen=True, slots=True)
 class SourceSpec:
-    """A source of a store, by kind.
+    """The source of a store; ``kind`` is one of:
 
-    ``web``: one address that is examined (a sitemap, a directory index, a list, otherwise a document itself);
-    ``pages``: addresses of documents; ``s3``: a bucket, or a prefix in it; ``git``: a repository; ``webdav``: a folder
-    on a server with its subfolders; ``imap``: a mailbox folder.
+    ``web``: one address, which Portico examines (a sitemap, a directory index, a list, or otherwise a single
+    document); ``pages``: addresses of documents; ``s3``: a bucket, or a prefix in a bucket; ``git``: a repository;
+    ``webdav``: a folder on a server, with its subfolders; ``imap``: a mailbox folder.
     """
 
     kind: SourceKind
     addresses: tuple[str, ...]
 
     def kept(self) -> dict[str, Any]:
-        """Return the form stored in the row of the store."""
+        """Return the source in the form that the store's row contains."""
         return {"kind": self.kind, "addresses": list(self.addresses)}
 
     def written(self) -> str | list[str]:
-        """Return the form that users write."""
+        """Return the source in the form that users write."""
         return list(self.addresses) if self.kind == "pages" else self.addresses[0]
 
     @property
     def title(self) -> str:
-        """A name for messages, without the query, which may contain a secret."""
+        """The source's name for messages, without the query of an address, because it may contain a secret."""
         first = self.addresses[0].partition("?")[0]
         return first if len(self.addresses) == 1 else f"{first} and {len(self.addresses) - 1} more addresses"
 
 
 def followed_source(row: StoreRow) -> str:
-    """Return a name for the source of a store, for messages."""
+    """Return the name of a store's source for messages."""
     return f"the folder {row.folder}" if row.source is None else source_of(row.source).title
 
 
 def source_of(saved_source: Mapping[str, Any]) -> SourceSpec:
-    """Parse a source from the row of a store."""
+    """Parse a source that was read from the row of a store."""
     return SourceSpec(saved_source["kind"], tuple(saved_source["addresses"]))
 
 
@@ -94,17 +94,19 @@ def parse_source(value: str | Sequence[str], param: str = "source") -> SourceSpe
     for address in addresses:
         if address.startswith("s3://"):
             raise _invalid(
-                f"'{address[:80]}' cannot be in a list: a store can follow only one bucket.", param
+                f"'{address[:80]}' cannot be in a list: a list can contain only http:// and https:// "
+                "addresses.",
+                param,
             )
     return SourceSpec("pages", addresses)
 
 
 @dataclass(frozen=True, slots=True)
 class GitAddress:
-    """A repository: its ``url``, a branch, tag or commit (``ref``, empty for the default branch), and the followed
-    folder.
+    """The address of a repository: its ``url``, the branch, tag or commit (``ref``, empty for the default branch), and
+    the followed folder.
 
-    The folder is empty for the whole repository.
+    The folder is empty if the store follows the whole repository.
     """
 
     url: str
@@ -113,11 +115,13 @@ class GitAddress:
 
     @classmethod
     def parse(cls, text: str, param: str = "source") -> GitAddress:
-        """Parse pip's format. Raises `InvalidRequest`."""
+        """Parse an address in pip's format. Raises `InvalidRequest`."""
         address, _, fragment = text.strip().removeprefix(GIT).partition("#")
         scheme, mark, remainder = address.partition("://")
         host, slash, path = remainder.partition("/")
-        path, _, ref = path.partition("@")  # after the host; a user before the host is rejected below
+        path, _, ref = path.partition(
+            "@"
+        )  # text after the host; a user name before the host is rejected below
         url = _address(f"{scheme}{mark}{host}{slash}{path}", param)
         name, _, folder = fragment.partition("=")
         folder = unquote(folder).strip("/")
@@ -134,14 +138,14 @@ class GitAddress:
         return cls(url, ref, folder)
 
     def written(self) -> str:
-        """Return the form that users write."""
+        """Return the address in the form that users write."""
         ref = f"@{self.ref}" if self.ref else ""
         return f"{GIT}{self.url}{ref}" + (f"#subdirectory={self.folder}" if self.folder else "")
 
 
 @dataclass(frozen=True, slots=True)
 class MailAddress:
-    """A mailbox folder: ``INBOX``, or the path of another folder in the format of its server."""
+    """The address of a mailbox folder: ``INBOX``, or the path of another folder in the format of the server."""
 
     scheme: str
     host: str
@@ -161,12 +165,12 @@ class MailAddress:
 
     @property
     def netloc(self) -> str:
-        """The host, and the port unless it is the default."""
+        """The host, followed by the port unless it is the default port."""
         return self._host if self.port == IMAP_PORTS[self.scheme] else f"{self._host}:{self.port}"
 
     @property
     def checked(self) -> str:
-        """The URL with which the HTTP client checks whether the host may be accessed."""
+        """The URL that the HTTP client uses to check whether the host may be accessed."""
         return f"https://{self._host}:{self.port}/"
 
     @property
@@ -174,19 +178,20 @@ class MailAddress:
         return f"[{self.host}]" if ":" in self.host else self.host
 
     def written(self) -> str:
-        """Return the form that users write."""
+        """Return the address in the form that users write."""
         return f"{self.scheme}://{self.netloc}/{quote(self.folder)}"
 
 
 def may_log_in(address: str) -> bool:
-    """Return whether the setting ``source_logins`` applies to a source."""
+    """Return whether a login from the setting ``source_logins`` can apply to a source."""
     return address.startswith((GIT, WEBDAV, *IMAP_PORTS))
 
 
 def login_of(logins: str, url: str) -> str:
     """Return ``USER:PASSWORD`` for the host of ``url`` from the setting ``source_logins``, or an empty string.
 
-    A token alone is the password of an arbitrary user, as the large hosts accept it.
+    If the setting contains only a token, the token becomes the password of an arbitrary user name, because the large
+    hosts accept this.
     """
     parts = urlsplit(url)
     for entry in comma_separated(logins):

@@ -1,4 +1,4 @@
-"""Web addresses as a source: documents by their addresses, or the entries of a sitemap, a list or an index."""
+"""Web addresses as a source: single documents, or the documents listed in a sitemap, a list or a directory index."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from portico_server.knowledge.sources.spec import SourceSpec
 from portico_server.knowledge.walk import SourceEntry, Walk, unfit_reason
 
 KIND_TIMEOUT_S = 60.0
-"""Maximum time for requesting the type of a document, in seconds."""
+"""Maximum time for requesting the media type of a document, in seconds."""
 
 SUFFIXES = {
     "text/html": "html",
@@ -46,14 +46,14 @@ SUFFIXES = {
     "image/gif": "gif",
     "image/webp": "webp",
 }
-"""Suffix appended to a file's name if its address does not reveal its type."""
+"""Suffix appended to a file's name, by media type, if the address does not reveal the type of the file."""
 
 
 class WebSource:
     """http and https addresses as a `portico_server.knowledge.sources.source.StoreSource`.
 
-    Changes of a page are detected by its entity tag and date (RFC 9110, 13.1). A page that returns 404 or 410 counts
-    as removed.
+    The entity tag and the date of a page tell whether it has changed (RFC 9110, 13.1). A page that returns 404 or 410
+    counts as removed.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class WebSource:
         return fetched_file
 
     async def _ask_kinds(self, session: FetchSession, addresses: dict[str, str]) -> None:
-        """Request the types of documents whose addresses do not reveal them, once each."""
+        """Request the media types of documents whose addresses do not reveal them, once per document."""
         slots = asyncio.Semaphore(fetch.MAX_CONCURRENT_FETCHES)
 
         async def ask(url: str, path: str) -> None:
@@ -170,13 +170,15 @@ class WebSource:
 
 
 def _conditions(note: ETagEntry) -> dict[str, str]:
-    """Return request headers for which the server responds with 304 if nothing has changed."""
+    """Return headers for a request to which the server responds with 304 if the file has not changed."""
     headers = {"If-None-Match": note.tag, "If-Modified-Since": "" if note.tag else note.date}
     return {name: value for name, value in headers.items() if value}
 
 
 def _path(url: str, base: str) -> str:
-    """Return a file's name from its address: relative to ``base``, or with the host if it is elsewhere."""
+    """Return the name of a file, made from its address: relative to ``base``, or with the host if it is not below
+    ``base``.
+    """
     parts = urlsplit(url)
     if base and url.startswith(base):
         path = urlsplit(url).path.removeprefix(urlsplit(base).path)
@@ -193,7 +195,9 @@ def _plain(path: str) -> str:
 
 
 def _tells(path: str) -> bool:
-    """Return whether a name reveals the type of a file. A code suffix may belong to a program that generates a page."""
+    """Return whether a name reveals the type of a file. The suffix of a programming language does not, because a
+    program may generate the page.
+    """
     form = format_of(path)
     return form is not None and form.name != "code"
 
@@ -207,7 +211,7 @@ def _file_name(path: str, media_type: str) -> str:
 
 
 async def _media_type(session: FetchSession, url: str) -> str | None:
-    """Return the media type of a document, or ``None`` if it is currently unknown."""
+    """Return the media type of a document, or ``None`` if the server does not currently report it."""
 
     async def ask(method: str) -> FetchedResponse:
         async with session.open(url, seconds=KIND_TIMEOUT_S, method=method) as response:
@@ -215,7 +219,7 @@ async def _media_type(session: FetchSession, url: str) -> str | None:
 
     try:
         response = await ask("HEAD")
-        if response.status >= 400:  # many servers support only GET
+        if response.status >= 400:  # retry with GET, because many servers do not support HEAD
             response = await ask("GET")
     except (InvalidRequest, Unavailable):
         raise

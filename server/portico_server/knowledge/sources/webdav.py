@@ -1,4 +1,4 @@
-"""A folder on a WebDAV server (Nextcloud, SharePoint, Apache …) as a source, with its subfolders. RFC 4918."""
+"""A folder on a WebDAV server (Nextcloud, SharePoint, Apache …) as a source, including its subfolders. RFC 4918."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ _ASKED = (
 class WebDavSource:
     """A WebDAV folder as a `portico_server.knowledge.sources.source.StoreSource`.
 
-    Each folder is listed separately (depth 1), because many servers reject more. ``login`` is ``USER:PASSWORD`` for
-    the host, or empty.
+    Each folder is listed separately (depth 1), because many servers reject a greater depth. ``login`` is
+    ``USER:PASSWORD`` for the host, or empty.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class WebDavSource:
             {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"} if login else {}
         )
         self._tags: dict[str, str] = {}
-        """Entity tags by address, as of the last scan."""
+        """Entity tags found by the last scan, by address."""
 
     @property
     def address(self) -> str:
@@ -139,7 +139,9 @@ class WebDavSource:
         return fetched_file
 
     async def _list_folder(self, session: FetchSession, url: str, walk: Walk) -> list[tuple[str, Member]]:
-        """Return the direct members of a folder by address. If a folder cannot be read, its known files are kept."""
+        """Return the direct members of a folder by address. If the folder cannot be read, the files already known in
+        it are kept.
+        """
         try:
             members = await self._request_listing(session, url)
         except InvalidRequest:
@@ -158,7 +160,7 @@ class WebDavSource:
         return within
 
     async def _request_listing(self, session: FetchSession, url: str) -> list[Member]:
-        """Return the members that the server lists for a folder, without the folder itself."""
+        """Return the members of a folder that the server lists, except the folder itself."""
         from portico_server.knowledge.sources import listing
 
         headers = {**self._headers, "Depth": "1", "Content-Type": "application/xml; charset=utf-8"}
@@ -197,7 +199,7 @@ class WebDavSource:
     def _see(self, walk: Walk, at: str, member: Member) -> None:
         name = self._name(at)
         if _is_hidden(name):
-            return  # by the same rules as in a folder
+            return  # hidden by the rules for folders
         self._tags[at] = member.tag
         note = self._notes.of(at)
         reason = unfit_reason(
@@ -217,7 +219,7 @@ class WebDavSource:
             walk.files[name] = SourceEntry(name, at, member.size, _state(member))
 
     def _skip(self, walk: Walk, at: str, reason: str) -> None:
-        """Skip a folder; its known files are kept."""
+        """Skip a folder. The files already known in the folder are kept."""
         walk.skip(self._name(at), reason)
         walk.unknown.append(self._name(at))
 
@@ -226,7 +228,7 @@ class WebDavSource:
 
     def _too_large(self, limit_text: str, size_text: str) -> InvalidRequest:
         return fetch.source_too_large(
-            f"{self._root} contains more than {limit_text}. Follow a folder of it{size_text}.",
+            f"{self._root} contains more than {limit_text}. Follow a subfolder{size_text}.",
         )
 
 
@@ -238,12 +240,14 @@ def _join(url: str, href: str) -> str:
 
 
 def _is_same(url: str, href: str) -> bool:
-    """Return whether a server's ``href`` is the folder ``url`` itself."""
+    """Return whether a server's ``href`` refers to the folder ``url`` itself."""
     return _path(_join(url, href)).rstrip("/") == _path(url).rstrip("/")
 
 
 def _below(url: str, member: Member) -> str:
-    """Return the address of a direct member of ``url``, with a trailing ``/`` for a folder; empty for other members."""
+    """Return the address of a direct member of the folder ``url``, with a trailing ``/`` for a folder. Return "" for
+    other members.
+    """
     at = _join(url, member.href)
     path, above = _path(at).rstrip("/"), _path(url)
     name = path.removeprefix(above) if path.startswith(above) else ""
@@ -254,7 +258,9 @@ def _below(url: str, member: Member) -> str:
 
 
 def _path(url: str) -> str:
-    """Return the decoded path of an address, because servers differ in the characters they escape."""
+    """Return the decoded path of an address. Servers differ in the characters they escape, so only decoded paths are
+    comparable.
+    """
     try:
         return unquote(urlsplit(url).path)
     except ValueError:
@@ -274,9 +280,10 @@ def _is_hidden(name: str) -> bool:
 
 
 def _state(member: Member) -> int | None:
-    """Return the time of the last change in nanoseconds, adjusted by the entity tag to differ within a second.
+    """Return the time of a member's last change in nanoseconds, adjusted by the entity tag to distinguish changes
+    within one second.
 
-    Returns ``None`` if the server reports neither.
+    Returns ``None`` if the server reports neither a time nor an entity tag.
     """
     try:
         seconds = int(parsedate_to_datetime(member.modified).timestamp())

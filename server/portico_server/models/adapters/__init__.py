@@ -1,5 +1,5 @@
-"""Adapters: small sets of weights on top of a model's own, each with its own model name.
+"""Adapters: small sets of weights in addition to those of a model. Each adapter has its own model name.
 
-Validates imported adapters, stores them by content, and converts them for engines. NumPy is imported only where
-tensors are computed, never with a module.
+Validates imported adapters, stores them by content, and converts them for engines. NumPy is imported only when tensors
+are computed, never on import of a module.
 """

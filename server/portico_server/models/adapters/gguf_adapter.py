@@ -1,7 +1,7 @@
-"""LoRA adapters for llama.cpp: a PEFT folder converted to GGUF, or a validated GGUF adapter. Blocks.
+"""LoRA adapters for llama.cpp: converts PEFT folders to GGUF, and validates GGUF adapters. Blocks.
 
-Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md; names and the order of rows in q and k are those of
-llama.cpp's own conversion of the base model.
+Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. The names of tensors, and the order of the rows in q
+and k, are those of llama.cpp's own conversion of the base model.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ _JOINED = {
 }
 
 LAYERS: Mapping[str, Mapping[str, str]] = {
-    "llama": _SPLIT,  # also the architecture of Mistral
+    "llama": _SPLIT,  # Mistral has the same architecture name
     "qwen2": _SPLIT,
     "qwen3": _SPLIT,
     "gemma2": _SPLIT,
     "gemma3": _SPLIT,
     "phi3": _JOINED,
 }
-"""llama.cpp's names of a block's linear layers, by architecture."""
+"""llama.cpp's names for the linear layers of a block, by architecture."""
 
 PERMUTED_ARCHITECTURES = frozenset({"llama"})
 """Architectures whose q and k rows llama.cpp stores in another order than transformers."""
@@ -60,7 +60,7 @@ _BLOCK = re.compile(r"(?:language_model\.)?(?:model\.)?(?:language_model\.)?laye
 
 @dataclass(frozen=True, slots=True)
 class GgufBase:
-    """The base of an adapter: a model's header, and the dimensions of its tensors, innermost first."""
+    """The base model of an adapter: the header of its file, and the dimensions of its tensors, innermost first."""
 
     path: Path
     file: Gguf
@@ -68,20 +68,20 @@ class GgufBase:
 
     @classmethod
     def read(cls, path: Path) -> GgufBase:
-        """Read the header of a model. Raises `InvalidRequest`, or `NotFound`."""
+        """Read the header of a base model. Raises `InvalidRequest`, or `NotFound`."""
         return cls(path, read_gguf(path), read_shapes(path))
 
     @property
     def key(self) -> str:
-        """A key for the properties of the model on which a converted adapter depends."""
+        """A key that is equal for models for which a converted adapter is identical."""
         return f"{self.file.architecture}-{self.file.head_count}-{self.file.head_count_kv}"
 
 
 def prepare_gguf_adapter(source: Path, base: GgufBase) -> Path:
-    """Return the file that llama.cpp loads for an adapter: the adapter file itself, or a file converted once from a
-    PEFT folder.
+    """Return the file that llama.cpp loads for an adapter: the adapter itself if it is a GGUF file, otherwise a file
+    converted once from the PEFT folder.
 
-    The converted file is stored beside the weights.
+    The converted file is stored next to the adapter's weights.
 
     Raises `InvalidRequest` if the adapter does not fit the model.
     """
@@ -126,8 +126,8 @@ def check_gguf_adapter(path: Path, base: GgufBase) -> None:
 def convert_peft(adapter: PeftAdapter, base: GgufBase, target: Path) -> None:
     """Write ``adapter`` as a GGUF file, completely or not at all.
 
-    All pairs share one alpha in GGUF, so deviating scales are multiplied into B. Raises `InvalidRequest` for numbers
-    that are not finite.
+    In GGUF, all pairs of matrices share one alpha, so other scales are multiplied into B. Raises `InvalidRequest` if a
+    number is not finite.
     """
     import numpy as np
 
@@ -161,7 +161,7 @@ def convert_peft(adapter: PeftAdapter, base: GgufBase, target: Path) -> None:
 
 
 def permute_rows(rows: Array, heads: int) -> Array:
-    """Return the rows of q or k in llama.cpp's order: its rotary embedding expects the halves of each head
+    """Return the rows of q or k in llama.cpp's order. Its rotary embedding expects the two halves of each head
     interleaved.
     """
     count = rows.shape[0]
@@ -169,7 +169,7 @@ def permute_rows(rows: Array, heads: int) -> Array:
 
 
 def write_gguf(path: Path, values: Mapping[str, str | float], tensors: Sequence[tuple[str, Array]]) -> None:
-    """Write a GGUF file of version 3. Tensors are stored in 16 bits, or in 32 if their numbers are too large."""
+    """Write a GGUF file of version 3. Tensors are stored in 16 bits, or in 32 bits if a number is too large for 16."""
     import numpy as np
 
     formats = ["F16" if np.abs(array).max(initial=0) < 65_504 else "F32" for _, array in tensors]
@@ -195,7 +195,7 @@ def write_gguf(path: Path, values: Mapping[str, str | float], tensors: Sequence[
 
 
 def _renamed(adapter: PeftAdapter, base: GgufBase) -> dict[str, tuple[int, int]]:
-    """Return the adapted tensors by llama.cpp's names, each with its inputs and outputs."""
+    """Return the adapted tensors by llama.cpp's names, each with its number of inputs and outputs."""
     return {_name(adapter, pair.module, base): (pair.inputs, pair.outputs) for pair in adapter.pairs}
 
 
@@ -227,7 +227,7 @@ def _fits(source: Path, pairs: Mapping[str, tuple[int, int]], base: GgufBase) ->
     for name, (inputs, outputs) in pairs.items():
         shape = base.shapes.get(name)
         if shape is None and base.file.split_count > 1:
-            continue  # in another part of the model, which llama.cpp searches too
+            continue  # the module belongs to another part of the model; llama.cpp searches all parts too
         if shape is None:
             tied_note = " The model uses its embedding instead." if name == "output.weight" else ""
             raise _bad(source, f"adapts '{name}', which the base model does not have.{tied_note}".rstrip("."))

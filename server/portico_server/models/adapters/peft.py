@@ -1,4 +1,4 @@
-"""Reads and validates a PEFT folder with safetensors. LoRA only."""
+"""Reads and validates LoRA adapters in PEFT's format: a folder with safetensors."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ if TYPE_CHECKING:
     Array = npt.NDArray[np.float32]
 
 
-# Safetensors files: the validated header, and tensors as NumPy arrays. Format:
-# https://huggingface.co/docs/safetensors (eight bytes of length, a JSON header, raw little-endian numbers).
+# Safetensors files: a validated header, and tensors read as NumPy arrays. Format:
+# https://huggingface.co/docs/safetensors (eight bytes with the length of the header, a JSON header, raw
+# little-endian numbers).
 
 
 MAX_HEADER_BYTES = 32 * 1024 * 1024
-"""Maximum size of a header, in bytes."""
+"""Maximum size of the header of a safetensors file, in bytes."""
 
 FLOAT_WIDTHS: Mapping[str, int] = {"F32": 4, "F16": 2, "BF16": 2}
-"""Bytes per number in the supported tensor formats."""
+"""Number of bytes per number in the supported tensor formats."""
 
 _OTHER_WIDTHS: Mapping[str, int] = {
     "F64": 8, "I64": 8, "U64": 8, "I32": 4, "U32": 4, "I16": 2, "U16": 2, "I8": 1, "U8": 1, "BOOL": 1,
@@ -39,7 +40,7 @@ _OTHER_WIDTHS: Mapping[str, int] = {
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """The position of a tensor: ``start`` and ``end`` are bytes from the beginning of the file."""
+    """The position of a tensor in a file. ``start`` and ``end`` are counted in bytes from the beginning of the file."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -64,8 +65,8 @@ class Safetensors:
     metadata: Mapping[str, str]
 
     def array(self, name: str) -> Array:
-        """Return a tensor as float32, whatever its stored format. Blocks. Raises `InvalidRequest` for unsupported
-        formats.
+        """Return a tensor as float32, converted from its stored format. Blocks. Raises `InvalidRequest` for
+        unsupported formats.
         """
         tensor = self.tensors[name]
         if tensor.dtype not in FLOAT_WIDTHS:
@@ -91,7 +92,9 @@ def as_floats(data: bytes, dtype: str) -> Array:
 
 
 def pack_floats(array: Array, dtype: str) -> bytes:
-    """Convert float32 to raw numbers, the reverse of reading; bfloat16 is rounded to the nearest, ties to even."""
+    """Convert float32 to raw numbers, the reverse of `as_floats`. bfloat16 is rounded to the nearest value, ties
+    to even.
+    """
     import numpy as np
 
     if dtype == "F32":
@@ -104,7 +107,7 @@ def pack_floats(array: Array, dtype: str) -> bytes:
 
 
 def read_safetensors(path: Path) -> Safetensors:
-    """Read a header. Raises `NotFound`, or `InvalidRequest` for a damaged or truncated file."""
+    """Read the header of a safetensors file. Raises `NotFound`, or `InvalidRequest` for a damaged or truncated file."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -179,12 +182,12 @@ _UNSUPPORTED: Mapping[str, str] = {
     "fan_in_fan_out": "transposed weights (fan_in_fan_out)",
     "megatron_config": "Megatron's layers",
 }
-"""Features with which an adapter is more than two matrices per linear layer."""
+"""Features of adapters that consist of more than two matrices per linear layer, which are not supported."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoraPair:
-    """The two matrices of one linear layer: A has ``rank`` × ``inputs`` numbers, B ``outputs`` × ``rank``.
+    """The two matrices of one linear layer: A has ``rank`` × ``inputs`` numbers, and B has ``outputs`` × ``rank``.
 
     ``scaling`` · B · A is added to the layer's weights.
     """
@@ -200,7 +203,7 @@ class LoraPair:
 
 @dataclass(frozen=True, slots=True)
 class PeftAdapter:
-    """A LoRA adapter. ``base`` is the model named in its configuration, which is not verified."""
+    """A LoRA adapter. ``base`` is the model that the adapter's configuration names, which is not verified."""
 
     folder: Path
     base: str
@@ -214,7 +217,7 @@ class PeftAdapter:
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """The names of the adapted layers, without their positions."""
+        """The names of the adapted layers, without their positions in the model."""
         return tuple(sorted({pair.module.rpartition(".")[2] for pair in self.pairs}))
 
     @property
@@ -223,7 +226,9 @@ class PeftAdapter:
 
 
 def read_peft(folder: Path) -> PeftAdapter:
-    """Read the configuration and the header of the weights. Blocks. Raises `InvalidRequest`, or `NotFound`."""
+    """Read the configuration of an adapter and the header of its weights. Blocks. Raises `InvalidRequest`, or
+    `NotFound`.
+    """
     if not folder.is_dir():
         raise NotFound(
             f"No adapter found at {folder}. Specify the folder that PEFT wrote, with {CONFIG} and {WEIGHTS}, "
@@ -355,7 +360,7 @@ def _patterns(folder: Path, config: Mapping[str, Any], field: str) -> dict[str, 
 
 
 def _value_of(patterns: Mapping[str, float], module: str, usual: float) -> float:
-    """Return the value of the first pattern that matches the module's full name or its last parts, otherwise
+    """Return the value of the first pattern that equals the module's full name or its last parts, otherwise
     ``usual``.
     """
     for name, value in patterns.items():

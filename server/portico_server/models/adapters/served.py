@@ -25,16 +25,17 @@ FindDeployment = Callable[[str], Deployment | None]
 
 @dataclass(frozen=True, slots=True)
 class AdapterInfo(Adapter):
-    """An adapter with the key that owns it.
+    """An adapter, with the key that owns it.
 
-    ``trained_on`` is the base named in its files; ``configured``: it is defined in the configuration file.
+    ``trained_on`` is the base model that the adapter's files name. ``configured`` means that the adapter is defined in
+    the configuration file.
     """
 
     owner: str | None
 
 
 class AdaptedModel:
-    """A `Servable` that also `Relays`: the base model with one adapter. ``find`` returns the base."""
+    """A base model with one adapter, as a `Servable` that also `Relays`. ``find`` returns the base model."""
 
     def __init__(
         self,
@@ -67,7 +68,7 @@ class AdaptedModel:
         return self.adapter.path
 
     def scale(self, scale: float) -> None:
-        """Change the scale, starting with the next call."""
+        """Change the scale of the adapter. The new scale applies from the next call."""
         self.adapter = replace(self.adapter, scale=scale)
         self._card = self._make_card(self._base_card)
 
@@ -99,7 +100,7 @@ class AdaptedModel:
         )
 
     def info(self) -> AdapterInfo:
-        """Return the adapter as shown by the API."""
+        """Return the adapter as the API shows it."""
         base, facts = self._find(self.base), self.facts
         return AdapterInfo(
             name=self.name,
@@ -128,7 +129,7 @@ class AdaptedModel:
         return "ready" if isinstance(client, AttachesAdapters) and client.fits(self.adapter) else "failed"
 
     async def call(self, request: Request, context: Context) -> Result:
-        """Answer `Chat` with a `ChatReply` and its events; token counts are those of the base."""
+        """Answer `Chat` with a `ChatReply` and its events. Token counts are those that the base model reports."""
         if isinstance(request, Chat):
             return await answers.read_reply(self, request, context)
         if isinstance(request, Tokenize | Detokenize):

@@ -36,8 +36,8 @@ logger = logging.getLogger(__name__)
 class AdapterService:
     """The adapters of the daemon.
 
-    ``folder`` is where they are stored, ``find`` returns a model by name or alias, and ``gone`` receives names that
-    are no longer valid. Changes of one base model's adapters happen one after another.
+    Adapters are stored in ``folder``. ``find`` returns a model by name or alias, and ``gone`` receives names that are
+    no longer valid. Changes to the adapters of one base model are applied one after another.
     """
 
     def __init__(
@@ -55,13 +55,16 @@ class AdapterService:
         self._on_removed = on_removed
         self._models: dict[str, AdaptedModel] = {}
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        # Files must not be deleted between the check that an adapter's files exist and its registration.
+        # While this lock is held, no files are deleted between the check that an adapter's files exist and
+        # the registration of the adapter.
         self._files = asyncio.Lock()
         self._coming: list[Path] = []
 
     async def start(self) -> None:
         """Register the adapters in the database without loading them."""
-        if self._database.postgres is None:  # otherwise another daemon may be copying
+        if (
+            self._database.postgres is None
+        ):  # with PostgreSQL, another daemon may be copying files at this moment
             await pools.MODELS.run(remove_partial, self._folder)
         for row in await self._database.read(adapters.list_adapters):
             self._enter(await self._read(row))
@@ -82,7 +85,7 @@ class AdapterService:
         )
 
     async def refresh(self) -> None:
-        """Apply changes of adapters that other daemons on the same database added, scaled or removed."""
+        """Apply the changes of other daemons on the same database, which may have added, scaled or removed adapters."""
         before = {name: model for name, model in self._models.items() if not model.configured}
         adapter_rows = {row.name: row for row in await self._database.read(adapters.list_adapters)}
         for name, model in before.items():
@@ -105,7 +108,7 @@ class AdapterService:
                 logger.error("skipping the adapter %s of another daemon: %s", name, error.message)
 
     def of(self, base: str) -> tuple[AdapterScale, ...]:
-        """Return the adapters with which a model must be started, oldest first."""
+        """Return the adapters with which a base model must be started, oldest first."""
         return tuple(model.adapter for model in self._models.values() if model.base == base)
 
     def get(self, name: str) -> AdapterInfo:
@@ -117,7 +120,7 @@ class AdapterService:
         return self._model(name).adapter
 
     def has(self, name: str) -> bool:
-        """Return whether this is the name of an adapter, not an alias."""
+        """Return whether an adapter has this name. Aliases do not count."""
         return name in self._models
 
     def _model(self, name: str) -> AdaptedModel:
@@ -131,9 +134,10 @@ class AdapterService:
         return adapted_model
 
     async def configure(self, base: str, specs: tuple[AdapterSpec, ...]) -> None:
-        """Give a model these adapters, in addition to adapters that were added to it.
+        """Set the configured adapters of a model. Adapters that were added to the model in other ways stay.
 
-        They are checked against the model when it is loaded. Invalid adapters raise the errors of `add`.
+        The configured adapters are checked against the model when the model is loaded. Invalid adapters raise the
+        errors of `add`.
         """
         for model in list(self._models.values()):
             if model.base == base and model.configured:
@@ -161,11 +165,11 @@ class AdapterService:
     async def add(
         self, base: str, path: Path, name: str, *, scale: float = 1.0, owner: str | None = None
     ) -> AdapterInfo:
-        """Copy an adapter, and serve ``base`` with it as ``name`` from now on and after a restart.
+        """Copy an adapter, and serve ``base`` with the adapter as ``name`` from now on, also after a restart.
 
-        The adapter is tested first; calls in progress are completed, and later calls wait if the engine must restart.
+        The adapter is tested first. If the engine must restart, calls in progress are completed and later calls wait.
         Raises `Conflict` for a name in use, `NotFound`, and `InvalidRequest` for an adapter that is invalid, does not
-        fit or is rejected by the engine; then nothing is changed.
+        fit or is rejected by the engine. After an error, nothing has changed.
         """
         check_name(name, "name")
         check_scale(name, scale)
@@ -173,7 +177,9 @@ class AdapterService:
         base = deployment.spec.name
         async with self._locks[base]:
             self._check_free(name)
-            async with self._registry.claims.hold(owner, name):  # a store's chat app may have the name
+            async with self._registry.claims.hold(
+                owner, name
+            ):  # the chat app of a store may already have this name
                 pass
             async with self._files:
                 stored_adapter = await self._take_in(path, deployment)
@@ -198,9 +204,9 @@ class AdapterService:
         return model.info()
 
     async def _attach(self, deployment: Deployment, model: AdaptedModel) -> None:
-        """Load, store and register an adapter, or undo all of these."""
+        """Load, store and register an adapter. If a step fails, undo the others."""
         self._check_free(model.name)
-        self._models[model.name] = model  # any start of the engine now includes it
+        self._models[model.name] = model  # from now on, every start of the engine includes the adapter
         try:
             await deployment.attach(model.adapter)
             if not deployment.takes(model.adapter):
@@ -242,7 +248,7 @@ class AdapterService:
         return model.info()
 
     async def remove(self, name: str) -> None:
-        """Remove an adapter after the calls in progress. Raises `NotFound`."""
+        """Remove an adapter once the calls in progress are complete. Raises `NotFound`."""
         model = self._model(name)
         if model.configured:
             raise _configured(model)
@@ -258,7 +264,7 @@ class AdapterService:
         if deployment is not None:
             try:
                 await deployment.detach(model.name)
-            except PorticoError as error:  # a problem of the model, which its next call reports
+            except PorticoError as error:  # a problem of the model, which the next call of the model reports
                 logger.warning("unloading the adapter %s: %s", model.name, error.message)
 
     def _enter(self, model: AdaptedModel) -> None:
@@ -275,17 +281,17 @@ class AdapterService:
         return await pools.MODELS.run(store_adapter, path, self._folder, is_scripted=is_scripted)
 
     async def _forget_files(self, model: AdaptedModel) -> None:
-        """Delete the files of an adapter, unless another adapter uses them."""
+        """Delete the files of an adapter, unless another adapter uses the same files."""
         async with self._files:
             paths = [*self._coming, *(adapted_model.path for adapted_model in self._models.values())]
-            if self._database.postgres is not None:  # other daemons store theirs in the same folder
+            if self._database.postgres is not None:  # other daemons store their adapters in the same folder
                 adapter_rows = await self._database.read(adapters.list_adapters)
                 paths += [adapter_folder(self._folder, row.spec["facts"]) for row in adapter_rows]
             if model.path not in paths:
                 await pools.MODELS.run(delete_adapter, self._folder, model.facts)
 
     def _base(self, name: str) -> Deployment:
-        """Return the model if its engine supports adapters."""
+        """Return the base model ``name``. Raise an error unless the model's engine supports adapters."""
         deployment = self._find(name)
         if deployment is None:
             raise NotFound(
@@ -324,9 +330,9 @@ class AdapterService:
                 param="name",
             )
 
-    # Defined last in the class, because its name hides the built-in `list` in the code below.
+    # `list` is the last method, because its name hides the built-in `list` in the code that follows.
     def list(self, base: str | None = None) -> list[AdapterInfo]:
-        """List all adapters, or those of one model, by name. Raises `NotFound`."""
+        """List all adapters, or those of the model ``base``, by name. Raises `NotFound`."""
         if base is not None:
             deployment = self._find(base)
             base = deployment.spec.name if deployment is not None else base

@@ -1,4 +1,4 @@
-"""Stores adapters below the home by content, each completely or not at all. Blocks."""
+"""Stores adapters below the home folder by content, each completely or not at all. Blocks."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _GGUF, _SCRIPT = "adapter.gguf", "script.yaml"
 
 @dataclass(frozen=True, slots=True)
 class StoredAdapter:
-    """A stored adapter. ``facts`` is the information from its files: ``kind``, ``sha256``, ``bytes``, ``rank`` and
-    so on.
+    """A stored adapter. ``facts`` contains information from its files, such as ``kind``, ``sha256``, ``bytes`` and
+    ``rank``.
     """
 
     path: Path
@@ -34,10 +34,10 @@ class StoredAdapter:
 
 
 def store_adapter(source: Path, folder: Path, *, is_scripted: bool) -> StoredAdapter:
-    """Validate the adapter at ``source``, and copy it below ``folder`` unless an identical one exists.
+    """Validate the adapter at ``source``, and copy it below ``folder`` unless an identical adapter is already stored.
 
     Accepts a PEFT folder, a GGUF file, or the script of a fake model if ``is_scripted``. Raises `InvalidRequest`,
-    `NotFound`, or `Unavailable` if it cannot be copied.
+    `NotFound`, or `Unavailable` if the adapter cannot be copied.
     """
     if source.is_dir():
         adapter = peft.read_peft(source)
@@ -73,13 +73,13 @@ def store_adapter(source: Path, folder: Path, *, is_scripted: bool) -> StoredAda
 
 
 def adapter_folder(folder: Path, facts: Mapping[str, Any]) -> Path:
-    """Return the path of an adapter with these facts: a folder for PEFT, a file for others."""
+    """Return the path of the adapter with these ``facts``: a folder for a PEFT adapter, a file for others."""
     copy = folder / str(facts["sha256"])
     return copy / {"peft": "", "gguf": _GGUF, "script": _SCRIPT}[str(facts["kind"])]
 
 
 def delete_adapter(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Delete an adapter, including files that engines derived from it."""
+    """Delete the files of an adapter, including files that engines derived from them."""
     shutil.rmtree(folder / str(facts["sha256"]), ignore_errors=True)
 
 
@@ -90,7 +90,7 @@ def is_complete(folder: Path, facts: Mapping[str, Any]) -> bool:
 
 
 def remove_partial(folder: Path) -> None:
-    """Delete partial copies of a daemon that was killed while copying."""
+    """Delete partial copies that a daemon left when it was killed while copying."""
     for draft in folder.glob(".*.new"):
         shutil.rmtree(draft, ignore_errors=True)
 
@@ -113,7 +113,9 @@ def _keep(files: Mapping[str, Path], folder: Path, facts: dict[str, Any]) -> Sto
                 )
             draft.rename(target)
         except OSError:
-            if not target.is_dir():  # otherwise somebody else has stored an identical adapter
+            if (
+                not target.is_dir()
+            ):  # otherwise, another process has stored an identical adapter in the meantime
                 raise
         finally:
             shutil.rmtree(draft, ignore_errors=True)
@@ -121,7 +123,7 @@ def _keep(files: Mapping[str, Path], folder: Path, facts: dict[str, Any]) -> Sto
 
 
 def _digest(files: Mapping[str, Path]) -> tuple[str, int]:
-    """Return an identifier of the files by their content, and their total size in bytes."""
+    """Return an identifier of the files, derived from their content, and their total size in bytes."""
     digest, size = hashlib.sha256(), 0
     for name, path in files.items():
         digest.update(f"{name} {path.stat().st_size}\n".encode())

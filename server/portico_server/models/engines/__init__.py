@@ -1,1 +1,1 @@
-"""The engines, each in a folder with an `engine.py`. `openai_client` and `external` are shared by several."""
+"""The engines, each in a folder with an `engine.py`. Several engines share `openai_client` and `external`."""

@@ -1,4 +1,4 @@
-"""PEFT adapters for engines that read the folder unchanged and call an adapter by a separate model name."""
+"""PEFT adapters for engines that load the folder unchanged and serve each adapter under its own model name."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ def check_adapter(
 ) -> PeftAdapter:
     """Check that the engine can load the adapter for the model in ``base``.
 
-    ``patterns``: layers can differ in rank and alpha. Raise `InvalidRequest` if the adapter does not fit.
+    ``patterns``: the engine supports layers that differ in rank and alpha. Raise `InvalidRequest` if the adapter does
+    not fit.
     """
     if adapter.path.suffix == ".gguf":
         raise _bad(adapter, f"is a GGUF file, but '{engine}' needs the folder that PEFT wrote")
@@ -33,8 +34,8 @@ def check_adapter(
     if peft_adapter.patterned and not patterns:
         raise _bad(
             adapter,
-            f"has another rank or alpha for some layers (rank_pattern, alpha_pattern), which '{engine}' "
-            "would ignore. llamacpp supports it",
+            f"has a different rank or alpha for some layers (rank_pattern, alpha_pattern), which '{engine}' "
+            "would ignore. llamacpp supports such adapters",
         )
     shapes = _shapes(base) if base is not None else {}
     layers = max((_layer(name) for name in shapes), default=-1)
@@ -93,7 +94,7 @@ def usable_adapters(
 
 
 def linear_layers(base: Path) -> list[str]:
-    """Return the modules of the model in ``base`` whose weights are a matrix, or none if they cannot be determined."""
+    """Return the names of the modules in ``base`` whose weights are matrices; empty if they cannot be determined."""
     return [
         name.removesuffix(".weight")
         for name, shape in _shapes(base).items()
@@ -105,19 +106,19 @@ _LAYER = re.compile(r"(?:^|\.)layers\.(\d{1,6})\.")
 
 
 def _layer(module: str) -> int:
-    """Return the number of the layer that contains a module or a tensor, or -1 outside the layers."""
+    """Return the index of the layer that contains a module or tensor, or -1 if it is outside the layers."""
     match = _LAYER.search(module)
     return int(match[1]) if match else -1
 
 
 def _shapes(base: Path) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of the model's tensors, or none if their storage format is not supported."""
+    """Return the shapes of the model's tensors by name; empty if their storage format is not supported."""
     shapes: dict[str, tuple[int, ...]] = {}
     for path in sorted(base.glob("*.safetensors")):
         try:
             tensors = peft.read_safetensors(path).tensors
         except PorticoError:
-            continue  # starting the engine reports what is wrong with it
+            continue  # starting the engine reports what is wrong with the file
         shapes |= {name: tensor.shape for name, tensor in tensors.items()}
     return shapes
 

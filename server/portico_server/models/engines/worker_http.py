@@ -83,7 +83,7 @@ def serve(app: web.Application, *, host: str = "127.0.0.1", port: int = 0, is_an
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
 
     async def run() -> None:
-        # If a client disconnects, its work must stop.
+        # If a client disconnects, its request must be cancelled.
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
         await runner.setup()
         site = web.TCPSite(runner, host, port)

@@ -14,15 +14,18 @@ from collections.abc import Callable
 from typing import Any
 
 PARENT_CHECK_INTERVAL_S = 2.0
-"""Seconds between checks that the parent is running, for platforms where another process inherited the pipe."""
+"""Seconds between checks that the parent is running.
+
+Needed on platforms where another process can inherit the pipe and keep it open.
+"""
 
 
 _voice = sys.stdout
-"""Output stream to the daemon, after `receive` has redirected all other output to the log."""
+"""Stream to the daemon. `receive` replaces it with a copy, and redirects all other output to the log."""
 
 
 def receive(farewell: Callable[[], None] | None = None) -> dict[str, Any]:
-    """Read the configuration, one line of JSON, from standard input; afterwards, exit when the input closes.
+    """Read the configuration, one line of JSON, from standard input. Afterwards, exit when standard input closes.
 
     ``farewell`` is called before that exit, from another thread.
     """
@@ -30,7 +33,7 @@ def receive(farewell: Callable[[], None] | None = None) -> dict[str, Any]:
     _voice = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(
         2, 1
-    )  # a library that prints must not be mistaken for the worker, nor fill a pipe that nobody reads
+    )  # a library's output must not be mistaken for the worker's, nor fill a pipe that nobody reads
     line = b""
     while not line.endswith(b"\n"):
         byte = os.read(0, 1)

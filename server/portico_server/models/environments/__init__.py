@@ -1,1 +1,1 @@
-"""Environments of heavy engines: their recipes, their builds, and what is installed."""
+"""Separate Python environments for heavy engines: their recipes, their builds, and their state."""

@@ -24,9 +24,9 @@ async def build_environment(
 ) -> EnvironmentReceipt:
     """Build ``recipe`` in ``place``, replacing its contents. Raise `Unavailable` with uv's own message.
 
-    PyTorch comes from the user's package indexes if they are configured and have it, otherwise from PyTorch's own
-    index, otherwise, if ``large``, as the ordinary build with CUDA's gigabytes. Downloads stay in uv's cache, so that
-    an interrupted build can continue.
+    PyTorch comes from the first source that has it: the user's package indexes, if configured; PyTorch's own index;
+    and, if ``large``, the ordinary build, which includes gigabytes of CUDA. Downloads stay in uv's cache, so that an
+    interrupted build can continue.
     """
     receipts: list[EnvironmentReceipt] = []
 

@@ -16,7 +16,7 @@ State: TypeAlias = Literal["absent", "ready", "outdated", "broken"]
 
 @dataclass(frozen=True, slots=True)
 class EnvironmentReceipt:
-    """A record of what was built, and when (seconds since 1970)."""
+    """A record of what was built, and when (in seconds since 1970)."""
 
     name: str
     version: str
@@ -28,7 +28,7 @@ class EnvironmentReceipt:
 
 @dataclass(frozen=True, slots=True)
 class BuiltEnvironment:
-    """The state of an environment; ``problem`` describes what is wrong with a broken one."""
+    """The state of an environment. ``problem`` says what is wrong if the environment is broken."""
 
     state: State
     receipt: EnvironmentReceipt | None = None
@@ -36,7 +36,7 @@ class BuiltEnvironment:
 
 
 def inspect_environment(folder: Path, recipe: EnvironmentRecipe) -> BuiltEnvironment:
-    """Return the state of ``folder``. Reads the receipt and looks for the parts; runs nothing."""
+    """Return the state of ``folder``. Reads the receipt and checks that the necessary files exist; runs nothing."""
     if not folder.exists():
         return BuiltEnvironment("absent")
     try:
@@ -51,12 +51,15 @@ def inspect_environment(folder: Path, recipe: EnvironmentRecipe) -> BuiltEnviron
         )
     plain = recipe.distribution.replace("-", "_")
     if not any(folder.glob(f"lib/python*/site-packages/{plain}-*.dist-info/RECORD")):
-        return BuiltEnvironment("broken", receipt, f"the package {recipe.distribution} is not in it")
+        return BuiltEnvironment("broken", receipt, f"its package {recipe.distribution} is missing")
     return BuiltEnvironment("ready" if receipt.fingerprint == recipe.fingerprint else "outdated", receipt)
 
 
 def find_interpreter(distribution: str) -> Path | None:
-    """Return the interpreter of a program of this name that the user has installed, from the program's script."""
+    """Return the interpreter of the user's own installation of ``distribution``, or ``None`` if there is none.
+
+    The path is in the first line of the script that the installation puts on the PATH.
+    """
     script = shutil.which(distribution)
     if script is None:
         return None
@@ -70,7 +73,8 @@ def find_interpreter(distribution: str) -> Path | None:
 
 
 def require_built(folder: Path, recipe: EnvironmentRecipe) -> Path:
-    """Return the interpreter of a complete environment, or the user's own.
+    """Return the interpreter of a complete environment or, without an environment, that of the user's own
+    installation.
 
     Raise `Unavailable` with the command that builds the environment.
     """

@@ -12,7 +12,7 @@ _UNITS = {"K": 1024, "M": 1024**2, "G": 1024**3}
 class DownloadProgress:
     """A parser of uv's output, which names each package above about a megabyte twice.
 
-    uv prints it with its size when the download starts, and again when it ends.
+    uv prints the package with its size when the download starts, and again when the download ends.
     """
 
     def __init__(self) -> None:
@@ -20,8 +20,8 @@ class DownloadProgress:
         self._local_names: set[str] = set()
 
     def hear(self, words: str) -> tuple[int, int] | None:
-        """Return the downloaded bytes and the bytes of all started downloads, or ``None`` if the text is about
-        neither.
+        """Return the downloaded bytes and the total bytes of all started downloads, or ``None`` if ``words`` contain
+        no progress.
         """
         if match := _BEGUN.fullmatch(words):
             self._sizes[match[1]] = int(float(match[2]) * _UNITS[match[3]])

@@ -97,7 +97,8 @@ class Environments:
         )
 
     async def install(self, name: str, caller: Principal, *, rebuild: bool = False) -> str:
-        """Build an environment in a durable run and return the run's id. A complete one is kept unless ``rebuild``.
+        """Build an environment in a durable run and return the run's id. Keep a complete environment unless
+        ``rebuild`` is set.
 
         Raise `NotFound`, and `Conflict` if the engine cannot work on this machine.
         """
@@ -117,8 +118,8 @@ class Environments:
     async def furnish(self, name: str, report: Callable[[Progressed], None]) -> None:
         """Build the environment of an engine that a model needs now, if it is missing and can be built.
 
-        ``report`` receives the progress. An environment that is broken or cannot work on this machine is left for the
-        caller to report. Raise the error that ended the build.
+        ``report`` receives the progress. The method ignores an environment that is broken or cannot work on this
+        machine; the caller reports the problem. Raise the error that ended the build.
         """
         recipe = self._recipes.get(name)
         if recipe is None or not self._on_demand or self._offline or recipe.unsuited():
@@ -131,7 +132,7 @@ class Environments:
         run = await self._runner.arrival(run_id, BUILD_QUEUE_TIMEOUT_S)
         if run is None:
             raise Unavailable(
-                f"The build of the engine '{name}' is waiting for other builds; try again when it has "
+                f"The build of the engine '{name}' is waiting for other builds; try again when the build has "
                 f"finished ('portico runs tail {run_id}').",
                 code="engine_installing",
                 retry_after=BUILD_QUEUE_TIMEOUT_S,
@@ -179,7 +180,7 @@ class Environments:
         self._recipe(name)
         place = self._folder / name
         if name in self._working:
-            raise Conflict(f"The engine '{name}' is being built: cancel that run first.", param="name")
+            raise Conflict(f"The engine '{name}' is being built: cancel the build's run first.", param="name")
         if not place.exists():
             raise NotFound(
                 f"The engine '{name}' is not installed.", code="engine_not_installed", param="name"
@@ -222,14 +223,15 @@ class Environments:
         recipe = self._recipes.get(name)
         if recipe is None:
             raise NotFound(
-                f"No engine with an environment is named '{name}'.{nearest(name, self._recipes)} Valid "
-                f"names: {', '.join(self._recipes)}.",
+                f"No engine named '{name}' has an environment.{nearest(name, self._recipes)} Valid names: "
+                f"{', '.join(self._recipes)}.",
                 code="engine_not_found",
                 param="name",
             )
         return recipe
 
-    # Last in the class: after this method, its name hides the built-in `list`.
+    # Must be the last method of the class: later annotations would refer to this method instead of the
+    # built-in `list`.
     def list(self) -> list[Engine]:
         """Return all engines, by name."""
         return [self.get(name) for name in sorted(self._recipes)]

@@ -15,10 +15,10 @@ from portico_server.core.dataclass import dataclass
 LOCKS = Path(__file__).parent / "locks"
 
 PYTHON = "{}.{}".format(*min(sys.version_info[:2], (3, 12)))
-"""The daemon's own Python version, which is installed, limited to the newest that the pinned packages support."""
+"""Python version to install: the daemon's own, but at most the newest that the pinned packages support."""
 
 MAX_SHEBANG_BYTES = 512
-"""Number of bytes of a script that are searched for the path of its interpreter."""
+"""Maximum number of bytes that are read from a script to find the path of its interpreter."""
 
 CUDA_GB = 4.7
 """Additional size of PyTorch's build for NVIDIA GPUs, in gigabytes."""
@@ -28,12 +28,12 @@ _PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*) ?(?:==|@)", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class EnvironmentRecipe:
-    """One environment: ``lock`` pins every package by hash, ``distribution`` is the engine's own package.
+    """One environment: ``lock`` pins every package by hash; ``distribution`` is the engine's own package.
 
-    ``python`` is the version that uv installs, ``gigabytes`` the size on disk; ``unsuited`` returns a sentence that
-    says why it cannot work on this machine, or an empty string. ``torch`` is the build of PyTorch on PyTorch's own
-    index, such as ``cpu``; empty for the build on PyPI. ``ordinary`` is the lock with PyPI's build instead, which is
-    ``larger`` gigabytes larger.
+    ``python`` is the version that uv installs, and ``gigabytes`` is the size on disk. ``unsuited`` returns a sentence
+    that says why the environment cannot work on this machine, or an empty string. ``torch`` names the build on
+    PyTorch's own index, such as ``cpu``; empty means PyPI's build. ``ordinary`` is an alternative lock with PyPI's
+    build, which is ``larger`` gigabytes larger.
     """
 
     name: str
@@ -58,7 +58,7 @@ class EnvironmentRecipe:
 
     @property
     def pinned(self) -> frozenset[str]:
-        """Return the names of its packages."""
+        """Return the names of the pinned packages."""
         return frozenset(name.lower().replace("-", "_") for name in _PIN.findall(self._text()))
 
     @property
@@ -83,7 +83,7 @@ def _anywhere() -> str:
 
 
 def _torch(name: str, distribution: str, gigabytes: float) -> EnvironmentRecipe:
-    """Return a recipe for packages based on PyTorch: with CUDA's gigabytes on a GPU, without them elsewhere."""
+    """Return a recipe for packages based on PyTorch. Without an NVIDIA GPU, it uses the smaller build without CUDA."""
     small = sys.platform == "linux" and platform.machine() == "x86_64" and bool(_without_cuda())
     lock = LOCKS / f"{name}{'-cpu' if small else ''}.lock"
     size = gigabytes if small or sys.platform == "darwin" else gigabytes + CUDA_GB
@@ -99,7 +99,7 @@ RECIPES: Mapping[str, EnvironmentRecipe] = {
         EnvironmentRecipe("vllm", "vllm", LOCKS / "vllm.lock", PYTHON, 10.0, _without_cuda),
         EnvironmentRecipe("lmdeploy", "lmdeploy", LOCKS / "lmdeploy.lock", PYTHON, 8.0, _without_cuda),
         _torch("transformers", "transformers", 1.5),
-        # Not an engine: the packages for training models.
+        # Not an engine: the packages that train models.
         _torch("finetune", "trl", 1.6),
     )
 }

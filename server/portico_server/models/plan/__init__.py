@@ -1,4 +1,4 @@
-"""The engine and parameters of a model on a machine, and the reasons; for other machines too.
+"""Plans which engine and parameters a model uses on a machine (this machine or another), and why.
 
 Pure, except `files`, which reads headers. This package can import the plans of single engines, but never an engine.
 """

@@ -1,4 +1,4 @@
-"""Chooses the engine, its parameters and its memory from a model and a machine, with reasons."""
+"""Chooses the engine, parameters and memory for a model on a machine, and gives the reasons."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def plan_model(
 ) -> PlanOutcome:
     """Plan a model for a machine.
 
-    ``budget`` is the memory for models in bytes, instead of a share of the machine's; ``engine`` is the requested
-    engine. ``beside`` are the files that a GGUF file is loaded with. ``servers`` are the engines for safetensors on a
-    GPU, the preferred engine first.
+    ``budget`` is the memory for models in bytes; ``None`` means a share of the machine's memory. ``engine`` is the
+    requested engine. ``beside`` are the files that are loaded together with a GGUF file. ``servers`` are the engines
+    for safetensors on a GPU, the preferred engine first.
     """
     options = parameters or {}
     if isinstance(model, Gguf):
@@ -48,7 +48,7 @@ def plan_model(
 
 
 def needs_gpu_server(model: ModelWeights, hardware: Hardware) -> bool:
-    """Return whether safetensors run on an engine for GPUs, unless another engine was requested."""
+    """Return whether a folder of safetensors runs on an engine for GPUs, unless another engine was requested."""
     is_ours = model.ranks or model.draws or bool(model.sound)
     return not is_ours and any(not gpu.shared for gpu in hardware.gpus)
 
@@ -56,7 +56,9 @@ def needs_gpu_server(model: ModelWeights, hardware: Hardware) -> bool:
 def plan_other_engines(
     name: str, engine: str, hardware: Hardware, reason: str, memory: int = 0
 ) -> PlanOutcome:
-    """Plan a model without files to plan from: ``memory`` bytes are all that it uses on this machine."""
+    """Plan a model for which there are no files to inspect. ``memory`` is all the memory, in bytes, that it uses
+    here.
+    """
     available = int(hardware.memory_bytes * MEMORY_SHARE)
     estimate = MemoryEstimate("cpu", 0, 0, memory, available)
     return PlanOutcome(name, describe(hardware), engine, {}, estimate, memory <= available, (reason,))

@@ -1,4 +1,4 @@
-"""Plans how a GGUF file fits a machine on llama.cpp, and why."""
+"""Plans how a GGUF file runs on a machine with llama.cpp, and why."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ def plan_on_llamacpp(
 ) -> PlanOutcome:
     """Return the plan for a GGUF file.
 
-    ``beside`` are the files that it is loaded with; ``budget`` is in bytes, as in `choice.plan_model`.
+    ``beside`` are the files that are loaded together with the GGUF file; ``budget`` is in bytes, as in
+    `choice.plan_model`.
     """
     cpp_plan = llamacpp.plan_gguf(
         file, hardware, parameters, embedding=llamacpp.is_embedding_model(file), beside=beside
@@ -59,7 +60,10 @@ def _gguf_reasons(
     billions = f", {file.parameters / 1e9:.2g} billion parameters" if file.parameters else ""
     reasons = [f"A GGUF file runs on llama.cpp ({file.quantisation or file.architecture}{billions})."]
     if cpp_plan.embedding:
-        reasons.append("It is an embedding model: a text is one batch, at most as long as the context.")
+        reasons.append(
+            "It is an embedding model: each text is computed as one batch, and can be at most as long as the "
+            "context."
+        )
     calls = "call" if cpp_plan.slots == 1 else "calls"
     trained_tokens = file.context_length
     shorter_note = (
@@ -71,9 +75,11 @@ def _gguf_reasons(
         f"{gb(estimate.cache)}."
     )
     if cpp_plan.projector:
-        reasons.append(f"It accepts images through {Path(cpp_plan.projector).name}, which is loaded with it.")
+        reasons.append(
+            f"It accepts images through {Path(cpp_plan.projector).name}, which is loaded with the model."
+        )
     if cpp_plan.draft:
-        reasons.append(f"{Path(cpp_plan.draft).name} drafts tokens for it, and has a separate cache.")
+        reasons.append(f"{Path(cpp_plan.draft).name} drafts tokens for the model, and has a separate cache.")
     if metal is not None:
         reasons.append(f"All layers run on the GPU ({metal.name}), which shares the machine's memory.")
     else:
@@ -82,8 +88,8 @@ def _gguf_reasons(
         reasons.append(f"It runs on the CPU with {threads} on {cores}.")
     if hardware.gpus and metal is None:
         reasons.append(
-            f"The build of llama.cpp that Portico installs does not use the {hardware.gpus[0].name}; safetensors of "
-            "this model on vLLM would."
+            f"The build of llama.cpp that Portico installs does not use the {hardware.gpus[0].name}; vLLM "
+            "with safetensors of this model would."
         )
     reasons.append(
         f"It needs about {gb(estimate.total)} of the {gb(estimate.available)} available to models."

@@ -1,4 +1,4 @@
-"""Plans how safetensors fit the GPUs of a machine on each engine with its own server, and why."""
+"""Plans how safetensors run on a machine's GPUs with each engine that has its own server, and why."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from portico_server.models.protocol import MEMORY_SHARE, GpuTraits
 
 @dataclass(frozen=True, slots=True)
 class GpuPlanning:
-    """The planning of one model on one machine, for the engines that serve safetensors on NVIDIA GPUs."""
+    """Plans one model on one machine, for the engines that serve safetensors on NVIDIA GPUs."""
 
     model: ModelWeights
     hardware: Hardware
@@ -59,7 +59,7 @@ class GpuPlanning:
         return replace(fitting, reasons=(fitting.reasons[0], better, *fitting.reasons[1:]))
 
     def asked_for(self, engine: str, servers: Mapping[str, GpuTraits]) -> PlanOutcome:
-        """Plan for the engine that was named."""
+        """Plan for the requested engine."""
         if not self.gpus:
             is_own = servers[engine].cpu_build
             return self._on_cpu(engine, servers[engine]) if is_own else self.refuse(engine, servers[engine])
@@ -83,7 +83,7 @@ class GpuPlanning:
     def _may(self, traits: GpuTraits) -> bool:
         """Return whether an engine can be chosen for the model, if it fits."""
         if traits.share_covers != "all" and "memory_share" in self.parameters:
-            return False  # the setting applies to everything that an engine uses
+            return False  # 'memory_share' means a share of all memory, but this engine applies it differently
         is_known = self.model.quantisation in ("", *traits.weights)
         return not traits.architectures or (is_known and self.model.architecture in traits.architectures)
 
@@ -98,7 +98,7 @@ class GpuPlanning:
         counts = [n for n in (1, 2, 4, 8, 16) if n <= len(gpus) and (not model.heads or model.heads % n == 0)]
         if "tensor_parallel" in options:
             counts = [options["tensor_parallel"]]
-        # Groups of GPUs share the layers: each has a part of the weights and of the cache.
+        # The layers are divided among groups of GPUs; each group has a part of the weights and of the cache.
         groups = options.get("pipeline_parallel", 1)
         count = next((n for n in counts if need.tokens(n * groups) >= wanted_tokens), counts[-1])
         split = count * groups
@@ -151,11 +151,14 @@ class GpuPlanning:
         if not model.quantisation and quarter // split < room:
             return f"A version with 4-bit weights (AWQ or GPTQ), about {gb(quarter)}, fits."
         if quarter + GB < self.hardware.memory_bytes * MEMORY_SHARE:
-            return f"A Q4_K_M GGUF of it, about {gb(quarter)}, fits on llama.cpp on the CPU, but runs slowly."
+            return (
+                f"A Q4_K_M GGUF file of the same model, about {gb(quarter)}, fits on llama.cpp on the CPU, "
+                "but runs slowly."
+            )
         return recommended(self.hardware)
 
     def refuse(self, engine: str, traits: GpuTraits) -> PlanOutcome:
-        """Return the plan without a GPU."""
+        """Return the plan for a machine without a suitable GPU."""
         model = self.model
         return PlanOutcome(
             model=self.name,
@@ -165,7 +168,7 @@ class GpuPlanning:
             estimate=MemoryEstimate("gpu", model.size, 0, 0, 0),
             fits=False,
             reasons=(
-                f"Safetensors ({model.architecture}, {model.form}) in this form run on {traits.title}.",
+                f"Safetensors in this form ({model.architecture}, {model.form}) run on {traits.title}.",
                 f"{traits.title} needs an NVIDIA GPU, and this machine has none.",
             ),
             nearest=nearest_gguf_of(model, self.hardware),
@@ -213,7 +216,7 @@ _SETTINGS = (
 class _GpuNeed:
     """The requirements of a model on GPUs with ``memory`` bytes each, with the user's parameters.
 
-    ``weights`` is the total in bytes. ``cache_factor`` is the width of a number in its cache as a share of 16 bits;
+    ``weights`` is the total in bytes. ``cache_factor`` is the size of a number in the cache relative to 16 bits;
     ``cache_setting`` is the value that the plan chose for the engine's cache parameter. ``set_share`` is the user's
     share of the memory.
     """
@@ -241,7 +244,7 @@ class _GpuNeed:
     ) -> _GpuNeed:
         dtype = str(parameters.get("dtype", "auto"))
         if dtype == "auto":
-            # Same choice as the engines: kernels for some 4-bit weights support only float16.
+            # The engines make the same choice: kernels for some 4-bit weights support only float16.
             bfloat = model.dtype != "float16" and (not capability or capability >= 8.0)
             dtype = "bfloat16" if bfloat else "float16"
         elif dtype == "half":
@@ -272,14 +275,16 @@ class _GpuNeed:
 
     @property
     def smaller(self) -> _GpuNeed:
-        """Return the need with an 8-bit cache, if the engine supports it on this GPU and the user chose nothing."""
+        """Return the need with an 8-bit cache, if the engine supports it on this GPU and the user chose no cache
+        format.
+        """
         if not self.cache_open or 0 < self.capability < self.traits.cache_capability:
             return self
         setting = next(iter(self.traits.cache_factors))
         return replace(self, cache_factor=self.traits.cache_factors[setting], cache_setting=setting)
 
     def budget(self, split: int) -> int:
-        """Return the bytes of each GPU that the engine can use."""
+        """Return how many bytes of each GPU the engine can use."""
         if self.set_share is None:
             return int(self.memory * GPU_SHARE)
         budget = int(self.set_share * self.memory)
@@ -291,7 +296,9 @@ class _GpuNeed:
         return min(int(self.memory * USABLE_GPU_SHARE), budget + GPU_OVERHEAD_BYTES)
 
     def estimate(self, context: int, calls: int, split: int) -> MemoryEstimate:
-        """Return the estimate with a cache for ``calls`` full contexts, limited by the memory, but at least one."""
+        """Return the estimate with a cache for ``calls`` full contexts, or for fewer if memory is short, but at least
+        one.
+        """
         weight_bytes, budget = self.weights // split, self.budget(split)
         room = max(0, budget - GPU_OVERHEAD_BYTES - weight_bytes)
         call = self.call(context, split)
@@ -309,7 +316,7 @@ class _GpuNeed:
         return round(min(GPU_SHARE, max(0.1, -(-wanted_bytes * 20 // total_bytes) / 20)), 2)
 
     def call(self, tokens: int, split: int) -> int:
-        """Return the cache of one call in bytes on one of ``split`` GPUs: heads are distributed, but not split."""
+        """Return the bytes of one call's cache on each of ``split`` GPUs. A head is never divided between GPUs."""
         if self.model.encoder:
             return 0
         heads = max(1, self.model.kv_heads)
@@ -317,8 +324,9 @@ class _GpuNeed:
         return int(cache_bytes * self.cache_factor * max(1, heads // split) / heads)
 
     def tokens(self, split: int) -> int:
-        """Return the context in tokens that one call can have beside the weights on each of ``split`` GPUs; -1 for
-        none.
+        """Return the longest context, in tokens, that fits next to the weights on each of ``split`` GPUs.
+
+        Return -1 if the weights do not fit.
         """
         room = self.budget(split) - GPU_OVERHEAD_BYTES - self.weights // split
         if room < 0:
@@ -348,8 +356,8 @@ def _why_not(
         )
     if count > len(gpus):
         return (
-            f"It is set to {count} GPUs, but there {'is 1' if len(gpus) == 1 else f'are {len(gpus)}'} on "
-            "this machine."
+            f"The model is set to use {count} GPUs, but there "
+            f"{'is 1' if len(gpus) == 1 else f'are {len(gpus)}'} on this machine."
         )
     if tokens < 0:
         return (
@@ -360,12 +368,16 @@ def _why_not(
         remaining_bytes = estimate.available - estimate.weights - estimate.other
         return (
             f"A call of {context:,} tokens needs {gb(estimate.cache)} of cache, and {gb(remaining_bytes)} "
-            f"remain beside the weights, enough for {tokens:,} tokens."
+            f"remain next to the weights, enough for {tokens:,} tokens."
         )
     return ""
 
 
-_COVERED = {"all": "", "static": " for weights and cache", "free": " of what the weights leave free"}
+_COVERED = {
+    "all": "",
+    "static": " for weights and cache",
+    "free": " of the memory that the weights leave free",
+}
 
 
 def _gpu_reasons(
@@ -377,7 +389,7 @@ def _gpu_reasons(
     ]
     if split > 1:
         reasons.append(
-            f"The weights ({gb(need.weights)}) and a full context need {split} GPUs: each has a part of "
+            f"The weights ({gb(need.weights)}) and a full context need {split} GPUs: each GPU has a part of "
             "every layer."
         )
     elif len(gpus) > 1:
@@ -394,19 +406,21 @@ def _gpu_reasons(
     if need.cache_setting is not None:
         parameter = need.traits.cache_parameter
         reasons.append(
-            f"In 16 bits, {context:,} tokens do not fit: {parameter} {need.cache_setting} stores them in 8."
+            f"In 16 bits, {context:,} tokens do not fit: {parameter} {need.cache_setting} stores them in 8 "
+            "bits."
         )
     if call:
         shorter_note = f", fewer than the {model.context_length:,} for which it was trained"
         usual = min(context, USUAL_CALL_TOKENS)
         reasons.append(
             f"{context:,} tokens of context{shorter_note if context < model.context_length else ''}; a "
-            f"key-value cache of {gb(estimate.cache)} has room for {estimate.cache // call:,} with a full "
-            f"context, or {estimate.cache // max(1, need.call(usual, split)):,} of {usual:,} tokens."
+            f"key-value cache of {gb(estimate.cache)} has room for {estimate.cache // call:,} calls with a "
+            f"full context, or {estimate.cache // max(1, need.call(usual, split)):,} calls of {usual:,} "
+            "tokens."
         )
     gpu_text = "each GPU" if split > 1 else "the GPU"
     reasons.append(
-        f"It needs about {gb(estimate.total)} of {gpu_text}'s {gb(int(gpus[0].memory_bytes))}, a share of "
+        f"It needs about {gb(estimate.total)} of {gpu_text}'s {gb(int(gpus[0].memory_bytes))}: a share of "
         f"{settings['memory_share']:.2f}{_COVERED[need.traits.share_covers]}."
     )
     return reasons

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 from portico_server.models.plan.llamacpp_options import CACHE_TYPES, NO_PROJECTOR, POOLINGS
 
 MAX_VOCABULARY_DIFFERENCE = 128
-"""Maximum difference between the vocabulary sizes in speculative decoding, by llama.cpp's own rule."""
+"""Maximum difference between the vocabulary sizes of model and draft model in speculative decoding: llama.cpp's
+own rule.
+"""
 
 MAX_TEMPLATE_BYTES = 1024 * 1024
 """Maximum size of a template, in bytes."""
@@ -25,7 +27,7 @@ MAX_TEMPLATE_BYTES = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class CompanionFiles:
-    """The files that a model is loaded with; each is empty or ``None`` if absent. Sizes are in bytes."""
+    """The files that are loaded together with a model; each is empty or ``None`` if absent. Sizes are in bytes."""
 
     projector: str = ""
     projector_bytes: int = 0
@@ -35,7 +37,7 @@ class CompanionFiles:
 
 
 def find_companions(name: str, parameters: Mapping[str, Any], path: Path, file: Gguf) -> CompanionFiles:
-    """Return the files that the parameters name, and a matching projector in the model's folder.
+    """Return the companion files that the parameters name, and a matching projector in the model's folder.
 
     Raise `InvalidRequest` that names the parameter.
     """
@@ -65,8 +67,8 @@ def _projector(name: str, projector: str | None, path: Path, file: Gguf) -> Path
             )
         if not _sees(header, file):
             raise InvalidRequest(
-                f"The projector {found_path} is for a model of another width than '{name}', which has "
-                f"{file.embedding_length}. Use the one that was published with the model.",
+                f"The projector {found_path} is for a model of another width than '{name}', whose width is "
+                f"{file.embedding_length}. Use the projector that was published with the model.",
                 param="parameters.mmproj",
             )
         return found_path
@@ -93,8 +95,8 @@ def _draft(name: str, path: Path, file: Gguf) -> Gguf:
         )
     if abs(header.vocabulary - file.vocabulary) > MAX_VOCABULARY_DIFFERENCE:
         raise InvalidRequest(
-            f"The draft model {path} has {header.vocabulary:,} words and '{name}' has {file.vocabulary:,}: "
-            "they are incompatible. Use a smaller model of the same family.",
+            f"The draft model {path} has a vocabulary of {header.vocabulary:,} tokens and '{name}' one of "
+            f"{file.vocabulary:,}, so they are incompatible. Use a smaller model of the same family.",
             param="parameters.draft_model",
         )
     return header
@@ -138,23 +140,23 @@ CACHE_MEMORY_SHARE = 0.25
 CACHE_FLOOR, CACHE_FLOOR_SHARE = 512 * MB_BYTES, 0.02
 """Bytes, and share of the machine's memory, that the key-value cache can use even if the model is smaller.
 
-More would be out of proportion.
+A larger cache would be out of proportion to the model.
 """
 
 PROMPTS_SHARE, PROMPTS_MOST = 1 / 64, 512 * MB_BYTES
-"""Share of the machine's memory, and maximum bytes, for prompts of earlier calls.
+"""Share of the machine's memory, and maximum bytes, for cached prompts of earlier calls.
 
 llama.cpp's own default is 8 GB.
 """
 
 BATCH_TOKENS = 512
-"""Tokens that are computed at once."""
+"""Number of tokens computed in one batch."""
 
 PROCESS_BYTES = 60 * MB_BYTES
 """Memory of a worker before it loads its model, in bytes: Python and llama.cpp's libraries. Measured: 35 to 70 MB."""
 
 FULL_SLOT_TOKENS = 8_192
-"""Tokens per slot above which a smaller context is better than fewer slots."""
+"""Tokens per slot above which Portico shortens the context rather than using fewer slots."""
 
 MIN_CONTEXT_TOKENS = 512
 """Minimum useful context, in tokens."""
@@ -176,10 +178,10 @@ RANK_POOLING = "rank"
 class LlamaCppPlan:
     """How llama.cpp runs a model.
 
-    ``context_length`` is per slot, in tokens; ``gpu_layers`` -1 means as many as fit. ``prompts_mb`` is for prompts of
-    earlier calls, ``cache_type`` the number format of the key-value cache. ``projector`` and ``draft`` are paths;
-    together they use ``beside_bytes``, and the draft ``draft_per_token`` bytes of cache. A 0 or an empty text leaves a
-    choice to llama.cpp.
+    ``context_length`` is per slot, in tokens; ``gpu_layers`` -1 means as many as fit. ``prompts_mb`` is for cached
+    prompts of earlier calls; ``cache_type`` is the number format of the key-value cache. ``projector`` and ``draft``
+    are paths. Together, these files use ``beside_bytes``; the draft's cache uses ``draft_per_token`` bytes per token.
+    A 0 or an empty text leaves a choice to llama.cpp.
     """
 
     embedding: bool
@@ -205,7 +207,7 @@ class LlamaCppPlan:
 
 
 def is_embedding_model(file: Gguf) -> bool:
-    """Return whether a file declares itself an embedding model, or a reranker, which works like one."""
+    """Return whether a file declares itself an embedding model or a reranker, which runs like an embedding model."""
     return file.pooling in (*POOLINGS, RANK_POOLING) or file.architecture in EMBEDDING_ARCHITECTURES
 
 
@@ -222,8 +224,8 @@ def plan_gguf(
     embedding: bool,
     beside: CompanionFiles = CompanionFiles(),  # noqa: B008  # frozen
 ) -> LlamaCppPlan:
-    """Return a plan that fits: the model's own context for each slot, or less context or fewer slots if memory is
-    short.
+    """Return a plan that fits. Each slot gets the model's own context; if memory is short, less context or fewer
+    slots.
     """
     trained_tokens = int((file.context_length or 4_096) * (parameters.get("rope_scale") or 1))
     requested_tokens = parameters.get("context_length")
@@ -238,8 +240,8 @@ def plan_gguf(
     per_token = max(1, int(file.kv_bytes_per_token * CACHE_TYPES[cache_type])) + draft_per_token
     slots = parameters.get("slots") or DEFAULT_SLOTS
     extra = beside.projector_bytes + (draft.file_size if draft is not None else 0)
-    # Every model would pay for a cache much larger than the model, or than two good contexts, and few would
-    # fill it.
+    # A cache much larger than the model, or than two good contexts, would cost memory for every model, and
+    # few models would fill it.
     usual = 2 * min(wanted_tokens, FULL_SLOT_TOKENS) * per_token
     fair = max(CACHE_FLOOR, hardware.memory_bytes * CACHE_FLOOR_SHARE, file.file_size, usual)
     fixed_bytes = slots * _fixed_bytes(file, cache_type)
@@ -259,7 +261,7 @@ def plan_gguf(
                 slots //= 2
         wanted_tokens = min(wanted_tokens, max(MIN_CONTEXT_TOKENS, tokens // slots // 256 * 256))
     if embedding:
-        # A text is one batch, and its compute buffer grows with it.
+        # A text is computed as one batch, and the compute buffer grows with the batch.
         wanted_tokens = min(wanted_tokens, FULL_SLOT_TOKENS)
     return LlamaCppPlan(
         embedding=embedding,
@@ -288,7 +290,7 @@ def plan_gguf(
 
 
 def chosen_parameters(cpp_plan: LlamaCppPlan) -> dict[str, Any]:
-    """Return a plan's parameters by name, for people: those that always matter, and unusual values."""
+    """Return a plan's parameters by name, for people: the most important ones, and those with unusual values."""
     always = {"context_length": cpp_plan.context_length, "slots": cpp_plan.slots, "threads": cpp_plan.threads}
     usual = LlamaCppPlan(False, 0, 0, 0)
     unusual = {
@@ -311,28 +313,31 @@ def chosen_parameters(cpp_plan: LlamaCppPlan) -> dict[str, Any]:
 
 
 def memory_allowance(hardware: Hardware) -> int:
-    """Return the bytes available to models on a machine; if a GPU shares the memory, the part that the GPU sees."""
+    """Return the bytes available to models on a machine. If a GPU shares the memory, this is at most the GPU's part."""
     shared_memory = [gpu.memory_bytes for gpu in hardware.gpus if gpu.shared]
     return min([int(hardware.memory_bytes * MEMORY_SHARE), *shared_memory])
 
 
 def _fixed_bytes(file: Gguf, cache_type: str) -> int:
-    """Return the bytes that a slot needs regardless of its context: a window of tokens with a batch, and states."""
+    """Return the bytes that a slot needs regardless of its context.
+
+    They are for a sliding window plus a batch, and for the states of layers without a cache.
+    """
     window = file.window_tokens + BATCH_TOKENS if file.window_tokens else 0
     return int(window * file.window_bytes_per_token * CACHE_TYPES[cache_type]) + file.state_bytes
 
 
 def _width(file: Gguf) -> int:
-    """Return the numbers per token of a batch.
+    """Return how many numbers each token of a batch needs.
 
-    Only a few hidden states are really touched, and the scores are kept for few tokens.
+    Of the hidden states, only a few are really touched, and the scores are kept for few tokens.
     """
     return 16 * file.embedding_length
 
 
 @dataclass(frozen=True, slots=True)
 class LlamaCppMemory:
-    """Memory in bytes, by purpose. ``prompts`` fills up only as calls arrive."""
+    """Memory in bytes, by purpose. ``prompts`` is used only as calls arrive."""
 
     weights: int
     cache: int
@@ -342,7 +347,7 @@ class LlamaCppMemory:
 
     @property
     def total(self) -> int:
-        """Return the certain total: everything except the prompts of earlier calls."""
+        """Return the memory that is certainly used: everything except the prompts of earlier calls."""
         return self.weights + self.cache + self.compute + self.process
 
 

@@ -23,7 +23,7 @@ CACHE_TYPES: Mapping[str, float] = {
     "q4_1": 20 / 64,
     "q4_0": 18 / 64,
 }
-"""Number formats of the key-value cache, and their size as a share of 16 bits."""
+"""Number formats of the key-value cache, and the size of a number as a share of 16 bits."""
 
 POOLINGS = ("mean", "cls", "last")
 
@@ -34,12 +34,12 @@ ROPE_SCALINGS = ("none", "linear", "yarn", "longrope")
 SPECULATIONS = ("ngram",)
 
 NO_PROJECTOR = "none"
-"""Value that turns off a projector next to the model."""
+"""Value that turns off a projector in the model's folder."""
 
 
 @dataclass(frozen=True, slots=True)
 class LlamaCppOption:
-    """One parameter. ``lowest`` is the minimum of a number; a text must be one of ``words`` if there are any."""
+    """One parameter. ``lowest`` is the minimum of a number. If ``words`` is not empty, a text must be one of them."""
 
     kind: Kind
     doc: str
@@ -58,20 +58,20 @@ LLAMACPP_OPTIONS: Mapping[str, LlamaCppOption] = {
     "chat_template": LlamaCppOption("text", "a Jinja template instead of the model's own"),
     "chat_template_file": LlamaCppOption("template", "a file with a Jinja template"),
     "mmproj": LlamaCppOption(
-        "path", "file that adds image input to the model, if it is not next to it; none: no image input"
+        "path", "file that adds image input, if it is not in the model's folder; none turns off image input"
     ),
     "draft_model": LlamaCppOption(
-        "path", "GGUF file of a small model with the same vocabulary, which drafts tokens"
+        "path", "GGUF file of a smaller model with the same vocabulary, which drafts tokens"
     ),
-    "draft_tokens": LlamaCppOption("whole", "tokens that are drafted at a time"),
+    "draft_tokens": LlamaCppOption("whole", "number of tokens that are drafted at a time"),
     "speculation": LlamaCppOption("text", "draft tokens from the preceding text", words=SPECULATIONS),
     "rope_scaling": LlamaCppOption(
-        "text", "method for a longer context than the trained one", words=ROPE_SCALINGS
+        "text", "method for a context longer than the trained context", words=ROPE_SCALINGS
     ),
-    "rope_scale": LlamaCppOption("number", "factor of the longer context"),
-    "rope_base": LlamaCppOption("number", "base frequency of the positions, instead of the model's"),
+    "rope_scale": LlamaCppOption("number", "factor by which the context is longer than the trained context"),
+    "rope_base": LlamaCppOption("number", "base frequency of the positions, instead of the model's own"),
     "rope_original_context": LlamaCppOption(
-        "whole", "trained context of the model before its extension, in tokens"
+        "whole", "the model's trained context before its extension, in tokens"
     ),
 }
 """Valid ``parameters`` of a model on llama.cpp, in addition to ``fallback``."""
@@ -126,5 +126,5 @@ def _expected_text(option: LlamaCppOption) -> str:
     }[option.kind]
 
 
-# Files that a model is loaded with in addition to its own: a projector for image input, a draft model, a
-# template. Reads only headers. Blocks.
+# Files that are loaded together with a model: a projector for image input, a draft model, a template. Reads
+# only headers. Blocks.

@@ -1,4 +1,4 @@
-"""Machines other than this one to plan for. They are data: ``presets.json``, memory in GiB."""
+"""Other machines for which models can be planned, as data in ``presets.json``; memory is in GiB."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _GIB = 1024**3
 
 @cache
 def machine_presets() -> Mapping[str, Hardware]:
-    """Return every machine by name, small machines first."""
+    """Return all machines by name, small machines first."""
     rows = json.loads((files("portico_server.models.plan") / "presets.json").read_text("utf-8"))
     return {row["name"]: _hardware(row) for row in rows}
 
@@ -29,8 +29,8 @@ def machine_preset(name: str) -> Hardware:
     if hardware is None:
         raise InvalidRequest(
             f"No hardware preset is named '{name}'.{nearest(name, machine_presets())} Presets: "
-            f"{', '.join(machine_presets())}. You can also describe it, such as '2 x A100 80GB, 512 GB, 64 "
-            "cores'.",
+            f"{', '.join(machine_presets())}. You can also describe a machine, such as '2 x A100 80GB, 512 "
+            "GB, 64 cores'.",
             param="hardware",
         )
     return hardware
@@ -39,21 +39,22 @@ def machine_preset(name: str) -> Hardware:
 MAX_GPUS_COUNT = 64
 MAX_MEMORY_GB = 65_536
 DEFAULT_CORES_COUNT = 8
-"""Number of cores of a machine whose description does not name them."""
+"""Number of cores of a machine whose description does not give a number."""
 
 _MEMORY = re.compile(r"(\d{1,15}(?:\.\d+)?) ?(?:gb?|gib)(?: (?:memory|ram))?", re.IGNORECASE)
 _CORES = re.compile(r"(\d{1,4}) ?(?:cores?|cpus?)", re.IGNORECASE)
 _COUNT = re.compile(r"(\d{1,2}) ?[x×*] ?", re.IGNORECASE)
 _SIZE = re.compile(r"[\s-](\d{1,3}(?:\.\d+)?) ?(?:gb?|gib)\b", re.IGNORECASE)
 _DECORATION = re.compile(r"nvidia|geforce|tesla|rtx|sxm\d?|pcie|hbm\d?e?|[^a-z0-9]")
-"""Parts of GPU names other than the common name."""
+"""Parts of GPU names that are dropped to get the common name."""
 
 
 @dataclass(frozen=True, slots=True)
 class _KnownGpu:
     """A known GPU.
 
-    ``sizes``: the memory that the driver reports, by the size on the data sheet, in GB; the most common first.
+    ``sizes`` maps the size on the data sheet, in GB, to the memory that the driver reports. The most common size is
+    first.
     """
 
     name: str
@@ -83,9 +84,9 @@ def _is_known(name: str) -> bool:
 
 
 def _parse(text: str) -> Hardware | None:
-    """Parse a machine description: GPUs, then memory and cores, separated by commas. Return ``None`` if it is not one.
+    """Parse a machine description: GPUs, then memory and cores, separated by commas.
 
-    Raise `InvalidRequest` for an unknown GPU, or impossible sizes.
+    Return ``None`` if the text is not a description. Raise `InvalidRequest` for an unknown GPU, or impossible sizes.
     """
     memory_gb, cores = 0.0, DEFAULT_CORES_COUNT
     gpus: tuple[Gpu, ...] = ()
@@ -93,7 +94,7 @@ def _parse(text: str) -> Hardware | None:
     if not parts or (
         len(parts) == 1 and parts[0].islower() and parts[0].isalnum() and not _is_known(parts[0])
     ):
-        return None  # the name of a machine, perhaps with a typo
+        return None  # the name of a preset, perhaps with a typo
     for part in parts:
         if match := _MEMORY.fullmatch(part):
             memory_gb = float(match[1])
@@ -106,8 +107,8 @@ def _parse(text: str) -> Hardware | None:
     memory_gb = memory_gb or max(16.0, 1.5 * sum(gpu.memory_bytes for gpu in gpus) / _GIB)
     if not cores >= 1 or memory_gb > MAX_MEMORY_GB or memory_gb < 1:
         raise InvalidRequest(
-            f"'{text}' is not a valid machine: memory must be 1 to {MAX_MEMORY_GB:,} GB, and it needs at "
-            "least one core.",
+            f"'{text}' is not a valid machine: memory must be 1 to {MAX_MEMORY_GB:,} GB, and the machine "
+            "needs at least one core.",
             param="hardware",
         )
     return Hardware(cores, int(memory_gb * _GIB), gpus)

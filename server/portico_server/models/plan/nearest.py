@@ -10,7 +10,7 @@ from portico_server.models.protocol import MEMORY_SHARE
 
 
 def nearest_gguf_of(model: ModelWeights, hardware: Hardware) -> str:
-    """Return a sentence about a GGUF of the same model, or about another model."""
+    """Return a sentence that suggests a GGUF of the same model or, if that does not fit, another model."""
     quarter = int(model.parameters * Q4_BITS / 8)
     if quarter + GB < int(hardware.memory_bytes * MEMORY_SHARE):
         return f"A GGUF of the same model fits: Q4_K_M takes about {gb(quarter)}."
@@ -18,7 +18,7 @@ def nearest_gguf_of(model: ModelWeights, hardware: Hardware) -> str:
 
 
 def recommended(hardware: Hardware) -> str:
-    """Return a sentence about the recommended model for a machine."""
+    """Return a sentence that suggests the recommended model for a machine."""
     is_accelerated = any(gpu.shared for gpu in hardware.gpus)
     recommendation = recommend(hardware, is_accelerated=is_accelerated)
     if recommendation is None:

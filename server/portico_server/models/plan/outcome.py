@@ -14,19 +14,19 @@ GPU_SHARE = 0.9
 """Share of a GPU's memory that an engine can use."""
 
 GPU_OVERHEAD_BYTES = 2 * GB
-"""GPU memory for its driver, compiled graphs and intermediate values, in bytes."""
+"""GPU memory for the driver, compiled graphs and intermediate values, in bytes."""
 
 CPU_OVERHEAD_BYTES = GB
-"""Memory, in bytes, that an engine for GPUs needs without a GPU, in addition to the model."""
+"""Memory, in bytes, that an engine for GPUs needs in addition to the model when it runs without a GPU."""
 
 FULL_CONTEXT_TOKENS = 32_768
-"""Context, in tokens, for which another GPU is used; beyond it, a shorter context is better."""
+"""Context, in tokens, up to which the plan adds another GPU. A longer context is shortened instead."""
 
 MIN_CONTEXT_TOKENS = 2_048
 """Minimum useful context on a GPU, in tokens."""
 
 USUAL_CALL_TOKENS = 1_000
-"""Tokens of a typical chat call, prompt and answer together, with which a cache is described."""
+"""Tokens of a typical chat call, prompt and answer together. Plans use it to describe the size of a cache."""
 
 MAX_PARALLEL_CALLS = 16
 """Maximum number of calls with a full context for which GPU memory is reserved."""
@@ -35,12 +35,12 @@ Q4_BITS = 4.85
 """Bits per parameter in a Q4_K_M file."""
 
 FP8_MIN_CAPABILITY_NUMBER = 8.9
-"""Compute capability from which (Ada, Hopper) GPUs compute in FP8; older GPUs only store weights in it."""
+"""Compute capability from which GPUs compute in FP8 (Ada, Hopper). Older GPUs can only store weights in FP8."""
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryEstimate:
-    """Memory in bytes by purpose, on the ``device``; per GPU if there are several."""
+    """Memory in bytes by purpose, on the ``device``; per GPU if the model uses several."""
 
     device: Literal["cpu", "gpu"]
     weights: int
@@ -55,7 +55,7 @@ class MemoryEstimate:
 
 @dataclass(frozen=True, slots=True)
 class PlanOutcome(Plan):
-    """What will run, or the nearest alternative if the model does not fit. ``reasons`` are sentences."""
+    """How the model will run, or the nearest alternative if it does not fit. ``reasons`` are sentences."""
 
     estimate: MemoryEstimate  # type: ignore[assignment]  # the SDK has it as a JSON object
     nearest: str = ""

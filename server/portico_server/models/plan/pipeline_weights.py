@@ -1,4 +1,4 @@
-"""Facts that decide how an image model can run: the sizes of its parts, and the number format of their files."""
+"""Facts that decide how an image model can run: the sizes of its parts, and the number format of its files."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from portico_server.models.plan.weights import ModelWeights
 from portico_server.models.sources.file_choice import PIPELINE_INDEX, choose_files
 
 HEADER_BYTES = 64 * 1024
-"""Number of bytes of a safetensors file in which the format of its first tensors is found."""
+"""Number of bytes at the beginning of a safetensors file that contain the format of its first tensors."""
 
 _FORMAT = re.compile(rb'"dtype"\s*:\s*"(F32|F16|BF16|F8_[A-Z0-9]+)"')
 _NAMES = {b"F32": "float32", b"F16": "float16", b"BF16": "bfloat16"}
 
 
 def pipeline_weights(name: str, index: Mapping[str, Any], size: int, header: bytes) -> ModelWeights:
-    """Read the weights from ``model_index.json``, the total bytes, and the beginning of the largest file."""
+    """Return the weights described by ``model_index.json``, the total bytes, and the beginning of the largest file."""
     match = _FORMAT.search(header)
     return ModelWeights(
         name=name,
@@ -34,7 +34,7 @@ def pipeline_weights(name: str, index: Mapping[str, Any], size: int, header: byt
 
 
 def read_pipeline(path: Path, name: str, index: Mapping[str, Any]) -> ModelWeights:
-    """Read the weights of a folder. Raise `InvalidRequest`. Blocks."""
+    """Return the weights of a folder. Raise `InvalidRequest` if it cannot be read. Blocks."""
     names = (item.relative_to(path).as_posix() for item in path.glob("*/*"))
     chosen_files = choose_files((PIPELINE_INDEX, *names), "", path).files
     files = {

@@ -1,4 +1,4 @@
-"""The parameters and the engine that a plan gives a model if its spec leaves them open. Blocks."""
+"""Fills in the parameters and the engine that a model's spec leaves open, from a plan. Blocks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from portico_server.models.spec import ModelSpec
 
 
 def fill_parameters(spec: ModelSpec, path: Path | None, hardware: Hardware, engine: PlansGpus) -> ModelSpec:
-    """Return the spec with planned parameters, or unchanged if there is no NVIDIA GPU or nothing to plan with.
+    """Return the spec with planned parameters. The spec stays unchanged without an NVIDIA GPU or without safetensors.
 
     Raise `InvalidRequest` with the nearest alternative if the model cannot fit.
     """
@@ -39,18 +39,20 @@ def fill_parameters(spec: ModelSpec, path: Path | None, hardware: Hardware, engi
 
 
 def gpu_engine(spec: ModelSpec, path: Path, hardware: Hardware, engines: Sequence[PlansGpus]) -> str:
-    """Return the engine for a folder of safetensors on a GPU machine: the first of ``engines`` on which it fits."""
+    """Return the engine for a folder of safetensors on a GPU machine: the first of ``engines`` on which the model
+    fits.
+    """
     engines = [engine for engine in engines if takes(engine, spec, path)] or engines
     try:
         model = weight_files.read_weights(path, spec.name)
         servers = {engine.name: engine.gpu_traits for engine in engines}
         return plan_model(model, hardware, spec.parameters, name=spec.name, servers=servers).engine
     except PorticoError:
-        return engines[0].name  # starting the model reports what is wrong
+        return engines[0].name  # starting the model reports what is wrong with the files
 
 
 def takes(engine: Engine, spec: ModelSpec, path: Path | None) -> bool:
-    """Return whether an engine supports the parameters of a spec, and the purpose of its model."""
+    """Return whether an engine supports a spec's parameters and the task of its model."""
     try:
         engine.describe(spec, path)
     except PorticoError:

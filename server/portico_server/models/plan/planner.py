@@ -1,4 +1,4 @@
-"""Plans a model for this machine or a preset: finds its headers and passes them to `choice`."""
+"""Plans a model for this machine or a preset: reads the headers of its files and passes them to `choice`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from portico_server.settings import Settings
 class Planner:
     """A planner for models with local files or on a hub.
 
-    ``choose`` returns the engine of a model; ``gpu_engines`` are the engines that serve safetensors on GPUs.
+    ``choose`` returns a model's engine; ``gpu_engines`` are the engines that serve safetensors on GPUs.
     """
 
     def __init__(
@@ -55,9 +55,9 @@ class Planner:
         if not source.fetchable:
             memory = engine.memory(spec, None) if isinstance(engine, MeasuresMemory) else 0
             reason = (
-                "It comes with Portico and runs in a separate process."
+                "It is included in Portico and runs in a separate process."
                 if memory
-                else "It runs in another process and uses no memory on this machine."
+                else "It runs elsewhere and uses no memory of this machine."
             )
             return plan_other_engines(spec.name, engine.name, machine, reason, memory)
         if path is not None:
@@ -81,7 +81,9 @@ class Planner:
         machine: Hardware,
         budget: int | None,
     ) -> PlanOutcome:
-        """Return the plan for a model with known headers. Blocks. An engine refuses unknown parameters."""
+        """Return the plan for a model whose headers have been read. Blocks. Engines reject parameters that they do not
+        know.
+        """
         if isinstance(model, Gguf):
             self._choose(spec, path).describe(spec, None)
             companion_files = CompanionFiles()

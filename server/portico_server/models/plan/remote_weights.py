@@ -17,11 +17,13 @@ from portico_server.models.sources.source import ModelSource
 from portico_server.settings import MB_BYTES, Settings
 
 READ_STEPS_BYTES = (1 * MB_BYTES, 8 * MB_BYTES, 32 * MB_BYTES, 96 * MB_BYTES)
-"""Numbers of bytes to read of a GGUF file until its header is complete: a large vocabulary takes about ten MB."""
+"""Numbers of bytes to read from a GGUF file, in order, until the header is complete. A large vocabulary takes about 10
+MB.
+"""
 
 
 async def read_remote_weights(source: ModelSource, name: str, settings: Settings) -> Gguf | ModelWeights:
-    """Read what a repository's model says about itself. Raises the same errors as a fetch."""
+    """Read the headers or the configuration of a model in a repository. Raises the same errors as a fetch."""
     async with list_repository(source, settings.models / source.folder, settings) as listed_file:
         size = sum(item.size for item in listed_file.expected.values())
         path = listed_file.choice.path

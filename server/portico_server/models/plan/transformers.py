@@ -16,16 +16,16 @@ PROCESS_BYTES = 600 * MB
 """Memory of PyTorch and transformers before a model is loaded, in bytes."""
 
 GPU_OVERHEAD_BYTES = 1_500 * MB
-"""GPU memory for its driver and intermediate values, in bytes."""
+"""GPU memory for the driver and intermediate values, in bytes."""
 
 CPU_WORK_SHARE = 0.15
-"""Intermediate values on the CPU, as a share of the weights."""
+"""Memory for intermediate values on the CPU, as a share of the weights."""
 
 SOUND_BYTES = 500 * MB
-"""Bytes for a recording of two hours and the intermediate values of one window."""
+"""Memory for a recording of two hours and the intermediate values of one window, in bytes."""
 
 IMAGE_BYTES = 2_000 * MB
-"""Bytes of intermediate values of an image of 1024 × 1024, unless the weights are even smaller."""
+"""Memory for the intermediate values of an image of 1024 × 1024, in bytes; at most the size of the weights."""
 
 MAX_COUNTED_CONTEXT_TOKENS = 8_192
 """Maximum context for which a cache is counted, in tokens."""
@@ -35,7 +35,7 @@ _WIDTHS: Mapping[str, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 @dataclass(frozen=True, slots=True)
 class TransformersPlan:
-    """How a model will run. Sizes are in bytes; ``memory`` is its use of the machine's own memory."""
+    """How a model will run. Sizes are in bytes; ``memory`` is how much of the machine's own memory it uses."""
 
     device: Literal["cpu", "gpu"]
     dtype: str
@@ -55,12 +55,12 @@ class TransformersPlan:
 
     @property
     def memory(self) -> int:
-        """Return the machine memory; with a GPU of its own, only the process counts."""
+        """Return the bytes of the machine's memory. With a GPU that has its own memory, only the process counts."""
         return self.total if self.device == "cpu" or self.shared else PROCESS_BYTES + GPU_OVERHEAD_BYTES
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """Return the parameters as the engine accepts them."""
+        """Return the parameters in the engine's format."""
         read = {} if self.draws or self.sound else {"context_length": self.context_length}
         return {"dtype": self.dtype, "threads": self.threads, **read}
 
@@ -68,9 +68,9 @@ class TransformersPlan:
 def plan_transformers(
     model: ModelWeights, hardware: Hardware, parameters: Mapping[str, Any], budget: int | None = None
 ) -> TransformersPlan:
-    """Plan a model: on the first GPU if there is one.
+    """Plan a model, on the first GPU if the machine has a GPU.
 
-    On the CPU it runs in 32 bits, which is fastest, if they fit; generating models can keep 16 bits to fit at all.
+    On the CPU, the model runs in 32 bits, which is fastest, if they fit. A generating model can use 16 bits instead.
     """
     gpu = hardware.gpus[0] if hardware.gpus and parameters.get("device") != "cpu" else None
     share = int(hardware.memory_bytes * MEMORY_SHARE) if budget is None else budget
@@ -99,7 +99,7 @@ def plan_transformers(
         return sized(str(asked_dtype))
     if gpu is not None:
         if model.sound == "speech":
-            return sized("float32")  # small, and rounding is audible
+            return sized("float32")  # these models are small, and rounding is audible
         old = gpu.shared or 0 < gpu.capability < 8.0
         return sized("float16" if old else "bfloat16")
     full = sized("float32")
@@ -109,14 +109,14 @@ def plan_transformers(
 
 
 def _width(model: ModelWeights) -> int:
-    """Return the bytes of a number in the files."""
+    """Return how many bytes a number has in the files."""
     return _WIDTHS.get(model.dtype, 2)
 
 
 def transformers_reasons(
     model: ModelWeights, hardware: Hardware, transformers_plan: TransformersPlan
 ) -> list[str]:
-    """Return the reasons, one sentence each, without the last one about memory."""
+    """Return the reasons, one sentence each, except the last reason, which is about memory."""
     nvidia = any(not gpu.shared for gpu in hardware.gpus)
     if model.draws:
         first = (
@@ -124,11 +124,11 @@ def transformers_reasons(
         )
     elif model.sound:
         does = "speaks" if model.sound == "speech" else "transcribes speech"
-        first = f"It is a model that {does} ({model.architecture}), which transformers runs."
+        first = f"It is a model that {does} ({model.architecture}), and runs on transformers."
     elif model.ranks:
-        first = f"It is a reranker as safetensors ({model.architecture}), which transformers runs."
+        first = f"It is a reranker as safetensors ({model.architecture}), and runs on transformers."
     elif nvidia:
-        first = f"Safetensors ({model.architecture}) on transformers, as requested."
+        first = f"The safetensors ({model.architecture}) run on transformers, as requested."
     else:
         first = f"Safetensors ({model.architecture}) without an NVIDIA GPU, which vLLM needs, run on transformers."
     reasons = [first]
@@ -144,7 +144,7 @@ def transformers_reasons(
         )
     if not (model.encoder or model.ranks or model.draws or model.sound):
         reasons.append(
-            f"{transformers_plan.context_length:,} tokens of context. A GGUF of the same model on llama.cpp "
-            "is several times faster and needs less memory."
+            f"{transformers_plan.context_length:,} tokens of context. A GGUF file of the same model on "
+            "llama.cpp is several times faster and needs less memory."
         )
     return reasons

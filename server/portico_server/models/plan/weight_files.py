@@ -17,7 +17,7 @@ MAX_CONFIG_BYTES = 4 * 1024 * 1024
 
 
 def read_weights(path: Path, name: str) -> Gguf | ModelWeights:
-    """Read a GGUF file, or a folder with safetensors. Raise `InvalidRequest`, or `NotFound`."""
+    """Read the facts about a GGUF file, or a folder with safetensors. Raise `InvalidRequest`, or `NotFound`."""
     if not path.is_dir():
         return read_gguf(path)
     index = path / PIPELINE_INDEX

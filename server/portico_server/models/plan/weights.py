@@ -13,7 +13,7 @@ _BYTES = {"float32": 4.0, "float16": 2.0, "bfloat16": 2.0, "float8_e4m3fn": 1.0}
 MAX_LAYERS = 10_000
 MAX_WIDTH = 1_000_000
 MAX_CONTEXT_TOKENS = 2**30
-"""Upper limit above every real model: a configuration with a larger value is wrong."""
+"""A context above every real model's, in tokens: a configuration with a larger value is wrong."""
 
 _EVERY_NTH_FULL: Mapping[str, int] = {
     "gemma2": 2,
@@ -29,24 +29,24 @@ _EVERY_NTH_FULL: Mapping[str, int] = {
     "qwen3_5_text": 4,
     "qwen3_5_moe_text": 4,
 }
-"""By ``model_type``: every n-th layer keeps every token, if the configuration does not list its layers."""
+"""For each ``model_type``, n: every n-th layer keeps every token, if the configuration does not list its layers."""
 
 _WINDOW_ALONE = ("mistral", "mixtral", "phi3")
-"""Model types in which all layers have the window, if there is one."""
+"""Model types in which all layers have the sliding window, if the configuration specifies a window."""
 
 _ENCODERS = ("bert", "roberta", "xlm-roberta", "modernbert", "nomic_bert", "new", "gte", "jina_bert")
-"""Model types that embed text and do not generate."""
+"""Model types that embed text and do not generate text."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelWeights:
-    """A model as safetensors. Sizes are in bytes; counts are 0 if the configuration does not specify them.
+    """The facts about a model stored as safetensors. Sizes are in bytes; counts are 0 if the configuration omits them.
 
-    ``cache_per_token`` is its 16-bit key-value cache for one token of context, in the layers that keep every token;
-    ``window_per_token`` is the same for layers that keep the last ``window`` tokens of a call. ``state_bytes`` is the
-    memory of each call in layers without a cache (linear attention). ``quantisation`` is empty for plain weights of
-    the number format ``dtype``. ``encoder`` is set for a model that only embeds, ``ranks`` for a model that scores
-    pairs of texts, ``draws`` for an image model; ``sound`` is the purpose of an audio-only model.
+    ``cache_per_token`` is the size of the 16-bit key-value cache per token of context, in the layers that keep every
+    token; ``window_per_token`` is the size in layers that keep only the last ``window`` tokens of a call.
+    ``state_bytes`` is the memory of each call in layers without a cache (linear attention). ``quantisation`` is empty
+    for plain weights in the number format ``dtype``. ``encoder`` is set for a model that only embeds, ``ranks`` for a
+    model that scores pairs of texts, ``draws`` for an image model; ``sound`` is the task of an audio-only model.
     """
 
     name: str
@@ -67,9 +67,9 @@ class ModelWeights:
     state_bytes: int = 0
 
     def cache_bytes(self, tokens: int, *, windows: bool = True) -> int:
-        """Return the bytes that one call of ``tokens`` keeps in 16 bits.
+        """Return the bytes of the 16-bit cache of one call with ``tokens`` tokens.
 
-        ``windows``: the engine frees tokens outside a window.
+        ``windows``: the engine frees tokens outside a sliding window.
         """
         return (
             tokens * self.cache_per_token
@@ -78,14 +78,14 @@ class ModelWeights:
         )
 
     def running_bytes(self, dtype: str) -> int:
-        """Return the bytes of the weights in the number format in which they run."""
+        """Return the bytes of the weights when they run in the number format ``dtype``."""
         if self.quantisation:
             return self.size
         return int(self.size * _BYTES.get(dtype, 2.0) / _BYTES.get(self.dtype, 2.0))
 
     @property
     def form(self) -> str:
-        """Return the storage form of the weights, for a sentence."""
+        """Return the storage format of the weights, as words for a sentence."""
         return self.quantisation or self.dtype
 
     @property
@@ -103,7 +103,7 @@ def weights_from_config(name: str, config: Mapping[str, Any], size: int) -> Mode
     model_weights = _sound(name, config, size)
     if model_weights is not None:
         return model_weights
-    text = config.get("text_config")  # of a model with image input: its language part decides
+    text = config.get("text_config")  # of a model with image input: the part for text decides
     inner = {**config, **text} if isinstance(text, Mapping) else config
     layers, heads = (
         _number(inner, "num_hidden_layers", "n_layer"),
@@ -112,8 +112,8 @@ def weights_from_config(name: str, config: Mapping[str, Any], size: int) -> Mode
     hidden = _number(inner, "hidden_size", "n_embd")
     if not layers or not hidden:
         raise InvalidRequest(
-            f"The config.json of '{name}' specifies neither the number of layers nor their width: it does "
-            "not describe a language model that can be planned.",
+            f"The config.json of '{name}' does not specify the number of layers and their width, so it does "
+            "not describe a language model that Portico can plan.",
             param="source",
         )
     kv_heads = _number(inner, "num_key_value_heads") or heads
@@ -133,7 +133,8 @@ def weights_from_config(name: str, config: Mapping[str, Any], size: int) -> Mode
                 code="model_file_invalid",
                 param="source",
             )
-    latent = _number(inner, "kv_lora_rank")  # multi-head latent attention keeps one small vector instead
+    # multi-head latent attention keeps one small vector instead of keys and values
+    latent = _number(inner, "kv_lora_rank")
     per_layer = latent + _number(inner, "qk_rope_head_dim") if latent else 2 * kv_heads * width
     full, local, states = _layer_counts(inner, layers)
     wide = 2 * (_number(inner, "num_global_key_value_heads") or kv_heads) * _number(inner, "global_head_dim")
@@ -161,8 +162,8 @@ def weights_from_config(name: str, config: Mapping[str, Any], size: int) -> Mode
 
 
 def _layer_counts(config: Mapping[str, Any], layers: int) -> tuple[int, int, int]:
-    """Return the number of layers that keep every token, a window, and a state of fixed size."""
-    # The last layers of some models use the cache of earlier ones.
+    """Return how many layers keep every token, how many a sliding window, and how many a state of fixed size."""
+    # In some models, the last layers use the cache of earlier layers.
     own_layers = max(0, layers - _number(config, "num_kv_shared_layers"))
     kinds = config.get("layer_types") or config.get("layers_block_type")
     if isinstance(kinds, list) and kinds:
@@ -171,7 +172,9 @@ def _layer_counts(config: Mapping[str, Any], layers: int) -> tuple[int, int, int
         full = sum("full" in kind or kind in ("attention", "hybrid") for kind in texts)
         return full, local, len(texts) - full - local
     pattern = config.get("hybrid_override_pattern")
-    if isinstance(pattern, str):  # Nemotron-H: M is Mamba, * attention, - a layer with neither
+    if isinstance(
+        pattern, str
+    ):  # Nemotron-H: M is Mamba, * attention, and - a layer without a cache or state
         return pattern.count("*"), 0, pattern.count("M")
     kind = str(config.get("model_type", ""))
     period = _number(config, "attn_layer_period", "full_attention_interval")
@@ -189,8 +192,9 @@ def _layer_counts(config: Mapping[str, Any], layers: int) -> tuple[int, int, int
 
 
 def _state_bytes(config: Mapping[str, Any]) -> int:
-    """Return the bytes of one layer with linear attention or Mamba for one call: its 32-bit state and its
-    convolution's.
+    """Return the bytes that one call needs in a layer with linear attention or Mamba.
+
+    They are for the layer's 32-bit state and the state of its convolution.
     """
     heads = _number(config, "linear_num_value_heads")
     if heads:
@@ -206,7 +210,10 @@ def _state_bytes(config: Mapping[str, Any]) -> int:
 
 
 def _sound(name: str, config: Mapping[str, Any], size: int) -> ModelWeights | None:
-    """Return an audio model, if it is one: it processes windows of a fixed length, so its size is its memory."""
+    """Return the audio model that the configuration describes, or ``None`` if it describes another kind of model.
+
+    Audio models process windows of a fixed length, so their memory depends only on their size.
+    """
     architecture = str((config.get("architectures") or ("",))[0])
     task: Literal["speech", "transcription"]
     if architecture == "WhisperForConditionalGeneration" or architecture.endswith("ForCTC"):

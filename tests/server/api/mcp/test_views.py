@@ -246,7 +246,7 @@ async def test_a_view_gives_nobody_more_than_the_key_may(served: Served) -> None
             assert mine.structured_content == {"id": question, "accepted": False}
             assert "not now" in (await asking).content[0].text
             late = await calls.call_tool("portico_answer", {"id": question, "accepted": True})
-            assert late.is_error and "refused already" in late.content[0].text
+            assert late.is_error and "already refused" in late.content[0].text
 
 
 async def pending(served: Served) -> str:

@@ -1,4 +1,6 @@
-"""``POST /v1/responses``: whole, as a stream, or in the background. On the hot path: plain functions over raw ASGI."""
+"""``POST /v1/responses``: a complete response, a stream, or a response in the background. On the hot path: plain
+functions over raw ASGI.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,7 @@ async def create(exchange: Exchange, services: ApiServices) -> None:
 
 
 async def live(batches: AsyncGenerator[list[Event], None]) -> AsyncIterator[bytes]:
-    """Yield events as frames, one frame group per batch. Closing this generator closes ``batches``."""
+    """Yield events as frames, one piece of bytes per batch. Closing this generator closes ``batches``."""
     try:
         async for batch in batches:
             yield b"".join(
@@ -51,7 +53,7 @@ async def live(batches: AsyncGenerator[list[Event], None]) -> AsyncIterator[byte
 
 
 async def to_frames(batches: AsyncGenerator[list[bytes], None]) -> AsyncIterator[bytes]:
-    """Yield events that are already serialized as JSON, as frames."""
+    """Yield frames for events that are already serialized as JSON."""
     try:
         async for batch in batches:
             yield b"".join([b"event: %s\ndata: %s\n\n" % (_type(data), data) for data in batch])

@@ -18,14 +18,16 @@ DOCUMENT: dict[int | str, dict[str, Any]] = {
 
 
 def response_document(row: ResponseRow, include: frozenset[str]) -> dict[str, Any]:
-    """Return a stored response, as far as it has progressed."""
+    """Return a stored response in its current state."""
     document: dict[str, Any] = orjson.loads(row.document)
     public_fields = {name: value for name, value in document.items() if not name.startswith("_")}
     return {**public_fields, "output": [to_client_item(item, include) for item in document["output"]]}
 
 
 def page(items: Sequence[Item], include: frozenset[str], *, has_more: bool) -> dict[str, Any]:
-    """Return a page of items. An empty page has empty ids, because clients require strings."""
+    """Return a page of items. On an empty page, the first and last ids are empty strings, because clients require
+    strings.
+    """
     return {
         "object": "list",
         "data": [to_client_item(item, include) for item in items],
@@ -36,5 +38,5 @@ def page(items: Sequence[Item], include: frozenset[str], *, has_more: bool) -> d
 
 
 def answer(document: Mapping[str, Any]) -> Response:
-    """Return a document as a FastAPI response, bypassing FastAPI's encoder."""
+    """Return a document as a FastAPI response without using FastAPI's encoder."""
     return Response(orjson.dumps(document), media_type="application/json")

@@ -1,4 +1,4 @@
-"""``/v1/responses`` as a WebSocket: one response after another over one connection.
+"""``/v1/responses`` over a WebSocket: one response after another on one connection.
 
 Source: https://developers.openai.com/api/docs/guides/websocket-mode and https://www.openresponses.org (2026-04-24).
 """
@@ -21,23 +21,27 @@ from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
 
 MAX_SOCKET_S: Final = 3600.0
-"""Seconds after which no further response begins on a connection, as at OpenAI."""
+"""Seconds after which a connection accepts no further requests, as in OpenAI's API."""
 
 MAX_WAITING_MESSAGES: Final = 8
-"""Maximum number of queued messages; at this limit, the connection is not read."""
+"""Maximum number of queued messages. At this limit, no more messages are read from the connection."""
 
 CREATE: Final = "response.create"
 
 
 async def serve(socket: WebSocket, services: ApiServices) -> None:
-    """Answer the messages of a client in order until it leaves, is idle for too long, or its hour is over."""
+    """Answer a client's messages in order until the client leaves, is idle for too long, or the connection has lasted
+    an hour.
+    """
     await socket.accept()
     async with IncomingMessages(socket, MAX_WAITING_MESSAGES) as incoming:
         await _Turns(socket, services).answer(incoming)
 
 
 class _Turns:
-    """The memory of a connection: the last response if it is not stored, with everything it continued."""
+    """The memory of a connection: its last response, if that response is not stored, with all earlier items of its
+    conversation.
+    """
 
     def __init__(self, socket: WebSocket, services: ApiServices) -> None:
         self._socket = socket
@@ -62,7 +66,9 @@ class _Turns:
                 await self._turn(message)
             finally:
                 self._socket.release(message)
-                del message  # it would otherwise stay in memory until the next message, uncounted
+                del (
+                    message
+                )  # the message would otherwise stay in memory, uncounted, until the next message arrives
         over = InvalidRequest(
             f"A connection lasts for {MAX_SOCKET_S / 60:g} minutes. Open a new connection to continue.",
             code="websocket_connection_limit_reached",
@@ -95,18 +101,22 @@ class _Turns:
             await self._fail(errors.to_portico_error(error, self._socket.exchange.id), lane)
 
     def _forget(self, previous: Any) -> None:
-        """Forget what a failed response continued, so that it cannot be continued again on this connection."""
+        """Forget the response that a failed request continued, so that it cannot be continued again on this
+        connection.
+        """
         if isinstance(previous, str) and self._items_by_response.pop(previous, None) is not None:
             self._socket.keep(0)
 
     def _remember(self, response_id: str, before: Sequence[Item], output: Sequence[Item], size: int) -> None:
-        """Remember what a response continued and produced, of ``size`` bytes, if the key has room for it."""
+        """Remember a response's output and the items before it, ``size`` bytes in total, if the key may use that much
+        memory.
+        """
         self._items_by_response, self._remembered_bytes = {}, size
         if self._socket.keep(size):
             self._items_by_response = {response_id: [*before, *output]}
 
     async def _answer(self, body: dict[str, Any], lane: dict[str, Any], size: int) -> bool:
-        """Create a response to a message of ``size`` bytes. Return whether it was completed."""
+        """Answer a message of ``size`` bytes with a response. Return whether the response was completed."""
         generates = body.pop("generate", None)
         if generates is not None and not isinstance(generates, bool):
             wrong_type("generate", "true or false", generates)

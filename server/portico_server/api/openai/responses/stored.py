@@ -1,4 +1,6 @@
-"""``/v1/responses/{id}``: retrieve, follow, cancel, delete, input items. Also compaction and token counts."""
+"""``/v1/responses/{id}``: retrieve, follow, cancel and delete responses, and list their input items. Also compaction
+and token counts.
+"""
 
 from __future__ import annotations
 
@@ -26,14 +28,14 @@ def _include_fields(
 
 
 Included = Annotated[list[str], Depends(_include_fields)]
-"""The values of ``include`` in a query; OpenAI's clients write lists as ``include[]=…``."""
+"""The values of the query parameter ``include``; OpenAI's clients write lists as ``include[]=…``."""
 
 
 @router.post("/input_tokens", responses=DOCUMENT, response_class=Response)
 async def count_input_tokens(
     body: Annotated[dict[str, Any], Body()], services: TheServices, caller: Caller
 ) -> Response:
-    """Count the tokens that a request would send to the model, without answering it. This loads the model."""
+    """Count the tokens that a request would send to the model, without running the request. This loads the model."""
     count = await services.responder.count(body, caller)
     return answer({"object": "response.input_tokens", "input_tokens": count})
 
@@ -42,7 +44,7 @@ async def count_input_tokens(
 async def compact_response(
     body: Annotated[dict[str, Any], Body()], request: Request, services: TheServices, caller: Caller
 ) -> Response:
-    """Compact a conversation into its user messages and one item that summarizes the rest, written by the model."""
+    """Compact a conversation into its user messages and one item in which the model summarizes everything else."""
     with Presence(request.scope["portico.exchange"]):
         return answer(await services.responder.compact(body, caller))
 
@@ -56,7 +58,7 @@ async def retrieve_response(
     stream: bool = False,
     starting_after: Annotated[int, Query(ge=-1)] = -1,
 ) -> Response:
-    """Return a stored response; with ``stream``, the events of a background response after number
+    """Return a stored response. With ``stream``, return the events of a background response that follow number
     ``starting_after``.
     """
     row = await services.responder.get(response_id, caller)
@@ -94,7 +96,7 @@ async def list_input_items(
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     order: Literal["asc", "desc"] = "desc",
 ) -> Response:
-    """Return the items of the request's own input, without the items that it continued from."""
+    """Return the items of the request's own input, without items of the conversation that the request continues."""
     items = await services.responder.input_items(response_id, caller)
     if order == "desc":
         items = items[::-1]

@@ -1,6 +1,7 @@
-"""The schema before the first release. Earlier numbers were never released: see `migrate.is_unreleased`.
+"""The schema shortly before the first release. Migrations with lower numbers were never released: see
+`migrate.is_unreleased`.
 
-The tables are defined explicitly, because those of `portico_server.db.schema` change with later migrations.
+The tables are defined explicitly, because the tables in `portico_server.db.schema` change with later migrations.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Converts an agent's responses to the text of a chat: messages, tasks and their updates. Pure."""
+"""Converts an agent's responses (messages, tasks and updates of tasks) to the text of a chat. Pure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAX_TOKENS_COUNT: Final = 2**40
 MAX_LINK_CHARS: Final = 4_000
 
 MAX_ANSWER_CHARS: Final = 32 * 1024 * 1024
-"""Maximum total length of an agent's answer to one message, in characters, regardless of the number of requests."""
+"""Maximum total length of an agent's answer to one message, in characters, however many requests the answer takes."""
 
 _TEXTS: Final = ("text/", "application/json", "application/xml", "application/yaml")
 _ENDED: Final = frozenset({"COMPLETED", "FAILED", "CANCELED", "REJECTED"})
@@ -32,14 +32,14 @@ _PREFIX: Final = "TASK_STATE_"
 
 
 class AnswerPiece(NamedTuple):
-    """A piece of the answer, or of the agent's status messages if it is a ``thought``."""
+    """A piece of the answer. A ``thought`` is a piece of the agent's status messages."""
 
     text: str
     thought: bool = False
 
 
 class AgentAnswer:
-    """One answer as it arrives. ``shorten`` removes text that must not occur in errors from an agent's messages."""
+    """An answer while it arrives. ``shorten`` removes text that must not occur in errors from an agent's messages."""
 
     def __init__(self, name: str, shorten: Callable[[str], str]) -> None:
         self.context_id = ""
@@ -51,25 +51,25 @@ class AgentAnswer:
         self._is_settled = False
         self._artifacts: dict[str, _ArtifactText] = {}
         self._has_text = False
-        """True once the answer has text."""
+        """True once the answer contains text."""
         self._room = MAX_ANSWER_CHARS
 
     def settled(self) -> bool:
-        """Return whether nothing more arrives before the next message."""
+        """Return whether nothing more arrives until the next message is sent."""
         return self._is_settled
 
     @property
     def open(self) -> bool:
-        """Return whether the agent still works on a task, or waits for input that never arrives."""
+        """Return whether the agent is still working on a task, or waits for input that will never arrive."""
         return bool(self.task_id) and self.state not in _ENDED | {"INPUT_REQUIRED"}
 
     @property
     def asks(self) -> bool:
-        """Return whether the task continues with the next message."""
+        """Return whether the next message continues the task."""
         return self.state == "INPUT_REQUIRED"
 
     def read(self, update: Mapping[str, Any]) -> Iterator[AnswerPiece]:
-        """Yield the new pieces of a ``StreamResponse`` or ``SendMessageResponse``. Raise an error if the task has
+        """Yield the new pieces in a ``StreamResponse`` or a ``SendMessageResponse``. Raise an error if the task has
         failed.
         """
         for piece in self._pieces(update):
@@ -192,15 +192,19 @@ class AgentAnswer:
 
 
 class _ArtifactText:
-    """The text of one artifact. Each piece is reported once, even if the text is sent again from the beginning."""
+    """The text of one artifact. Each piece is returned once, even if the agent sends the text again from the
+    beginning.
+    """
 
     def __init__(self) -> None:
         self._texts: list[str] = []
         self._again: int | None = None
-        """Number of characters received since the text began again, while they repeat the known text."""
+        """While the agent sends the text again and it equals the known text: the number of characters received
+        again.
+        """
 
     def append(self, text: str) -> str:
-        """Append text, and return what is new."""
+        """Append text, and return the part that is new."""
         if self._again is None:
             self._texts.append(text)
             return text
@@ -212,7 +216,7 @@ class _ArtifactText:
         return self.replace(known_text[:at] + text)
 
     def replace(self, text: str) -> str:
-        """Replace the text by its current version, and return what is new."""
+        """Replace the text with its current version, and return the part that is new."""
         known_text = "".join(self._texts)
         if len(text) < len(known_text) and known_text.startswith(text):
             self._texts, self._again = [known_text], len(text)
@@ -222,7 +226,7 @@ class _ArtifactText:
 
 
 def _last_words(task: Mapping[str, Any]) -> str:
-    """Return the last message of a task if the agent sent it."""
+    """Return the text of a task's last message if the agent sent this message."""
     history = task.get("history")
     last = history[-1] if isinstance(history, list) and history else None
     return _words(last) if isinstance(last, Mapping) and last.get("role") == "ROLE_AGENT" else ""
@@ -233,14 +237,14 @@ def _words(message: Mapping[str, Any]) -> str:
 
 
 def _count(number: Any) -> Any:
-    """Return a count as an integer, because protocol buffers have only floating-point numbers; 0 for an invalid
-    value.
+    """Return a count as an integer, or 0 for an invalid value. Protocol buffers transmit only floating-point
+    numbers.
     """
     return int(number) if isinstance(number, int | float) and 0 <= number < MAX_TOKENS_COUNT else 0
 
 
 def _parts(holder: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
-    """Yield the parts as text, and whether each is something other than prose."""
+    """Yield each part as text, and whether the part is something other than prose."""
     parts = holder.get("parts")
     for part in parts if isinstance(parts, list) else ():
         if isinstance(part, Mapping) and (text := _to_text(part)):
@@ -248,13 +252,15 @@ def _parts(holder: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
 
 
 def _to_text(part: Mapping[str, Any]) -> str:
-    """Return a part as text: files and images as Markdown."""
+    """Return a part as text. Files and images become Markdown."""
     if isinstance(text := part.get("text"), str):
         return text
     if "data" in part:
         try:
             return orjson.dumps(part["data"]).decode()
-        except orjson.JSONEncodeError:  # it was parsed, but is nested too deeply to be serialized
+        except (
+            orjson.JSONEncodeError
+        ):  # JSON that can be parsed may still be nested too deeply to be serialized
             return ""
     kind = line(part.get("mediaType")).lower()
     name = line(part.get("filename")).translate({ord(char): "_" for char in "[]()"}) or "file"
@@ -270,6 +276,6 @@ def _to_text(part: Mapping[str, Any]) -> str:
         data = base64.b64decode(raw, validate=True)
         if kind.startswith(_TEXTS):
             return data.decode()
-    except (binascii.Error, ValueError):  # content that is not text is not a text file
+    except (binascii.Error, ValueError):  # data that is not UTF-8 is not a text file
         return ""
     return f"{picture}[{name}](data:{kind or 'application/octet-stream'};base64,{raw})"

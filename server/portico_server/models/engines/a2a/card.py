@@ -48,12 +48,14 @@ _NOT_FOR_KEYS: Final = frozenset(
         *("trailer", "transfer-encoding", "upgrade"),
     )
 )
-"""Headers that a card must not use for the key, because they would change the request."""
+"""Headers that a card must not choose for the key, because they would change the request."""
 
 
 @dataclass(frozen=True, slots=True)
 class AgentSource:
-    """The source of an agent and how to use it, derived from the spec of its model. ``idle`` is in seconds."""
+    """The source of an agent and the options for calling the agent, derived from the spec of its model. ``idle`` is in
+    seconds.
+    """
 
     name: str
     location: str
@@ -65,9 +67,10 @@ class AgentSource:
 
 @dataclass(frozen=True, slots=True)
 class RemoteAgent:
-    """The information in an agent's card. ``header`` is the header for its key; empty if no key is required.
+    """The information in an agent's card. ``header`` is the name of the header for the key; empty if no key is
+    required.
 
-    ``inputs`` and ``outputs`` are media types; each of the ``skills`` has an id, a name and a description.
+    ``inputs`` and ``outputs`` are media types. Each of the ``skills`` has an id, a name and a description.
     """
 
     name: str
@@ -83,7 +86,9 @@ class RemoteAgent:
     header: str
 
     def reads(self, media_type: str) -> bool:
-        """Return whether messages may have a part of this type; an agent without declared types accepts any."""
+        """Return whether a message may contain a part of this media type. An agent that declares no types accepts
+        any.
+        """
         return not self.inputs or any(fnmatchcase(media_type, mode) for mode in self.inputs)
 
     @property
@@ -98,12 +103,12 @@ class RemoteAgent:
 
 
 def card_address(location: str) -> str:
-    """Return the URL of an agent's card: the location itself if it is the URL of a document."""
+    """Return the URL of an agent's card. If the location is already the URL of a document, return it unchanged."""
     return location if location.endswith(".json") else location.rstrip("/") + CARD_PATH
 
 
 def origin(url: str) -> tuple[str, str, int]:
-    """Return scheme, host and port. Raises `ValueError`."""
+    """Return the scheme, the host and the port of a URL. Raises `ValueError`."""
     parts: SplitResult = urlsplit(url)
     port = parts.port or _PORTS.get(parts.scheme)
     if port is None or not parts.hostname or parts.username is not None or parts.password is not None:
@@ -114,11 +119,11 @@ def origin(url: str) -> tuple[str, str, int]:
 def parse_card(
     card: Any, name: str, address: str, *, base_url: str = "", is_keyed: bool, is_own: bool
 ) -> RemoteAgent:
-    """Parse the card at ``address`` of the model ``name``.
+    """Parse the card at ``address`` for the model ``name``.
 
-    ``base_url`` overrides the URL in the card; ``is_keyed``: a key is configured; ``is_own``: the operator has
-    configured headers, which may contain a key. Raises `EngineFailed` for an invalid card, and for an agent that
-    cannot be called.
+    ``base_url`` overrides the URL in the card. ``is_keyed`` means that a key is configured, and ``is_own`` that the
+    operator has configured headers, which may contain a key. Raises `EngineFailed` for an invalid card, and for an
+    agent that cannot be called.
     """
     if not isinstance(card, Mapping) or not isinstance(card.get("supportedInterfaces"), list):
         raise EngineFailed(
@@ -152,7 +157,7 @@ def parse_card(
 
 
 def _interface(interfaces: Sequence[Any], name: str) -> tuple[str, Binding, str]:
-    """Return the first supported interface: its URL, binding and tenant."""
+    """Return the first supported interface of the agent: its URL, its binding and its tenant."""
     offered_bindings = []
     for interface in _mappings(interfaces):
         binding, version = interface.get("protocolBinding"), str(interface.get("protocolVersion") or "")
@@ -168,9 +173,9 @@ def _interface(interfaces: Sequence[Any], name: str) -> tuple[str, Binding, str]
 
 
 def _check_url(url: str, name: str, address: str, *, is_trusted: bool) -> str:
-    """Return the URL for messages.
+    """Return the URL to which messages are sent.
 
-    Only the operator may choose another server than that of the card: otherwise, a card could redirect messages and
+    Only the operator may choose a server other than that of the card. Otherwise, a card could redirect messages and
     the key to any address, even in the daemon's own network.
     """
     try:
@@ -193,7 +198,7 @@ def _check_url(url: str, name: str, address: str, *, is_trusted: bool) -> str:
 
 
 def _key_header(card: Mapping[str, Any], name: str, *, is_keyed: bool, is_own: bool) -> str:
-    """Return the header for the key, from the first requirement that can be met."""
+    """Return the header for the key. It comes from the first security requirement that can be met."""
     requirements = [
         _mapping(requirement.get("schemes")) for requirement in _mappings(card.get("securityRequirements"))
     ]
@@ -224,7 +229,7 @@ def _key_header(card: Mapping[str, Any], name: str, *, is_keyed: bool, is_own: b
 
 
 def _header_of(scheme: Mapping[str, Any]) -> str:
-    """Return the header in which a security scheme expects the key; empty for an unsupported scheme."""
+    """Return the header in which a security scheme expects the key, or an empty string for an unsupported scheme."""
     bearer = _mapping(scheme.get("httpAuthSecurityScheme"))
     if str(bearer.get("scheme") or "").lower() == "bearer":
         return "Authorization"
@@ -251,7 +256,7 @@ def _kind(scheme: Mapping[str, Any]) -> str:
 
 
 def _modes(card: Mapping[str, Any], direction: str) -> tuple[str, ...]:
-    """Return the media types of all skills, in lower case and without parameters."""
+    """Return the media types that the agent or any of its skills declares, in lower case and without parameters."""
     mode_lists = [card.get(f"default{direction}Modes")]
     mode_lists += [
         skill.get(f"{direction.lower()}Modes") for skill in _mappings(card.get("skills"))[:MAX_SKILLS_COUNT]
@@ -276,12 +281,12 @@ def _skill(skill: Mapping[str, Any]) -> Mapping[str, str]:
 
 
 def line(value: Any) -> str:
-    """Return an external value for a sentence or a list: printable and short; empty if it is not text."""
+    """Return a text from an agent for use in a sentence or a list: printable and short. Return "" for other values."""
     return text_of(value, MAX_WORD_CHARS).replace("\n", " ")
 
 
 def text_of(value: Any, limit: int) -> str:
-    """Return external text, printable and with at most ``limit`` characters; empty if it is not text."""
+    """Return a text from an agent, printable and with at most ``limit`` characters. Return "" for other values."""
     if not isinstance(value, str):
         return ""
     shown_text = "".join(char for char in value[: limit + 1] if char.isprintable() or char == "\n").strip()

@@ -1,4 +1,6 @@
-"""Calls an agent through OpenAI's chat interface: one message, one task, its answer as it arrives. Imports aiohttp."""
+"""Calls an agent through OpenAI's chat interface: sends one message, and returns the answer of the task as it arrives.
+Imports aiohttp.
+"""
 
 from __future__ import annotations
 
@@ -37,18 +39,20 @@ from portico_server.models.transport import (
 logger = logging.getLogger(__name__)
 
 CARD_AGE_S: Final = 600.0
-"""Seconds after which the next call reads the card again."""
+"""Seconds after which the next call requests the card again."""
 
 CARD_RETRY_S: Final = 60.0
-"""Seconds after which a failed card is read again; the known card stays valid in the meantime."""
+"""Seconds after which a card is requested again if the last request failed. The known card stays valid meanwhile."""
 
 CALL_TIMEOUT_S: Final = 30.0
-"""Timeout for requests that need no work by the agent, in seconds: the state of a task, its cancellation."""
+"""Maximum time for requests that require no work of the agent, such as the state of a task or its cancellation, in
+seconds.
+"""
 
 CANCEL_TIMEOUT_S: Final = 5.0
 
 FIRST_POLL_S: Final = 0.1
-"""Initial interval for polling a task of an agent that does not stream, in seconds; it grows."""
+"""Initial interval for polling a task of an agent that does not stream, in seconds. The interval grows."""
 
 MAX_POLL_S: Final = 5.0
 
@@ -56,8 +60,8 @@ MAX_LOST_COUNT: Final = 5
 """Maximum number of times that the connection to an agent may be lost during one task."""
 
 MAX_HOPS_COUNT: Final = 8
-"""Maximum number of agents that call each other: an agent that calls itself through this daemon would do so
-endlessly.
+"""Maximum number of agents in a chain of calls. Without it, an agent that calls itself through this daemon would never
+stop.
 """
 
 _REFUSABLE: Final = {
@@ -66,11 +70,11 @@ _REFUSABLE: Final = {
     "logprobs": "it does not return token probabilities",
     "audio": "it returns text and files",
 }
-"""Chat options that an agent does not support, with the reasons."""
+"""Chat options that agents do not support, each with the reason."""
 
 
 class AgentClient:
-    """An `EngineClient` for chats. ``on_change`` is called when a card has changed."""
+    """An `EngineClient` for chats with an agent. ``on_change`` is called when the card of the agent has changed."""
 
     def __init__(
         self, link: AgentLink, name: str, agent: RemoteAgent, on_change: Callable[[RemoteAgent], None]
@@ -143,7 +147,7 @@ class AgentClient:
             )
 
     async def _renew_card(self, deadline: float | None) -> None:
-        """Read the card again if it is old. A failure keeps the known card."""
+        """Request the card again if it is old. If that fails, keep the known card."""
         loop = asyncio.get_running_loop()
         if loop.time() < self._card_due or self._reading.locked():
             return
@@ -192,8 +196,8 @@ class AgentClient:
     async def _converse(
         self, caller: str, turns: ChatTurns, answer: AgentAnswer, deadline: float | None
     ) -> AsyncGenerator[AnswerPiece, None]:
-        """Yield the answer to the new messages of a chat. If the agent has forgotten the conversation, send all of
-        it.
+        """Yield the answer to the new messages of a chat. If the agent has forgotten the conversation, send the whole
+        chat.
         """
         context = self._contexts.take(caller, turns.known)
         texts: list[str] = []
@@ -217,7 +221,7 @@ class AgentClient:
     async def _ask(
         self, turns: ChatTurns, context: AgentContext | None, answer: AgentAnswer, deadline: float | None
     ) -> AsyncGenerator[AnswerPiece, None]:
-        """Send a message and follow its task. A task that nobody waits for is cancelled."""
+        """Send a message and follow its task. If nobody waits for the task anymore, cancel it."""
         agent = self._agent
         message: dict[str, Any] = {
             "messageId": str(uuid.uuid4()),
@@ -233,7 +237,7 @@ class AgentClient:
             async for piece in self._answer(agent, params, answer, deadline):
                 yield piece
         except AgentRefused:
-            if not answer.state:  # the message has not led to a task
+            if not answer.state:  # the agent has not created a task for the message
                 answer.task_id = answer.context_id = ""
             raise
         finally:
@@ -255,7 +259,7 @@ class AgentClient:
                             return
             else:
                 params["configuration"]["returnImmediately"] = (
-                    True  # the task is then known and can be cancelled
+                    True  # the agent has then reported the task, so that it can be cancelled
                 )
                 for piece in answer.read(await self._link.call(agent, "SendMessage", params, deadline)):
                     yield piece
@@ -272,12 +276,13 @@ class AgentClient:
     async def _follow(
         self, agent: RemoteAgent, answer: AgentAnswer, deadline: float | None
     ) -> AsyncGenerator[AnswerPiece, None]:
-        """Follow a task whose answer is incomplete, by polling or by streaming it again."""
+        """Follow a task whose answer is incomplete, by polling or by requesting its stream again."""
         loop = asyncio.get_running_loop()
         lost_count, pause = 0, FIRST_POLL_S
         while not answer.settled():
             if not agent.streaming or lost_count:
-                # An agent that does not stream sends no notification when it is ready or available again.
+                # An agent that does not stream reports neither that its answer is ready nor that it is
+                # available again.
                 if deadline is not None and loop.time() + pause >= deadline:
                     raise deadline_exceeded(self._name)
                 await asyncio.sleep(pause)
@@ -299,7 +304,7 @@ class AgentClient:
                     raise self._link.explain(error) from error
             if answer.settled():
                 return
-            lost_count += 1  # a stream that ends before its task counts too
+            lost_count += 1  # a stream that ends before its task counts as a lost connection too
             if lost_count > MAX_LOST_COUNT:
                 raise EngineFailed(
                     f"The agent '{self._name}' lost the connection {lost_count} times during the task.",
@@ -309,7 +314,9 @@ class AgentClient:
     async def _subscribed(
         self, agent: RemoteAgent, answer: AgentAnswer, deadline: float | None
     ) -> AsyncGenerator[AnswerPiece, None]:
-        """Yield the pieces of a task that is streamed again. A task that has ended is refused, and then polled."""
+        """Yield the pieces of a task whose stream is requested again. If the agent refuses because the task has ended,
+        yield nothing; the task is then polled.
+        """
         try:
             async with aclosing(
                 self._link.stream(agent, "SubscribeToTask", {"id": answer.task_id}, deadline)

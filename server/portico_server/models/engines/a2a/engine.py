@@ -18,15 +18,17 @@ IDLE_TIMEOUT_S: Final = 120.0
 
 PARAMETERS: Final[Mapping[str, str]] = {
     "base_url": "URL for messages, instead of the URL in the card",
-    "headers": "additional HTTP headers, an object of texts",
+    "headers": "additional HTTP headers, an object whose values are texts",
     "stall_timeout": f"seconds of silence after which a connection counts as broken, default {IDLE_TIMEOUT_S:g}",
     "fallback": "names of models to call if this one fails before its first byte",
 }
-"""Valid ``parameters`` of an agent."""
+"""The ``parameters`` that an agent can have, with their descriptions."""
 
 
 def find_source(spec: ModelSpec) -> AgentSource:
-    """Derive the source from the spec. Raise `InvalidRequest` that names the invalid parameter."""
+    """Derive the source and the options of an agent from the spec. Raise `InvalidRequest` that names the invalid
+    parameter.
+    """
     parameters = spec.parameters
     unknown = sorted(parameters.keys() - PARAMETERS.keys())
     if unknown:
@@ -48,7 +50,8 @@ def find_source(spec: ModelSpec) -> AgentSource:
         isinstance(value, str) and value.isprintable() for value in headers.values()
     ):
         raise InvalidRequest(
-            f"The headers of '{spec.name}' must be an object of texts.", param="parameters.headers"
+            f"The headers of '{spec.name}' must be an object whose values are texts.",
+            param="parameters.headers",
         )
     url = parameters.get("base_url")
     if url is not None and (not isinstance(url, str) or urlsplit(url).scheme not in ("http", "https")):
@@ -66,9 +69,9 @@ def find_source(spec: ModelSpec) -> AgentSource:
 
 
 class A2a:
-    """Agents with the source ``a2a+https://HOST[/PATH]``, the URL of an agent or of its card.
+    """The engine for agents with the source ``a2a+https://HOST[/PATH]``, the URL of an agent or of its card.
 
-    Parameters: see `PARAMETERS`.
+    For the parameters, see `PARAMETERS`.
     """
 
     name = "a2a"
@@ -79,7 +82,7 @@ class A2a:
         return ModelDescription("chat", answers="write", long_prompts=True, hosted=True, files=True)
 
     async def start(self, spec: ModelSpec, path: Path | None, site: LaunchContext) -> RunningEngine:
-        # aiohttp has been imported by now; this module is imported before it.
+        # Imported here because it imports aiohttp, which must not be loaded before a model is used.
         from portico_server.models.engines.a2a.client import AgentClient
         from portico_server.models.engines.a2a.link import AgentLink
 
@@ -95,7 +98,7 @@ class A2a:
 
 
 def describe_agent(agent: RemoteAgent) -> ModelDescription:
-    """Return the description of an agent as a model, from its card."""
+    """Return the description of an agent as a model, derived from its card."""
     labels = {
         "agent": {
             "name": agent.name,

@@ -1,4 +1,4 @@
-"""The HTTP client for a remote agent: its card, its methods and its events. Imports aiohttp."""
+"""The HTTP client for a remote agent: requests its card, calls its methods, and reads its events. Imports aiohttp."""
 
 from __future__ import annotations
 
@@ -49,16 +49,16 @@ from portico_server.models.transport import (
 logger = logging.getLogger(__name__)
 
 CARD_TIMEOUT_S: Final = 10.0
-"""Timeout for reading a card, from connecting to the last byte, in seconds."""
+"""Maximum time for reading a card, from connecting to the last byte, in seconds."""
 
 MAX_ANSWER_BYTES: Final = 32 * 1024 * 1024
 """Maximum total size of an agent's responses to one message, in bytes."""
 
 MAX_EVENT_BYTES: Final = 16 * 1024 * 1024
-"""Maximum size of an event, in bytes; an image is one event."""
+"""Maximum size of an event, in bytes. An image is a single event."""
 
 MAX_VALUES_COUNT: Final = 250_000
-"""Maximum number of values in an event, whose parsing takes some hundredths of a second."""
+"""Maximum number of values in an event. Parsing so many takes a few hundredths of a second."""
 
 DONE: Final = b"data: [DONE]\n\n"
 
@@ -70,7 +70,7 @@ _PATHS: Final = {
     "CancelTask": ("POST", "tasks/{id}:cancel"),
     "SubscribeToTask": ("GET", "tasks/{id}:subscribe"),
 }
-"""The methods over plain HTTP."""
+"""The HTTP methods and paths of the protocol's methods, for the binding without JSON-RPC."""
 
 _NOT_TAKEN: Final = (
     (-32005, "CONTENT_TYPE_NOT_SUPPORTED"),
@@ -80,7 +80,7 @@ _NOT_TAKEN: Final = (
 
 
 class AgentRefused(EngineFailed):
-    """The agent has rejected a message, or does not know the task; ``reason`` is the protocol's reason."""
+    """The agent has rejected a message, or does not know the task. ``reason`` is the reason in the protocol's terms."""
 
     def __init__(self, message: str, reason: str) -> None:
         super().__init__(message, code="agent_refused")
@@ -88,7 +88,9 @@ class AgentRefused(EngineFailed):
 
 
 class AgentLink:
-    """Calls one agent's methods in either binding. The size of all responses is limited."""
+    """Calls the methods of one agent over either binding of the protocol. The total size of the responses is
+    limited.
+    """
 
     def __init__(self, transport: EngineTransport, source: AgentSource) -> None:
         self._transport = transport
@@ -96,11 +98,12 @@ class AgentLink:
         self._name = source.name
 
     async def read_card(self, deadline: float | None) -> RemoteAgent:
-        """Fetch the agent's card. Raises `PorticoError`."""
+        """Request the agent's card. Raises `PorticoError`."""
         source, address = self._source, card_address(self._source.location)
         soon = asyncio.get_running_loop().time() + CARD_TIMEOUT_S
         until = soon if deadline is None else min(soon, deadline)
-        for header in ("", "Authorization"):  # without the key, unless the card requires it
+        # first without the key, then with the key if the agent requires it for the card
+        for header in ("", "Authorization"):
             try:
                 response = await self._open("GET", address, None, self._headers(header), until)
                 if response.status in (401, 403) and not header and source.key:
@@ -153,14 +156,14 @@ class AgentLink:
                         yield self._result(agent, self._parse(data))
 
     def explain(self, error: BaseException, *, late: str = "") -> PorticoError:
-        """Convert a connection error to a `PorticoError`."""
+        """Convert a connection error to a `PorticoError`. ``late`` describes what the agent did not do in time."""
         if type(error) is TimeoutError:
             if late:
                 return EngineFailed(f"The agent '{self._name}' {late}.", code="upstream_unreachable")
             return deadline_exceeded(self._name)
         return EngineFailed(
             f"The agent '{self._name}' cannot be reached or lost the connection: {failure_reason(error)}. "
-            "Check the URL in its source, and that the agent is running.",
+            "Check the URL in the model's source, and that the agent is running.",
             code="upstream_unreachable",
         )
 
@@ -173,7 +176,7 @@ class AgentLink:
         *,
         streams: bool = False,
     ) -> aiohttp.ClientResponse:
-        """Send a request, and return a response with status 200 whose body is not yet read."""
+        """Send a request, and return the response, whose status is 200 and whose body has not been read yet."""
         headers = self._headers(agent.header)
         headers["Accept"] = "text/event-stream" if streams else _ACCEPTED[agent.binding]
         if agent.binding == "JSONRPC":
@@ -238,8 +241,8 @@ class AgentLink:
 
     def _too_much(self, limit: int) -> EngineFailed:
         return EngineFailed(
-            f"The agent '{self._name}' sent more than {limit >> 20} MB, or more than {MAX_VALUES_COUNT:,} "
-            "values at once; its answer was truncated.",
+            f"The agent '{self._name}' sent more than {limit >> 20} MB, or an event with more than "
+            f"{MAX_VALUES_COUNT:,} values; its answer was truncated.",
             code="answer_too_large",
         )
 
@@ -256,7 +259,7 @@ class AgentLink:
         )
 
     async def _refuse(self, response: aiohttp.ClientResponse, deadline: float | None) -> NoReturn:
-        """Raise the error for a status other than 200."""
+        """Raise the error for a response with a status other than 200."""
         status, retry_after = response.status, retry_after_s(response.headers.get("Retry-After"))
         if 300 <= status < 400:
             response.close()
@@ -292,7 +295,7 @@ class AgentLink:
         )
 
     def _raise_refusal(self, error: Mapping[str, Any]) -> NoReturn:
-        """Raise the error for a protocol error in either format."""
+        """Raise the error for an error of the protocol, which can have the format of either binding."""
         details = error.get("data") or error.get("details")
         first = details[0] if isinstance(details, list) and details else {}
         reason = line(first.get("reason")) if isinstance(first, Mapping) else ""
@@ -307,7 +310,9 @@ class AgentLink:
         raise AgentRefused(f"The agent '{self._name}' rejected the request: {cause}", reason)
 
     def excerpt(self, text: Any) -> str:
-        """Return the agent's text for an error, without the key if it repeats it."""
+        """Return a text from the agent for use in an error. If the text contains the model's key, the key is
+        removed.
+        """
         shown_text = text_of(text, MAX_MESSAGE_CHARS)
         for secret in (self._source.key, *self._source.headers.values()):
             shown_text = shown_text.replace(secret, "…") if len(secret) > 3 else shown_text

@@ -1,4 +1,4 @@
-"""A chat as a message to an agent, and the conversation with the agent that a chat continues. Pure."""
+"""Converts a chat to a message to an agent, and finds the conversation with the agent that the chat continues. Pure."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from portico_server.core.errors import InvalidRequest
 from portico_server.models.engines.a2a.card import RemoteAgent
 
 MAX_CONVERSATIONS_COUNT: Final = 256
-"""Maximum number of a key's conversations that are continued by their context; older conversations are sent
-completely.
+"""Maximum number of conversations per key whose contexts are remembered. To continue an older conversation, the whole
+chat is sent again.
 """
 
 MAX_CALLERS_COUNT: Final = 1_000
@@ -36,7 +36,7 @@ _SPEAKERS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class AgentContext:
-    """A conversation with an agent. ``task_id`` is the task that waits for the next message, if any.
+    """A conversation with an agent. ``task_id`` is the id of the task that waits for the next message, if any.
 
     ``instructions`` is a digest of the instructions that the agent has received.
     """
@@ -47,21 +47,21 @@ class AgentContext:
 
 
 class AgentContexts:
-    """Finds the context of a chat by its previous messages.
+    """Finds the context of a chat by the messages that precede the new ones.
 
-    A chat that repeats a conversation between the agent and one key continues its context, once. Another chat that
-    begins with the same messages gets a separate context.
+    If a chat of a key repeats a conversation with the agent, it continues the context of that conversation, but only
+    once. A second chat that begins with the same messages gets a separate context.
     """
 
     def __init__(self) -> None:
         self._to_text: OrderedDict[str, OrderedDict[bytes, AgentContext]] = OrderedDict()
 
     def take(self, caller: str, digest: bytes) -> AgentContext | None:
-        """Remove and return the context with these previous messages, so that no other chat gets it."""
+        """Remove and return the context of a conversation with these messages, so that no other chat continues it."""
         return self._to_text.get(caller, OrderedDict()).pop(digest, None)
 
     def put(self, caller: str, digest: bytes, context: AgentContext) -> None:
-        """Store the context for the next message."""
+        """Store the context under the digest of the conversation so far, for the next message."""
         agent_contexts = self._to_text.setdefault(caller, OrderedDict())
         self._to_text.move_to_end(caller)
         agent_contexts[digest] = context
@@ -74,7 +74,9 @@ class AgentContexts:
 
 @dataclass(frozen=True, slots=True)
 class ChatTurns:
-    """The parts of a chat: the instructions, the messages up to the agent's last answer, and the new messages."""
+    """The parts of a chat: the instructions, the messages up to the agent's last answer, and the new messages
+    after it.
+    """
 
     instructions: tuple[Mapping[str, Any], ...]
     earlier: tuple[Mapping[str, Any], ...]
@@ -82,7 +84,7 @@ class ChatTurns:
 
     @classmethod
     def of(cls, messages: Any) -> ChatTurns:
-        """Split messages into parts. Raise `InvalidRequest` if there is nothing to send."""
+        """Split messages into parts. Raise `InvalidRequest` if they contain nothing to send."""
         message_list = (
             [message for message in messages if isinstance(message, Mapping)]
             if isinstance(messages, list)
@@ -90,7 +92,7 @@ class ChatTurns:
         )
         turns = [message for message in message_list if message.get("role") not in _INSTRUCTING]
         last = max((n for n, message in enumerate(turns, 1) if message.get("role") == "assistant"), default=0)
-        if last == len(turns) and turns:  # the agent must continue its own message
+        if last == len(turns) and turns:  # the last message is the agent's own, so the agent must continue it
             last = 0
         if not message_list:
             raise InvalidRequest("'messages' must contain a message.", param="messages")
@@ -104,15 +106,17 @@ class ChatTurns:
 
     @property
     def known(self) -> bytes:
-        """Digest of the messages up to the agent's last answer; empty if there is none."""
+        """The digest of the messages up to the agent's last answer; empty if the chat contains no answer."""
         return _digest(self.earlier) if self.earlier else b""
 
     def with_answer(self, text: str) -> bytes:
-        """Return the value of `known` for the chat that continues with this answer."""
+        """Return the value that `known` will have in the chat that continues after this answer."""
         return _digest((*self.earlier, *self.new, {"role": "assistant", "content": text}))
 
     def parts(self, agent: RemoteAgent, context: AgentContext | None) -> list[dict[str, Any]]:
-        """Return the parts to send: only new messages if the ``context`` contains the others, otherwise all."""
+        """Return the parts to send: only those of the new messages if ``context`` contains the others, otherwise those
+        of all messages.
+        """
         before: list[str] = []
         if self.instructions and (context is None or context.instructions != self.instructed):
             before += ["Instructions:", *(_text(instruction) for instruction in self.instructions), ""]
@@ -146,7 +150,7 @@ def _as_data(part: dict[str, Any]) -> dict[str, Any]:
 
 
 def _digest(messages: Sequence[Mapping[str, Any]]) -> bytes:
-    """Return a digest of the messages that is equal for texts and equivalent parts."""
+    """Return a digest of the messages. A text and the equivalent list of text parts have the same digest."""
     digest = blake2b(digest_size=16)
     for message in messages:
         other_parts = [

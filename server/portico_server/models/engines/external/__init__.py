@@ -1,1 +1,3 @@
-"""Engines that are third-party servers, started in a guarded process and called with their own API variants."""
+"""Engines that are third-party servers. Each runs in a guarded process and is called with its own variant of the
+API.
+"""

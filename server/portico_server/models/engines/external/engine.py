@@ -1,4 +1,4 @@
-"""An engine that is a separate OpenAI-compatible server, for folders of safetensors on NVIDIA GPUs."""
+"""An engine that runs a separate OpenAI-compatible server, for folders of safetensors on NVIDIA GPUs."""
 
 from __future__ import annotations
 
@@ -28,35 +28,36 @@ from portico_server.models.spec import ModelSpec
 
 
 class GpuServer(ABC):
-    """The common base of such engines: a subclass sets the attributes and implements `program`.
+    """The base class of engines that are separate GPU servers. A subclass sets the attributes and implements
+    `program`.
 
-    It is an `Engine` that measures memory, occupies GPUs, takes part in plans and tests adapters
-    (`portico_server.models.protocol`). Methods that read files block; the engine calls them off the event loop.
+    Such an engine is an `Engine` that measures memory, occupies GPUs, takes part in plans and tests adapters
+    (`portico_server.models.protocol`). Methods that read files block, and are called off the event loop.
     """
 
     name: ClassVar[str]
     gpu_traits: ClassVar[GpuTraits]
     own_options: ClassVar[server_options.ServerOptions]
-    """Parameters of a model in addition to the common ones."""
+    """The parameters of a model on this engine, in addition to the common ones."""
     fetches = True
     adapter_format: AdapterFormat = "weights"
     default_share: ClassVar[float] = 0.0
     """Default share of a GPU's memory if neither the model nor its plan has a ``memory_share``; 0 if unknown."""
     quirks: ClassVar[Quirks] = Quirks(developer=False)
     tool_parsers: ClassVar[Mapping[str, str] | None] = None
-    """The server's names of tool call formats by vLLM's names, or ``None`` if they are the same."""
+    """The server's names of tool call formats, by vLLM's names. ``None`` if the names are the same."""
     thought_parsers: ClassVar[Mapping[str, str] | None] = None
-    """The server's names of reasoning formats by vLLM's names, or ``None`` if they are the same."""
+    """The server's names of reasoning formats, by vLLM's names. ``None`` if the names are the same."""
 
     @abstractmethod
     def program(
         self, spec: ModelSpec, path: Path | None, adapters: Sequence[AdapterScale]
     ) -> server.ServerProgram:
-        """Return the server's command line for a model and ``adapters``. Blocks."""
+        """Return the command line of the server for a model and ``adapters``. Blocks."""
 
     @property
     def options(self) -> server_options.ServerOptions:
-        """All valid parameters of a model."""
+        """All parameters that a model on this engine can have."""
         return {**self.own_options, **server_options.COMMON_OPTIONS}
 
     def arguments(self, spec: ModelSpec) -> list[str]:
@@ -64,7 +65,7 @@ class GpuServer(ABC):
         return server_options.option_arguments(spec.name, self.name, spec.parameters, self.own_options)
 
     def advice(self, message: str) -> str:
-        """Return advice for a server's error message; empty if there is none."""
+        """Return advice for an error message of the server, or "" if there is none."""
         return server_options.advice(message, self.own_options)
 
     def check_adapter(self, spec: ModelSpec, path: Path | None, adapter: AdapterScale) -> None:
@@ -83,7 +84,7 @@ class GpuServer(ABC):
 
     def occupies(self, spec: ModelSpec, path: Path | None) -> GpuShare:
         """See `portico_server.models.protocol.OccupiesGpus`."""
-        # psutil may have been imported by now; this module is imported before it.
+        # Imported here because it imports psutil, which must not be loaded before a model is used.
         from portico_server.models.hardware import this_machine
         from portico_server.models.plan.planned_parameters import fill_parameters
 
@@ -103,16 +104,19 @@ class GpuServer(ABC):
         return int(spec.parameters.get("memory_share", self.default_share) * gpu_bytes)
 
     def held_bytes(self, spec: ModelSpec, path: Path | None, gpu_bytes: int) -> int:
-        """Return the bytes that a running server occupies on such a GPU; 0 if unknown. Blocks."""
+        """Return the number of bytes that a running server occupies on a GPU with ``gpu_bytes``; 0 if unknown.
+        Blocks.
+        """
         from portico_server.models.plan.outcome import GPU_OVERHEAD_BYTES
 
         share = self.start_bytes(spec, path, gpu_bytes)
         return share + GPU_OVERHEAD_BYTES if share and self.gpu_traits.share_covers == "static" else share
 
     async def prepare(self, spec: ModelSpec, path: Path | None, site: LaunchContext) -> ModelSpec:
-        """Return the spec with planned parameters and the parsers of its model, for GPUs with enough room.
+        """Return the spec with planned parameters and with parsers for the model's output, for GPUs with enough free
+        memory.
 
-        Raises `InvalidRequest` if the model cannot fit, `Unavailable` while other programs occupy the memory.
+        Raises `InvalidRequest` if the model can never fit, and `Unavailable` while other programs occupy the memory.
         """
         from portico_server.models.plan.planned_parameters import fill_parameters
 
@@ -143,7 +147,7 @@ class GpuServer(ABC):
     async def launch(
         self, spec: ModelSpec, path: Path | None, site: LaunchContext, adapters: Sequence[AdapterScale]
     ) -> RunningEngine:
-        """Start the server with these adapters and wait until it responds. Raises `PorticoError`."""
+        """Start the server with these adapters, and wait until the server responds. Raises `PorticoError`."""
         running = await server.start_server(
             self.name,
             await pools.MODELS.run(self.program, spec, path, adapters),
@@ -160,14 +164,16 @@ class GpuServer(ABC):
     def client_maker(
         self, spec: ModelSpec, path: Path | None, site: LaunchContext, adapters: Sequence[AdapterScale]
     ) -> server.MakeClient | None:
-        """Return a factory for the client, if the server's requests or responses differ from OpenAI's. Blocks."""
+        """Return a factory for the client if the requests or responses of the server differ from OpenAI's, otherwise
+        ``None``. Blocks.
+        """
         return None
 
     def complete(
         self, running: RunningEngine, spec: ModelSpec, site: LaunchContext, adapters: Sequence[AdapterScale]
     ) -> RunningEngine:
-        """Return the engine with a client for the adapters with which the server was started, and no others."""
-        # aiohttp has been imported by now; this module is imported before it.
+        """Return the engine with a client that serves exactly the adapters with which the server was started."""
+        # Imported here because it imports aiohttp, which must not be loaded before a model is used.
         from portico_server.models.engines.openai_client.adapter_clients import FixedAdapterClient
 
         return replace(running, client=FixedAdapterClient(running.client, spec.name, adapters))
@@ -175,7 +181,7 @@ class GpuServer(ABC):
     async def try_adapter(
         self, spec: ModelSpec, path: Path | None, adapter: AdapterScale, site: LaunchContext
     ) -> None:
-        """See `portico_server.models.protocol.TriesAdapters`. Problems that only the server can detect appear when it
-        starts.
+        """See `portico_server.models.protocol.TriesAdapters`. Problems that only the server can detect are not found
+        before it starts.
         """
         await pools.MODELS.run(self.check_adapter, spec, path, adapter)

@@ -12,7 +12,7 @@ from portico_server.models.openai_wire import EngineRefused
 from portico_server.models.protocol import EngineClient
 
 Advice: TypeAlias = Callable[[str], str]
-"""Maps a server's message to a sentence of advice; empty if there is none."""
+"""A function that maps an error message of a server to a sentence of advice, or to "" if it has none."""
 
 _TOO_LONG = re.compile(
     r"(?:maximum|max) (?:context|model) (?:length|len)|session.len|context length", re.IGNORECASE
@@ -22,7 +22,7 @@ _WORD = re.compile(r"[a-z]+(?:_[a-z]+)*")
 
 
 class ErrorTranslator:
-    """An `EngineClient` that translates another client's errors to OpenAI's format."""
+    """An `EngineClient` that wraps another client and translates its errors to OpenAI's format."""
 
     def __init__(self, inner: EngineClient, advice: Advice) -> None:
         self._inner = inner
@@ -37,7 +37,7 @@ class ErrorTranslator:
 
 
 def translate_error(error: EngineRefused, request: Relay, advice: Advice) -> EngineRefused:
-    """Return the error with OpenAI's ``type``, ``code`` and ``param``."""
+    """Return the error with ``type``, ``code`` and ``param`` as in OpenAI's API."""
     kind, code, param = error.type, error.code, error.param
     if not _WORD.fullmatch(kind):  # BadRequestError, NotFoundError …
         kind = "rate_limit_error" if error.status == 429 else "invalid_request_error"

@@ -1,4 +1,6 @@
-"""Detects an engine that responds but has lost its GPU, and ends it, so that the next call starts a new one."""
+"""Detects an engine that responds but has lost its GPU, and ends its process, so that the next call starts a new
+one.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 HEALTH_TIMEOUT_S = 5.0
-"""Timeout for the health check of an engine, in seconds."""
+"""Maximum time for the health check of an engine, in seconds."""
 
 _FULL = re.compile(r"out of memory|OutOfMemory", re.IGNORECASE)
 
@@ -31,7 +33,9 @@ _LOST = re.compile(
 
 
 class GpuWatchdog:
-    """Wraps an `EngineClient` whose process is ``child``; ``health`` is the path of its health check."""
+    """Wraps an `EngineClient` whose engine runs in the process ``child``. ``health`` is the path of the engine's
+    health check.
+    """
 
     def __init__(
         self,

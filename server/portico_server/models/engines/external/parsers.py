@@ -1,8 +1,8 @@
-"""Detects how a model writes tool calls and reasoning, by its chat template and configuration.
+"""Detects how a model writes tool calls and reasoning, based on its chat template and configuration.
 
 The names are those of vLLM 0.32 (``vllm/tool_parsers/__init__.py`` and ``vllm/reasoning/__init__.py``); other engines
-translate them. An unrecognized format is left unset: a wrong parser loses answers, but no parser only leaves them as
-text.
+translate them. If a format is not recognized, no parser is set: a wrong parser loses answers, but without a parser,
+tool calls and reasoning only stay in the text.
 """
 
 from __future__ import annotations
@@ -19,18 +19,20 @@ from portico_server.core.dataclass import dataclass
 from portico_server.models.spec import ModelSpec
 
 MAX_TEMPLATE_BYTES = 1024 * 1024
-"""Maximum number of bytes read of a chat template and of the file that contains it."""
+"""Maximum number of bytes read from a chat template, and from the file that contains it."""
 
 MAX_TOKENIZER_CONFIG_BYTES = 32 * 1024 * 1024
-"""Maximum size of a ``tokenizer_config.json``, in bytes; files with many added tokens have several megabytes."""
+"""Maximum size of a ``tokenizer_config.json``, in bytes. A file with many added tokens has several megabytes."""
 
 NO_PARSER = "none"
-"""Parameter value that leaves the model's text unchanged."""
+"""Value of a parser parameter that leaves the model's text unchanged."""
 
 
 @dataclass(frozen=True, slots=True)
 class WrittenFormat:
-    """Names of parsers; empty if the format is unknown, or the template does not show tools to the model."""
+    """Names of the parsers for a model's output. A name is empty if the format is unknown, or the template does not
+    show tools to the model.
+    """
 
     tools: str = ""
     thoughts: str = ""
@@ -53,7 +55,9 @@ TOOL_FORMATS_BY_TYPE: Mapping[str, str] = {
     "seed_oss": "seed_oss",
     "step3p5": "step3p5",
 }
-"""Formats by ``model_type``, for families with their own format, or whose template is part of vLLM."""
+"""Tool call formats by ``model_type``, for model families with a format of their own, or whose template is part of
+vLLM.
+"""
 
 THOUGHT_FORMATS_BY_TYPE: Mapping[str, str] = {
     "deepseek_v4": "deepseek_v4",
@@ -93,10 +97,12 @@ TOOL_FORMATS: Sequence[tuple[str, Sequence[str]]] = (
     ("llama3_json", ("<|start_header_id|>", '"parameters": ')),
     ("pythonic", ("[func_name1(",)),
 )
-"""Formats with their marks. The first format whose marks all occur in the chat template is used."""
+"""Tool call formats with the marks that identify them. The first format whose marks all occur in the chat template is
+used.
+"""
 
 _SHOWS_TOOLS = re.compile(r"(?<!['\".])\btools\b(?!['\"])")
-"""Matches templates that read the variable ``tools``, but not texts about tools, or message fields of that name."""
+"""Matches templates that read the variable ``tools``, but not texts about tools or message fields named ``tools``."""
 
 _THINKS_UNLESS_TOLD = re.compile(
     r"enable_thinking is defined and (?:enable_thinking is false|not enable_thinking)"
@@ -112,9 +118,10 @@ def fill_parsers(
     tools: Mapping[str, str] | None = None,
     thoughts: Mapping[str, str] | None = None,
 ) -> ModelSpec:
-    """Return the spec with its model's parsers for unset parameters, and without those set to `NO_PARSER`.
+    """Return the spec with parsers for the model's output. Parameters that are set stay; those set to `NO_PARSER` are
+    removed.
 
-    ``tools`` and ``thoughts`` are the engine's names of its formats if they differ from vLLM's. Blocks.
+    ``tools`` and ``thoughts`` are the engine's names of the formats if they differ from vLLM's. Blocks.
     """
     parameters = dict(spec.parameters)
     written_format = output_format(path, parameters.get("chat_template"))
@@ -133,7 +140,9 @@ def fill_parsers(
 
 
 def output_format(path: Path | None, template_file: str | None = None) -> WrittenFormat:
-    """Return the format of the model in ``path``, optionally with the template in ``template_file``. Blocks."""
+    """Return the output format of the model in ``path``. If ``template_file`` is given, its template is used.
+    Blocks.
+    """
     if path is None:
         return WrittenFormat()
     config = _object(path / "config.json", MAX_TEMPLATE_BYTES)
@@ -147,9 +156,9 @@ def output_format(path: Path | None, template_file: str | None = None) -> Writte
 
 
 def recognise(template: str, kinds: Sequence[str], *, mistral: bool = False) -> WrittenFormat:
-    """Return the format for a template, which may be empty, and the model types.
+    """Return the output format for a template, which may be empty, and the model's types.
 
-    ``mistral``: the tokenizer is Mistral's own, which includes the template.
+    ``mistral`` means that the tokenizer is Mistral's own, which includes the template.
     """
     if mistral:
         return WrittenFormat("mistral", "mistral" if "[THINK]" in template else "")
@@ -181,7 +190,9 @@ def _thoughts(template: str) -> str:
 
 
 def chat_template(path: Path, template_file: str | None = None) -> str:
-    """Return a model's chat template; if there are several, the template for tools. Empty if there is none. Blocks."""
+    """Return the chat template of a model, or "" if it has none. If it has several, return the template for tools.
+    Blocks.
+    """
     _contexts = Path(template_file).expanduser() if template_file else path / "chat_template.jinja"
     try:
         with _contexts.open("rb") as file:
@@ -199,7 +210,9 @@ def chat_template(path: Path, template_file: str | None = None) -> str:
 
 
 def _object(path: Path, limit: int) -> Mapping[str, Any]:
-    """Return the object in a JSON file; empty if it cannot be read, which the start of the model reports."""
+    """Return the object in a JSON file. Return an empty object if the file cannot be read, because starting the model
+    reports the error.
+    """
     try:
         with path.open("rb") as file:
             data = file.read(limit + 1)

@@ -1,4 +1,6 @@
-"""Starts a third-party server for a folder of safetensors, detects what it serves, and watches its GPU."""
+"""Starts a third-party server for a folder of safetensors, determines what the server offers, and watches the server's
+GPU.
+"""
 
 from __future__ import annotations
 
@@ -32,20 +34,24 @@ from portico_server.models.engines.external.gpu_watchdog import GpuWatchdog
 
 @dataclass(frozen=True, slots=True)
 class ServerProgram:
-    """The command to run after the interpreter; arguments ``{host}``, ``{port}`` and ``{key}`` are replaced."""
+    """The command to run after the interpreter. ``{host}``, ``{port}`` and ``{key}`` in its arguments are replaced."""
 
     arguments: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
     health: str = "/health"
     reports_lost_gpu: bool = True
-    """True if its errors report a lost GPU; otherwise, its health is checked after each error."""
+    """True if the errors of the server report a lost GPU. If not, the health of the server is checked after each
+    error.
+    """
 
 
 MakeClient: TypeAlias = Callable[[ServerProcess, ModelDescription], EngineClient]
 
 
 def engine_interpreter(engine: str, spec: ModelSpec, site: LaunchContext) -> Path:
-    """Return the parameter ``python``, or the engine's environment. Raises `InvalidRequest`, `Unavailable`."""
+    """Return the interpreter in the parameter ``python``, or that of the engine's environment. Raises
+    `InvalidRequest`, `Unavailable`.
+    """
     python_path = spec.parameters.get("python")
     if python_path is None:
         recipe = RECIPES.get(engine)
@@ -53,8 +59,8 @@ def engine_interpreter(engine: str, spec: ModelSpec, site: LaunchContext) -> Pat
         if found_path is None:
             raise Unavailable(
                 f"Portico has no environment for the engine '{engine}': set the parameter 'python' of "
-                f"'{spec.name}' to the path of an interpreter that has it, or put its command on the PATH of "
-                "the daemon.",
+                f"'{spec.name}' to the path of an interpreter that has the engine installed, or put the "
+                "engine's command on the PATH of the daemon.",
                 code="engine_not_installed",
             )
         return found_path
@@ -69,14 +75,14 @@ def engine_interpreter(engine: str, spec: ModelSpec, site: LaunchContext) -> Pat
 
 
 HOST_BYTES = 4 * 1024**3
-"""Estimated memory of the machine used by a server and its processes, before it has run.
+"""Estimated memory of the machine, in bytes, that a server and its processes use before they have been measured.
 
-vLLM 0.32 without a GPU and with a model of 0.3 GB: 4.55 GB, of which 4 are for its cache.
+vLLM 0.32 without a GPU and with a model of 0.3 GB used 4.55 GB, 4 GB of them for its cache.
 """
 
 
 def host_memory(path: Path | None) -> int:
-    """Return the bytes of the machine's memory that a model needs on a separate server. Blocks."""
+    """Return the bytes of the machine's memory that a model on a separate server needs. Blocks."""
     from portico_server.models.hardware import this_machine
 
     if path is None or any(not gpu.shared for gpu in this_machine().gpus):
@@ -85,14 +91,16 @@ def host_memory(path: Path | None) -> int:
 
 
 MAX_CONFIG_BYTES = 1 << 20
-"""Maximum size of a model's configuration, in bytes; real ones have several kilobytes."""
+"""Maximum size of a model's configuration, in bytes. Typical configurations have several kilobytes."""
 
 MAX_COUNT = 1 << 31
 """Number of tokens, layers or dimensions above which a configuration is considered invalid."""
 
 
 def describe_folder(spec: ModelSpec, path: Path | None) -> ModelDescription:
-    """Return the description from the profile and the folder's configuration. Reads only small files."""
+    """Return the description of a model, based on its profile and the configuration in its folder. Reads only small
+    files.
+    """
     model_profile = profile_of(spec.source)
     facts = _configuration(path)
     task: Task = "chat"
@@ -124,7 +132,7 @@ def _hears(path: Path | None) -> bool:
 
 
 def _configuration(path: Path | None) -> dict[str, int]:
-    """Return the plausible counts in a model's configuration."""
+    """Return the counts in a model's configuration that are plausible."""
     document = _document(path)
     inner = document.get("text_config")
     return {
@@ -135,9 +143,9 @@ def _configuration(path: Path | None) -> dict[str, int]:
 
 
 def _document(path: Path | None) -> dict[str, Any]:
-    """Return a folder's ``config.json``; empty if it is unreadable.
+    """Return the ``config.json`` of a folder, or an empty object if the file is unreadable.
 
-    Starting the model reports the error; the list of models must not fail because of it.
+    Starting the model reports the error. The list of models must not fail because of it.
     """
     if path is None:
         return {}
@@ -152,11 +160,13 @@ def _document(path: Path | None) -> dict[str, Any]:
 def check_free(
     spec: ModelSpec, machine: Hardware, numbers: Sequence[int], needed_bytes: Callable[[Gpu], float]
 ) -> None:
-    """Raise `Unavailable` if other programs occupy GPU memory that the engine needs: it would fail after a minute.
+    """Raise `Unavailable` if other programs occupy GPU memory that the engine needs. Otherwise, its start would fail
+    only after a minute.
 
-    ``numbers`` are the GPUs that it may use; ``needed_bytes`` returns bytes. Blocks.
+    ``numbers`` are the GPUs that the engine may use. ``needed_bytes`` returns the bytes that it needs on a GPU.
+    Blocks.
     """
-    # psutil may have been imported by now; this module is imported before it.
+    # Imported here because it imports psutil, which must not be loaded before a model is used.
     from portico_server.models.hardware import free_gpu_memory
 
     own_gpus = [gpu for gpu in machine.gpus if not gpu.shared]
@@ -185,12 +195,13 @@ async def start_server(
     enforces: bool = False,
     make_client: MakeClient | None = None,
 ) -> RunningEngine:
-    """Start ``program`` and wait until it responds.
+    """Start ``program``, and wait until the server responds.
 
-    ``enforces``: it parses the model's tool calls, and enforces required tools. ``make_client`` creates its client, if
-    its bytes cannot be passed on unchanged. Raises `PorticoError`; a failed or cancelled start leaves nothing behind.
+    ``enforces`` means that the server parses the model's tool calls and enforces required tools. ``make_client``
+    creates the client if the server's bytes cannot be passed on unchanged. Raises `PorticoError`. If the start fails
+    or is cancelled, nothing is left behind.
     """
-    # aiohttp has been imported by now; this module is imported before it.
+    # Imported here because it imports aiohttp, which must not be loaded before a model is used.
     from portico_server.models.engines.openai_client.client import ConstrainedTools
     from portico_server.models.engines.openai_client.passthrough import Passthrough
     from portico_server.models.engines.openai_client.quirks_client import QuirksClient
@@ -258,7 +269,9 @@ async def _child(
 
 
 def _merge_listing(model_description: ModelDescription, listing: Any) -> ModelDescription:
-    """Return the description with the server's information about its model, which overrides that of its files."""
+    """Return the description, updated with the information that the server reports about its model. It overrides that
+    from the model's files.
+    """
     models = listing.get("data") if isinstance(listing, dict) else None
     length = models[0].get("max_model_len") if models else None
     if not isinstance(length, int):

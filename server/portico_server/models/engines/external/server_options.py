@@ -14,9 +14,9 @@ Kind: TypeAlias = Literal["whole", "number", "share", "text", "flag", "path", "t
 
 @dataclass(frozen=True, slots=True)
 class ServerOption:
-    """An option of a server. ``flag`` is its name on the command line; an option of the kind ``flag`` has no value.
+    """An option of a server. ``flag`` is its name on the command line. An option of the kind ``flag`` has no value.
 
-    A ``share`` is in (0, 1].
+    The value of a ``share`` is in (0, 1].
     """
 
     flag: str
@@ -76,8 +76,8 @@ FREE_ARGUMENTS = frozenset(
         "--vision-max-batch-size",
     }
 )
-"""Server options allowed in the parameter ``arguments``: they change how a model is computed. All others may open a
-port, write or read a file, or load code.
+"""Options of servers that are allowed in the parameter ``arguments``, because they only change how a model is
+computed. Other options might open a port, write or read a file, or load code.
 """
 
 COMMON_OPTIONS: ServerOptions = {
@@ -87,11 +87,13 @@ COMMON_OPTIONS: ServerOptions = {
     "arguments": ServerOption("", "text", "additional command line arguments of the server, a list of texts"),
     "fallback": ServerOption("", "text", "names of models to call if this one fails"),
 }
-"""Parameters of every such engine, in addition to its own."""
+"""Parameters that all engines with a separate server have, in addition to their own parameters."""
 
 
 def advice(message: str, options: ServerOptions) -> str:
-    """Return the parameters for the flags that a server's message mentions; empty if it mentions none."""
+    """Return a sentence with the parameters for the flags that a message of the server mentions, or "" if it mentions
+    none.
+    """
     sentences = [
         f"'{option.flag}' is the parameter '{key}'"
         for key, option in options.items()
@@ -103,9 +105,9 @@ def advice(message: str, options: ServerOptions) -> str:
 def option_arguments(
     name: str, engine: str, parameters: Mapping[str, Any], options: ServerOptions
 ) -> list[str]:
-    """Return the command line for ``parameters``, in the order of ``options``.
+    """Return the command line options for ``parameters``, in the order of ``options``.
 
-    Raises `InvalidRequest` that names the parameter.
+    Raises `InvalidRequest` that names the invalid parameter.
     """
     server_options = {**options, **COMMON_OPTIONS}
     for key in parameters:
@@ -178,5 +180,5 @@ def _fits(value: Any, kind: Kind) -> bool:
             return value is True
     if kind == "template" and not str(value).endswith(TEMPLATE_SUFFIXES):
         return False
-    # An option's value must not be mistaken for another option.
+    # A value that begins with a dash could be mistaken for another option.
     return isinstance(value, str) and bool(value) and not value.startswith("-")

@@ -1,7 +1,8 @@
-"""The process between the daemon and an engine that does not know the daemon: ``python -m …external.supervisor``.
+"""The process between the daemon and an engine that knows nothing about the daemon: ``python -m
+…external.supervisor``.
 
-It starts the engine on a free port, reports when it is ready, and ensures that the engine ends with the daemon,
-however the daemon ends. Standard library only.
+It starts the engine on a free port, reports when the engine is ready, and ensures that the engine ends when the daemon
+ends, however that happens. Standard library only.
 """
 
 from __future__ import annotations
@@ -23,22 +24,22 @@ POLL_INTERVAL_S = 0.1
 """Interval for checking whether the engine is ready, in seconds."""
 
 GRACE_S = 2.0
-"""Seconds between asking the engine to end and killing it; shorter than the daemon's grace period for the
-supervisor.
+"""Seconds between asking the engine to end and killing it. Shorter than the time that the daemon gives the supervisor
+to end.
 """
 
 LOG_DRAIN_S = 0.3
-"""Seconds to wait for the log of an engine that has ended. Children of vLLM keep the log open until the supervisor
-ends them, and until then nobody knows that the engine has ended.
+"""Seconds to wait for the log after an engine has ended. Children of vLLM keep the log open until the supervisor ends
+them, and the supervisor reports the end of the engine only after this wait.
 """
 
 _PR_SET_PDEATHSIG_CODE = 1
 
 
 def main() -> None:
-    """Run the supervisor. The configuration has ``command``, ``environment`` and ``health``.
+    """Run the supervisor. The configuration contains ``command``, ``environment`` and ``health``.
 
-    ``{host}``, ``{port}`` and ``{key}`` are replaced.
+    ``{host}``, ``{port}`` and ``{key}`` in the command are replaced.
     """
     config = worker_link.receive(_end_all)
     signal.signal(signal.SIGTERM, _leave)
@@ -54,11 +55,11 @@ def main() -> None:
             **os.environ,
             **{name: placeholders.get(text, text) for name, text in config["environment"].items()},
         },
-        preexec_fn=_die_with_parent,  # no other thread runs that could hold a lock
+        preexec_fn=_die_with_parent,  # safe, because no other thread is running that could hold a lock
     )
     assert process.stdout is not None
-    # Not the supervisor's own standard error: remaining children of the engine would keep the daemon's pipe
-    # open.
+    # The engine does not get the supervisor's own standard error: remaining children of the engine would keep
+    # the daemon's pipe open.
     copying = threading.Thread(target=_copy, args=(process.stdout.fileno(),), daemon=True, name="log")
     copying.start()
     try:
@@ -105,7 +106,9 @@ def _answers(host: str, port: int, path: str) -> bool:
 
 
 def _die_with_parent() -> None:
-    """Make the engine's process end with the supervisor (Linux). Runs in the child before the engine is executed."""
+    """Make the engine's process end when the supervisor ends (Linux). Runs in the child before the engine is
+    executed.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG_CODE, signal.SIGKILL)
 
@@ -125,7 +128,7 @@ def _leave(_number: int, _frame: FrameType | None) -> None:
 
 
 def _end_all() -> None:
-    """End the engine, its children and the supervisor, which leads the process group."""
+    """End the engine, its children and the supervisor itself, which leads the process group."""
     os.killpg(0, signal.SIGKILL)
 
 

@@ -1,1 +1,1 @@
-"""The engine `fake`: scripted answers, for tests of this project and of projects that use it."""
+"""The engine `fake`, which gives scripted answers. For tests of this project, and of projects that use Portico."""

@@ -16,9 +16,9 @@ from portico_server.models.spec import ModelSpec
 
 
 class Fake:
-    """Fake models. ``fake://`` echoes the prompt.
+    """The engine for fake models. ``fake://`` echoes the prompt.
 
-    ``fake://PATH.yaml`` or the parameter ``script`` (a path or the script itself) defines its replies.
+    ``fake://PATH.yaml``, or the parameter ``script`` (a path or the script itself), defines the replies of a model.
     """
 
     name = "fake"
@@ -38,12 +38,12 @@ class Fake:
             return ModelDescription("transcription")
         if spec.task == "image":
             return ModelDescription("image", edits=spec.parameters.get("edits") is not False)
-        # A script returns whatever its author wrote, so it needs no self-test.
+        # The author of a script determines its replies, so a self-test would say nothing about the model.
         sees = spec.parameters.get("vision") is True
         return ModelDescription("chat", script.context_length, vision=sees, answers="write")
 
     async def start(self, spec: ModelSpec, path: Path | None, site: LaunchContext) -> RunningEngine:
-        # aiohttp has been imported by now; this module is imported before it.
+        # Imported here because it imports aiohttp, which must not be loaded before a model is used.
         from portico_server.models.engines.openai_client.adapter_clients import FixedAdapterClient
         from portico_server.models.engines.openai_client.passthrough import Passthrough
         from portico_server.models.engines.openai_client.tokenizers import VllmTokenizer

@@ -1,4 +1,4 @@
-"""Speech and images of a fake model: files that contain their text."""
+"""Speech and images of a fake model. The generated files contain the text that they represent."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _KNOWN: Final = (b"RIFF", b"ID3", b"OggS", b"fLaC", b"\x1aE\xdf\xa3", b"\xff\xfb
 
 
 class FakeSpeech:
-    """The audio endpoints of a script, whose rules are matched by the spoken text or by a file's name."""
+    """The audio endpoints of a script. Its rules are matched against the spoken text, or against the name of a file."""
 
     def __init__(self, player: ScriptPlayer) -> None:
         self._player = player
@@ -54,7 +54,7 @@ class FakeSpeech:
         app.router.add_post("/v1/audio/translations", self.translate)
 
     async def speak(self, request: web.Request) -> web.StreamResponse:
-        """Return a WAV, or only its samples."""
+        """Return speech as a WAV file, or only the samples."""
         body: dict[str, Any] = await worker_http.body_of(request)
         form = body.get("response_format") or "mp3"
         if form not in ("wav", "pcm"):
@@ -104,7 +104,9 @@ class FakeSpeech:
         return response
 
     async def transcribe(self, request: web.Request) -> web.StreamResponse:
-        """Return the text spoken by a fake model, or the script's reply for the file."""
+        """Return the text that a fake model has spoken in the file, or else the script's reply to the name of the
+        file.
+        """
         return await self._write(request, translate=False)
 
     async def translate(self, request: web.Request) -> web.StreamResponse:
@@ -178,7 +180,7 @@ async def _failure(rule: ScriptedReply) -> web.Response | None:
 
 
 async def _mishap(rule: ScriptedReply, number: int) -> None:
-    """Before the word ``number``, apply the rule's pace, crash or hang."""
+    """Wait as long as the rule specifies before the word ``number``, and crash or hang if the rule says so."""
     if rule.crash == number:
         os.kill(os.getpid(), signal.SIGKILL)
     if rule.hang == number:
@@ -188,7 +190,7 @@ async def _mishap(rule: ScriptedReply, number: int) -> None:
 
 
 def _tones(words: list[str], seconds: float, voice: str) -> list[bytes]:
-    """Return 16-bit samples for each word; the pitch depends on the word and the voice."""
+    """Return 16-bit samples for each word. The pitch depends on the word and the voice."""
     count = max(1, round(seconds * SAMPLE_RATE_HZ))
     frames = []
     for word in words:
@@ -201,7 +203,7 @@ def _tones(words: list[str], seconds: float, voice: str) -> list[bytes]:
 
 
 def _head(length: int, text: str) -> bytes:
-    """Return the header for ``length`` bytes of samples, with the text as the file's comment."""
+    """Return the header of a WAV file for ``length`` bytes of samples, with the text as a comment."""
     comment = text.encode() + b"\0" * (2 - len(text.encode()) % 2)
     info = b"INFO" + b"ICMT" + struct.pack("<I", len(comment)) + comment
     chunks = [
@@ -224,7 +226,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _embedded_text(data: bytes) -> str | None:
-    """Return the text that a fake model has embedded in the file, or ``None`` for any other file."""
+    """Return the text that a fake model has embedded in a file, or ``None`` for any other file."""
     for name, part in _chunks(data):
         if name == b"LIST" and part[4:8] == b"ICMT":
             return part[12:].rstrip(b"\0").decode("utf-8", "replace")
@@ -239,7 +241,7 @@ def _seconds(data: bytes) -> float:
 
 
 def _sentences(words: list[TimedText]) -> Iterator[TimedText]:
-    """Join words into sentences, up to each full stop."""
+    """Join words into sentences, each of which ends with a full stop."""
     sentence: list[TimedText] = []
     for word in words:
         sentence.append(word)
@@ -248,8 +250,9 @@ def _sentences(words: list[TimedText]) -> Iterator[TimedText]:
             sentence = []
 
 
-# Images of a fake model: PNGs of the requested size whose colours depend on the prompt, which is embedded as
-# text. An edit also depends on the input images, of which only the first bytes are read.
+# Images of a fake model are PNGs of the requested size. Their colours depend on the prompt, which is embedded
+# as text. The colours of an edited image also depend on the input images, of which only the first bytes are
+# read.
 
 
 DEFAULT_SIZE: Final = (256, 256)
@@ -259,7 +262,8 @@ DEFAULT_SIZE: Final = (256, 256)
 class FakeImages:
     """The image endpoints of a script.
 
-    The rule for the prompt determines the duration and the errors; its content is the prompt as revised by the model.
+    The rule that matches the prompt determines the duration and the errors. The content of the rule is returned as the
+    revised prompt.
     """
 
     def __init__(self, player: ScriptPlayer) -> None:
@@ -274,7 +278,7 @@ class FakeImages:
         return await self._draw(request, await worker_http.body_of(request), [], "image_generation")
 
     async def edit(self, request: web.Request) -> web.StreamResponse:
-        """Return an edited image; the input images are sent as a form."""
+        """Return an edited image. The client sends the input images in a form."""
         fields: dict[str, Any] = {}
         images = []
         form = await request.post()
@@ -334,7 +338,7 @@ class FakeImages:
 
 
 def paint(prompt: str, width: int, height: int, images: list[bytes], number: int = 0) -> bytes:
-    """Return the PNG: a gradient from top to bottom, with a square of a third colour in the middle."""
+    """Return a PNG with a gradient from top to bottom and a square of a third colour in the middle."""
     seed = hashlib.sha256(
         orjson.dumps([prompt, number, [hashlib.sha256(image).hexdigest() for image in images]])
     )
@@ -372,7 +376,7 @@ def _size(body: Mapping[str, Any], images: list[bytes]) -> tuple[int, int]:
 
 
 async def _break(rule: ScriptedReply, number: int) -> None:
-    """Crash or hang, if the rule specifies it for this point."""
+    """Crash or hang if the rule says so for the word ``number``."""
     if rule.crash == number:
         os.kill(os.getpid(), signal.SIGKILL)
     if rule.hang == number:
@@ -388,7 +392,9 @@ async def _stream(
     facts: Mapping[str, Any],
     usage: Mapping[str, Any],
 ) -> web.StreamResponse:
-    """Stream ``partials`` events with the partial image, which is already complete, then the final event."""
+    """Stream ``partials`` events, each with the partial image, which is the complete image already, and then the final
+    event.
+    """
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
     await response.prepare(request)
     head = {"b64_json": encoded_image, "created_at": int(time.time()), **facts}

@@ -24,7 +24,7 @@ MAX_START_S = 3_600
 
 @dataclass(frozen=True, slots=True)
 class ScriptedFailure:
-    """An error returned instead of a reply. If ``type`` is empty, it is derived from ``status``."""
+    """An error that is returned instead of a reply. If ``type`` is empty, ``status`` determines it."""
 
     status: int = 500
     message: str = "Failure defined by the script."
@@ -37,12 +37,12 @@ class ScriptedFailure:
 class ScriptedReply:
     """A rule of a script.
 
-    The first rule that is not used up, and whose ``match`` is found in the last user message, answers. If ``system``
-    and ``result`` are given, they must be found as well: in the instructions, and in tool results after the last user
-    message.
+    The first rule that may still be used, and whose ``match`` is found in the last user message, determines the reply.
+    If ``system`` or ``result`` is given, it must be found too: ``system`` in the instructions, and ``result`` in the
+    tool results after the last user message.
 
-    ``delay`` is the seconds before the first word, ``interval`` the seconds between words. After ``crash`` or ``hang``
-    words, the process dies or stops responding. ``times`` is how often the rule may be used.
+    ``delay`` is the time before the first word and ``interval`` the time between words, in seconds. After ``crash`` or
+    ``hang`` words, the process dies or stops responding. ``times`` is how often the rule may be used.
     """
 
     match: str = ""
@@ -61,8 +61,8 @@ class ScriptedReply:
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """Rules in order. A request that matches no rule is echoed. ``start`` is the loading time of the model in
-    seconds.
+    """Rules in the order in which they are tried. If no rule matches a request, the request is echoed. ``start`` is
+    the loading time of the model in seconds.
     """
 
     replies: tuple[ScriptedReply, ...] = ()
@@ -74,7 +74,7 @@ class Script:
         return asdict(self)
 
     def with_limits(self, context_length: Any, dimensions: Any) -> Script:
-        """Return the script with these limits, where given, instead of its own."""
+        """Return the script with the given limits, which replace the limits in the script."""
         limits = {"context_length": context_length, "dimensions": dimensions}
         return read_script(
             {**self.to_json(), **{name: value for name, value in limits.items() if value is not None}}
@@ -82,12 +82,12 @@ class Script:
 
 
 def load_script(script_value: Any) -> Script:
-    """Load a script from a path or from parsed YAML; an empty value means no script.
+    """Load a script from a path or from parsed YAML. An empty value means an empty script.
 
     Raises `InvalidRequest` with the position of the error.
     """
     if isinstance(script_value, str) and script_value:
-        import yaml  # needed only for a script in a file
+        import yaml  # needed only if the script is in a file
 
         path = Path(script_value).expanduser()
         try:
@@ -104,7 +104,7 @@ def load_script(script_value: Any) -> Script:
 
 
 def read_script(value: Any) -> Script:
-    """Parse a script from plain objects. Raise `InvalidRequest` with the position of the error."""
+    """Parse a script from objects parsed from YAML or JSON. Raise `InvalidRequest` with the position of the error."""
     known_fields = _fields(value, Script, "script")
     replies = known_fields.pop("replies", None) or []
     if not isinstance(replies, list | tuple):
@@ -163,15 +163,15 @@ def _fields(value: Any, cls: type[Any], path: str) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class ScriptPlayer:
-    """Steps through a script, and decides which rule answers."""
+    """Plays a script: decides which rule answers a request, and counts how often each rule was used."""
 
     script: Script
     _use_counts: dict[int, int] = field(default_factory=dict)
 
     def next(self, prompt: str, system: str = "", results: str = "") -> ScriptedReply:
-        """Return the rule for the last user message, with a single text as its content.
+        """Return the rule for the last user message. If the rule has several texts, its content is the next of them.
 
-        ``results`` are the tool results since that message.
+        ``results`` are the tool results since the last user message.
         """
         for index, rule in enumerate(self.script.replies):
             use_count = self._use_counts.get(index, 0)
@@ -200,7 +200,7 @@ def _search(pattern: str, text: str) -> re.Match[str] | None:
 
 
 def _expand(match: re.Match[str], text: str) -> str:
-    """Replace ``\\1`` and ``\\g<name>`` in the text by the groups that the rule matched."""
+    """Replace ``\\1`` and ``\\g<name>`` in the text with the groups that the pattern of the rule matched."""
     try:
         return match.expand(text) if "\\" in text else text
     except (re.error, IndexError):
@@ -217,15 +217,15 @@ def _deep(match: re.Match[str], value: Any) -> Any:
     return value
 
 
-# A fake model imitates a real one: words are tokens, JSON is the smallest that fits a schema, vectors are
-# hashes.
+# How a fake model imitates a real model: words are tokens, JSON answers are the smallest that fit the schema,
+# and vectors are hashes.
 
 
 _WORD = re.compile(r"\s*\S+\s*$|\s*\S+|\s+")
 
 
 def split_words(text: str) -> list[str]:
-    """Split the text into pieces that represent tokens; joining them restores the text."""
+    """Split a text into pieces that represent tokens. Joining the pieces restores the text."""
     return _WORD.findall(text)
 
 
@@ -239,7 +239,7 @@ def count_common_words(query: str, texts: Sequence[str]) -> list[float]:
 
 @dataclass(frozen=True, slots=True)
 class FakeChoice:
-    """One choice of an answer. ``stopped_by`` is the stop sequence that ended it, as reported by vLLM."""
+    """One choice of an answer. ``stopped_by`` is the stop sequence that ended the choice, which vLLM reports."""
 
     index: int
     pieces: list[str]
@@ -273,7 +273,9 @@ class FakeChoice:
 
 
 def choose_reply(rule: ScriptedReply, body: Mapping[str, Any], index: int, *, chat: bool) -> FakeChoice:
-    """Apply the rule to the request, honouring tools, schemas, stops and limits as a real model would."""
+    """Apply the rule to a request. Tools, schemas, stop sequences and limits have the same effect as on a real
+    model.
+    """
     calls = [_tool_call(call["name"], call["arguments"]) for call in rule.tool_calls] if chat else []
     text = rule.content[0] if rule.content else ""
     if not calls and chat:
@@ -328,7 +330,7 @@ def _is_json(text: str) -> bool:
 
 
 def schema_example(schema: Mapping[str, Any]) -> Any:
-    """Return a small value that fits the schema, considering types, enums and required properties."""
+    """Return a small value that fits a JSON schema. Types, enums and required properties are considered."""
     if "const" in schema:
         return schema["const"]
     if schema.get("enum"):
@@ -356,9 +358,9 @@ def fake_logprobs(pieces: Sequence[str]) -> dict[str, Any]:
 
 
 def fake_vector(text: str, dimensions: int) -> bytes:
-    """Return a unit vector that is equal for equal texts; texts with common words are near each other.
+    """Return a unit vector that depends only on the text. Texts with common words have vectors near each other.
 
-    Little-endian float32.
+    The numbers are little-endian float32.
     """
     sums = [0.0] * dimensions
     for word in re.findall(r"\w+", text.lower()) or [text]:
@@ -401,7 +403,7 @@ def prompt_text(messages: Sequence[Mapping[str, Any]]) -> str:
 
 
 def text_of(content: Any) -> str:
-    """Return the text of a message's content, in any format."""
+    """Return the text of a message's content, which may be a text or a list of parts."""
     if isinstance(content, list):
         return "".join(str(part.get("text", "")) for part in content if isinstance(part, Mapping))
     return content if isinstance(content, str) else ""

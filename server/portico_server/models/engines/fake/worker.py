@@ -1,6 +1,6 @@
 """The process of a fake model.
 
-Standalone, for benchmarks: ``python -m portico_server.models.engines.fake.worker --port 9000``.
+It can also run without a daemon, for benchmarks: ``python -m portico_server.models.engines.fake.worker --port 9000``.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ START_LOG_LINES = 10
 
 
 class FakeServer:
-    """OpenAI's endpoints for one script, and for those of ``adapters``, which are selected by name."""
+    """OpenAI's endpoints for one script, and for the scripts of ``adapters``, which a request selects by name."""
 
     def __init__(self, script: Script, adapters: Mapping[str, Script] | None = None) -> None:
         self._script = script
@@ -185,7 +185,7 @@ class FakeServer:
         )
 
     async def detokenize(self, request: web.Request) -> web.StreamResponse:
-        """Return the text of tokens that the model has issued before."""
+        """Return the text of tokens that the model has returned before."""
         body: dict[str, Any] = await worker_http.body_of(request)
         ids: list[Any] = body.get("tokens") or []
         unknown = next((number for number in ids if number not in self._words), None)
@@ -195,7 +195,7 @@ class FakeServer:
 
 
 class _Envelope:
-    """The common fields of every answer and every chunk of one call."""
+    """The fields that all answers and chunks of one call have in common."""
 
     def __init__(self, chat: bool, model: str) -> None:
         self.chat = chat
@@ -236,7 +236,7 @@ def _stop_reason(choice: FakeChoice) -> dict[str, str]:
 
 
 async def _paced(rule: ScriptedReply, pieces: list[str]) -> AsyncIterator[str]:
-    """Yield the pieces at the rule's pace, until it crashes or hangs."""
+    """Yield the pieces at the pace of the rule, until the rule makes the process crash or hang."""
     for number, piece in enumerate([*pieces, ""]):
         if rule.crash == number:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -249,7 +249,7 @@ async def _paced(rule: ScriptedReply, pieces: list[str]) -> AsyncIterator[str]:
 
 
 def _load(seconds: float) -> None:
-    """Imitate the loading time of a large model, and its log lines."""
+    """Imitate the loading time of a large model, and write log lines as it would."""
     for step in range(1, START_LOG_LINES + 1) if seconds else ():
         time.sleep(seconds / START_LOG_LINES)
         percent = 100 * step // START_LOG_LINES
@@ -257,7 +257,7 @@ def _load(seconds: float) -> None:
 
 
 def main() -> None:
-    """Run as a child of the daemon without arguments, or standalone with ``--port``."""
+    """Run as a child of the daemon if called without arguments, or standalone with ``--port``."""
     parser = argparse.ArgumentParser(prog="python -m portico_server.models.engines.fake.worker")
     parser.add_argument("--port", type=int, help="serve standalone on this port of 127.0.0.1, without a key")
     parser.add_argument("--script", default="", help="a YAML script")

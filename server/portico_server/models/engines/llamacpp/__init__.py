@@ -1,1 +1,3 @@
-"""The engine `llamacpp`: the embedded default, the llama.cpp server of the xllamacpp wheel in a child process."""
+"""The engine `llamacpp`, which is installed by default: the llama.cpp server of the xllamacpp wheel, in a child
+process.
+"""

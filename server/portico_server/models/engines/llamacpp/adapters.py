@@ -1,4 +1,6 @@
-"""Adapters on llama.cpp, which are loaded with the model and scaled by each call, and the progress of loading."""
+"""Adapters on llama.cpp, which are loaded with the model and whose scales are set by each call. Also reports the
+progress of loading.
+"""
 
 from __future__ import annotations
 
@@ -20,19 +22,20 @@ from portico_server.models.protocol import LaunchContext
 from portico_server.models.server_process import ServerProcess, WatchStart
 from portico_server.models.spec import ModelSpec
 
-# Measures how far llama.cpp has loaded a model, as visible to the system. Its Python package has no callback
-# for the progress, and its log does not report it. But the files are memory-mapped and read sequentially, and
-# on Linux, the parts already read count as shared memory of the process.
+# The progress of loading is measured from outside. llama.cpp's Python package has no callback for it, and the
+# log does not report it. But llama.cpp memory-maps the files and reads them sequentially, and on Linux, the
+# parts already read count as shared memory of the process.
 
 
 POLL_INTERVAL_S = 0.2
-"""Interval between measurements in seconds."""
+"""Interval between measurements of the progress, in seconds."""
 
 
 def report_load_progress(files: Iterable[str], report: ReportStage | None) -> WatchStart | None:
-    """Report the stage ``load`` in percent of the bytes of ``files``, then ``warm-up`` once all of them are read.
+    """Report the stage ``load``, in percent of the bytes of ``files``, then the stage ``warm-up`` once all bytes are
+    read.
 
-    Libraries, some ten MB, are counted too, so the percentage of a small model is slightly too high.
+    About ten MB of libraries are counted too, so the percentage of a small model is slightly too high.
     """
     if report is None:
         return None
@@ -48,7 +51,7 @@ def report_load_progress(files: Iterable[str], report: ReportStage | None) -> Wa
                 return
             if percent:
                 report("load", percent)
-            # The system sends no notification of memory reads.
+            # The system does not report when memory has been read.
             await asyncio.sleep(POLL_INTERVAL_S)
 
     return watch
@@ -59,8 +62,8 @@ def _size(paths: Iterable[Path]) -> int:
 
 
 def shared_bytes(pid: int) -> int | None:
-    """Return the bytes of files and shared memory in a process's memory, or ``None`` if unavailable or the process has
-    ended.
+    """Return how many bytes of files and of shared memory are in a process's memory. Return ``None`` if the number is
+    not available or the process has ended.
     """
     import psutil  # slow to import, and not needed at startup
 
@@ -76,21 +79,20 @@ logger = logging.getLogger(__name__)
 WORKER_MODULE = "portico_server.models.engines.llamacpp.worker"
 
 TRIAL_CONTEXT_TOKENS = 256
-"""Context length in tokens of a process that must only prove that it starts."""
+"""Context length, in tokens, of a process that only tests whether the model starts with an adapter."""
 
 
 async def start_with(
     config: Mapping[str, Any], path: Path, name: str, site: LaunchContext
 ) -> tuple[ServerProcess, list[AdapterScale]]:
-    """Start the worker, and return it with the site's adapters that it has loaded.
+    """Start the worker. Return it with those of the site's adapters that it has loaded.
 
-    An adapter that llama.cpp rejects must not prevent the model from starting. Raises `PorticoError`.
+    If llama.cpp rejects an adapter, the model starts without it. Raises `PorticoError`.
     """
     usable = await pools.MODELS.run(_usable, name, path, site.adapters)
     if usable:
-        # llama.cpp reuses a cached prompt without checking the adapter with which it was read, so a base
-        # model would answer from an adapter's cache. Slots are cleared when the adapter changes, but this
-        # cache is not.
+        # llama.cpp reuses a cached prompt without checking which adapter read it, so the base model could
+        # answer from an adapter's cache. llama.cpp clears slots when the adapter changes, but not this cache.
         with_them = {
             **config,
             "plan": {**config["plan"], "prompts_mb": 0},
@@ -122,7 +124,7 @@ async def try_adapters(spec: ModelSpec, path: Path, adapter: AdapterScale, site:
         "name": spec.name,
         "plan": asdict(plan),
         "adapters": [str(new_path)],
-        "warmup": False,  # it would read all the weights
+        "warmup": False,  # a warm-up would read all the weights
     }
     try:
         child = await _start(config, spec.name, site)
@@ -139,8 +141,8 @@ async def try_adapters(spec: ModelSpec, path: Path, adapter: AdapterScale, site:
 def adapter_scales(
     loaded_adapter_scales: Sequence[AdapterScale], adapter_scale: AdapterScale | None
 ) -> dict[str, Any]:
-    """Return the adapter options of a call: the scale of every loaded adapter, because the engine keeps unspecified
-    scales.
+    """Return the adapter options of a call. They set the scale of every loaded adapter, because the engine keeps
+    scales that are not set.
 
     Raises `ValueError` if the requested adapter is not loaded.
     """
@@ -170,7 +172,7 @@ def adapter_scales(
 
 
 def is_same_file(adapter_scale: AdapterScale, other: AdapterScale) -> bool:
-    """Return whether both are the same adapter, regardless of scale."""
+    """Return whether both are the same adapter. Their scales may differ."""
     return (adapter_scale.name, adapter_scale.path) == (other.name, other.path)
 
 
@@ -187,7 +189,7 @@ async def _start(config: Mapping[str, Any], name: str, site: LaunchContext) -> S
 
 
 def _usable(name: str, path: Path, adapters: Sequence[AdapterScale]) -> list[tuple[AdapterScale, Path]]:
-    """Return each adapter with the file that llama.cpp loads for it. Blocks."""
+    """Return each adapter with the file that llama.cpp loads for the adapter. Blocks."""
     usable_adapters: list[tuple[AdapterScale, Path]] = []
     base = GgufBase.read(path) if adapters else None
     for adapter in adapters:

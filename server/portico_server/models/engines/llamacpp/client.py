@@ -30,21 +30,21 @@ from portico_server.models.protocol import ModelDescription
 from portico_server.models.server_process import ServerProcess
 from portico_server.models.transport import CONNECTION_ERRORS, EngineTransport, deadline_exceeded
 
-# Assigns slots to calls. Pure except for waiting. llama.cpp fills each step with the prompts of its slots in
-# the order of their numbers, so a prompt in a lower slot goes first, whatever its length. It also cannot know
-# that a prompt that is read in parts continues in the same slot.
+# Assigns slots to calls. Pure, except that calls wait. In each step, llama.cpp reads the prompts of its slots
+# in the order of the slot numbers, so a prompt in a lower slot is read first, whatever its length. llama.cpp
+# also cannot know that a prompt that arrives in parts must continue in the same slot.
 
 
 MIN_COMMON_SHARE = 0.1
-"""Minimum share of a prompt that a slot must already hold to count as related."""
+"""Minimum share of a call's prompt that a slot must already contain for the slot to count as related."""
 
 
 @dataclass(slots=True)
 class Slot:
     """A slot of llama.cpp and its contents.
 
-    ``text`` is the prompt of its last call, ``tokens`` are the known tokens of that text, and ``generated`` is the
-    number of tokens after them.
+    ``text`` is the prompt of the slot's last call, ``tokens`` are the tokens of this text if they are known, and
+    ``generated`` is the number of tokens that follow them.
     """
 
     number: int
@@ -54,25 +54,25 @@ class Slot:
     generated: int = 0
     busy: bool = False
     reading: bool = False
-    """True if a long prompt is being read in the slot."""
+    """True while a long prompt is being read into the slot."""
     last_used: int = 0
     unrelated: bool = True
-    """True if the slot held little or nothing of its call's prompt when the call arrived."""
+    """True if the slot contained little or nothing of its call's prompt when the call arrived."""
     unread: int = 0
-    """Counted or estimated number of tokens of its call's prompt that the slot does not hold."""
+    """Number of tokens of the call's prompt that the slot does not contain, counted or estimated."""
     body: Mapping[str, Any] | None = None
     """The last call of the slot."""
 
     def count_known(self, tokens: Sequence[int]) -> int:
-        """Return how many of ``tokens`` the slot already holds, as far as known."""
+        """Return how many of ``tokens`` the slot already contains, as far as is known."""
         common = common_length(self.tokens, tokens)
         return common + self.generated if 0 < common == len(self.tokens) else common
 
 
 @dataclass(frozen=True, slots=True)
 class CallPrompt:
-    """The identity of a prompt: a text whose beginning is equal for equal beginnings, and options that change its
-    reading.
+    """What determines whether two calls share the beginning of their prompts: a text that begins equally for prompts
+    that begin equally, and the options that change how the prompt is read.
     """
 
     text: bytes
@@ -81,7 +81,7 @@ class CallPrompt:
 
     @classmethod
     def of(cls, body: Mapping[str, Any], long_tokens: int) -> CallPrompt:
-        """Return the prompt of a call, which is ``long`` if it may have more than ``long_tokens``."""
+        """Return the prompt of a call. It is ``long`` if it may have more than ``long_tokens`` tokens."""
         prompt = body.get("prompt")
         if isinstance(prompt, list):
             return cls(array("q", prompt).tobytes(), body.get("lora"), len(prompt) > long_tokens)
@@ -99,10 +99,11 @@ class CallPrompt:
 
 @dataclass(slots=True)
 class SlotQueue:
-    """A queue that gives each call its own slot until the call ends; other calls wait in order of arrival.
+    """Gives each call a slot of its own until the call ends. Other calls wait in the order in which they arrived.
 
-    A call gets the slot that already contains most of its prompt. If no slot does, a short prompt gets the lowest free
-    slot and a long prompt the highest. While long prompts are being read, they leave one slot to other calls.
+    A call gets the slot that already contains most of its prompt. If no slot is related, a short prompt gets the
+    lowest free slot, and a long prompt the highest. While long prompts are being read, one slot stays available for
+    other calls.
     """
 
     slots: Sequence[Slot]
@@ -110,7 +111,7 @@ class SlotQueue:
     _uses: int = 0
 
     async def take(self, prompt: CallPrompt) -> Slot:
-        """Return a slot; the caller must `release` it."""
+        """Wait for a slot and return it. The caller must `release` the slot."""
         waiter: asyncio.Future[Slot] = asyncio.get_running_loop().create_future()
         self._waiting_prompts[waiter] = prompt
         self._grant()
@@ -127,7 +128,7 @@ class SlotQueue:
         self._grant()
 
     def end_reading(self, slot: Slot) -> None:
-        """Record that the slot's long prompt has been read."""
+        """Record that the long prompt in the slot has been read."""
         slot.reading = False
         self._grant()
 
@@ -162,24 +163,26 @@ class SlotQueue:
         return empty[-1] if prompt.long else empty[0]
 
 
-# Prompts are read in parts if they are long, and all of them together only in amounts that let the tokens of
-# other calls through in between.
+# Long prompts are read in parts. Together, the prompts being read are limited so that other calls still
+# receive their tokens in between.
 
 
 STEP_S = 0.5
 """Target duration of one llama.cpp step, in seconds."""
 
 MIN_STEP_TOKENS, MAX_STEP_TOKENS = 64, 2048
-"""Minimum and maximum tokens of one step: fewer tokens cost speed, and more bring none."""
+"""Minimum and maximum number of tokens read in one step. Smaller steps are slower per token, and larger steps are not
+faster.
+"""
 
 LONG_STEPS = 2
-"""Number of steps above which a prompt is read in parts."""
+"""Number of steps above which a prompt counts as long and is read in parts."""
 
 BYTES_PER_TOKEN = 3
-"""Minimum bytes of text per token, for prompts whose tokens are not counted."""
+"""Minimum number of bytes of text per token, used to estimate the tokens of prompts that are not counted."""
 
 MAX_PASSED_COUNT = 3
-"""Maximum number of shorter prompts that can be read before a prompt that arrived earlier."""
+"""Maximum number of shorter prompts that may be read before a prompt that arrived earlier."""
 
 
 @dataclass(slots=True, eq=False)
@@ -192,11 +195,12 @@ class _Waiting:
 
 
 class ReadingBudget:
-    """Number of prompt tokens that this machine reads in `STEP_S` with this model, estimated from the latest parts.
+    """The number of prompt tokens that this machine reads in `STEP_S` with this model, estimated from the parts read
+    last.
 
-    llama.cpp reads the pending tokens of all slots in one step, and no call gets a token before that step ends.
-    Callers therefore reserve tokens before they read. Short prompts come first, unless a prompt has been passed too
-    often.
+    llama.cpp reads the pending tokens of all slots in one step, and no call receives a token before the step ends.
+    Callers therefore reserve tokens before llama.cpp reads them. Short prompts are read first, unless too many prompts
+    have already passed a longer one.
     """
 
     def __init__(self) -> None:
@@ -221,7 +225,7 @@ class ReadingBudget:
 
     @asynccontextmanager
     async def reserved(self, tokens: int, deadline: float | None) -> AsyncIterator[None]:
-        """Reserve ``tokens`` for reading inside the context. Raise `TimeoutError` at the deadline."""
+        """Reserve ``tokens`` for reading within the context. Raise `TimeoutError` at the deadline."""
         waiter = _Waiting(tokens, asyncio.get_running_loop().create_future())
         self._waiters.append(waiter)
         self._grant()
@@ -250,10 +254,10 @@ class ReadingBudget:
 
 
 class LlamaCppClient(ChoiceStreamClient):
-    """An `EngineClient` that `AttachesAdapters`: the engine loaded ``adapters`` when it started.
+    """An `EngineClient` that `AttachesAdapters`. The engine loaded ``adapters`` when it started.
 
-    ``slots`` is the number of calls that llama.cpp answers at a time. ``continues`` means that a prompt can be read in
-    parts. ``prompts`` are prompts that an earlier process has read.
+    ``slots`` is the number of calls that llama.cpp answers at the same time. ``continues`` means that a prompt can be
+    read in parts. ``prompts`` are prompts that an earlier process has read.
     """
 
     def __init__(
@@ -296,7 +300,7 @@ class LlamaCppClient(ChoiceStreamClient):
             if not prompt.long:
                 slot.tokens, slot.generated = (), 0
             self._slots.end_reading(slot)
-            # llama.cpp responds only after it has read the whole prompt.
+            # llama.cpp responds only once it has read the whole prompt.
             async with self._budget.reserved(slot.unread, deadline):
                 frames = await super().open(operation, {**body, "id_slot": slot.number}, deadline)
         except BaseException as error:
@@ -307,9 +311,10 @@ class LlamaCppClient(ChoiceStreamClient):
         return SlotFrames(self._count(frames, slot, cached_tokens), lambda: self._slots.release(slot))
 
     async def _read_ahead(self, slot: Slot, body: dict[str, Any], deadline: float | None) -> int | None:
-        """Have llama.cpp read all but the last part of a long prompt; return how many of its tokens were cached.
+        """Let llama.cpp read a long prompt except its last part. Return how many tokens of the prompt were cached.
 
-        Return ``None`` if the call should be made unchanged: nothing can be read ahead, or the call will be refused.
+        Return ``None`` if the call should be made unchanged, because nothing can be read ahead or the call will be
+        refused.
         """
         if not self._continues:
             return None

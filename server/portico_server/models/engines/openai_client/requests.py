@@ -124,12 +124,12 @@ def _echo(prompt: Any, body: Mapping[str, Any]) -> str:
 
 
 def schema_of(body: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the JSON schema that the whole answer must fit, if there is one."""
+    """Return the JSON schema that the whole answer must match, or ``None`` if the request does not set one."""
     response_format = body.get("response_format")
     if not isinstance(response_format, Mapping) or response_format.get("type") in (None, "text"):
         return None
     if response_format["type"] == "json_object":
-        # The engine's own json_object allows a model to begin with prose.
+        # The engine's own json_object mode allows prose before the object.
         return {"type": "object"}
     if response_format["type"] == "json_schema":
         inner = response_format.get("json_schema")
@@ -158,14 +158,14 @@ def check_alternatives(body: Mapping[str, Any], model: str, max_alternatives: in
             raise InvalidRequest(
                 f"The schema of '{param}' has {count:,} alternatives: values of enums, branches and optional "
                 f"properties. '{model}' supports at most {max_alternatives:,} without delaying other calls. "
-                "Send fewer, or choose a model on another engine.",
+                "Send a schema with fewer alternatives, or choose a model on another engine.",
                 code="schema_too_large",
                 param=param,
             )
 
 
 def _with_arguments(tool: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a tool whose function declares its arguments."""
+    """Return the tool with a schema for its function's arguments, added if the caller sent none."""
     function = tool.get("function")
     if not isinstance(function, Mapping):
         return tool
@@ -180,13 +180,13 @@ def _copy_of(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _seeded(request: dict[str, Any], index: int) -> dict[str, Any]:
-    """Return the request for the choice ``index``: a fixed seed must not make all choices the same."""
+    """Return the request for the choice ``index``, with a different seed for each choice if the caller fixed one."""
     seed = request.get("seed")
     return {**request, "seed": (seed + index) % 2**32} if isinstance(seed, int) else dict(request)
 
 
 def _prompts(prompt: Any) -> Sequence[Any]:
-    """Return one or several prompts, each a text or a list of the model's own token ids."""
+    """Return the prompts, each a text or a list of the model's own token ids."""
     if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int):
         return prompt
     if prompt is None or prompt == []:
@@ -195,7 +195,7 @@ def _prompts(prompt: Any) -> Sequence[Any]:
 
 
 def _message(message: Mapping[str, Any], path: str, *, sees: bool) -> dict[str, Any]:
-    """Return a message with plain text, or with parts if it has images, in a role that every template supports."""
+    """Return the message with plain text (or parts, if it has images) and a role that every template supports."""
     result = {name: value for name, value in message.items() if value is not None}
     if result.get("role") == "developer":
         result["role"] = "system"
@@ -216,13 +216,13 @@ def _is_image(part: Any) -> bool:
 
 
 def _image(part: Mapping[str, Any], path: str) -> Mapping[str, Any]:
-    """Return the part if it contains the image itself: the engine would fetch a URL from any host that it can reach."""
+    """Return the image part. Raise `InvalidRequest` for a URL: the engine would fetch it from any reachable host."""
     image = part.get("image_url")
     url = image.get("url") if isinstance(image, Mapping) else image
     if isinstance(url, str) and url.startswith("data:image/"):
         return part
     raise InvalidRequest(
-        f"The images of '{path}' must be in the message itself, as URLs that begin with data:image/. This "
+        f"The images of '{path}' must be embedded in the message, as URLs that begin with data:image/. This "
         "model does not fetch images.",
         code="unsupported_content",
         param=f"{path}.content",
@@ -238,7 +238,7 @@ def _text(content: Any, path: str) -> str:
         if kind not in ("text", "refusal", "input_text", "output_text"):
             raise InvalidRequest(
                 f"This model reads only text; '{path}.content[{index}]' has the type '{kind}'. Choose a "
-                "model that supports it, or leave it out.",
+                "model that supports this type, or leave out this part.",
                 code="unsupported_content",
                 param=f"{path}.content[{index}]",
             )
@@ -247,7 +247,7 @@ def _text(content: Any, path: str) -> str:
 
 
 def _without_tools(message: dict[str, Any]) -> dict[str, Any]:
-    """Return calls and their results as text, for a template that would silently drop them."""
+    """Return the message with its tool calls or tool result as text, for templates that silently drop them."""
     calls = message.get("tool_calls")
     if calls:
         functions = [call["function"] for call in calls if isinstance(call.get("function"), Mapping)]

@@ -1,4 +1,4 @@
-"""Counts the tokens of texts with the engine's own server. Imports aiohttp."""
+"""Counts tokens through the engine's own server. Imports aiohttp."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from portico_server.models.transport import (
 
 
 class HttpTokenizer:
-    """A tokenizer that posts JSON to a child's own endpoints, which are not OpenAI's.
+    """A tokenizer that posts JSON to an engine process's own endpoints, which are not part of OpenAI's API.
 
-    ``longest`` is the maximum number of tokens of one call.
+    ``longest`` is the maximum number of tokens in one call.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class HttpTokenizer:
 
 
 class VllmTokenizer(HttpTokenizer):
-    """A tokenizer that uses vLLM's ``/tokenize`` and ``/detokenize``, whose format Portico's own endpoints share."""
+    """A tokenizer that uses vLLM's ``/tokenize`` and ``/detokenize``. Portico's own endpoints use the same format."""
 
     async def tokenize(self, request: Tokenize, deadline: float | None) -> TokenizedText:
         body: dict[str, Any] = {"model": self._name, "return_token_strs": request.texts}

@@ -40,7 +40,9 @@ STATUSES: Mapping[str, int] = {
 
 
 def completion_of(message: Mapping[str, Any], usage: Usage) -> dict[str, Any]:
-    """Return a whole message as a ``chat.completion``. Raise `EngineFailed` if it is not a message."""
+    """Return a complete Anthropic message as a ``chat.completion``. Raise `EngineFailed` if ``message`` is not
+    valid.
+    """
     if message.get("type") != "message" or not isinstance(message.get("content"), list):
         raise EngineFailed("The provider returned something other than a message.")
     text: list[str] = []
@@ -78,7 +80,7 @@ def completion_of(message: Mapping[str, Any], usage: Usage) -> dict[str, Any]:
 
 
 def usage_of(usage_fields: Any) -> Usage:
-    """Return Anthropic's counts as our usage: tokens read from or written to their cache are part of the prompt."""
+    """Convert Anthropic's token counts; tokens read from or written to Anthropic's cache count as prompt tokens."""
     counts = {key: value for key, value in (usage_fields or {}).items() if isinstance(value, int)}
     cached_tokens = counts.get("cache_read_input_tokens", 0)
     prompt = counts.get("input_tokens", 0) + cached_tokens + counts.get("cache_creation_input_tokens", 0)
@@ -124,7 +126,7 @@ class CompletionStream:
             case "content_block_delta":
                 return self._delta(event.get("delta") or {})
             case "content_block_stop":
-                # A tool call without arguments sends none, but clients must still be able to parse an object.
+                # Anthropic sends no arguments for a call that has none, but clients expect a JSON object.
                 return self._arguments("{}") if self._silent else b""
             case "message_delta":
                 self._counts |= event.get("usage") or {}
@@ -177,7 +179,7 @@ class CompletionStream:
 
 
 def error_of_event(event: Mapping[str, Any], name: str) -> PorticoError:
-    """Return ``{"type": "error", "error": {"type", "message"}}`` as one of our errors."""
+    """Convert an Anthropic error event, ``{"type": "error", "error": {"type", "message"}}``, to a `PorticoError`."""
     kind = (event.get("error") or {}).get("type")
     return error_from_json(STATUSES.get(kind or "", 500), event, name)
 

@@ -66,7 +66,7 @@ class AnthropicClient:
         return relay_response
 
     def _message(self, data: bytes) -> dict[str, Any]:
-        """Return a whole answer. Raise `PorticoError` if it is not a message."""
+        """Parse a complete answer. Raise `PorticoError` if ``data`` is not a message."""
         try:
             message = orjson.loads(data)
         except orjson.JSONDecodeError:

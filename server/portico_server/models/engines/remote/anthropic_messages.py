@@ -1,4 +1,4 @@
-"""OpenAI chat requests as requests of Anthropic's Messages API, and its answers in OpenAI's format."""
+"""Translates OpenAI chat requests into requests of Anthropic's Messages API. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DEFAULT_MAX_TOKENS = 8192
 _UNTRANSLATED = frozenset({"logprobs", "top_logprobs", "logit_bias", "modalities", "audio", "prediction"})
 
 _SAME = ("temperature", "top_p", "top_k", "stream", "thinking", "output_config", "cache_control")
-"""Fields with the same name in both APIs, including Anthropic's own fields."""
+"""Fields that are passed on unchanged: shared by both APIs, or Anthropic's own."""
 
 _JSON_OBJECT = "Answer with one JSON object and nothing else."
 
@@ -23,7 +23,10 @@ Block = dict[str, Any]
 
 
 def request_of(body: Mapping[str, Any], model: str, max_tokens: int = DEFAULT_MAX_TOKENS) -> dict[str, Any]:
-    """Return the request. Raise `InvalidRequest` with the field for anything that the Messages API cannot do."""
+    """Return the Messages API request for an OpenAI chat request.
+
+    Raise `InvalidRequest` that names the field for anything that the Messages API cannot do.
+    """
     for key in sorted(_UNTRANSLATED & body.keys()):
         if body[key]:
             raise _cannot(key)

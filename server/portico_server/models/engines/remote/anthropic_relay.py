@@ -20,14 +20,14 @@ BETA_HEADER = "anthropic-beta"
 
 
 def body_of(original: OriginalRequest, model: str) -> dict[str, Any]:
-    """Return the request with the provider's name of the model."""
+    """Return the request body with the provider's name for the model."""
     return {**original.body, "model": model}
 
 
 def headers_of(original: OriginalRequest, own_headers: Mapping[str, str]) -> dict[str, str]:
     """Return the headers of a call: ``own_headers``, and the caller's headers that describe the form of the request.
 
-    The betas of both are combined.
+    If both contain ``anthropic-beta``, their values are combined.
     """
     headers = {**own_headers, **original.headers}
     configured_beta = next((value for name, value in own_headers.items() if name.lower() == BETA_HEADER), "")
@@ -39,7 +39,7 @@ def headers_of(original: OriginalRequest, own_headers: Mapping[str, str]) -> dic
 
 
 class AnthropicUsage:
-    """An observer of a relayed stream: its token counts, its end, and any error in it."""
+    """An observer of a relayed stream. It records token counts and the end of the message, and reports errors."""
 
     def __init__(self, name: str) -> None:
         self.ended = False
@@ -66,7 +66,9 @@ class AnthropicUsage:
 
     def _event(self, data: bytes) -> PorticoError | None:
         event: Any = None
-        with contextlib.suppress(orjson.JSONDecodeError):  # the reader of the frame reports it
+        with contextlib.suppress(
+            orjson.JSONDecodeError
+        ):  # the client that parses the frame reports the invalid JSON
             event = orjson.loads(data)
         if not isinstance(event, dict):
             return None
@@ -74,7 +76,7 @@ class AnthropicUsage:
             case "message_start":
                 self._counts |= (event.get("message") or {}).get("usage") or {}
             case "message_delta":
-                # Counts are totals; a null count is unchanged.
+                # Each event contains totals; null means that a count has not changed.
                 usage = event.get("usage") or {}
                 self._counts |= {key: value for key, value in usage.items() if value is not None}
             case "message_stop":

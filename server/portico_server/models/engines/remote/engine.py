@@ -31,7 +31,7 @@ from portico_server.models.spec import ModelSpec, Task
 class Remote:
     """An engine for ``http(s)://HOST/v1#MODEL`` or ``remote://PROVIDER/MODEL``.
 
-    Parameters: see `portico_server.models.engines.remote.engine`.
+    Parameters: see `portico_server.models.engines.remote.target`.
     """
 
     name = "remote"
@@ -51,7 +51,7 @@ class Remote:
             raise InvalidRequest(f"This provider does not support {WORK[task]}.", param="task")
         if task == "embedding" and target.fallback:
             raise InvalidRequest(
-                f"'{spec.name}' creates embeddings, and vectors of another model cannot replace them: leave "
+                f"'{spec.name}' creates embeddings, and another model's vectors cannot replace them: leave "
                 "out 'fallback'.",
                 param="parameters.fallback",
             )
@@ -113,7 +113,7 @@ def _missing_key(spec: ModelSpec, target: RemoteTarget) -> str:
 
 
 def _client(name: str, target: RemoteTarget, site: LaunchContext) -> EngineClient:
-    # aiohttp is imported by now; this module is imported before it.
+    # Imported in the function, so that importing this module does not load aiohttp.
     from portico_server.http.client import failure_reason
     from portico_server.models.engines.openai_client.passthrough import Passthrough
     from portico_server.models.engines.openai_client.quirks_client import QuirksClient

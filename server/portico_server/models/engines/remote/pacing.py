@@ -21,7 +21,7 @@ MINUTE_S = 60.0
 class PacedClient:
     """An `EngineClient` in front of another client. Callers wait for their turn in order of arrival.
 
-    ``requests`` and ``tokens`` are limits per minute, ``None`` for no limit; ``patience`` is the longest wait in
+    ``requests`` and ``tokens`` are limits per minute, ``None`` for no limit; ``max_wait_s`` is the longest wait in
     seconds.
     """
 
@@ -62,16 +62,16 @@ class PacedClient:
         if wait > remaining_s:
             self._give_back(tokens)
             raise TooMany(
-                f"'{self._name}' is called more often than its limit for this provider allows; the next call "
-                f"is possible in {wait:.0f} s, which is longer than the {max(0.0, remaining_s):.0f} s that a "
-                "call waits. Try again later, or set 'requests_per_minute' and 'tokens_per_minute' of the "
-                "model to the provider's real limits.",
+                f"'{self._name}' has reached its rate limit for this provider; the next call is possible in "
+                f"{wait:.0f} s, which is longer than the {max(0.0, remaining_s):.0f} s that a call may wait. "
+                "Try again later, or set the model's 'requests_per_minute' and 'tokens_per_minute' to the "
+                "provider's real limits.",
                 code="provider_limit",
                 retry_after=wait,
             )
         if wait:
             try:
-                await asyncio.sleep(wait)  # the wait is for time itself
+                await asyncio.sleep(wait)  # only time refills the buckets; no event can be awaited
             except BaseException:
                 self._give_back(tokens)
                 raise
@@ -83,7 +83,7 @@ class PacedClient:
         now = asyncio.get_running_loop().time()
         bucket.take(
             min(amount, bucket.size), now
-        )  # a call above the limit per minute waits for a full bucket
+        )  # a call larger than the limit per minute waits for a full bucket
         return bucket.wait(0, now)
 
     def _give_back(self, tokens: int) -> None:
@@ -97,6 +97,6 @@ class PacedClient:
 
 
 def reserved_tokens(body: Mapping[str, Any]) -> int:
-    """Return the maximum tokens of a call: its texts, and the limit of the answer."""
+    """Return the most tokens that a call can use: an estimate for its texts, plus the limit of the answer."""
     max_tokens = body.get("max_completion_tokens") or body.get("max_tokens") or 0
     return estimate_tokens(body) + (max_tokens if isinstance(max_tokens, int) else 0)

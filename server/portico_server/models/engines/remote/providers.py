@@ -1,7 +1,7 @@
 """Well-known providers, as data: their addresses, the sources of their keys, and their differences from OpenAI.
 
-The addresses and limits come from the providers' documentation. To add a provider: add an entry here and a row in
-``docs/providers.md``; or write a plugin (docs/plugins.md), or use the key ``providers`` of the configuration.
+The addresses and limits come from the providers' documentation. To add a provider, add an entry here and a row in
+``docs/providers.md``, write a plugin (docs/plugins.md), or use the configuration key ``providers``.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ TuningForm: TypeAlias = Literal["openai", "zhipu", "dashscope", "sensenova"]
 class ModelProvider:
     """The preset of one provider.
 
-    ``key`` and ``address`` are the environment variables from which its own tools read the key and another address;
-    empty if there is none. ``suffix`` is appended to an ``address``. ``header`` carries the key if it is not
-    ``Authorization: Bearer``. ``tuning`` is the form of its fine-tuning API. An empty ``url`` means that each user has
-    a separate address.
+    ``key`` and ``address`` name the environment variables from which the provider's own tools read the key and a
+    different address; empty if there is no such variable. ``suffix`` is appended to an address from ``address``.
+    ``header`` is the header that carries the key; empty means ``Authorization: Bearer``. ``tuning`` is the format of
+    the provider's fine-tuning API. An empty ``url`` means that each user has a separate address.
     """
 
     __pydantic_config__ = EXACT_FIELDS
@@ -49,11 +49,12 @@ class ModelProvider:
 _OPENAI = Quirks(
     renamed={"max_tokens": "max_completion_tokens"},
     embedding_batch=2048,
-    # Its models that accepted these fields are gone; the current models return base64 and refuse the field.
+    # OpenAI has retired the models that accepted these fields; the current models return base64 and reject
+    # the fields.
     pictures=ImageQuirks(dropped=frozenset({"response_format", "style"})),
 )
 _OLDER: Mapping[str, str] = {"max_completion_tokens": "max_tokens"}
-"""Fields of servers that know the limit by the name that OpenAI deprecated."""
+"""Renamed fields, for servers that know the token limit by the name that OpenAI deprecated."""
 
 _BUILT_IN: Mapping[str, ModelProvider] = {
     "openai": ModelProvider(
@@ -120,7 +121,8 @@ _BUILT_IN: Mapping[str, ModelProvider] = {
         "SENSENOVA_API_KEY",
         "SENSENOVA_BASE_URL",
         tuning="sensenova",
-        # Its gateway refuses every field that its parameter table does not list, without naming the field.
+        # SenseNova's gateway rejects every field that its parameter table does not list, without naming the
+        # field.
         quirks=Quirks(
             renamed=_OLDER,
             refused=frozenset({"response_format", "logprobs", "logit_bias", "modalities"}),
@@ -162,7 +164,8 @@ _BUILT_IN: Mapping[str, ModelProvider] = {
     "mistral": ModelProvider(
         "https://api.mistral.ai/v1",
         "MISTRAL_API_KEY",
-        # It responds with 422 to an unknown field, and sends the token counts of a stream without a request.
+        # Mistral responds with 422 to an unknown field, and sends a stream's token counts without being
+        # asked.
         quirks=Quirks(
             renamed={**_OLDER, "seed": "random_seed"},
             dropped=BOOKKEEPING_FIELDS,
@@ -232,7 +235,7 @@ PROVIDERS = PluginTable("provider", _BUILT_IN, _accept)
 
 
 def parse_provider(value: Any, at: str) -> ModelProvider:
-    """Parse a provider from the configuration at the place ``at``: the fields of `ModelProvider`.
+    """Parse a provider from the configuration at the path ``at``. The keys are the fields of `ModelProvider`.
 
     Raise `InvalidRequest` that names the field.
     """

@@ -1,4 +1,4 @@
-"""Retries a call where that is safe: it was refused temporarily, and no part of an answer has arrived."""
+"""Retries a call when that is safe: the server refused it temporarily, and no part of an answer has arrived."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ FIRST_PAUSE_S = 0.5
 """Seconds before the first retry; doubled each time."""
 
 MAX_PAUSE_S = 20.0
-"""Maximum seconds that a caller waits for one retry. If the server asks for a longer wait, the caller gets its error
-immediately.
+"""Maximum seconds that a caller waits for one retry. If the server asks for a longer wait, the caller immediately
+receives the server's error.
 """
 
 PASSING_STATUSES = frozenset({502, 503, 504, 529})

@@ -34,20 +34,21 @@ TUNING_FORMS: tuple[str, ...] = get_args(TuningForm)
 """Supported forms of fine-tuning APIs."""
 
 PARAMETERS = {
-    "base_url": "another address of the provider, such as a proxy",
+    "base_url": "address to use instead of the provider's own, such as a proxy",
     "headers": "additional HTTP headers, an object with text values",
     "retries": f"retries when the provider is busy, {DEFAULT_RETRIES} by default",
     "stall_timeout": "seconds of silence within a stream after which the connection counts as broken, "
     f"{DEFAULT_IDLE_TIMEOUT_S:g} by default",
-    "requests_per_minute": "requests that the provider allows; further requests wait for their turn",
-    "tokens_per_minute": "tokens that the provider allows, of prompts and answers together",
+    "requests_per_minute": "requests per minute that the provider allows; further requests wait for their turn",
+    "tokens_per_minute": "tokens per minute that the provider allows, prompts and answers together",
     "wait_limit": f"longest time that a call waits for its turn, in seconds; {DEFAULT_MAX_WAIT_S:g} by default",
-    "fallback": "names of models to call when this one fails before its first byte",
+    "fallback": "names of models to call when this model fails before its first byte",
     "max_tokens": "maximum tokens of an answer if the caller sets no limit (Anthropic)",
     "context_length": "maximum tokens of one call, as reported to clients",
-    "providers": "providers without a preset, by name, as the configuration describes them",
-    "dimensions": "length of its vectors, as reported to clients",
-    "tuning": "the form of its fine-tuning API, if no preset specifies it: " + ", ".join(TUNING_FORMS),
+    "providers": "definitions of providers without a preset, keyed by name, in the format of the configuration",
+    "dimensions": "length of the model's vectors, as reported to clients",
+    "tuning": "the format of the provider's fine-tuning API, if no preset specifies it: "
+    + ", ".join(TUNING_FORMS),
     "training_price": "US dollars per million trained tokens",
 }
 """Valid ``parameters`` of a remote model."""
@@ -57,7 +58,7 @@ PARAMETERS = {
 class RemoteTarget:
     """The address, key and limits of a remote model.
 
-    ``keyed`` is false if the key that ``variable`` names is missing. ``idle`` and ``patience`` are in seconds;
+    ``keyed`` is false if the key that ``variable`` names is missing. ``idle`` and ``max_wait_s`` are in seconds;
     ``requests`` and ``tokens`` are per minute, ``None`` for no limit.
     """
 
@@ -130,7 +131,7 @@ def find_target(spec: ModelSpec, environment: Mapping[str, str] | None = None) -
 
 
 def provider_of(spec: ModelSpec) -> tuple[ModelProvider, str]:
-    """Return the preset, or a provider built from the URL, and the provider's name of the model."""
+    """Return the provider (a preset, or one built from the URL) and the provider's name for the model."""
     source = parse_source(spec.source)
     if source.scheme in ("http", "https"):
         return ModelProvider(source.location), source.model
@@ -189,7 +190,7 @@ def _per_minute(spec: ModelSpec, name: str) -> int | None:
 
 
 def number_of(spec: ModelSpec, name: str, default: float, *, is_whole: bool = False) -> float:
-    """Return a numeric parameter of a model. Raise `InvalidRequest`."""
+    """Return a numeric parameter of a model. Raise `InvalidRequest` if it is not a valid number."""
     value = spec.parameters.get(name, default)
     good = isinstance(value, int if is_whole else int | float) and not isinstance(value, bool)
     if not good or value < 0:

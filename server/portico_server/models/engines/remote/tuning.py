@@ -1,9 +1,9 @@
-"""Fine-tuning APIs of providers: OpenAI's form, which Zhipu shares, and those of DashScope and SenseNova.
+"""Fine-tuning APIs of providers: OpenAI's format, which Zhipu shares, and those of DashScope and SenseNova.
 
-Based on their public documents: platform.openai.com/docs/api-reference/fine-tuning; docs.bigmodel.cn (fine-tuning) and
-Zhipu's Python SDK (MetaGLM/zhipuai-sdk-python-v4); help.aliyun.com/zh/model-studio (fine-tuning-api-guide,
-get-fine-tuning-job-logs-api, model-customization-file-management-service, create-deployment-api); SenseNova's calls as
-in LazyAGI/LazyLLM (onlinemodule/supplier/sensenova.py), because its document is no longer public.
+Based on their public documentation: platform.openai.com/docs/api-reference/fine-tuning; docs.bigmodel.cn (fine-tuning)
+and Zhipu's Python SDK (MetaGLM/zhipuai-sdk-python-v4); help.aliyun.com/zh/model-studio (fine-tuning-api-guide,
+get-fine-tuning-job-logs-api, model-customization-file-management-service, create-deployment-api). SenseNova's calls
+follow LazyAGI/LazyLLM (onlinemodule/supplier/sensenova.py), because SenseNova's documentation is no longer public.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
 """Maximum size of one response of a provider, in bytes."""
 
 MAX_WORDS_CHARS: Final = 500
-"""Maximum number of characters that are passed on of a provider's message."""
+"""Maximum length, in characters, of a provider's message that is passed on."""
 
 MIN_SECRET_CHARS: Final = 6
 """Minimum length of a key that is redacted in responses; a shorter key would match ordinary words."""
 
 MAX_LISTED: Final = 100
-"""Number of newest files, jobs and deployments that are searched for one of ours."""
+"""Number of newest files, jobs or deployments that are searched for an object that Portico created."""
 
 MAX_EVENT_PAGES: Final = 100
-"""Maximum number of event pages that are read at once."""
+"""Maximum number of event pages read in one call."""
 
 MAX_LOG_LINES: Final = 1_000
 
@@ -59,11 +59,14 @@ _STATUSES: Final[Mapping[str, HostedStatus]] = {
     "failed": "failed",
     **dict.fromkeys(("cancelled", "canceled"), "cancelled"),
 }
-"""All other words mean that the job is waiting: ``validating_files``, ``PENDING``, ``QUEUING``, ``create``."""
+"""Job status for each status word of a provider.
+
+Any other word means that the job is queued: ``validating_files``, ``PENDING``, ``QUEUING``, ``create``.
+"""
 
 
 class _Calls:
-    """HTTP calls to one provider, with its key, which is redacted in every response."""
+    """HTTP calls to one provider. The provider's key is redacted in every response."""
 
     def __init__(self, endpoint: Endpoint, provider: str) -> None:
         self._provider = provider
@@ -74,7 +77,10 @@ class _Calls:
         self._secrets = [secret.encode() for secret in secrets if len(secret) >= MIN_SECRET_CHARS]
 
     async def json(self, method: str, url: str, body: Mapping[str, Any] | None = None) -> Any:
-        """Return the JSON of a response. Raise `InvalidRequest` with the provider's message, or a temporary error."""
+        """Call the provider and return the JSON object of the response.
+
+        Raise `InvalidRequest` with the provider's message, or `Unavailable` or `EngineFailed` for a temporary error.
+        """
         data, headers = None, self._headers
         if body is not None:
             data = orjson.dumps(
@@ -86,14 +92,16 @@ class _Calls:
     async def send(
         self, url: str, path: Path, name: str, fields: Mapping[str, str], field: str = "file"
     ) -> Any:
-        """Post a form with a file in it and return the JSON of the response."""
+        """Post a form that contains a file, and return the JSON of the response."""
         with path.open("rb") as file:
             form = aiohttp.FormData(dict(fields))
             form.add_field(field, file, filename=name, content_type="application/jsonl")
             return await self._answer("POST", url, self._headers, form, UPLOAD_TIMEOUT_S)
 
     async def list_objects(self, url: str, *names: str) -> Sequence[Mapping[str, Any]]:
-        """Return the objects of a list below ``names``, or an empty list if the provider has no such list."""
+        """Return the objects of the list at the key path ``names``, or an empty list if the provider has no such
+        list.
+        """
         try:
             document = await self.json("GET", url)
         except InvalidRequest as error:
@@ -153,7 +161,7 @@ def _words(document: Any) -> str:
 
 
 def _field(field_value: Any, *names: str) -> Any:
-    """Return the value below ``names`` in a response. Raise `EngineFailed` if the response does not have this form."""
+    """Return the value at the key path ``names`` of a response. Raise `EngineFailed` if it is missing."""
     for name in names:
         field_value = field_value.get(name) if isinstance(field_value, Mapping) else None
     if field_value is None:
@@ -181,9 +189,9 @@ def _untooled(example: Mapping[str, Any], provider: str) -> Sequence[Mapping[str
 
 
 def _unweighted(messages: Sequence[Mapping[str, Any]], provider: str) -> list[dict[str, Any]]:
-    """Return the messages for a provider that trains on every answer.
+    """Return the messages without weights, for a provider that trains on every answer.
 
-    Raise `InvalidRequest` for an answer that is only context.
+    Raise `InvalidRequest` if an answer has weight 0, that is, serves only as context.
     """
     if any(message.get("weight") == 0 for message in messages):
         raise _refusal(f"'{provider}' trains on every answer and does not support 'weight' 0.")
@@ -193,21 +201,24 @@ def _unweighted(messages: Sequence[Mapping[str, Any]], provider: str) -> list[di
 
 
 def _only_text(messages: Sequence[Mapping[str, Any]], provider: str) -> list[dict[str, Any]]:
-    """Return the messages for a provider that accepts three roles and text. Raise `InvalidRequest` for any other
-    message.
+    """Return the messages for a provider that accepts only text, and only from system, user and assistant.
+
+    Raise `InvalidRequest` for any other message.
     """
     for message in messages:
         plain = message["role"] in ("system", "user", "assistant")
         if not plain or not isinstance(message.get("content"), str) or message.get("tool_calls"):
             raise _refusal(
-                f"'{provider}' trains only on text of system, user and assistant, not on this message of the "
-                f"role '{message['role']}'."
+                f"'{provider}' trains only on text messages with the role system, user or assistant, not on "
+                f"this message with the role '{message['role']}'."
             )
     return [{"role": message["role"], "content": message["content"]} for message in messages]
 
 
 class _Tuning(ABC):
-    """Base of all tuners. ``provider`` is its name in messages, ``jobs`` the path of its jobs."""
+    """Base of all tuners. ``provider`` is the provider's name in messages, ``jobs`` the path of its fine-tuning
+    jobs.
+    """
 
     jobs: str
     methods: Sequence[str] = ("supervised",)
@@ -232,7 +243,7 @@ class _Tuning(ABC):
 
 
 class OpenAITuning(_Tuning):
-    """A tuner for ``/files`` and ``/fine_tuning/jobs`` of OpenAI and compatible providers."""
+    """A tuner that uses ``/files`` and ``/fine_tuning/jobs`` of OpenAI and compatible providers."""
 
     jobs = "fine_tuning/jobs"
     methods: Sequence[str] = ("supervised", "dpo")
@@ -282,7 +293,7 @@ class OpenAITuning(_Tuning):
         }
 
     async def find(self, key: str, training: str) -> HostedJob | None:
-        """See `HostedTuner`: finds the job by its file, which no other job has."""
+        """See `HostedTuner`. Finds the job by its training file, which no other job uses."""
         url = f"{self._url}/fine_tuning/jobs?limit={MAX_LISTED}"
         jobs = await self._calls.list_objects(url, "data")
         return next(
@@ -348,13 +359,13 @@ class OpenAITuning(_Tuning):
         )
 
     async def serve(self, model: str) -> str | None:
-        """See `HostedTuner`: the model responds as soon as it exists."""
+        """See `HostedTuner`. A trained model can be called as soon as it exists."""
         return model
 
 
 class ZhipuTuning(OpenAITuning):
-    """A tuner for Zhipu, OpenAI's form with different names: ``extra_hyperparameters``, ``request_id`` instead of
-    metadata.
+    """A tuner for Zhipu. Its API is OpenAI's with different names: ``extra_hyperparameters``, and ``request_id``
+    instead of metadata.
     """
 
     methods: Sequence[str] = ("supervised",)
@@ -384,7 +395,7 @@ class ZhipuTuning(OpenAITuning):
 
 
 class DashScopeTuning(_Tuning):
-    """A tuner for DashScope's ``/api/v1/fine-tunes``, whose models must be deployed, billed by the token, before
+    """A tuner for DashScope's ``/api/v1/fine-tunes``. A trained model must be deployed, billed per token, before
     use.
     """
 
@@ -394,7 +405,7 @@ class DashScopeTuning(_Tuning):
 
     _TYPES: Final[Mapping[str, str]] = {"supervised": "efficient_sft", "dpo": "dpo_lora"}
     _NEEDED: Final[Mapping[str, int]] = {"n_epochs": 3, "batch_size": 16, "max_length": 8192}
-    """DashScope's recommended values of the three settings that an order requires."""
+    """DashScope's recommended values of the three hyperparameters that it requires."""
     _VALUES: Final = re.compile(r"'(?P<name>loss|eval_loss)': (?P<value>\d{1,12}(?:\.\d{1,20})?)")
     _NAMES: Final[Mapping[str, str]] = {"loss": "train_loss", "eval_loss": "valid_loss"}
 
@@ -414,7 +425,7 @@ class DashScopeTuning(_Tuning):
             _only_text(example[key], self.provider) for key in ("chosen", "rejected")
         )
         if len(preferred) != 1 or len(rejected_messages) != 1:
-            raise _refusal(f"'{self.provider}' compares exactly two answers of one message.")
+            raise _refusal(f"'{self.provider}' compares exactly two answers, each a single message.")
         return {"messages": prompt, "chosen": preferred[0], "rejected": rejected_messages[0]}
 
     async def upload(self, path: Path, name: str) -> str:
@@ -450,7 +461,7 @@ class DashScopeTuning(_Tuning):
         return self._job(_field(await self._calls.json("POST", f"{self._url}/fine-tunes", body), "output"))
 
     async def find(self, key: str, training: str) -> HostedJob | None:
-        """See `HostedTuner`: finds the job by its file, which no other job has."""
+        """See `HostedTuner`. Finds the job by its training file, which no other job uses."""
         url = f"{self._url}/fine-tunes?page_no=1&page_size={MAX_LISTED}"
         jobs = await self._calls.list_objects(url, "output", "jobs")
         matching_jobs = (job for job in jobs if training and training in (job.get("training_file_ids") or ()))
@@ -472,7 +483,7 @@ class DashScopeTuning(_Tuning):
         )
 
     async def events(self, job_id: str, after: str) -> Sequence[HostedEvent]:
-        """See `HostedTuner`. Events are lines of a log; a cursor is the number of lines up to an event."""
+        """See `HostedTuner`. Each event is a line of a log; its cursor is the line's number, counted from 1."""
         known_lines = int(after or 0)
         url = f"{self._url}/fine-tunes/{_part(job_id)}/logs?offset={known_lines}&line={MAX_LOG_LINES}"
         log_document = _field(await self._calls.json("GET", url), "output")
@@ -499,7 +510,9 @@ class DashScopeTuning(_Tuning):
 
 
 class SenseNovaTuning(_Tuning):
-    """A tuner for SenseNova's ``/v1/llm/fine-tunes``: a file becomes a data set, and a model is served on request."""
+    """A tuner for SenseNova's ``/v1/llm/fine-tunes``. An uploaded file becomes a data set; a model is deployed on
+    request.
+    """
 
     jobs = "fine-tunes"
 
@@ -517,7 +530,7 @@ class SenseNovaTuning(_Tuning):
         return _only_text(messages, self.provider)
 
     async def upload(self, path: Path, name: str) -> str:
-        """See `HostedTuner`: returns the id of the data set, whose description is the file's name."""
+        """See `HostedTuner`. Returns the id of the data set, whose description is the file's name."""
         url = f"{self._url}/fine-tune/datasets"
         for dataset in await self._calls.list_objects(url, "datasets"):
             if dataset.get("description") == name and str(dataset.get("status")).lower() != "invalid":
@@ -588,7 +601,7 @@ class SenseNovaTuning(_Tuning):
 
 
 def _runs(deployment: Mapping[str, Any], provider: str) -> bool:
-    """Return whether a deployment runs. Raise `EngineFailed` if it never will."""
+    """Return whether a deployment is running. Raise `EngineFailed` if it has failed or stopped."""
     status = str(deployment.get("status")).lower()
     if status in ("failed", "offline", "stopped", "unhealthy"):
         raise EngineFailed(f"'{provider}' could not deploy the result: {status}.", code="deployment_failed")

@@ -1,1 +1,1 @@
-"""The engine `static`: word vectors that need no model to run, through wordllama."""
+"""The engine `static`: embeddings from wordllama's word vectors, without running a model."""

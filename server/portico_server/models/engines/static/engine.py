@@ -11,7 +11,7 @@ from portico_server.models.sources import parse_source
 from portico_server.models.spec import ModelSpec
 
 WEIGHT_NAMES = ("wordllama",)
-"""Valid names after ``static://``: the package contains their weights."""
+"""Valid names after ``static://``. The wordllama package contains their weights."""
 
 DIMENSIONS = 256
 
@@ -42,7 +42,7 @@ class Static:
         return MEMORY_BYTES
 
     async def start(self, spec: ModelSpec, path: Path | None, site: LaunchContext) -> RunningEngine:
-        # aiohttp is imported by now; this module is imported before it.
+        # Imported in the function, so that importing this module does not load aiohttp.
         from portico_server.models.engines.openai_client.passthrough import Passthrough
         from portico_server.models.transport import Upstream
 

@@ -15,7 +15,7 @@ from portico_server.models.engines import worker_http, worker_link
 from portico_server.subprocesses import own_interpreter
 
 MAX_BATCH_TEXTS = 64
-"""Maximum number of texts embedded at once: the texts of a batch are padded to the longest one."""
+"""Maximum number of texts embedded together. The texts of a batch are padded to the length of the longest."""
 
 MAX_DIRECT_CHARS = 1_000
 """Maximum characters of a single text that is embedded in the event loop, such as a search query."""
@@ -36,10 +36,12 @@ class StaticServer:
         encoding = encoding_of(body)
         name = str(body.get("model", ""))
         short = len(texts) == 1 and len(texts[0]) <= MAX_DIRECT_CHARS
-        if short and not self._lock.locked():  # a switch to a thread costs more than the vector
+        if (
+            short and not self._lock.locked()
+        ):  # handing a short text to a thread takes longer than embedding it
             return _json(self._work(texts, dimensions, encoding, name))
         async with self._lock:
-            # In a thread, so that a long batch does not delay the reading of the next request.
+            # Runs in a thread, so that a long batch does not delay reading the next request.
             data = await asyncio.to_thread(self._work, texts, dimensions, encoding, name)
         return _json(data)
 

@@ -3,4 +3,4 @@
 from __future__ import annotations
 
 WORKER = "worker"
-"""The worker's package: the only path entry of an interpreter without the daemon's packages."""
+"""The worker's package, and the only package on the path of an interpreter without the daemon's packages."""

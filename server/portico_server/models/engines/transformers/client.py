@@ -1,4 +1,4 @@
-"""A client of the worker: llama.cpp's API, plus adapters that are loaded and unloaded while it runs. Imports
+"""A client of the worker: llama.cpp's API, plus loading and unloading adapters while the worker runs. Imports
 aiohttp.
 """
 
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 
 class TransformersClient(ChoiceStreamClient):
-    """An `EngineClient` that attaches adapters."""
+    """An `EngineClient` that can attach adapters to a running worker."""
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class TransformersClient(ChoiceStreamClient):
         for field in ("lora", "adapter"):
             if field in request.body:
                 raise InvalidRequest(
-                    "Each adapter is a model of its own: put the adapter's name into 'model' and leave out "
+                    "Each adapter has its own model name: put the adapter's name into 'model' and leave out "
                     f"'{field}'.",
                     param=field,
                 )

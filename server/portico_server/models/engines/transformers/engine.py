@@ -1,4 +1,4 @@
-"""The engine `transformers`: a folder of safetensors in a small worker of our own, one call at a time, on CPU or GPU.
+"""The engine `transformers`: a folder of safetensors in Portico's own small worker, one call at a time, on CPU or GPU.
 
 The worker has the API of llama.cpp's server, so that the shared client adds tools, schemas and several choices.
 """
@@ -52,10 +52,10 @@ TRANSFORMERS_OPTIONS: ServerOptions = {
     "max_seconds": ServerOption(
         "--max-seconds",
         "number",
-        "longest recording that is accepted (7200), or music that is generated (30)",
+        "maximum seconds of an accepted recording (7200), or of generated music (30)",
     ),
     "max_pixels": ServerOption(
-        "--max-pixels", "whole", "width times height of the largest image that is generated (4194304)"
+        "--max-pixels", "whole", "maximum width times height of a generated image, in pixels (4194304)"
     ),
     "chat_template": ServerOption(
         "--chat-template", "path", "a Jinja file instead of the model's own template"
@@ -65,7 +65,9 @@ TRANSFORMERS_OPTIONS: ServerOptions = {
 
 
 MAX_CANDIDATES_APART = 100
-"""Number of search candidates for a ranking model that reads question and passages separately, which costs less."""
+"""Number of search candidates for a ranking model that reads question and passages separately, which costs less than
+reading them in pairs.
+"""
 
 
 class Transformers:
@@ -93,7 +95,9 @@ class Transformers:
                 mean = model_folder.task == "embedding" and folders.pools_by_mean(path)
                 apart = folders.reranks_by(path, model_folder.config) in ("tokens", "words")
             except UnusableModel:
-                pass  # starting the model reports what is wrong; the list of models must not fail because of it
+                # starting the model reports what is wrong with the folder; the list of models
+                # must not fail because of it
+                pass
             else:
                 task, context = cast("Task", model_folder.task), model_folder.context_length or context
                 edits = model_folder.changes
@@ -114,7 +118,9 @@ class Transformers:
         return transformers_plan.memory if transformers_plan is not None else 0
 
     def occupies(self, spec: ModelSpec, path: Path | None) -> GpuShare:
-        """See `portico_server.models.protocol.OccupiesGpus`. A GPU that the spec names by number is not managed."""
+        """See `portico_server.models.protocol.OccupiesGpus`. Portico does not manage a GPU that the spec names by
+        number.
+        """
         transformers_plan = _plan_for(spec, path)
         if (
             transformers_plan is None
@@ -126,7 +132,7 @@ class Transformers:
         return GpuShare(1, transformers_plan.total)
 
     async def start(self, spec: ModelSpec, path: Path | None, site: LaunchContext) -> RunningEngine:
-        # aiohttp is imported by now; this module is imported before it.
+        # Imported in the function, so that importing this module does not load aiohttp.
         from portico_server.models.engines.openai_client.tokenizers import VllmTokenizer
         from portico_server.models.engines.transformers.client import transformers_client
         from portico_server.models.transport import CONNECTION_ERRORS, EngineRoute
@@ -217,8 +223,8 @@ def _check(spec: ModelSpec, path: Path) -> None:
 
 
 def _plan_for(spec: ModelSpec, path: Path | None) -> TransformersPlan | None:
-    """Return the plan for this machine, or ``None`` if the files do not say enough. Blocks."""
-    # psutil is or may be imported by now; this module is imported before it.
+    """Return the plan for this machine, or ``None`` if the files do not contain enough information. Blocks."""
+    # Imported in the function, so that importing this module does not load psutil.
     from portico_server.models.hardware import this_machine
     from portico_server.models.plan.transformers import plan_transformers
     from portico_server.models.plan.weight_files import read_weights

@@ -29,16 +29,19 @@ from portico_server.models.protocol import (
 from portico_server.models.spec import ModelSpec
 from portico_server.subprocesses import module
 
-# Adapters on vLLM: loaded while it runs, up to the rank for which it was started. Source:
+# Adapters on vLLM: they are loaded while vLLM runs, up to the rank for which it was started. Source:
 # https://docs.vllm.ai/en/latest/features/lora.html.
 
 
 LORA_RANKS = (16, 32, 64, 128, 256, 320, 512)
-"""Values that vLLM accepts as its maximum rank; the smallest is its default."""
+"""Values that vLLM accepts as its maximum rank. The smallest is vLLM's default."""
 
 
 def rank_of(adapter: AdapterScale, path: Path | None) -> int:
-    """Return the highest rank in an adapter. Blocks. Raise `InvalidRequest` if vLLM cannot load it for this model."""
+    """Return the highest rank in an adapter. Blocks.
+
+    Raise `InvalidRequest` if vLLM cannot load the adapter for the model in ``path``.
+    """
     rank = folders.check_adapter("vllm", adapter, path).highest_rank
     if rank > LORA_RANKS[-1]:
         raise InvalidRequest(
@@ -50,8 +53,9 @@ def rank_of(adapter: AdapterScale, path: Path | None) -> int:
 
 
 def rank_for(spec: ModelSpec, adapters: Sequence[AdapterScale]) -> int:
-    """Return the rank for which to start vLLM: the parameter, or the highest of its adapters; 0 without adapters.
-    Blocks.
+    """Return the rank for which to start vLLM, or 0 if no rank is needed. Blocks.
+
+    The rank is the smallest supported value that covers the parameter ``adapter_rank`` and all adapters.
     """
     requested_rank = spec.parameters.get("adapter_rank")
     ranks = [requested_rank] if isinstance(requested_rank, int) else []
@@ -61,8 +65,8 @@ def rank_for(spec: ModelSpec, adapters: Sequence[AdapterScale]) -> int:
 
 @lru_cache(maxsize=256)
 def _rank(path: Path) -> int:
-    """Return the rank of an adapter that was checked before, or a rank above every limit if it can no longer be
-    read.
+    """Return the rank of an adapter that was checked before. If the adapter can no longer be read, return a rank above
+    every limit.
     """
     try:
         return peft.read_peft(path).highest_rank
@@ -73,8 +77,8 @@ def _rank(path: Path) -> int:
 def live_adapter_client(
     running: RunningEngine, spec: ModelSpec, site: LaunchContext, rank: int
 ) -> EngineClient:
-    """Return the client of a vLLM that was started for adapters up to ``rank``."""
-    # aiohttp is imported by now; this module is imported before it.
+    """Return the client of a vLLM server that was started for adapters up to ``rank``."""
+    # Imported in the function, so that importing this module does not load aiohttp.
     from portico_server.models.engines.openai_client.adapter_clients import LiveAdapterClient
     from portico_server.models.openai_wire import error_of
     from portico_server.models.transport import CONNECTION_ERRORS, EngineRoute, read_all
@@ -113,9 +117,11 @@ DEFAULT_GPU_SHARE = 0.9
 
 VLLM_OPTIONS: ServerOptions = {
     "context_length": ServerOption("--max-model-len", "whole", "maximum tokens of one call"),
-    "tensor_parallel": ServerOption("--tensor-parallel-size", "whole", "GPUs that share each layer"),
+    "tensor_parallel": ServerOption(
+        "--tensor-parallel-size", "whole", "number of GPUs that share each layer"
+    ),
     "pipeline_parallel": ServerOption(
-        "--pipeline-parallel-size", "whole", "groups of GPUs that share the layers"
+        "--pipeline-parallel-size", "whole", "number of groups of GPUs among which the layers are divided"
     ),
     "data_parallel": ServerOption("--data-parallel-size", "whole", "copies of the model"),
     "dtype": ServerOption("--dtype", "text", "auto, bfloat16, float16 or float32"),
@@ -144,7 +150,7 @@ VLLM_OPTIONS: ServerOptions = {
     "kv_offload_gb": ServerOption(
         "--kv-offloading-size",
         "number",
-        "GiB of the machine's memory for common prefixes of prompts that do not fit on the GPU",
+        "GiB of the machine's memory for common prefixes that do not fit on the GPU",
     ),
     "trust_remote_code": ServerOption(
         "--trust-remote-code", "flag", "run Python code that comes with the model"
@@ -187,16 +193,16 @@ class Vllm(GpuServer):
         return super().memory(spec, path) + int(spec.parameters.get("kv_offload_gb", 0) * GB)
 
     def check_adapter(self, spec: ModelSpec, path: Path | None, adapter: AdapterScale) -> None:
-        """Raise `InvalidRequest` for an adapter that vLLM cannot load. Some problems only vLLM itself can report at
-        load time.
+        """Raise `InvalidRequest` for an adapter that vLLM cannot load. Some problems appear only when vLLM loads the
+        adapter.
         """
         rank_of(adapter, path)
 
     def advice(self, message: str) -> str:
-        """Return advice on a message of vLLM."""
+        """Return advice for an error message of vLLM."""
         if match := re.search(r"invalid (tool call|reasoning) parser", message):
             key = "tool_call_parser" if match[1] == "tool call" else "reasoning_parser"
-            return f"Set the model's parameter '{key}' to one of these, or to none."
+            return f"Set the model's parameter '{key}' to one of the listed values, or to none."
         if "--chat-template" in message or "chat template" in message.lower():
             return "Set the model's parameter 'chat_template' to the path of a Jinja file."
         return super().advice(message)
@@ -227,8 +233,8 @@ class Vllm(GpuServer):
     def complete(
         self, running: RunningEngine, spec: ModelSpec, site: LaunchContext, adapters: Sequence[AdapterScale]
     ) -> RunningEngine:
-        """Return the engine with its tokenizer, and a client that loads adapters while the server runs."""
-        # aiohttp is imported by now; this module is imported before it.
+        """Return the engine with a tokenizer, and with a client that loads adapters while the server runs."""
+        # Imported in the function, so that importing this module does not load aiohttp.
         from portico_server.models.engines.openai_client.tokenizers import VllmTokenizer
 
         assert running.process is not None

@@ -1,7 +1,7 @@
 """Command line of the worker: ``python -m worker serve …`` runs a model's process.
 
-``… dequantise GGUF OUT`` makes a folder from a GGUF file, ``… fold GGUF ADAPTER OUT`` a GGUF file that includes an
-adapter, and ``… refit GGUF FOLDER OUT`` a GGUF file with other weights.
+``… dequantise GGUF OUT`` converts a GGUF file into a folder. ``… fold GGUF ADAPTER OUT`` writes a GGUF file with the
+adapter merged in. ``… refit GGUF FOLDER OUT`` writes a GGUF file with the weights from the folder.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def serve(options: argparse.Namespace) -> None:
         max_seconds=options.max_seconds,
         max_pixels=options.max_pixels,
     )
-    # These take seconds to import, so problems with a folder are reported first.
+    # These imports take seconds. A problem with the folder has been reported before.
     _quiet()
     from .server import WorkerServer
     from .tasks import make_task

@@ -20,7 +20,7 @@ WEIGHTS_FILE = "adapter_model.safetensors"
 
 
 class LoadedAdapters:
-    """The adapters of ``model``, by the name that calls use. The model's own name selects no adapter."""
+    """The adapters of ``model``, keyed by the name that requests use. The model's own name selects no adapter."""
 
     def __init__(self, model: Any, name: str, turns: ModelQueue) -> None:
         self._model = model
@@ -38,7 +38,7 @@ class LoadedAdapters:
         return {"/v1/load_lora_adapter": self.load, "/v1/unload_lora_adapter": self.unload}
 
     def load(self, body: Mapping[str, Any], client: Caller) -> dict[str, Any]:
-        """Load ``lora_name`` from ``lora_path``, a PEFT folder. Refuse a name that is already loaded."""
+        """Load ``lora_name`` from ``lora_path``, a PEFT folder. Raise `Refusal` if the name is already in use."""
         name, path = body.get("lora_name"), body.get("lora_path")
         if not isinstance(name, str) or not isinstance(path, str) or not name or not path:
             raise Refusal("'lora_name' and 'lora_path' must be text.", param="lora_path")
@@ -90,8 +90,8 @@ class LoadedAdapters:
 
     @contextmanager
     def activate(self, adapter: Any) -> Iterator[None]:
-        """Activate ``adapter`` (``name`` and ``scale``) in the model inside the context. The caller must hold the
-        turn.
+        """Activate ``adapter`` (``name`` and ``scale``) in the model inside the context. The caller must already have
+        the model's turn (see `ModelQueue`).
 
         Raise `Refusal` (404) if the adapter is not loaded.
         """
@@ -129,7 +129,8 @@ class LoadedAdapters:
             )
         if config.get("peft_type") != "LORA":
             raise Refusal(
-                f"{folder} is of the kind {config.get('peft_type')}; only LoRA is supported.", "adapter_unfit"
+                f"{folder} contains an adapter of the type {config.get('peft_type')}; only LoRA is supported.",
+                "adapter_unfit",
             )
 
     def _forget(self, identifier: str) -> None:

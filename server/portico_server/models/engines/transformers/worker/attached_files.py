@@ -1,4 +1,4 @@
-"""Files of a request, as base64 in its body under ``files``."""
+"""Files of a request, sent as base64 under ``files`` in the body."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .errors import Refusal
 
 @dataclass(frozen=True, slots=True)
 class AttachedFile:
-    """One attached file; ``field`` is its name in OpenAI's form."""
+    """One attached file; ``field`` is the name of its form field in OpenAI's API."""
 
     field: str
     name: str
@@ -21,7 +21,7 @@ class AttachedFile:
 
 
 def attached_files(body: Mapping[str, Any], field: str) -> list[AttachedFile]:
-    """Return the files in ``field`` in order. Raise `Refusal`."""
+    """Return the files of the form field ``field``, in order. Raise `Refusal` if a file is not base64."""
     found_attached_files = []
     for file in body.get("files") or ():
         if file.get("field") != field:

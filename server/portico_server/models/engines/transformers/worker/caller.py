@@ -50,14 +50,16 @@ class Caller:
         self._send(b"data: [DONE]\n\n")
 
     def piece(self, data: bytes, media_type: str) -> None:
-        """Send a piece of a response that is not an event stream, such as audio; `last` ends it."""
+        """Send a piece of a response that is not an event stream, such as audio. Call `last` after the final piece."""
         if not self.raw:
             self.raw = media_type
         if data:
             self._send(b"%x\r\n%b\r\n" % (len(data), data))
 
     def last(self) -> None:
-        """Mark the response as complete. Without this call, the reader knows that the response was interrupted."""
+        """Mark the response as complete. If this mark is missing, the reader knows that the response was
+        interrupted.
+        """
         self._send(b"0\r\n\r\n")
 
     def _send(self, data: bytes) -> None:

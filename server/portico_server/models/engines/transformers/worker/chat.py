@@ -47,7 +47,8 @@ class ChatTask:
             self._templates.chat_template = settings.chat_template.read_text(encoding="utf-8")
         elif self._templates.chat_template is None:
             self._templates.chat_template = self._tokenizer.chat_template
-        self._tokenizer("warm")  # the settings stay the same after this, so several threads can use it
+        # this first call fixes the tokenizer's settings, so several threads can use it from now on
+        self._tokenizer("warm")
         self._model = load_model(
             AutoModelForImageTextToText if folder.sees else AutoModelForCausalLM, folder, self._placement
         )
@@ -207,14 +208,14 @@ class ChatTask:
 
 
 class _Frames:
-    """A writer of one choice as OpenAI's chunks."""
+    """Writes one choice as OpenAI's chunks."""
 
     def __init__(self, client: Caller, *, chat: bool) -> None:
         self._client = client
         self._chat = chat
 
     def write(self, step: GeneratedToken) -> None:
-        """Write a token or the end. Raise `CallerGone` if the caller has left."""
+        """Write a token, or the end of the choice. Raise `CallerGone` if the caller has left."""
         choice: dict[str, Any] = {"index": 0, "finish_reason": None}
         choice["logprobs"] = {"content": [step.logprob]} if step.logprob is not None else None
         if step.text or step.logprob is not None:
@@ -238,7 +239,9 @@ class _Frames:
 
 
 def _parts(content: Any, path: str) -> list[tuple[dict[str, Any], str]]:
-    """Return a message's content as parts of the types ``text`` and ``image_url``, each with the name of its field."""
+    """Return a message's content as parts of the types ``text`` and ``image_url``, each with its path in the
+    request.
+    """
     if content is None:
         return []
     if isinstance(content, str):

@@ -42,7 +42,7 @@ PATCH_PIXELS = 16
 """Side length, in pixels, of a square that counts as one token."""
 
 STEPS_BY_QUALITY = {"low": 0.5, "high": 1.5, "hd": 1.5, "xhigh": 2.0, "max": 3.0}
-"""Factors by which a quality multiplies the number of steps."""
+"""Factor by which each quality multiplies the number of steps."""
 
 MULTI_IMAGE_PIPELINES = ("QwenImageEditPlus", "Flux2")
 """Prefixes of the pipeline classes that accept several images in one request."""
@@ -53,7 +53,7 @@ ReportStep = Callable[[int, int, Any], None]
 
 @dataclass(frozen=True, slots=True)
 class ImageOrder:
-    """One request: the number of images, the arguments of diffusers for each, and the first random seed."""
+    """One request: the number of images, the diffusers arguments for each image, and the first random seed."""
 
     pipe: Any
     arguments: Mapping[str, Any]
@@ -64,7 +64,7 @@ class ImageOrder:
 
 
 class ImageTask:
-    """The task ``image``. ``edits`` is whether the model can also edit images."""
+    """The ``image`` task. ``edits`` is whether the model can also edit images."""
 
     def __init__(self, folder: ModelFolder, settings: WorkerSettings) -> None:
         check_weights(folder.path)
@@ -81,7 +81,7 @@ class ImageTask:
             "fill": sibling_pipeline(AutoPipelineForInpainting, pipe),
         }
         if not any(self._pipes.values()):
-            # No table lists its class, so the pipeline is used as it is.
+            # None of diffusers' tables lists the pipeline's class, so the pipeline is used as it is.
             self._pipes["change" if is_first_argument(pipe, "image") else "draw"] = pipe
         if only_inpaints(pipe):
             self._pipes |= {"draw": None, "change": None}
@@ -155,7 +155,9 @@ class ImageTask:
         return self._answer(body, self._order(body, pipe, arguments, size), "image_edit", client)
 
     def _size(self, body: Mapping[str, Any], pipe: Any) -> tuple[int, int] | None:
-        """Return the requested size, or ``None`` for the model's own. Raise `Refusal`."""
+        """Return the requested size, or ``None`` for the model's default. Raise `Refusal` if the size is not
+        supported.
+        """
         text = body.get("size") or "auto"
         if text == "auto":
             return trained_size(pipe, self._max_pixels)
@@ -167,13 +169,14 @@ class ImageTask:
         if width * height > self._max_pixels:
             raise Refusal(
                 f"'size' is {text}, which has {width * height:,} pixels; '{self._name}' draws at most "
-                f"{self._max_pixels:,} here. Its parameter 'max_pixels' sets this limit.",
+                f"{self._max_pixels:,}. To change this limit, set the model's parameter 'max_pixels'.",
                 param="size",
             )
         if width % step or height % step:
             near = "x".join(str(side) for side in fit_size(width, height, step, self._max_pixels))
             raise Refusal(
-                f"'size' is {text}, but '{self._name}' draws in multiples of {step} pixels. Use {near}.",
+                f"'size' is {text}, but width and height must be multiples of {step} pixels for "
+                f"'{self._name}'. Use {near}.",
                 param="size",
             )
         return width, height
@@ -205,7 +208,7 @@ class ImageTask:
 
     @staticmethod
     def _share(body: Mapping[str, Any], pipe: Any) -> float:
-        """Return the share of the steps that is computed: an edit begins in the middle."""
+        """Return the share of the steps that are computed: an edit skips the first steps."""
         parameter = inspect.signature(pipe.__call__).parameters.get("strength")
         if parameter is None:
             return 1.0
@@ -251,7 +254,9 @@ class ImageTask:
         usage = self._usage(body["prompt"], picture.size, order.count)
         if not streams:
             rows = [{"b64_json": image} for image in data]
-            if facts["quality"] == "auto":  # a document has the actual value; events have the requested value
+            # the response must contain the actual value, which is unknown; events contain the
+            # requested value
+            if facts["quality"] == "auto":
                 del facts["quality"]
             return {"created": int(time.time()), "data": rows, **facts, "usage": usage}
         for item in data:
@@ -300,7 +305,9 @@ class ImageTask:
         return output.images[0]
 
     def _usage(self, prompt: str, size: tuple[int, int], count: int) -> dict[str, Any]:
-        """Return the tokens as OpenAI counts them; a token of an image is a square of `PATCH_PIXELS` pixels."""
+        """Return the token counts in OpenAI's format; each square of `PATCH_PIXELS` by `PATCH_PIXELS` pixels is a
+        token.
+        """
         tokenizer = getattr(next(pipe for pipe in self._pipes.values() if pipe), "tokenizer", None)
         prompt_tokens = len(tokenizer(prompt).input_ids) if tokenizer is not None else len(prompt.split())
         image_tokens = count * max(1, size[0] * size[1] // PATCH_PIXELS**2)

@@ -19,22 +19,24 @@ from .model_queue import ModelQueue
 from .placement import Placement, WorkerSettings, choose_placement
 from .tokenize_task import TokenizeTask
 
-# Vectors of spans of a text, pooled from the vectors that their tokens have in the context of the whole text.
-# Late chunking: M. Günther et al., 2024, https://arxiv.org/abs/2409.04701. A text longer than the model's
-# context is computed in overlapping windows; each token is used from the window in which more text surrounds
-# it.
+# Vectors of text spans are pooled from their tokens' vectors, which are computed in the context of the whole
+# text. This is late chunking: M. Günther et al., 2024, https://arxiv.org/abs/2409.04701. A text longer than
+# the model's context is computed in overlapping windows; each token's vector comes from the window in which
+# more text surrounds the token.
 
 
 WINDOW_OVERLAP_RATIO = 4
-"""Tokens of a window per token shared with the next window."""
+"""Window length divided by the overlap of two windows, both in tokens."""
 
 Spans = list[tuple[int, int]]
-"""Character offsets from first to last, where last is exclusive."""
+"""Character ranges [first, last) of a text."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenWindow:
-    """A window whose tokens ``begin`` to ``end`` are computed together, and ``first`` to ``last`` are used."""
+    """A window of tokens. Tokens ``begin`` to ``end`` are computed together; the vectors of ``first`` to ``last`` are
+    used.
+    """
 
     begin: int
     end: int
@@ -51,7 +53,9 @@ class SpecialTokens:
 
     @classmethod
     def of(cls, tokenizer: Any, prompt: str) -> SpecialTokens:
-        """Return what the tokenizer adds to a text, and the ``prompt`` that the model's files prepend to each text."""
+        """Return the tokens that the tokenizer adds to a text, and those of ``prompt``, which the model prepends to
+        texts.
+        """
         bare = tokenizer("a", add_special_tokens=False)["input_ids"]
         full_ids = tokenizer("a")["input_ids"]
         at = next((i for i in range(len(full_ids)) if full_ids[i : i + len(bare)] == bare), 0)
@@ -63,7 +67,7 @@ class SpecialTokens:
 
 
 def spans_of(body: Mapping[str, Any], texts: Sequence[str]) -> list[Spans] | None:
-    """Return the spans of each text in a request, or ``None`` if it has none. Raise `Refusal`."""
+    """Return the spans of each text in a request, or ``None`` if the request has no spans. Raise `Refusal`."""
     value = body.get("spans")
     if value is None:
         return None
@@ -84,20 +88,20 @@ def _check(value: Any, length: int, param: str) -> Spans:
         spans.append((item[0], item[1]))
     if not spans or len(spans) < len(value):
         raise Refusal(
-            f"'{param}' must be a list of at least one [first, last], as offsets in a text of {length} "
-            "characters.",
+            f"'{param}' must be a list of at least one [first, last], as character offsets in a text of "
+            f"{length} characters.",
             param=param,
         )
     return spans
 
 
 def windows(count: int, size: int) -> Iterator[TokenWindow]:
-    """Yield windows of up to ``size`` over ``count`` tokens; each token is used once."""
+    """Yield windows of up to ``size`` over ``count`` tokens. Each token's vector is used from exactly one window."""
     shared_tokens = size // WINDOW_OVERLAP_RATIO
     begin = first = 0
     while True:
         end = min(begin + size, count)
-        begin = max(0, end - size)  # the last window reaches back, so that it is no shorter than the others
+        begin = max(0, end - size)  # the last window starts earlier, so that it is as long as the others
         last = end if end == count else end - shared_tokens // 2
         yield TokenWindow(begin, end, first, last)
         if end == count:
@@ -106,7 +110,10 @@ def windows(count: int, size: int) -> Iterator[TokenWindow]:
 
 
 class LatePooling:
-    """Pools the vectors of spans. ``states`` returns [rows, tokens, width] for rows of tokens padded on the right."""
+    """Pools the vectors of spans.
+
+    ``states`` returns [rows, tokens, width] for rows of tokens that are padded on the right.
+    """
 
     def __init__(
         self,
@@ -160,10 +167,10 @@ class LatePooling:
 
 
 def _tokens(offsets: Sequence[tuple[int, int]], span: tuple[int, int]) -> tuple[int, int]:
-    """Return the tokens of a span from first to last: the tokens whose last character is inside the span.
+    """Return the first and last token of a span. A token belongs to the span that contains its last character.
 
-    A token can include the preceding space, which belongs to the previous span. A span without tokens gets the token
-    at its beginning.
+    The reason is that a token can include the preceding space, which belongs to the previous span. A span without
+    tokens gets the token at its beginning.
     """
     first = bisect_right(offsets, span[0], key=_end)
     last = bisect_right(offsets, span[1], key=_end)
@@ -185,9 +192,9 @@ POOLINGS = ("mean", "cls", "last", "max")
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingRecipe:
-    """How the states of a text's tokens become a vector.
+    """How the states of a text's tokens are turned into a vector.
 
-    ``dense`` are layers: weight, bias, and whether a tanh follows; ``prompt`` is prepended to each text.
+    ``dense`` are the dense layers: weight, bias, and whether a tanh follows. ``prompt`` is prepended to each text.
     """
 
     pooling: str = "mean"
@@ -226,8 +233,8 @@ class EmbeddingTask:
         """Return OpenAI's embeddings. ``encoding_format`` is ``float`` or ``base64``; ``dimensions`` truncates the
         vectors.
 
-        With ``spans``, a list of [first, last] in characters for each text, return a vector for each span instead of
-        each text, in order: see `LatePooling`.
+        With ``spans``, a list of [first, last] character offsets for each text, return a vector for each span instead
+        of each text, in order: see `LatePooling`.
         """
         texts = _texts(body)
         spans = spans_of(body, texts)
@@ -281,7 +288,8 @@ class EmbeddingTask:
         for index, row in enumerate(token_rows):
             if len(row) > self.context_length:
                 raise Refusal(
-                    f"A text has {len(row)} tokens, but '{self._name}' can embed {self.context_length} at once.",
+                    f"A text has {len(row)} tokens, but '{self._name}' can embed at most "
+                    f"{self.context_length} tokens.",
                     "context_length_exceeded",
                     f"input[{index}]",
                 )
@@ -302,7 +310,7 @@ class EmbeddingTask:
         return inputs.to(self._placement.device)
 
     def _dense(self, vectors: Any) -> Any:
-        """Apply the dense layers of the model's files to pooled vectors: [rows, dimensions]."""
+        """Apply the dense layers of the model's files to pooled vectors. Return [rows, dimensions]."""
         for weight, bias, tanh in self._recipe.dense:
             vectors = torch.nn.functional.linear(vectors, weight, bias)
             vectors = torch.tanh(vectors) if tanh else vectors
@@ -346,18 +354,18 @@ def load_model(kind: Any, folder: ModelFolder, placement: Placement, *, spare: s
         raise UnusableModel(f"transformers cannot load {folder.path}: {words[:600]}") from error
     missing = sorted(key for key in report["missing_keys"] if not spare or spare not in key)
     if missing:
-        # Missing weights would be random numbers, and so would the answers.
+        # transformers would fill missing weights with random numbers, so the answers would be random.
         raise UnusableModel(
             f"The weights in {folder.path} do not belong to a {type(model).__name__}: {missing[0]} is "
-            "missing. Set the model's 'task' to the one for which it was made."
+            "missing. Set the model's 'task' to the task that the model was made for."
         )
     return model.to(placement.device).eval().requires_grad_(requires_grad=False)
 
 
 def read_recipe(folder: ModelFolder, pooling: str, placement: Placement) -> EmbeddingRecipe:
-    """Read the recipe in the files of sentence-transformers; without them, use the normalised mean.
+    """Read the recipe from the files of sentence-transformers. Without these files, use the normalised mean.
 
-    Raise `UnusableModel`.
+    Raise `UnusableModel` if a module or its settings are not supported.
     """
     modules = read_rows(folder.path / "modules.json")
     if modules is None:
@@ -388,7 +396,7 @@ def _pooling(at: Path) -> str:
     modes = pooling_of(at)
     if len(modes) != 1 or modes[0] not in POOLINGS:
         raise UnusableModel(
-            f"{at / 'config.json'} specifies the pooling {', '.join(modes) or 'none'}; supported are "
+            f"{at / 'config.json'} specifies the pooling {', '.join(modes) or 'none'}; supported values are "
             f"{', '.join(POOLINGS)}. Set the parameter 'pooling'."
         )
     return modes[0]
@@ -414,7 +422,7 @@ def dense_layer(at: Path, placement: Placement) -> tuple[Any, Any, bool]:
 
 
 def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Yield the positions of texts to compute together: of similar length, at most ``budget`` tokens with padding."""
+    """Yield batches, as positions of texts of similar length, of at most ``budget`` tokens including padding."""
     batch: list[int] = []
     for place_ in sorted(range(len(lengths)), key=lambda index: lengths[index]):
         if batch and lengths[place_] * (len(batch) + 1) > budget:

@@ -6,7 +6,7 @@ from typing import Any
 
 
 class Refusal(Exception):
-    """A response other than 200; below 500 the caller is at fault."""
+    """An error response. The caller caused every status below 500."""
 
     def __init__(
         self, message: str, code: str | None = None, param: str | None = None, *, status: int = 400

@@ -1,4 +1,4 @@
-"""What a model's folder says about itself, and how to load it. Reads only small files."""
+"""Reads from a model's folder what the model is and how to load it. Reads only small files."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 
 from .errors import UnusableModel
 
-# A folder that diffusers loads: its ``model_index.json`` names the parts, one folder each. Reads only small
-# files. Source: https://huggingface.co/docs/diffusers/using-diffusers/loading.
+# A folder that diffusers loads. Its ``model_index.json`` names the parts; each part has its own folder. Only
+# small files are read. Source: https://huggingface.co/docs/diffusers/using-diffusers/loading.
 
 
 PIPELINE_INDEX = "model_index.json"
@@ -31,19 +31,19 @@ _CHANGES = (
     "LatentConsistency",
     "IF",
 )
-"""Prefixes of pipeline classes that can also edit images; only loading the pipeline makes it certain."""
+"""Prefixes of pipeline classes that can probably also edit images. Only loading the pipeline makes this certain."""
 
 _VARIANTS = ("fp16", "bf16")
-"""Weight variants next to which the plain weights can be missing."""
+"""Weight variants that a folder can contain instead of the plain weights."""
 
 
 def can_edit(index: Mapping[str, Any]) -> bool:
-    """Return whether the model can probably edit images too."""
+    """Return whether an image model can probably also edit images."""
     return str(index.get("_class_name", "")).startswith(_CHANGES)
 
 
 def pipeline_parts(path: Path, index: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the parts in the index: a folder name and a class. Raise `UnusableModel` if a part contains code."""
+    """Yield the folder name and class of each part in the index. Raise `UnusableModel` if a part needs custom code."""
     name = index.get("_class_name")
     if not isinstance(name, str) or not name.endswith("Pipeline"):
         raise UnusableModel(
@@ -85,7 +85,7 @@ def check_pipeline(path: Path, index: Mapping[str, Any]) -> None:
 
 
 def weights_variant(path: Path, index: Mapping[str, Any]) -> str | None:
-    """Return the variant of the weights if no plain weights exist, such as ``fp16``."""
+    """Return the variant of the weights, such as ``fp16``, if the folder contains no plain weights."""
     for word in _VARIANTS:
         for part, _kind in pipeline_parts(path, index):
             names = [item.name for item in (path / part).glob("*.safetensors")]
@@ -127,11 +127,11 @@ class ModelFolder:
     context_length: int
     hidden_size: int
     changes: bool = False
-    """True if an image model can probably edit images too."""
+    """True if an image model can probably also edit images."""
 
     @property
     def architecture(self) -> str:
-        """Return the name of its class in transformers, or an empty string if the configuration does not name it."""
+        """Return the model's class in transformers, or an empty string if the configuration does not name it."""
         return str((self.config.get("architectures") or ("",))[0])
 
     @property
@@ -199,8 +199,8 @@ def check_weights(path: Path) -> None:
 
 
 def read_document(path: Path) -> dict[str, Any] | None:
-    """Return a JSON object from a file, or ``None`` if the file does not exist. Raise `UnusableModel` for anything
-    else.
+    """Return a JSON object from a file, or ``None`` if the file does not exist. Raise `UnusableModel` if the file
+    contains anything else.
     """
     try:
         with path.open("rb") as file:
@@ -217,7 +217,10 @@ def read_document(path: Path) -> dict[str, Any] | None:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]] | None:
-    """Return a JSON list of objects from a file, or ``None`` if the file does not exist. Raise `UnusableModel`."""
+    """Return a JSON list of objects from a file, or ``None`` if the file does not exist.
+
+    Raise `UnusableModel` if the file contains anything else.
+    """
     try:
         rows = json.loads(path.read_bytes()[:MAX_CONFIG_BYTES])
     except OSError:
@@ -267,14 +270,14 @@ def _task(path: Path, config: Mapping[str, Any]) -> str:
         return "transcription"
     if any(name.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")) for name in names):
         return "chat"
-    # A bare encoder: its output is vectors.
+    # A bare encoder, whose output is vectors.
     return "embedding" if names else "chat"
 
 
 def _context(path: Path, text: Mapping[str, Any], task: str) -> int:
     limit = _number(text, "max_position_embeddings", "n_positions", "max_sequence_length")
     if text.get("model_type") in ("roberta", "xlm-roberta", "camembert") and limit > 2:
-        limit -= 2  # its positions begin after the padding's position
+        limit -= 2  # RoBERTa numbers positions from after the padding's position
     lengths = [limit]
     if task != "chat":
         lengths.append(_number(read_document(path / "tokenizer_config.json") or {}, "model_max_length"))

@@ -16,12 +16,14 @@ from .errors import Refusal
 from .options import GenerationOptions
 from .streamed_text import StopFilter, TextAssembler
 
-# Answers that fit a JSON schema: each step allows only tokens that can still lead to a valid answer. Source:
-# https://github.com/guidance-ai/llguidance.
+# Constrains answers to a JSON schema: each step allows only tokens that can still lead to a valid answer.
+# Source: https://github.com/guidance-ai/llguidance.
 
 
 _COMPACT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
-"""A single spelling of each value: a small model that can write white space between values may write nothing else."""
+"""Settings that allow a single spelling of each value. If small models may write white space between values, they can
+write white space endlessly.
+"""
 
 
 class Grammars:
@@ -59,7 +61,7 @@ class Grammars:
 
 
 class Constraint:
-    """The position in one grammar. Call `allow` before a token is chosen and `follow` after it."""
+    """The current position in a grammar. Call `allow` before a token is chosen and `follow` after it."""
 
     def __init__(self, matcher: Any) -> None:
         self._matcher = matcher
@@ -78,7 +80,7 @@ class Constraint:
         self._matcher.consume_token(token)
         if self._matcher.is_error():
             raise Refusal(
-                "The JSON schema cannot be enforced any further: "
+                "The JSON schema can no longer be enforced: "
                 f"{self._matcher.get_error().splitlines()[0][:300]}",
                 param="response_format",
                 status=500,
@@ -90,7 +92,7 @@ class Constraint:
 class GeneratedToken:
     """The output of one token.
 
-    ``logprob`` is OpenAI's entry for it; ``finish`` is ``stop`` or ``length`` at the end.
+    ``logprob`` is the token's entry in OpenAI's format; ``finish`` is ``stop`` or ``length`` at the end.
     """
 
     text: str
@@ -149,7 +151,7 @@ class TokenGenerator:
 def _sampling(options: GenerationOptions) -> dict[str, Any]:
     """Return the arguments of transformers' ``generate``.
 
-    Defaults come from the model; at temperature 0 nothing is sampled.
+    Defaults come from the model; at temperature 0 the most likely token is chosen instead of sampling.
     """
     arguments: dict[str, Any] = {"do_sample": options.temperature != 0}
     if options.temperature:
@@ -165,7 +167,7 @@ def _sampling(options: GenerationOptions) -> dict[str, Any]:
 
 
 class _Watch:
-    """A hook that sees the scores of each step before sampling, and the token after it."""
+    """A hook that receives each step's scores before sampling, and then the chosen token."""
 
     def __init__(
         self,
@@ -187,14 +189,16 @@ class _Watch:
         self._logprobs: Any = None
 
     def score(self, input_ids: Any, scores: Any) -> Any:
-        """Process scores [1, vocabulary] before temperature and similar settings."""
+        """Return the scores [1, vocabulary] with penalties and the grammar applied, before temperature and similar
+        settings.
+        """
         scores = self._penalised(scores)
         if self._options.top_logprobs is not None:
             self._logprobs = torch.log_softmax(scores[0].float(), dim=-1)
         return scores if self._constraint is None else self._constraint.allow(scores)
 
     def on_step(self, input_ids: Any, scores: Any, **_options: Any) -> Any:
-        """Return whether the token that was chosen last ends the answer."""
+        """Return whether the token that was chosen last ends the answer, as a tensor with a value for each row."""
         token = int(input_ids[0, -1])
         self.count += 1
         has_ended = self._take(token)

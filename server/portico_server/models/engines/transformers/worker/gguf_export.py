@@ -54,7 +54,8 @@ def rewrite_gguf(model: GGUFReader, changes: Mapping[str, Change], path: Path, f
         shape = tuple(int(size) for size in reversed(tensor.shape))
         kind = mix.of(tensor.name, shape, GGMLQuantizationType(tensor.tensor_type))
         block, size = quants.GGML_QUANT_SIZES[kind]
-        # The tensor headers are written before the data, so that the tensors need not be in memory together.
+        # The tensor headers are written before the data, so that the tensors need not be in memory at the
+        # same time.
         writer.add_tensor_info(
             tensor.name,
             shape if kind in _PLAIN else quants.quant_shape_to_byte_shape(shape, kind),
@@ -77,7 +78,7 @@ def rewrite_gguf(model: GGUFReader, changes: Mapping[str, Change], path: Path, f
 
 
 def numbers(tensor: Any) -> Any:
-    """Return a tensor of a file as float32, rows first."""
+    """Return a tensor of a GGUF file as float32, rows first."""
     return quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
 
 
@@ -109,8 +110,8 @@ def _value(model: GGUFReader, name: str) -> Any:
     return None if field is None else field.contents()
 
 
-# A LoRA adapter merged into its GGUF model: a GGUF file that no longer needs the adapter. W = W₀ + scale ·
-# alpha / rank · B · A (Hu et al. 2021, section 4.1); everything else in the model stays unchanged.
+# Merges a LoRA adapter into its GGUF model. The resulting GGUF file no longer needs the adapter. W = W₀ +
+# scale · alpha / rank · B · A (Hu et al. 2021, section 4.1); everything else in the model stays unchanged.
 
 
 _ALPHA = "adapter.lora.alpha"
@@ -124,7 +125,10 @@ def fold_adapter(model: Path, adapter: Path, out: Path, kind: str, scale: float)
     deltas = _deltas(GGUFReader(adapter), scale)
     remaining_names = set(deltas) - {tensor.name for tensor in base.tensors}
     if remaining_names:
-        raise UnusableModel(f"the adapter belongs to another model: it has '{min(remaining_names)}'.")
+        raise UnusableModel(
+            f"the adapter belongs to another model: it has weights for '{min(remaining_names)}', which the "
+            "model does not contain."
+        )
     draft = out.with_name(f".{out.name}.new")
     try:
         rewrite_gguf(base, {name: delta.add_to for name, delta in deltas.items()}, draft, kind)
@@ -134,7 +138,7 @@ def fold_adapter(model: Path, adapter: Path, out: Path, kind: str, scale: float)
 
 
 class _Delta:
-    """The update of one matrix."""
+    """An adapter's update of one matrix."""
 
     def __init__(self, a: Any, b: Any, factor: float) -> None:
         self._a, self._b, self._factor = a, b, factor
@@ -158,9 +162,9 @@ def _deltas(adapter: GGUFReader, scale: float) -> dict[str, _Delta]:
     }
 
 
-# A fully trained model, written back into the GGUF file that it came from. Tokenizer, template and metadata
-# stay unchanged; every tensor is replaced. Names follow the tables of the package ``gguf``; the order of rows
-# in q and k, and the offsets of norms, are those of llama.cpp's own conversion.
+# Writes a fully trained model back into the GGUF file that it was trained from. Tokenizer, template and
+# metadata stay unchanged; every tensor is replaced. Names follow the tables of the package ``gguf``; the
+# order of rows in q and k, and the offsets of norms, are those of llama.cpp's own conversion.
 
 
 PERMUTED_ARCHITECTURES = ("llama",)
@@ -176,7 +180,10 @@ UNTRAINED_TENSORS = ("rope_freqs.weight", "rope_factors_long.weight", "rope_fact
 
 
 def refit(model: Path, folder: Path, out: Path, kind: str) -> None:
-    """Write ``model`` with the weights in ``folder`` (safetensors) to ``out``, atomically. Raise `UnusableModel`."""
+    """Write ``model`` with the weights in ``folder`` (safetensors) to ``out``, atomically.
+
+    Raise `UnusableModel` if the weights do not fit.
+    """
     if out.exists():
         raise UnusableModel(f"{out} already exists.")
     base = GGUFReader(model)
@@ -196,7 +203,7 @@ def refit(model: Path, folder: Path, out: Path, kind: str) -> None:
 
 
 class _Trained:
-    """The tensors of a folder by their names in a GGUF file."""
+    """The tensors of a folder, keyed by their names in a GGUF file."""
 
     def __init__(self, folder: Path, base: GGUFReader) -> None:
         self._architecture = _text(base, "general.architecture")
@@ -215,13 +222,15 @@ class _Trained:
                     if gguf_name is not None:
                         self._tensors[gguf_name] = (path, name)
         if OUTPUT not in self._tensors and EMBEDDING in self._tensors:
-            self._tensors[OUTPUT] = self._tensors[EMBEDDING]  # one matrix serves as both
+            self._tensors[OUTPUT] = self._tensors[
+                EMBEDDING
+            ]  # the model uses one matrix for embedding and output
 
     def has(self, name: str) -> bool:
         return name in self._tensors
 
     def change(self, name: str) -> Change:
-        """Return a function that replaces the base's tensor with the trained one."""
+        """Return a function that replaces the base model's tensor with the trained tensor."""
 
         def put(before: Any) -> Any:
             path, tensor_name = self._tensors[name]
@@ -230,8 +239,8 @@ class _Trained:
             weights = self._reorder_for(name)(weights)
             if weights.shape != before.shape:
                 raise UnusableModel(
-                    f"'{tensor_name}' has the shape {list(weights.shape)}, and {list(before.shape)} in the "
-                    "base."
+                    f"'{tensor_name}' has the shape {list(weights.shape)}, but {list(before.shape)} in the "
+                    "base model."
                 )
             return weights
 
@@ -248,7 +257,7 @@ class _Trained:
 
 
 def _permuted(rows: Any, heads: int) -> Any:
-    """Interleave the two halves of each head, as llama.cpp's rotary embedding expects them."""
+    """Interleave the two halves of each head's rows, as llama.cpp's rotary embedding expects them."""
     count = rows.shape[0]
     return rows.reshape(heads, 2, count // heads // 2, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
 

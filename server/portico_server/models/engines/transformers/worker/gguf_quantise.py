@@ -13,13 +13,13 @@ import numpy as np
 from gguf import GGMLQuantizationType, LlamaFileType, quants
 
 BLOCK_SIZE = 256
-"""Numbers in one block; rows are divided into blocks."""
+"""Numbers in one block. Each row is divided into blocks."""
 
 MAX_PASS_BLOCKS = 128
-"""Number of blocks processed at once: they and their intermediate results fit in a core's cache."""
+"""Number of blocks processed together. The blocks and their intermediate results fit in a core's cache."""
 
 MIN_MAGNITUDE = 1e-15
-"""Sub-blocks whose largest number is below this are zero."""
+"""A sub-block whose largest number is below this value is stored as zeros."""
 
 Array = Any
 
@@ -50,24 +50,25 @@ def _q4_k(blocks: Array) -> Array:
 
 
 def _q5_k(blocks: Array) -> Array:
-    """Return the layout of `_q4_k`, with the fifth bits of all numbers in 32 bytes before the others."""
+    """Return the layout of `_q4_k`, with the fifth bits of all numbers in 32 bytes before the lower four bits."""
     head, levels = _with_minima(blocks, limit=31, lowest=-0.5, tries=15)
     fifth = np.bitwise_or.reduce((levels >> 4) << np.arange(8, dtype=np.uint8)[:, None], axis=1)
     return np.concatenate([head, fifth, _nibbles(levels & 15)], axis=1)
 
 
 def _nibbles(levels: Array) -> Array:
-    """Pack sub-blocks in pairs: the first of each pair in the lower halves of the bytes."""
+    """Pack sub-blocks in pairs: the first sub-block of each pair into the lower four bits of each byte."""
     packed_levels = levels[:, 0::2] | levels[:, 1::2] << 4
     return packed_levels.reshape(len(levels), -1)
 
 
 def _with_minima(blocks: Array, *, limit: int, lowest: float, tries: int) -> tuple[Array, Array]:
-    """Return head bytes, and each number as a level (0 to ``limit``) of its sub-block of 32: x = scale · level -
-    minimum.
+    """Return the head bytes of each block, and each number as a level from 0 to ``limit``.
+
+    In a sub-block of 32 numbers, x = scale · level - minimum.
     """
     count = len(blocks)
-    # The numbers of a sub-block are along the first axis, so that sums over them are sums of long rows.
+    # The numbers of a sub-block are along the first axis, so that sums over a sub-block add long rows.
     values = np.ascontiguousarray(blocks.reshape(count * 8, 32).T)
     scales, minima = (numbers.reshape(count, 8) for numbers in _affine(values, limit, lowest, tries))
     step, six_scales = _in_six_bits(scales)
@@ -83,7 +84,7 @@ def _with_minima(blocks: Array, *, limit: int, lowest: float, tries: int) -> tup
 
 
 def _in_six_bits(numbers: Array) -> tuple[Array, Array]:
-    """Return a 16-bit step for each row of eight, and its numbers in steps: 0 to 63."""
+    """Return a 16-bit step for each row of eight numbers, and the numbers as multiples of the step: 0 to 63."""
     largest = numbers.max(axis=1, keepdims=True)
     rounded_numbers = np.rint(numbers * (63 * _inverse(largest))).clip(0, 63).astype(np.uint8)
     return (largest / 63).astype(np.float16).astype(np.float32), rounded_numbers
@@ -93,8 +94,8 @@ def _affine(values: Array, limit: int, lowest: float, tries: int) -> tuple[Array
     """Return the scale and the minimum (at least 0) of each column of ``values``, by weighted least squares over
     roundings.
 
-    Each rounding of the numbers to levels yields a scale and a minimum. Of ``tries`` roundings, each a tenth of a
-    level finer than the last, the rounding with the smallest error wins. Large numbers weigh more.
+    Each rounding of the numbers to levels yields a scale and a minimum. ``tries`` roundings are compared, each a tenth
+    of a level finer than the previous; the rounding with the smallest error wins. Large numbers weigh more.
     """
     weights = np.sqrt(np.mean(values * values, axis=0)) + np.abs(values)
     weighted_values = weights * values
@@ -106,7 +107,7 @@ def _affine(values: Array, limit: int, lowest: float, tries: int) -> tuple[Array
     scale, minimum = span / limit, lower
     ndarray = np.full(span.shape, np.inf, np.float32)
     for number in range(-1, tries + 1):
-        # The first is the result of rounding alone; it stays unchanged.
+        # The first result comes from rounding alone, without least squares.
         finer = 0.0 if number < 0 else lowest + 0.1 * number
         levels = np.rint(above * ((limit + finer) * _inverse(span))).clip(0, limit)
         product = weights * levels
@@ -131,7 +132,8 @@ def _affine(values: Array, limit: int, lowest: float, tries: int) -> tuple[Array
 
 
 def _q6_k(blocks: Array) -> Array:
-    """Return 128 bytes of lower and 64 of upper bits, sixteen 8-bit scales, a 16-bit scale: x = d · scale · (level
+    """Return 128 bytes of lower and 64 bytes of upper bits, sixteen 8-bit scales and a 16-bit scale: x = d · scale ·
+    (level
     - 32).
     """
     count = len(blocks)
@@ -153,7 +155,7 @@ def _q6_k(blocks: Array) -> Array:
 
 
 def _symmetric(values: Array) -> Array:
-    """Return the scale of each column of ``values`` in levels from -32 to 31; numbers weigh by their square."""
+    """Return the scale of each column of ``values`` in levels from -32 to 31. Numbers are weighted by their squares."""
     place = np.abs(values).argmax(axis=0)[None]
     largest = np.take_along_axis(values, place, axis=0)[0]
     largest = np.where(np.abs(largest) < MIN_MAGNITUDE, 0, largest)
@@ -192,7 +194,7 @@ ENCODERS: Mapping[GGMLQuantizationType, tuple[Callable[[Array], Array], int]] = 
 
 # Chooses the type of each tensor in a GGUF file from the type of the whole file. The choices are those of
 # llama.cpp's ``llama-quantize`` for dense models and models with experts: the most important tensors (the
-# output layer, values, the down projection of some layers) get more bits than the rest.
+# output layer, values, the down projections of certain layers) get more bits than the rest.
 
 
 Kind: TypeAlias = GGMLQuantizationType
@@ -200,8 +202,9 @@ Kind: TypeAlias = GGMLQuantizationType
 
 @dataclass(frozen=True)
 class FileType:
-    """The type of a file's matrices, and the type that its header declares. ``mixed``: `TensorTypes` can choose more
-    bits.
+    """The usual type of a file's matrices, and the type that the file's header declares.
+
+    ``mixed``: `TensorTypes` can choose more bits for a matrix.
     """
 
     usual: Kind
@@ -227,21 +230,21 @@ FILE_TYPES: Mapping[str, FileType] = {
 """Supported types of a file."""
 
 COARSER_TYPES: Mapping[Kind, Kind] = {Kind.Q4_K: Kind.Q5_0, Kind.Q5_K: Kind.Q5_1, Kind.Q6_K: Kind.Q8_0}
-"""Replacement types for rows that cannot be divided into blocks of 256."""
+"""Replacement types for tensors whose row length is not a multiple of 256."""
 
 EMBEDDING, OUTPUT = "token_embd.weight", "output.weight"
 
 _LAYER = re.compile(r"blk\.(\d+)\.(.+)\.weight")
 
 _AS_IT_IS = re.compile(r".*(?:_norm|ffn_gate_inp)\.weight")
-"""Small tensors that affect everything after them."""
+"""Small tensors that affect all later computations, and therefore keep their type."""
 
 
 class TensorTypes:
     """The types of one model's tensors.
 
-    ``names`` are all its tensors, ``layers`` its number of blocks; ``group_size`` is how many query heads share a key,
-    ``experts`` how many feed-forward networks a block has.
+    ``names`` are the names of all tensors, ``layers`` is the number of blocks, ``group_size`` the number of query
+    heads that share a key head, and ``experts`` the number of feed-forward networks in a block.
     """
 
     def __init__(
@@ -251,14 +254,15 @@ class TensorTypes:
         self._type = FILE_TYPES[file_type]
         self._output = OUTPUT if OUTPUT in names else EMBEDDING
         self._layers = layers
-        # In models of 70 billion parameters, eight heads share a matrix of values, which costs little.
+        # In models with 70 billion parameters, eight query heads share a value matrix, so more bits for it
+        # cost little.
         self._shares_values = layers == 80 and group_size == 8
         self._experts = experts
 
     def of(self, name: str, shape: tuple[int, ...], before: Kind) -> Kind:
         """Return the type of a tensor.
 
-        ``shape`` has the length of a row last; ``before`` is the type of a tensor that stays unchanged.
+        ``shape`` ends with the row length; ``before`` is the tensor's present type, which small tensors keep.
         """
         if len(shape) < 2 or _AS_IT_IS.fullmatch(name):
             return before
@@ -292,6 +296,8 @@ class TensorTypes:
         return usual
 
     def _needs_more_bits(self, layer: int) -> bool:
-        """Return whether the layer is in the first or last eighth of the layers, or every third between them."""
+        """Return whether the layer is in the first or last eighth of the layers, or is every third layer between
+        them.
+        """
         eighth = self._layers // 8
         return layer < eighth or layer >= 7 * self._layers // 8 or (layer - eighth) % 3 == 2

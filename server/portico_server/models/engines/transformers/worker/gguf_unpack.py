@@ -16,12 +16,13 @@ from .errors import UnusableModel
 
 CHAT_TEMPLATE_KEY = "tokenizer.chat_template"
 
-# Configuration, weights, tokenizer and template are read separately, and a vocabulary takes seconds to read.
+# Configuration, weights, tokenizer and template are read separately; without a cache, each read would take
+# seconds to parse the vocabulary.
 library.GGUFReader = cache(library.GGUFReader)
 
 
 def unpack(gguf: Path, out: Path) -> None:
-    """Write the model of ``gguf`` to the folder ``out``, atomically. Raise `UnusableModel`."""
+    """Write the model in ``gguf`` to the folder ``out``, atomically. Raise `UnusableModel` if it cannot be read."""
     if out.exists():
         raise UnusableModel(f"{out} already exists.")
     if not gguf.is_file():
@@ -53,7 +54,7 @@ def _write(gguf: Path, folder: Path) -> None:
     except (ValueError, KeyError, OSError, NotImplementedError) as error:
         words = " ".join(str(error).split())[:400]
         raise UnusableModel(f"transformers cannot read {gguf}: {words}") from error
-    # The model has been dequantised: the files must not declare it as quantised.
+    # The model has been dequantised, so its files must not declare it as quantised.
     model.hf_quantizer = None
     model.is_quantized = False
     if hasattr(model.config, "quantization_config"):

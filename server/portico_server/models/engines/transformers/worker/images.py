@@ -1,4 +1,4 @@
-"""Images in requests and answers: measured before they are decoded, and encoded as requested."""
+"""Images in requests and answers: their size is checked before decoding, and they are encoded as requested."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAX_IMAGES = 16
 """Maximum number of images in one request."""
 
 Image.MAX_IMAGE_PIXELS = (
-    None  # Pillow's own limit first only warns, and is larger; our limit is checked below
+    None  # Pillow's own limit is larger, and only warns at first; our limit is checked below
 )
 
 INPUT_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
@@ -86,7 +86,9 @@ def open_picture(data: bytes, param: str, mode: str = "RGB") -> Any:
 
 
 def inpainting_mask(mask: Any) -> Any:
-    """Convert a mask that is transparent where the image changes into diffusers' form, which is white there."""
+    """Convert a mask from OpenAI's form (transparent where the image changes) to diffusers' form (white where it
+    changes).
+    """
     return mask.getchannel("A").point(lambda alpha: 255 if alpha < 128 else 0)
 
 
@@ -104,7 +106,10 @@ def encode_picture(picture: Any, kind: str, quality: int) -> str:
 
 
 def fit_size(width: int, height: int, step: int, limit: int) -> tuple[int, int]:
-    """Return the largest size within this one whose sides are multiples of ``step``, with at most ``limit`` pixels."""
+    """Return the largest size within ``width`` and ``height`` that fits ``limit``, in pixels.
+
+    Both sides are multiples of ``step``.
+    """
     if width * height > limit:
         shrink = (limit / (width * height)) ** 0.5
         width, height = int(width * shrink), int(height * shrink)
@@ -115,7 +120,7 @@ OUTPUT_FORMATS = ("png", "jpeg", "webp")
 
 
 def output_format(body: Mapping[str, Any]) -> tuple[str, int]:
-    """Return the format and quality that a request asks for. Raise `Refusal`."""
+    """Return the requested format and quality. Raise `Refusal` if the format is not supported."""
     kind = body.get("output_format") or "png"
     if kind not in OUTPUT_FORMATS:
         raise Refusal(

@@ -1,4 +1,4 @@
-"""Gives calls the model one at a time, in order of arrival; the number of waiting calls is limited."""
+"""Lets calls use the model one at a time, in order of arrival, and limits the number of waiting calls."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ModelQueue:
 
     @contextmanager
     def turn(self, has_left: Callable[[], bool]) -> Iterator[None]:
-        """Wait for the model and hold it inside the context.
+        """Wait for the model and reserve it inside the context.
 
         Raise `Refusal` (429) if the queue is full, and `CallerGone` once ``has_left()`` returns true.
         """

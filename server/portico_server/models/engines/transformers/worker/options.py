@@ -13,10 +13,10 @@ MAX_STOPS = 16
 
 @dataclass(frozen=True, slots=True)
 class GenerationOptions:
-    """How to generate; ``None`` means the model's own generation settings.
+    """The options of a generation; ``None`` means the model's own setting.
 
-    ``limit`` is in tokens, 0 for as many as fit. ``top_logprobs``: alternatives of each token, ``None`` for no
-    log-probabilities at all. ``schema``: a JSON schema that the answer must fit.
+    ``limit`` is in tokens, 0 for as many as fit. ``top_logprobs`` is the number of alternatives for each token,
+    ``None`` for no log-probabilities at all. ``schema`` is a JSON schema that the answer must match.
     """
 
     limit: int = 0
@@ -95,8 +95,8 @@ def _schema(response_format: Any) -> Mapping[str, Any] | None:
     schema = inner.get("schema") if isinstance(inner, Mapping) else None
     if response_format["type"] != "json_schema" or not isinstance(schema, Mapping):
         raise Refusal(
-            "'response_format' must have the type 'text', 'json_object' or 'json_schema', the last with a "
-            "schema.",
+            "'response_format' must have the type 'text', 'json_object' or 'json_schema'; 'json_schema' "
+            "needs a schema.",
             param="response_format",
         )
     return schema

@@ -1,4 +1,4 @@
-"""The arguments that a pipeline of diffusers accepts, and the sizes that it draws."""
+"""Inspects a diffusers pipeline: the arguments that it accepts, and the image sizes that it draws."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .images import fit_size
 
 
 def sibling_pipeline(auto: Any, pipe: Any) -> Any:
-    """Return a pipeline from the same parts for another kind of task, or ``None`` if diffusers has none."""
+    """Return a pipeline for another kind of task from the same parts, or ``None`` if diffusers has no such pipeline."""
     try:
         sibling = auto.from_pipe(pipe)
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -19,12 +19,12 @@ def sibling_pipeline(auto: Any, pipe: Any) -> Any:
 
 
 def takes_argument(pipe: Any, name: str) -> bool:
-    """Return whether the pipeline's call has this argument."""
+    """Return whether the pipeline's call has the argument ``name``."""
     return name in inspect.signature(pipe.__call__).parameters
 
 
 def is_first_argument(pipe: Any, name: str) -> bool:
-    """Return whether this argument is the first of the pipeline's call."""
+    """Return whether the argument ``name`` is the first argument of the pipeline's call."""
     return name == next(iter(inspect.signature(pipe.__call__).parameters))
 
 
@@ -35,7 +35,7 @@ def only_inpaints(pipe: Any) -> bool:
 
 
 def size_step(pipe: Any) -> int:
-    """Return the number of pixels of which both sides must be multiples."""
+    """Return the number of pixels of which width and height must be multiples."""
     processor = getattr(pipe, "image_processor", None)
     scale = processor.config.vae_scale_factor if processor is not None else 8
     patch = getattr(pipe, "patch_size", 1)

@@ -1,4 +1,4 @@
-"""The device and the number format of a model, from the command line."""
+"""The device and the number format of a model, chosen from the worker's settings."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 class WorkerSettings:
     """Settings of the worker.
 
-    ``device`` and ``dtype`` can be ``auto``. ``context_length`` and ``threads`` are 0 for the defaults of model and
-    machine; ``pooling`` and ``chat_template`` are empty for the model's own.
+    ``device`` and ``dtype`` can be ``auto``. ``context_length`` 0 means the model's default, ``threads`` 0 the
+    machine's. An empty ``pooling`` or ``chat_template`` means the model's own.
     """
 
     name: str
@@ -38,7 +38,10 @@ class Placement:
 
 
 def choose_placement(settings: WorkerSettings, *, generates: bool) -> Placement:
-    """Choose a placement: CUDA before Metal before the CPU. On the CPU, only generating models can keep 16 bits."""
+    """Choose a placement: CUDA if available, otherwise Metal, otherwise the CPU.
+
+    On the CPU, only generating models can use 16-bit numbers.
+    """
     import torch
 
     if settings.threads:

@@ -20,5 +20,5 @@ class _Presence(StoppingCriteria):  # type: ignore[misc]  # transformers has no 
 
 
 def stop_when_caller_leaves(client: Caller) -> Any:
-    """Return a ``stopping_criteria`` that raises `CallerGone` after the first token once the caller has left."""
+    """Return a ``stopping_criteria`` that raises `CallerGone` at the first token after the caller has left."""
     return StoppingCriteriaList([_Presence(client)])

@@ -1,4 +1,4 @@
-"""Previews of an unfinished image: the decoded latents of a step."""
+"""Previews of an unfinished image, decoded from the latents of a step."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import torch
 
 
 def preview_of(pipe: Any, latents: Any, size: tuple[int, int]) -> Any:
-    """Return the unfinished image, or ``None`` for a model with another kind of decoder. ``size`` is width and
-    height.
+    """Return the unfinished image, or ``None`` for a model with another kind of decoder. ``size`` is (width,
+    height).
     """
     vae: Any = getattr(pipe, "vae", None)
     if latents is None or type(vae).__name__ not in ("AutoencoderKL", "AutoencoderTiny"):
         return None
     if vae.dtype == torch.float16 and getattr(vae.config, "force_upcast", False):
-        return None  # the image would be black in 16 bits
+        return None  # decoded in 16 bits, the image would be black
     latents = latents[:1]
     if latents.ndim == 3:  # patches in a row
         if not hasattr(pipe, "_unpack_latents"):

@@ -23,7 +23,7 @@ MAX_RECORDING_S = 7_200.0
 
 
 def read_samples(body: Mapping[str, Any], rate: int, longest: float, client: Caller) -> Any:
-    """Return one channel of 16-bit samples of the request's file. Raise `Refusal`."""
+    """Return the samples of the request's file: one channel, 16 bits. Raise `Refusal` if the file cannot be used."""
     files = attached_files(body, "file")
     if len(files) != 1:
         raise Refusal("Send one recording in 'file'.", "missing_required_parameter", "file")
@@ -38,7 +38,7 @@ def write_transcript(
 ) -> Any:
     """Add the parts to ``worker_transcript`` one after another.
 
-    Send events as they arrive if the request asks for them, otherwise everything at the end.
+    If the request asks for a stream, send events as parts arrive; otherwise return the whole transcript at the end.
     """
     for segments in parts:
         worker_transcript.segments += segments

@@ -2,11 +2,12 @@
 
 A cross-encoder reads question and text together and returns one number.
 
-Late interaction (ColBERT, Khattab and Zaharia 2020): a vector for each token of question and document; the score is
-the mean over the question's tokens of the nearest document token. Layouts: ColBERT's own (a BERT with
-``linear.weight``, lengths in ``artifact.metadata``) and PyLate's (``modules.json`` with dense layers and no pooling).
+Late interaction (ColBERT, Khattab and Zaharia 2020) computes a vector for each token of question and document. The
+score is the mean, over the question's tokens, of the similarity to the nearest document token. Layouts: ColBERT's own
+(a BERT with ``linear.weight``, lengths in ``artifact.metadata``) and PyLate's (``modules.json`` with dense layers and
+no pooling).
 
-Learned sparse vectors (SPLADE, Formal et al. 2021): a weight for each word of the vocabulary, from the head of a
+Learned sparse vectors (SPLADE, Formal et al. 2021) are a weight for each word of the vocabulary, from the head of a
 masked language model: the maximum over the tokens of log(1 + relu(logit)). The score is the inner product. The last
 two kinds read question and text separately.
 """
@@ -47,16 +48,18 @@ ReadForRanking: TypeAlias = tuple[Sequence[int], int, Callable[[Sequence[int]], 
 
 @dataclass(frozen=True, slots=True)
 class SideSettings:
-    """How one side is read: the token inserted after the first one, and the maximum number of tokens."""
+    """How questions or documents are read: the token inserted after the first token, and the maximum number of
+    tokens.
+    """
 
     marker: int | None
     length: int
 
 
 class RerankTask:
-    """The task ``rerank``: scores in [0, 1] for documents and a question.
+    """The ``rerank`` task: scores in [0, 1] for documents and a question.
 
-    A subclass defines how it reads them, and how it scores a batch of them.
+    A subclass defines how question and documents are read, and how a batch of documents is scored.
     """
 
     dimensions = 0
@@ -85,7 +88,7 @@ class RerankTask:
         if not isinstance(documents, list) or not all(isinstance(text, str) for text in documents):
             raise Refusal("'documents' must be a list of texts.", param="documents")
         scores = [0.0] * len(documents)
-        # Truncation settings are stored in the tokenizer, so only one caller can use it at a time.
+        # Truncation settings are stored in the tokenizer, so only one caller can use the tokenizer at a time.
         with self._turns.turn(client.has_left), torch.inference_mode():
             lengths, count, score = self._read(query, documents)
             for places in batches(lengths, BATCH_TOKENS):
@@ -127,8 +130,8 @@ class CrossEncoderTask(RerankTask):
         question_length = len(self._tokenizer(query, "")["input_ids"])
         if question_length >= self.context_length:
             raise Refusal(
-                f"The question has {question_length} tokens, but '{self._name}' reads "
-                f"{self.context_length} with the document.",
+                f"The question has {question_length} tokens, but '{self._name}' reads at most "
+                f"{self.context_length} tokens, including the document.",
                 "context_length_exceeded",
                 "query",
             )
@@ -157,10 +160,12 @@ class SideBySideTask(RerankTask):
         )
 
     def _cut(self, text: str, side: SideSettings) -> list[int]:
-        """Return the tokens of a text with the model's special tokens, and the marker after the first token."""
+        """Return the tokens of a text, with the model's special tokens and with the side's marker after the first
+        token.
+        """
         limit = min(side.length, self.context_length) - (side.marker is not None)
         ids: list[int] = self._tokenizer(text, verbose=False)["input_ids"]
-        if len(ids) > limit:  # the last token ends a text
+        if len(ids) > limit:  # truncation keeps the last token, which marks the end of a text
             ids = [*ids[: limit - 1], ids[-1]]
         return ids if side.marker is None else [ids[0], side.marker, *ids[1:]]
 
@@ -198,7 +203,7 @@ class LateInteractionTask(SideBySideTask):
         self._document = self._side(metadata, names[1], names[3], DOCUMENT_TOKENS)
         if self._query.length < MIN_QUERY_TOKENS or self._document.length < MIN_QUERY_TOKENS:
             raise UnusableModel(f"The limits in {folder.path} leave no tokens for a question or a document.")
-        # A question is padded with masks; their vectors represent related meanings.
+        # Questions are padded with mask tokens, whose vectors represent related meanings.
         expands = own_metadata is not None or metadata.get("do_query_expansion", True) is not False
         self._mask: int | None = self._tokenizer.mask_token_id if expands else None
         attends = metadata.get(
@@ -255,7 +260,7 @@ class LateInteractionTask(SideBySideTask):
         inputs = self._pad(rows)
         near = torch.einsum("qd,rtd->rqt", question, self._vectors(inputs))
         counts = inputs["attention_mask"].bool() & ~torch.isin(inputs["input_ids"], self._skipped_tokens)
-        # The first token represents the whole text: a document that is only punctuation keeps it.
+        # The first token represents the whole text, so a document of only punctuation keeps this token.
         counts[:, 0] = True
         best = near.masked_fill(~counts.unsqueeze(1), -1.0).amax(dim=2)
         relevance: list[float] = best.mean(dim=1).clamp(0, 1).tolist()
@@ -301,9 +306,9 @@ class SparseTask(SideBySideTask):
         return self._weights([tokens])[0]
 
     def _scores(self, question: Any, rows: Sequence[list[int]]) -> list[float]:
-        """Return scores in [0, 1] in the order of the inner products, which have no upper bound.
+        """Return scores in [0, 1], in the same order as the inner products, which have no upper bound.
 
-        The inner product of the question with itself becomes 0.5.
+        The inner product of the question with itself is mapped to 0.5.
         """
         products = self._weights(rows) @ question
         question_norm = (question @ question).clamp(min=1e-9)
@@ -323,7 +328,7 @@ class SparseTask(SideBySideTask):
 
 
 def _projection(path: Path, placement: Any) -> list[tuple[Any, Any, bool]]:
-    """Return the layers between the states of the tokens and their vectors."""
+    """Return the layers that turn the token states into vectors."""
     if (path / COLBERT_METADATA).is_file() or "Dense" not in module_kinds(path):
         from safetensors import safe_open
 
@@ -331,5 +336,7 @@ def _projection(path: Path, placement: Any) -> list[tuple[Any, Any, bool]]:
             with safe_open(file, "pt") as tensors:
                 if "linear.weight" in tensors.keys():  # noqa: SIM118  # it is not a mapping
                     return [(tensors.get_tensor("linear.weight").float().to(placement.device), None, False)]
-        raise UnusableModel(f"The weights in {path} have no linear.weight, so the model is not like ColBERT.")
+        raise UnusableModel(
+            f"The weights in {path} have no linear.weight, so the model is not a ColBERT model."
+        )
     return [dense_layer(path / Path(name).name, placement) for name in module_kinds(path)["Dense"]]

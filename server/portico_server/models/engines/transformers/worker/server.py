@@ -1,4 +1,4 @@
-"""The worker's HTTP server: one caller, the queue for the model, a loopback port protected by a key."""
+"""The worker's HTTP server: only the daemon can use it, through a loopback port protected by a key."""
 
 from __future__ import annotations
 
@@ -15,17 +15,20 @@ from .caller import Caller
 from .errors import CallerGone, Refusal
 
 MAX_BODY_BYTES = 256 * 1024 * 1024
-"""Maximum size of a request, in bytes; requests contain images."""
+"""Maximum size of a request, in bytes. Requests can contain images."""
 
 CONNECTION_TIMEOUT_S = 300.0
 """Seconds after which an idle connection, or a caller that does not accept its response, times out."""
 
 Handler = Callable[[Mapping[str, Any], Caller], Any]
-"""Callback for a request's body; returns a document, a text, or ``None`` if it streamed its answer to the client."""
+"""Callback for a request's body. Returns a document, a text, or ``None`` if the callback has streamed its answer."""
 
 
 class WorkerServer(ThreadingHTTPServer):
-    """A server of ``posts`` and ``gets`` by path for clients with ``key``; ``/health`` needs no key."""
+    """A server that routes POST and GET requests by path to ``posts`` and ``gets``.
+
+    Clients must send ``key``, except to ``/health``.
+    """
 
     daemon_threads = True
     request_queue_size = 128
@@ -120,7 +123,7 @@ class _Exchange(BaseHTTPRequestHandler):
         return body
 
     def _begin_stream(self, media_type: str) -> None:
-        """Start an event stream, or chunked pieces of ``media_type``, which reveal a broken end."""
+        """Start an event stream, or a chunked response of ``media_type``, in which clients can detect a missing end."""
         self.close_connection = True
         self.send_response(200)
         self.send_header("Content-Type", media_type or "text/event-stream")

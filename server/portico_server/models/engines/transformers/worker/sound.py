@@ -13,16 +13,16 @@ import numpy as np
 
 from .errors import Refusal
 
-# Only files that contain their own audio: a playlist could name other files or URLs, which would then be
-# opened.
+# Only formats that contain the audio itself: a playlist can name other files or URLs, which FFmpeg would
+# open.
 DEMUXERS = "mp3,wav,w64,flac,ogg,mov,mp4,matroska,webm,aac,aiff,asf,amr,caf,au"
 
 MAX_BROKEN_PACKETS = 100
 """Maximum number of damaged packets in a recording."""
 
 MIN_RATE_HZ = 1_000
-"""Minimum sample rate of a recording, in Hz: at a lower rate, a frame of a few bytes grows to gigabytes at a model's
-rate.
+"""Minimum sample rate of a recording, in Hz. At a lower rate, a frame of a few bytes would grow to gigabytes when it
+is resampled to the model's rate.
 """
 
 PCM_RATE_HZ = 24_000
@@ -45,7 +45,7 @@ FORMATS: Mapping[str, _Format] = {
     "wav": _Format("wav", "pcm_s16le", "audio/wav"),
     "pcm": _Format("s16le", "pcm_s16le", "audio/pcm", (PCM_RATE_HZ,)),
 }
-"""Formats by their OpenAI names. ``rates`` are the rates that the codec accepts, empty for any."""
+"""Formats by their OpenAI names. ``rates`` are the sample rates that the codec accepts, empty if it accepts any."""
 
 
 def decode_audio(data: bytes, rate: int, longest: float, check: Callable[[], None], name: str = "") -> Any:
@@ -78,7 +78,7 @@ def decode_audio(data: bytes, rate: int, longest: float, check: Callable[[], Non
                     continue
                 for frame in frames:
                     if frame.sample_rate < MIN_RATE_HZ:
-                        raise _unreadable(name, f"it has fewer than {MIN_RATE_HZ:,} samples a second")
+                        raise _unreadable(name, f"it has fewer than {MIN_RATE_HZ:,} samples per second")
                     for piece in resampler.resample(frame):
                         samples += piece.to_ndarray().tobytes()
                 if len(samples) // 2 > limit:
@@ -117,7 +117,7 @@ def _words(error: Exception) -> str:
 
 
 class AudioEncoder:
-    """An encoder of samples into bytes of ``form``, as they arrive. ``rate`` is in samples per second."""
+    """Encodes samples into the audio format ``form`` as they arrive. ``rate`` is in samples per second."""
 
     def __init__(self, form: str, rate: int, channels: int = 1) -> None:
         format_ = FORMATS[form]
@@ -189,7 +189,7 @@ class AudioEncoder:
 
 
 class _Out:
-    """A file that FFmpeg writes without seeking back."""
+    """An output that FFmpeg writes from beginning to end, without seeking."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []

@@ -51,7 +51,7 @@ class SpeechTask:
         return {"/v1/audio/speech": self.speak}
 
     def speak(self, body: Mapping[str, Any], client: Caller) -> None:
-        """Speak sentence by sentence, and send each as soon as it is ready."""
+        """Speak the text sentence by sentence, and send each sentence as soon as it is ready."""
         request = SpeechRequest.of(body, self._name)
         voice_index = request.among(self.voices)
         voice = voice_index if len(self.voices) > 1 else None
@@ -59,8 +59,8 @@ class SpeechTask:
             rows = [row for part in split_sentences(request.text) if (row := self._read(part)) is not None]
             if not rows:
                 raise Refusal(
-                    f"'{self._name}' supports none of the letters of this text: it was made for another "
-                    "language.",
+                    f"'{self._name}' supports none of the letters of this text. The model was made for "
+                    "another language.",
                     "unsupported_value",
                     "input",
                 )
@@ -68,7 +68,7 @@ class SpeechTask:
             deliver(request, self._waveforms(rows, voice, request), self._rate, 1, tokens, client)
 
     def _read(self, text: str) -> Any:
-        """Return the tokens of a sentence, or ``None`` if the model knows none of its letters."""
+        """Return the tokens of a sentence, or ``None`` if the model supports none of its letters."""
         encoding = self._tokenizer(text, return_tensors="pt")
         blank = {self._tokenizer.pad_token_id, self._tokenizer.unk_token_id}
         ids = encoding["input_ids"]
@@ -89,12 +89,12 @@ class SpeechTask:
             yield output.waveform[0].float().cpu().numpy().reshape(1, -1)
 
 
-# Music and other sounds, generated from a description with MusicGen. Source: Copet et al. 2023, "Simple and
+# Generates music and other sounds from a description with MusicGen. Source: Copet et al. 2023, "Simple and
 # Controllable Music Generation".
 
 
 MAX_MUSIC_S = 30.0
-"""Length, in seconds, for which these models were trained, and the default maximum of one call."""
+"""Length, in seconds, for which MusicGen models were trained, and the default maximum of one call."""
 
 DEFAULT_MUSIC_S = 10.0
 """Default length of generated music, in seconds."""
@@ -104,7 +104,7 @@ GUIDANCE_WEIGHT = 3.0
 
 
 class MusicTask:
-    """The task ``speech`` of a model that generates music: ``input`` describes the music."""
+    """The ``speech`` task of a model that generates music. ``input`` describes the music."""
 
     voices = ("default",)
 

@@ -29,17 +29,20 @@ OPENAI_VOICES = frozenset(
         "verse",
     }
 )
-"""Voices that OpenAI's clients send because they must name one; they select the model's first voice."""
+"""Voices that OpenAI's clients send because OpenAI's API requires a voice. They select the model's first voice."""
 
 MAX_SENTENCE_CHARS = 300
-"""Maximum characters that are spoken at once, unless a sentence is longer."""
+"""Usual maximum length of a sentence, in characters.
+
+Sentences are split at twice this length; shorter ones are joined up to a third of it.
+"""
 
 _END = re.compile(r"(?<=[.!?;…])\s+|(?<=[。！？；])|\n+")
 
 
 @dataclass(frozen=True, slots=True)
 class SpeechRequest:
-    """The text to speak, and how to send it."""
+    """The text of a speech request, and how to send the audio."""
 
     text: str
     voice: str
@@ -50,7 +53,7 @@ class SpeechRequest:
 
     @classmethod
     def of(cls, body: Mapping[str, Any], name: str) -> SpeechRequest:
-        """Read the request. Raise `Refusal`."""
+        """Read the request. Raise `Refusal` for a missing text or an unsupported option."""
         text = body.get("input")
         if not isinstance(text, str) or not text.strip():
             raise Refusal("'input' must be a text.", "missing_required_parameter", "input")
@@ -88,7 +91,7 @@ class SpeechRequest:
 
 
 def split_sentences(text: str) -> list[str]:
-    """Split a text into parts to speak one after another; each ends at the end of a sentence or at a space."""
+    """Split a text into parts to speak one after another. Each part ends at the end of a sentence, or at a space."""
     sentences: list[str] = []
     for part in filter(None, (part.strip() for part in _END.split(text))):
         while len(part) > 2 * MAX_SENTENCE_CHARS:
@@ -106,7 +109,10 @@ def split_sentences(text: str) -> list[str]:
 def deliver(
     request: SpeechRequest, pieces: Iterable[Any], rate: int, channels: int, tokens: int, client: Caller
 ) -> None:
-    """Encode and send the pieces as they arrive. ``pieces`` have the shape (channels, samples), from -1 to 1."""
+    """Encode and send the pieces as they arrive.
+
+    ``pieces`` have the shape (channels, samples), with values from -1 to 1.
+    """
     encoder = AudioEncoder(request.form, rate, channels)
     count = 0
 
@@ -124,6 +130,6 @@ def deliver(
     if not request.events:
         client.last()
         return
-    output_tokens = round(count / rate * 50)  # as many as a codec with 50 frames a second would count
+    output_tokens = round(count / rate * 50)  # the count of a codec with 50 frames per second
     usage = {"input_tokens": tokens, "output_tokens": output_tokens, "total_tokens": tokens + output_tokens}
     client.event({"type": "speech.audio.done", "usage": usage})

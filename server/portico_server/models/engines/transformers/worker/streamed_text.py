@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 REPLACEMENT_CHARACTER = "\ufffd"
-"""Placeholder of a character while some of its bytes are missing."""
+"""Placeholder for a character while some of its bytes are missing."""
 
 
 class TextAssembler:
@@ -31,7 +31,7 @@ class TextAssembler:
         return now[len(before) :]
 
     def rest(self) -> str:
-        """Return the remaining text at the end, broken or not."""
+        """Return the remaining text at the end, even if its last character is incomplete."""
         before = self._decode(self._tokens[self._context : self._read])
         now = self._decode(self._tokens[self._context :])
         self._context = self._read = len(self._tokens)
@@ -63,7 +63,7 @@ class StopFilter:
 
 
 def _overlap(text: str, sign: str) -> int:
-    """Return how many characters at the end of ``text`` are a beginning of ``sign``."""
+    """Return how many characters at the end of ``text`` are also the beginning of ``sign``."""
     return next(
         (size for size in range(min(len(text), len(sign) - 1), 0, -1) if text.endswith(sign[:size])), 0
     )

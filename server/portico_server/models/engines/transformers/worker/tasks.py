@@ -13,10 +13,10 @@ TASKS = ("chat", "embedding", "rerank", "speech", "transcription", "image")
 
 
 class WorkerTask(Protocol):
-    """A loaded model with ``parameters`` numbers.
+    """A task with its loaded model. ``parameters`` is the number of the model's parameters.
 
-    ``context_length`` is in tokens; ``dimensions`` is 0 for a model without vectors; ``sees`` is whether it accepts
-    images.
+    ``context_length`` is in tokens; ``dimensions`` is 0 for a model without vectors; ``sees`` is whether the model
+    accepts images.
     """
 
     context_length: int
@@ -25,7 +25,9 @@ class WorkerTask(Protocol):
     sees: bool
 
     def routes(self) -> Mapping[str, Any]:
-        """Return its routes: a path to a `portico_server.models.engines.transformers.worker.server.Handler`."""
+        """Return the task's routes: a `portico_server.models.engines.transformers.worker.server.Handler` for each
+        path.
+        """
 
 
 def make_task(task: str, folder: ModelFolder, settings: WorkerSettings) -> WorkerTask:
@@ -40,8 +42,8 @@ def make_task(task: str, folder: ModelFolder, settings: WorkerSettings) -> Worke
             from .rerank import LateInteractionTask
 
             return LateInteractionTask(folder, settings)
-        # Many embedding models derive from masked language models and name those classes; for a ranking
-        # model, the task decides.
+        # Many embedding models derive from masked language models and name a ForMaskedLM class too. The class
+        # means sparse vectors only because the task is already known to be `rerank`.
         if by == "words" or (not by and folder.architecture.endswith("ForMaskedLM")):
             from .rerank import SparseTask
 

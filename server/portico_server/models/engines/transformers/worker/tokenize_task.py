@@ -13,7 +13,7 @@ Render = Callable[[Any, bool], str]
 
 
 class TokenizeTask:
-    """The tokenizer routes of every task; ``render`` is for a model with chats."""
+    """The tokenizer routes that every task serves. ``render`` is for models with a chat template."""
 
     def __init__(self, tokenizer: Any, longest: int, render: Render | None = None) -> None:
         self._tokenizer = tokenizer
@@ -28,7 +28,7 @@ class TokenizeTask:
         text, special = body.get("prompt"), True
         if text is None and self._render is not None:
             text = self._render(body.get("messages"), body.get("add_generation_prompt") is not False)
-            special = False  # the template has already written them
+            special = False  # the template has already added the special tokens
         if not isinstance(text, str):
             raise Refusal("'prompt' must be a text.", param="prompt")
         if isinstance(body.get("add_special_tokens"), bool):

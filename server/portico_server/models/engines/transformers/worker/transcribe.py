@@ -31,10 +31,12 @@ from .transcript import (
 )
 
 TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-"""Temperatures to try one after another if the text of a window is repetitive or improbable."""
+"""Temperatures to try one after another if the transcript of a window is repetitive or improbable."""
 
 SPACELESS_LANGUAGES = frozenset({"zh", "ja", "th", "lo", "my", "yue", "km", "bo"})
-"""Languages that do not separate words by spaces: each character that a model writes counts as a word."""
+"""Languages that do not separate words by spaces. In these languages, each character of the transcript counts as a
+word.
+"""
 
 
 class WhisperTask:
@@ -89,8 +91,8 @@ class WhisperTask:
         if request.words and not getattr(self._generation, "alignment_heads", None):
             raise Refusal(
                 f"The files of '{self._name}' do not specify which attention heads follow the sound "
-                "(alignment_heads in generation_config.json), so it cannot determine the times of words. "
-                "Request 'segment'.",
+                "(alignment_heads in generation_config.json), so the model cannot determine the times of "
+                "words. Request 'segment'.",
                 "unsupported_value",
                 "timestamp_granularities",
             )
@@ -131,7 +133,7 @@ class WhisperTask:
             offset = at / self._rate
             ends = min(self._window, len(samples) - at) / self._rate
             segments = [self._segment(answer, offset, offset + ends) for answer in answers]
-            # Text invented after the end of the recording has no duration.
+            # Whisper can invent text after the end of the recording; this text has no duration.
             kept_segments = [
                 (segment, answer)
                 for segment, answer in zip(segments, answers, strict=True)
@@ -144,10 +146,11 @@ class WhisperTask:
             at += self._step(answers)
 
     def _step(self, answers: list[Any]) -> int:
-        """Return how far the next window begins after this one, in samples."""
+        """Return how far the next window begins after the current window, in samples."""
         begin = self._generation.no_timestamps_token_id + 1
         last = answers[-1]["tokens"].tolist()[-2:] if answers else []
-        if len(last) == 2 and min(last) >= begin:  # two timestamps in a row: the text after them was cut off
+        # two timestamps at the end mean that the window cuts off the next sentence
+        if len(last) == 2 and min(last) >= begin:
             segment = int(float(answers[-1]["end"]) * self._rate)
             if segment >= self._rate // 10:
                 return min(segment, self._window)
@@ -186,7 +189,7 @@ class WhisperTask:
     ) -> None:
         """Add to each segment of a window its mean log-probability, and the probability that nobody speaks.
 
-        The model reads its output again, because the results of `generate` depend on the attempt that it chose.
+        The model reads its output again, because the scores from `generate` depend on which attempt was chosen.
         """
         start = [int(self._model.config.decoder_start_token_id)]
         if self._multilingual:
@@ -275,7 +278,7 @@ class WhisperTask:
             pending.append(token)
             text = tokenizer.decode(pending)
             if "\ufffd" in text:
-                continue  # a character that spans several tokens
+                continue  # the token is only a part of a character
             pending = []
             starts_word = not words or text.startswith(" ") or language in SPACELESS_LANGUAGES
             if starts_word and text.strip(" .,!?;:…。，！？、；：'\")]}"):
@@ -286,19 +289,19 @@ class WhisperTask:
         return words
 
 
-# Speech transcribed by an encoder that predicts a letter for each moment (CTC): Wav2Vec 2.0, HuBERT, WavLM.
+# Transcribes speech with an encoder that predicts a letter for each moment (CTC): Wav2Vec 2.0, HuBERT, WavLM.
 # Source: Graves et al. 2006, "Connectionist Temporal Classification".
 
 
 WINDOW_S = 20.0
-"""Seconds that are computed at once; a window is cut at the quietest point in its last quarter."""
+"""Maximum seconds of one window. A window is cut at the quietest point in its last quarter."""
 
 LOUDNESS_WINDOW_S = 0.1
-"""Seconds over which loudness is measured to find that point."""
+"""Seconds over which loudness is measured to find the quietest point."""
 
 
 class CtcTask:
-    """The task ``transcription`` of a model that supports one language and no translation."""
+    """The ``transcription`` task of a model that supports one language and no translation."""
 
     def __init__(self, folder: ModelFolder, settings: WorkerSettings) -> None:
         check_weights(folder.path)

@@ -10,16 +10,18 @@ from typing import Any
 from .errors import Refusal
 
 ENCODER_POSITIONS_PER_S = 50
-"""Encoder positions per second of a recording, for Whisper as for wav2vec 2.0; they count as its tokens."""
+"""Encoder positions per second of a recording, both for Whisper and for wav2vec 2.0. Each position counts as a
+token.
+"""
 
 FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
 
 
 @dataclass(frozen=True, slots=True)
 class TimedText:
-    """A part of a recording, from ``start`` to ``end`` seconds: about a sentence, or a word.
+    """A part of a recording, from ``start`` to ``end`` seconds: a word, or about a sentence.
 
-    ``avg_logprob`` is the mean log-probability of its tokens; ``no_speech_prob`` is in [0, 1].
+    ``avg_logprob`` is the mean log-probability of the part's tokens; ``no_speech_prob`` is in [0, 1].
     """
 
     start: float
@@ -32,7 +34,7 @@ class TimedText:
 
 @dataclass(frozen=True, slots=True)
 class TranscriptRequest:
-    """How a request wants a recording to be transcribed. ``language`` is a code or empty."""
+    """The options of a transcription request. ``language`` is a language code, or empty."""
 
     language: str = ""
     prompt: str = ""
@@ -70,7 +72,7 @@ class TranscriptRequest:
 
 @dataclass(slots=True)
 class WorkerTranscript:
-    """A transcript. ``language`` is its English name; ``duration`` is in seconds."""
+    """A transcript. ``language`` is the English name of the language; ``duration`` is in seconds."""
 
     language: str
     duration: float
@@ -124,7 +126,7 @@ def render_transcript(
 
 
 def deltas(segments: Iterable[TimedText]) -> Iterable[dict[str, Any]]:
-    """Yield events for the segments since the last events."""
+    """Yield delta events for new segments."""
     for timed_text in segments:
         if timed_text.text:
             yield {"type": "transcript.text.delta", "delta": timed_text.text}
