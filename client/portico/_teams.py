@@ -58,7 +58,7 @@ class Speaker:
 
 
 def sequence(speakers: Sequence[Speaker]) -> Step:
-    """One member after another, each receiving the previous answer; the last answer is the result."""
+    """Ask one member after another; each receives the previous answer, and the last answer is the result."""
     return pipeline(
         *(speaker.says(flow.value).named(f"turn{number}") for number, speaker in enumerate(speakers, 1))
     )

@@ -74,7 +74,7 @@ class Team:
 
 @exact
 def sequence(*members: Member) -> Team:
-    """One member after another, each receiving the previous answer; the last answer is the result."""
+    """Ask one member after another; each receives the previous answer, and the last answer is the result."""
     _several(members, 1)
     return Team(members, lambda who: shapes.sequence([who(member) for member in members]))
 

@@ -22,7 +22,7 @@ class Container:
 
     @property
     def minutes(self) -> int:
-        """How long it is kept after its last use, in minutes."""
+        """Return how long the container is kept after its last use, in minutes."""
         return int(self.expires_after.get("minutes", 0))
 
 

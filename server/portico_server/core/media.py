@@ -153,7 +153,7 @@ SUFFIXES: Final = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"
 
 _SIZE: Final = re.compile(r"([1-9]\d{0,5})x([1-9]\d{0,5})")
 _NO_SIZE: Final = frozenset({0xC4, 0xC8, 0xCC})
-"""JPEG markers that lie in the range of frame markers but do not start a frame."""
+"""JPEG markers in the range of frame markers but do not start a frame."""
 
 
 @dataclass(frozen=True, slots=True)

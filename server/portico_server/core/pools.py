@@ -137,7 +137,7 @@ async def release_memory() -> None:
 
 @cache
 def _malloc_trim() -> Callable[[int], int] | None:
-    """Return glibc's `malloc_trim` function, or ``None`` if it does not exist."""
+    """Return glibc's ``malloc_trim`` function, or ``None`` if it does not exist."""
     if sys.platform != "linux":
         return None
     import ctypes

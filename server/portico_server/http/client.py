@@ -28,7 +28,7 @@ class HttpAnswer(aiohttp.ClientResponse):
     """A response with a limited number of interim responses.
 
     aiohttp reads interim responses indefinitely and does not yield to the event loop while more are buffered, so a
-    server that sends nothing but interim responses would block the daemon.
+    server that sends only interim responses would block the daemon.
     """
 
     async def start(self, connection: Any) -> aiohttp.ClientResponse:

@@ -68,7 +68,7 @@ class Runner:
         self.quotas = Quotas()
         """Usage of keys with limits."""
         self.app_quotas = Quotas(noun="app")
-        """Usage of apps with limits, whoever called them."""
+        """Usage of apps with limits, by all callers."""
 
     @property
     def tally(self) -> CallCounts:
